@@ -1,0 +1,18 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import convcast.grib  # noqa: F401  before anything that may import ecCodes by itself
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real HRRR files, which lie beside a development checkout and are not part of the repository."""
+    for parent in Path(__file__).resolve().parents:
+        if (parent / "shared" / "data" / "README.md").is_file():
+            return parent / "shared" / "data"
+    pytest.skip("no ../shared/data beside this checkout")
