@@ -1,0 +1,74 @@
+"""The errors a user can meet, each with its exit code.
+
+ConvcastError
+├── SettingsError        2  a flag, a variable, the TOML or the workspace is not usable
+├── MissingInputError    3  finished or stopped with more input missing than is allowed
+│   └── DiskFullError    3  the disk filled; what was complete stays, the same command finishes the work
+├── NotPublishedError    4  not there yet; try later
+├── LockedError          5  another run holds the lock
+└── DamagedFileError     6  a file is damaged, or was not made for this purpose
+
+Each message is one sentence that names what is wrong; `advice` is the next command or change to make.
+Anything else that escapes is a bug (exit code 1).
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class ConvcastError(Exception):
+    """An expected failure: one sentence, and what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class SettingsError(ConvcastError):
+    """A flag, an environment variable, the TOML or the workspace cannot be used as it stands."""
+
+    exit_code = 2
+
+
+class MissingInputError(ConvcastError):
+    """More input is missing or rejected than the run may tolerate."""
+
+    exit_code = 3
+
+
+class DiskFullError(MissingInputError):
+    """The disk filled; everything complete stays and the same command goes on from there."""
+
+
+class NotPublishedError(ConvcastError):
+    """The publisher has not made the data available yet."""
+
+    exit_code = 4
+
+
+class LockedError(ConvcastError):
+    """Another run is working on the same thing."""
+
+    exit_code = 5
+
+
+class DamagedFileError(ConvcastError):
+    """A file is damaged, or belongs to another model, grid, world or program."""
+
+    exit_code = 6
+
+
+def from_os_error(error: OSError) -> ConvcastError | None:
+    """The expected error behind an OSError, or None where it is a bug of ours."""
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(
+            f"the disk is full{place}; everything that was complete is kept",
+            advice="free some space, then run the same command again",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SettingsError(f"no permission to write{place}", advice="choose another --workspace")
+    return None
