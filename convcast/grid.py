@@ -1,0 +1,156 @@
+"""The HRRR grid: the one place that knows its projection.
+
+1059 rows by 1799 columns, 3 km apart, Lambert conformal, row 0 in the south, as the GRIB messages have it
+(https://rapidrefresh.noaa.gov/hrrr/, GRIB2 grid definition template 3.30).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import DamagedFileError, SettingsError
+
+if TYPE_CHECKING:
+    from pyproj import Proj
+
+NY, NX = 1059, 1799
+SPACING = 3000.0
+"""Metres between points."""
+EARTH_RADIUS = 6371229.0
+LATIN, ORIENTATION = 38.5, -97.5
+"""Standard parallel and central meridian, degrees."""
+FIRST_LATITUDE, FIRST_LONGITUDE = 21.138123, 237.280472
+"""Of the south-west corner, degrees."""
+PROJECTION = f"+proj=lcc +lat_0={LATIN} +lon_0={ORIENTATION} +lat_1={LATIN} +lat_2={LATIN} +R={EARTH_RADIUS}"
+CORNER_TOLERANCE = 0.05
+"""Cells. Published corners are rounded to as little as 0.001 degrees (0.04 cells)."""
+
+REGIONS: dict[str, tuple[int, int, int, int]] = {
+    "conus": (0, NY, 0, NX),
+    "southern-plains": (240, 624, 720, 1168),
+    "northern-plains": (600, 984, 640, 1152),
+    "midwest": (500, 884, 1080, 1464),
+    "southeast": (180, 564, 1120, 1568),
+    "northeast": (560, 944, 1350, 1734),
+}
+"""Named crops: first row, end row, first column, end column."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A rectangle of the HRRR grid: `ny` by `nx` points whose south-west corner is point (`y0`, `x0`) of it.
+
+    `periodic` is true of the simulated world alone, which has no edge.
+    """
+
+    ny: int
+    nx: int
+    y0: int = 0
+    x0: int = 0
+    periodic: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.ny, self.nx
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Projection x of the columns, metres, (nx,)."""
+        return _origin()[0] + SPACING * (self.x0 + np.arange(self.nx, dtype=np.float64))
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Projection y of the rows, metres, (ny,)."""
+        return _origin()[1] + SPACING * (self.y0 + np.arange(self.ny, dtype=np.float64))
+
+    def latitude_longitude(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latitude and longitude (-180 to 180) of the points, degrees, each (ny, nx)."""
+        longitude, latitude = projection()(*np.meshgrid(self.x, self.y), inverse=True)
+        return latitude, longitude
+
+    def crop(self, rows: slice, columns: slice) -> Grid:
+        """The rectangle of these rows and columns, in its place; a part of the simulated world has edges."""
+        y, x = range(self.ny)[rows], range(self.nx)[columns]
+        whole = (len(y), len(x)) == self.shape
+        return Grid(len(y), len(x), self.y0 + y.start, self.x0 + x.start, self.periodic and whole)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def covers(self, other: Grid) -> bool:
+        return (
+            self.y0 <= other.y0
+            and self.x0 <= other.x0
+            and other.y0 + other.ny <= self.y0 + self.ny
+            and other.x0 + other.nx <= self.x0 + self.nx
+        )
+
+
+CONUS = Grid(NY, NX)
+
+
+@lru_cache(maxsize=1)
+def projection() -> Proj:
+    from pyproj import Proj
+
+    return Proj(PROJECTION)
+
+
+@lru_cache(maxsize=1)
+def _origin() -> tuple[float, float]:
+    x, y = projection()(FIRST_LONGITUDE, FIRST_LATITUDE)
+    return float(x), float(y)
+
+
+def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: bool = False) -> Grid:
+    """The rectangle of the HRRR grid whose south-west point is here (degrees).
+
+    Raises DamagedFileError where the point is not one of the grid, or the rectangle leaves it.
+    """
+    x, y = projection()(longitude, latitude)
+    x0, y0 = (x - _origin()[0]) / SPACING, (y - _origin()[1]) / SPACING
+    if abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
+        raise DamagedFileError(f"the grid starting at {latitude} N, {longitude} E is not on the HRRR grid")
+    grid = Grid(ny, nx, round(y0), round(x0), periodic)
+    if not CONUS.covers(grid):
+        raise DamagedFileError(f"a grid of {ny} x {nx} points from {latitude} N, {longitude} E leaves the HRRR grid")
+    return grid
+
+
+def spatial_reference() -> dict[str, Any]:
+    """Attributes of the CF grid mapping variable (CF conventions, appendix F)."""
+    return {
+        "grid_mapping_name": "lambert_conformal_conic",
+        "standard_parallel": LATIN,
+        "longitude_of_central_meridian": ORIENTATION,
+        "latitude_of_projection_origin": LATIN,
+        "false_easting": 0.0,
+        "false_northing": 0.0,
+        "earth_radius": EARTH_RADIUS,
+    }
+
+
+def parse_region(text: str) -> tuple[slice, slice]:
+    """Rows and columns of the HRRR grid from a region's name or `y0:y1,x0:x1`.
+
+    Raises SettingsError for anything else.
+    """
+    if text in REGIONS:
+        y0, y1, x0, x1 = REGIONS[text]
+        return slice(y0, y1), slice(x0, x1)
+    try:
+        rows, columns = ([int(n) for n in part.split(":")] for part in text.split(","))
+        (y0, y1), (x0, x1) = rows, columns
+    except ValueError:
+        raise SettingsError(
+            f"there is no region {text!r}", advice=f"use y0:y1,x0:x1 or one of {' '.join(REGIONS)}"
+        ) from None
+    if not (0 <= y0 < y1 <= NY and 0 <= x0 < x1 <= NX):
+        raise SettingsError(f"region {text!r} leaves the HRRR grid", advice=f"rows end at {NY}, columns at {NX}")
+    return slice(y0, y1), slice(x0, x1)
+

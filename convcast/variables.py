@@ -1,0 +1,231 @@
+"""The one table of fields: what each is called, where it is found, what it may be and how it is learnt.
+
+Nothing else in convcast knows a field's name. Adding a field is adding a row.
+
+GRIB keys: NCEP's HRRR GRIB2 tables (https://www.nco.ncep.noaa.gov/pmb/products/hrrr/). Standard names and units:
+CF standard name table v92. HRRR winds are relative to the grid, hence `x_wind` and `y_wind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class GribKey:
+    """The numbers that identify a message: GRIB2 code tables 0.0, 4.1, 4.2 and 4.5."""
+
+    discipline: int
+    category: int
+    number: int
+    surface: int
+    level: float
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A monotone map from physical values to the values that are normalised and learnt, and its inverse."""
+
+    name: str
+    forward: Callable[[Array], Array]
+    inverse: Callable[[Array], Array]
+
+
+LINEAR = Transform("linear", lambda x: x, lambda z: z)
+
+# The square root of CAPE is, but for a factor, the updraught speed that parcel theory allows (w² = 2 CAPE). It
+# draws in the long tail, and an error of fixed size in it vanishes in physical units where CAPE does.
+SQUARE_ROOT = Transform("square-root", lambda x: np.sqrt(np.maximum(x, 0)), lambda z: np.maximum(z, 0) ** 2)
+NEGATIVE_SQUARE_ROOT = Transform(
+    "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
+)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One field: identity, bounds, how it is stored, learnt, drawn and verified."""
+
+    name: str
+    long_name: str
+    standard_name: str
+    units: str
+    index_name: str
+    index_level: str
+    grib: GribKey
+    bounds: tuple[float, float]
+    """Values outside are a decoding error, not weather; samples are clamped to them."""
+    scale: int = 16
+    """Stored integers per unit. HRRR is packed on a lattice of 1/16; CAPE needs a coarser one to fit int16."""
+    transform: Transform = LINEAR
+    loss_weight: float = 1.0
+    colour_map: str = "viridis"
+    display: tuple[float, float] = (0.0, 1.0)
+    thresholds: tuple[float, ...] = ()
+    """Events that probabilities are given for: at or above (at or below where `events_below`)."""
+    events_below: bool = False
+    may_be_constant: bool = False
+    """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
+    comment: str = ""
+
+
+REFC = Variable(
+    name="refc",
+    long_name="composite reflectivity",
+    standard_name="equivalent_reflectivity_factor",
+    units="dBZ",
+    index_name="REFC",
+    index_level="entire atmosphere",
+    grib=GribKey(0, 16, 196, 10, 0),
+    bounds=(-10.0, 85.0),
+    loss_weight=2.0,
+    colour_map="convcast.reflectivity",
+    display=(-10.0, 70.0),
+    thresholds=(20.0, 30.0, 40.0, 50.0),
+    may_be_constant=True,
+    comment="-10 dBZ means no echo",
+)
+T2M = Variable(
+    name="t2m",
+    long_name="2 m temperature",
+    standard_name="air_temperature",
+    units="K",
+    index_name="TMP",
+    index_level="2 m above ground",
+    grib=GribKey(0, 0, 0, 103, 2),
+    bounds=(205.0, 330.0),
+    colour_map="RdYlBu_r",
+    display=(283.0, 313.0),
+    thresholds=(273.15, 303.15, 308.15),
+)
+D2M = Variable(
+    name="d2m",
+    long_name="2 m dewpoint",
+    standard_name="dew_point_temperature",
+    units="K",
+    index_name="DPT",
+    index_level="2 m above ground",
+    grib=GribKey(0, 0, 6, 103, 2),
+    bounds=(180.0, 325.0),
+    colour_map="BrBG",
+    display=(273.0, 298.0),
+    thresholds=(283.15, 288.71, 294.26),
+)
+U10 = Variable(
+    name="u10",
+    long_name="10 m wind along the grid's x axis",
+    standard_name="x_wind",
+    units="m s-1",
+    index_name="UGRD",
+    index_level="10 m above ground",
+    grib=GribKey(0, 2, 2, 103, 10),
+    bounds=(-90.0, 90.0),
+    colour_map="PuOr_r",
+    display=(-12.0, 12.0),
+    thresholds=(10.3, 15.4),
+    comment="relative to the grid, not to east and north",
+)
+V10 = Variable(
+    name="v10",
+    long_name="10 m wind along the grid's y axis",
+    standard_name="y_wind",
+    units="m s-1",
+    index_name="VGRD",
+    index_level="10 m above ground",
+    grib=GribKey(0, 2, 3, 103, 10),
+    bounds=(-90.0, 90.0),
+    colour_map="PuOr_r",
+    display=(-12.0, 12.0),
+    thresholds=(10.3, 15.4),
+    comment="relative to the grid, not to east and north",
+)
+CAPE = Variable(
+    name="cape",
+    long_name="surface-based convective available potential energy",
+    standard_name="atmosphere_convective_available_potential_energy_wrt_surface",
+    units="J kg-1",
+    index_name="CAPE",
+    index_level="surface",
+    grib=GribKey(0, 7, 6, 1, 0),
+    bounds=(0.0, 8190.0),
+    scale=4,
+    transform=SQUARE_ROOT,
+    loss_weight=2.0,
+    colour_map="convcast.energy",
+    display=(0.0, 4000.0),
+    thresholds=(500.0, 1000.0, 2000.0),
+    may_be_constant=True,
+)
+CIN = Variable(
+    name="cin",
+    long_name="surface-based convective inhibition",
+    standard_name="atmosphere_convective_inhibition_wrt_surface",
+    units="J kg-1",
+    index_name="CIN",
+    index_level="surface",
+    grib=GribKey(0, 7, 7, 1, 0),
+    bounds=(-1500.0, 0.5),
+    transform=NEGATIVE_SQUARE_ROOT,
+    loss_weight=2.0,
+    colour_map="convcast.inhibition",
+    display=(-250.0, 0.0),
+    thresholds=(-25.0, -100.0),
+    events_below=True,
+    may_be_constant=True,
+    comment="zero or negative, as in GRIB; packing may leave up to +0.1",
+)
+TERRAIN = Variable(
+    name="orog",
+    long_name="terrain height",
+    standard_name="surface_altitude",
+    units="m",
+    index_name="HGT",
+    index_level="surface",
+    grib=GribKey(0, 3, 5, 1, 0),
+    bounds=(-450.0, 6000.0),
+    scale=4,
+    colour_map="gist_earth",
+    display=(0.0, 4000.0),
+    may_be_constant=True,
+)
+LAND = Variable(
+    name="lsm",
+    long_name="land mask",
+    standard_name="land_binary_mask",
+    units="1",
+    index_name="LAND",
+    index_level="surface",
+    grib=GribKey(2, 0, 0, 1, 0),
+    bounds=(0.0, 1.0),
+    colour_map="gray",
+    may_be_constant=True,
+)
+
+FIELDS: dict[str, Variable] = {v.name: v for v in (REFC, T2M, D2M, U10, V10, CAPE, CIN)}
+STATIC: dict[str, Variable] = {v.name: v for v in (TERRAIN, LAND)}
+
+
+def select(names: Sequence[str]) -> tuple[Variable, ...]:
+    """The rows of these fields, in this order.
+
+    Raises SettingsError for an unknown, repeated or empty selection.
+    """
+    from difflib import get_close_matches
+
+    if not names:
+        raise SettingsError("no field is selected", advice=f"choose from {' '.join(FIELDS)}")
+    for name in names:
+        if name not in FIELDS:
+            close = get_close_matches(name.lower(), FIELDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {' '.join(FIELDS)}"
+            raise SettingsError(f"there is no field {name!r}", advice=hint)
+    if len(set(names)) != len(names):
+        raise SettingsError(f"a field is named twice in {' '.join(names)}", advice="name each once")
+    return tuple(FIELDS[name] for name in names)

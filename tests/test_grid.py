@@ -1,0 +1,63 @@
+"""The HRRR grid against figures published for it."""
+
+import numpy as np
+import pytest
+
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import CONUS, REGIONS, Grid, locate, parse_region
+
+
+def test_the_corners_are_where_ncep_puts_them():
+    latitude, longitude = CONUS.latitude_longitude()
+
+    assert (latitude[0, 0], longitude[0, 0]) == pytest.approx((21.138123, 237.280472 - 360), abs=1e-6)
+    assert (latitude[-1, -1], longitude[-1, -1]) == pytest.approx((47.842195, -60.917193), abs=1e-4)
+    assert CONUS.x[-1] == pytest.approx(2696479.857, abs=0.1)
+
+
+def test_a_crop_is_found_again_from_its_first_point():
+    crop = CONUS.crop(slice(400, 478), slice(900, 941))
+    latitude, longitude = crop.latitude_longitude()
+
+    assert locate(latitude[0, 0], longitude[0, 0], 78, 41) == crop
+
+
+def test_rounded_corners_are_accepted():
+    assert locate(21.138, 237.28, 1059, 1799) == CONUS
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "ny", "nx"),
+    [(12.190, 226.541, 1025, 1473), (41.612949, 185.117126, 919, 1299), (21.15, 237.28, 10, 10), (47.8, 299.0, 50, 50)],
+)
+def test_other_grids_are_refused(latitude, longitude, ny, nx):
+    with pytest.raises(DamagedFileError):
+        locate(latitude, longitude, ny, nx)
+
+
+def test_a_part_of_the_simulated_world_has_edges():
+    world = Grid(64, 64, 400, 900, periodic=True)
+
+    assert world.crop(slice(None), slice(None)) == world
+    assert not world.crop(slice(0, 32), slice(None)).periodic
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_named_regions_lie_on_the_grid(name):
+    rows, columns = parse_region(name)
+
+    assert len(range(1059)[rows]) == rows.stop - rows.start
+    assert len(range(1799)[columns]) == columns.stop - columns.start
+
+
+def test_southern_plains_is_about_oklahoma():
+    latitude, longitude = CONUS.crop(*parse_region("southern-plains")).latitude_longitude()
+
+    assert np.hypot(latitude - 35.5, longitude + 97.5).min() < 0.05
+    assert (latitude.min() < 32, latitude.max() > 37) == (True, True)
+
+
+@pytest.mark.parametrize("text", ["atlantis", "0:10", "10:5,0:3", "0:10,0:1800", "a:b,c:d", ""])
+def test_an_impossible_region_is_refused(text):
+    with pytest.raises(SettingsError):
+        parse_region(text)
