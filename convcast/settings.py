@@ -1,0 +1,321 @@
+"""Every setting, its meaning and its default, in one strict tree.
+
+What counts, first to last: a flag, a `CONVCAST_<GROUP>__<NAME>` variable, the workspace's convcast.toml, the preset.
+A default that all presets share stands here; what differs stands in `convcast/presets/<name>.toml`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError as PydanticSettingsError,
+    TomlConfigSettingsSource,
+)
+
+from convcast.errors import SettingsError
+from convcast.variables import FIELDS, select
+
+PRESETS = ("demo", "phase1", "phase2")
+ENVIRONMENT_PREFIX = "CONVCAST_"
+NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
+"""Variables with the prefix that the command line reads itself."""
+
+ReferenceName = Literal["direct", "persistence", "advected"]
+SolverName = Literal["ddpm", "ddim", "dpmpp_2m"]
+FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ArchiveSettings(Group):
+    """Where GRIB files come from, and how patiently."""
+
+    sources: tuple[str, ...] = ("aws", "google", "azure", "nomads")
+    """Tried in this order until one has the file; each as --source describes."""
+    workers: int = Field(8, ge=1, le=64)
+    """Files fetched at the same time."""
+    connect_timeout: float = Field(5, gt=0)
+    """Seconds."""
+    read_timeout: float = Field(30, gt=0)
+    """Seconds without a byte."""
+    retries: int = Field(4, ge=0)
+    """Further attempts after a reset, a 429 or a 5xx, with growing, randomised waits."""
+    late_hours: float = Field(3, ge=0)
+    """An hour that is nowhere and younger than this is late, an older one is a gap."""
+    max_missing: float = Field(0.05, ge=0, le=1)
+    """Share of the hours asked for that may be missing or rejected before the exit code is 3."""
+
+
+class SimulationSettings(Group):
+    """The simulated archive: how large, from when, how long."""
+
+    size: int = Field(64, ge=32, le=512)
+    """Cells along each side."""
+    start: str = "2024-05-01T00"
+    days: int = Field(22, ge=1)
+    """Days published."""
+    seed: int = Field(1, ge=0)
+
+
+class DatasetSettings(Group):
+    """What preprocess keeps."""
+
+    fields: FieldNames = tuple(FIELDS)
+    """Fields of the dataset, in the model's channel order."""
+    analysis_lead: int = Field(0, ge=0, le=1)
+    """Forecast hour taken for the analysis: 0, or 1 where only f01 files exist."""
+    region: str = "conus"
+    """A named region or y0:y1,x0:x1, rows and columns of the HRRR grid."""
+
+
+class SplitSettings(Group):
+    """How the hours are divided in time: training, then validation, then test, with a gap between."""
+
+    validation_days: float = Field(1, ge=0)
+    test_days: float = Field(0, ge=0)
+    """Hours at the end that training never sees, for verification."""
+    gap_hours: int = Field(6, ge=0)
+    """Hours dropped between the parts, so that no weather is in two."""
+
+
+class ModelSettings(Group):
+    """The network and the diffusion process."""
+
+    leads: tuple[int, ...] = (1,)
+    """Hours ahead that the model is trained for."""
+    history: int = Field(4, ge=2)
+    """Past hours that the model sees, the last analysis included."""
+    base: int = Field(ge=8)
+    """Channels of the first level."""
+    multipliers: tuple[int, ...]
+    """Channels of each level, in units of `base`; each level halves the resolution."""
+    blocks: int = Field(ge=1)
+    """Residual blocks a level."""
+    attention: tuple[int, ...]
+    """Downsampling factors at which attention is applied."""
+    window: int = Field(ge=2)
+    """Side of the attention windows, in tokens."""
+    unshuffle: int = Field(1, ge=1)
+    """Cells folded into channels before the first level, along each side."""
+    embedding: int = Field(128, ge=8)
+    """Width of the embedding of noise level, lead and hour."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    diffusion_steps: int = Field(ge=10)
+    """T, the steps of the diffusion process."""
+    parameterisation: Literal["preconditioned", "raw"] = "preconditioned"
+    """How the noise is predicted; `raw` is the ablation."""
+    reference: dict[str, ReferenceName] = {"default": "advected"}
+    """Forecast whose error is diffused, by field, with a `default`."""
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of training samples whose condition is blanked, so that guidance works."""
+
+
+class TrainingSettings(Group):
+    """How the model is trained."""
+
+    patch: int = Field(ge=16)
+    """Cells along each side of a training sample; a smaller domain is used whole."""
+    batch: int = Field(ge=1)
+    """Samples a step and process."""
+    accumulation: int = Field(1, ge=1)
+    """Batches an optimiser step."""
+    steps: int = Field(ge=1)
+    """Optimiser steps; the learning rate follows a cosine down to zero at the last."""
+    minutes: float | None = Field(None, gt=0)
+    """If set, the time that the schedule is stretched or shrunk to; `steps` is then only the most."""
+    learning_rate: float = Field(gt=0)
+    warm_up: int = Field(100, ge=1)
+    """Steps over which the learning rate rises."""
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the averaged weights that are sampled from."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    threads: int = Field(2, ge=1)
+    """CPU threads of each process."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between checkpoints."""
+    log_every: int = Field(50, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class SamplingSettings(Group):
+    """How an ensemble is drawn."""
+
+    members: int = Field(50, ge=1)
+    seed: int = Field(0, ge=0)
+    solver: SolverName = "dpmpp_2m"
+    steps: int = Field(20, ge=1)
+    """Network evaluations a member and lead (all T of them for `ddpm`)."""
+    guidance: float = Field(1.0, ge=0)
+    """w in ε∅ + w (εc - ε∅): below 1 widens the ensemble, above narrows it."""
+    batch: int = Field(10, ge=1)
+    """Members drawn together."""
+    tile: int = Field(256, ge=16)
+    """Cells along each side of a tile of a domain larger than this."""
+    overlap: int = Field(64, ge=0)
+    """Cells that neighbouring tiles share."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    threads: int = Field(2, ge=1)
+
+
+class VerificationSettings(Group):
+    """How forecasts are judged."""
+
+    against: tuple[str, ...] = ("persistence", "climatology", "control")
+    """Baselines scored on the same cases."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Level of the intervals."""
+    resamples: int = Field(2000, ge=100)
+    """Bootstrap resamples, of whole days."""
+    seed: int = Field(0, ge=0)
+    baseline_members: int = Field(50, ge=2)
+    """Members of the exact, climatology and control ensembles."""
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    preset: Literal["demo", "phase1", "phase2"] = "phase1"
+    archive: ArchiveSettings = ArchiveSettings()
+    simulation: SimulationSettings = SimulationSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings
+    training: TrainingSettings
+    sampling: SamplingSettings = SamplingSettings()
+    verification: VerificationSettings = VerificationSettings()
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that name these settings."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_settings(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, *, preset: str | None = None
+) -> Settings:
+    """The settings in force: flags (a nested table) over variables over the TOML `file` over the preset.
+
+    Raises SettingsError, with a suggestion, for an unreadable file, an unknown name or a value out of range.
+    """
+    _refuse_unknown_variables()
+    table = _read_toml(file) if file else {}
+    chosen = preset or os.environ.get(ENVIRONMENT_PREFIX + "PRESET") or table.get("preset", "phase1")
+    if chosen not in PRESETS:
+        raise SettingsError(f"there is no preset {chosen!r}", advice=f"choose from {' '.join(PRESETS)}")
+    defaults = files("convcast") / "presets" / f"{chosen}.toml"
+
+    class Resolved(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            tables = [file] if file else []
+            return (
+                init_settings,
+                env_settings,
+                *(TomlConfigSettingsSource(settings_cls, path) for path in [*tables, Path(str(defaults))]),
+            )
+
+    try:
+        return Resolved(**{**(flags or {}), "preset": chosen})
+    except ValidationError as error:
+        raise _explain(error, file) from None
+    except PydanticSettingsError as error:
+        raise SettingsError(f"a {ENVIRONMENT_PREFIX}* variable cannot be read: {error}") from None
+
+
+def nested(assignments: list[str]) -> dict[str, Any]:
+    """The table that `group.name=value` flags describe, values in TOML notation or as bare words.
+
+    Raises SettingsError for text that is not an assignment.
+    """
+    table: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path.strip():
+            raise SettingsError(f"{assignment!r} is not group.name=value", advice="try --set training.batch=8")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        group = table
+        *parents, name = path.strip().split(".")
+        for parent in parents:
+            group = group.setdefault(parent, {})
+        group[name] = value
+    return table
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not readable TOML: {error}", advice=f"mend {path}") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _known(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that may stand at this place of the tree."""
+    model: type[BaseModel] = Settings
+    for name in path:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ()
+        model = inner
+    return tuple(model.model_fields)
+
+
+def _suggestion(path: tuple[str, ...]) -> str:
+    *group, name = path
+    known = _known(tuple(group))
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {'.'.join([*group, close[0]])}?"
+    return f"{'.'.join(group) or 'the top level'} has {' '.join(known)}"
+
+
+def _explain(error: ValidationError, file: Path | None) -> SettingsError:
+    first = error.errors()[0]
+    path = tuple(str(part) for part in first["loc"])
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return SettingsError(f"there is no setting {name!r}", advice=_suggestion(path))
+    where = f" (see {file})" if file else ""
+    reason = first["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{name} = {first['input']!r} cannot be: {reason}{where}")
+
+
+def _refuse_unknown_variables() -> None:
+    for variable in os.environ:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
+            continue
+        path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        if path[-1] not in _known(path[:-1]):
+            raise SettingsError(f"the variable {variable} is not a setting", advice=_suggestion(path))
