@@ -1,0 +1,103 @@
+"""A workspace: the folder that holds one forecast system's settings, data, models and results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convcast import notation
+from convcast.errors import SettingsError
+from convcast.files import append_line, write_bytes
+
+SETTINGS_FILE = "convcast.toml"
+
+_NEW_SETTINGS = """\
+# Settings of this convcast workspace. A flag or a CONVCAST_* variable overrides what stands here; what does not
+# stand here comes from the preset. docs/settings.md lists them all.
+preset = "{preset}"
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything lies under one folder (DESIGN: the files)."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / SETTINGS_FILE
+
+    @property
+    def archive(self) -> Path:
+        return self.root / "archive"
+
+    @property
+    def simulated(self) -> Path:
+        """The simulated publisher's bucket."""
+        return self.root / "simulated"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset.zarr"
+
+    @property
+    def forecasts(self) -> Path:
+        return self.root / "forecasts"
+
+    def model(self, name: str) -> Path:
+        return self.root / "models" / name
+
+    def forecast(self, init: notation.Hour) -> Path:
+        return self.forecasts / f"{notation.compact(init)}.zarr"
+
+    def verification(self, name: str) -> Path:
+        return self.root / "verification" / name
+
+    def lock(self, room: str) -> Path:
+        return self.root / "locks" / f"{room}.lock"
+
+    def record(self, verb: str, **entry: Any) -> None:
+        """Add one finished unit of work to journal.jsonl."""
+        append_line(self.root / "journal.jsonl", {"verb": verb} | entry)
+
+
+def open_workspace(root: Path) -> Workspace:
+    """An existing workspace.
+
+    Raises SettingsError where the folder is not one.
+    """
+    if not (root / SETTINGS_FILE).is_file():
+        raise SettingsError(
+            f"{root} is not a convcast workspace (it has no {SETTINGS_FILE})",
+            advice=f"start one with `convcast fetch --days 14 --workspace {root}`, or try `convcast demo`",
+        )
+    return Workspace(root)
+
+
+def create_workspace(
+    root: Path, *, preset: str = "phase1", tables: Mapping[str, Mapping[str, Any]] | None = None
+) -> Workspace:
+    """A workspace at this folder, which may exist; a folder of other things is refused.
+
+    `tables` are settings that a new workspace starts with, by group; one that exists keeps its own.
+
+    Raises SettingsError where the folder is a file, or holds something and is not a workspace.
+    """
+    if (root / SETTINGS_FILE).is_file():
+        return Workspace(root)
+    if root.exists() and not root.is_dir():
+        raise SettingsError(f"{root} is a file, not a folder", advice="choose another --workspace")
+    if root.exists() and any(root.iterdir()):
+        raise SettingsError(
+            f"{root} holds other things and is not a convcast workspace", advice="choose an empty or new folder"
+        )
+    text = _NEW_SETTINGS.format(preset=preset)
+    for group, values in (tables or {}).items():
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # JSON scalars and lists are TOML
+        text += "\n".join(["", f"[{group}]", *lines, ""])
+    write_bytes(root / SETTINGS_FILE, text.encode())
+    return Workspace(root)
