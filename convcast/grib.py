@@ -1,0 +1,212 @@
+"""GRIB2 messages in and out: the one door to ecCodes.
+
+pyproj is imported first on purpose: current ecCodes wheels load their own libproj into the global namespace, after
+which a later `import pyproj` fails and the interpreter crashes at exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyproj  # noqa: F401  isort: skip
+import eccodes
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import grid as hrrr
+from convcast.errors import DamagedFileError
+from convcast.grid import Grid, locate
+from convcast.notation import HOUR, Hour
+from convcast.variables import GribKey
+
+SIMULATED_STATUS = 2
+"""Production status "research products" (code table 1.3): the mark of the simulated archive; NOAA's HRRR has 0."""
+LATTICE = 16
+"""HRRR values lie on multiples of 1/16: decimal scale factor 0, binary scale factor -4."""
+MISSING_VALUE = 9.999e20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a message says of itself."""
+
+    key: GribKey
+    init: Hour
+    lead_hours: float
+    statistical: bool
+    """True of an average, a sum or an extreme over a period."""
+    simulated: bool
+    ny: int
+    nx: int
+    first_latitude: float
+    first_longitude: float
+    offset: int
+    """Of the message in its file, bytes."""
+    length: int
+    handle_grid: tuple[int, ...]
+    """Keys that must be HRRR's: template, scanning mode, spacing, projection."""
+
+    @property
+    def valid(self) -> Hour:
+        return self.init + round(self.lead_hours) * HOUR
+
+    def grid(self) -> Grid:
+        """The message's place on the HRRR grid; raises DamagedFileError where it has none."""
+        if self.handle_grid != _HRRR_GRID:
+            raise DamagedFileError("not on the HRRR grid")
+        return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
+
+
+_GRID_KEYS = ("gridDefinitionTemplateNumber", "scanningMode", "Dx", "Dy", "LaD", "Latin1", "Latin2", "LoV")
+_HRRR_GRID = (30, 64, 3000000, 3000000, 38500000, 38500000, 38500000, 262500000)
+_EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
+
+
+def scan(path: Path) -> Iterator[Header]:
+    """The headers of a file's messages, in order, without decoding values.
+
+    Raises DamagedFileError at a message that cannot be read.
+    """
+    with open(path, "rb") as file:
+        while True:
+            offset = file.tell()
+            try:
+                handle = eccodes.codes_grib_new_from_file(file, headers_only=True)
+                if handle is None:
+                    return
+                try:
+                    header = _header(handle, eccodes.codes_get_message_offset(handle))
+                finally:
+                    eccodes.codes_release(handle)
+            except eccodes.CodesInternalError as error:
+                raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+            yield header
+
+
+def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:
+    """One message's header and values, (ny, nx), row 0 in the south, NaN where missing.
+
+    Raises DamagedFileError where it cannot be decoded.
+    """
+    try:
+        with _message(eccodes.codes_new_from_message(message)) as handle:
+            header = _header(handle, 0)
+            eccodes.codes_set_double(handle, "missingValue", MISSING_VALUE)
+            values = eccodes.codes_get_values(handle)
+    except eccodes.CodesInternalError as error:
+        raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
+    if values.size != header.ny * header.nx:
+        raise DamagedFileError(f"a GRIB message has {values.size} values for {header.ny} x {header.nx} points")
+    values[values == MISSING_VALUE] = np.nan
+    return header, values.astype(np.float32).reshape(header.ny, header.nx)
+
+
+def encode(
+    values: NDArray[np.floating], *, key: GribKey, grid: Grid, init: Hour, lead_hours: int, simulated: bool
+) -> bytes:
+    """A GRIB2 message as HRRR's are: same grid template, tables, lattice and packing.
+
+    `values` are (ny, nx) in GRIB units; they are rounded to 1/16.
+    """
+    rounded = np.round(np.asarray(values, np.float64) * LATTICE) / LATTICE
+    span = int((rounded.max() - rounded.min()) * LATTICE)
+    year_to_day, hour = str(init).split("T")
+    longitude, latitude = hrrr.projection()(grid.x[0], grid.y[0], inverse=True)
+    with _message(eccodes.codes_grib_new_from_samples("GRIB2")) as handle:
+        for name, value in {
+            "discipline": key.discipline,
+            "centre": 7,
+            "subCentre": 0,
+            "tablesVersion": 2,
+            "localTablesVersion": 1,
+            "significanceOfReferenceTime": 1,
+            "dataDate": int(year_to_day.replace("-", "")),
+            "dataTime": int(hour[:2]) * 100,
+            "productionStatusOfProcessedData": SIMULATED_STATUS if simulated else 0,
+            "typeOfProcessedData": 1,
+            "gridDefinitionTemplateNumber": 30,
+            "shapeOfTheEarth": 6,
+            "numberOfDataPoints": grid.ny * grid.nx,
+            "Nx": grid.nx,
+            "Ny": grid.ny,
+            "latitudeOfFirstGridPoint": round(latitude * 1e6),
+            "longitudeOfFirstGridPoint": round((longitude % 360) * 1e6),
+            "resolutionAndComponentFlags": 8,
+            "LaD": 38500000,
+            "LoV": 262500000,
+            "Dx": 3000000,
+            "Dy": 3000000,
+            "projectionCentreFlag": 0,
+            "scanningMode": 64,
+            "Latin1": 38500000,
+            "Latin2": 38500000,
+            "latitudeOfSouthernPole": 0,
+            "longitudeOfSouthernPole": 0,
+            "productDefinitionTemplateNumber": 0,
+            "parameterCategory": key.category,
+            "parameterNumber": key.number,
+            "typeOfGeneratingProcess": 2,
+            "generatingProcessIdentifier": 83,
+            "indicatorOfUnitForForecastTime": 1,
+            "forecastTime": lead_hours,
+            "typeOfFirstFixedSurface": key.surface,
+            "scaleFactorOfFirstFixedSurface": 0,
+            "scaledValueOfFirstFixedSurface": int(key.level),
+            "typeOfSecondFixedSurface": 255,
+            "packingType": "grid_complex_spatial_differencing" if span else "grid_simple",
+            "bitsPerValue": span.bit_length(),  # after the packing type, which resets it
+            "decimalScaleFactor": 0,
+        }.items():
+            eccodes.codes_set(handle, name, value)
+        eccodes.codes_set_values(handle, rounded.ravel())
+        message: bytes = eccodes.codes_get_message(handle)
+    return message
+
+
+@contextmanager
+def _message(handle: Any) -> Iterator[Any]:
+    try:
+        yield handle
+    finally:
+        eccodes.codes_release(handle)
+
+
+_SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
+"""Of a unit of time, code table 4.4."""
+
+
+def _header(handle: Any, offset: int) -> Header:
+    number = eccodes.codes_get_long
+
+    def optional(name: str) -> int:
+        return number(handle, name) if eccodes.codes_is_defined(handle, name) else -1
+
+    if number(handle, "edition") != 2:
+        raise DamagedFileError("not GRIB edition 2")
+    level = number(handle, "scaledValueOfFirstFixedSurface") * 10.0 ** -number(handle, "scaleFactorOfFirstFixedSurface")
+    date, time = number(handle, "dataDate"), number(handle, "dataTime")
+    unit = _SECONDS.get(optional("indicatorOfUnitForForecastTime"), 3600)
+    return Header(
+        key=GribKey(
+            number(handle, "discipline"),
+            number(handle, "parameterCategory"),
+            number(handle, "parameterNumber"),
+            number(handle, "typeOfFirstFixedSurface"),
+            level,
+        ),
+        init=np.datetime64(f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}", "h"),
+        lead_hours=optional("forecastTime") * unit / 3600,
+        statistical=number(handle, "productDefinitionTemplateNumber") in _EXTENT_OF_PERIOD_TEMPLATES,
+        simulated=number(handle, "productionStatusOfProcessedData") == SIMULATED_STATUS,
+        ny=optional("Ny"),
+        nx=optional("Nx"),
+        first_latitude=optional("latitudeOfFirstGridPoint") / 1e6,
+        first_longitude=optional("longitudeOfFirstGridPoint") / 1e6,
+        offset=int(offset),
+        length=number(handle, "totalLength"),
+        handle_grid=tuple(optional(name) for name in _GRID_KEYS),
+    )
