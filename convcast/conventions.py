@@ -1,0 +1,147 @@
+"""CF attributes, layout and encoding of the gridded files that convcast writes.
+
+CF conventions 1.11 (https://cfconventions.org): reference time, lead and valid time as in its example 5.14, ensemble
+members as a dimension of standard name `realization`, grid mapping after appendix F, flags after section 3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.grid import Grid, spatial_reference
+from convcast.notation import Hour
+from convcast.variables import FIELDS, STATIC, Variable
+
+DIMENSIONS = ("init_time", "number", "lead_time", "y", "x")
+FILL = -32768
+"""The stored integer that means missing."""
+SECONDS = {"dtype": "int64", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+"""Encoding of times. xarray's own choice follows the first value, and later ones may not fit it."""
+ENCODING = {"dtype": "float32", "_FillValue": np.float32(np.nan)}
+"""Encoding of an ensemble's fields, whose values `on_lattice` has rounded.
+
+Measured on four whole HRRR fields, zstd with bit shuffling: 10 % larger than int16 with a scale factor, as fast to
+write and to read. But xarray opens such integers as float64: twice the memory of an ensemble that may fill it.
+"""
+ABSENT, COMPLETE = 0, 1
+"""What `complete` says of a member and lead."""
+
+
+def field_attributes(variable: Variable) -> dict[str, Any]:
+    """CF attributes of a field on the grid, of its values as they are read."""
+    attributes = {
+        "standard_name": variable.standard_name,
+        "long_name": variable.long_name,
+        "units": variable.units,
+        "grid_mapping": "spatial_ref",
+    }
+    return attributes | ({"comment": variable.comment} if variable.comment else {})
+
+
+def on_lattice(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Values rounded to the lattice of HRRR's packing, as float32, any shape: as fine as analyses, and compressible."""
+    scale = np.float32(variable.scale)
+    rounded = np.asarray(values, np.float32) * scale
+    np.rint(rounded, out=rounded)
+    rounded /= scale
+    return rounded
+
+
+def pack(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.int16]:
+    """Values as integers on the lattice, of any shape: FILL where not finite or beyond int16."""
+    scaled = np.rint(values * np.float32(variable.scale))
+    fits = np.abs(scaled) < -FILL
+    return np.where(fits, scaled, np.float32(FILL)).astype(np.int16)
+
+
+def unpack(variable: Variable, stored: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Values from integers on the lattice, float32, NaN where missing."""
+    values = stored.astype(np.float32) / np.float32(variable.scale)
+    return np.where(stored == FILL, np.float32(np.nan), values)
+
+
+def grid_coordinates(grid: Grid) -> dict[str, xr.Variable]:
+    """Coordinates `y x latitude longitude spatial_ref` of this rectangle of the HRRR grid."""
+    latitude, longitude = (angle.astype(np.float32) for angle in grid.latitude_longitude())
+    coordinates = {
+        "y": xr.Variable("y", grid.y, {"standard_name": "projection_y_coordinate", "units": "m", "axis": "Y"}),
+        "x": xr.Variable("x", grid.x, {"standard_name": "projection_x_coordinate", "units": "m", "axis": "X"}),
+        "latitude": xr.Variable(("y", "x"), latitude, {"standard_name": "latitude", "units": "degrees_north"}),
+        "longitude": xr.Variable(("y", "x"), longitude, {"standard_name": "longitude", "units": "degrees_east"}),
+        "spatial_ref": xr.Variable((), np.int32(0), spatial_reference()),
+    }
+    for name in ("y", "x", "latitude", "longitude"):
+        coordinates[name].encoding["_FillValue"] = None
+    return coordinates
+
+
+def ensemble_dataset(
+    fields: Mapping[str, NDArray[np.floating]],
+    *,
+    init: Hour,
+    members: Sequence[int],
+    leads: Sequence[int],
+    grid: Grid,
+    attributes: Mapping[str, Any],
+) -> xr.Dataset:
+    """The ensemble of one initial time, dimensions `(init_time, number, lead_time, y, x)`, ready for `to_zarr`.
+
+    `fields` are arrays (member, lead, y, x) in physical units by field name, NaN where a member and lead was not made;
+    they are rounded to the lattice. `leads` are hours. `complete` is 1 where every field has values. `attributes` join
+    the global ones.
+    """
+    shape = len(members), len(leads), *grid.shape
+    start = np.array([init], "datetime64[ns]")
+    steps = np.array(leads, "timedelta64[h]").astype("timedelta64[ns]")
+    made = np.ones(shape[:2], bool)
+    data: dict[str, xr.Variable] = {}
+    for name, values in fields.items():
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {values.shape}, not (member, lead, y, x) = {shape}")
+        made &= ~np.isnan(values).all(axis=(2, 3))
+        variable = (FIELDS | STATIC)[name]
+        data[name] = xr.Variable(
+            DIMENSIONS, on_lattice(variable, values)[None], field_attributes(variable), dict(ENCODING)
+        )
+    coordinates = {
+        "init_time": xr.Variable(
+            "init_time",
+            start,
+            {"standard_name": "forecast_reference_time", "long_name": "time of the last analysis used"},
+            dict(SECONDS),
+        ),
+        "number": xr.Variable(
+            "number",
+            np.array(members, np.int16),
+            {"standard_name": "realization", "long_name": "ensemble member", "units": "1"},
+        ),
+        "lead_time": xr.Variable(
+            "lead_time",
+            steps,
+            {"standard_name": "forecast_period", "long_name": "time since init_time"},
+            {"dtype": "int64"},
+        ),
+        "valid_time": xr.Variable(
+            ("init_time", "lead_time"),
+            start[:, None] + steps,
+            {"standard_name": "time", "long_name": "time that the forecast is for"},
+            dict(SECONDS),
+        ),
+        "complete": xr.Variable(
+            DIMENSIONS[:3],
+            np.where(made, COMPLETE, ABSENT)[None].astype(np.int8),
+            {
+                "standard_name": "status_flag",
+                "long_name": "whether this member and lead has been made",
+                "flag_values": np.array([ABSENT, COMPLETE], np.int8),
+                "flag_meanings": "absent complete",
+            },
+        ),
+        **grid_coordinates(grid),
+    }
+    return xr.Dataset(data, coordinates, {"Conventions": "CF-1.11"} | dict(attributes))
