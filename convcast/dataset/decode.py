@@ -1,0 +1,88 @@
+"""One archived hour, from GRIB messages to fields on the grid.
+
+Messages are picked by the numbers of the GRIB2 code tables, never by names, which change with the tables installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import grib
+from convcast.errors import DamagedFileError
+from convcast.grid import Grid
+from convcast.notation import HOUR, Hour
+from convcast.variables import STATIC, Variable
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What one file holds of the fields asked for."""
+
+    values: NDArray[np.float32]
+    """(variable, y, x), GRIB units, row 0 in the south, NaN where missing."""
+    grid: Grid
+    simulated: bool
+
+    def crop(self, rows: slice, columns: slice) -> Fields:
+        return Fields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
+
+
+def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> Fields:
+    """The fields of one hour, which must all be of this valid time and lead, and on one grid.
+
+    Raises DamagedFileError naming every problem: a message missing, doubled, of another time or grid, undecodable.
+    """
+    return _decode(path, variables, time=(valid - lead * HOUR, lead))
+
+
+def decode_static(path: Path) -> Fields:
+    """Terrain height (m) and land mask; their time does not matter.
+
+    Raises DamagedFileError as `decode_hour` does.
+    """
+    return _decode(path, tuple(STATIC.values()), time=None)
+
+
+def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> Fields:
+    headers = [header for header in grib.scan(path) if not header.statistical]
+    values: NDArray[np.float32] | None = None
+    kinds: set[tuple[Grid, bool]] = set()
+    problems: list[str] = []
+    with open(path, "rb") as file:
+        for number, variable in enumerate(variables):
+            found = [header for header in headers if header.key == variable.grib]
+            if len(found) != 1:
+                problems.append(f"{variable.name} is {'missing' if not found else f'there {len(found)} times'}")
+                continue
+            header = found[0]
+            if time is not None and (header.init, header.lead_hours) != time:
+                problems.append(
+                    f"{variable.name} is of {header.init} + {header.lead_hours:g} h where the file's name says "
+                    f"{time[0]} + {time[1]} h"
+                )
+                continue
+            file.seek(header.offset)
+            try:
+                grid = header.grid()
+                _, field = grib.decode(file.read(header.length))
+            except DamagedFileError as error:
+                problems.append(f"{variable.name}: {error}")
+                continue
+            kinds.add((grid, header.simulated))
+            if values is None:
+                values = np.empty((len(variables), *grid.shape), np.float32)
+            if values.shape[1:] == field.shape:
+                values[number] = field
+    if len({grid for grid, _ in kinds}) > 1:
+        problems.append("its messages are on several grids")
+    if len({simulated for _, simulated in kinds}) > 1:
+        problems.append("it mixes simulated and real messages")
+    if problems or values is None:
+        raise DamagedFileError(f"{path.name}: {'; '.join(problems)}")
+    ((grid, simulated),) = kinds
+    return Fields(values, grid, simulated)

@@ -1,0 +1,102 @@
+"""Is an hour of fields weather, or a mistake? Each check says what it found, its limit, and whether that rejects.
+
+The checks of an hour see the hour and the means of the one before; none changes a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.variables import D2M, REFC, T2M, Variable
+
+MOST_MISSING = 0.001
+"""Share of a field's points."""
+LATTICE = 1 / 16
+"""Bounds are passed by no more than the packing may round."""
+SUPERSATURATION = 1.0
+"""Kelvin by which D2M may pass T2M ..."""
+MOST_SUPERSATURATED = 0.01
+"""... and the share of points where it may pass even that: HRRR computes the two by different interpolations."""
+LARGEST_JUMP = 0.1
+"""Of a field's mean within an hour, as a share of the span of its bounds: 12 K, 18 m/s."""
+LARGE_DOMAIN = 500_000
+"""Points. Somewhere over so many, there is always an echo."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a check did not like."""
+
+    check: str
+    field: str
+    figure: float
+    limit: float
+    rejects: bool
+    """False of a warning, which is kept with the hour but does not keep it out."""
+
+    def __str__(self) -> str:
+        return _SENTENCES[self.check].format(**asdict(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_SENTENCES = {
+    "missing": "{field} is missing at {figure:.2%} of the points (at most {limit:.1%})",
+    "low": "{field} falls to {figure:g} (bound {limit:g})",
+    "high": "{field} rises to {figure:g} (bound {limit:g})",
+    "constant": "{field} is {figure:g} everywhere",
+    "jump": "the mean of {field} moved by {figure:.3g} in an hour (at most {limit:.3g})",
+    "supersaturated": "d2m is above t2m at {figure:.2%} of the points (at most {limit:.0%})",
+    "silent": "{field} is at its floor of {figure:g} at every point",
+}
+
+
+def examine(
+    values: NDArray[np.float32], variables: Sequence[Variable], *, before: Mapping[str, float] | None = None
+) -> list[Finding]:
+    """What is wrong with an hour's fields `values` (variable, y, x), in GRIB units; empty where nothing is.
+
+    `before` are the means of the previous hour's fields by name, where it is there.
+    """
+    findings: list[Finding] = []
+    for variable, field in zip(variables, values, strict=True):
+        findings += _examine_field(variable, field, None if before is None else before.get(variable.name))
+    names = [variable.name for variable in variables]
+    if T2M.name in names and D2M.name in names:
+        t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
+        share = float(np.count_nonzero(d2m > t2m + np.float32(SUPERSATURATION))) / t2m.size
+        if share >= MOST_SUPERSATURATED:
+            findings.append(Finding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
+    return findings
+
+
+def _examine_field(variable: Variable, field: NDArray[np.float32], before: float | None) -> list[Finding]:
+    low, high = float(field.min()), float(field.max())
+    findings = []
+    if np.isnan(low):  # NaN passes through min, so that a clean field is read once less
+        present = field[~np.isnan(field)]
+        missing = 1 - present.size / field.size
+        if missing > MOST_MISSING:
+            return [Finding("missing", variable.name, missing, MOST_MISSING, True)]
+        low, high = float(present.min()), float(present.max())
+    if low < variable.bounds[0] - LATTICE:
+        findings.append(Finding("low", variable.name, low, variable.bounds[0], True))
+    if high > variable.bounds[1] + LATTICE:
+        findings.append(Finding("high", variable.name, high, variable.bounds[1], True))
+    if low == high and not variable.may_be_constant:
+        findings.append(Finding("constant", variable.name, low, 0, True))
+    if variable == REFC and high <= variable.bounds[0] and field.size > LARGE_DOMAIN:
+        findings.append(Finding("silent", variable.name, high, 0, False))
+    if before is not None:
+        jump = abs(float(np.nanmean(field, dtype=np.float64)) - before)
+        limit = LARGEST_JUMP * (variable.bounds[1] - variable.bounds[0])
+        if jump > limit:
+            # Storms may fill or leave a small domain within the hour; temperature, moisture and wind do not.
+            findings.append(Finding("jump", variable.name, jump, limit, not variable.may_be_constant))
+    return findings
