@@ -1,0 +1,124 @@
+"""The dataset as the rooms after this one see it: hours that passed, as physical fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.conventions import FILL
+from convcast.dataset.store import Status, Store
+from convcast.errors import DamagedFileError, MissingInputError
+from convcast.grid import Grid
+from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import Variable
+
+
+class Dataset:
+    """A dataset opened for reading; what is appended later is seen by opening it again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.times: Hours
+        """Every hour from the first to the last that anything is known of."""
+        self.status: NDArray[np.uint8]
+        """Of `times`: 0 absent, 1 ok, 2 gap, 3 rejected."""
+        self.times, self.status = store.read_status()
+
+    @classmethod
+    def open(cls, path: Path) -> Dataset:
+        """Raises SettingsError where there is no dataset, DamagedFileError where it is not one of ours."""
+        return cls(Store.open(path))
+
+    @property
+    def path(self) -> Path:
+        return self.store.path
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return self.store.description.variables
+
+    @property
+    def grid(self) -> Grid:
+        return self.store.description.grid
+
+    @property
+    def simulated(self) -> bool:
+        return self.store.description.simulated
+
+    @property
+    def analysis_lead(self) -> int:
+        return self.store.description.analysis_lead
+
+    @cached_property
+    def hours(self) -> Hours:
+        """The hours that are ok, sorted."""
+        ok: Hours = self.times[self.status == Status.OK]
+        return ok
+
+    @cached_property
+    def static(self) -> NDArray[np.float32]:
+        """Terrain height (m) and land mask, (2, y, x)."""
+        return self.store.static
+
+    @cached_property
+    def latitude_longitude(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Degrees, each (y, x)."""
+        return self.grid.latitude_longitude()
+
+    def missing(self, hours: Sequence[Hour] | Hours) -> Hours:
+        """Those of the hours that are not ok."""
+        missing: Hours = np.setdiff1d(np.asarray(hours, "datetime64[h]"), self.hours)
+        return missing
+
+    def read(
+        self, hours: Sequence[Hour] | Hours, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """The fields of these hours, (time, variable, y, x), GRIB units, NaN where the source was missing.
+
+        Raises MissingInputError naming the hours that are not ok, DamagedFileError where a file is damaged or lost.
+        """
+        return self.store.unpack(self.read_stored(hours, rows, columns))
+
+    def read_stored(
+        self, hours: Sequence[Hour] | Hours, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.int16]:
+        """As `read`, but the stored integers."""
+        wanted = np.asarray(hours, "datetime64[h]")
+        self.require(wanted)
+        ny, nx = (len(range(n)[part]) for n, part in zip(self.grid.shape, (rows, columns), strict=True))
+        stored = np.empty((len(wanted), len(self.variables), ny, nx), np.int16)
+        # Zarr fetches the files of consecutive hours side by side.
+        breaks = np.flatnonzero(np.diff(wanted) != HOUR) + 1
+        for part in np.split(np.arange(len(wanted)), breaks):
+            if part.size:
+                stored[part] = self.store.read(wanted[part[0]], part.size, rows, columns)
+        for hour, fields in zip(wanted, stored, strict=True):
+            if (fields[:1] == FILL).all() and (fields == FILL).all():
+                raise DamagedFileError(
+                    f"{self.path} has lost its values of {hour}",
+                    advice=f"delete {self.path} and run `convcast preprocess` again",
+                )
+        return stored
+
+    def verdicts(self) -> dict[Hour, dict[str, Any]]:
+        """The last verdict on each hour: `status`, `reason`, `findings`, and `at`, when it was passed."""
+        return self.store.read_verdicts()
+
+    def require(self, hours: Sequence[Hour] | Hours) -> None:
+        """Raises MissingInputError, with the command that may bring them, where some of the hours are not ok."""
+        missing = self.missing(hours)
+        if missing.size == 0:
+            return
+        known = dict(zip(self.times, self.status, strict=True))
+        names = {Status.ABSENT: "", Status.GAP: " (gap)", Status.REJECTED: " (rejected)"}
+        listed = [f"{hour}{names[Status(known.get(hour, Status.ABSENT))]}" for hour in missing[:6]]
+        more = f" and {missing.size - 6} more" if missing.size > 6 else ""
+        raise MissingInputError(
+            f"{self.path} does not hold {', '.join(listed)}{more}",
+            advice=f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`",
+        )

@@ -1,0 +1,376 @@
+"""The dataset on disk: a Zarr v3 group that opens whole after a kill at any instant.
+
+    data        int16 (time, variable, y, x), on the lattice 1/scale of each variable, one file an hour
+    status      uint8 (time,), one file: the commit record, written last; what it does not call ok does not exist
+    time        int64 (time,), hours since EPOCH
+    static      float32 (static, y, x): terrain height (m), land mask
+    histograms/values      uint32 (time, variable, bin): counts of the stored integers
+    histograms/tendencies  uint32 (time, variable, bin): of the transformed change from the hour before
+    status/verdicts.jsonl  why: one line an hour and attempt, the last one counts
+
+An hour's place is its distance from EPOCH, so that earlier hours may be added at any time; hours that are not there
+take no space. Arrays grow a year at a time, `status` last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from convcast import __version__
+from convcast.conventions import FILL, field_attributes, pack, unpack
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.files import PARTIAL, append_line
+from convcast.grid import Grid, spatial_reference
+from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import FIELDS, STATIC, Variable
+
+FORMAT, FORMAT_VERSION = "convcast dataset", 1
+EPOCH = np.datetime64("2014-07-01T00", "h")
+"""Hour of index 0: the month in which NOAA's HRRR archive begins."""
+YEAR = 366 * 24
+TILE = 128
+"""Cells along each side of a chunk: what a random window reads beyond its edges."""
+BINS = 65536
+TENDENCY_SCALE = 64
+"""Bins per unit of a transformed tendency."""
+STATUS_CHUNK = 1 << 18
+"""Hours that one file of `status` covers: thirty years."""
+
+
+class Status(IntEnum):
+    """What is known of an hour."""
+
+    ABSENT = 0
+    OK = 1
+    GAP = 2
+    REJECTED = 3
+
+
+@dataclass(frozen=True)
+class Description:
+    """What must be the same for every hour of a dataset."""
+
+    variables: tuple[Variable, ...]
+    grid: Grid
+    simulated: bool
+    analysis_lead: int
+
+    def to_attributes(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "convcast_version": __version__,
+            "source": "convcast's simulated archive" if self.simulated else "NOAA HRRR",
+            "fields": [variable.name for variable in self.variables],
+            "scale": [variable.scale for variable in self.variables],
+            "grid": self.grid.to_dict(),
+            "projection": spatial_reference(),
+            "simulated": self.simulated,
+            "analysis_lead": self.analysis_lead,
+            "tendency_scale": TENDENCY_SCALE,
+            "field_attributes": {variable.name: field_attributes(variable) for variable in self.variables},
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> Description:
+        if attributes.get("format") != FORMAT:
+            raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace")
+        if attributes.get("format_version") != FORMAT_VERSION:
+            raise DamagedFileError(
+                f"{path} has format version {attributes.get('format_version')}, this convcast reads {FORMAT_VERSION}",
+                advice=f"delete {path} and run `convcast preprocess` again",
+            )
+        try:
+            variables = tuple(FIELDS[name] for name in attributes["fields"])
+            if [variable.scale for variable in variables] != list(attributes["scale"]):
+                raise DamagedFileError(f"{path} stores its fields on other lattices than this convcast")
+            return cls(
+                variables, Grid(**attributes["grid"]), bool(attributes["simulated"]), int(attributes["analysis_lead"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(
+                f"the attributes of {path} are damaged ({error!r})",
+                advice=f"delete {path} and run `convcast preprocess` again",
+            ) from error
+
+    def difference(self, other: Description) -> str | None:
+        """What sets `other` apart from this, in words, or None."""
+        if self.simulated != other.simulated:
+            kinds = {True: "simulated", False: "real"}
+            return f"holds {kinds[self.simulated]} weather, the archive {kinds[other.simulated]} weather"
+        if self.variables != other.variables:
+            names = (" ".join(v.name for v in each.variables) for each in (self, other))
+            return "has the fields {}, the settings {}".format(*names)
+        if self.analysis_lead != other.analysis_lead:
+            return f"has analyses of lead {self.analysis_lead}, the settings {other.analysis_lead}"
+        if self.grid != other.grid:
+            return f"is on {describe_grid(self.grid)}, the archive and region on {describe_grid(other.grid)}"
+        return None
+
+
+def describe_grid(grid: Grid) -> str:
+    return f"rows {grid.y0}:{grid.y0 + grid.ny}, columns {grid.x0}:{grid.x0 + grid.nx} of the HRRR grid"
+
+
+class Store:
+    """The arrays of one dataset; every method but `create` and those named `write_` only reads."""
+
+    def __init__(self, path: Path, group: zarr.Group, description: Description) -> None:
+        self.path = path
+        self.description = description
+        self._group = group
+        self._data = _array(group, "data", path)
+        self._status = _array(group, "status", path)
+        self._values = _array(group, "histograms/values", path)
+        self._tendencies = _array(group, "histograms/tendencies", path)
+
+    @classmethod
+    def open(cls, path: Path, *, writing: bool = False) -> Store:
+        """Raises SettingsError where there is nothing, DamagedFileError where it is not ours or damaged."""
+        if not path.exists():
+            raise SettingsError(f"there is no dataset at {path}", advice="run `convcast preprocess`")
+        try:
+            group = zarr.open_group(path, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace") from error
+        return cls(path, group, Description.from_attributes(dict(group.attrs), path))
+
+    @classmethod
+    def create(cls, path: Path, description: Description, static: NDArray[np.float32]) -> Store:
+        """An empty dataset; `static` is (2, y, x). It appears at `path` whole."""
+        unfinished = path.with_name(path.name + PARTIAL)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _lay_out(zarr.open_group(unfinished, mode="w", zarr_format=3), description, static)
+        unfinished.rename(path)
+        return cls.open(path, writing=True)
+
+    @property
+    def static(self) -> NDArray[np.float32]:
+        return np.asarray(_array(self._group, "static", self.path)[:], np.float32)
+
+    def read_status(self) -> tuple[Hours, NDArray[np.uint8]]:
+        """Every hour from the first to the last that anything is known of, and its status."""
+        status = np.asarray(self._status[:], np.uint8)
+        known = np.flatnonzero(status)
+        first, last = (known[0], known[-1] + 1) if known.size else (0, 0)
+        return EPOCH + np.arange(first, last) * HOUR, status[first:last]
+
+    def read(
+        self, first: Hour, count: int, rows: slice, columns: slice, variables: slice = slice(None)
+    ) -> NDArray[np.int16]:
+        """Stored integers of consecutive hours, (time, variable, y, x), whatever their status.
+
+        Raises DamagedFileError where a file fails its checksum.
+        """
+        start = index(first)
+        part = slice(start, start + count), variables, rows, columns
+        return np.asarray(self._checked(self._data, part, first), np.int16)
+
+    def unpack(self, stored: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Physical values (..., variable, y, x) of stored integers, NaN where missing."""
+        values = np.empty(stored.shape, np.float32)
+        for i, variable in enumerate(self.description.variables):
+            values[..., i, :, :] = unpack(variable, stored[..., i, :, :])
+        return values
+
+    def read_histogram(self, valid: Hour) -> NDArray[np.uint32]:
+        """Counts of an hour's stored integers, (variable, bin); bin 0 is -32768, which is missing."""
+        return np.asarray(self._checked(self._values, index(valid), valid), np.uint32)
+
+    def read_tendencies(self, valid: Hour) -> NDArray[np.uint32]:
+        """Counts of the transformed change from the hour before, in steps of 1/TENDENCY_SCALE, (variable, bin)."""
+        return np.asarray(self._checked(self._tendencies, index(valid), valid), np.uint32)
+
+    def read_verdicts(self) -> dict[Hour, dict[str, Any]]:
+        """The last verdict on each hour; a line that a power cut left torn is passed over."""
+        verdicts = {}
+        path = self.path / "status" / "verdicts.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+                verdicts[np.datetime64(entry["valid"], "h")] = entry
+            except (json.JSONDecodeError, KeyError, ValueError):
+                continue
+        return verdicts
+
+    def write_hour(self, valid: Hour, values: NDArray[np.float32], *, neighbours: Sequence[Hour]) -> None:
+        """Put an hour's fields in their place; it does not exist before `write_status` says ok.
+
+        `neighbours` are those of the hours before and after that are ok.
+        """
+        self._grow(index(valid) + 1)
+        stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
+        self._data[index(valid)] = stored
+        self._values[index(valid)] = np.stack([_count(field) for field in stored])
+        changed = {valid}
+        for neighbour in neighbours:
+            other = self.read(neighbour, 1, slice(None), slice(None))[0]
+            earlier, later = (other, stored) if neighbour < valid else (stored, other)
+            counts = [_count_changes(*pair) for pair in zip(self.description.variables, earlier, later, strict=True)]
+            changed.add(max(valid, neighbour))
+            self._tendencies[index(max(valid, neighbour))] = np.stack(counts)
+        self._flush(changed)
+
+    def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
+        """Commit: first the reasons, then the status."""
+        for verdict in verdicts:
+            append_line(self.path / "status" / "verdicts.jsonl", verdict)
+        where = [index(hour) for hour in hours]
+        self._grow(max(where) + 1)
+        if len(where) == 1:
+            self._status[where[0]] = status
+        else:
+            everything = np.array(self._status[:], np.uint8)
+            everything[where] = status
+            self._status[:] = everything
+
+    def sweep(self) -> None:
+        """Remove what killed runs were in the middle of writing; only the holder of the lock may."""
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                if name.endswith(PARTIAL):
+                    (Path(folder) / name).unlink(missing_ok=True)
+
+    def _flush(self, hours: set[Hour]) -> None:
+        """Have the files of these hours reach the disk, so that no power cut leaves them behind their status."""
+        for hour in hours:
+            for array in (self._data, self._values, self._tendencies):
+                for file in (self.path / array.path / "c" / str(index(hour))).rglob("*"):
+                    if file.is_file():
+                        _sync(file)
+
+    def _checked(self, array: zarr.Array, part: Any, first: Hour) -> Any:
+        try:
+            return array[part]
+        except (ValueError, RuntimeError) as error:
+            raise DamagedFileError(
+                f"{self.path / array.path} is damaged at {first} or soon after ({error})",
+                advice=f"delete {self.path} and run `convcast preprocess` again",
+            ) from error
+
+    def _grow(self, hours: int) -> None:
+        """Make room for so many hours since EPOCH.
+
+        `status` comes last, for the others are read where it says ok; a kill in between leaves them longer, no more.
+        """
+        if self._status.shape[0] >= hours:
+            return
+        length = -(-hours // YEAR) * YEAR
+        for array in (self._data, self._values, self._tendencies):
+            array.resize((length, *array.shape[1:]))
+        time = _array(self._group, "time", self.path)
+        time.resize((length,))
+        time[:] = np.arange(length)
+        self._status.resize((length,))
+
+
+def index(valid: Hour) -> int:
+    """An hour's place along `time`; raises SettingsError for one before there was HRRR."""
+    place = int((valid - EPOCH) / HOUR)
+    if place < 0:
+        raise SettingsError(f"{valid} is before {EPOCH}, where datasets begin", advice="choose later hours")
+    return place
+
+
+def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
+    try:
+        array = group[name]
+    except KeyError:
+        array = None
+    if not isinstance(array, zarr.Array):
+        raise DamagedFileError(f"{path} has no array {name}", advice=f"delete {path} and run `convcast preprocess`")
+    return array
+
+
+def _lay_out(group: zarr.Group, description: Description, static: NDArray[np.float32]) -> None:
+    count, (ny, nx) = len(description.variables), description.grid.shape
+    small = max(ny, nx) <= TILE
+    chunk = (ny, nx) if small else (TILE, TILE)
+    # Blosc alone would decode a flipped bit into other weather.
+    compressors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
+    group.create_array(
+        "data",
+        shape=(0, count, ny, nx),
+        dtype="int16",
+        chunks=(1, count, *chunk),
+        shards=None if small else (1, count, -(-ny // TILE) * TILE, -(-nx // TILE) * TILE),
+        compressors=compressors,
+        fill_value=FILL,
+        dimension_names=("time", "variable", "y", "x"),
+    )
+    histograms = group.create_group("histograms")
+    for name in ("values", "tendencies"):
+        histograms.create_array(
+            name,
+            shape=(0, count, BINS),
+            dtype="uint32",
+            chunks=(1, count, BINS),
+            compressors=compressors,
+            fill_value=0,
+            dimension_names=("time", "variable", "bin"),
+        )
+    group.create_array(
+        "static",
+        data=static.astype(np.float32),
+        chunks=static.shape,
+        compressors=compressors,
+        dimension_names=("static", "y", "x"),
+        attributes={"names": list(STATIC), "units": [variable.units for variable in STATIC.values()]},
+    )
+    since = str(EPOCH).replace("T", " ") + ":00"
+    group.create_array(
+        "time",
+        shape=(0,),
+        dtype="int64",
+        chunks=(STATUS_CHUNK,),
+        compressors=compressors,
+        fill_value=-1,
+        dimension_names=("time",),
+        attributes={"units": f"hours since {since}", "calendar": "proleptic_gregorian", "standard_name": "time"},
+    )
+    group.create_array(
+        "status",
+        shape=(0,),
+        dtype="uint8",
+        chunks=(STATUS_CHUNK,),
+        compressors=compressors,
+        fill_value=Status.ABSENT,
+        dimension_names=("time",),
+        attributes={"flag_values": [int(s) for s in Status], "flag_meanings": " ".join(s.name.lower() for s in Status)},
+    )
+    group.attrs.update(description.to_attributes())
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _count_changes(variable: Variable, earlier: NDArray[np.int16], later: NDArray[np.int16]) -> NDArray[np.uint32]:
+    """Counts of the transformed change between two fields, in steps of 1/TENDENCY_SCALE, (bin,)."""
+    forward = variable.transform.forward
+    change = forward(unpack(variable, later)) - forward(unpack(variable, earlier))
+    steps = np.clip(np.rint(change * np.float32(TENDENCY_SCALE)), FILL + 1, -FILL - 1)
+    return _count(np.where(np.isnan(steps), FILL, steps).astype(np.int16))
+
+
+def _count(stored: NDArray[np.int16]) -> NDArray[np.uint32]:
+    """How often each int16 occurs, (bin,), from -32768 up."""
+    unsigned = np.bincount(stored.ravel().view(np.uint16), minlength=BINS)
+    return np.roll(unsigned, BINS // 2).astype(np.uint32)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray
+
+from convcast.dataset import open_dataset
+from convcast.dataset.store import Status, Store, index
+from convcast.errors import SettingsError
+from convcast.notation import HOUR
+
+
+@pytest.fixture
+def view(long_dataset):
+    return open_dataset(long_dataset.path)
+
+
+def test_values_are_those_of_the_dataset(view, long_dataset):
+    values = np.stack([view[v.name].values for v in long_dataset.variables], axis=1)
+    ok = np.asarray(view.status) == Status.OK
+    np.testing.assert_array_equal(values[ok], long_dataset.read(long_dataset.hours))
+
+
+def test_hours_that_are_not_ok_are_nan(view):
+    np.testing.assert_array_equal(np.isnan(view.t2m).all(("y", "x")), np.asarray(view.status) != Status.OK)
+
+
+def test_names_and_units_are_cf(view):
+    assert view.t2m.attrs["standard_name"] == "air_temperature"
+    assert (view.u10.attrs["units"], view.t2m.dtype) == ("m s-1", np.float32)
+    assert {"latitude", "longitude", "spatial_ref", "x", "y", "time", "status"} <= set(view.coords)
+
+
+def test_it_says_whether_it_is_simulated(view, torus):
+    assert view.attrs["simulated"] == 0
+    assert open_dataset(torus.path).attrs["simulated"] == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"time": 3, "y": 4, "x": 5},
+        {"time": slice(10, 20, 3), "y": slice(None, None, -1)},
+        {"time": [5, 2, 13], "x": [7, 1, 1]},
+        {"y": slice(0, 0)},
+        {"time": -1},
+    ],
+)
+def test_any_part_can_be_taken(view, key):
+    np.testing.assert_array_equal(view.t2m.isel(key).values, view.t2m.compute().isel(key).values)
+
+
+def test_nothing_is_read_before_it_is_asked_for(long_dataset, monkeypatch):
+    reads = []
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, *args: reads.append(args[0]) or read(self, *args))
+    chosen = open_dataset(long_dataset.path, chunk_hours=1).t2m.isel(time=slice(4, 6))
+    assert reads == []
+    chosen.load()
+    assert len(reads) == 2
+
+
+def test_it_is_saved_by_plain_xarray(view, tmp_path):
+    view.isel(time=slice(0, 3)).to_zarr(tmp_path / "copy.zarr", zarr_format=3, consolidated=False)
+    with xarray.open_zarr(tmp_path / "copy.zarr", consolidated=False) as copy:
+        np.testing.assert_array_equal(copy.t2m.values, view.t2m[:3].values)
+
+
+def test_no_dataset_says_so(tmp_path):
+    with pytest.raises(SettingsError, match="no dataset"):
+        open_dataset(tmp_path / "dataset.zarr")
+
+
+YEAR = """
+import resource, sys
+from convcast.dataset import open_dataset
+view = open_dataset(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mean = float(view.t2m.mean())
+print(view.sizes["time"], mean, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_year_is_averaged_in_bounded_memory(archive, run):
+    """2.1 GB of float32 in a field of 250 x 250 points and a year; memory grows by a tenth of that at most."""
+    _, dataset = run(archive)
+    first = dataset.hours[0]
+    expected = dataset.read([first])[0, 1].mean()
+    store = Store.open(dataset.path, writing=True)
+    hours = first + np.arange(8760) * HOUR
+    store._grow(index(hours[-1]) + 1)
+    folder = dataset.path / "data" / "c"
+    for hour in hours[3:]:
+        shutil.copytree(folder / str(index(first)), folder / str(index(hour)))
+    store.write_status(hours, Status.OK, [])
+    done = subprocess.run([sys.executable, "-c", YEAR, str(dataset.path)], check=True, capture_output=True, text=True)
+    count, mean, grown = (float(word) for word in done.stdout.split())
+    np.testing.assert_allclose((count, mean), (8760, expected), rtol=1e-4)
+    assert grown < 400
