@@ -1,0 +1,83 @@
+"""Training, validation and test hours: by time, in this order, with a gap between, so that no weather is in two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convcast.errors import DamagedFileError, MissingInputError
+from convcast.notation import HOUR, Hour, Hours
+from convcast.settings import SplitSettings
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted hours; validation and test may be empty."""
+
+    training: Hours
+    validation: Hours
+    test: Hours
+    bounds: tuple[Hour, Hour, Hour, Hour, Hour]
+    """Ends of training, start and end of validation, start and end of test; ends are not included."""
+
+    def to_dict(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("training", "validation", "test")}
+        return {
+            "bounds": [str(bound) for bound in self.bounds],
+            **{
+                name: {"hours": len(part), "first": str(part[0]), "last": str(part[-1])} if len(part) else {"hours": 0}
+                for name, part in parts.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], hours: Hours) -> Split:
+        """The split that was written down, of hours that may be more by now; those after its end are in no part."""
+        try:
+            bounds = tuple(np.datetime64(text, "h") for text in values["bounds"])
+            return _cut(hours, bounds)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"a split is damaged ({error!r})", advice="train again") from error
+
+
+def divide(hours: Hours, split: SplitSettings) -> Split:
+    """Cut the hours of a dataset in three, counted back from the last one.
+
+    Raises MissingInputError where no hour is left to train on.
+    """
+    hours = np.sort(np.asarray(hours, "datetime64[h]"))
+    if hours.size == 0:
+        raise MissingInputError("the dataset holds no hours", advice="run `convcast preprocess`")
+    end = hours[-1] + HOUR
+    test = end - _hours(split.test_days)
+    validation_end = test - _gap(split.test_days, split)
+    validation = validation_end - _hours(split.validation_days)
+    training_end = validation - _gap(split.validation_days, split)
+    divided = _cut(hours, (training_end, validation, validation_end, test, end))
+    if divided.training.size == 0:
+        raise MissingInputError(
+            f"{hours.size} hours leave none to train on after {split.validation_days:g} days of validation and "
+            f"{split.test_days:g} of test",
+            advice="fetch more days, or lower split.validation_days and split.test_days",
+        )
+    return divided
+
+
+def _cut(hours: Hours, bounds: tuple[Hour, ...]) -> Split:
+    training_end, validation, validation_end, test, end = bounds
+    return Split(
+        hours[hours < training_end],
+        hours[(hours >= validation) & (hours < validation_end)],
+        hours[(hours >= test) & (hours < end)],
+        (training_end, validation, validation_end, test, end),
+    )
+
+
+def _hours(days: float) -> np.timedelta64:
+    return np.timedelta64(round(days * 24), "h")
+
+
+def _gap(days: float, split: SplitSettings) -> np.timedelta64:
+    return np.timedelta64(split.gap_hours if days > 0 else 0, "h")

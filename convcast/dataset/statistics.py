@@ -1,0 +1,105 @@
+"""Mean and spread of each field, for normalisation, from histograms that add up.
+
+A histogram of the stored integers loses nothing, so statistics of any hours are exact, whatever the order in which the
+hours came, and cost one small read an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset.dataset import Dataset
+from convcast.dataset.store import BINS, TENDENCY_SCALE
+from convcast.errors import DamagedFileError, MissingInputError
+from convcast.notation import HOUR, Hours
+from convcast.variables import Variable
+
+_INTEGERS = np.arange(BINS) - BINS // 2
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of TRANSFORMED values (Variable.transform.forward), each array (variable,), float64."""
+
+    names: tuple[str, ...]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    """1 for a field that never varied, so that it may be divided by."""
+    tendency_mean: NDArray[np.float64]
+    tendency_std: NDArray[np.float64]
+    """Of the change within an hour, over pairs of hours that are both counted; 1 where there is none."""
+    hours: int
+    pairs: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, hours: Hours) -> Statistics:
+        """Over these hours, which must be ok (MissingInputError)."""
+        dataset.require(hours)
+        if len(hours) == 0:
+            raise MissingInputError("statistics of no hours were asked for", advice="add hours to the dataset")
+        counts = np.zeros((len(dataset.variables), BINS), np.int64)
+        changes = np.zeros_like(counts)
+        pairs = np.intersect1d(hours, np.asarray(hours) + HOUR)
+        for hour in hours:
+            counts += dataset.store.read_histogram(hour)
+        for hour in pairs:
+            changes += dataset.store.read_tendencies(hour)
+        mean, std = _moments(counts, np.stack([_transformed(variable) for variable in dataset.variables]))
+        tendency_mean, tendency_std = _moments(changes, _INTEGERS / TENDENCY_SCALE)
+        names = tuple(variable.name for variable in dataset.variables)
+        return cls(names, mean, std, tendency_mean, tendency_std, len(hours), len(pairs))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "fields": list(self.names),
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "tendency_mean": self.tendency_mean.tolist(),
+            "tendency_std": self.tendency_std.tolist(),
+            "hours": self.hours,
+            "pairs": self.pairs,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Statistics:
+        """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
+        try:
+            return cls(
+                tuple(values["fields"]),
+                np.array(values["mean"], np.float64),
+                np.array(values["std"], np.float64),
+                np.array(values["tendency_mean"], np.float64),
+                np.array(values["tendency_std"], np.float64),
+                int(values["hours"]),
+                int(values["pairs"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"statistics are damaged ({error!r})", advice="train again") from error
+
+
+def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Variable]) -> NDArray[np.float64]:
+    """Means of physical values, (variable,), NaN where nothing was counted."""
+    scales = np.array([variable.scale for variable in variables])
+    present = counts[:, 1:].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(present @ _INTEGERS[1:] / present.sum(axis=1) / scales, np.float64)
+
+
+def _transformed(variable: Variable) -> NDArray[np.float64]:
+    """The transformed value that each bin stands for."""
+    return np.asarray(variable.transform.forward(_INTEGERS / variable.scale), np.float64)
+
+
+def _moments(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation, (variable,); bin 0 is the mark of missing values, not a value."""
+    weights = counts[:, 1:].astype(np.float64)
+    values = np.broadcast_to(values, counts.shape)[:, 1:]
+    total = np.maximum(weights.sum(axis=1), 1)
+    mean = (weights * values).sum(axis=1) / total
+    std = np.sqrt((weights * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+    return mean, np.where(std > 1e-9, std, 1.0)
