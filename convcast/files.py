@@ -78,8 +78,8 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file at `path`; raises LockedError at once where another run holds it.
+def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
+    """Hold the lock file at `path`; raises LockedError where another run holds it for more than `patience` seconds.
 
     The operating system drops the lock of a process that dies, so a stale one never needs to be removed.
     """
@@ -87,7 +87,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path, timeout=patience):
             yield
     except Timeout:
         raise LockedError(f"another run is {what} ({path} is locked)", advice="wait for it to end") from None
