@@ -1,0 +1,189 @@
+"""The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
+
+A block of points is sorted by a network of comparisons that are the same for every point (Batcher's odd-even
+merge sort, 1968), so that one instruction sorts many points at once; ties and the data's order change nothing.
+Memory beyond the arguments and the results is one block a thread.
+
+Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
+counts of -1, and enters no sum; an ensemble is not silently made smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+
+Estimator = Literal["fair", "ensemble"]
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int32]
+
+BLOCK = 128
+"""Points sorted together: fifty members of them fit the first-level cache."""
+
+
+@dataclass(frozen=True)
+class PointScores:
+    """What one pass finds at every point, each (point,); NaN, or -1 for counts, where the point is missing."""
+
+    members: int
+    absolute: Floats
+    """Mean absolute difference of members and observation."""
+    pairs: Floats
+    """Sum of |x_i - x_j| over the pairs i < j."""
+    error: Floats
+    """Ensemble mean less observation."""
+    variance: Floats
+    """Unbiased (M - 1) variance of the members; 0 for one member."""
+    below: Counts
+    """Members below the observation."""
+    equal: Counts
+    """Members equal to the observation."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        return self.below >= 0
+
+    def crps(self, estimator: Estimator) -> Floats:
+        """CRPS at each point, in the units of the field.
+
+        `ensemble` scores the empirical distribution of the members (Gneiting and Raftery 2007, eq. 21);
+        `fair` estimates without bias the score of the distribution they were drawn from (Ferro 2014), and is the
+        one by which ensembles of different sizes may be compared. One member is a point forecast, whose
+        distribution is known exactly: both are then its absolute error.
+        """
+        if self.members == 1:
+            return self.absolute
+        return self.absolute - self.pairs / (self.members * (self.members - (estimator == "fair")))
+
+
+def score_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating]) -> PointScores:
+    """The scores of (member, point) forecasts against (point,) observations, compared in the wider of their types.
+
+    Raises SettingsError where there is no member.
+    """
+    members, points = forecasts.shape
+    if members == 0:
+        raise SettingsError("an ensemble of no members cannot be scored")
+    kind = np.result_type(forecasts.dtype, observations.dtype, np.float32)
+    absolute, pairs, error, variance = np.empty((4, points))
+    below, equal = np.empty((2, points), np.int32)
+    _pass(
+        np.asarray(forecasts, kind),
+        np.ascontiguousarray(observations, kind),
+        sorting_network(members),
+        absolute,
+        pairs,
+        error,
+        variance,
+        below,
+        equal,
+    )
+    return PointScores(members, absolute, pairs, error, variance, below, equal)
+
+
+def exceedances(forecasts: NDArray[np.floating], threshold: float, *, events_below: bool = False) -> Counts:
+    """Number of (member, point) members at or above the threshold (at or below where `events_below`), (point,).
+
+    A NaN is never an event; leave missing points out by `PointScores.present`.
+    """
+    return np.asarray(_count(forecasts, forecasts.dtype.type(threshold), events_below), np.int32)
+
+
+def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
+    """How often the observation had each rank among the members, (members + 1,); sums to the points present.
+
+    A tie with k members is shared in equal parts by the k + 1 ranks it could have been given, so that the result
+    is the same every time (Hamill 2001 breaks ties at random, of which this is the expectation).
+    """
+    present = below >= 0
+    below, equal = below[present], equal[present]
+    share = 1.0 / (equal + 1)
+    edges = np.bincount(below, share, members + 2) - np.bincount(below + equal + 1, share, members + 2)
+    counts = np.cumsum(edges)[:-1]
+    return np.maximum(counts, 0.0)
+
+
+@lru_cache(maxsize=128)
+def sorting_network(n: int) -> NDArray[np.int32]:
+    """Batcher's odd-even merge sort of n values: (comparator, 2) positions to be put in order."""
+    found: list[tuple[int, int]] = []
+    p = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            for j in range(k % p, n - k, 2 * k):
+                for i in range(j, j + min(k, n - j - k)):
+                    if i // (2 * p) == (i + k) // (2 * p):
+                        found.append((i, i + k))
+            k //= 2
+        p *= 2
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _pass(forecasts, observations, network, absolute, pairs, error, variance, below, equal):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    block = np.zeros((members, BLOCK), forecasts.dtype)
+    truth = np.zeros(BLOCK, forecasts.dtype)
+    for start in range(0, points, BLOCK):
+        width = min(BLOCK, points - start)
+        truth[:width] = observations[start : start + width]
+        far, shift, spread, pair = np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
+        under, tied = np.zeros(BLOCK, np.int32), np.zeros(BLOCK, np.int32)
+        for m in range(members):
+            row = block[m]
+            for i in range(width):
+                row[i] = forecasts[m, start + i]
+            for i in range(BLOCK):
+                departure = np.float64(row[i]) - np.float64(truth[i])
+                far[i] += abs(departure)
+                shift[i] += departure
+                under[i] += row[i] < truth[i]
+                tied[i] += row[i] == truth[i]
+        for i in range(BLOCK):
+            shift[i] /= members
+        for m in range(members):
+            row = block[m]
+            for i in range(BLOCK):
+                departure = np.float64(row[i]) - np.float64(truth[i]) - shift[i]
+                spread[i] += departure * departure
+        for c in range(network.shape[0]):
+            low, high = block[network[c, 0]], block[network[c, 1]]
+            for i in range(BLOCK):
+                a, b = low[i], high[i]
+                low[i] = a if a < b else b
+                high[i] = b if a < b else a
+        for m in range(members):
+            row = block[m]
+            weight = np.float64(2 * m - members + 1)
+            for i in range(BLOCK):
+                pair[i] += weight * np.float64(row[i])
+        for i in range(width):
+            at = start + i
+            if np.isfinite(shift[i]):
+                absolute[at] = far[i] / members
+                pairs[at] = max(pair[i], 0.0)
+                error[at] = shift[i]
+                variance[at] = spread[i] / (members - 1) if members > 1 else 0.0
+                below[at], equal[at] = under[i], tied[i]
+            else:
+                absolute[at] = pairs[at] = error[at] = variance[at] = np.nan
+                below[at], equal[at] = -1, -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(forecasts, threshold, events_below):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    counts = np.zeros(points, np.int32)
+    for m in range(members):
+        for i in range(points):
+            value = forecasts[m, i]
+            counts[i] += value <= threshold if events_below else value >= threshold
+    return counts

@@ -1,0 +1,138 @@
+"""What is kept of a scored case: sums and counts, from which every score, interval and figure is made.
+
+Statistics of two sets of cases add up to those of both, so that they may be gathered by points, hours, days or
+workers in any order; nothing here grows with the number of points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+from convcast.variables import Variable
+from convcast.verification.kernels import exceedances, rank_counts, score_points
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+CHUNK = 1 << 17
+"""Points scored at a time, which bounds the memory of a large domain."""
+BINS = 56
+"""Classes of ensemble spread, four an octave."""
+FINEST_BIN = 2.0**-14
+"""Spread at the upper edge of the first class, in units of the field's display range."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over points; a mean is a sum over `points`."""
+
+    points: float = 0.0
+    crps_fair: float = 0.0
+    crps_ensemble: float = 0.0
+    error: float = 0.0
+    """Of the ensemble mean less the observation."""
+    squared_error: float = 0.0
+    absolute_error: float = 0.0
+    """Of the ensemble mean."""
+    variance: float = 0.0
+    """Unbiased, of the members."""
+    spread: float = 0.0
+    """Its square root."""
+    spread_error: float = 0.0
+    """Spread times the absolute error of the mean."""
+
+    def array(self) -> Floats:
+        return np.array([getattr(self, field.name) for field in fields(self)])
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(self.array() + other.array()).tolist())
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The sufficient statistics of one system's forecasts of one field.
+
+    Attributes
+    ----------
+    members : of every ensemble that was added
+    sums : over points
+    tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
+    ranks : (members + 1,) points by rank of the observation, ties shared
+    spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
+    """
+
+    members: int
+    sums: Sums
+    tables: Integers
+    ranks: Floats
+    spread_bins: Floats
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Of both sets of cases; raises SettingsError where the ensembles differ in size."""
+        if self.members != other.members:
+            raise SettingsError(
+                f"ensembles of {self.members} and {other.members} members cannot be pooled",
+                advice="verify forecasts of one size, or complete them with `convcast sample`",
+            )
+        return Statistics(
+            self.members,
+            self.sums + other.sums,
+            self.tables + other.tables,
+            self.ranks + other.ranks,
+            self.spread_bins + other.spread_bins,
+        )
+
+
+def score_field(
+    forecasts: NDArray[np.float32], observations: NDArray[np.float32], variable: Variable, *, chunk: int = CHUNK
+) -> Statistics:
+    """The statistics of (member, y, x) forecasts of a field against its (y, x) observations.
+
+    Points where the observation or a member is missing are left out of all of them.
+    """
+    members = len(forecasts)
+    members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
+    total: Statistics | None = None
+    for start in range(0, truth.size, chunk):
+        part = _score(members_first[:, start : start + chunk], truth[start : start + chunk], variable)
+        total = part if total is None else total + part
+    if total is None:
+        raise SettingsError(f"there is no point of {variable.name} to score")
+    return total
+
+
+def _score(forecasts: NDArray[np.float32], observations: NDArray[np.float32], variable: Variable) -> Statistics:
+    members = len(forecasts)
+    found = score_points(forecasts, observations)
+    present = found.present
+    error, variance = found.error[present], found.variance[present]
+    spread, distance = np.sqrt(variance), np.abs(error)
+    sums = Sums(
+        points=float(present.sum()),
+        crps_fair=float(found.crps("fair")[present].sum()),
+        crps_ensemble=float(found.crps("ensemble")[present].sum()),
+        error=float(error.sum()),
+        squared_error=float((error**2).sum()),
+        absolute_error=float(distance.sum()),
+        variance=float(variance.sum()),
+        spread=float(spread.sum()),
+        spread_error=float((spread * distance).sum()),
+    )
+    tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
+    for table, threshold in zip(tables, variable.thresholds, strict=True):
+        count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
+        truth = observations[present]
+        event = truth <= np.float32(threshold) if variable.events_below else truth >= np.float32(threshold)
+        table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
+    ranks = rank_counts(found.below, found.equal, members)
+    return Statistics(members, sums, tables, ranks, _by_spread(spread, error, variable))
+
+
+def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:
+    finest = FINEST_BIN * (variable.display[1] - variable.display[0])
+    place = np.ceil(4 * np.log2(np.maximum(spread, finest) / finest)).astype(np.int64).clip(0, BINS - 1)
+    return np.stack([np.bincount(place, w, BINS) for w in (np.ones_like(spread), spread**2, error**2)], axis=1)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import properscoring
+import pytest
+
+from convcast.errors import SettingsError
+from convcast.verification.kernels import exceedances, rank_counts, score_points, sorting_network
+
+
+def reference_crps(forecasts, observation, *, fair):
+    """The O(M²) definition, in float64, one point."""
+    x = np.asarray(forecasts, float)
+    m = len(x)
+    pairs = np.abs(x[:, None] - x[None]).sum()
+    return np.abs(x - observation).mean() - pairs / (2 * m * (m - fair))
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 7, 10, 14, 33, 50, 64, 100])
+def test_network_sorts_every_sequence_of_zeros_and_ones_tried(members):
+    generator = np.random.default_rng(members)
+    values = (generator.random((members, 2000)) < generator.random(2000)).astype(int)
+    expected = np.sort(values, axis=0)
+    for low, high in sorting_network(members):
+        values[[low, high]] = np.minimum(values[low], values[high]), np.maximum(values[low], values[high])
+    np.testing.assert_array_equal(expected, values)
+
+
+@pytest.mark.parametrize("members", [2, 3, 10, 14, 50, 100])
+@pytest.mark.parametrize("estimator", ["fair", "ensemble"])
+def test_crps_is_that_of_the_definition(members, estimator):
+    generator = np.random.default_rng(members)
+    # Rounded, so that there are ties among members and with the observation; 300 points: two blocks and a part.
+    forecasts = generator.normal(280, 3, (members, 300)).round().astype(np.float32)
+    truth = generator.normal(280, 3, 300).round().astype(np.float32)
+    expected = [reference_crps(forecasts[:, i], truth[i], fair=estimator == "fair") for i in range(300)]
+    np.testing.assert_allclose(score_points(forecasts, truth).crps(estimator), expected, atol=1e-12)
+
+
+def test_ensemble_crps_agrees_with_properscoring_on_floored_reflectivity():
+    generator = np.random.default_rng(0)
+    forecasts = np.maximum(generator.normal(-12, 20, (50, 400)), -10).astype(np.float32)
+    truth = np.maximum(generator.normal(-12, 20, 400), -10).astype(np.float32)
+    expected = properscoring.crps_ensemble(truth, forecasts, axis=0)
+    np.testing.assert_allclose(score_points(forecasts, truth).crps("ensemble"), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("estimator", "expected"), [("ensemble", 5 / 6 - 4 / 9), ("fair", 5 / 6 - 4 / 6)])
+def test_published_value_of_specsverification(estimator, expected):
+    found = score_points(np.array([[1.0], [2.0], [3.0]]), np.array([1.5]))
+    np.testing.assert_allclose(found.crps(estimator), [expected], rtol=1e-14)
+
+
+@pytest.mark.parametrize("members", [2, 10, 50])
+def test_fair_crps_of_a_perfect_normal_ensemble_is_the_closed_form_at_any_size(members):
+    generator = np.random.default_rng(members)
+    forecasts, truth = generator.standard_normal((members, 200_000)), generator.standard_normal(200_000)
+    np.testing.assert_allclose(score_points(forecasts, truth).crps("fair").mean(), np.pi**-0.5, rtol=0.01)
+
+
+def test_a_single_member_is_scored_by_its_absolute_error():
+    found = score_points(np.array([[3.0, 1.0]], np.float32), np.array([1.0, 1.0], np.float32))
+    np.testing.assert_array_equal([2.0, 0.0], found.crps("fair"))
+
+
+def test_no_member_is_refused():
+    with pytest.raises(SettingsError, match="no members"):
+        score_points(np.empty((0, 4)), np.zeros(4))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_point_that_is_not_whole_is_missing_and_spoils_no_other(bad):
+    forecasts, truth = np.arange(12.0).reshape(3, 4), np.ones(4)
+    whole = score_points(forecasts, truth)
+    forecasts[1, 2], truth[0] = bad, bad
+    found = score_points(forecasts, truth)
+    np.testing.assert_array_equal([False, True, False, True], found.present)
+    np.testing.assert_array_equal(np.where(found.present, whole.crps("fair"), np.nan), found.crps("fair"))
+
+
+def test_order_of_members_does_not_matter():
+    generator = np.random.default_rng(1)
+    forecasts, truth = generator.normal(size=(13, 50)), generator.normal(size=50)
+    expected = score_points(np.sort(forecasts, 0), truth)
+    found = score_points(forecasts[generator.permutation(13)], truth)
+    np.testing.assert_allclose(found.crps("fair"), expected.crps("fair"), atol=1e-14)
+    np.testing.assert_allclose(found.variance, forecasts.var(0, ddof=1), rtol=1e-12)
+
+
+def test_exceedances_count_values_at_the_threshold():
+    forecasts = np.array([[40.0, 39.9], [40.1, 0.0]], np.float32)
+    np.testing.assert_array_equal([2, 0], exceedances(forecasts, 40.0))
+    np.testing.assert_array_equal([1, 2], exceedances(forecasts, 40.0, events_below=True))
+
+
+def test_ties_share_a_rank_in_equal_parts():
+    below, equal = np.array([0, 1, 0, -1], np.int32), np.array([3, 0, 1, -1], np.int32)
+    expected = np.array([0.25 + 0.5, 0.25 + 1 + 0.5, 0.25, 0.25])
+    np.testing.assert_allclose(rank_counts(below, equal, 3), expected)
