@@ -1,0 +1,242 @@
+"""Forecasts that any model must be compared with, for the same cases: what was, what usually is, and what moves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset import Dataset, usable_inits, window
+from convcast.errors import MissingInputError, SettingsError
+from convcast.notation import HOUR, Hour, Hours
+from convcast.settings import VerificationSettings
+from convcast.variables import Variable
+from convcast.verification.exact import Exact
+from convcast.workspace import Workspace
+
+Field = NDArray[np.float32]
+
+NEAR_HOUR = 1
+"""Hours of the day within which past weather is taken for like."""
+HISTORY = 4
+"""Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
+CACHE_BYTES = 1 << 30
+UNAVAILABLE = ("hrrr", "time-lagged", "refs", "href")
+"""Baselines that need files which are not in the archive."""
+
+
+class Baseline(Protocol):
+    """A system whose forecasts can be made for any case."""
+
+    @property
+    def name(self) -> str: ...
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        """Why this case has no such forecast, or None where it has one."""
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
+        """The forecast of a field, (member, y, x), in its units."""
+
+
+def make_baselines(
+    names: Sequence[str],
+    dataset: Dataset,
+    *,
+    training: Hours,
+    cases: Sequence[tuple[Hour, int]],
+    settings: VerificationSettings,
+    workspace: Workspace,
+) -> list[Baseline]:
+    """The baselines of these names, each once, in this order.
+
+    `training` are the hours that may be learnt from, `cases` the (init, lead) that will be asked for. Raises
+    SettingsError for a baseline that there is not, or not for this dataset, and MissingInputError for one without
+    its files.
+    """
+    members, seed = settings.baseline_members, settings.seed
+    recent = Recent()
+    past: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
+    makers: dict[str, Callable[[], Baseline]] = {
+        "persistence": lambda: Persistence(dataset, recent),
+        "climatology": lambda: Climatology(dataset, recent, **past),
+        "control": lambda: Control(dataset, recent, **past),
+        "exact": lambda: Exact(dataset, workspace, cases=cases, members=members, seed=seed),
+    }
+    for name in names:
+        if name in UNAVAILABLE:
+            raise MissingInputError(
+                f"the archive has no forecasts of {name} to compare with",
+                advice=f"use --against {' --against '.join(list(makers)[:3])}",
+            )
+        if name not in makers:
+            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {' '.join(makers)}")
+    return [makers[name]() for name in dict.fromkeys(names)]
+
+
+class Recent:
+    """Arrays that were made lately, up to a number of bytes."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._held: OrderedDict[tuple[object, ...], Field] = OrderedDict()
+
+    def get(self, key: tuple[object, ...], make: Callable[[], Field]) -> Field:
+        if key not in self._held:
+            self._held[key] = make()
+            while len(self._held) > 1 and sum(array.nbytes for array in self._held.values()) > self._limit:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+class Persistence:
+    """The last analysis, as a forecast of one member."""
+
+    name = "persistence"
+
+    def __init__(self, dataset: Dataset, recent: Recent) -> None:
+        self._dataset, self._recent = dataset, recent
+
+    def missing(self, init: Hour, lead: int) -> str | None:  # noqa: ARG002
+        return None if init in self._dataset.hours else f"there is no analysis of {init}"
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:  # noqa: ARG002
+        return _frame(self._dataset, self._recent, init)[[_index(self._dataset, variable)]]
+
+
+class Past:
+    """Training hours from which each case draws a number of like ones, the same number for every case.
+
+    `pool` gives the training hours that are like a case.
+    """
+
+    def __init__(
+        self,
+        pool: Callable[[Hour, int], Hours],
+        *,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        key: tuple[int, int],
+    ) -> None:
+        self._pool, self._key = pool, key
+        sizes = [size for case in cases if (size := len(pool(*case))) > 1]
+        self._count = min([members, *sizes])
+
+    def draw(self, init: Hour, lead: int) -> Hours:
+        """Drawn without replacement, in order of time; fewer than 2 where the past has nothing like the case."""
+        pool = self._pool(init, lead)
+        key = np.random.SeedSequence((*self._key, _number(init), lead))
+        return pool[np.sort(np.random.Generator(np.random.Philox(key)).permutation(len(pool))[: self._count])]
+
+
+class Climatology:
+    """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
+
+    name = "climatology"
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recent: Recent,
+        *,
+        training: Hours,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        seed: int,
+    ) -> None:
+        self._dataset, self._recent = dataset, recent
+        self._past = Past(
+            lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
+            cases=cases,
+            members=members,
+            key=(seed, 1),
+        )
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        if len(self._past.draw(init, lead)) < 2:
+            return f"fewer than 2 training hours are near {hour_of_day(init + lead * HOUR):02d} UTC"
+        return None
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
+        index = _index(self._dataset, variable)
+        return np.stack([_frame(self._dataset, self._recent, hour)[index] for hour in self._past.draw(init, lead)])
+
+
+class Control:
+    """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
+
+    The last analysis is moved by the motion of the history; each member adds the whole-field departure (analysis less
+    moved analysis, all fields of the same hour) of a training case near the same time of day, drawn without
+    replacement, and is clipped to the fields' bounds. So it has the right mean change with the time of day, the right
+    correlations in space and between fields, and no knowledge of the state but motion.
+    """
+
+    name = "control"
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recent: Recent,
+        *,
+        training: Hours,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        seed: int,
+    ) -> None:
+        self._dataset, self._recent = dataset, recent
+        usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}
+        self._past = Past(
+            lambda init, lead: near_hour_of_day(usable[lead], init), cases=cases, members=members, key=(seed, 2)
+        )
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        absent = self._dataset.missing(init - np.arange(HISTORY) * HOUR)
+        if absent.size:
+            return f"the control needs the analyses of {', '.join(map(str, absent))}"
+        if len(self._past.draw(init, lead)) < 2:
+            return f"fewer than 2 training cases start near {hour_of_day(init):02d} UTC"
+        return None
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
+        index = _index(self._dataset, variable)
+        moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
+        members = [moved[index] + self._departure(past, lead)[index] for past in self._past.draw(init, lead)]
+        bounded: Field = np.clip(np.stack(members), *variable.bounds).astype(np.float32)
+        return bounded
+
+    def _moved(self, init: Hour, lead: int) -> Field:
+        return window(self._dataset, init, lead, history=HISTORY).advected
+
+    def _departure(self, init: Hour, lead: int) -> Field:
+        def make() -> Field:
+            case = window(self._dataset, init, lead, history=HISTORY, with_target=True)
+            assert case.target is not None
+            departure: Field = case.target - case.advected
+            return departure
+
+        return self._recent.get(("departure", init, lead), make)
+
+
+def hour_of_day(time: Hour) -> int:
+    return _number(time) % 24
+
+
+def near_hour_of_day(hours: Hours, time: Hour) -> Hours:
+    """Those of the hours that are within NEAR_HOUR of the same time of day."""
+    apart = (hours.astype("datetime64[h]").astype(np.int64) - _number(time)) % 24
+    return hours[np.minimum(apart, 24 - apart) <= NEAR_HOUR]
+
+
+def _number(time: Hour) -> int:
+    return int(time.astype("datetime64[h]").astype(np.int64))
+
+
+def _frame(dataset: Dataset, recent: Recent, hour: Hour) -> Field:
+    return recent.get(("frame", hour), lambda: dataset.read([hour])[0])
+
+
+def _index(dataset: Dataset, variable: Variable) -> int:
+    return [v.name for v in dataset.variables].index(variable.name)

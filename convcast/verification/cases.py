@@ -1,0 +1,121 @@
+"""Which forecasts are scored, and why others are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convcast.dataset import Dataset
+from convcast.errors import MissingInputError, NotPublishedError, SettingsError
+from convcast.notation import Hour, Hours, describe
+from convcast.verification.baselines import Baseline
+from convcast.verification.ensembles import Ensemble
+from convcast.verification.ledger import valid
+
+
+@dataclass(frozen=True)
+class Case:
+    """One initial time and lead that all systems forecast and whose analysis is there."""
+
+    ensemble: Ensemble
+    lead: int
+
+    @property
+    def init(self) -> Hour:
+        return self.ensemble.init
+
+    @property
+    def valid(self) -> Hour:
+        return valid(self.init, self.lead)
+
+
+def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[Case]:
+    cases = []
+    for ensemble in ensembles:
+        period = ensemble.training_hours
+        if period is not None and period[0] <= ensemble.init <= period[1]:
+            left_out["initial time within the model's training period"] += len(ensemble.leads)
+        else:
+            cases += [Case(ensemble, lead) for lead in ensemble.leads]
+    if not cases:
+        raise MissingInputError(
+            f"all {len(ensembles)} forecasts start within their model's training period",
+            advice="run `convcast sample` for later initial times",
+        )
+    return cases
+
+
+def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[Case]]:
+    """The size that most ensembles have, and the cases that have it."""
+    sizes = [len(case.ensemble.members(case.lead)) for case in cases]
+    members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
+    if members < 2:
+        raise SettingsError(
+            f"{cases[0].ensemble.path} has {members} complete members, and an ensemble is scored from 2 on",
+            advice="run `convcast sample --members 50`",
+        )
+    whole = [case for case, size in zip(cases, sizes, strict=True) if size >= members]
+    if len(whole) < len(cases):
+        left_out[f"fewer than {members} members complete"] += len(cases) - len(whole)
+    return members, whole
+
+
+def analysed(cases: Sequence[Case], dataset: Dataset, left_out: Counter[str]) -> list[Case]:
+    hours = dataset.hours
+    if hours.size == 0:
+        raise MissingInputError("the dataset holds no hours", advice="run `convcast preprocess`")
+    due = [case for case in cases if case.valid <= hours[-1]]
+    if not due:
+        first = min(case.valid for case in cases)
+        raise NotPublishedError(
+            f"no forecast can be verified yet: the first is for {first}, the last analysis is of {hours[-1]}",
+            advice="run `convcast fetch` and `convcast preprocess` when that hour has come",
+        )
+    if len(due) < len(cases):
+        left_out["valid time not analysed yet"] += len(cases) - len(due)
+    known = set(hours.tolist())
+    analysed = [case for case in due if case.valid.item() in known]
+    if not analysed:
+        missing = np.unique([case.valid for case in due])
+        raise MissingInputError(
+            f"the dataset holds none of the analyses that the forecasts are for, {describe(missing)}",
+            advice=f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`",
+        )
+    if len(analysed) < len(due):
+        left_out["analysis missing"] += len(due) - len(analysed)
+    return sorted(analysed, key=lambda case: (case.init, case.lead))
+
+
+def training_hours(ensembles: Sequence[Ensemble], dataset: Dataset) -> Hours:
+    """The hours that baselines may learn from: those that every model did, else those before the first forecast."""
+    periods = [period for ensemble in ensembles if (period := ensemble.training_hours) is not None]
+    if periods:
+        first, last = max(p[0] for p in periods), min(p[1] for p in periods)
+        return dataset.hours[(dataset.hours >= first) & (dataset.hours <= last)]
+    return dataset.hours[dataset.hours < min(ensemble.init for ensemble in ensembles)]
+
+
+def with_baselines(cases: Sequence[Case], baselines: Sequence[Baseline], left_out: Counter[str]) -> list[Case]:
+    """The cases that all systems can forecast: scores of different cases are not compared."""
+    kept: list[Case] = []
+    reasons: dict[str, str] = {}
+    for case in cases:
+        for baseline in baselines:
+            reason = baseline.missing(case.init, case.lead)
+            if reason:
+                left_out[f"no {baseline.name} for the case"] += 1
+                reasons.setdefault(baseline.name, reason)
+                break
+        else:
+            kept.append(case)
+    if not kept:
+        name, reason = next(iter(reasons.items()))
+        others = [b.name for b in baselines if b.name not in reasons] or ["persistence"]
+        raise MissingInputError(
+            f"no case is left to compare with {name}: {reason}",
+            advice=f"leave it out: use {' '.join(f'--against {other}' for other in others)}",
+        )
+    return kept
