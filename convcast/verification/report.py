@@ -1,0 +1,188 @@
+"""The report that a forecaster reads: one HTML file, pictures inside, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from convcast import __version__
+from convcast.verification.diagrams import event_name
+from convcast.verification.result import Verification
+from convcast.verification.summary import MODEL, Row
+
+if TYPE_CHECKING:
+    from convcast.verification.plots import Figure
+
+
+@dataclass(frozen=True)
+class Line:
+    """A field's row of the table."""
+
+    field: str
+    long_name: str
+    units: str
+    cells: list[tuple[str, str]]
+    """Fair CRPS of each system, and its interval."""
+    ratio: str
+    ratio_interval: str
+    spread_error: str
+    verdict: str
+
+
+def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("convcast.verification", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    facts = verification.facts
+    inits = np.array(facts.inits, "datetime64[h]")
+    return environment.get_template("report.html.jinja").render(
+        facts=facts,
+        version=__version__,
+        first=inits[0],
+        last=inits[-1],
+        level=f"{facts.confidence:.0%}",
+        headline=headline(verification),
+        caveats=caveats(verification),
+        tables=[(lead, [_line(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads],
+        events=[(lead, _events(verification, lead)) for lead in facts.leads],
+        figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
+        agreement=str(verification.agreement),
+        model=MODEL,
+    )
+
+
+def headline(verification: Verification) -> list[str]:
+    """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
+    facts, lead = verification.facts, verification.facts.leads[0]
+    sentences = []
+    few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
+    names = [variable.name for variable in verification.variables]
+    for other in [name for name in ("control", "persistence") if name in facts.systems][:1]:
+        verdicts = {name: verification.verdict(name, lead, other) for name in names}
+        parts = [
+            f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
+            for said, found in (
+                ("better", f"better than {other}"),
+                ("worse", f"worse than {other}"),
+                ("no clear difference", f"not clearly different from {other}"),
+                ("no interval", f"without an interval against {other}"),
+            )
+            if said in verdicts.values()
+        ]
+        sentences.append(f"At {lead} h, by CRPS on the same cases, {MODEL} is {'; '.join(parts)}{few}.")
+    ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
+    if ratios:
+        worst = max(ratios, key=lambda name: ratios[name])
+        mean = sum(ratios.values()) / len(ratios)
+        sentences.append(
+            f"Its CRPS is {mean:.2f} times that of the exact ensemble in the mean of the fields, and "
+            f"{ratios[worst]:.2f} times on the worst, {worst.upper()}; 1 is the limit for any model."
+        )
+    spreads = {
+        n: r["value"]
+        for n in names
+        if (r := verification.find(n, "spread_error_ratio", MODEL, lead_hours=lead)) and r["value"] is not None
+    }
+    if spreads:
+        low, high = min(spreads, key=lambda n: spreads[n]), max(spreads, key=lambda n: spreads[n])
+        sentences.append(
+            f"Spread over error is between {spreads[low]:.2f} ({low.upper()}) and {spreads[high]:.2f} "
+            f"({high.upper()}); 1 is reliable, less is over-confident."
+        )
+    return sentences
+
+
+def caveats(verification: Verification) -> list[str]:
+    """What a reader must know before believing a number."""
+    facts = verification.facts
+    notes = []
+    if facts.simulated:
+        notes.append("This is simulated weather: it says how well the method works, and nothing about the atmosphere.")
+    else:
+        kind = (
+            f"{facts.analysis_lead} h HRRR forecasts, in place of analyses" if facts.analysis_lead else "HRRR analyses"
+        )
+        notes.append(
+            f"Truth is {kind}, the same system that the model learnt from; no independent observation is used."
+        )
+    if facts.days == 1:
+        notes.append("All forecasts start on one day, from which no interval can be had and little can be concluded.")
+    elif facts.few_days:
+        notes.append(
+            f"Few days: intervals from resampling {facts.days} days are too narrow. Take them as a lower bound of the "
+            f"uncertainty; 20 days or more are needed."
+        )
+    for reason, count in facts.left_out.items():
+        notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
+    if "control" in facts.systems:
+        notes.append(
+            "The control uses no network: the last analysis moved by the motion of the history, plus departures "
+            "resampled from the training hours near the same time of day."
+        )
+    return notes
+
+
+def _line(verification: Verification, field: str, lead: int) -> Line:
+    variable = next(v for v in verification.variables if v.name == field)
+    cells = []
+    for system in verification.facts.systems:
+        row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
+        cells.append((_number(row), _interval(row)))
+    verdict = verification.verdict(field, lead) if "control" in verification.facts.systems else ""
+    spread = verification.find(field, "spread_error_ratio", MODEL, lead_hours=lead)
+    return Line(
+        field=field.upper(),
+        long_name=variable.long_name,
+        units=variable.units,
+        cells=cells,
+        ratio=_number(_ratio(verification, field, lead), 2),
+        ratio_interval=_interval(_ratio(verification, field, lead), 2),
+        spread_error=_number(spread, 2),
+        verdict=verdict,
+    )
+
+
+def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
+    """Event, points with it, fair Brier score and its interval."""
+    found = []
+    for variable in verification.variables:
+        for threshold in variable.thresholds:
+            row = verification.find(variable.name, "brier", MODEL, threshold=threshold, lead_hours=lead)
+            if row is not None:
+                score = "no events" if row.get("note") == "no events" else _number(row, 5)
+                found.append((event_name(variable, threshold), row["events"], score, _interval(row, 5)))
+    return found
+
+
+def _ratio(verification: Verification, field: str, lead: int) -> Row | None:
+    return verification.find(field, "crps_ratio_exact", MODEL, lead_hours=lead)
+
+
+def _number(row: Row | None, digits: int = 3) -> str:
+    if row is None or row["value"] is None:
+        return "–"
+    if digits == 3 and abs(row["value"]) >= 10:
+        digits = 1
+    return f"{row['value']:.{digits}f}"
+
+
+def _interval(row: Row | None, digits: int = 3) -> str:
+    if row is None or row["low"] is None:
+        return ""
+    if digits == 3 and abs(row["value"]) >= 10:
+        digits = 1
+    return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+
+
+def _join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

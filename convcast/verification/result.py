@@ -1,0 +1,139 @@
+"""What a verification found, and the files it is kept in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import __version__
+from convcast.files import PARTIAL, write_bytes, write_json
+from convcast.grid import Grid
+from convcast.notation import Hour
+from convcast.variables import Variable
+from convcast.verification.crosscheck import Agreement
+from convcast.verification.intervals import FEW_DAYS
+from convcast.verification.ledger import Ledger, valid
+from convcast.verification.summary import Row, find, verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was compared, and how."""
+
+    simulated: bool
+    systems: tuple[str, ...]
+    leads: tuple[int, ...]
+    inits: tuple[str, ...]
+    days: int
+    """UTC days of initial times: what is resampled."""
+    members: int
+    cases: int
+    """(initial time, lead) pairs that all systems forecast."""
+    points: int
+    analysis_lead: int
+    left_out: dict[str, int]
+    """Cases not scored, by reason."""
+    confidence: float
+    resamples: int
+    seed: int
+    models: tuple[str, ...]
+
+    @property
+    def few_days(self) -> bool:
+        return self.days < FEW_DAYS
+
+
+@dataclass(frozen=True)
+class CaseShown:
+    """The case that is drawn: the one, of those scored, with the largest observed area of the event."""
+
+    variable: Variable
+    threshold: float
+    area: float
+    """Share of the domain with the event."""
+    among: int
+    init: Hour
+    lead: int
+    observed: NDArray[np.float32]
+    """(y, x)"""
+    members: NDArray[np.float32]
+    """(member, y, x)"""
+    grid: Grid
+
+    @property
+    def valid(self) -> Hour:
+        return valid(self.init, self.lead)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Scores, what is behind them, and what is drawn of them."""
+
+    scores: list[Row]
+    facts: Facts
+    variables: tuple[Variable, ...]
+    ledger: Ledger
+    agreement: Agreement
+    case: CaseShown
+
+    def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
+        """The first row of these, of the shortest lead unless `lead_hours` says otherwise; None where there is none."""
+        return find(self.scores, field=field, score=score, system=system, **more)
+
+    def verdict(self, field: str, lead: int, against: str = "control") -> str:
+        """`better`, `worse`, `no clear difference` by the paired interval of fair CRPS, or `no interval`."""
+        wanted = {"lead_hours": lead, "reference": against}
+        return verdict(find(self.scores, field=field, score="crps_difference", **wanted))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What scores.json holds."""
+        return {
+            "schema": SCHEMA,
+            "convcast_version": __version__,
+            "facts": asdict(self.facts) | {"few_days": self.facts.few_days},
+            "check": asdict(self.agreement),
+            "scores": self.scores,
+        }
+
+    def save(self, directory: Path) -> list[Path]:
+        """Write scores.json, scores.zarr, figures and report.html; the paths, the report first.
+
+        scores.json comes last, so that where it is the others are.
+        """
+        from convcast.verification.plots import draw_figures
+        from convcast.verification.report import render_report
+
+        directory.mkdir(parents=True, exist_ok=True)
+        figures = draw_figures(self)
+        for figure in figures:
+            write_bytes(directory / f"{figure.name}.png", figure.png)
+        report = directory / "report.html"
+        write_bytes(report, render_report(self, figures).encode())
+        self._save_zarr(directory / "scores.zarr")
+        write_json(directory / "scores.json", self.to_dict())
+        pictures = [directory / f"{figure.name}.png" for figure in figures]
+        return [report, *pictures, directory / "scores.zarr", directory / "scores.json"]
+
+    def _save_zarr(self, path: Path) -> None:
+        data = self.ledger.dataset({variable.name: variable.units for variable in self.variables})
+        data.attrs = {
+            "title": "convcast verification by case",
+            "convcast_version": __version__,
+            "simulated": self.facts.simulated,
+            "members": self.facts.members,
+        }
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+        try:
+            data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
+            shutil.rmtree(path, ignore_errors=True)
+            unfinished.rename(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)

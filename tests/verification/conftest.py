@@ -1,0 +1,96 @@
+"""A small simulated workspace: four days of hours, forecasts of the last two by an ensemble that is calibrated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from convcast.archive.simulated.publisher import WORLD_FILE, place
+from convcast.conventions import ensemble_dataset
+from convcast.dataset import Dataset, Status
+from convcast.dataset.store import Description, Store
+from convcast.notation import HOUR
+from convcast.settings import VerificationSettings
+from convcast.variables import FIELDS
+from convcast.workspace import Workspace, create_workspace
+
+SIZE = 32
+START = np.datetime64("2024-05-01T00", "h")
+HOURS = START + np.arange(96) * HOUR
+TRAINING = "2024-05-01T00/2024-05-02T23"
+INITS = np.array(["2024-05-03T06", "2024-05-03T20", "2024-05-04T06", "2024-05-04T20"], "datetime64[h]")
+MEMBERS = 8
+VARIABLES = tuple(FIELDS.values())
+
+
+def noise(generator, *shape):
+    field = gaussian_filter(generator.standard_normal((*shape, SIZE, SIZE)), (0,) * len(shape) + (2, 2), mode="wrap")
+    return field / field.std()
+
+
+def physical(anomaly, variable):
+    low, high = variable.display
+    values = low + (high - low) * (0.3 + 0.12 * anomaly)
+    return (np.round(np.clip(values, *variable.bounds) * variable.scale) / variable.scale).astype(np.float32)
+
+
+def truth_anomalies():
+    """(hour, variable, y, x): an autoregression in time, so that the exact forecast of an hour is known."""
+    generator = np.random.default_rng(0)
+    anomalies = [noise(generator, len(VARIABLES))]
+    for _ in HOURS[1:]:
+        anomalies.append(0.8 * anomalies[-1] + 0.6 * noise(generator, len(VARIABLES)))
+    return np.stack(anomalies)
+
+
+@dataclass(frozen=True)
+class Small:
+    workspace: Workspace
+    dataset: Dataset
+    paths: list[Path]
+
+    def settings(self, **changes):
+        return VerificationSettings(**({"resamples": 200, "baseline_members": 5} | changes))
+
+
+def write_forecast(path, init, members, **attributes):
+    anomaly = truth_anomalies()[int((init - START) / HOUR)]
+    generator = np.random.default_rng(int(init.astype(int)))
+    drawn = 0.8 * anomaly + 0.6 * noise(generator, members, len(VARIABLES))
+    fields = {v.name: physical(drawn[:, i], v)[:, None] for i, v in enumerate(VARIABLES)}
+    said = {"simulated": True, "training_hours": TRAINING, "model_sha256": "0123456789abcdef"} | attributes
+    ensemble_dataset(fields, init=init, members=range(members), leads=[1], grid=place(SIZE), attributes=said).to_zarr(
+        path, mode="w", zarr_format=3, consolidated=False
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """Not to be changed."""
+    workspace = create_workspace(tmp_path_factory.mktemp("verification") / "workspace")
+    (workspace.simulated).mkdir()
+    (workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": SIZE, "seed": 3}))
+    terrain = np.zeros((2, SIZE, SIZE), np.float32)
+    store = Store.create(workspace.dataset, Description(VARIABLES, place(SIZE), True, 0), terrain)
+    for hour, anomaly in zip(HOURS, truth_anomalies(), strict=True):
+        values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True)])
+        store.write_hour(hour, values, neighbours=[])
+    store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
+    paths = [write_forecast(workspace.forecast(init), init, MEMBERS) for init in INITS]
+    return Small(workspace, Dataset.open(workspace.dataset), paths)
+
+
+@pytest.fixture
+def small(whole, tmp_path):
+    """Whose forecasts and baselines may be changed; the dataset is shared."""
+    workspace = create_workspace(tmp_path / "workspace")
+    shutil.copytree(whole.workspace.simulated, workspace.simulated)
+    shutil.copytree(whole.workspace.forecasts, workspace.forecasts)
+    return Small(workspace, whole.dataset, sorted(workspace.forecasts.glob("*.zarr")))
