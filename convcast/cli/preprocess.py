@@ -1,0 +1,81 @@
+"""`convcast preprocess`: archived hours into the dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from convcast.cli.session import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+    WorkspaceOption,
+    begin,
+    verb,
+)
+
+
+@verb
+def preprocess(
+    region: Annotated[
+        str | None, typer.Option("--region", help="conus, southern-plains, … or rows and columns y0:y1,x0:x1.")
+    ] = None,
+    max_missing: Annotated[
+        float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
+    ] = None,
+    settings: SetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Decode, check and append the archived hours that dataset.zarr does not hold yet.
+
+    A damaged or implausible hour is named and set aside; nothing is filled.
+    """
+    from collections import Counter
+
+    from convcast.archive import Archive
+    from convcast.cli.console import Terminal, size, table
+    from convcast.dataset import preprocess as preprocess_hours
+    from convcast.errors import MissingInputError
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    flags: dict[str, dict[str, Any]] = {"dataset": {"region": region}, "archive": {"max_missing": max_missing}}
+    session = begin(terminal, workspace, assignments=settings, flags=flags)
+    place, options = session.workspace, session.settings.dataset
+    archive = Archive(place.archive / "hrrr")
+    available = archive.hours(options.analysis_lead)
+    if len(available) == 0:
+        raise MissingInputError(
+            f"the archive of {place.root} holds no hour of lead {options.analysis_lead}",
+            advice="run `convcast fetch`, or set dataset.analysis_lead",
+        )
+    verdicts = []
+    units = preprocess_hours(archive, place.dataset, settings=options)
+    for verdict in terminal.track(
+        units, total=None, title="preprocess", line=lambda v: f"{v.valid} {v.status}{f' ({v.reason})' * bool(v.reason)}"
+    ):
+        verdicts.append(verdict)
+        place.record("preprocess", valid=str(verdict.valid), status=verdict.status, reason=verdict.reason)
+    counts = Counter(verdict.status for verdict in verdicts)
+    bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
+    stored = sum(file.stat().st_size for file in place.dataset.rglob("*") if file.is_file())
+    terminal.result(
+        {
+            "dataset": str(place.dataset),
+            "new": len(verdicts),
+            "counts": dict(counts),
+            "bytes": stored,
+            "rejected": [{"valid": str(v.valid), "reason": v.reason} for v in bad],
+        },
+        table("new hours", *counts, rows=[[str(len(verdicts)), *(str(n) for n in counts.values())]]),
+        f"{place.dataset} holds {size(stored)}",
+    )
+    if bad:
+        summary = f"{len(bad)} of {len(verdicts)} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
+        if len(bad) > session.settings.archive.max_missing * len(verdicts):
+            raise MissingInputError(summary, advice="see `convcast status`; fetch those hours again or go on without")
+        terminal.warn(summary)

@@ -1,0 +1,125 @@
+"""What every verb shares: the common options, the workspace, the settings, and errors turned into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+
+import typer
+
+from convcast.errors import ConvcastError, from_os_error
+
+if TYPE_CHECKING:
+    from convcast.cli.console import Terminal
+    from convcast.settings import Settings
+    from convcast.workspace import Workspace
+
+DEFAULT_WORKSPACE = Path("convcast-workspace")
+COMMON = "Common options"
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        help="Folder of settings, data, models and results (else $CONVCAST_WORKSPACE, else ./convcast-workspace).",
+        rich_help_panel=COMMON,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=COMMON)]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=COMMON)]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=COMMON)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="GROUP.NAME=VALUE",
+        help="Any setting, as convcast.toml has it; may be repeated.",
+        rich_help_panel=COMMON,
+    ),
+]
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one verb."""
+
+    terminal: Terminal
+    workspace: Workspace
+    settings: Settings
+
+
+def workspace_root(workspace: Path | None) -> Path:
+    return workspace or Path(os.environ.get("CONVCAST_WORKSPACE") or DEFAULT_WORKSPACE)
+
+
+def begin(
+    terminal: Terminal,
+    workspace: Path | None,
+    *,
+    assignments: list[str] | None = None,
+    flags: dict[str, dict[str, Any]] | None = None,
+    preset: str | None = None,
+) -> Session:
+    """Open the workspace and resolve the settings; flags of None were not given."""
+    from convcast.settings import load_settings
+    from convcast.workspace import open_workspace
+
+    place = open_workspace(workspace_root(workspace))
+    settings = load_settings(place.settings_file, given(assignments, flags), preset=preset)
+    return Session(terminal, place, settings)
+
+
+def given(assignments: list[str] | None, flags: dict[str, dict[str, Any]] | None) -> dict[str, Any]:
+    """The nested table of what was typed; a verb's own flag counts before --set."""
+    from convcast.settings import nested
+
+    table = nested(assignments or [])
+    for group, values in (flags or {}).items():
+        typed = {name: value for name, value in values.items() if value is not None}
+        if typed:
+            table[group] = {**table.get(group, {}), **typed}
+    return table
+
+
+P = ParamSpec("P")
+
+
+def verb(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn expected errors into one sentence and the documented exit code."""
+
+    @wraps(function)
+    def reported(*args: P.args, **kwargs: P.kwargs) -> None:
+        verbose = bool(kwargs.get("verbose"))
+        try:
+            function(*args, **kwargs)
+        except ConvcastError as error:
+            _fail(error, verbose=verbose)
+        except OSError as error:
+            expected = from_os_error(error)
+            if expected is None:
+                raise
+            _fail(expected, verbose=verbose)
+        except KeyboardInterrupt:
+            sys.stderr.write("convcast: interrupted; what was complete is kept, the same command goes on from there\n")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return reported
+
+
+def _fail(error: ConvcastError, *, verbose: bool) -> NoReturn:
+    from convcast.cli.console import Terminal
+
+    if verbose:
+        traceback.print_exc()
+    Terminal().fail(error)
+    raise typer.Exit(error.exit_code)

@@ -1,0 +1,89 @@
+"""`convcast train`: the diffusion model from the dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convcast.cli.session import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+    WorkspaceOption,
+    begin,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from convcast.model import TrainingProgress
+
+
+@verb
+def train(
+    phase: Annotated[
+        int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name [default: its preset].")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
+    settings: SetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the model, or go on where an earlier run was stopped.
+
+    The schedule ends at --max-steps or --max-minutes where given. Weights, settings and statistics go to
+    models/<name>/ with a model card.
+    """
+    from convcast.cli.console import Terminal
+    from convcast.dataset import Dataset
+    from convcast.files import lock
+    from convcast.model import Description, train as train_steps
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    flags = {"training": {"minutes": max_minutes, "steps": max_steps}}
+    preset = f"phase{phase}" if phase else None
+    session = begin(terminal, workspace, assignments=settings, flags=flags, preset=preset)
+    name = model or session.settings.preset
+    directory = session.workspace.model(name)
+    dataset = Dataset.open(session.workspace.dataset)
+    with lock(session.workspace.lock(f"train-{name}"), f"training {name}"):
+        last = None
+        for progress in terminal.track(
+            train_steps(dataset, directory, session.settings),
+            total=None,
+            title="train",
+            line=_describe,
+            percent=lambda p: 100 * p.fraction,
+        ):
+            last = progress
+    if last is None:
+        terminal.say(f"{name} has finished its training already")
+    else:
+        session.workspace.record("train", model=name, step=last.step, loss=last.loss)
+    description = Description.read(directory)
+    value = {
+        "model": name,
+        "directory": str(directory),
+        "finished": last is None or last.finished,
+        "parameters": description.parameters,
+        "steps": description.steps,
+        "loss": last.loss if last else None,
+        "validation": last.validation if last else None,
+    }
+    size = f"{description.parameters / 1e6:.1f} M parameters, {description.steps} steps"
+    terminal.result(value, f"{directory}: {size}; see MODEL_CARD.md")
+
+
+def _describe(progress: TrainingProgress) -> str:
+    from convcast.cli.console import duration
+
+    left = duration(60 * progress.minutes * (1 - progress.fraction) / max(progress.fraction, 1e-9))
+    parts = [f"step {progress.step}, loss {progress.loss:.3f}"]
+    if progress.validation is not None:
+        parts.append(f"validation {progress.validation:.3f}")
+    return ", ".join([*parts, f"{progress.samples_per_second:.0f} samples/s", f"{left} left"])

@@ -1,0 +1,148 @@
+"""What goes wrong is one sentence, the next thing to do, and the documented exit code."""
+
+import socket
+
+import numpy as np
+import pytest
+
+from convcast.grib import encode
+from convcast.grid import Grid
+from convcast.variables import CAPE, FIELDS, STATIC
+
+INIT = np.datetime64("2024-05-01T00", "h")
+GRID = Grid(40, 48, 400, 900)
+
+
+def publish(root, hours, *, fields=FIELDS, change=None):
+    """A folder of HRRR-like files; `change` alters the encoder's arguments for a field's name."""
+    for number in range(hours):
+        init = INIT + np.timedelta64(number, "h")
+        messages = []
+        for name, variable in ({k: FIELDS[k] for k in fields} | STATIC).items():
+            low, high = variable.display
+            values = np.random.default_rng(number).uniform(low, high, GRID.shape)
+            if name == "d2m":
+                values -= 12
+            arguments = {"key": variable.grib, "grid": GRID, "init": init, "lead_hours": 0, "simulated": False}
+            messages.append(encode(values, **arguments | (change(name) if change else {})))
+        day, hour = str(init).split("T")
+        path = root / f"hrrr.{day.replace('-', '')}" / "conus" / f"hrrr.t{hour}z.wrfsfcf00.grib2"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(messages))
+    return root
+
+
+def sentence(result, code):
+    assert result.exit_code == code, result.output
+    lines = result.stderr.strip().splitlines()
+    assert "Traceback" not in result.stderr
+    (said,) = [line for line in lines if line.startswith("convcast: ")]
+    return said + " ".join(line for line in lines if line.lstrip().startswith("→"))
+
+
+@pytest.mark.parametrize("verb", ["preprocess", "train", "sample", "verify", "status"])
+def test_a_folder_that_is_no_workspace(convcast, verb):
+    said = sentence(convcast(verb), 2)
+
+    assert "w is not a convcast workspace" in said
+    assert "convcast demo" in said
+
+
+def test_a_folder_of_other_things(convcast, tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "thesis.tex").touch()
+
+    assert "holds other things" in sentence(convcast("fetch", "--source", "simulated"), 2)
+
+
+def test_unreadable_toml(convcast, tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "convcast.toml").write_text("preset = = phase1")
+
+    assert "not readable TOML" in sentence(convcast("status"), 2)
+
+
+def test_an_unknown_setting_in_the_file(convcast, tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "convcast.toml").write_text("[training]\nbach = 3\n")
+
+    assert "did you mean training.batch?" in sentence(convcast("status"), 2)
+
+
+def test_an_unknown_field(convcast):
+    assert "did you mean cape?" in sentence(convcast("fetch", "--fields", "refc,capes"), 2)
+
+
+def test_an_unknown_source(convcast):
+    assert "did you mean simulated?" in sentence(convcast("fetch", "--source", "simulatd"), 2)
+
+
+def test_no_network_says_how_to_go_on(convcast):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        said = sentence(convcast("fetch", "--source", address, "--days", "1", "--set", "archive.retries=0"), 3)
+
+    assert "--source" in said
+    assert "convcast demo" in said
+
+
+def test_an_empty_directory(convcast, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    assert "holds no HRRR files" in sentence(convcast("fetch", "--source", "empty"), 3)
+
+
+def test_days_and_start_together(convcast):
+    assert "--days goes alone" in sentence(convcast("fetch", "--days", "2", "--start", "2024-05-01T00"), 2)
+
+
+def test_a_missing_field_is_named(convcast, tmp_path):
+    publish(tmp_path / "hrrr", 2, fields=("t2m", "d2m"))
+
+    said = sentence(convcast("fetch", "--source", "hrrr", "--start", "2024-05-01T00"), 3)
+    assert "refc" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: {"grid": Grid(40, 48, 400, 900), "key": CAPE.grib}, "t2m"),
+        (lambda _: {"init": INIT + np.timedelta64(50, "h")}, "2024-05-03T02"),
+    ],
+    ids=["another level", "another hour"],
+)
+def test_a_file_that_is_not_what_it_is_called(convcast, tmp_path, change, words):
+    publish(tmp_path / "hrrr", 1, fields=("t2m", "d2m"), change=change)
+
+    said = sentence(convcast("fetch", "--source", "hrrr", "--start", "2024-05-01T00", "--fields", "t2m,d2m"), 3)
+    assert words in said
+
+
+def test_a_grid_that_changes_is_rejected_and_the_other_hours_stay(convcast, tmp_path):
+    publish(tmp_path / "hrrr", 3, fields=("t2m", "d2m"))
+    other = tmp_path / "other"
+    publish(other, 4, fields=("t2m", "d2m"), change=lambda _: {"grid": Grid(40, 48, 300, 300)})
+    name = "hrrr.20240501/conus/hrrr.t03z.wrfsfcf00.grib2"
+    (other / name).rename(tmp_path / "hrrr" / name)
+    assert convcast("fetch", "--source", "hrrr", "--start", "2024-05-01T00", "--fields", "t2m,d2m").exit_code == 0
+
+    said = sentence(convcast("preprocess"), 3)
+
+    assert "1 of 4 hours were rejected" in said
+    status = convcast("status")
+    assert "(3 hours), 1 rejected" in status.output
+
+
+def test_no_members(convcast, tmp_path):
+    convcast("fetch", "--source", "hrrr")
+    assert "no members" in sentence(convcast("sample", "--members", "0"), 2)
+
+
+def test_another_run_holds_the_lock(convcast, tmp_path):
+    from convcast.files import lock
+
+    publish(tmp_path / "hrrr", 1)
+    with lock(tmp_path / "w" / "locks" / "fetch.lock", "fetching"):
+        (tmp_path / "w" / "convcast.toml").write_text('preset = "phase1"\n')
+        assert "another run is fetching" in sentence(convcast("fetch", "--source", "hrrr", "--days", "1"), 5)

@@ -1,0 +1,61 @@
+"""Help is quick, complete, and imports nothing heavy."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from convcast import __version__
+
+VERBS = ("fetch", "preprocess", "train", "sample", "verify", "status", "demo")
+HEAVY = ("torch", "herbie", "xarray", "matplotlib", "pandas", "eccodes", "numba", "zarr")
+PROGRAM = """
+import sys, json
+sys.argv = ["convcast", *{words!r}]
+from convcast.cli.main import run
+try:
+    run()
+except SystemExit as stop:
+    code = stop.code
+print(json.dumps({{"code": code or 0, "heavy": [name for name in {heavy!r} if name in sys.modules]}}))
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_imports_nothing_heavy(words):
+    finished = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(words=words, heavy=HEAVY)], capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(finished.stdout.splitlines()[-1]) == {"code": 0, "heavy": []}
+    assert "Usage: convcast" in finished.stdout
+
+
+def test_help_takes_less_than_0_4_seconds():
+    """Of processor time, which unlike the clock does not depend on what else the machine does."""
+
+    def seconds():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "convcast", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(5)) < 0.4
+
+
+def test_every_verb_is_listed_with_the_exit_codes():
+    finished = subprocess.run([sys.executable, "-m", "convcast", "--help"], capture_output=True, text=True, check=True)
+
+    for verb in VERBS:
+        assert f" {verb} " in finished.stdout
+    assert "6 a file is damaged" in " ".join(finished.stdout.split())
+
+
+def test_the_version_is_the_package_s():
+    finished = subprocess.run(
+        [sys.executable, "-m", "convcast", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert finished.stdout == f"convcast {__version__}\n"
