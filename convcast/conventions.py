@@ -49,6 +49,7 @@ def on_lattice(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.f
     rounded = np.asarray(values, np.float32) * scale
     np.rint(rounded, out=rounded)
     rounded /= scale
+    rounded += 0  # -0 becomes 0
     return rounded
 
 

@@ -1,0 +1,253 @@
+"""forecasts/<init>.zarr: the members of one initial time, a Zarr v3 group laid out by convcast.conventions.
+
+The template is written whole, under a temporary name, before any member. Then each member and lead has files of its
+own: one for each field, and last its byte of `complete`. So a kill at any instant loses the one member that was being
+written, and processes that write different members never touch the same file. Readers take the shapes from the
+consolidated metadata, a single file, so that they see either the old or the new number of members while it grows.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from convcast import conventions
+from convcast.errors import DamagedFileError
+from convcast.files import PARTIAL, lock
+from convcast.grid import Grid
+from convcast.notation import Hour, compact
+from convcast.variables import FIELDS, Variable
+
+FORMAT, FORMAT_VERSION = "convcast ensemble", 1
+INNER = 265, 450
+"""Cells of a chunk at most, where a shard holds several: 1059 x 1799 is 4 x 4 of them."""
+NUMBERS = 1024
+"""Members that one chunk of the coordinate `number` covers."""
+STALE = 3600
+"""Seconds after which a temporary file belongs to a run that was killed."""
+GROWTH_PATIENCE = 60
+"""Seconds to wait for another process that is adding members."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What every member of an ensemble shares."""
+
+    init: Hour
+    leads: tuple[int, ...]
+    """Hours."""
+    variables: tuple[Variable, ...]
+    grid: Grid
+    identity: dict[str, Any]
+    """Whatever a member depends on, by name (model, seed, solver, …): strings, numbers and booleans."""
+    information: dict[str, Any]
+    """Further global attributes, in which ensembles may differ."""
+
+    def attributes(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **self.information,
+            **self.identity,
+            "leads": list(self.leads),
+            "fields": " ".join(variable.name for variable in self.variables),
+            "grid": _describe(self.grid),
+            "init": compact(self.init),
+        }
+
+
+def _describe(grid: Grid) -> str:
+    return f"{grid.ny} x {grid.nx} from row {grid.y0}, column {grid.x0}{', periodic' if grid.periodic else ''}"
+
+
+class EnsembleStore:
+    """An ensemble opened for adding members. A member's number is its place, so that the stored ones are 0 to n - 1."""
+
+    def __init__(self, path: Path, description: Description, group: zarr.Group) -> None:
+        self.path = path
+        self.description = description
+        self._fields = [_array(group, variable.name, path) for variable in description.variables]
+        self._complete = _array(group, "complete", path)
+
+    @classmethod
+    def prepare(cls, path: Path, description: Description, *, members: int) -> EnsembleStore:
+        """The ensemble at `path`, made where there is none, with room for at least `members` members.
+
+        Raises DamagedFileError where `path` is something else, or an ensemble of another identity, and says in what.
+        """
+        if not path.exists():
+            _create(path, description, members)
+        _sweep(path)
+        group = _open(path, description)
+        if _members_seen(path) < members:
+            with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
+                group = _open(path, description)
+                _grow(group, path, members)
+            group = _open(path, description)
+        return cls(path, description, group)
+
+    def complete(self) -> NDArray[np.bool_]:
+        """Which members and leads are there, (member, lead), as of now."""
+        flags: NDArray[np.int8] = np.asarray(self._complete[0], np.int8)
+        return np.equal(flags, conventions.COMPLETE, dtype=np.bool_)
+
+    def missing(self, members: Sequence[int], lead: int) -> list[int]:
+        """Those of the members that are not complete at this lead."""
+        there = self.complete()[:, self.description.leads.index(lead)]
+        return [member for member in members if not there[member]]
+
+    def write(self, member: int, lead: int, fields: NDArray[np.floating]) -> None:
+        """Add a member: `fields` (variable, y, x), physical units, rounded to the lattice of each field.
+
+        Raises DamagedFileError where values are not finite, which is the model's fault.
+        """
+        place = 0, member, self.description.leads.index(lead)
+        files = []
+        for variable, array, values in zip(self.description.variables, self._fields, fields, strict=True):
+            if not np.isfinite(values).all():
+                raise DamagedFileError(
+                    f"the model gave {variable.name} values that are not finite (member {member}, lead {lead} h)",
+                    advice="train it again with a lower learning rate, or try --set sampling.precision=float32",
+                )
+            array[place] = conventions.on_lattice(variable, values)
+            files.append(self.path / array.path / array.metadata.encode_chunk_key((*place, 0, 0)))
+        # The flag must not survive a power cut that a field does not. Waiting for the disk once, not once a field.
+        with ThreadPoolExecutor(len(files)) as pool:
+            list(pool.map(_to_disk, files))
+        self._complete[place] = conventions.COMPLETE
+
+
+def _create(path: Path, description: Description, members: int) -> None:
+    """Write the template with no member, make room for `members`, and give it its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        shape = 0, len(description.leads), *description.grid.shape
+        dataset = conventions.ensemble_dataset(
+            {variable.name: np.zeros(shape, np.float32) for variable in description.variables},
+            init=description.init,
+            members=(),
+            leads=description.leads,
+            grid=description.grid,
+            attributes=description.attributes(),
+        )
+        with _unconsolidated_is_fine():
+            dataset.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=_encoding(description))
+        _grow(zarr.open_group(temporary, mode="r+", use_consolidated=False), temporary, members)
+        try:
+            temporary.rename(path)
+        except OSError:
+            # Another process was faster; what it made is looked at as any other.
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _encoding(description: Description) -> dict[str, dict[str, Any]]:
+    ny, nx = description.grid.shape
+    down, along = ceil(ny / INNER[0]), ceil(nx / INNER[1])
+    inner = ceil(ny / down), ceil(nx / along)
+    field = {
+        "chunks": (1, 1, 1, *inner),
+        "shards": (1, 1, 1, inner[0] * down, inner[1] * along) if down * along > 1 else None,
+        "compressors": BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=4),
+    }
+    return {
+        **{variable.name: field for variable in description.variables},
+        "complete": {"chunks": (1, 1, 1), "compressors": None},
+        "number": {"chunks": (NUMBERS,)},
+    }
+
+
+def _open(path: Path, description: Description) -> zarr.Group:
+    """The group at `path`, which must be the ensemble described."""
+    try:
+        group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is not a convcast ensemble", advice=f"delete or rename {path}") from error
+    stored = dict(group.attrs)
+    if stored.get("format") != FORMAT:
+        raise DamagedFileError(f"{path} is not a convcast ensemble", advice=f"delete or rename {path}")
+    for name, wanted in description.attributes().items():
+        if name in description.information or stored.get(name) == wanted:
+            continue
+        raise DamagedFileError(
+            f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
+            advice=f"delete or rename {path}, or sample as it was made",
+        )
+    return group
+
+
+def _members_seen(path: Path) -> int:
+    """How many members a reader sees; 0 without consolidated metadata, which growing writes anew."""
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=True)
+    except ValueError:
+        return 0
+    return _array(group, "number", path).shape[0]
+
+
+def _grow(group: zarr.Group, path: Path, members: int) -> None:
+    """Make room for members 0 to `members` - 1; a kill in between is mended by the next call."""
+    number = _array(group, "number", path)
+    members = max(members, number.shape[0])
+    for name, array in group.arrays():
+        if name == "complete" or name in FIELDS:
+            array.resize((array.shape[0], members, *array.shape[2:]))
+    number.resize((members,))
+    number[:] = np.arange(members)
+    with _unconsolidated_is_fine():
+        zarr.consolidate_metadata(group.store)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed runs left half-written, in the ensemble at `path` or on the way to it."""
+    for left in [*path.parent.glob(f".{path.name}.*{PARTIAL}"), *path.rglob(f"*{PARTIAL}")]:
+        try:
+            if time.time() - left.stat().st_mtime < STALE:
+                continue
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
+    try:
+        array = group[name]
+    except (KeyError, ValueError) as error:
+        raise DamagedFileError(f"{path} has no usable {name}", advice=f"delete {path} and sample again") from error
+    if not isinstance(array, zarr.Array):
+        raise DamagedFileError(f"{path} has no usable {name}", advice=f"delete {path} and sample again")
+    return array
+
+
+def _to_disk(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _unconsolidated_is_fine() -> Iterator[None]:
+    """Zarr warns that consolidated metadata is not in the v3 specification; those who ignore it read the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+        yield

@@ -1,0 +1,103 @@
+"""A domain of any size, covered by overlapping tiles of the size that the network was trained on.
+
+A network with normalisation over space, or attention, answers differently on another extent, so what a tile sees in
+sampling is what a patch saw in training. Tiles are blended at every step (multi-diffusion: Bar-Tal et al. 2023, arXiv
+2302.08113), so that neighbours settle on one state instead of meeting at a seam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+from convcast.grid import Grid
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles over a domain: their places, all of one size, and the weights with which they are blended."""
+
+    rows: tuple[slice, ...]
+    columns: tuple[slice, ...]
+    shape: tuple[int, int]
+    """Of the domain, (y, x)."""
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        return self.rows[0].stop - self.rows[0].start, self.columns[0].stop - self.columns[0].start
+
+    @property
+    def places(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of each tile."""
+        return [(r, c) for r in self.rows for c in self.columns]
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tile is the domain."""
+        return self.tile_shape == self.shape
+
+    @cached_property
+    def weights(self) -> list[NDArray[np.float32]]:
+        """The weight of each tile's cells (y, x): positive, smooth across overlaps, summing to one at every cell."""
+        down, along = _weights(self.rows, self.shape[0]), _weights(self.columns, self.shape[1])
+        return [np.outer(d, a).astype(np.float32) for d in down for a in along]
+
+    def __str__(self) -> str:
+        ny, nx = self.tile_shape
+        return "one tile" if self.whole else f"{len(self.rows)} x {len(self.columns)} tiles of {ny} x {nx} cells"
+
+
+def cover(grid: Grid, *, tile: int, overlap: int) -> Tiling:
+    """Tiles of at most `tile` cells a side that share at least `overlap` cells with each neighbour.
+
+    One tile where the domain is no larger, or is periodic: a torus has no edge at which a tile could end.
+    Raises SettingsError where tiles of that size cannot overlap so much.
+    """
+    if grid.periodic or max(grid.shape) <= tile:
+        return Tiling((slice(0, grid.ny),), (slice(0, grid.nx),), grid.shape)
+    if overlap >= tile:
+        raise SettingsError(
+            f"tiles of {tile} cells cannot overlap by {overlap}",
+            advice="make sampling.overlap a quarter of sampling.tile",
+        )
+    return Tiling(_places(grid.ny, tile, overlap), _places(grid.nx, tile, overlap), grid.shape)
+
+
+def _places(length: int, tile: int, overlap: int) -> tuple[slice, ...]:
+    if length <= tile:
+        return (slice(0, length),)
+    count = ceil((length - overlap) / (tile - overlap))
+    starts = np.floor(np.linspace(0, length - tile, count)).astype(int)
+    return tuple(slice(int(start), int(start) + tile) for start in starts)
+
+
+def _weights(places: tuple[slice, ...], length: int) -> list[NDArray[np.float64]]:
+    """Along one side: sin² ramps where neighbours overlap.
+
+    Two of them add up to one; they are divided by their sum, since more than two tiles may meet.
+    """
+    ramps = []
+    for i, place in enumerate(places):
+        size = place.stop - place.start
+        ramp = np.ones(size)
+        if i > 0:
+            shared = places[i - 1].stop - place.start
+            ramp[:shared] *= _rise(shared)
+        if i + 1 < len(places):
+            shared = place.stop - places[i + 1].start
+            ramp[size - shared :] *= _rise(shared)[::-1]
+        ramps.append(ramp)
+    total = np.zeros(length)
+    for place, ramp in zip(places, ramps, strict=True):
+        total[place] += ramp
+    return [ramp / total[place] for place, ramp in zip(places, ramps, strict=True)]
+
+
+def _rise(length: int) -> NDArray[np.float64]:
+    rise: NDArray[np.float64] = np.sin((np.arange(length) + 0.5) / length * (np.pi / 2)) ** 2
+    return rise

@@ -1,0 +1,97 @@
+"""A world in which the ensemble is known: departures are normal, and the best noise prediction is a formula."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+import convcast.grib  # noqa: F401
+from convcast.dataset import Dataset, Status
+from convcast.dataset.store import Description, Store
+from convcast.grid import SPACING, Grid
+from convcast.model.schedule import cosine
+from convcast.notation import HOUR
+from convcast.settings import SamplingSettings
+from convcast.variables import select
+
+START = np.datetime64("2024-05-06T00", "h")
+INIT = START + 3 * HOUR
+VARIABLES = select(["refc", "t2m", "cape"])
+BASE = np.array([20, 290, 1000], np.float32)[:, None, None]
+SPREAD = torch.tensor([4.0, 2.0, 200.0])[:, None, None]
+"""Of departures."""
+FAST = SamplingSettings(steps=6, threads=1, precision="float32")
+
+
+def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, simulated=False, variables=VARIABLES):
+    """Hours of smooth weather, all ok."""
+    store = Store.create(path, Description(variables, grid, simulated, 0), np.zeros((2, *grid.shape), np.float32))
+    y, x = np.mgrid[: grid.ny, : grid.nx]
+    times = START + np.arange(hours) * HOUR
+    base = np.array([20, 290, 1000, 280, 1, 1, -50], np.float32)[: len(variables), None, None]
+    for k, valid in enumerate(times):
+        store.write_hour(valid, (base + 2 * np.sin((x + y + k) / 7)).astype(np.float32), neighbours=())
+    store.write_status(times, Status.OK, [{"valid": str(t)} for t in times])
+    return Dataset.open(path)
+
+
+@dataclass
+class GaussianForecaster:
+    """Departures from the moved frame are N(mean, 1) in units of SPREAD, independent from cell to cell."""
+
+    mean: float = 0.5
+    border: float = 0.0
+    """Error of the noise, per unit of signal, at the border of what the network is given, where networks are worst."""
+    leads: tuple[int, ...] = (1, 3)
+    simulated: bool = False
+    spacing: float = SPACING
+    sha256: str = "0123"
+    analysis_lead: int = 0
+    variables: tuple = VARIABLES
+
+    def __post_init__(self):
+        self.settings = SimpleNamespace(history=4)
+        self.training_hours = (START, START)
+        self.schedule = cosine(50)
+        self.device = torch.device("cpu")
+        self.calls: list[tuple[int, ...]] = []
+
+    def condition(self, window, *, periodic):
+        return SimpleNamespace(reference=torch.from_numpy(window.advected)[None], scale=SPREAD, periodic=periodic)
+
+    def predict_noise(self, x, t, condition, *, guidance=1.0):
+        self.calls.append(tuple(x.shape))
+        signal, noise = float(self.schedule.signal[t]), float(self.schedule.noise[t])
+        edge = torch.zeros(x.shape[-2:])
+        edge[[0, 1, -2, -1], :] = edge[:, [0, 1, -2, -1]] = self.border
+        return noise * (x - signal * self.mean) + signal * edge
+
+    def clamp(self, x0, condition):
+        low = torch.tensor([v.bounds[0] for v in self.variables])[:, None, None]
+        high = torch.tensor([v.bounds[1] for v in self.variables])[:, None, None]
+        return (condition.reference + x0 * SPREAD).clamp(low, high).sub(condition.reference) / SPREAD
+
+    def fields(self, x0, condition):
+        return (condition.reference + self.clamp(x0, condition) * SPREAD).numpy()
+
+
+if __name__ == "__main__":
+    # Sample until killed: python gaussian.py <dataset> <forecast> <members>
+    from convcast.ensemble import sample
+
+    for done in sample(
+        GaussianForecaster(),
+        Dataset.open(Path(sys.argv[1])),
+        Path(sys.argv[2]),
+        init=INIT,
+        members=range(int(sys.argv[3])),
+        leads=(1, 3),
+        settings=FAST,
+    ):
+        sys.stdout.write(f"{done.member}\n")
+        sys.stdout.flush()

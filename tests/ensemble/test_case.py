@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gaussian import INIT, SPREAD, VARIABLES, GaussianForecaster, make_dataset
+
+from convcast.ensemble.case import Case
+from convcast.ensemble.tiles import cover
+from convcast.grid import Grid
+
+GRID = Grid(50, 70, 300, 800)
+TILING = cover(GRID, tile=30, overlap=12)
+
+
+class Recording(GaussianForecaster):
+    """Its tiles have references of their own, and it keeps what it is asked."""
+
+    def condition(self, window, *, periodic):
+        made = super().condition(window, periodic=periodic)
+        made.number = len(self.references) if hasattr(self, "references") else 0
+        made.reference = torch.from_numpy(window.history[-1][None]) + 0.4 * made.number * SPREAD
+        self.references = [*getattr(self, "references", []), made.reference]
+        self.seen = {}
+        return made
+
+    def predict_noise(self, x, t, condition, *, guidance=1.0):
+        self.seen[condition.number] = x
+        return torch.full_like(x, float(condition.number))
+
+    def clamp(self, x0, condition):
+        self.seen[condition.number] = x0
+        return super().clamp(x0, condition)
+
+    def fields(self, x0, condition):
+        values = super().fields(x0, condition)
+        self.seen[condition.number] = x0
+        return values
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("case") / "dataset.zarr", GRID)
+
+
+@pytest.fixture
+def forecaster():
+    return Recording()
+
+
+@pytest.fixture
+def case(dataset, forecaster):
+    return Case(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0)
+
+
+def blended_reference(forecaster):
+    total = torch.zeros(1, len(VARIABLES), *GRID.shape)
+    for reference, weight, (rows, columns) in zip(forecaster.references, TILING.weights, TILING.places, strict=True):
+        total[..., rows, columns] += reference * torch.from_numpy(weight)
+    return total
+
+
+def assert_same_fields(forecaster, x, signal):
+    """The tiles saw the fields of which `x` is the departure from the blended reference."""
+    domain = signal * blended_reference(forecaster) + x * SPREAD
+    assert len(TILING.places) == len(forecaster.seen)
+    for number, (rows, columns) in enumerate(TILING.places):
+        tile = signal * forecaster.references[number] + forecaster.seen[number] * SPREAD
+        torch.testing.assert_close(tile, domain[..., rows, columns], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("t", [0, 20, 49])
+def test_each_tile_sees_the_same_noisy_fields_as_departures_from_its_own_reference(case, forecaster, t):
+    x = torch.randn(2, len(VARIABLES), *GRID.shape)
+    signal = float(forecaster.schedule.signal[t])
+
+    case.predict_noise(x, t)
+
+    assert_same_fields(forecaster, x, signal)
+
+
+@pytest.mark.parametrize("question", ["clamp", "fields"])
+def test_each_tile_is_asked_for_the_bounds_and_the_fields_of_the_same_state(case, forecaster, question):
+    x0 = torch.randn(2, len(VARIABLES), *GRID.shape)
+
+    getattr(case, question)(x0)
+
+    assert_same_fields(forecaster, x0, 1.0)
+
+
+def test_the_noise_is_the_weighted_mean_of_the_tiles(case):
+    blended = case.predict_noise(torch.zeros(1, len(VARIABLES), *GRID.shape), 10)[0, 0]
+
+    numbers = np.zeros(GRID.shape)
+    for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.places, strict=True)):
+        numbers[rows, columns] += number * weight
+    np.testing.assert_allclose(blended.numpy(), numbers, atol=1e-4)
+
+
+def test_fields_are_the_blended_reference_and_the_departure(case, forecaster):
+    x0 = torch.randn(2, len(VARIABLES), *GRID.shape).clamp(-1, 1)
+
+    expected = blended_reference(forecaster) + x0 * SPREAD
+
+    np.testing.assert_allclose(case.fields(x0)[:, 1], expected[:, 1].numpy(), rtol=1e-4)
+
+
+def test_a_clamped_state_has_fields_within_bounds_and_is_not_changed_by_clamping_again(case, forecaster):
+    clamped = case.clamp(20 * torch.randn(1, len(VARIABLES), *GRID.shape))
+
+    fields = blended_reference(forecaster) + clamped * SPREAD
+    for i, variable in enumerate(VARIABLES):
+        assert variable.bounds[0] - 1e-2 <= fields[:, i].min()
+        assert fields[:, i].max() <= variable.bounds[1] + 1e-2
+    torch.testing.assert_close(clamped, case.clamp(clamped), rtol=1e-4, atol=1e-4)

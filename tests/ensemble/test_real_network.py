@@ -1,0 +1,102 @@
+"""The promises of sampling, with the real architecture, small and untrained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from gaussian import FAST
+
+from convcast.dataset import Dataset, Status
+from convcast.dataset.store import Description, Store
+from convcast.ensemble import latest_init, sample
+from convcast.grid import Grid
+from convcast.model import Forecaster
+from convcast.model.preparation import describe
+from convcast.notation import HOUR
+from convcast.settings import load_settings
+from convcast.variables import FIELDS
+
+START = np.datetime64("2024-05-06T00", "h")
+GRIDS = {"torus": Grid(32, 32, 400, 900, periodic=True), "odd": Grid(45, 38, 400, 900)}
+SETTINGS = {
+    "split": {"validation_days": 0.2, "test_days": 0, "gap_hours": 1},
+    "model": {
+        "leads": [1, 2],
+        "base": 16,
+        "multipliers": [1, 2],
+        "attention": [4],
+        "window": 4,
+        "embedding": 16,
+        "diffusion_steps": 50,
+    },
+    "training": {"patch": 32},
+}
+
+
+def weather(hour, grid):
+    generator = np.random.default_rng(5)
+    typical = np.array([[10, 295, 285, 5, -3, 900, -80], [4, 3, 3, 2, 2, 150, 15]], np.float32)[:, :, None, None]
+    noise = generator.normal(size=(7, *grid.shape))
+    smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(-2, 3) for j in range(-2, 3)) / 5
+    moved = np.roll(smooth, (hour, 2 * hour), (1, 2)) * np.cos(hour / 5)
+    return (typical[0] + typical[1] * moved).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def made(request, tmp_path_factory):
+    """A dataset, and a forecaster of it."""
+    grid = GRIDS[request.param]
+    path = tmp_path_factory.mktemp("real") / "dataset.zarr"
+    store = Store.create(
+        path, Description(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
+    )
+    times = START + np.arange(30) * HOUR
+    for hour, valid in enumerate(times):
+        store.write_hour(valid, weather(hour, grid), neighbours=[valid - HOUR] if hour else [])
+    store.write_status(times, Status.OK, [])
+    dataset = Dataset.open(path)
+    description = describe(dataset, load_settings(flags=SETTINGS, preset="demo"))
+    torch.manual_seed(0)
+    network = description.network()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return dataset, lambda precision: Forecaster(description, network, "0123", precision=precision)
+
+
+def draw(dataset, forecaster, path, members, **settings):
+    for _ in sample(
+        forecaster,
+        dataset,
+        path,
+        init=latest_init(dataset, forecaster),
+        members=members,
+        leads=(1, 2),
+        settings=FAST.model_copy(update={"tile": 32, "overlap": 12, "steps": 4, **settings}),
+    ):
+        pass
+    with xr.open_zarr(path) as opened:
+        return opened.load()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_member_is_the_same_bit_for_bit_in_any_company(made, tmp_path, precision):
+    dataset, forecaster = made
+
+    alone = draw(dataset, forecaster(precision), tmp_path / "a.zarr", (11,), batch=1, precision=precision)
+    among = draw(dataset, forecaster(precision), tmp_path / "b.zarr", range(9, 13), precision=precision)
+
+    for name in FIELDS:
+        np.testing.assert_array_equal(among[name].sel(number=11), alone[name].sel(number=11))
+
+
+def test_members_spread_and_stay_within_their_bounds(made, tmp_path):
+    dataset, forecaster = made
+
+    drawn = draw(dataset, forecaster("float32"), tmp_path / "f.zarr", range(3), guidance=0.7)
+
+    for name, variable in FIELDS.items():
+        values = drawn[name].values
+        assert variable.bounds[0] <= values.min() <= values.max() <= variable.bounds[1]
+        assert values.std(axis=1).mean() > 0
