@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from convcast.archive.failures import Bad, Incomplete
+from convcast.archive.index import OPEN, Span, merge, parse, select
+from convcast.variables import CAPE, CIN, FIELDS, REFC, T2M
+
+FIELD_ROWS = {
+    "REFC:entire atmosphere",
+    "TMP:2 m above ground",
+    "DPT:2 m above ground",
+    "UGRD:10 m above ground",
+    "VGRD:10 m above ground",
+    "CAPE:surface",
+    "CIN:surface",
+}
+EXPECTED = {
+    "20221014.hrrr.t01z.wrfsfcf00.grib2.idx": 8331620,
+    "20221014.hrrr.t09z.wrfsfcf05.grib2.idx": 8859166,
+    "20231104.hrrr.t01z.wrfsfcf00.grib2.idx": 7858529,
+    "20231104.hrrr.t01z.wrfsfcf05.grib2.idx": 8151414,
+    "hrrr.t00z.wrfsfcf00.grib2.idx": 8366197,
+    "20221014.hrrr.t01z.wrfsubhf00.grib2.idx": "has no cape",
+    "20221014.hrrr.t03z.wrfsubhf09.grib2.idx": "has no refc",
+    "20231104.hrrr.t01z.wrfsubhf00.grib2.idx": "has no cape",
+    "20231104.hrrr.t01z.wrfsubhf09.grib2.idx": "has no refc",
+    "rap.t00z.awp130pgrbf00.grib2.idx": "u10 is a submessage",
+}
+"""Bytes of the seven fields, counted with awk; or the refusal."""
+INIT = np.datetime64("2023-12-01T00", "h")
+TWO = "1:0:d=2023120100:REFC:entire atmosphere:anl:\n2:100:d=2023120100:TMP:2 m above ground:anl:\n"
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_indexes_give_the_right_rows_or_a_named_refusal(shared_data, name):
+    text = (shared_data / "idx" / name).read_text()
+    rows = parse(text)
+    cycle, lead = rows[0].cycle, int(re.search(r"f(\d\d)\.", name)[1])
+    init = np.datetime64(f"{cycle[:4]}-{cycle[4:6]}-{cycle[6:8]}T{cycle[8:]}", "h")
+    if isinstance(EXPECTED[name], str):
+        with pytest.raises(Bad, match=EXPECTED[name]):
+            select(rows, tuple(FIELDS.values()), init=init, lead=lead)
+        return
+    spans = select(rows, tuple(FIELDS.values()), init=init, lead=lead)
+    lines = {f":{span.start}:": line for span in spans for line in text.splitlines() if f":{span.start}:d=" in line}
+    assert {":".join(line.split(":")[3:5]) for line in lines.values()} == FIELD_ROWS
+    assert sum(span.length for span in spans) == EXPECTED[name]
+
+
+def test_every_real_index_is_expected(shared_data):
+    assert {path.name for path in (shared_data / "idx").iterdir()} == set(EXPECTED)
+
+
+def test_seven_fields_are_five_ranges(shared_data):
+    rows = parse((shared_data / "idx/hrrr.t00z.wrfsfcf00.grib2.idx").read_text())
+    assert len(merge(select(rows, tuple(FIELDS.values()), init=INIT, lead=0))) == 5
+
+
+def test_spans_come_in_the_order_of_the_file():
+    assert [span.variable for span in select(parse(TWO), (T2M, REFC), init=INIT, lead=0)] == [REFC, T2M]
+
+
+def test_last_message_is_open():
+    assert select(parse(TWO), (T2M,), init=INIT, lead=0) == (Span(T2M, 100, OPEN),)
+
+
+def test_analysis_and_forecast_are_told_apart():
+    text = TWO + "3:200:d=2023120100:TMP:2 m above ground:1 hour fcst:\n4:300:d=2023120100:TMP:surface:anl:\n"
+    assert select(parse(text), (T2M,), init=INIT, lead=1) == (Span(T2M, 200, 300),)
+
+
+def test_statistics_with_the_same_name_are_not_taken():
+    text = "1:0:d=2023120100:TMP:2 m above ground:0-1 hour max fcst:\n" + TWO.replace("1:0:", "2:50:").replace(
+        "2:100", "3:100"
+    )
+    assert select(parse(text), (REFC,), init=INIT, lead=0) == (Span(REFC, 50, 100),)
+
+
+def test_row_with_further_columns_is_another_field():
+    text = TWO.replace("2 m above ground:anl:", "2 m above ground:anl:ENS=+1")
+    with pytest.raises(Incomplete, match="has no t2m"):
+        select(parse(text), (T2M,), init=INIT, lead=0)
+
+
+def test_all_missing_variables_are_named():
+    with pytest.raises(Incomplete, match=r"cape \(CAPE:surface:anl\), cin \(CIN:surface:anl\).*--fields"):
+        select(parse(TWO), (CAPE, T2M, CIN), init=INIT, lead=0)
+
+
+def test_empty_index_is_incomplete():
+    with pytest.raises(Incomplete, match="empty"):
+        parse("")
+
+
+def test_touching_spans_merge_and_others_do_not():
+    spans = (Span(REFC, 0, 10), Span(T2M, 10, 30), Span(CAPE, 31, OPEN))
+    assert merge(spans) == ((0, 30), (31, OPEN))
