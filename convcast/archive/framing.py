@@ -1,0 +1,156 @@
+"""The outer form of GRIB2 messages: where each begins and ends, and what it says it is.
+
+Read here octet by octet (WMO Manual on Codes, volume I.2, FM 92 GRIB edition 2), not through ecCodes: the bytes come
+from anywhere, are looked at by many threads, and a decoder that searches for the next `GRIB` would hide what lies
+between two messages.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO
+
+import numpy as np
+
+from convcast.archive.failures import Bad, Incomplete
+from convcast.archive.index import Span
+from convcast.grib import SIMULATED_STATUS
+from convcast.notation import Hour
+from convcast.variables import GribKey, Variable
+
+START, END = b"GRIB", b"7777"
+INDICATOR_LENGTH = 16
+"""Octets of section 0."""
+LONGEST_FIELD_TEMPLATE = 15
+"""Product definition templates 0 to 15 begin alike; 8 to 15 are statistics over a period."""
+_UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
+"""Code table 4.4."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message of a file."""
+
+    offset: int
+    length: int
+    key: GribKey | None
+    """Of its first field; None where its template is none that fields of HRRR have."""
+    init: np.datetime64
+    """Reference time, to the second."""
+    lead_hours: float
+    statistical: bool
+    simulated: bool
+    fields: int
+    """More than one where a message holds submessages."""
+
+    def is_field(self, variable: Variable, lead: int) -> bool:
+        """Whether this is the instantaneous field `variable`, `lead` hours ahead, alone in its message."""
+        return self.key == variable.grib and self.lead_hours == lead and not self.statistical and self.fields == 1
+
+
+def message_length(start: bytes) -> int:
+    """Length that a message's first 16 octets give.
+
+    Raises Bad where they begin no GRIB2 message.
+    """
+    if len(start) < INDICATOR_LENGTH or start[:4] != START or start[7] != 2:
+        raise Bad("no GRIB2 message stands where one should")
+    return int.from_bytes(start[8:16], "big")
+
+
+def walk(file: BinaryIO) -> Iterator[Frame]:
+    """The messages of a file, which must follow each other without a gap and be whole.
+
+    Raises Bad at the first octet that is not in order, Incomplete where the file ends early.
+    """
+    size = os.fstat(file.fileno()).st_size
+    offset = 0
+    while offset < size:
+        frame = _frame(file, offset, size)
+        yield frame
+        offset += frame.length
+
+
+def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bool:
+    """Whether the messages are simulated, once it is sure that the file holds those of `spans` and nothing else.
+
+    Raises Bad where it does not.
+    """
+    frames = list(walk(file))
+    if len(frames) != len(spans):
+        raise Bad(f"{len(frames)} messages stand where the index has {len(spans)}")
+    for frame, span in zip(frames, spans, strict=True):
+        variable, length = span.variable, span.length
+        if frame.length != length:
+            raise Bad(f"the message of {variable.name} is {frame.length} bytes long where the index has {length}")
+        if frame.init != init:
+            raise Bad(f"the message of {variable.name} belongs to the cycle of {frame.init}")
+        if not frame.is_field(variable, lead):
+            raise Bad(f"the message at {variable.name}'s place is another field or lead")
+    if len({frame.simulated for frame in frames}) > 1:
+        raise Bad("simulated and real messages stand in one file")
+    return frames[0].simulated
+
+
+def _frame(file: BinaryIO, offset: int, size: int) -> Frame:
+    file.seek(offset)
+    indicator = file.read(INDICATOR_LENGTH)
+    length = message_length(indicator)
+    if offset + length > size:
+        raise Incomplete("the last message is cut short")
+    identification = product = b""
+    product_length = fields = 0
+    position, end = offset + INDICATOR_LENGTH, offset + length - len(END)
+    while position < end:
+        file.seek(position)
+        head = file.read(34)
+        section, number = int.from_bytes(head[:4], "big"), head[4]
+        if section < 5 or position + section > end or not 1 <= number <= 7:
+            raise Bad("a message's sections do not add up to its length")
+        if number == 1:
+            identification = head
+        elif number == 4 and not product:
+            product, product_length = head, section
+        fields += number == 7
+        position += section
+    file.seek(end)
+    if file.read(len(END)) != END or len(identification) < 21 or not product or not fields:
+        raise Bad("a message does not end as GRIB does")
+    key, lead_hours, statistical = _product(indicator[6], product[:product_length])
+    return Frame(
+        offset=offset,
+        length=length,
+        key=key,
+        init=_reference_time(identification),
+        lead_hours=lead_hours,
+        statistical=statistical,
+        simulated=identification[19] == SIMULATED_STATUS,
+        fields=fields,
+    )
+
+
+def _reference_time(identification: bytes) -> np.datetime64:
+    year, month, day, hour, minute, second = struct.unpack(">H5B", identification[12:19])
+    try:
+        return np.datetime64(datetime(year, month, day, hour, minute, second), "s")
+    except ValueError:
+        raise Bad("a message has no valid reference time") from None
+
+
+def _product(discipline: int, section: bytes) -> tuple[GribKey | None, float, bool]:
+    """Key, lead in hours and whether a statistic, of section 4."""
+    template = int.from_bytes(section[7:9], "big")
+    if template > LONGEST_FIELD_TEMPLATE or len(section) < 28:
+        return None, float("nan"), False
+    category, number, unit, surface = section[9], section[10], section[17], section[22]
+    lead_hours = int.from_bytes(section[18:22], "big") * _UNIT_HOURS.get(unit, float("nan"))
+    factor, value = section[23], int.from_bytes(section[24:28], "big")
+    # Sign and magnitude; all bits set is "missing", which HRRR writes for surfaces without a level.
+    exponent = 0 if factor == 0xFF else (factor & 0x7F) * (-1 if factor & 0x80 else 1)
+    magnitude = 0 if value == 0xFFFFFFFF else (value & 0x7FFFFFFF) * (-1 if value & 0x80000000 else 1)
+    key = GribKey(discipline, category, number, surface, magnitude * 10.0**-exponent)
+    return key, lead_hours, template >= 8
