@@ -1,0 +1,111 @@
+"""A web server for a folder laid out like the bucket: ranges, entity tags, connections that stay open."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+Publish = Callable[[str], None]
+"""Called with a path before it is looked for: a bucket may fill as it is asked."""
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the files under `root` on a free port of this machine alone."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128  # the standard library's 5 drops connections when a pool of workers opens them at once
+
+    def __init__(self, root: Path, handler: type[Handler], publish: Publish | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.root = root.resolve()
+        self.publish = publish
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    timeout = 60
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        path = self.find()
+        if path is None:
+            return self.respond(404, b"not there\n")
+        data, headers = self.load(path), {"ETag": self.etag(path)}
+        match = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if match is None:
+            return self.respond(200, data, headers)
+        first, last = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
+        if first > last:
+            return self.respond(416, b"", headers | {"Content-Range": f"bytes */{len(data)}"})
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        return self.respond(206, data[first : last + 1], headers)
+
+    def find(self) -> Path | None:
+        """The file asked for, published first if need be; None where there is none under the root."""
+        server = cast(Server, self.server)
+        name = self.path.split("?")[0].lstrip("/")
+        if server.publish is not None:
+            server.publish(name)
+        path = (server.root / name).resolve()
+        return path if path.is_file() and path.is_relative_to(server.root) else None
+
+    def load(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def etag(self, path: Path) -> str:
+        status = path.stat()
+        return f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
+
+    def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        fields = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(body)),
+            "Accept-Ranges": "bytes",
+        }
+        for name, value in (fields | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named by the standard library
+        """Nothing is logged."""
+
+
+@contextmanager
+def serve(root: Path, *, handler: type[Handler] = Handler, publish: Publish | None = None) -> Iterator[Server]:
+    """A server that answers for as long as the block lasts."""
+    server = Server(root, handler, publish)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
