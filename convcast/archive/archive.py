@@ -1,0 +1,175 @@
+"""The archive on disk: subsets of the publisher's files, in its layout, each with a sidecar that vouches for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convcast.archive import locations
+from convcast.errors import DamagedFileError
+from convcast.files import PARTIAL, read_json, sha256, write_json
+from convcast.notation import HOUR, Hour, Hours
+
+SIDECAR_SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a subset file."""
+
+    variable: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """Where a file came from and what it holds; written after the file, so that its presence says `whole`."""
+
+    source: str
+    url: str
+    etag: str | None
+    """ETag or Last-Modified of the publisher's file, as it stood when all ranges were read."""
+    ranges: tuple[tuple[int, int], ...]
+    """Of the publisher's file, bytes, end excluded."""
+    messages: tuple[Message, ...]
+    bytes: int
+    sha256: str
+    simulated: bool
+    fetched: str
+    """UTC."""
+
+    def holds(self, variables: Sequence[str]) -> bool:
+        return set(variables) <= {message.variable for message in self.messages}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> Sidecar:
+        return cls(
+            **{
+                **table,
+                "ranges": tuple((int(start), int(end)) for start, end in table["ranges"]),
+                "messages": tuple(Message(**message) for message in table["messages"]),
+            }
+        )
+
+
+class Archive:
+    """Subset files under `root`, named as the publisher names the whole ones."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def static(self) -> Path:
+        """Terrain and land mask, from one of the files."""
+        return self.root / "static.grib2"
+
+    def path(self, valid: Hour, lead: int) -> Path:
+        """The subset whose fields are valid at this hour, forecast `lead` hours before."""
+        return self.root / locations.archive_path(valid - lead * HOUR, lead)
+
+    def hours(self, lead: int) -> Hours:
+        """Valid hours whose file and sidecar are both there, in order."""
+        found = []
+        for sidecar in self.root.glob(f"hrrr.*/conus/hrrr.t??z.wrfsfcf{lead:02d}.grib2{SIDECAR_SUFFIX}"):
+            path = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX))
+            parsed = locations.parse_path(path.relative_to(self.root).as_posix())
+            if parsed is not None and path.is_file():
+                found.append(parsed[0] + lead * HOUR)
+        return np.array(sorted(found), "datetime64[h]")
+
+    def files(self) -> Iterator[Path]:
+        """Every data file, in order, with or without a sidecar."""
+        if self.static.is_file():
+            yield self.static
+        yield from sorted(self.root.glob("hrrr.*/conus/hrrr.t??z.wrfsfcf??.grib2"))
+
+    def sidecar(self, path: Path) -> Sidecar:
+        """What is known of a file.
+
+        Raises DamagedFileError where the file or its sidecar is missing, unreadable, or they disagree about the size.
+        """
+        beside = sidecar_path(path)
+        try:
+            sidecar = Sidecar.from_dict(read_json(beside))
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise DamagedFileError(f"{error.filename} is missing", advice="run `convcast fetch` again") from None
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise DamagedFileError(
+                f"{beside} is no sidecar of convcast's ({error})", advice="run `convcast fetch` again"
+            ) from None
+        if size != sidecar.bytes:
+            raise DamagedFileError(
+                f"{path} has {size} bytes where its sidecar says {sidecar.bytes}", advice="run `convcast fetch` again"
+            )
+        return sidecar
+
+    def has(self, path: Path, variables: Sequence[str]) -> Sidecar | None:
+        """The sidecar of a file that is whole and holds these variables; None where it must be fetched."""
+        try:
+            sidecar = self.sidecar(path)
+        except DamagedFileError:
+            return None
+        return sidecar if sidecar.holds(variables) else None
+
+    def record(self, path: Path, sidecar: Sidecar) -> None:
+        write_json(sidecar_path(path), sidecar.to_dict())
+
+    def disown(self, path: Path) -> None:
+        """Take the sidecar away: the file no longer counts, and the next fetch replaces it."""
+        sidecar_path(path).unlink(missing_ok=True)
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether the archive is of the simulated world; None while it is empty."""
+        for path in self.files():
+            try:
+                return self.sidecar(path).simulated
+            except DamagedFileError:
+                continue
+        return None
+
+    def admit(self, simulated: bool, mine: bool | None) -> None:
+        """Raises DamagedFileError where a file of this kind would join files of the other kind, `mine`."""
+        if mine is not None and mine != simulated:
+            kinds = ("real", "simulated")
+            raise DamagedFileError(
+                f"{self.root} holds {kinds[mine]} files and cannot take {kinds[simulated]} ones",
+                advice="choose another --workspace",
+            )
+
+    def sweep(self) -> None:
+        """Delete what killed runs were writing."""
+        for path in self.root.rglob(f"*{PARTIAL}"):
+            match = re.search(rf"\.(\d+){re.escape(PARTIAL)}$", path.name)
+            if match and not _is_running(int(match[1])):
+                path.unlink(missing_ok=True)
+
+
+def sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name + SIDECAR_SUFFIX)
+
+
+def matches(path: Path, sidecar: Sidecar) -> bool:
+    """Whether the file's bytes are those that were fetched."""
+    return sha256(path) == sidecar.sha256
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

@@ -1,0 +1,259 @@
+"""Where files come from: NOAA's buckets, a server or a folder laid out like them, or the simulated world.
+
+A source answers two questions about a file: where in it the wanted messages lie, and what their bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from convcast.archive import framing, locations
+from convcast.archive.failures import Absent, Bad, Incomplete
+from convcast.archive.http import CHUNK, Client
+from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
+from convcast.archive.simulated.publisher import Publisher
+from convcast.archive.simulated.server import serve
+from convcast.errors import MissingInputError, NotPublishedError, SettingsError
+from convcast.notation import HOUR, Hour
+from convcast.settings import ArchiveSettings, Settings
+from convcast.variables import Variable
+from convcast.workspace import Workspace
+
+SIMULATED = "simulated"
+PUBLICATION_DELAY = np.timedelta64(60, "m")
+"""From a cycle's nominal time until its first files are there: 50 to 55 minutes, as a rule."""
+NOMADS_PAUSE = 0.6
+"""Seconds between requests: NOMADS blocks addresses that send more than 120 a minute."""
+SIMULATION_PATIENCE = 600.0
+"""Seconds: before its first hour the simulated world has weeks to live through."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A file at a source, and where in it the wanted messages lie."""
+
+    url: str
+    spans: tuple[Span, ...]
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        return merge(self.spans)
+
+    @property
+    def bytes(self) -> int:
+        return sum(span.length for span in self.spans)
+
+
+class Source(Protocol):
+    """What `fetch` asks of a source. Failures are those of convcast.archive.failures."""
+
+    name: str
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why nothing can be had from it in this run, if so."""
+
+    def latest(self, lead: int) -> Hour | None:
+        """The last valid hour it holds, or None where only the clock can tell."""
+
+    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
+        """Raises a Failure."""
+
+    def copy(self, located: Located, file: BinaryIO) -> str | None:
+        """Write the located messages one after the other; returns the version (ETag) of the file; raises a Failure."""
+
+    def close(self) -> None: ...
+
+
+class WebSource:
+    """A server laid out like the bucket, with an index beside every file."""
+
+    def __init__(self, name: str, client: Client, *, base: str | None = None, last: Hour | None = None) -> None:
+        """`base` is the bucket's address where Herbie does not know it; `last` the last hour, where that is known."""
+        self.name = name
+        self._client = client
+        self._base = base
+        self._last = last
+
+    @property
+    def unreachable(self) -> str | None:
+        return self._client.unreachable
+
+    def latest(self, lead: int) -> Hour | None:
+        return None if self._last is None else self._last + lead * HOUR
+
+    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
+        url = self._url(init, lead)
+        try:
+            text = self._client.text(url + locations.INDEX_SUFFIX)
+        except Absent:
+            if self._client.exists(url):
+                raise Incomplete("the file has no index") from None
+            raise
+        spans = select(parse(text), variables, init=init, lead=lead)
+        return Located(url, tuple(self._closed(url, span) for span in spans))
+
+    def copy(self, located: Located, file: BinaryIO) -> str | None:
+        version = None
+        for start, end in located.ranges:
+            version = self._client.copy(located.url, start, end, file, version=version)
+        return version
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _url(self, init: Hour, lead: int) -> str:
+        if self._base is None:
+            return locations.urls(init, lead)[self.name]
+        return f"{self._base.rstrip('/')}/{locations.path(init, lead)}"
+
+    def _closed(self, url: str, span: Span) -> Span:
+        """The span with its end: for a file's last message, where its own length and the file's size both put it."""
+        if span.end != OPEN:
+            return span
+        size, start = self._client.size_and_bytes(url, span.start, framing.INDICATOR_LENGTH)
+        length = framing.message_length(start)
+        if span.start + length != size:
+            raise Incomplete("the index ends before the file does")
+        return replace(span, end=size)
+
+
+class DirectorySource:
+    """A folder laid out like the bucket, with or without `conus/`; the messages themselves are its index."""
+
+    unreachable = None
+
+    def __init__(self, root: Path) -> None:
+        """Raises MissingInputError where the folder holds no HRRR file."""
+        self.name = str(root)
+        self._files: dict[tuple[Hour, int], Path] = {}
+        for path in sorted(root.glob("hrrr.*/**/hrrr.t??z.wrfsfcf??.grib2"), reverse=True):
+            parsed = locations.parse_path(path.relative_to(root).as_posix())
+            if parsed is not None:
+                self._files[parsed] = path
+        if not self._files:
+            raise MissingInputError(
+                f"the folder {root} holds no HRRR files",
+                advice="it should hold hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2",
+            )
+
+    def latest(self, lead: int) -> Hour | None:
+        inits = [init for init, there in self._files if there == lead]
+        if not inits:
+            leads = ", ".join(str(there) for there in sorted({there for _, there in self._files}))
+            raise MissingInputError(
+                f"the folder {self.name} holds no files of lead {lead}, but of {leads}",
+                advice="set dataset.analysis_lead",
+            )
+        return max(inits) + lead * HOUR
+
+    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
+        path = self._files.get((init, lead))
+        if path is None:
+            raise Absent("not there")
+        try:
+            with open(path, "rb") as file:
+                frames = list(framing.walk(file))
+        except OSError as error:
+            raise Bad(f"the file cannot be read ({error.strerror})") from None
+        strangers = [frame.init for frame in frames if frame.init != init]
+        if strangers:
+            raise Bad(f"the file belongs to the cycle of {strangers[0]}")
+        spans, lacking = [], []
+        for variable in variables:
+            found = [frame for frame in frames if frame.is_field(variable, lead)]
+            if len(found) > 1:
+                raise Bad(f"the file has {variable.name} {len(found)} times")
+            if found:
+                spans.append(Span(variable, found[0].offset, found[0].offset + found[0].length))
+            else:
+                lacking.append(variable)
+        if lacking:
+            raise lacks(lacking, "anl" if lead == 0 else f"{lead} hour fcst")
+        return Located(str(path), tuple(sorted(spans, key=lambda span: span.start)))
+
+    def copy(self, located: Located, file: BinaryIO) -> str | None:
+        with open(located.url, "rb") as whole:
+            for start, end in located.ranges:
+                whole.seek(start)
+                left = end - start
+                while left and (chunk := whole.read(min(CHUNK, left))):
+                    left -= len(chunk)
+                    file.write(chunk)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@contextmanager
+def open_sources(names: Sequence[str], *, workspace: Workspace, settings: Settings) -> Iterator[tuple[Source, ...]]:
+    """The sources of these names, in this order, until the end of the block.
+
+    A name is aws, google, azure, nomads, simulated, a folder, or the address of a server laid out like the bucket.
+    Raises SettingsError for any other, MissingInputError for an empty folder, DamagedFileError where the workspace
+    holds another simulated world than the settings say.
+    """
+    if not names:
+        raise SettingsError("no source is named", advice="use --source aws")
+    if SIMULATED in names and len(names) > 1:
+        raise SettingsError("the simulated archive is never mixed with other sources", advice="use --source simulated")
+    with ExitStack() as stack:
+        sources: list[Source] = []
+        for name in names:
+            source = _open(name, workspace, settings, stack)
+            stack.callback(source.close)
+            sources.append(source)
+        yield tuple(sources)
+
+
+def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | None = None) -> Hour:
+    """The last valid hour of `lead`-hour forecasts that there should be: the first source that knows, else the clock.
+
+    Raises NotPublishedError where no source is given.
+    """
+    if not sources:
+        raise NotPublishedError("there is no source to ask for the latest hour")
+    for source in sources:
+        known = source.latest(lead)
+        if known is not None:
+            return known
+    time = np.datetime64("now") if now is None else now
+    init: Hour = (time.astype("datetime64[s]") - PUBLICATION_DELAY).astype("datetime64[h]")
+    return init + lead * HOUR
+
+
+def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
+    archive = settings.archive
+    if name in locations.CLOUDS:
+        locations.prepare()
+        return WebSource(name, Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0))
+    if name == SIMULATED:
+        return _open_simulated(workspace.simulated, settings, stack)
+    if name.startswith(("http://", "https://")):
+        locations.prepare()
+        return WebSource(name, Client(archive), base=name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return DirectorySource(folder)
+    known = (*locations.CLOUDS, SIMULATED)
+    close = get_close_matches(name, known, n=1)
+    raise SettingsError(
+        f"there is no source or folder {name!r}",
+        advice=f"did you mean {close[0]}?" if close else f"use {', '.join(known)}, a folder or a web address",
+    )
+
+
+def _open_simulated(root: Path, settings: Settings, stack: ExitStack) -> WebSource:
+    locations.prepare()
+    publisher = Publisher(root, settings.simulation)
+    server = stack.enter_context(serve(root, publish=publisher.publish))
+    patient: ArchiveSettings = settings.archive.model_copy(update={"read_timeout": SIMULATION_PATIENCE})
+    return WebSource(SIMULATED, Client(patient, direct=True), base=server.url, last=publisher.last)
