@@ -1,0 +1,204 @@
+"""Each thing that can go wrong between a bucket and a disk, and what must become of it."""
+
+from __future__ import annotations
+
+import laboratory as lab
+import pytest
+from laboratory import Rule
+
+INDEX, DATA = ".idx", ".grib2"
+
+
+def swap(data: bytes) -> bytes:
+    """The object as a re-upload packed it: every message elsewhere."""
+    return b"".join(lab.messages(lab.HOUR, salt=1)[::-1])
+
+
+def yesterday(data: bytes) -> bytes:
+    """The same messages, dated a day earlier in section 1."""
+    return data.replace(b"\x07\xe8\x05\x06\x12", b"\x07\xe8\x05\x05\x12")
+
+
+def first_message_of_another_field(data: bytes) -> bytes:
+    """Code of REFC's parameter replaced; all lengths stay."""
+    section = data.index(b"\x04\x00\x00", 100)
+    return data[: section + 6] + b"\xc5" + data[section + 7 :]
+
+
+def drop(name):
+    return lab.lines(lambda rows: [row for row in rows if f":{name}:surface:" not in row])
+
+
+def twice(name):
+    return lab.lines(lambda rows: [row for row in rows for _ in range(1 + (f":{name}:surface:" in row))])
+
+
+FATAL = {
+    "503 on the index": (Rule(INDEX, lab.status(503)), "transient", "answered 503"),
+    "503 on the data": (Rule(DATA, lab.status(503)), "transient", "answered 503"),
+    "429 slow down": (Rule(DATA, lab.status(429)), "transient", "answered 429"),
+    "403 blocked": (Rule(INDEX, lab.status(403)), "transient", "refused access"),
+    "400": (Rule(DATA, lab.status(400)), "bad", "answered 400"),
+    "404 on the data": (Rule(DATA, lab.status(404)), "gap", "not there"),
+    "404 on the index alone": (Rule(INDEX, lab.status(404)), "bad", "no index"),
+    "reset on the index": (Rule(INDEX, lab.reset), "transient", "connection broke"),
+    "reset on the data": (Rule(DATA, lab.reset), "transient", "connection broke"),
+    "reset half-way": (Rule(DATA, lab.break_off), "transient", "connection"),
+    "truncation": (Rule(DATA, lab.truncate), "transient", "connection"),
+    "stall half-way": (Rule(DATA, lab.stall), "transient", "went silent"),
+    "silence": (Rule(INDEX, lab.silent), "transient", "went silent"),
+    "drip": (Rule(DATA, lab.drip), "transient", "stalled"),
+    "range ignored": (Rule(DATA, lab.ignore_range), "bad", "ignores Range"),
+    "another Content-Range": (Rule(DATA, lab.content_range("bytes 7-16/9999")), "bad", "were asked for"),
+    "no Content-Range": (Rule(DATA, lab.content_range(None)), "bad", "unnamed ones came"),
+    "unreadable Content-Range": (Rule(DATA, lab.content_range("octets all")), "bad", "were asked for"),
+    "body shorter than its Content-Range": (Rule(DATA, lab.misjudge(0.5)), "transient", "connection ended after"),
+    "body longer than its Content-Range": (Rule(DATA, lab.misjudge(2)), "bad", "more bytes came"),
+    "object shorter than its index": (Rule(DATA, lab.edit(lambda data: data[:400])), "bad", "shorter"),
+    "zero-byte object": (Rule(DATA, lab.edit(lambda data: b"")), "bad", "shorter"),
+    "zero-byte index": (Rule(INDEX, lab.edit(lambda data: b"")), "bad", "index is empty"),
+    "object re-uploaded, index stale": (Rule(DATA, lab.edit(swap)), "bad", "message"),
+    "object of another cycle": (Rule(DATA, lab.edit(yesterday)), "bad", "belongs to the cycle of 2024-05-05T18"),
+    "message of another field": (Rule(DATA, lab.edit(first_message_of_another_field)), "bad", "another field"),
+    "no end marker": (Rule(DATA, lab.edit(lambda data: data.replace(b"7777", b"7787"))), "bad", "end as GRIB"),
+    "no start marker": (Rule(DATA, lab.edit(lambda data: data.replace(b"GRIB", b"GRUB"))), "bad", "no GRIB2"),
+    "zeros in place of data": (Rule(DATA, lab.edit(lambda data: bytes(len(data)))), "bad", "no GRIB2"),
+    "index of another cycle": (
+        Rule(INDEX, lab.edit(lambda data: data.replace(b"d=2024050618", b"d=2024050518"))),
+        "bad",
+        "cycle 2024050518",
+    ),
+    "index cut at a row": (Rule(INDEX, lab.lines(lambda rows: rows[:6])), "bad", "has no"),
+    "index cut within a row": (Rule(INDEX, lab.edit(lambda data: data[:-25])), "bad", "not a row"),
+    "index cut after the last wanted row": (Rule(INDEX, lab.lines(lambda rows: rows[:9])), "bad", "index ends before"),
+    "message missing": (Rule(INDEX, drop("CAPE")), "bad", "has no cape (CAPE:surface:anl)"),
+    "message twice": (Rule(INDEX, twice("CAPE")), "bad", "cape 2 times"),
+    "submessage": (
+        Rule(
+            INDEX,
+            lab.lines(lambda rows: [*rows[:5], f"5.2:{rows[4].split(':')[1]}:" + rows[5].split(":", 2)[2], *rows[6:]]),
+        ),
+        "bad",
+        "submessage",
+    ),
+    "offsets that fall": (Rule(INDEX, lab.lines(lambda rows: rows[::-1])), "bad", "offsets of the index fall"),
+    "binary index": (Rule(INDEX, lab.edit(lambda data: b"\x89PNG\xff\xfe" * 30)), "bad", "not text"),
+    "web page for the index": (Rule(INDEX, lab.page), "bad", "web page"),
+    "web page for the data": (Rule(DATA, lab.page), "bad", "web page"),
+    "redirect in a circle": (
+        Rule(DATA, lab.redirect("/hrrr.20240506/conus/hrrr.t18z.wrfsfcf00.grib2")),
+        "bad",
+        "redirects",
+    ),
+    "redirect to a page": (Rule(DATA, lab.redirect("/nowhere.html")), "gap", "not there"),
+}
+
+PASSING = {
+    "503 twice on the index": Rule(INDEX, lab.status(503), times=2),
+    "503 twice on the data": Rule(DATA, lab.status(503), times=2),
+    "429 with Retry-After": Rule(DATA, lab.status(429, Retry_After="0"), times=1),
+    "reset on the index": Rule(INDEX, lab.reset, times=1),
+    "reset on the data": Rule(DATA, lab.reset, times=1),
+    "reset half-way": Rule(DATA, lab.break_off, times=2),
+    "truncation": Rule(DATA, lab.truncate, times=1),
+    "stall": Rule(DATA, lab.stall, times=1),
+    "slow": Rule(DATA, lab.slow),
+}
+
+
+@pytest.mark.parametrize("fault", FATAL)
+def test_fault_is_named_and_leaves_nothing(run, fault):
+    rule, status, reason = FATAL[fault]
+    done = run([Rule(rule.ending, rule.answer)])
+    assert (done.outcome.status, reason in done.outcome.reason, done.files) == (status, True, set()), done.outcome
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_fault_that_passes_is_waited_out(run, fault):
+    rule = PASSING[fault]
+    done = run([Rule(rule.ending, rule.answer, rule.times)])
+    assert (done.outcome.status, done.data()) == ("ok", lab.subset(lab.HOUR)), done.outcome
+
+
+def test_one_bad_hour_does_not_stop_the_others(run):
+    done = run([Rule("t19z.wrfsfcf00.grib2", lab.status(500))], hours=lab.HOURS)
+    assert {str(o.valid)[-2:]: o.status for o in done.outcomes} == {
+        "18": "ok",
+        "19": "transient",
+        "20": "ok",
+        "21": "ok",
+    }
+
+
+def test_redirect_to_another_server_is_followed(run, bucket):
+    from convcast.archive.simulated.server import serve
+
+    with serve(bucket) as mirror:
+        done = run([Rule(DATA, lab.redirect(mirror.url)), Rule(INDEX, lab.redirect(mirror.url))])
+    assert (done.outcome.status, done.data()) == ("ok", lab.subset(lab.HOUR))
+
+
+def test_ranges_of_two_versions_are_not_joined(run):
+    done = run([Rule(DATA, lab.tag('"first"'), times=1), Rule(DATA, lab.tag('"second"'))])
+    assert (done.outcome.status, "was replaced" in done.outcome.reason, done.files) == ("transient", True, set())
+
+
+def test_young_hour_that_is_nowhere_is_late(run):
+    missing = [Rule(INDEX, lab.status(404)), Rule(DATA, lab.status(404), method="HEAD")]
+    assert run(missing, age=2).outcome.status == "late"
+
+
+def test_old_hour_that_is_nowhere_is_a_gap(run):
+    missing = [Rule(INDEX, lab.status(404)), Rule(DATA, lab.status(404), method="HEAD")]
+    assert run(missing, age=4).outcome.status == "gap"
+
+
+@pytest.mark.parametrize(
+    "fault", ["404 on the index alone", "index cut at a row", "index cut within a row", "object shorter than its index"]
+)
+def test_young_hour_still_being_uploaded_is_late(run, fault):
+    rule = FATAL[fault][0]
+    assert run([Rule(rule.ending, rule.answer)], age=2).outcome.status == "late"
+
+
+def test_young_hour_of_another_cycle_is_bad(run):
+    rule = FATAL["index of another cycle"][0]
+    assert run([Rule(rule.ending, rule.answer)], age=2).outcome.status == "bad"
+
+
+@pytest.mark.parametrize(
+    "fault", ["404 on the data", "503 on the index", "message missing", "truncation", "range ignored"]
+)
+def test_second_source_steps_in(run, fault):
+    rule = FATAL[fault][0]
+    done = run([Rule(rule.ending, rule.answer)], [])
+    assert (done.outcome.status, done.data()) == ("ok", lab.subset(lab.HOUR))
+
+
+def test_transient_source_outweighs_absent_one(run):
+    absent = [Rule(INDEX, lab.status(404)), Rule(DATA, lab.status(404), method="HEAD")]
+    assert run(absent, [Rule(INDEX, lab.status(503))]).outcome.status == "transient"
+
+
+def test_last_message_of_the_file_comes_whole(run, tmp_path):
+    rows = [row for row in lab.ROWS if row[0] != "LAND"][:-1]  # CIN is last
+    rows.insert(0, lab.ROWS[-1])
+    root = tmp_path / "bucket"
+    lab.publish(root, lab.HOUR, rows=rows)
+    assert run(root=root).data() == lab.subset(lab.HOUR, rows=rows)
+
+
+def test_only_the_wanted_bytes_travel(run):
+    done = run()
+    script = done.scripts[0]
+    index = len(lab.index(lab.HOUR, lab.messages(lab.HOUR)))
+    static = done.archive.sidecar(done.archive.static).bytes
+    wanted = len(lab.subset(lab.HOUR)) + static + 2 * index
+    assert script.bytes_sent <= wanted + 16
+
+
+def test_touching_messages_are_one_request(run):
+    done = run()
+    ranges = [r for _, path, r in done.scripts[0].requests if path.endswith(DATA) and r]
+    # REFC, five neighbours and CIN's; terrain; the land mask's size, and the land mask.
+    assert len(ranges) == 2 + 3
