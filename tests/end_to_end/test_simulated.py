@@ -1,0 +1,115 @@
+"""fetch → preprocess → train → sample → verify on the simulated archive, at a size that takes a minute."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytestmark = pytest.mark.slow
+
+INITS = "2024-05-12T12/2024-05-12T18/3h"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, convcast):
+    """A workspace in which the five verbs have run, with what each of them said."""
+    root = tmp_path_factory.mktemp("simulated") / "w"
+    small = ["--set", "simulation.days=4", "--set", "simulation.size=32"]
+    said = {}
+    said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
+    said["preprocess"] = convcast(root, "preprocess")
+    split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
+    said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
+    said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
+    against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
+    said["verify"] = convcast(root, "verify", *against, "--set", "verification.baseline_members=4", "--name", "test")
+    return root, said
+
+
+def test_every_hour_arrives(workspace):
+    _, said = workspace
+
+    assert said["fetch"]["counts"] == {"ok": 96}
+    assert said["preprocess"]["counts"] == {"ok": 96}
+
+
+def test_the_model_is_described(workspace):
+    root, said = workspace
+
+    assert said["train"]["steps"] == 12
+    assert said["train"]["finished"]
+    card = (root / "models" / "demo" / "MODEL_CARD.md").read_text()
+    assert "simulated" in card.lower()
+
+
+def test_the_ensemble_opens_in_plain_xarray(workspace):
+    root, said = workspace
+
+    assert len(said["sample"]["forecasts"]) == 3
+    ensemble = xr.open_zarr(root / "forecasts" / "20240512T15.zarr", consolidated=False)
+    assert ensemble.refc.dims == ("init_time", "number", "lead_time", "y", "x")
+    assert ensemble.refc.shape == (1, 4, 1, 32, 32)
+    assert ensemble.refc.dtype == np.float32
+    assert ensemble.valid_time.values.astype("datetime64[h]") == np.datetime64("2024-05-12T16")
+    assert bool((ensemble.complete == 1).all())
+    assert ensemble.attrs["simulated"]
+    assert float(ensemble.refc.min()) >= -10
+    assert float(ensemble.t2m.std("number").mean()) > 0
+
+
+def test_every_system_is_scored_on_every_field(workspace):
+    root, said = workspace
+    scores = json.loads((root / "verification" / "test" / "scores.json").read_text())["scores"]
+
+    fair = {(s["field"], s["system"]): s for s in scores if s["score"] == "crps" and s["estimator"] == "fair"}
+    fields = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
+    systems = ("convcast", "exact", "persistence", "climatology", "control")
+    assert set(fair) == {(field, system) for field in fields for system in systems}
+    assert all(np.isfinite(score["value"]) and score["n"] == 3 for score in fair.values())
+    assert said["verify"]["facts"]["simulated"] is True
+
+
+def test_the_exact_ensemble_beats_persistence_and_climatology(workspace):
+    _, said = workspace
+    crps = {
+        (s["field"], s["system"]): s["value"]
+        for s in said["verify"]["scores"]
+        if s["score"] == "crps" and s["estimator"] == "fair"
+    }
+
+    for field in ("t2m", "d2m", "u10", "v10", "cape", "cin"):
+        assert crps[field, "exact"] < crps[field, "persistence"]
+        assert crps[field, "exact"] < crps[field, "climatology"]
+
+
+def test_the_report_says_simulated_and_loads_nothing_from_elsewhere(workspace):
+    root, _ = workspace
+    page = (root / "verification" / "test" / "report.html").read_text()
+
+    assert "simulated" in page.lower()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def test_running_again_does_nothing(workspace, convcast):
+    root, _ = workspace
+    forecast = root / "forecasts" / "20240512T15.zarr"
+    before = {path: path.stat().st_mtime_ns for path in forecast.rglob("*")}
+
+    assert convcast(root, "preprocess")["new"] == 0
+    assert convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")["drawn"] == 0
+    assert {path: path.stat().st_mtime_ns for path in forecast.rglob("*")} == before
+
+
+def test_more_members_keep_those_that_are_there(workspace, convcast):
+    root, _ = workspace
+    path = root / "forecasts" / "20240512T18.zarr"
+    before = xr.open_zarr(path, consolidated=False).t2m.values
+
+    said = convcast(root, "sample", "--init", "2024-05-12T18", "--members", "6", "--steps", "3")
+
+    assert said["drawn"] == 2
+    after = xr.open_zarr(path, consolidated=False).t2m.values
+    np.testing.assert_array_equal(after[:, :4], before)
+    assert np.isfinite(after).all()
