@@ -33,7 +33,7 @@ ENVIRONMENT_PREFIX = "CONVCAST_"
 NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
 """Variables with the prefix that the command line reads itself."""
 
-ReferenceName = Literal["direct", "persistence", "advected"]
+ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m"]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
@@ -55,6 +55,8 @@ class ArchiveSettings(Group):
     """Seconds without a byte."""
     retries: int = Field(4, ge=0)
     """Further attempts after a reset, a 429 or a 5xx, with growing, randomised waits."""
+    deadline: float | None = Field(None, gt=0)
+    """Minutes after which no further hour is begun; the next run goes on from there."""
     late_hours: float = Field(3, ge=0)
     """An hour that is nowhere and younger than this is late, an older one is a gap."""
     max_missing: float = Field(0.05, ge=0, le=1)
@@ -66,7 +68,7 @@ class SimulationSettings(Group):
 
     size: int = Field(64, ge=32, le=512)
     """Cells along each side."""
-    start: str = "2024-05-01T00"
+    start: str = "2024-05-09T00"
     days: int = Field(22, ge=1)
     """Days published."""
     seed: int = Field(1, ge=0)
@@ -107,9 +109,13 @@ class ModelSettings(Group):
     blocks: int = Field(ge=1)
     """Residual blocks a level."""
     attention: tuple[int, ...]
-    """Downsampling factors at which attention is applied."""
+    """Downsampling factors at which the denoiser has attention."""
     window: int = Field(ge=2)
     """Side of the attention windows, in tokens."""
+    encoder_multipliers: tuple[int, ...] = (1, 2)
+    """Of the encoder of the condition, as `multipliers`."""
+    encoder_blocks: int = Field(1, ge=1)
+    """Residual blocks a level of the encoder."""
     unshuffle: int = Field(1, ge=1)
     """Cells folded into channels before the first level, along each side."""
     embedding: int = Field(128, ge=8)
@@ -119,7 +125,7 @@ class ModelSettings(Group):
     """T, the steps of the diffusion process."""
     parameterisation: Literal["preconditioned", "raw"] = "preconditioned"
     """How the noise is predicted; `raw` is the ablation."""
-    reference: dict[str, ReferenceName] = {"default": "advected"}
+    reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of training samples whose condition is blanked, so that guidance works."""
@@ -132,6 +138,8 @@ class TrainingSettings(Group):
     """Cells along each side of a training sample; a smaller domain is used whole."""
     batch: int = Field(ge=1)
     """Samples a step and process."""
+    draws: int = Field(1, ge=1)
+    """Noise levels a sample: its condition is encoded once for all of them."""
     accumulation: int = Field(1, ge=1)
     """Batches an optimiser step."""
     steps: int = Field(ge=1)
@@ -161,18 +169,24 @@ class SamplingSettings(Group):
     members: int = Field(50, ge=1)
     seed: int = Field(0, ge=0)
     solver: SolverName = "dpmpp_2m"
-    steps: int = Field(20, ge=1)
-    """Network evaluations a member and lead (all T of them for `ddpm`)."""
+    steps: int | None = Field(None, ge=1)
+    """Network evaluations a member and lead; if not set, 20, and for `ddpm` all T."""
     guidance: float = Field(1.0, ge=0)
     """w in ε∅ + w (εc - ε∅): below 1 widens the ensemble, above narrows it."""
     batch: int = Field(10, ge=1)
-    """Members drawn together."""
+    """Members drawn together on a GPU; on a CPU the number follows from the tile, so that members are reproducible."""
     tile: int = Field(256, ge=16)
     """Cells along each side of a tile of a domain larger than this."""
     overlap: int = Field(64, ge=0)
     """Cells that neighbouring tiles share."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     threads: int = Field(2, ge=1)
+
+    def evaluations(self, diffusion_steps: int) -> int:
+        """Network evaluations a member and lead, of a model whose diffusion process has this many steps."""
+        if self.steps is not None:
+            return self.steps
+        return diffusion_steps if self.solver == "ddpm" else min(20, diffusion_steps)
 
 
 class VerificationSettings(Group):

@@ -97,7 +97,12 @@ def fetch(
             last = latest(sources, lead=lead)
             hours = parse_hours(f"{last - ((days or 14) * 24 - 1) * HOUR}/{last}")
         terminal.say(f"{describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
-        request = {"variables": variables, "lead": lead, "settings": resolved.archive, "now": np.datetime64("now")}
+        request: dict[str, Any] = {
+            "variables": variables,
+            "lead": lead,
+            "settings": resolved.archive,
+            "now": np.datetime64("now"),
+        }
         if dry_run:
             _finish_dry_run(terminal, list(estimate(archive, sources, hours, **request)))
             return

@@ -10,7 +10,6 @@ import typer
 from convcast.cli.session import (
     JsonOption,
     QuietOption,
-    Session,
     SetOption,
     VerboseOption,
     WorkspaceOption,
@@ -19,9 +18,7 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from convcast.dataset import Dataset
     from convcast.ensemble import MemberDone
-    from convcast.model import Forecaster
     from convcast.notation import Hour
 
 
@@ -61,17 +58,20 @@ def sample(
     session = begin(terminal, workspace, assignments=settings, flags=flags)
     options = session.settings.sampling
     dataset = Dataset.open(session.workspace.dataset)
-    forecaster = Forecaster.load(
-        session.workspace.model(model or session.settings.preset), device=device, precision=options.precision
-    )
+    name = model or session.settings.preset
+    forecaster = Forecaster.load(session.workspace.model(name), device=device, precision=options.precision)
     numbers = asked or tuple(range(options.members))
     hours = parse_leads(leads) if leads is not None else forecaster.leads
     inits = [latest_init(dataset, forecaster)] if init == "latest" else list(parse_hours(init))
 
+    def draw_init(hour: Hour) -> Iterator[MemberDone]:
+        path = session.workspace.forecast(hour)
+        return draw(forecaster, dataset, path, init=hour, members=numbers, leads=hours, settings=options, name=name)
+
     drawn: list[MemberDone] = []
     missing: list[Hour] = []
     with lock(session.workspace.lock("sample"), "sampling in this workspace"):
-        units = _draw_all(draw, forecaster, dataset, session, inits, numbers, hours, missing)
+        units = _draw_all(inits, draw_init, missing)
         for done in terminal.track(
             units,
             total=len(inits) * len(numbers) * len(hours),
@@ -106,25 +106,15 @@ def sample(
 
 
 def _draw_all(
-    draw: Callable[..., Iterator[MemberDone]],
-    forecaster: Forecaster,
-    dataset: Dataset,
-    session: Session,
-    inits: list[Hour],
-    members: tuple[int, ...],
-    leads: tuple[int, ...],
-    missing: list[Hour],
+    inits: list[Hour], draw_init: Callable[[Hour], Iterator[MemberDone]], missing: list[Hour]
 ) -> Iterator[MemberDone]:
     """Members of one init after another; of several, one without history is noted in `missing` and passed over."""
     from convcast.errors import MissingInputError
 
-    for hour in inits:
-        path = session.workspace.forecast(hour)
+    for init in inits:
         try:
-            yield from draw(
-                forecaster, dataset, path, init=hour, members=members, leads=leads, settings=session.settings.sampling
-            )
+            yield from draw_init(init)
         except MissingInputError:
             if len(inits) == 1:
                 raise
-            missing.append(hour)
+            missing.append(init)
