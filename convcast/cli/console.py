@@ -26,6 +26,8 @@ from rich.table import Table
 from convcast.errors import ConvcastError
 
 Unit = TypeVar("Unit")
+WIDE = 200
+"""Columns."""
 
 
 class Terminal:
@@ -35,7 +37,8 @@ class Terminal:
         self.as_json = as_json
         self.verbose = verbose
         self.quiet = quiet
-        self.out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        # A file or a pipe has no width that a table could be too wide for.
+        self.out = Console(width=None if sys.stdout.isatty() else WIDE, soft_wrap=True, highlight=False)
         self.err = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def say(self, text: str) -> None:

@@ -100,19 +100,19 @@ def _table(verification: Verification, lead: int) -> Table:
         if row is None or row["value"] is None:
             return "-"
         text = f"{row['value']:.3g}"
-        return text if row["low"] is None else f"{text} [{row['low']:.3g}, {row['high']:.3g}]"
+        return text if row["low"] is None else f"{text}\n{row['low']:.3g} – {row['high']:.3g}"
 
     def spread(field: str) -> str:
         row = verification.find(field, "spread_error_ratio", systems[0], lead_hours=lead)
         return "-" if row is None or row["value"] is None else f"{row['value']:.2f}"
 
-    control = ["than control"] if "control" in systems else []
+    control = ["than\ncontrol"] if "control" in systems else []
     rows = [
         [
-            f"{variable.name} ({variable.units})",
+            f"{variable.name}\n{variable.units}",
             *(crps(variable.name, system) for system in systems),
             spread(variable.name),
-            *(verification.verdict(variable.name, lead) for _ in control),
+            *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in control),
         ]
         for variable in verification.variables
     ]
@@ -120,4 +120,4 @@ def _table(verification: Verification, lead: int) -> Table:
     title = (
         f"{world}lead {lead} h: fair CRPS [{facts.confidence:.0%} interval over {facts.days} days], {facts.cases} cases"
     )
-    return table("field", *systems, "spread/error", *control, title=title, rows=rows)
+    return table("field", *systems, "spread\n/error", *control, title=title, rows=rows)
