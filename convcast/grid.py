@@ -153,4 +153,3 @@ def parse_region(text: str) -> tuple[slice, slice]:
     if not (0 <= y0 < y1 <= NY and 0 <= x0 < x1 <= NX):
         raise SettingsError(f"region {text!r} leaves the HRRR grid", advice=f"rows end at {NY}, columns at {NX}")
     return slice(y0, y1), slice(x0, x1)
-

@@ -48,6 +48,15 @@ NEGATIVE_SQUARE_ROOT = Transform(
     "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
 )
 
+NO_ECHO, SET_APART = -10.0, -22.0
+# A third of the sky or more has no echo at all. Set apart from the weakest echo by 12 dB, "none" is decided, and what a
+# sampler leaves of a noise of a few dB beside it is still none, where it would otherwise be drizzle everywhere.
+NO_ECHO_SET_APART = Transform(
+    "no-echo-set-apart",
+    lambda x: np.where(x <= NO_ECHO, np.asarray(x).dtype.type(SET_APART), x),
+    lambda z: np.maximum(z, NO_ECHO),
+)
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -84,8 +93,9 @@ REFC = Variable(
     index_name="REFC",
     index_level="entire atmosphere",
     grib=GribKey(0, 16, 196, 10, 0),
-    bounds=(-10.0, 85.0),
-    loss_weight=2.0,
+    bounds=(NO_ECHO, 85.0),
+    transform=NO_ECHO_SET_APART,
+    loss_weight=4.0,
     colour_map="convcast.reflectivity",
     display=(-10.0, 70.0),
     thresholds=(20.0, 30.0, 40.0, 50.0),
