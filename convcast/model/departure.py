@@ -1,0 +1,96 @@
+"""What is diffused: how far the coming state departs from a reference forecast that needs no network.
+
+A denoising error of a given size is small against a whole field and large against an hour's change, so the change is
+what is learnt, each field's in units of its own standard deviation at that lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convcast.errors import DamagedFileError
+from convcast.model.inputs import Inputs
+from convcast.model.normalisation import Normalisation
+from convcast.model.regression import Regression
+from convcast.settings import ReferenceName
+
+Cases = Iterable[tuple[Inputs, Tensor]]
+
+
+@dataclass(frozen=True)
+class Departures:
+    """The reference of each field, and the standard deviation of the departures from it, lead -> (variable,)."""
+
+    normalisation: Normalisation
+    references: tuple[ReferenceName, ...]
+    regression: Regression
+    scale: dict[int, NDArray[np.float64]]
+
+    @classmethod
+    def fit(
+        cls, cases: Callable[[], Cases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
+    ) -> Departures:
+        """From training cases (inputs and standardised targets), which are gone through twice."""
+        references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
+        regression = Regression.fit(cases()) if "regression" in references else Regression({})
+        departures = cls(normalisation, references, regression, {})
+        squares: dict[int, list[NDArray[np.float64]]] = {}
+        for inputs, target in cases():
+            means = (target - departures.reference(inputs)).square().mean(dim=(2, 3)).double().numpy()
+            for lead, row in zip(inputs.leads, means, strict=True):
+                squares.setdefault(lead, []).append(row)
+        scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in squares.items()}
+        return cls(
+            normalisation, references, regression, {k: np.where(v > 1e-6, v, 1.0) for k, v in sorted(scale.items())}
+        )
+
+    def reference(self, inputs: Inputs) -> Tensor:
+        """Standardised fields (row, variable, y, x) within the fields' bounds."""
+        sources = {
+            "direct": torch.zeros_like(inputs.advected),
+            "persistence": inputs.last,
+            "advected": inputs.advected,
+        }
+        if "regression" in self.references:
+            sources["regression"] = self.regression.predict(inputs)
+        chosen = torch.stack([sources[name][:, i] for i, name in enumerate(self.references)], dim=1)
+        low, high = (self._column(end, chosen) for end in self.normalisation.bounds())
+        return torch.clamp(chosen, low, high)
+
+    def scales(self, inputs: Inputs) -> Tensor:
+        """(row, variable, 1, 1)."""
+        rows = np.stack([self.scale[lead] for lead in inputs.leads])
+        return torch.from_numpy(rows).float().to(inputs.advected.device)[:, :, None, None]
+
+    def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest departure that leaves each field within its bounds, as `reference`."""
+        low, high = (self._column(end, reference) for end in self.normalisation.bounds())
+        return (low - reference) / scales, (high - reference) / scales
+
+    @staticmethod
+    def _column(values: NDArray[np.float64], like: Tensor) -> Tensor:
+        return torch.from_numpy(values).float().to(like.device)[:, None, None]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "references": list(self.references),
+            "scale": {str(lead): values.tolist() for lead, values in self.scale.items()},
+            "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Departures:
+        """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
+        try:
+            scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
+            weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
+            return cls(normalisation, tuple(values["references"]), Regression(weights), scale)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
