@@ -1,0 +1,117 @@
+"""The parts that the network is made of. None computes a statistic over space.
+
+A normalisation over the domain would make what a pixel becomes depend on how large the domain around it is; here it
+runs over the channels of one pixel, and attention over windows of a fixed size, so a tile sees what a patch saw.
+Every layer takes `periodic`: whether the domain wraps (the simulated torus) or ends (zeros beyond the edge).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HEAD_WIDTH = 64
+"""Channels of an attention head."""
+
+
+class Convolution(nn.Conv2d):
+    """A 3 x 3 convolution that keeps the size (or halves it, with `stride` 2) and may wrap."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, zero: bool = False) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride)
+        if zero:
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, periodic: bool) -> Tensor:  # type: ignore[override]
+        if periodic:
+            return functional.conv2d(
+                functional.pad(x, (1, 1, 1, 1), mode="circular"), self.weight, self.bias, self.stride
+            )
+        return functional.conv2d(x, self.weight, self.bias, self.stride, padding=1)
+
+
+class ChannelNorm(nn.Module):
+    """Root-mean-square normalisation over the channels of each pixel (Zhang & Sennrich 2019), without a gain."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-5)
+
+
+class ResidualBlock(nn.Module):
+    """Normalise, convolve, FiLM by the embedding (Perez et al. 2018), convolve, add; starts as the identity."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.norm = ChannelNorm()
+        self.first = Convolution(inputs, outputs)
+        self.film = nn.Linear(embedding, 2 * outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.second = Convolution(outputs, outputs, zero=True)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        h = self.first(functional.silu(self.norm(x)), periodic)
+        h = functional.silu(torch.addcmul(shift, h, 1 + scale))
+        out: Tensor = self.skip(x) + self.second(self.dropout(h), periodic)
+        return out
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within windows of `window` x `window` tokens (Liu et al. 2021), added to its input."""
+
+    def __init__(self, channels: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.heads = max(1, channels // HEAD_WIDTH)
+        self.norm = ChannelNorm()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, ny, nx = x.shape
+        side_y, side_x = min(self.window, ny), min(self.window, nx)
+        rows, columns = -(-ny // side_y), -(-nx // side_x)
+        pad = (0, columns * side_x - nx, 0, rows * side_y - ny)
+        qkv, mask = self.qkv(self.norm(x)), None
+        if any(pad):
+            qkv = functional.pad(qkv, pad)
+            inside = functional.pad(torch.ones(1, 1, ny, nx, dtype=torch.bool, device=x.device), pad)
+            mask = _windows(inside, 1, rows, columns).transpose(-1, -2).repeat(batch, 1, 1, 1)
+        q, k, v = _windows(qkv, 3 * self.heads, rows, columns).chunk(3, dim=1)
+        h = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        h = h.view(batch, rows, columns, self.heads, side_y, side_x, channels // self.heads)
+        h = h.permute(0, 3, 6, 1, 4, 2, 5).reshape(batch, channels, rows * side_y, columns * side_x)
+        out: Tensor = x + self.out(h[:, :, :ny, :nx])
+        return out
+
+
+def _windows(x: Tensor, heads: int, rows: int, columns: int) -> Tensor:
+    """(batch * window, head, token, channel) of (batch, channel, y, x)."""
+    batch, channels, ny, nx = x.shape
+    x = x.view(batch, heads, channels // heads, rows, ny // rows, columns, nx // columns)
+    x = x.permute(0, 3, 5, 1, 4, 6, 2)
+    return x.reshape(batch * rows * columns, heads, (ny // rows) * (nx // columns), channels // heads)
+
+
+class Embedding(nn.Module):
+    """A vector for a few numbers between -1 and 1: their sines and cosines through two linear layers."""
+
+    def __init__(self, numbers: int, width: int, *, frequencies: int = 8) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(-1, frequencies - 1), persistent=False)
+        self.layers = nn.Sequential(
+            nn.Linear(numbers * (2 * frequencies + 1), width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        angles = (numbers[:, :, None] * self.frequencies).flatten(1)  # type: ignore[operator]
+        out: Tensor = self.layers(torch.cat([numbers, angles.sin(), angles.cos()], dim=1))
+        return out

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from convcast.model.condition import channel_count
+from convcast.model.layers import WindowAttention
+from convcast.model.network import Network
+from convcast.settings import load_settings
+
+
+def network(settings, *, fields=7) -> Network:
+    return Network(fields, channel_count(fields, settings.history), settings)
+
+
+def randomised(net: Network, scale: float = 0.05) -> Network:
+    """Zero-initialised layers would hide whatever comes before them."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return net.eval()
+
+
+@pytest.fixture
+def model(make_settings):
+    return make_settings().model
+
+
+def run(net, condition, x, *, periodic):
+    encoded = net.encode(condition, torch.zeros(len(condition), 3), periodic=periodic)
+    return net(x, torch.full((len(x),), 0.5), encoded, periodic=periodic), encoded
+
+
+def inputs(model, ny, nx, members=2):
+    generator = torch.Generator().manual_seed(1)
+    condition = torch.randn(1, channel_count(7, model.history), ny, nx, generator=generator)
+    return condition, torch.randn(members, 7, ny, nx, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("preset", "low", "high"), [("demo", 0.5e6, 2e6), ("phase1", 31e6, 34e6), ("phase2", 200e6, 500e6)]
+)
+def test_presets_have_the_size_they_claim(preset, low, high):
+    with torch.device("meta"):
+        net = network(load_settings(preset=preset).model)
+    assert low < sum(p.numel() for p in net.parameters()) < high
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize(("ny", "nx"), [(16, 16), (19, 30), (33, 17)])
+def test_any_size_comes_back_as_it_went_in(model, ny, nx, periodic):
+    condition, x = inputs(model, ny, nx)
+    out, encoded = run(randomised(network(model)), condition, x, periodic=periodic)
+    assert out.shape == x.shape
+    assert encoded.mean.shape == encoded.scale.shape == (1, 7, ny, nx)
+    assert out.isfinite().all()
+
+
+def test_an_untrained_network_predicts_nothing_and_guesses_no_departure_of_spread_one(model):
+    condition, x = inputs(model, 16, 16)
+    out, encoded = run(network(model), condition, x, periodic=True)
+    torch.testing.assert_close(out, torch.zeros_like(out))
+    torch.testing.assert_close(encoded.mean, torch.zeros_like(encoded.mean))
+    torch.testing.assert_close(encoded.scale, torch.ones_like(encoded.scale))
+
+
+def test_members_do_not_meet(model):
+    condition, x = inputs(model, 16, 16, members=3)
+    net = randomised(network(model))
+    together, _ = run(net, condition, x, periodic=True)
+    alone, _ = run(net, condition, x[1:2], periodic=True)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_rolling_a_torus_rolls_the_output(make_settings):
+    """Without attention, by multiples of the coarsest cell."""
+    model = make_settings(model={"attention": []}).model
+    condition, x = inputs(model, 16, 24)
+    net = randomised(network(model))
+    shift = {"shifts": (4, -8), "dims": (2, 3)}
+    rolled, _ = run(net, condition.roll(**shift), x.roll(**shift), periodic=True)
+    straight, _ = run(net, condition, x, periodic=True)
+    torch.testing.assert_close(rolled, straight.roll(**shift), atol=1e-5, rtol=1e-4)
+    assert straight.std() > 1e-4
+
+
+def test_the_interior_does_not_depend_on_how_far_away_the_domain_ends(make_settings):
+    """Nothing but the receptive field reaches a pixel: no statistic over the domain, no attention over all of it."""
+    model = make_settings(model={"attention": []}).model
+    condition, x = inputs(model, 128, 128)
+    net = randomised(network(model), scale=0.1)
+    whole, _ = run(net, condition, x, periodic=False)
+    part, _ = run(net, condition[..., :112, :112], x[..., :112, :112], periodic=False)
+    torch.testing.assert_close(part[..., :16, :16], whole[..., :16, :16], atol=1e-5, rtol=1e-4)
+    assert (part[..., -8:, -8:] - whole[..., 104:112, 104:112]).abs().max() > 1e-4
+
+
+def test_attention_stays_within_its_window():
+    attention = WindowAttention(8, 4)
+    torch.nn.init.normal_(attention.out.weight)
+    x = torch.randn(1, 8, 8, 8)
+    changed = x.clone()
+    changed[..., 4:, 4:] += 1
+    difference = (attention(changed) - attention(x)).abs().amax(dim=(0, 1)) > 1e-6
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[4:, 4:] = True
+    torch.testing.assert_close(difference, expected)
+
+
+def test_tokens_that_only_fill_a_window_are_not_attended_to():
+    attention = WindowAttention(8, 4)
+    torch.nn.init.normal_(attention.out.weight)
+    x = torch.randn(1, 8, 4, 6)
+    torch.testing.assert_close(attention(x)[..., :4], attention(x[..., :4]))
+    torch.testing.assert_close(attention(x)[..., 4:], attention(x[..., 4:]))
+
+
+def test_a_blank_condition_is_the_same_whatever_the_condition(model):
+    condition, x = inputs(model, 16, 16)
+    net = randomised(network(model))
+    outs = []
+    for given in (condition, -condition):
+        encoded = net.encode(given, torch.ones(1, 3), periodic=True).blanked(True)
+        outs.append((net(x, torch.full((2,), 0.5), encoded, periodic=True), encoded.mean, encoded.scale))
+    torch.testing.assert_close(*outs)
