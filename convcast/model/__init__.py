@@ -1,0 +1,23 @@
+"""The model room: a conditional diffusion model, its training and its samplers. torch starts here."""
+
+from convcast.model.checkpoint import Description
+from convcast.model.condition import Condition
+from convcast.model.forecaster import Forecaster
+from convcast.model.progress import TrainingProgress
+from convcast.model.schedule import Schedule
+from convcast.model.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
+from convcast.model.train import train
+
+__all__ = [
+    "SOLVERS",
+    "Clamp",
+    "Condition",
+    "Denoise",
+    "Description",
+    "Forecaster",
+    "Noise",
+    "Schedule",
+    "Solver",
+    "TrainingProgress",
+    "train",
+]

@@ -1,0 +1,114 @@
+"""What is settled before the first training step (split, statistics, reference), and the cases themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convcast.dataset import Dataset, Split, Statistics, Windows, divide, usable_inits
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import SPACING
+from convcast.model.cases import Batch, Cases
+from convcast.model.checkpoint import Description, describe_settings
+from convcast.model.departure import Departures
+from convcast.model.inputs import Inputs
+from convcast.model.normalisation import Normalisation
+from convcast.notation import HOUR, Hours
+from convcast.settings import Settings
+
+FITTED_CASES = 400
+"""That the reference is fitted on, at most, at each lead: it has some sixty weights a field."""
+VALIDATION_CASES = 32
+
+
+def describe(dataset: Dataset, settings: Settings) -> Description:
+    """A model not yet trained: statistics and reference from the training hours of the dataset.
+
+    Raises MissingInputError where these are too few.
+    """
+    split = divide(dataset.hours, settings.split)
+    normalisation = Normalisation.of(dataset, Statistics.of(dataset, split.training))
+    windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
+    many = len(windows)
+    chosen = np.unique(np.linspace(0, many - 1, min(many, FITTED_CASES * len(settings.model.leads))).astype(int))
+
+    def cases() -> Iterator[tuple[Inputs, Tensor]]:
+        for number in chosen:
+            window = windows[int(number)]
+            assert window.target is not None
+            target = torch.from_numpy(np.nan_to_num(normalisation.standardise(window.target)))[None]
+            yield Inputs.of([window], normalisation, periodic=windows.periodic), target
+
+    inits = windows.inits
+    return Description(
+        model=settings.model,
+        variables=dataset.variables,
+        departures=Departures.fit(cases, normalisation, settings.model.reference),
+        grid=dataset.grid,
+        spacing=SPACING,
+        simulated=dataset.simulated,
+        analysis_lead=dataset.analysis_lead,
+        training_hours=(inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR),
+        split=split.to_dict(),
+        settings=describe_settings(settings),
+        settings_digest=settings.digest(),
+    )
+
+
+def same_model(found: Description, dataset: Dataset, settings: Settings, directory: Path) -> Description:
+    """The model found in `directory`, if it is one that these settings and this dataset would have begun.
+
+    Raises SettingsError for other settings, DamagedFileError for other data.
+    """
+    for name, value in settings.model:
+        if getattr(found.model, name) != value:
+            raise SettingsError(
+                f"the model in {directory} was begun with model.{name} = {getattr(found.model, name)!r}, not {value!r}",
+                advice="train under another name (--model), or put the setting back",
+            )
+    ours = (dataset.variables, dataset.grid, dataset.simulated, dataset.analysis_lead)
+    if ours != (found.variables, found.grid, found.simulated, found.analysis_lead):
+        raise DamagedFileError(
+            f"the model in {directory} was begun on other fields, another grid or another world than {dataset.path}",
+            advice="train under another name (--model)",
+        )
+    return found
+
+
+def cases(dataset: Dataset, description: Description, settings: Settings) -> tuple[Cases, list[Batch]]:
+    """The training cases, and the validation cases in batches (none where no hours are left for them)."""
+    split = Split.from_dict(description.split, dataset.hours)
+    departures, seed = description.departures, settings.training.seed
+    whole = _whole(dataset, settings)
+    windows = _windows(dataset, split.training, settings, augment=not whole)
+    training = Cases(windows, departures, roll=whole, seed=seed)
+    inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
+    if len(inits) == 0:
+        return training, []
+    checked = Cases(_windows(dataset, split.validation, settings, augment=False), departures, roll=False, seed=seed)
+    numbers = np.unique(np.linspace(0, len(checked) - 1, min(len(checked), VALIDATION_CASES)).astype(int))
+    size = settings.training.batch
+    groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+    return training, [Batch.joined([checked[int(number)] for number in group]) for group in groups]
+
+
+def _whole(dataset: Dataset, settings: Settings) -> bool:
+    """Whether a patch is the whole domain, so that a case is the same each time, but for a roll."""
+    return settings.training.patch >= max(dataset.grid.shape)
+
+
+def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: bool) -> Windows:
+    model = settings.model
+    return Windows(
+        dataset,
+        usable_inits(hours, history=model.history, leads=model.leads),
+        leads=model.leads,
+        history=model.history,
+        patch=settings.training.patch,
+        seed=settings.training.seed,
+        augment=augment,
+    )

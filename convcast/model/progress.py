@@ -1,0 +1,93 @@
+"""What training reports of itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from convcast.model.diffusion import Losses
+
+LEVELS = 5
+"""Equal parts of the noise levels that the loss is reported for."""
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Since the last report. Losses are of the noise prediction, 1 for a field of which nothing was learnt."""
+
+    step: int
+    steps: int
+    """At which training ends, unless its time is up before."""
+    fraction: float
+    """Of the training, by steps or by time."""
+    minutes: float
+    loss: float
+    fields: dict[str, float]
+    """Loss of each field."""
+    levels: tuple[float, ...]
+    """Loss in each fifth of the noise levels, from little noise to much."""
+    guess: float
+    """Squared error of the encoder's guess of the departure."""
+    validation: float | None
+    """Loss of the averaged weights on the validation hours, where a checkpoint was just written."""
+    learning_rate: float
+    gradient: float
+    """Mean norm of the gradient before clipping."""
+    samples_per_second: float
+    finished: bool
+
+
+@dataclass
+class Tally:
+    """Sums since the last report."""
+
+    steps: int = 0
+    samples: int = 0
+    gradient: float = 0.0
+    noise: Tensor | float = 0.0
+    guess: Tensor | float = 0.0
+    by_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
+    in_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, losses: Losses, level: Tensor) -> None:
+        """`level` (row,) is each row's noise level, between 0 and 1."""
+        noise = losses.noise.detach().float().cpu()
+        self.samples += len(noise)
+        self.noise += noise.sum(dim=0)
+        self.guess += losses.mean.detach().float().cpu().mean() * len(noise)
+        part = (level.cpu() * LEVELS).long().clamp(max=LEVELS - 1)
+        self.by_level.index_add_(0, part, noise.mean(dim=1))
+        self.in_level.index_add_(0, part, torch.ones(len(part)))
+
+    def report(
+        self,
+        names: list[str],
+        *,
+        step: int,
+        steps: int,
+        fraction: float,
+        minutes: float,
+        validation: float | None,
+        learning_rate: float,
+        finished: bool,
+    ) -> TrainingProgress:
+        fields = torch.as_tensor(self.noise) / max(self.samples, 1)
+        return TrainingProgress(
+            step=step,
+            steps=steps,
+            fraction=fraction,
+            minutes=minutes,
+            loss=float(fields.mean()),
+            fields=dict(zip(names, fields.tolist(), strict=True)),
+            levels=tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
+            guess=float(self.guess) / max(self.samples, 1),
+            validation=validation,
+            learning_rate=learning_rate,
+            gradient=self.gradient / max(self.steps, 1),
+            samples_per_second=self.samples / max(time.monotonic() - self.since, 1e-9),
+            finished=finished,
+        )

@@ -1,0 +1,111 @@
+"""The training loop.
+
+Exactly resumable: the order of the cases follows from the seed, and every random number of a step from seed and step.
+So a run that was killed and goes on from its last checkpoint reaches the weights of one that was not, as long as its
+length is given in steps and not in minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from convcast.dataset import Dataset, shuffled
+from convcast.errors import SettingsError
+from convcast.files import append_line
+from convcast.model import devices, preparation
+from convcast.model.card import write_card
+from convcast.model.cases import batches
+from convcast.model.checkpoint import DESCRIPTION, LOG, Description
+from convcast.model.progress import Tally, TrainingProgress
+from convcast.model.trainer import Trainer
+from convcast.settings import Settings, TrainingSettings
+
+
+def train(
+    dataset: Dataset,
+    directory: Path,
+    settings: Settings,
+    *,
+    max_steps: int | None = None,
+    max_minutes: float | None = None,
+) -> Iterator[TrainingProgress]:
+    """Train a model in `directory`, or go on with the one that is there; reports every `training.log_every` steps.
+
+    `max_steps` and `max_minutes` stand in for `training.steps` and `training.minutes`; both count from the first start
+    of the model on, and the learning rate reaches zero where training ends. Nothing is reported where the model is
+    already that far. Sets the number of torch's threads for this process.
+
+    Raises MissingInputError where the dataset is too short; SettingsError where the model in `directory` has other
+    settings or the loss is no longer finite; DamagedFileError where that model is damaged or of other data.
+    """
+    torch.set_num_threads(settings.training.threads)
+    torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
+    device = devices.resolve()
+    resuming = (directory / DESCRIPTION).is_file()
+    if resuming:
+        description = preparation.same_model(Description.read(directory), dataset, settings, directory)
+    else:
+        description = preparation.describe(dataset, settings)
+    trainer = Trainer(description, settings.training, device)
+    if resuming:
+        trainer.restore(directory)
+    before = trainer.minutes
+    steps, limit = max_steps or settings.training.steps, max_minutes or settings.training.minutes
+
+    if resuming and (trainer.step >= steps or (limit and before >= limit)):
+        return
+    cases, validation = preparation.cases(dataset, description, settings)
+    started = time.monotonic()  # the time to train in is not spent on preparing
+
+    def minutes() -> float:
+        return before + (time.monotonic() - started) / 60
+
+    def fraction() -> float:
+        return min(1.0, max(trainer.step / steps, (minutes() / limit) if limit else 0.0))
+
+    each = settings.training.batch * settings.training.accumulation
+    order = islice(shuffled(len(cases), seed=settings.training.seed), trainer.step * each, None)
+    prepared = batches(cases, order, settings.training.batch)
+    tally, saved, done = Tally(), trainer.step, fraction()
+    while done < 1:
+        rate = learning_rate(settings.training, trainer.step, done)
+        parts = [next(prepared).to(device) for _ in range(settings.training.accumulation)]
+        if not math.isfinite(trainer.learn(parts, rate, tally)):
+            raise SettingsError(
+                f"the loss is not finite after step {trainer.step}; "
+                f"the last good checkpoint in {directory} is of step {saved}",
+                advice="lower training.learning_rate; the same command goes on from that checkpoint",
+            )
+        done, score = fraction(), None
+        if done >= 1 or trainer.step % settings.training.checkpoint_every == 0:
+            score = trainer.validate(validation)
+            trainer.save(directory, minutes(), score)
+            write_card(directory, trainer.description)
+            saved = trainer.step
+        if done >= 1 or trainer.step % settings.training.log_every == 0:
+            report = tally.report(
+                [variable.name for variable in description.variables],
+                step=trainer.step,
+                steps=steps,
+                fraction=done,
+                minutes=minutes(),
+                validation=score,
+                learning_rate=rate,
+                finished=done >= 1,
+            )
+            append_line(directory / LOG, asdict(report))
+            yield report
+            tally = Tally()
+
+
+def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:
+    """Linear warm-up over steps, then half a cosine to zero over the whole training (Loshchilov & Hutter 2017)."""
+    warm_up = min(1.0, (step + 1) / settings.warm_up)
+    return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * fraction))

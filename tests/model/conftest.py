@@ -1,0 +1,105 @@
+"""A small dataset of weather that moves, on the simulated world's torus, and settings for a network that is quick."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from convcast.dataset import Dataset
+from convcast.dataset.store import Description, Status, Store
+from convcast.grid import Grid
+from convcast.notation import HOUR
+from convcast.settings import load_settings
+from convcast.variables import FIELDS, select
+
+START = np.datetime64("2024-05-06T00", "h")
+HOURS = 40
+SIDE = 16
+TYPICAL = {
+    "refc": (10, 4),
+    "t2m": (295, 3),
+    "d2m": (285, 3),
+    "u10": (5, 2),
+    "v10": (-3, 2),
+    "cape": (900, 150),
+    "cin": (-80, 15),
+}
+"""Mean and spread of each field."""
+
+TINY = {
+    "split": {"validation_days": 0.3, "test_days": 0, "gap_hours": 1},
+    "model": {
+        "base": 8,
+        "multipliers": [1, 2],
+        "encoder_multipliers": [1],
+        "attention": [4],
+        "window": 4,
+        "embedding": 16,
+        "diffusion_steps": 50,
+    },
+    "training": {
+        "patch": SIDE,
+        "batch": 3,
+        "draws": 2,
+        "steps": 8,
+        "minutes": 1000,
+        "threads": 1,
+        "checkpoint_every": 4,
+        "log_every": 2,
+        "warm_up": 2,
+    },
+}
+
+
+def weather(hour: int, side: int) -> np.ndarray:
+    """(variable, y, x): shapes that move one cell up and two to the right each hour, and fade into others."""
+    fields = []
+    for k, (name, (mean, spread)) in enumerate(TYPICAL.items()):
+        noise = np.random.default_rng(k).normal(size=(2, side, side))
+        smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(-2, 3) for j in range(-2, 3)) / 5
+        phase = 2 * np.pi * hour / 24
+        values = mean + spread * np.roll(
+            np.cos(phase) * smooth[0] + np.sin(phase) * smooth[1], (hour, 2 * hour), (0, 1)
+        )
+        fields.append(np.round(values * FIELDS[name].scale) / FIELDS[name].scale)
+    return np.stack(fields).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_dataset(tmp_path_factory):
+    def make(names=tuple(TYPICAL), *, simulated=True, periodic=True, side=SIDE) -> Dataset:
+        path = tmp_path_factory.mktemp("dataset") / "dataset.zarr"
+        grid = Grid(side, side, 400, 900, periodic)
+        ground = np.stack([np.linspace(200, 900, side * side).reshape(side, side), np.ones((side, side))])
+        store = Store.create(path, Description(select(names), grid, simulated, 0), ground.astype(np.float32))
+        chosen = [list(TYPICAL).index(name) for name in names]
+        for hour in range(HOURS):
+            before = [START + (hour - 1) * HOUR] if hour else []
+            store.write_hour(START + hour * HOUR, weather(hour, side)[chosen], neighbours=before)
+        store.write_status([START + hour * HOUR for hour in range(HOURS)], Status.OK, [])
+        return Dataset.open(path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dataset(make_dataset) -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture(scope="session")
+def make_settings():
+    """The tiny settings, with changes: make_settings(training={"steps": 3})."""
+
+    def make(**changes):
+        flags = {group: TINY.get(group, {}) | changes.get(group, {}) for group in TINY.keys() | changes.keys()}
+        return load_settings(flags=flags, preset="demo")
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

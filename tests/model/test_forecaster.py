@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from convcast.dataset import window
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.files import sha256
+from convcast.model import SOLVERS, Forecaster, train
+from convcast.model.checkpoint import DESCRIPTION, WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory, dataset, make_settings):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    list(train(dataset, path, make_settings(), max_steps=20))
+    return path
+
+
+@pytest.fixture(scope="module")
+def forecaster(directory):
+    return Forecaster.load(directory, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def condition(forecaster, dataset):
+    return forecaster.condition(window(dataset, dataset.hours[30], 1), periodic=True)
+
+
+def copy(directory, to):
+    to.mkdir()
+    for path in directory.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_it_knows_what_it_was_trained_on(forecaster, directory, dataset):
+    assert forecaster.variables == dataset.variables
+    assert forecaster.leads == (1,)
+    assert forecaster.spacing == 3000
+    assert forecaster.simulated is True
+    assert forecaster.analysis_lead == 0
+    assert forecaster.schedule.steps == 50
+    assert forecaster.sha256 == sha256(directory / WEIGHTS)
+
+
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_every_solver_draws_fields_within_bounds(forecaster, condition, solver):
+    x0 = SOLVERS[solver](
+        lambda x, t: forecaster.predict_noise(x, t, condition),
+        torch.randn(3, *condition.shape),
+        schedule=forecaster.schedule,
+        steps=6,
+        clamp=lambda x0: forecaster.clamp(x0, condition),
+        noise=lambda k: torch.randn(3, *condition.shape),
+    )
+    fields = forecaster.fields(x0, condition)
+    assert fields.shape == (3, 7, 16, 16)
+    assert fields.dtype == np.float32
+    for i, variable in enumerate(forecaster.variables):
+        assert variable.bounds[0] <= fields[:, i].min()
+        assert fields[:, i].max() <= variable.bounds[1]
+
+
+def test_no_departure_is_the_reference(forecaster, condition, dataset):
+    from convcast.model.inputs import Inputs
+
+    departures = forecaster.description.departures
+    inputs = Inputs.of([window(dataset, dataset.hours[30], 1)], departures.normalisation, periodic=True)
+    expected = departures.normalisation.restore(departures.reference(inputs).numpy())
+    np.testing.assert_allclose(forecaster.fields(torch.zeros(1, 7, 16, 16), condition), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_members_are_the_same_alone_and_together(forecaster, condition):
+    x = torch.randn(4, *condition.shape)
+    together = forecaster.predict_noise(x, 20, condition)
+    torch.testing.assert_close(forecaster.predict_noise(x[2:3], 20, condition), together[2:3], atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_mixes_what_is_known_with_what_is_not(forecaster, condition):
+    x = torch.randn(2, *condition.shape)
+    known, blank, half = (forecaster.predict_noise(x, 20, condition, guidance=w) for w in (1.0, 0.0, 0.5))
+    torch.testing.assert_close(half, (known + blank) / 2, atol=1e-5, rtol=1e-4)
+    assert (known - blank).abs().max() > 1e-3
+
+
+def test_without_a_condition_nothing_is_known(forecaster, dataset):
+    x = torch.randn(2, 7, 16, 16)
+    blanks = [
+        forecaster.predict_noise(
+            x, 20, forecaster.condition(window(dataset, dataset.hours[hour], 1), periodic=True), guidance=0.0
+        )
+        for hour in (10, 30)
+    ]
+    torch.testing.assert_close(*blanks)
+
+
+def test_bfloat16_is_close_to_float32(directory, forecaster, condition):
+    fast = Forecaster.load(directory)
+    x = torch.randn(2, *condition.shape)
+    difference = fast.predict_noise(x, 20, condition) - forecaster.predict_noise(x, 20, condition)
+    assert difference.dtype == torch.float32
+    assert difference.abs().max() < 0.05
+
+
+def test_a_lead_it_was_not_trained_for_is_refused(forecaster, dataset):
+    with pytest.raises(SettingsError, match="lead of 3 hours") as caught:
+        forecaster.condition(window(dataset, dataset.hours[20], 3), periodic=True)
+    assert "--leads 1" in caught.value.advice
+
+
+def test_another_history_is_refused(forecaster, dataset):
+    with pytest.raises(DamagedFileError, match="4 hours of 7 fields, not 3 of 7"):
+        forecaster.condition(window(dataset, dataset.hours[20], 1, history=3), periodic=True)
+
+
+def test_no_model_is_said_plainly(tmp_path):
+    with pytest.raises(SettingsError, match="there is no model") as caught:
+        Forecaster.load(tmp_path / "absent")
+    assert "convcast train" in caught.value.advice
+
+
+def test_damaged_weights_are_refused(directory, tmp_path):
+    broken = copy(directory, tmp_path / "broken")
+    (broken / WEIGHTS).write_bytes((broken / WEIGHTS).read_bytes()[:1000])
+    with pytest.raises(DamagedFileError, match=WEIGHTS):
+        Forecaster.load(broken)
+
+
+def test_weights_of_another_program_are_refused(directory, tmp_path):
+    foreign = copy(directory, tmp_path / "foreign")
+    save_file(load_file(directory / WEIGHTS), foreign / WEIGHTS)
+    with pytest.raises(DamagedFileError, match="not written by convcast"):
+        Forecaster.load(foreign)
+
+
+def test_weights_of_another_network_are_refused(directory, tmp_path):
+    other = copy(directory, tmp_path / "other")
+    description = json.loads((other / DESCRIPTION).read_text())
+    description["model"]["base"] = 16
+    (other / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(DamagedFileError, match="another network"):
+        Forecaster.load(other)
+
+
+@pytest.mark.parametrize("spoilt", ["format", "normalisation", "departures", "fields", "grid"])
+def test_a_damaged_description_is_refused(directory, tmp_path, spoilt):
+    broken = copy(directory, tmp_path / "broken")
+    description = json.loads((broken / DESCRIPTION).read_text())
+    description[spoilt] = ["nonsense"]
+    (broken / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(DamagedFileError):
+        Forecaster.load(broken)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.model.checkpoint import CARD, DESCRIPTION, LOG, TRAINING, WEIGHTS, Description
+from convcast.model.train import learning_rate, train
+from convcast.model.trainer import Trainer
+
+
+def weights(directory):
+    return load_file(directory / WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, dataset, make_settings):
+    """A model of 8 steps, and what its training reported."""
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    return directory, list(train(dataset, directory, make_settings()))
+
+
+def test_training_reports_and_ends(trained):
+    _, reports = trained
+    assert [report.step for report in reports] == [2, 4, 6, 8]
+    assert [report.finished for report in reports] == [False, False, False, True]
+    assert [report.validation is not None for report in reports] == [False, True, False, True]
+
+
+def test_training_leaves_its_files(trained):
+    directory, _ = trained
+    assert {path.name for path in directory.iterdir()} == {CARD, DESCRIPTION, LOG, TRAINING, WEIGHTS}
+    assert [json.loads(line)["step"] for line in (directory / LOG).read_text().splitlines()] == [2, 4, 6, 8]
+
+
+def test_the_description_knows_its_data(trained, dataset, make_settings):
+    description = Description.read(trained[0])
+    assert description.steps == 8
+    assert description.simulated is True
+    assert description.model == make_settings().model
+    assert description.grid == dataset.grid
+    first, last = description.training_hours
+    assert first == dataset.hours[0]
+    assert last < dataset.hours[-1]
+
+
+def test_a_finished_model_is_left_alone(trained, dataset, make_settings):
+    before = (trained[0] / WEIGHTS).read_bytes()
+    assert list(train(dataset, trained[0], make_settings())) == []
+    assert (trained[0] / WEIGHTS).read_bytes() == before
+
+
+@pytest.mark.parametrize(("dropout", "threads"), [(0.2, 1), (0.0, 3)])
+def test_a_resumed_training_reaches_the_same_weights_bit_for_bit(dataset, make_settings, tmp_path, dropout, threads):
+    settings = make_settings(model={"dropout": dropout}, training={"threads": threads})
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    list(train(dataset, whole, settings))
+    for report in train(dataset, resumed, settings):
+        if report.step == 6:  # two steps beyond the checkpoint of step 4, as a kill would have it
+            break
+    assert Description.read(resumed).steps == 4
+    assert [report.step for report in train(dataset, resumed, settings)] == [6, 8]
+    expected, actual = weights(whole), weights(resumed)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_threads_divide_a_batch_and_change_nothing_else(dataset, make_settings, tmp_path):
+    found = []
+    for threads in (1, 3):
+        settings = make_settings(training={"threads": threads, "precision": "float32", "steps": 2, "log_every": 1})
+        found.append(list(train(dataset, tmp_path / str(threads), settings)))
+    for one, three in zip(*found, strict=True):
+        assert three.loss == pytest.approx(one.loss, rel=1e-4)
+        assert three.gradient == pytest.approx(one.gradient, rel=1e-4)
+        assert three.fields == pytest.approx(one.fields, rel=1e-4)
+
+
+def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_settings, tmp_path):
+    directory = tmp_path / "more"
+    list(train(dataset, directory, make_settings(), max_steps=4))
+    assert [report.step for report in train(dataset, directory, make_settings(), max_steps=6)] == [6]
+
+
+def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
+    settings = make_settings(training={"steps": 80, "log_every": 20, "checkpoint_every": 1000})
+    reports = list(train(dataset, tmp_path / "model", settings))
+    assert reports[-1].loss < 0.9 * reports[0].loss
+    assert set(reports[-1].fields) == {v.name for v in dataset.variables}
+    assert reports[-1].learning_rate < 0.01 * settings.training.learning_rate
+
+
+def test_time_ends_training(dataset, make_settings, tmp_path):
+    settings = make_settings(training={"steps": 10**6, "log_every": 10**6, "checkpoint_every": 10**6})
+    (report,) = train(dataset, tmp_path / "model", settings, max_minutes=0.03)
+    assert report.finished
+    assert report.minutes < 0.2
+
+
+def test_other_model_settings_are_refused(trained, dataset, make_settings):
+    with pytest.raises(SettingsError, match="base = 8, not 16") as caught:
+        next(train(dataset, trained[0], make_settings(model={"base": 16})))
+    assert "--model" in caught.value.advice
+
+
+def test_other_data_are_refused(trained, make_dataset, make_settings):
+    with pytest.raises(DamagedFileError, match="another world"):
+        next(train(make_dataset(simulated=False), trained[0], make_settings()))
+
+
+def test_damaged_training_state_is_an_error(dataset, make_settings, tmp_path):
+    directory = tmp_path / "model"
+    list(train(dataset, directory, make_settings(), max_steps=4))
+    whole = (directory / TRAINING).read_bytes()
+    (directory / TRAINING).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedFileError, match=TRAINING):
+        next(train(dataset, directory, make_settings()))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_checkpoint(dataset, make_settings, tmp_path, monkeypatch):
+    learn = Trainer.learn
+
+    def spoilt(self, batches, rate, tally):
+        if self.step == 6:
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(float("nan"))
+        return learn(self, batches, rate, tally)
+
+    monkeypatch.setattr(Trainer, "learn", spoilt)
+    directory = tmp_path / "model"
+    with pytest.raises(SettingsError, match=r"after step 6; the last good checkpoint in .* is of step 4"):
+        list(train(dataset, directory, make_settings()))
+    assert all(tensor.isfinite().all() for tensor in weights(directory).values())
+
+
+def test_accumulated_batches_are_one_step(dataset, make_settings, tmp_path):
+    settings = make_settings(training={"accumulation": 2, "steps": 2, "checkpoint_every": 2})
+    reports = list(train(dataset, tmp_path / "model", settings))
+    assert reports[-1].step == 2
+
+
+def test_a_dataset_of_fewer_fields_trains(make_dataset, make_settings, tmp_path):
+    """Six fields, and a domain with edges that a patch is cut from, as real files give."""
+    dataset = make_dataset(names=("t2m", "d2m", "u10", "cape"), simulated=False, periodic=False, side=24)
+    reports = list(train(dataset, tmp_path / "model", make_settings(), max_steps=2))
+    assert list(reports[-1].fields) == ["t2m", "d2m", "u10", "cape"]
+
+
+def test_the_learning_rate_rises_and_falls(make_settings):
+    training = make_settings(training={"warm_up": 10, "learning_rate": 1.0}).training
+    assert learning_rate(training, 0, 0) == pytest.approx(0.1)
+    assert learning_rate(training, 10, 0) == pytest.approx(1)
+    assert learning_rate(training, 50, 0.5) == pytest.approx(0.5)
+    assert learning_rate(training, 100, 1) == pytest.approx(0, abs=1e-12)
