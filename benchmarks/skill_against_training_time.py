@@ -39,7 +39,7 @@ def measure(root: Path, minutes: float) -> list[dict[str, Any]]:
     done = workspace / "verification" / "skill" / "scores.json"
     if not done.exists():
         shutil.copytree(root / "data", workspace, dirs_exist_ok=True)
-        convcast(workspace, "train", "--max-minutes", str(minutes), "--set", "training.steps=1000000")
+        convcast(workspace, "train", "--max-minutes", str(minutes))
         convcast(workspace, "sample", "--init", TEST_INITS, "--members", str(MEMBERS))
         convcast(workspace, "verify", "--against", "exact", "--against", "control", "--name", "skill")
         shutil.copytree(workspace / "baselines", root / "data" / "baselines", dirs_exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -62,11 +63,12 @@ def demo(
     times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items())
     terminal.say(f"\ndone in {duration(total)}: {times}")
     terminal.say(f"the report: {workspace / 'verification' / 'demo' / 'report.html'}")
+    program = "convcast" if shutil.which("convcast") else sys.argv[0]
     terminal.say("\nnext, on this simulated world:")
-    terminal.say(f"  convcast sample --init latest --members 100 -w {workspace}")
-    terminal.say(f"  convcast train --max-minutes 45 --model longer -w {workspace}")
+    terminal.say(f"  {program} sample --init latest --members 100 -w {workspace}")
+    terminal.say(f"  {program} train --max-minutes 45 --model longer -w {workspace}")
     terminal.say("and on real HRRR analyses (3.3 GB; training wants a GPU):")
-    terminal.say("  convcast fetch --days 14 && convcast preprocess && convcast train --phase 1")
+    terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
 
 
 def _run(
