@@ -1,6 +1,8 @@
 """fetch → preprocess → train → sample → verify on the simulated archive, at a size that takes a minute."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -113,3 +115,29 @@ def test_more_members_keep_those_that_are_there(workspace, convcast):
     after = xr.open_zarr(path, consolidated=False).t2m.values
     np.testing.assert_array_equal(after[:, :4], before)
     assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["sample", "--leads", "3"], 2, "not trained for a lead of 3 h"),
+        (["sample", "--device", "cuda:77"], 2, "there is no device"),
+        (["sample", "--init", "2024-05-09T01"], 3, "does not hold 2024-05-08T22"),
+        (["sample", "--init", "2024-05-12T15", "--seed", "5", "--steps", "3"], 6, "was made with seed 0"),
+        (["train", "--set", "model.base=16"], 2, "model.base = 32, not 16"),
+        (["verify", "--against", "href"], 3, "href"),
+        (["verify", "--init", "2030-01-01T00"], 3, "there is no forecast"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_is_one_sentence(workspace, words, code, sentence):
+    root, _ = workspace
+
+    finished = subprocess.run(
+        [sys.executable, "-m", "convcast", *words, "-w", str(root)], capture_output=True, text=True, check=False
+    )
+
+    assert finished.returncode == code, finished.stderr
+    assert sentence in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert finished.stdout == ""
