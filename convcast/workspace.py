@@ -23,7 +23,7 @@ preset = "{preset}"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where everything lies under one folder (DESIGN: the files)."""
+    """Where everything lies under one folder."""
 
     root: Path
 

@@ -42,7 +42,7 @@ class Forecaster:
         self.device = devices.resolve(device)
         self._precision = precision
         self._diffusion = Diffusion(description.model, self.device)
-        # Inference is 4 to 20 % faster so, training is slower (docs/method.md).
+        # Inference is 4 to 20 % faster so, training is slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)
         self._network.eval()

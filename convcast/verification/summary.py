@@ -36,7 +36,7 @@ class Daily:
 
 
 class Summary:
-    """The scores of a verification as tidy rows (DESIGN, section 3); `days` counts the days behind each interval."""
+    """The scores of a verification as tidy rows, one a value; `days` counts the days behind each interval."""
 
     def __init__(self, ledger: Ledger, bootstrap: Bootstrap) -> None:
         self._ledger, self._bootstrap = ledger, bootstrap

@@ -41,7 +41,7 @@ def test_values_out_of_bounds_are_rejected(good, variable, value, check):
 
 
 def test_values_that_are_real_pass(good):
-    good[list(FIELDS).index("d2m"), 3, 4] = 192.0  # seen in HRRR, facts in DESIGN's data
+    good[list(FIELDS).index("d2m"), 3, 4] = 192.0  # as in a real HRRR forecast of 2026-07-04
     good[list(FIELDS).index("cin"), 3, 4] = 0.09
     assert checks_of(good) == []
 
