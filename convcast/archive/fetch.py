@@ -62,13 +62,7 @@ def fetch(
     """
     archive.sweep()
     run = _Run(archive, sources, variables, lead, settings, now)
-    wanted = []
-    for valid in np.unique(np.asarray(hours, "datetime64[h]")):
-        if archive.has(archive.path(valid, lead), run.names):
-            yield Outcome(valid, "cached")
-        else:
-            wanted.append(valid)
-    yield from run.each(wanted, run.fetch)
+    yield from run.missing(hours, run.fetch)
     run.complete_static()
 
 
@@ -84,13 +78,7 @@ def estimate(
 ) -> Iterator[Outcome]:
     """What `fetch` would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
     run = _Run(archive, sources, variables, lead, settings, now)
-    wanted = []
-    for valid in np.unique(np.asarray(hours, "datetime64[h]")):
-        if archive.has(archive.path(valid, lead), run.names):
-            yield Outcome(valid, "cached")
-        else:
-            wanted.append(valid)
-    yield from run.each(wanted, run.estimate)
+    yield from run.missing(hours, run.estimate)
 
 
 def verify_archive(archive: Archive) -> Iterator[Outcome]:
@@ -138,6 +126,16 @@ class _Run:
         self._static = Lock()
         self._static_attempts = 0
         self._static_reason = ""
+
+    def missing(self, hours: Hours | Sequence[Hour], work: Callable[[Hour], Outcome]) -> Iterator[Outcome]:
+        """The hours that the archive has, as cached, then what `work` makes of the others."""
+        wanted = []
+        for valid in np.unique(np.asarray(hours, "datetime64[h]")):
+            if self.archive.has(self.archive.path(valid, self.lead), self.names):
+                yield Outcome(valid, "cached")
+            else:
+                wanted.append(valid)
+        yield from self.each(wanted, work)
 
     def each(self, hours: Sequence[Hour], work: Callable[[Hour], Outcome]) -> Iterator[Outcome]:
         """The outcome of each hour, as they end; what has not begun when an error escapes never does."""
