@@ -66,7 +66,7 @@ def demo(
     program = "convcast" if shutil.which("convcast") else sys.argv[0]
     terminal.say("\nnext, on this simulated world:")
     terminal.say(f"  {program} sample --init latest --members 100 -w {workspace}")
-    terminal.say(f"  {program} train --max-minutes 45 --model longer -w {workspace}")
+    terminal.say(f"  {program} status -w {workspace}")
     terminal.say("and on real HRRR analyses (3.3 GB; training wants a GPU):")
     terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
 
