@@ -1,19 +1,24 @@
 """The archive: the publisher's GRIB2 messages, the few that are needed, byte for byte."""
 
-from convcast.archive.archive import Archive, Message, Sidecar
-from convcast.archive.fetch import Outcome, Status, estimate, fetch, verify_archive
+from convcast.archive.archive import Archive, Message, Sidecar, open_archives
+from convcast.archive.fetch import Outcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
+from convcast.archive.request import Request
 from convcast.archive.sources import Source, latest, open_sources
 
 __all__ = [
     "Archive",
     "Message",
     "Outcome",
+    "Request",
     "Sidecar",
     "Source",
     "Status",
+    "analyses",
     "estimate",
     "fetch",
+    "fetch_files",
     "latest",
+    "open_archives",
     "open_sources",
     "verify_archive",
 ]

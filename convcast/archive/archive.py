@@ -24,6 +24,7 @@ class Message:
     """One message of a subset file."""
 
     variable: str
+    """Name of the field, or of the product made of it."""
     offset: int
     length: int
 
@@ -44,9 +45,12 @@ class Sidecar:
     simulated: bool
     fetched: str
     """UTC."""
+    lacking: tuple[str, ...] = ()
+    """What was asked for and the publisher's file does not have."""
 
-    def holds(self, variables: Sequence[str]) -> bool:
-        return set(variables) <= {message.variable for message in self.messages}
+    def holds(self, names: Sequence[str]) -> bool:
+        """Whether all that there is of these messages is here."""
+        return set(names) <= {message.variable for message in self.messages} | set(self.lacking)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,6 +62,7 @@ class Sidecar:
                 **table,
                 "ranges": tuple((int(start), int(end)) for start, end in table["ranges"]),
                 "messages": tuple(Message(**message) for message in table["messages"]),
+                "lacking": tuple(str(name) for name in table.get("lacking", ())),
             }
         )
 
@@ -75,7 +80,7 @@ class Archive:
 
     def path(self, valid: Hour, lead: int) -> Path:
         """The subset whose fields are valid at this hour, forecast `lead` hours before."""
-        return self.root / locations.archive_path(valid - lead * HOUR, lead)
+        return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
     def hours(self, lead: int) -> Hours:
         """Valid hours whose file and sidecar are both there, in order."""
@@ -84,14 +89,14 @@ class Archive:
             path = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX))
             parsed = locations.parse_path(path.relative_to(self.root).as_posix())
             if parsed is not None and path.is_file():
-                found.append(parsed[0] + lead * HOUR)
+                found.append(parsed.valid)
         return np.array(sorted(found), "datetime64[h]")
 
     def files(self) -> Iterator[Path]:
         """Every data file, in order, with or without a sidecar."""
         if self.static.is_file():
             yield self.static
-        yield from sorted(self.root.glob("hrrr.*/conus/hrrr.t??z.wrfsfcf??.grib2"))
+        yield from sorted(self.root.glob("*.????????/**/*.grib2"))
 
     def sidecar(self, path: Path) -> Sidecar:
         """What is known of a file.
@@ -114,13 +119,13 @@ class Archive:
             )
         return sidecar
 
-    def has(self, path: Path, variables: Sequence[str]) -> Sidecar | None:
-        """The sidecar of a file that is whole and holds these variables; None where it must be fetched."""
+    def has(self, path: Path, names: Sequence[str]) -> Sidecar | None:
+        """The sidecar of a file that is whole and holds these messages; None where it must be fetched."""
         try:
             sidecar = self.sidecar(path)
         except DamagedFileError:
             return None
-        return sidecar if sidecar.holds(variables) else None
+        return sidecar if sidecar.holds(names) else None
 
     def record(self, path: Path, sidecar: Sidecar) -> None:
         write_json(sidecar_path(path), sidecar.to_dict())
@@ -154,6 +159,15 @@ class Archive:
             match = re.search(rf"\.(\d+){re.escape(PARTIAL)}$", path.name)
             if match and not _is_running(int(match[1])):
                 path.unlink(missing_ok=True)
+
+
+ROOMS = ("hrrr", "refs", "href")
+"""Of a workspace's archive. RRFS files lie with REFS, whose members they are."""
+
+
+def open_archives(root: Path) -> dict[str, Archive]:
+    """The archives under this folder, by room, whether or not they hold anything yet."""
+    return {room: Archive(root / room) for room in ROOMS}
 
 
 def sidecar_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Fetch: bring hours from the first source that has them into the archive, whole or not at all."""
+"""Fetch: bring files from the first source that has them into the archive, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, Timer
 from typing import Literal
 
 import numpy as np
@@ -15,8 +15,12 @@ import numpy as np
 from convcast.archive import framing, locations
 from convcast.archive.archive import Archive, Message, Sidecar, matches
 from convcast.archive.failures import Absent, Bad, Failure, Incomplete, Transient
+from convcast.archive.http import STOPPED
 from convcast.archive.index import Span
+from convcast.archive.locations import GribFile
+from convcast.archive.request import Request
 from convcast.archive.sources import Source
+from convcast.archive.wanted import Wanted, fields
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.files import sha256, whole_file
 from convcast.notation import HOUR, Hour, Hours
@@ -30,7 +34,7 @@ STATIC_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one hour.
+    """What became of one file: of one hour, for analyses.
 
     `ok` was fetched; `cached` was there already; `late` is young, and nowhere yet or not yet whole; `gap` is nowhere;
     `transient` could not be had now; `bad` is there and is not what it should be.
@@ -43,6 +47,8 @@ class Outcome:
     messages: int = 0
     source: str = ""
     reason: str = ""
+    file: str = ""
+    """Its place in the archive."""
 
 
 def fetch(
@@ -55,30 +61,44 @@ def fetch(
     settings: ArchiveSettings,
     now: np.datetime64,
 ) -> Iterator[Outcome]:
-    """Bring these valid hours into the archive; yields one outcome an hour, as they end.
+    """Bring these valid hours of HRRR, and once the static fields, into the archive; one outcome an hour, as they end.
 
     Raises MissingInputError where no source can be reached, or none has the static fields; DamagedFileError where
     simulated and real files would mix; OSError (a full disk) as it comes. What was complete stays.
     """
     archive.sweep()
-    run = _Run(archive, sources, variables, lead, settings, now)
-    yield from run.missing(hours, run.fetch)
-    run.complete_static()
+    run = _Run(sources, settings, now, static=archive)
+    yield from run.each(analyses(archive, hours, variables, lead), run.fetch)
+    run.complete_static(lead)
+
+
+def fetch_files(
+    requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
+) -> Iterator[Outcome]:
+    """Bring these files into their archives; one outcome a file, as they end. Raises what `fetch` does."""
+    for archive in _archives(requests):
+        archive.sweep()
+    run = _Run(sources, settings, now)
+    yield from run.each(requests, run.fetch)
 
 
 def estimate(
-    archive: Archive,
-    sources: Sequence[Source],
-    hours: Hours | Sequence[Hour],
-    *,
-    variables: Sequence[Variable],
-    lead: int,
-    settings: ArchiveSettings,
-    now: np.datetime64,
+    requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[Outcome]:
-    """What `fetch` would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
-    run = _Run(archive, sources, variables, lead, settings, now)
-    yield from run.missing(hours, run.estimate)
+    """What fetching would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
+    run = _Run(sources, settings, now)
+    yield from run.each(requests, run.estimate)
+
+
+def analyses(
+    archive: Archive, hours: Hours | Sequence[Hour], variables: Sequence[Variable], lead: int
+) -> tuple[Request, ...]:
+    """The files of these valid hours of HRRR, in order, each once."""
+    wanted = fields(variables)
+    return tuple(
+        Request(locations.hrrr(valid - lead * HOUR, lead), wanted, archive)
+        for valid in np.unique(np.asarray(hours, "datetime64[h]"))
+    )
 
 
 def verify_archive(archive: Archive) -> Iterator[Outcome]:
@@ -87,17 +107,18 @@ def verify_archive(archive: Archive) -> Iterator[Outcome]:
     A bad file loses its sidecar, so that it no longer counts and the next fetch replaces it.
     """
     for path in archive.files():
-        parsed = locations.parse_path(path.relative_to(archive.root).as_posix())
-        valid = np.datetime64("NaT", "h") if parsed is None else parsed[0] + parsed[1] * HOUR
+        name = path.relative_to(archive.root).as_posix()
+        file = locations.parse_path(name)
+        valid = np.datetime64("NaT", "h") if file is None else file.valid
         try:
             sidecar = archive.sidecar(path)
             if not matches(path, sidecar):
                 raise DamagedFileError(f"{path} is not what was fetched (its sha256 differs)")
         except DamagedFileError as error:
             archive.disown(path)
-            yield Outcome(valid, "bad", reason=str(error))
+            yield Outcome(valid, "bad", reason=str(error), file=name)
         else:
-            yield Outcome(valid, "ok", sidecar.bytes, len(sidecar.messages), sidecar.source)
+            yield Outcome(valid, "ok", sidecar.bytes, len(sidecar.messages), sidecar.source, file=name)
 
 
 class _Run:
@@ -105,43 +126,47 @@ class _Run:
 
     def __init__(
         self,
-        archive: Archive,
         sources: Sequence[Source],
-        variables: Sequence[Variable],
-        lead: int,
         settings: ArchiveSettings,
         now: np.datetime64,
+        *,
+        static: Archive | None = None,
     ) -> None:
-        self.archive = archive
+        """`static` is the archive that wants terrain and land mask."""
         self.sources = sources
-        self.variables = tuple(variables)
-        self.names = [variable.name for variable in variables]
-        self.lead = lead
         self.settings = settings
         self.now = now
-        self._end = None if settings.deadline is None else time.monotonic() + 60 * settings.deadline
         self._stopped = Event()
+        self._stop_reason = STOPPED
         self._admission = Lock()
-        self._simulated: bool | None = None
+        self._simulated: dict[Path, bool | None] = {}
+        self._static_archive = static
         self._static = Lock()
         self._static_attempts = 0
         self._static_reason = ""
 
-    def missing(self, hours: Hours | Sequence[Hour], work: Callable[[Hour], Outcome]) -> Iterator[Outcome]:
-        """The hours that the archive has, as cached, then what `work` makes of the others."""
-        wanted = []
-        for valid in np.unique(np.asarray(hours, "datetime64[h]")):
-            if self.archive.has(self.archive.path(valid, self.lead), self.names):
-                yield Outcome(valid, "cached")
-            else:
-                wanted.append(valid)
-        yield from self.each(wanted, work)
+    def each(self, requests: Sequence[Request], work: Callable[[Request], Outcome]) -> Iterator[Outcome]:
+        """The files that are here, as cached, then what `work` makes of the others, as they end.
 
-    def each(self, hours: Sequence[Hour], work: Callable[[Hour], Outcome]) -> Iterator[Outcome]:
-        """The outcome of each hour, as they end; what has not begun when an error escapes never does."""
+        What has not begun when an error escapes never does.
+        """
+        archives = _archives(requests)
+        # Simulated and real files may not lie beside each other in any room of the archive.
+        kinds = [kind for archive in archives if (kind := archive.simulated) is not None]
+        self._simulated = {archive.root: kinds[0] if kinds else None for archive in archives}
+        wanted = []
+        for request in requests:
+            if request.here:
+                yield Outcome(request.file.valid, "cached", file=_name(request))
+            else:
+                wanted.append(request)
         pool = ThreadPoolExecutor(self.settings.workers, thread_name_prefix="fetch")
+        deadline = None if self.settings.deadline is None else Timer(60 * self.settings.deadline, self._end)
+        if deadline is not None:
+            deadline.daemon = True
+            deadline.start()
         try:
-            for future in as_completed([pool.submit(self._guarded, valid, work) for valid in hours]):
+            for future in as_completed([pool.submit(self._guarded, request, work) for request in wanted]):
                 outcome = future.result()
                 self._refuse_isolation()
                 yield outcome
@@ -151,46 +176,62 @@ class _Run:
             raise
         finally:
             self._stopped.set()
+            if deadline is not None:
+                deadline.cancel()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def fetch(self, valid: Hour) -> Outcome:
-        path = self.archive.path(valid, self.lead)
-
+    def fetch(self, request: Request) -> Outcome:
         def bring(source: Source) -> Outcome:
-            sidecar = self._bring(source, valid - self.lead * HOUR, self.variables, path)
-            size = sidecar.bytes + self._bring_static(source, valid)
-            return Outcome(valid, "ok", size, len(sidecar.messages), source.name)
+            sidecar = self._bring(source, request)
+            size = sidecar.bytes + self._bring_static(source, request.file)
+            return Outcome(
+                request.file.valid,
+                "ok",
+                size,
+                len(sidecar.messages),
+                source.name,
+                reason=f"it has no {', '.join(sidecar.lacking)}" if sidecar.lacking else "",
+                file=_name(request),
+            )
 
-        return self._first(valid, bring)
+        return self._first(request, bring)
 
-    def estimate(self, valid: Hour) -> Outcome:
+    def estimate(self, request: Request) -> Outcome:
         def count(source: Source) -> Outcome:
-            located = source.locate(valid - self.lead * HOUR, self.lead, self.variables)
-            return Outcome(valid, "ok", located.bytes, len(located.spans), source.name)
+            located = source.locate(request.file, request.wanted, partial=request.partial)
+            size, messages = located.bytes, len(located.spans)
+            return Outcome(request.file.valid, "ok", size, messages, source.name, file=_name(request))
 
-        return self._first(valid, count)
+        return self._first(request, count)
 
-    def complete_static(self) -> None:
+    def complete_static(self, lead: int) -> None:
         """Fetch the static fields for an archive that has hours and not those."""
-        for valid in self.archive.hours(self.lead)[:STATIC_ATTEMPTS]:
+        archive = self._static_archive
+        assert archive is not None
+        for valid in archive.hours(lead)[:STATIC_ATTEMPTS]:
             for source in self.sources:
-                if self.archive.has(self.archive.static, list(STATIC)):
+                if archive.has(archive.static, list(STATIC)):
                     return
-                self._bring_static(source, valid)
-        if len(self.archive.hours(self.lead)) and not self.archive.has(self.archive.static, list(STATIC)):
+                self._bring_static(source, locations.hrrr(valid - lead * HOUR, lead))
+        if len(archive.hours(lead)) and not archive.has(archive.static, list(STATIC)):
             raise MissingInputError(
                 f"terrain and land mask are missing: {self._static_reason}", advice="run `convcast fetch` again"
             )
 
-    def _guarded(self, valid: Hour, work: Callable[[Hour], Outcome]) -> Outcome:
-        if self._stopped.is_set():
-            return Outcome(valid, "transient", reason="the run was stopped")
-        if self._end is not None and time.monotonic() > self._end:
-            return Outcome(valid, "transient", reason="the run's deadline passed")
-        return work(valid)
+    def _end(self) -> None:
+        """The deadline: nothing new begins, and what waits or is under way is given up."""
+        self._stop_reason = "the run's deadline passed"
+        self._stopped.set()
+        for source in self.sources:
+            source.close(self._stop_reason)
 
-    def _first(self, valid: Hour, ask: Callable[[Source], Outcome]) -> Outcome:
-        """The outcome at the first source that has the hour, or what the failures of all of them amount to."""
+    def _guarded(self, request: Request, work: Callable[[Request], Outcome]) -> Outcome:
+        if self._stopped.is_set():
+            return Outcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
+        return work(request)
+
+    def _first(self, request: Request, ask: Callable[[Source], Outcome]) -> Outcome:
+        """The outcome at the first source that has the file, or what the failures of all of them amount to."""
         failures: list[tuple[str, Failure]] = []
         for source in self.sources:
             try:
@@ -198,13 +239,14 @@ class _Run:
             except Failure as failure:
                 failures.append((source.name, failure))
         reason = "; ".join(f"{name}: {failure}" for name, failure in failures)
-        return Outcome(valid, self._verdict(valid, [failure for _, failure in failures]), reason=reason)
+        status = self._verdict(request.file, [failure for _, failure in failures])
+        return Outcome(request.file.valid, status, reason=reason, file=_name(request))
 
-    def _verdict(self, valid: Hour, failures: Sequence[Failure]) -> Status:
+    def _verdict(self, file: GribFile, failures: Sequence[Failure]) -> Status:
         if any(isinstance(failure, Transient) for failure in failures):
             return "transient"
-        age = (self.now - (valid - self.lead * HOUR)) / np.timedelta64(1, "h")
-        young = age < self.settings.late_hours
+        age = (self.now - file.init) / np.timedelta64(1, "h")
+        young = age < self.settings.late_hours + locations.SLOWER[file.model]
         if young and all(isinstance(failure, Absent | Incomplete) for failure in failures):
             return "late"
         return "bad" if any(isinstance(failure, Bad) for failure in failures) else "gap"
@@ -218,14 +260,15 @@ class _Run:
                 advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
             )
 
-    def _bring(self, source: Source, init: Hour, variables: Sequence[Variable], path: Path) -> Sidecar:
+    def _bring(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
         """Copy, check and name one file; the sidecar comes last."""
-        located = source.locate(init, self.lead, variables)
+        path = path or request.path
+        located = source.locate(request.file, request.wanted, partial=request.partial)
         with whole_file(path) as temporary:
             with open(temporary, "wb+") as file:
                 version = source.copy(located, file)
                 file.flush()
-                simulated = framing.check(file, located.spans, init=init, lead=self.lead)
+                simulated = framing.check(file, located.spans, init=request.file.init, lead=request.file.lead)
             sidecar = Sidecar(
                 source=source.name,
                 url=located.url,
@@ -236,37 +279,49 @@ class _Run:
                 sha256=sha256(temporary),
                 simulated=simulated,
                 fetched=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                lacking=tuple(wanted.name for wanted in located.lacking),
             )
             # An old sidecar must not vouch for the new file, should the run be killed between the two.
-            self.archive.disown(path)
-            self._admit(simulated)
-        self.archive.record(path, sidecar)
+            request.archive.disown(path)
+            self._admit(request.archive, simulated)
+        request.archive.record(path, sidecar)
         return sidecar
 
-    def _admit(self, simulated: bool) -> None:
+    def _admit(self, archive: Archive, simulated: bool) -> None:
         with self._admission:
-            if self._simulated is None:
-                self._simulated = self.archive.simulated
-            self.archive.admit(simulated, self._simulated)
-            self._simulated = simulated
+            archive.admit(simulated, self._simulated[archive.root])
+            self._simulated = dict.fromkeys(self._simulated, simulated)
 
-    def _bring_static(self, source: Source, valid: Hour) -> int:
+    def _bring_static(self, source: Source, file: GribFile) -> int:
         """Fetch terrain and land mask from this hour's file, if that is still to be done; returns the bytes."""
+        archive = self._static_archive
+        if archive is None:
+            return 0
         with self._static:
-            path = self.archive.static
-            if self._static_attempts >= STATIC_ATTEMPTS or self.archive.has(path, list(STATIC)):
+            if self._static_attempts >= STATIC_ATTEMPTS or archive.has(archive.static, list(STATIC)):
                 return 0
             self._static_attempts += 1
             try:
-                return self._bring(source, valid - self.lead * HOUR, tuple(STATIC.values()), path).bytes
+                return self._bring(source, Request(file, _STATIC, archive), archive.static).bytes
             except Failure as failure:
                 self._static_reason = str(failure)
                 return 0
 
 
+_STATIC: tuple[Wanted, ...] = fields(tuple(STATIC.values()))
+
+
+def _archives(requests: Sequence[Request]) -> list[Archive]:
+    return list({request.archive.root: request.archive for request in requests}.values())
+
+
+def _name(request: Request) -> str:
+    return locations.archive_path(request.file).as_posix()
+
+
 def _messages(spans: Sequence[Span]) -> tuple[Message, ...]:
     messages, offset = [], 0
     for span in spans:
-        messages.append(Message(span.variable.name, offset, span.length))
+        messages.append(Message(span.wanted.name, offset, span.length))
         offset += span.length
     return tuple(messages)

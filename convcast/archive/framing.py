@@ -18,15 +18,17 @@ import numpy as np
 
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import Span
+from convcast.archive.wanted import Limit, Wanted
 from convcast.grib import SIMULATED_STATUS
 from convcast.notation import Hour
-from convcast.variables import GribKey, Variable
+from convcast.variables import GribKey
 
 START, END = b"GRIB", b"7777"
 INDICATOR_LENGTH = 16
 """Octets of section 0."""
 LONGEST_FIELD_TEMPLATE = 15
 """Product definition templates 0 to 15 begin alike; 8 to 15 are statistics over a period."""
+PROBABILITY_TEMPLATES = (5, 9)
 _UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
 """Code table 4.4."""
 
@@ -42,14 +44,28 @@ class Frame:
     init: np.datetime64
     """Reference time, to the second."""
     lead_hours: float
-    statistical: bool
+    template: int
+    """Of the product definition (code table 4.0)."""
+    limit: Limit | None
+    """Of a probability."""
     simulated: bool
     fields: int
     """More than one where a message holds submessages."""
 
-    def is_field(self, variable: Variable, lead: int) -> bool:
-        """Whether this is the instantaneous field `variable`, `lead` hours ahead, alone in its message."""
-        return self.key == variable.grib and self.lead_hours == lead and not self.statistical and self.fields == 1
+    @property
+    def statistical(self) -> bool:
+        """Whether over a period."""
+        return 8 <= self.template <= LONGEST_FIELD_TEMPLATE
+
+    def is_wanted(self, wanted: Wanted, lead: int) -> bool:
+        """Whether this is the message `wanted`, `lead` hours ahead, alone."""
+        return (
+            self.key in wanted.keys
+            and self.lead_hours == lead
+            and self.template in wanted.templates
+            and self.limit == wanted.limit
+            and self.fields == 1
+        )
 
 
 def message_length(start: bytes) -> int:
@@ -84,13 +100,13 @@ def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bo
     if len(frames) != len(spans):
         raise Bad(f"{len(frames)} messages stand where the index has {len(spans)}")
     for frame, span in zip(frames, spans, strict=True):
-        variable, length = span.variable, span.length
+        name, length = span.wanted.name, span.length
         if frame.length != length:
-            raise Bad(f"the message of {variable.name} is {frame.length} bytes long where the index has {length}")
+            raise Bad(f"the message of {name} is {frame.length} bytes long where the index has {length}")
         if frame.init != init:
-            raise Bad(f"the message of {variable.name} belongs to the cycle of {frame.init}")
-        if not frame.is_field(variable, lead):
-            raise Bad(f"the message at {variable.name}'s place is another field or lead")
+            raise Bad(f"the message of {name} belongs to the cycle of {frame.init}")
+        if not frame.is_wanted(span.wanted, lead):
+            raise Bad(f"the message at {name}'s place is another field or lead")
     if len({frame.simulated for frame in frames}) > 1:
         raise Bad("simulated and real messages stand in one file")
     return frames[0].simulated
@@ -107,7 +123,7 @@ def _frame(file: BinaryIO, offset: int, size: int) -> Frame:
     position, end = offset + INDICATOR_LENGTH, offset + length - len(END)
     while position < end:
         file.seek(position)
-        head = file.read(34)
+        head = file.read(47)
         section, number = int.from_bytes(head[:4], "big"), head[4]
         if section < 5 or position + section > end or not 1 <= number <= 7:
             raise Bad("a message's sections do not add up to its length")
@@ -120,14 +136,16 @@ def _frame(file: BinaryIO, offset: int, size: int) -> Frame:
     file.seek(end)
     if file.read(len(END)) != END or len(identification) < 21 or not product or not fields:
         raise Bad("a message does not end as GRIB does")
-    key, lead_hours, statistical = _product(indicator[6], product[:product_length])
+    template = int.from_bytes(product[7:9], "big")
+    key, lead_hours = _product(indicator[6], template, product[:product_length])
     return Frame(
         offset=offset,
         length=length,
         key=key,
         init=_reference_time(identification),
         lead_hours=lead_hours,
-        statistical=statistical,
+        template=template,
+        limit=_limit(template, product[:product_length]),
         simulated=identification[19] == SIMULATED_STATUS,
         fields=fields,
     )
@@ -141,16 +159,27 @@ def _reference_time(identification: bytes) -> np.datetime64:
         raise Bad("a message has no valid reference time") from None
 
 
-def _product(discipline: int, section: bytes) -> tuple[GribKey | None, float, bool]:
-    """Key, lead in hours and whether a statistic, of section 4."""
-    template = int.from_bytes(section[7:9], "big")
+def _product(discipline: int, template: int, section: bytes) -> tuple[GribKey | None, float]:
+    """Key and lead in hours, of section 4."""
     if template > LONGEST_FIELD_TEMPLATE or len(section) < 28:
-        return None, float("nan"), False
+        return None, float("nan")
     category, number, unit, surface = section[9], section[10], section[17], section[22]
     lead_hours = int.from_bytes(section[18:22], "big") * _UNIT_HOURS.get(unit, float("nan"))
-    factor, value = section[23], int.from_bytes(section[24:28], "big")
-    # Sign and magnitude; all bits set is "missing", which HRRR writes for surfaces without a level.
+    return GribKey(discipline, category, number, surface, _scaled(section[23:28])), lead_hours
+
+
+def _limit(template: int, section: bytes) -> Limit | None:
+    """The event of a probability (code table 4.9): below or above its lower or its upper limit."""
+    if template not in PROBABILITY_TEMPLATES or len(section) < 47:
+        return None
+    kind, lower, upper = section[36], _scaled(section[37:42]), _scaled(section[42:47])
+    events = {0: Limit(lower, below=True), 1: Limit(upper), 3: Limit(lower), 4: Limit(upper, below=True)}
+    return events.get(kind)
+
+
+def _scaled(octets: bytes) -> float:
+    """A scale factor and a scaled value, both sign and magnitude; what is missing, as HRRR has it, counts as 0."""
+    factor, value = octets[0], int.from_bytes(octets[1:5], "big")
     exponent = 0 if factor == 0xFF else (factor & 0x7F) * (-1 if factor & 0x80 else 1)
     magnitude = 0 if value == 0xFFFFFFFF else (value & 0x7FFFFFFF) * (-1 if value & 0x80000000 else 1)
-    key = GribKey(discipline, category, number, surface, magnitude * 10.0**-exponent)
-    return key, lead_hours, template >= 8
+    return magnitude * 10.0**-exponent if exponent <= 0 else magnitude / 10.0**exponent

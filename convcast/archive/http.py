@@ -30,6 +30,7 @@ SLOWEST = 20_000
 """Bytes a second below which a transfer counts as stalled: one that drips never runs into the read timeout."""
 CHUNK = 1 << 16
 LONGEST_INDEX = 1 << 22
+STOPPED = "the run was stopped"
 MOST_REDIRECTS = 5
 
 T = TypeVar("T")
@@ -52,11 +53,13 @@ class Client:
         self._pace = _Pace(pause)
         self._reached = False
         self._stopping = threading.Event()
+        self._stop_reason = STOPPED
         self.unreachable: str | None = None
         """Why no connection could be made, once that is certain; further requests fail at once."""
 
-    def close(self) -> None:
+    def close(self, reason: str = STOPPED) -> None:
         """Stop attempts and waits in all threads."""
+        self._stop_reason = reason
         self._stopping.set()
         self._session.close()
 
@@ -156,7 +159,7 @@ class Client:
             if received > most:
                 raise Bad("more bytes came than were asked for")
             if self._stopping.is_set():
-                raise Transient("the run was stopped")
+                raise Transient(self._stop_reason)
             if time.monotonic() - begun > self._timeout[1] + received / SLOWEST:
                 raise Transient(f"the transfer stalled after {received} bytes")
             yield chunk
@@ -169,6 +172,8 @@ class Client:
         for number in range(self._retries + 1):
             if self.unreachable is not None:
                 raise Transient(self.unreachable)
+            if self._stopping.is_set():
+                raise Transient(self._stop_reason)
             try:
                 return attempt()
             except _Busy as error:

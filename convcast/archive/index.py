@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convcast.archive.failures import Bad, Incomplete
+from convcast.archive.wanted import Wanted
 from convcast.notation import Hour, compact
-from convcast.variables import Variable
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Row:
     level: str
     forecast: str
     rest: str
-    """What follows the forecast column: nothing, in HRRR's files."""
+    """What follows the forecast column: nothing in HRRR's files, member or event in an ensemble's."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a variable's message lies in the publisher's file, `end` excluded."""
+    """Where a message lies in the publisher's file, `end` excluded."""
 
-    variable: Variable
+    wanted: Wanted
     start: int
     end: int
 
@@ -72,39 +72,42 @@ def parse(text: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def select(rows: Sequence[Row], variables: Sequence[Variable], *, init: Hour, lead: int) -> tuple[Span, ...]:
-    """Where each variable lies, in the order of the file; the end of the file's last message is OPEN.
+def select(
+    rows: Sequence[Row], wanted: Sequence[Wanted], *, init: Hour, lead: int
+) -> tuple[tuple[Span, ...], tuple[Wanted, ...]]:
+    """Where each message lies, in the order of the file, and those that are not there.
 
-    Raises Incomplete where one is missing; Bad where one stands twice, shares its message with another field, or
-    the index is of another cycle.
+    The end of the file's last message is OPEN. Raises Bad where one stands twice, shares its message with another
+    field, or the index is of another cycle.
     """
     cycle = compact(init).replace("T", "")
-    forecast = "anl" if lead == 0 else f"{lead} hour fcst"
     strangers = {row.cycle for row in rows} - {cycle}
     if strangers:
         raise Bad(f"the index is of the cycle {min(strangers)}, not {cycle}")
     spans, lacking = [], []
-    for variable in variables:
-        wanted = (variable.index_name, variable.index_level, forecast, "")
-        found = [row for row in rows if (row.name, row.level, row.forecast, row.rest) == wanted]
+    for one in wanted:
+        found = [row for row in rows if row.forecast == forecast(lead) and one.in_index(row.name, row.level, row.rest)]
         if not found:
-            lacking.append(variable)
+            lacking.append(one)
             continue
         if len(found) > 1:
-            raise Bad(f"the index has {variable.name} {len(found)} times")
+            raise Bad(f"the index has {one.name} {len(found)} times")
         (row,) = found
         if sum(other.offset == row.offset for other in rows) > 1:
-            raise Bad(f"{variable.name} is a submessage (row {row.number} of the index)")
+            raise Bad(f"{one.name} is a submessage (row {row.number} of the index)")
         end = next((other.offset for other in rows if other.offset > row.offset), OPEN)
-        spans.append(Span(variable, row.offset, end))
-    if lacking:
-        raise lacks(lacking, forecast)
-    return tuple(sorted(spans, key=lambda span: span.start))
+        spans.append(Span(one, row.offset, end))
+    return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
 
 
-def lacks(variables: Sequence[Variable], forecast: str) -> Incomplete:
-    """The failure of a file without these variables, which the user may choose to do without."""
-    columns = ", ".join(f"{v.name} ({v.index_name}:{v.index_level}:{forecast})" for v in variables)
+def forecast(lead: int) -> str:
+    """The index's column for a field at a point in time."""
+    return "anl" if lead == 0 else f"{lead} hour fcst"
+
+
+def lacks(wanted: Sequence[Wanted], lead: int) -> Incomplete:
+    """The failure of a file without these messages, which the user may choose to do without."""
+    columns = ", ".join(f"{one.name} ({one.index_name}:{one.index_level}:{forecast(lead)})" for one in wanted)
     return Incomplete(f"the file has no {columns}; to do without, leave it out of --fields")
 
 

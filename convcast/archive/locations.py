@@ -1,4 +1,4 @@
-"""Where the publisher keeps HRRR files: Herbie knows, and is asked for nothing else.
+"""Where the publisher keeps its files: Herbie knows, and is asked for nothing else.
 
 Herbie's templates follow NOAA's buckets as they move (https://github.com/blaylockbk/Herbie). Its downloads are not
 used: they keep what a failure left behind.
@@ -11,8 +11,10 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from importlib import import_module
 from io import StringIO
 from pathlib import PurePosixPath
 from tempfile import TemporaryDirectory
@@ -23,57 +25,138 @@ from urllib.parse import urlsplit
 import numpy as np
 
 import convcast.grib  # noqa: F401  before Herbie, which imports ecCodes
-from convcast.notation import Hour
+from convcast.notation import HOUR, Hour
 
 CLOUDS = ("aws", "google", "azure", "nomads")
 """Sources that Herbie knows and convcast asks."""
 INDEX_SUFFIX = ".idx"
+SLOWER = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0}
+"""Hours by which a model's files are published later after their cycle than HRRR's."""
+SURFACE = "sfc"
+"""HRRR's product of two-dimensional fields."""
 
-_NAME = re.compile(r"hrrr\.(\d{4})(\d{2})(\d{2})/(?:conus/)?hrrr\.t(\d{2})z\.wrfsfcf(\d{2})\.grib2")
+
+@dataclass(frozen=True)
+class GribFile:
+    """One file of a publisher."""
+
+    model: str
+    """hrrr, rrfs, refs or href, as Herbie names them."""
+    product: str
+    init: Hour
+    """The cycle."""
+    lead: int
+    """Hours."""
+    member: int | None = None
+    """Of an ensemble whose members have files of their own."""
+
+    @property
+    def valid(self) -> Hour:
+        return self.init + self.lead * HOUR
 
 
-def urls(init: Hour, lead: int) -> dict[str, str]:
-    """The address of one surface file at each of Herbie's sources."""
-    file = SimpleNamespace(
-        date=init.astype("datetime64[s]").astype(datetime),
-        fxx=lead,
-        product="sfc",
-        model="hrrr",
+def hrrr(init: Hour, lead: int) -> GribFile:
+    """HRRR's surface fields."""
+    return GribFile("hrrr", SURFACE, init, lead)
+
+
+_LAYOUTS = {
+    ("hrrr", False): "hrrr.{day}/conus/hrrr.t{hour}z.wrfsfcf{lead:02d}.grib2",
+    ("refs", False): "refs.{day}/{hour}/ensprod/refs.t{hour}z.{product}.f{lead:02d}.conus.grib2",
+    ("rrfs", False): "rrfs.{day}/{hour}/rrfs.t{hour}z.{product}.3km.f{lead:03d}.conus.grib2",
+    ("rrfs", True): (
+        "rrfsens.{day}/{hour}/m{member:03d}/"  # a day's members lie apart from its control
+        "rrfs.t{hour}z.m{member:03d}.{product}.3km.f{lead:03d}.conus.grib2"
+    ),
+    ("href", False): "href.{day}/ensprod/href.t{hour}z.conus.{product}.f{lead:02d}.grib2",
+}
+"""Paths from the folder of the day on, by model and whether members have files of their own. REFS counts leads in two
+digits, RRFS in three; HREF has one folder a day, the others one a cycle."""
+_PARTS = {
+    "day": r"\d{8}",
+    "hour": r"\d\d",
+    "product": r"[a-z0-9]+",
+    "lead:02d": r"\d\d",
+    "lead:03d": r"\d{3}",
+    "member:03d": r"\d{3}",
+}
+_FIRST_FOLDER = re.compile(r"(?:hrrr|refs|rrfs|rrfsens|href)\.\d{8}/.*")
+_NOMADS_VERSIONS = ("prod", "para")
+"""Folders where NOMADS may have RRFS and REFS, beside the version that Herbie names."""
+
+
+def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
+    """The addresses to try for a file at each of Herbie's sources that carries it."""
+    asked = SimpleNamespace(
+        date=file.init.astype("datetime64[s]").astype(datetime),
+        fxx=file.lead,
+        product=file.product,
+        model=file.model,
+        domain="conus",
+        member=file.member,
         get_remoteFileName="",
     )
-    _template()(file)
-    return dict(file.SOURCES)
+    _template(file.model)(asked)
+    return {source: _alternatives(source, address) for source, address in asked.SOURCES.items()}
 
 
 def prepare() -> None:
     """Import Herbie now, before threads start: it takes a second, and standard output is redirected meanwhile."""
-    _template()
+    for model, _ in _LAYOUTS:
+        _template(model)
 
 
-def path(init: Hour, lead: int) -> PurePosixPath:
-    """`hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2`: the place of one file in the bucket."""
-    return PurePosixPath(urlsplit(urls(init, lead)["aws"]).path.lstrip("/"))
+def bucket_path(file: GribFile) -> PurePosixPath:
+    """The place of a file in the bucket, from the folder of the day on."""
+    addresses = urls(file)
+    whole = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
+    match = _FIRST_FOLDER.search(whole)
+    return PurePosixPath(match[0] if match else whole.lstrip("/"))
 
 
-def archive_path(init: Hour, lead: int) -> PurePosixPath:
-    """The place of one file in convcast's own archive, which keeps the bucket's layout of today for good."""
-    day, hour = str(init.astype("datetime64[h]")).replace("-", "").split("T")
-    return PurePosixPath(f"hrrr.{day}/conus/hrrr.t{hour}z.wrfsfcf{lead:02d}.grib2")
+def archive_path(file: GribFile) -> PurePosixPath:
+    """The place of a file in convcast's own archive, which keeps the bucket's layout of today for good."""
+    day, hour = str(file.init.astype("datetime64[h]")).replace("-", "").split("T")
+    layout = _LAYOUTS[file.model, file.member is not None]
+    return PurePosixPath(layout.format(day=day, hour=hour, product=file.product, lead=file.lead, member=file.member))
 
 
-def parse_path(name: str) -> tuple[Hour, int] | None:
-    """Init and lead of a path in the bucket's layout, with or without `conus/`; None for another."""
-    match = _NAME.fullmatch(name)
+def parse_path(name: str) -> GribFile | None:
+    """The file that a path in the bucket's layout names, HRRR's with or without `conus/`; None for another path."""
+    for (model, members), layout in _LAYOUTS.items():
+        match = _pattern(layout).fullmatch(name)
+        if match is None:
+            continue
+        day, hour = match["day"], match["hour"]
+        try:
+            init = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour}", "h")
+        except ValueError:
+            return None
+        product = match.groupdict().get("product", SURFACE)
+        return GribFile(model, product, init, int(match["lead"]), int(match["member"]) if members else None)
+    return None
+
+
+@lru_cache
+def _pattern(layout: str) -> re.Pattern[str]:
+    """What paths of this layout match, each part by its name; a part that comes again is the same again."""
+    pattern = re.escape(layout).replace("/conus/", "/(?:conus/)?")
+    for part, form in _PARTS.items():
+        name, place = part.split(":")[0], re.escape("{" + part + "}")
+        pattern = pattern.replace(place, f"(?P<{name}>{form})", 1).replace(place, f"(?P={name})")
+    return re.compile(pattern)
+
+
+def _alternatives(source: str, address: str) -> tuple[str, ...]:
+    match = re.search(r"/com/(?:rrfs|refs)/([^/]+)/", address) if source == "nomads" else None
     if match is None:
-        return None
-    try:
-        return np.datetime64(f"{match[1]}-{match[2]}-{match[3]}T{match[4]}", "h"), int(match[5])
-    except ValueError:
-        return None
+        return (address,)
+    before, after = address[: match.start(1)], address[match.end(1) :]
+    return (address, *(before + version + after for version in _NOMADS_VERSIONS if version != match[1]))
 
 
-@lru_cache(maxsize=1)
-def _template() -> Callable[[SimpleNamespace], None]:
+@lru_cache
+def _template(model: str) -> Callable[[SimpleNamespace], None]:
     # On import Herbie writes a configuration and prints where: into a folder that goes, and to nobody.
     with TemporaryDirectory(prefix="convcast-herbie-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,10 +164,10 @@ def _template() -> Callable[[SimpleNamespace], None]:
         os.environ["HERBIE_CONFIG_PATH"] = folder
         try:
             with redirect_stdout(StringIO()):
-                from herbie.models.hrrr import hrrr
+                module = import_module(f"herbie.models.{model}")
         finally:
             if before is None:
                 del os.environ["HERBIE_CONFIG_PATH"]
             else:
                 os.environ["HERBIE_CONFIG_PATH"] = before
-    return cast("Callable[[SimpleNamespace], None]", hrrr.template)
+    return cast("Callable[[SimpleNamespace], None]", getattr(module, model).template)

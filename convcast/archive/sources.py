@@ -16,14 +16,15 @@ import numpy as np
 
 from convcast.archive import framing, locations
 from convcast.archive.failures import Absent, Bad, Incomplete
-from convcast.archive.http import CHUNK, Client
+from convcast.archive.http import CHUNK, STOPPED, Client
 from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
+from convcast.archive.locations import GribFile
 from convcast.archive.simulated.publisher import Publisher
 from convcast.archive.simulated.server import serve
+from convcast.archive.wanted import Wanted
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.settings import ArchiveSettings, Settings
-from convcast.variables import Variable
 from convcast.workspace import Workspace
 
 SIMULATED = "simulated"
@@ -41,6 +42,8 @@ class Located:
 
     url: str
     spans: tuple[Span, ...]
+    lacking: tuple[Wanted, ...] = ()
+    """What the file does not have, of messages that it may do without."""
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -61,15 +64,16 @@ class Source(Protocol):
         """Why nothing can be had from it in this run, if so."""
 
     def latest(self, lead: int) -> Hour | None:
-        """The last valid hour it holds, or None where only the clock can tell."""
+        """The last valid hour of HRRR it holds, or None where only the clock can tell."""
 
-    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
-        """Raises a Failure."""
+    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+        """Raises a Failure, also where a message is not there, unless `partial`, and where none of them is."""
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         """Write the located messages one after the other; returns the version (ETag) of the file; raises a Failure."""
 
-    def close(self) -> None: ...
+    def close(self, reason: str = STOPPED) -> None:
+        """Stop what is under way; it fails for this reason."""
 
 
 class WebSource:
@@ -89,16 +93,16 @@ class WebSource:
     def latest(self, lead: int) -> Hour | None:
         return None if self._last is None else self._last + lead * HOUR
 
-    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
-        url = self._url(init, lead)
-        try:
-            text = self._client.text(url + locations.INDEX_SUFFIX)
-        except Absent:
-            if self._client.exists(url):
-                raise Incomplete("the file has no index") from None
-            raise
-        spans = select(parse(text), variables, init=init, lead=lead)
-        return Located(url, tuple(self._closed(url, span) for span in spans))
+    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+        url, text = self._index(file)
+        rows = parse(text)
+        spans, lacking = select(rows, wanted, init=file.init, lead=file.lead)
+        if lacking and not (partial and spans):
+            raise lacks(lacking, file.lead)
+        if lacking and spans[-1].end != OPEN:
+            # An index that was cut short lacks rows as well: only one that reaches the end of the file tells.
+            self._closed(url, Span(lacking[0], rows[-1].offset, OPEN))
+        return Located(url, tuple(self._closed(url, span) for span in spans), lacking)
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         version = None
@@ -106,13 +110,25 @@ class WebSource:
             version = self._client.copy(located.url, start, end, file, version=version)
         return version
 
-    def close(self) -> None:
-        self._client.close()
+    def close(self, reason: str = STOPPED) -> None:
+        self._client.close(reason)
 
-    def _url(self, init: Hour, lead: int) -> str:
+    def _index(self, file: GribFile) -> tuple[str, str]:
+        """The address that has the file, and its index."""
+        absent = Absent(f"it does not carry {file.model.upper()}")
+        for url in self._urls(file):
+            try:
+                return url, self._client.text(url + locations.INDEX_SUFFIX)
+            except Absent as error:
+                if self._client.exists(url):
+                    raise Incomplete("the file has no index") from None
+                absent = error
+        raise absent
+
+    def _urls(self, file: GribFile) -> tuple[str, ...]:
         if self._base is None:
-            return locations.urls(init, lead)[self.name]
-        return f"{self._base.rstrip('/')}/{locations.path(init, lead)}"
+            return locations.urls(file).get(self.name, ())
+        return (f"{self._base.rstrip('/')}/{locations.bucket_path(file)}",)
 
     def _closed(self, url: str, span: Span) -> Span:
         """The span with its end: for a file's last message, where its own length and the file's size both put it."""
@@ -126,15 +142,15 @@ class WebSource:
 
 
 class DirectorySource:
-    """A folder laid out like the bucket, with or without `conus/`; the messages themselves are its index."""
+    """A folder laid out like the buckets, with or without `conus/`; the messages themselves are its index."""
 
     unreachable = None
 
     def __init__(self, root: Path) -> None:
-        """Raises MissingInputError where the folder holds no HRRR file."""
+        """Raises MissingInputError where the folder holds no file of HRRR, RRFS, REFS or HREF."""
         self.name = str(root)
-        self._files: dict[tuple[Hour, int], Path] = {}
-        for path in sorted(root.glob("hrrr.*/**/hrrr.t??z.wrfsfcf??.grib2"), reverse=True):
+        self._files: dict[GribFile, Path] = {}
+        for path in sorted(root.glob("*.????????/**/*.grib2"), reverse=True):
             parsed = locations.parse_path(path.relative_to(root).as_posix())
             if parsed is not None:
                 self._files[parsed] = path
@@ -145,39 +161,40 @@ class DirectorySource:
             )
 
     def latest(self, lead: int) -> Hour | None:
-        inits = [init for init, there in self._files if there == lead]
-        if not inits:
-            leads = ", ".join(str(there) for there in sorted({there for _, there in self._files}))
+        hrrr = [file for file in self._files if file.model == "hrrr"]
+        valid = [file.valid for file in hrrr if file.lead == lead]
+        if not valid:
+            leads = ", ".join(str(there) for there in sorted({file.lead for file in hrrr})) or "none"
             raise MissingInputError(
-                f"the folder {self.name} holds no files of lead {lead}, but of {leads}",
-                advice="set dataset.analysis_lead",
+                f"the folder {self.name} holds no HRRR files of lead {lead}, but of {leads}",
+                advice="set dataset.analysis_lead, or say --start and --end",
             )
-        return max(inits) + lead * HOUR
+        return max(valid)
 
-    def locate(self, init: Hour, lead: int, variables: Sequence[Variable]) -> Located:
-        path = self._files.get((init, lead))
+    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+        path = self._files.get(file)
         if path is None:
             raise Absent("not there")
         try:
-            with open(path, "rb") as file:
-                frames = list(framing.walk(file))
+            with open(path, "rb") as opened:
+                frames = list(framing.walk(opened))
         except OSError as error:
             raise Bad(f"the file cannot be read ({error.strerror})") from None
-        strangers = [frame.init for frame in frames if frame.init != init]
+        strangers = [frame.init for frame in frames if frame.init != file.init]
         if strangers:
             raise Bad(f"the file belongs to the cycle of {strangers[0]}")
         spans, lacking = [], []
-        for variable in variables:
-            found = [frame for frame in frames if frame.is_field(variable, lead)]
+        for one in wanted:
+            found = [frame for frame in frames if frame.is_wanted(one, file.lead)]
             if len(found) > 1:
-                raise Bad(f"the file has {variable.name} {len(found)} times")
+                raise Bad(f"the file has {one.name} {len(found)} times")
             if found:
-                spans.append(Span(variable, found[0].offset, found[0].offset + found[0].length))
+                spans.append(Span(one, found[0].offset, found[0].offset + found[0].length))
             else:
-                lacking.append(variable)
-        if lacking:
-            raise lacks(lacking, "anl" if lead == 0 else f"{lead} hour fcst")
-        return Located(str(path), tuple(sorted(spans, key=lambda span: span.start)))
+                lacking.append(one)
+        if lacking and not (partial and spans):
+            raise lacks(lacking, file.lead)
+        return Located(str(path), tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking))
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         with open(located.url, "rb") as whole:
@@ -189,7 +206,7 @@ class DirectorySource:
                     file.write(chunk)
         return None
 
-    def close(self) -> None:
+    def close(self, reason: str = STOPPED) -> None:
         """Nothing is held."""
 
 

@@ -10,10 +10,12 @@ from convcast import grib
 from convcast.archive import framing
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import Span
+from convcast.archive.wanted import fields
 from convcast.grid import Grid
 from convcast.variables import CAPE, FIELDS, LAND, T2M, GribKey
 
 INIT = np.datetime64("2024-05-06T21", "h")
+WANTED = {wanted.name: wanted for wanted in fields((T2M, LAND, CAPE))}
 
 
 def message(variable=T2M, *, key=None, lead=0, init=INIT, simulated=False) -> bytes:
@@ -76,7 +78,7 @@ def test_simulated_messages_read_as_such(file):
 
 def test_check_passes_what_was_asked_for(file):
     first, second = message(T2M), message(LAND)
-    spans = (Span(T2M, 0, len(first)), Span(LAND, 500, 500 + len(second)))
+    spans = (Span(WANTED["t2m"], 0, len(first)), Span(WANTED["lsm"], 500, 500 + len(second)))
     with file(first + second) as opened:
         assert framing.check(opened, spans, init=INIT, lead=0) is False
 
@@ -95,12 +97,12 @@ def test_check_passes_what_was_asked_for(file):
 )
 def test_check_refuses_anything_else(file, data, reason):
     with file(data) as opened, pytest.raises(Bad, match=reason):
-        framing.check(opened, (Span(T2M, 0, len(message())),), init=INIT, lead=0)
+        framing.check(opened, (Span(WANTED["t2m"], 0, len(message())),), init=INIT, lead=0)
 
 
 def test_check_refuses_a_mixture_of_simulated_and_real(file):
     real, simulated = message(T2M), message(CAPE, simulated=True)
-    spans = (Span(T2M, 0, len(real)), Span(CAPE, 900, 900 + len(simulated)))
+    spans = (Span(WANTED["t2m"], 0, len(real)), Span(WANTED["cape"], 900, 900 + len(simulated)))
     with file(real + simulated) as opened, pytest.raises(Bad, match="simulated and real"):
         framing.check(opened, spans, init=INIT, lead=0)
 
@@ -130,4 +132,6 @@ def test_length_of_something_else_is_refused():
 def test_all_fields_of_the_table_are_found_again(file):
     with file(b"".join(message(v) for v in FIELDS.values())) as opened:
         frames = list(framing.walk(opened))
-    assert [frame.is_field(v, 0) for frame, v in zip(frames, FIELDS.values(), strict=True)] == [True] * 7
+    assert [frame.is_wanted(one, 0) for frame, one in zip(frames, fields(list(FIELDS.values())), strict=True)] == [
+        True
+    ] * 7

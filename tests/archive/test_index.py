@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.index import OPEN, Span, merge, parse, select
+from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
+from convcast.archive.wanted import fields
 from convcast.variables import CAPE, CIN, FIELDS, REFC, T2M
 
 FIELD_ROWS = {
@@ -31,8 +32,17 @@ EXPECTED = {
     "rap.t00z.awp130pgrbf00.grib2.idx": "u10 is a submessage",
 }
 """Bytes of the seven fields, counted with awk; or the refusal."""
+SEVEN = tuple(FIELDS.values())
 INIT = np.datetime64("2023-12-01T00", "h")
 TWO = "1:0:d=2023120100:REFC:entire atmosphere:anl:\n2:100:d=2023120100:TMP:2 m above ground:anl:\n"
+
+
+def found(rows, variables, *, init, lead):
+    """The spans of fields all of which must be there."""
+    spans, lacking = select(rows, fields(variables), init=init, lead=lead)
+    if lacking:
+        raise lacks(lacking, lead)
+    return spans
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -43,9 +53,9 @@ def test_real_indexes_give_the_right_rows_or_a_named_refusal(shared_data, name):
     init = np.datetime64(f"{cycle[:4]}-{cycle[4:6]}-{cycle[6:8]}T{cycle[8:]}", "h")
     if isinstance(EXPECTED[name], str):
         with pytest.raises(Bad, match=EXPECTED[name]):
-            select(rows, tuple(FIELDS.values()), init=init, lead=lead)
+            found(rows, SEVEN, init=init, lead=lead)
         return
-    spans = select(rows, tuple(FIELDS.values()), init=init, lead=lead)
+    spans = found(rows, SEVEN, init=init, lead=lead)
     lines = {f":{span.start}:": line for span in spans for line in text.splitlines() if f":{span.start}:d=" in line}
     assert {":".join(line.split(":")[3:5]) for line in lines.values()} == FIELD_ROWS
     assert sum(span.length for span in spans) == EXPECTED[name]
@@ -57,38 +67,38 @@ def test_every_real_index_is_expected(shared_data):
 
 def test_seven_fields_are_five_ranges(shared_data):
     rows = parse((shared_data / "idx/hrrr.t00z.wrfsfcf00.grib2.idx").read_text())
-    assert len(merge(select(rows, tuple(FIELDS.values()), init=INIT, lead=0))) == 5
+    assert len(merge(found(rows, SEVEN, init=INIT, lead=0))) == 5
 
 
 def test_spans_come_in_the_order_of_the_file():
-    assert [span.variable for span in select(parse(TWO), (T2M, REFC), init=INIT, lead=0)] == [REFC, T2M]
+    assert [span.wanted.name for span in found(parse(TWO), (T2M, REFC), init=INIT, lead=0)] == ["refc", "t2m"]
 
 
 def test_last_message_is_open():
-    assert select(parse(TWO), (T2M,), init=INIT, lead=0) == (Span(T2M, 100, OPEN),)
+    assert found(parse(TWO), (T2M,), init=INIT, lead=0) == (Span(*fields([T2M]), 100, OPEN),)
 
 
 def test_analysis_and_forecast_are_told_apart():
     text = TWO + "3:200:d=2023120100:TMP:2 m above ground:1 hour fcst:\n4:300:d=2023120100:TMP:surface:anl:\n"
-    assert select(parse(text), (T2M,), init=INIT, lead=1) == (Span(T2M, 200, 300),)
+    assert found(parse(text), (T2M,), init=INIT, lead=1) == (Span(*fields([T2M]), 200, 300),)
 
 
 def test_statistics_with_the_same_name_are_not_taken():
     text = "1:0:d=2023120100:TMP:2 m above ground:0-1 hour max fcst:\n" + TWO.replace("1:0:", "2:50:").replace(
         "2:100", "3:100"
     )
-    assert select(parse(text), (REFC,), init=INIT, lead=0) == (Span(REFC, 50, 100),)
+    assert found(parse(text), (REFC,), init=INIT, lead=0) == (Span(*fields([REFC]), 50, 100),)
 
 
 def test_row_with_further_columns_is_another_field():
     text = TWO.replace("2 m above ground:anl:", "2 m above ground:anl:ENS=+1")
     with pytest.raises(Incomplete, match="has no t2m"):
-        select(parse(text), (T2M,), init=INIT, lead=0)
+        found(parse(text), (T2M,), init=INIT, lead=0)
 
 
 def test_all_missing_variables_are_named():
     with pytest.raises(Incomplete, match=r"cape \(CAPE:surface:anl\), cin \(CIN:surface:anl\).*--fields"):
-        select(parse(TWO), (CAPE, T2M, CIN), init=INIT, lead=0)
+        found(parse(TWO), (CAPE, T2M, CIN), init=INIT, lead=0)
 
 
 def test_empty_index_is_incomplete():
@@ -97,5 +107,5 @@ def test_empty_index_is_incomplete():
 
 
 def test_touching_spans_merge_and_others_do_not():
-    spans = (Span(REFC, 0, 10), Span(T2M, 10, 30), Span(CAPE, 31, OPEN))
+    spans = (Span(*fields([REFC]), 0, 10), Span(*fields([T2M]), 10, 30), Span(*fields([CAPE]), 31, OPEN))
     assert merge(spans) == ((0, 30), (31, OPEN))

@@ -11,6 +11,7 @@ from convcast.archive import locations
 from convcast.archive.index import parse, select
 from convcast.archive.simulated import publisher as module
 from convcast.archive.simulated.publisher import ORDER, Publisher, place
+from convcast.archive.wanted import fields
 from convcast.errors import DamagedFileError
 from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, STATIC
@@ -47,7 +48,7 @@ def publisher(tmp_path, monkeypatch):
 
 
 def name(hour):
-    return str(locations.archive_path(START + hour, 0))
+    return str(locations.archive_path(locations.hrrr(START + hour, 0)))
 
 
 def test_hour_appears_when_asked_for(publisher, tmp_path):
@@ -95,8 +96,8 @@ def test_index_says_where_the_messages_are(publisher, tmp_path):
 def test_all_wanted_fields_are_selected_from_the_index(publisher, tmp_path):
     publisher.publish(name(1))
     rows = parse((tmp_path / f"{name(1)}.idx").read_text())
-    spans = select(rows, (*FIELDS.values(), *STATIC.values()), init=START + 1, lead=0)
-    assert len(spans) == 9
+    spans, lacking = select(rows, fields((*FIELDS.values(), *STATIC.values())), init=START + 1, lead=0)
+    assert (len(spans), lacking) == (9, ())
 
 
 def test_every_message_is_dated_and_says_simulated(publisher, tmp_path):

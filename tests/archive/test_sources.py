@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from convcast.archive import Archive, estimate, fetch, http, latest, open_sources
+from convcast.archive import Archive, analyses, estimate, fetch, http, latest, open_sources
 from convcast.archive.simulated import publisher
 from convcast.errors import MissingInputError, SettingsError
 from convcast.settings import load_settings
@@ -28,9 +28,12 @@ def opened(tmp_path):
     return opened
 
 
-def bring(archive, sources, hours, variables, lead, settings=SETTINGS, verb=fetch):
-    options = {"variables": variables, "lead": lead, "settings": settings.archive, "now": np.datetime64("2026-01-01")}
-    return list(verb(archive, sources, hours, **options))
+NOW = np.datetime64("2026-01-01")
+
+
+def bring(archive, sources, hours, variables, lead, settings=SETTINGS):
+    options = {"variables": variables, "lead": lead, "settings": settings.archive, "now": NOW}
+    return list(fetch(archive, sources, hours, **options))
 
 
 def test_real_folder_is_fetched(opened, shared_data, tmp_path):
@@ -84,7 +87,8 @@ def test_file_under_another_hours_name_is_bad(opened, shared_data, tmp_path):
 def test_estimate_writes_nothing_and_foretells_the_bytes(opened, shared_data, tmp_path):
     archive = Archive(tmp_path / "archive")
     with opened(shared_data / "hrrr_hourly") as sources:
-        foretold = bring(archive, sources, REAL_HOURS, DRY, 1, verb=estimate)
+        requests = analyses(archive, REAL_HOURS, DRY, 1)
+        foretold = list(estimate(requests, sources, settings=SETTINGS.archive, now=NOW))
         nothing = not archive.root.exists()
         bring(archive, sources, REAL_HOURS, DRY, 1)
     sizes = {o.valid: archive.path(o.valid, 1).stat().st_size for o in foretold}

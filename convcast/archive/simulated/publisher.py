@@ -66,16 +66,16 @@ class Publisher:
     def publish(self, name: str) -> None:
         """Make sure that this file of the bucket is there, if it is of an hour that the world has."""
         asked = locations.parse_path(name.removesuffix(locations.INDEX_SUFFIX))
-        if asked is None or asked[1] != 0 or not self.first <= asked[0] <= self.last:
+        if asked is None or asked != locations.hrrr(asked.init, 0) or not self.first <= asked.init <= self.last:
             return
         with self._lock:
-            if self._published(asked[0]):
+            if self._published(asked.init):
                 return
-            if self._next is None or not asked[0] - LONGEST_WALK * HOUR <= self._next <= asked[0]:
-                self._next = max(self.first, asked[0] - LOOK_BACK * HOUR)
+            if self._next is None or not asked.init - LONGEST_WALK * HOUR <= self._next <= asked.init:
+                self._next = max(self.first, asked.init - LOOK_BACK * HOUR)
                 hours = int((self.last - self._next) / HOUR) + 1
                 self._run = self._world.nature_run(self._next, hours)
-            while self._next <= asked[0]:
+            while self._next <= asked.init:
                 time, state = next(self._run)
                 if not self._published(time):
                     self._write(time, self._world.observe(state, time))
@@ -102,7 +102,7 @@ class Publisher:
         write_json(path, mine)
 
     def _path(self, time: Hour) -> Path:
-        return self.root / locations.archive_path(time, 0)
+        return self.root / locations.archive_path(locations.hrrr(time, 0))
 
     def _published(self, time: Hour) -> bool:
         return _index_path(self._path(time)).is_file()

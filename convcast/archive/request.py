@@ -1,0 +1,34 @@
+"""A file that the archive should have, and what of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convcast.archive import locations
+from convcast.archive.archive import Archive
+from convcast.archive.locations import GribFile
+from convcast.archive.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Request:
+    """Messages of one file of a publisher, for one archive."""
+
+    file: GribFile
+    wanted: tuple[Wanted, ...]
+    archive: Archive
+    partial: bool = False
+    """Whether a file that lacks some of them counts: ensembles are published with fewer fields than HRRR."""
+
+    @property
+    def path(self) -> Path:
+        return self.archive.root / locations.archive_path(self.file)
+
+    @property
+    def names(self) -> list[str]:
+        return [wanted.name for wanted in self.wanted]
+
+    @property
+    def here(self) -> bool:
+        return self.archive.has(self.path, self.names) is not None
