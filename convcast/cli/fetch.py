@@ -18,15 +18,30 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from convcast.archive import Outcome
+    from collections.abc import Sequence
+
+    from convcast.archive import Outcome, Request
     from convcast.cli.console import Terminal
 
 
 @verb
 def fetch(
     days: Annotated[int | None, typer.Option("--days", min=1, help="The last N days [default: 14].")] = None,
-    start: Annotated[str | None, typer.Option("--start", help="First hour, as 2024-05-06T21 (UTC).")] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Last hour.")] = None,
+    start: Annotated[str | None, typer.Option("--start", help="First valid hour, as 2024-05-06T21 (UTC).")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Last valid hour.")] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--what",
+            help="hrrr: analyses; or forecasts to compare with: time-lagged (older HRRR forecasts), refs, href.",
+        ),
+    ] = "hrrr",
+    leads: Annotated[
+        str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with [default: 1-6].")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Of refs: members, or the products made of them [default: both].")
+    ] = None,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,14 +70,26 @@ def fetch(
 
     A new workspace is made where there is none, and keeps the --fields and --analysis-lead it was made with. About
     10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what is still missing.
+
+    With --what, the forecasts that `convcast verify` compares with, for the same hours.
     """
     import numpy as np
 
-    from convcast.archive import Archive, estimate, fetch as fetch_hours, latest, open_sources, verify_archive
+    from convcast.archive import (
+        analyses,
+        estimate,
+        fetch as fetch_hours,
+        fetch_files,
+        latest,
+        open_archives,
+        open_sources,
+        references,
+        verify_archive,
+    )
     from convcast.cli.console import Terminal
     from convcast.errors import SettingsError
     from convcast.files import lock
-    from convcast.notation import HOUR, describe, parse_hours
+    from convcast.notation import HOUR, describe, parse_hours, parse_leads
     from convcast.settings import load_settings
     from convcast.variables import select
     from convcast.workspace import SETTINGS_FILE, create_workspace, open_workspace
@@ -70,6 +97,7 @@ def fetch(
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     if (days is not None and start) or (end and not start):
         raise SettingsError("--days goes alone, --end goes with --start", advice="use --days 14, or --start and --end")
+    _check(what, leads, only)
     chosen: dict[str, dict[str, Any]] = {
         "dataset": {"fields": fields.split(",") if fields else None, "analysis_lead": analysis_lead},
         "archive": {"sources": source or None, "max_missing": max_missing},
@@ -77,15 +105,21 @@ def fetch(
     root = workspace_root(workspace)
     file = root / SETTINGS_FILE
     resolved = load_settings(file if file.is_file() else None, given(settings, chosen), preset=preset)
+    if what != "hrrr" and "simulated" in resolved.archive.sources:
+        raise SettingsError(
+            f"the simulated world has no {what}; its own exact ensemble is what to compare with",
+            advice="use `convcast verify --against exact`",
+        )
     place = (
         open_workspace(root)
         if verify
         else create_workspace(root, preset=resolved.preset, tables=given(None, {"dataset": chosen["dataset"]}))
     )
-    archive = Archive(place.archive / "hrrr")
+    archives = open_archives(place.archive)
     if verify:
-        outcomes = list(terminal.track(verify_archive(archive), total=None, title="verify", line=_describe))
-        _finish(terminal, outcomes, f"{root}", allowed=0.0)
+        rehashed = (outcome for archive in archives.values() for outcome in verify_archive(archive))
+        outcomes = list(terminal.track(rehashed, total=None, title="verify", line=_describe))
+        _finish(terminal, outcomes, f"{root}", allowed=0.0, unit="files")
         return
 
     variables = select(resolved.dataset.fields)
@@ -96,46 +130,75 @@ def fetch(
         else:
             last = latest(sources, lead=lead)
             hours = parse_hours(f"{last - ((days or 14) * 24 - 1) * HOUR}/{last}")
-        terminal.say(f"{describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
-        request: dict[str, Any] = {
-            "variables": variables,
-            "lead": lead,
-            "settings": resolved.archive,
-            "now": np.datetime64("now"),
-        }
+        terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
+        if what == "hrrr":
+            requests, unit = analyses(archives["hrrr"], hours, variables, lead), "hours"
+        else:
+            ahead, names = parse_leads(leads) if leads else references.LEADS, [v.name for v in variables]
+            parts = {"members": only != "products", "derived": only != "members"}
+            requests, unit = references.requests(what, archives, hours, ahead, names, **parts), "files"
+        options: dict[str, Any] = {"settings": resolved.archive, "now": np.datetime64("now")}
         if dry_run:
-            _finish_dry_run(terminal, list(estimate(archive, sources, hours, **request)))
+            outcomes = list(terminal.track(estimate(requests, sources, **options), **_progress(requests, "dry run")))
+            _finish_dry_run(terminal, outcomes, unit)
             return
         with lock(place.lock("fetch"), "fetching into this workspace"):
-            units = fetch_hours(archive, sources, hours, **request)
+            units = (
+                fetch_hours(archives["hrrr"], sources, hours, variables=variables, lead=lead, **options)
+                if what == "hrrr"
+                else fetch_files(requests, sources, **options)
+            )
             outcomes = []
-            for outcome in terminal.track(
-                units,
-                total=len(hours),
-                title="fetch",
-                line=_describe,
-            ):
+            for outcome in terminal.track(units, **_progress(requests, "fetch")):
                 outcomes.append(outcome)
                 if outcome.status != "cached":
-                    place.record("fetch", valid=str(outcome.valid), status=outcome.status, reason=outcome.reason)
-    _finish(terminal, outcomes, str(root), allowed=resolved.archive.max_missing)
+                    said = {"status": outcome.status, "reason": outcome.reason, "file": outcome.file}
+                    place.record("fetch", valid=str(outcome.valid), **said)
+    _finish(terminal, outcomes, str(root), allowed=resolved.archive.max_missing, unit=unit)
+
+
+def _check(what: str, leads: str | None, only: str | None) -> None:
+    """Raises SettingsError where the options do not go together."""
+    from convcast.archive.references import SYSTEMS
+    from convcast.errors import SettingsError
+
+    if what not in ("hrrr", *SYSTEMS):
+        raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, {', '.join(SYSTEMS)}")
+    if what == "hrrr" and leads:
+        raise SettingsError(
+            "--leads is of forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
+        )
+    if only is not None and (what != "refs" or only not in ("members", "products")):
+        raise SettingsError(
+            f"--only {only} does not go with --what {what}", advice="use --what refs --only members, or products"
+        )
+
+
+def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
+    """How a run over these files shows its progress: what was here already is not worth a line."""
+    return {
+        "total": len(requests),
+        "title": title,
+        "line": lambda outcome: None if outcome.status == "cached" else _describe(outcome),
+    }
 
 
 def _describe(outcome: Outcome) -> str:
     from convcast.cli.console import size
 
-    valid = "static fields" if outcome.valid != outcome.valid else str(outcome.valid)  # NaT is not itself
+    analysis = not outcome.file or outcome.file.startswith("hrrr.")
+    what = str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file  # NaT is not itself
     if outcome.reason:
-        return f"{valid} {outcome.status}: {outcome.reason}"
-    return f"{valid} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")
+        return f"{what} {outcome.status}: {outcome.reason}"
+    return f"{what} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")
 
 
-def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome]) -> None:
+def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], unit: str) -> None:
     from convcast.cli.console import size
 
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
     value = {
-        "hours": len(outcomes),
+        unit: len(outcomes),
         "cached": sum(outcome.status == "cached" for outcome in outcomes),
         "to_fetch": len(wanted),
         "messages": sum(outcome.messages for outcome in wanted),
@@ -144,12 +207,12 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome]) -> None:
     absent = len(outcomes) - value["cached"] - len(wanted)
     terminal.result(
         value,
-        f"{value['hours']} hours: {value['cached']} already here, {absent} not to be had; "
-        f"to fetch: {len(wanted)} hours, {value['messages']} messages, {size(value['bytes'])}",
+        f"{len(outcomes)} {unit}: {value['cached']} already here, {absent} not to be had; "
+        f"to fetch: {len(wanted)} {unit}, {value['messages']} messages, {size(value['bytes'])}",
     )
 
 
-def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float) -> None:
+def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float, unit: str) -> None:
     """Count the outcomes, print them, and leave with the exit code that they deserve."""
     from collections import Counter
 
@@ -161,20 +224,20 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]
     value = {
         "workspace": where,
-        "hours": len(outcomes),
+        unit: len(outcomes),
         "bytes": fetched,
         "counts": dict(counts),
-        "troubles": [{"valid": str(o.valid), "status": o.status, "reason": o.reason} for o in troubles],
+        "outcomes": [{"valid": str(o.valid), "status": o.status, "reason": o.reason, "file": o.file} for o in outcomes],
     }
     terminal.result(
         value,
-        table("hours", *counts, rows=[[str(len(outcomes)), *(str(n) for n in counts.values())]]),
+        table(unit, *counts, rows=[[str(len(outcomes)), *(str(n) for n in counts.values())]]),
         f"{size(fetched)} fetched into {where}",
     )
     if not troubles:
         return
     first = troubles[0]
-    summary = f"{len(troubles)} of {len(outcomes)} hours are not here; the first is {first.valid}, {first.status}"
+    summary = f"{len(troubles)} of {len(outcomes)} {unit} are not here; the first is {first.valid}, {first.status}"
     if first.reason:
         summary += f" ({first.reason})"
     if {o.status for o in troubles} == {"late"}:
