@@ -67,9 +67,9 @@ def fetch(
     simulated and real files would mix; OSError (a full disk) as it comes. What was complete stays.
     """
     archive.sweep()
-    run = _Run(sources, settings, now, static=archive)
+    run = _Run(sources, settings, now)
     yield from run.each(analyses(archive, hours, variables, lead), run.fetch)
-    run.complete_static(lead)
+    run.complete_static(archive, lead)
 
 
 def fetch_files(
@@ -129,10 +129,7 @@ class _Run:
         sources: Sequence[Source],
         settings: ArchiveSettings,
         now: np.datetime64,
-        *,
-        static: Archive | None = None,
     ) -> None:
-        """`static` is the archive that wants terrain and land mask."""
         self.sources = sources
         self.settings = settings
         self.now = now
@@ -140,10 +137,6 @@ class _Run:
         self._stop_reason = STOPPED
         self._admission = Lock()
         self._simulated: dict[Path, bool | None] = {}
-        self._static_archive = static
-        self._static = Lock()
-        self._static_attempts = 0
-        self._static_reason = ""
 
     def each(self, requests: Sequence[Request], work: Callable[[Request], Outcome]) -> Iterator[Outcome]:
         """The files that are here, as cached, then what `work` makes of the others, as they end.
@@ -183,11 +176,10 @@ class _Run:
     def fetch(self, request: Request) -> Outcome:
         def bring(source: Source) -> Outcome:
             sidecar = self._bring(source, request)
-            size = sidecar.bytes + self._bring_static(source, request.file)
             return Outcome(
                 request.file.valid,
                 "ok",
-                size,
+                sidecar.bytes,
                 len(sidecar.messages),
                 source.name,
                 reason=f"it has no {', '.join(sidecar.lacking)}" if sidecar.lacking else "",
@@ -204,19 +196,25 @@ class _Run:
 
         return self._first(request, count)
 
-    def complete_static(self, lead: int) -> None:
-        """Fetch the static fields for an archive that has hours and not those."""
-        archive = self._static_archive
-        assert archive is not None
+    def complete_static(self, archive: Archive, lead: int) -> None:
+        """Fetch terrain and land mask for an archive that has hours and not those.
+
+        Of the first hour that gives them, not of whichever comes first: the dataset takes its grid from them.
+        """
+        if archive.has(archive.static, list(STATIC)):
+            return
+        reason = ""
         for valid in archive.hours(lead)[:STATIC_ATTEMPTS]:
+            request = Request(locations.hrrr(valid - lead * HOUR, lead), _STATIC, archive)
             for source in self.sources:
-                if archive.has(archive.static, list(STATIC)):
+                try:
+                    self._bring(source, request, archive.static)
+                except Failure as failure:
+                    reason = f"{source.name}: {failure}"
+                else:
                     return
-                self._bring_static(source, locations.hrrr(valid - lead * HOUR, lead))
-        if len(archive.hours(lead)) and not archive.has(archive.static, list(STATIC)):
-            raise MissingInputError(
-                f"terrain and land mask are missing: {self._static_reason}", advice="run `convcast fetch` again"
-            )
+        if reason:
+            raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
 
     def _end(self) -> None:
         """The deadline: nothing new begins, and what waits or is under way is given up."""
@@ -291,21 +289,6 @@ class _Run:
         with self._admission:
             archive.admit(simulated, self._simulated[archive.root])
             self._simulated = dict.fromkeys(self._simulated, simulated)
-
-    def _bring_static(self, source: Source, file: GribFile) -> int:
-        """Fetch terrain and land mask from this hour's file, if that is still to be done; returns the bytes."""
-        archive = self._static_archive
-        if archive is None:
-            return 0
-        with self._static:
-            if self._static_attempts >= STATIC_ATTEMPTS or archive.has(archive.static, list(STATIC)):
-                return 0
-            self._static_attempts += 1
-            try:
-                return self._bring(source, Request(file, _STATIC, archive), archive.static).bytes
-            except Failure as failure:
-                self._static_reason = str(failure)
-                return 0
 
 
 _STATIC: tuple[Wanted, ...] = fields(tuple(STATIC.values()))
