@@ -98,6 +98,7 @@ def fetch(
     if (days is not None and start) or (end and not start):
         raise SettingsError("--days goes alone, --end goes with --start", advice="use --days 14, or --start and --end")
     _check(what, leads, only)
+    ahead = parse_leads(leads) if leads else references.LEADS
     chosen: dict[str, dict[str, Any]] = {
         "dataset": {"fields": fields.split(",") if fields else None, "analysis_lead": analysis_lead},
         "archive": {"sources": source or None, "max_missing": max_missing},
@@ -134,7 +135,7 @@ def fetch(
         if what == "hrrr":
             requests, unit = analyses(archives["hrrr"], hours, variables, lead), "hours"
         else:
-            ahead, names = parse_leads(leads) if leads else references.LEADS, [v.name for v in variables]
+            names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
             requests, unit = references.requests(what, archives, hours, ahead, names, **parts), "files"
         options: dict[str, Any] = {"settings": resolved.archive, "now": np.datetime64("now")}

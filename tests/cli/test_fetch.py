@@ -1,0 +1,101 @@
+"""`convcast fetch` as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from convcast.grib import encode
+from convcast.grid import Grid
+from convcast.variables import FIELDS, STATIC
+
+INIT = np.datetime64("2024-05-01T00", "h")
+GRID = Grid(8, 9, 400, 900)
+
+
+def publish(root, init, lead):
+    """One HRRR file of two fields, in a folder laid out like the bucket."""
+    messages = [
+        encode(
+            np.arange(72.0).reshape(GRID.shape) + 280,
+            key=variable.grib,
+            grid=GRID,
+            init=init,
+            lead_hours=lead,
+            simulated=False,
+        )
+        for variable in (FIELDS["t2m"], FIELDS["d2m"], *STATIC.values())
+    ]
+    day, hour = str(init).replace("-", "").split("T")
+    path = root / f"hrrr.{day}/conus/hrrr.t{hour}z.wrfsfcf{lead:02d}.grib2"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(messages))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Analyses of six hours, and what was forecast for them one to three hours before."""
+    for hour in range(6):
+        for lead in range(4):
+            publish(tmp_path / "hrrr", INIT + hour - lead, lead)
+    return "hrrr"
+
+
+PERIOD = ("--start", "2024-05-01T00", "--end", "2024-05-01T05", "--fields", "t2m,d2m", "--json", "-q")
+
+
+def test_every_hour_is_named_with_its_outcome(convcast, folder):
+    said = json.loads(convcast("fetch", "--source", folder, *PERIOD).stdout)
+    assert [(o["valid"][-2:], o["status"]) for o in sorted(said["outcomes"], key=lambda o: o["valid"])] == [
+        (f"{hour:02d}", "ok") for hour in range(6)
+    ]
+    again = json.loads(convcast("fetch", "--source", folder, *PERIOD).stdout)
+    assert again["counts"] == {"cached": 6}
+
+
+def test_time_lagged_forecasts_lie_beside_the_analyses(convcast, folder, tmp_path):
+    convcast("fetch", "--source", folder, *PERIOD)
+    done = convcast("fetch", "--what", "time-lagged", "--leads", "1-3", "--source", folder, *PERIOD)
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (0, {"ok": 18})
+    assert len(list((tmp_path / "w/archive/hrrr").rglob("*wrfsfcf03.grib2"))) == 6
+    assert (tmp_path / "w/archive/hrrr/hrrr.20240430/conus/hrrr.t23z.wrfsfcf01.grib2").is_file()
+
+
+def test_dry_run_counts_files_and_bytes_and_writes_none(convcast, folder, tmp_path):
+    done = convcast("fetch", "--what", "time-lagged", "--leads", "1-3", "--source", folder, "--dry-run", *PERIOD)
+    said = json.loads(done.stdout)
+    assert (said["files"], said["to_fetch"], said["messages"]) == (18, 18, 36)
+    assert said["bytes"] > 18 * 200
+    assert not (tmp_path / "w/archive").exists()
+
+
+def test_verify_looks_into_every_room(convcast, folder, tmp_path):
+    convcast("fetch", "--what", "time-lagged", "--leads", "1", "--source", folder, *PERIOD)
+    path = tmp_path / "w/archive/refs/refs.20261120/06/ensprod/refs.t06z.prob.f03.conus.grib2"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not what was fetched")
+    done = convcast("fetch", "--verify", "--json", "-q")
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (3, {"ok": 6, "bad": 1})
+
+
+def test_missing_reference_is_exit_code_3(convcast, folder):
+    done = convcast("fetch", "--what", "refs", "--source", folder, *PERIOD)
+    assert (done.exit_code, set(json.loads(done.stdout)["counts"])) == (3, {"ok", "gap"})
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--what", "sref"), "there is no --what sref"),
+        (("--leads", "1-3"), "--leads is of forecasts to compare with"),
+        (("--what", "refs", "--leads", "0-3"), "a lead of 0 hours is the analysis itself"),
+        (("--what", "href", "--only", "members"), "--only members does not go with --what href"),
+        (("--what", "refs", "--only", "mean"), "--only mean does not go with --what refs"),
+        (("--what", "refs", "--source", "simulated"), "the simulated world has no refs"),
+    ],
+)
+def test_options_that_do_not_go_together(convcast, words, reason):
+    done = convcast("fetch", *words)
+    assert (done.exit_code, reason in done.stderr) == (2, True), done.stderr
