@@ -5,7 +5,7 @@ A source answers two questions about a file: where in it the wanted messages lie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -15,6 +15,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from convcast.archive import framing, locations
+from convcast.archive.azure import SharedAccess
 from convcast.archive.failures import Absent, Bad, Incomplete
 from convcast.archive.http import CHUNK, STOPPED, Client
 from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
@@ -79,12 +80,24 @@ class Source(Protocol):
 class WebSource:
     """A server laid out like the bucket, with an index beside every file."""
 
-    def __init__(self, name: str, client: Client, *, base: str | None = None, last: Hour | None = None) -> None:
-        """`base` is the bucket's address where Herbie does not know it; `last` the last hour, where that is known."""
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        *,
+        base: str | None = None,
+        last: Hour | None = None,
+        sign: Callable[[str], str] = str,
+    ) -> None:
+        """`base` is the bucket's address where Herbie does not know it, `last` the last hour, where that is known.
+
+        `sign` makes the address to ask of that of a file; it may raise a Failure.
+        """
         self.name = name
         self._client = client
         self._base = base
         self._last = last
+        self._sign = sign
 
     @property
     def unreachable(self) -> str | None:
@@ -107,7 +120,7 @@ class WebSource:
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         version = None
         for start, end in located.ranges:
-            version = self._client.copy(located.url, start, end, file, version=version)
+            version = self._client.copy(self._sign(located.url), start, end, file, version=version)
         return version
 
     def close(self, reason: str = STOPPED) -> None:
@@ -118,9 +131,9 @@ class WebSource:
         absent = Absent(f"it does not carry {file.model.upper()}")
         for url in self._urls(file):
             try:
-                return url, self._client.text(url + locations.INDEX_SUFFIX)
+                return url, self._client.text(self._sign(url + locations.INDEX_SUFFIX))
             except Absent as error:
-                if self._client.exists(url):
+                if self._client.exists(self._sign(url)):
                     raise Incomplete("the file has no index") from None
                 absent = error
         raise absent
@@ -134,7 +147,7 @@ class WebSource:
         """The span with its end: for a file's last message, where its own length and the file's size both put it."""
         if span.end != OPEN:
             return span
-        size, start = self._client.size_and_bytes(url, span.start, framing.INDICATOR_LENGTH)
+        size, start = self._client.size_and_bytes(self._sign(url), span.start, framing.INDICATOR_LENGTH)
         length = framing.message_length(start)
         if span.start + length != size:
             raise Incomplete("the index ends before the file does")
@@ -251,7 +264,8 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
     archive = settings.archive
     if name in locations.CLOUDS:
         locations.prepare()
-        return WebSource(name, Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0))
+        client = Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0)
+        return WebSource(name, client, sign=SharedAccess(Client(archive)) if name == "azure" else str)
     if name == SIMULATED:
         return _open_simulated(workspace.simulated, settings, stack)
     if name.startswith(("http://", "https://")):
