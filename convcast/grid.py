@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -136,20 +139,50 @@ def spatial_reference() -> dict[str, Any]:
 
 
 def parse_region(text: str) -> tuple[slice, slice]:
-    """Rows and columns of the HRRR grid from a region's name or `y0:y1,x0:x1`.
+    """Rows and columns of the HRRR grid from a region's name, `y0:y1,x0:x1` or a box in degrees, `30N:37N,104W:94W`.
 
     Raises SettingsError for anything else.
     """
     if text in REGIONS:
         y0, y1, x0, x1 = REGIONS[text]
         return slice(y0, y1), slice(x0, x1)
+    box = _BOX.fullmatch(text.replace(" ", "").upper())
+    if box is not None:
+        return _in_degrees(text, *(float(n) * sign for n, sign in _signed(box)))
     try:
         rows, columns = ([int(n) for n in part.split(":")] for part in text.split(","))
         (y0, y1), (x0, x1) = rows, columns
     except ValueError:
         raise SettingsError(
-            f"there is no region {text!r}", advice=f"use y0:y1,x0:x1 or one of {' '.join(REGIONS)}"
+            f"there is no region {text!r}",
+            advice=f"use y0:y1,x0:x1, degrees as 30N:37N,104W:94W, or one of {' '.join(REGIONS)}",
         ) from None
     if not (0 <= y0 < y1 <= NY and 0 <= x0 < x1 <= NX):
         raise SettingsError(f"region {text!r} leaves the HRRR grid", advice=f"rows end at {NY}, columns at {NX}")
+    return slice(y0, y1), slice(x0, x1)
+
+
+_DEGREES = r"(\d+(?:\.\d+)?)"
+_BOX = re.compile(rf"{_DEGREES}([NS]):{_DEGREES}([NS]),{_DEGREES}([EW]):{_DEGREES}([EW])")
+
+
+def _signed(box: re.Match[str]) -> Iterator[tuple[str, int]]:
+    for number in range(1, 9, 2):
+        yield box[number], -1 if box[number + 1] in "SW" else 1
+
+
+def _in_degrees(text: str, south: float, north: float, west: float, east: float) -> tuple[slice, slice]:
+    """The smallest rectangle of the grid that holds a box of meridians and parallels, or what of it is on the grid."""
+    if not (south < north and west < east):
+        raise SettingsError(f"region {text!r} is empty", advice="write south:north,west:east, as 30N:37N,104W:94W")
+    # In this projection a parallel is an arc: its middle lies further south than its ends.
+    side = np.linspace(0, 1, 257)
+    latitude = np.concatenate([south + 0 * side, north + 0 * side, *[south + (north - south) * side] * 2])
+    longitude = np.concatenate([*[west + (east - west) * side] * 2, west + 0 * side, east + 0 * side])
+    x, y = projection()(longitude, latitude)
+    columns, rows = ((np.array(along) - origin) / SPACING for along, origin in zip((x, y), _origin(), strict=True))
+    y0, y1 = max(0, math.floor(rows.min())), min(NY, math.ceil(rows.max()) + 1)
+    x0, x1 = max(0, math.floor(columns.min())), min(NX, math.ceil(columns.max()) + 1)
+    if y0 >= y1 or x0 >= x1:
+        raise SettingsError(f"region {text!r} is off the HRRR grid", advice="choose a box over the United States")
     return slice(y0, y1), slice(x0, x1)

@@ -82,7 +82,7 @@ class DatasetSettings(Group):
     analysis_lead: int = Field(0, ge=0, le=1)
     """Forecast hour taken for the analysis: 0, or 1 where only f01 files exist."""
     region: str = "conus"
-    """A named region or y0:y1,x0:x1, rows and columns of the HRRR grid."""
+    """A named region, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
 
 
 class SplitSettings(Group):

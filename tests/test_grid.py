@@ -1,5 +1,7 @@
 """The HRRR grid against figures published for it."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,38 @@ def test_southern_plains_is_about_oklahoma():
     assert (latitude.min() < 32, latitude.max() > 37) == (True, True)
 
 
-@pytest.mark.parametrize("text", ["atlantis", "0:10", "10:5,0:3", "0:10,0:1800", "a:b,c:d", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "atlantis",
+        "0:10",
+        "10:5,0:3",
+        "0:10,0:1800",
+        "a:b,c:d",
+        "",
+        "37N:30N,104W:94W",
+        "30N:37N,94W:104W",
+        "30N:37N,10E:20E",
+        "30:37,104W:94W",
+        "1.2.3N:37N,104W:94W",
+    ],
+)
 def test_an_impossible_region_is_refused(text):
     with pytest.raises(SettingsError):
         parse_region(text)
+
+
+@pytest.mark.parametrize("text", ["33N:37N,103W:94.5W", "45.5n:49n, 90w:80w"])
+def test_a_box_in_degrees_is_the_smallest_rectangle_that_holds_it(text):
+    rows, columns = parse_region(text)
+    latitude, longitude = CONUS.latitude_longitude()
+    numbers = [float(n) for n in re.findall(r"[\d.]+", text)]
+    inside = (latitude >= numbers[0]) & (latitude <= numbers[1])
+    inside &= (longitude >= -numbers[2]) & (longitude <= -numbers[3])
+    y, x = np.nonzero(inside)
+    edges = [rows.start - y.min(), rows.stop - y.max() - 1, columns.start - x.min(), columns.stop - x.max() - 1]
+    assert edges == pytest.approx([-1, 1, -1, 1], abs=1)
+
+
+def test_a_box_that_leaves_the_grid_is_what_of_it_is_there():
+    assert parse_region("10N:60N,150W:40W") == (slice(0, 1059), slice(0, 1799))

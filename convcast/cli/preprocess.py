@@ -20,7 +20,10 @@ from convcast.cli.session import (
 @verb
 def preprocess(
     region: Annotated[
-        str | None, typer.Option("--region", help="conus, southern-plains, … or rows and columns y0:y1,x0:x1.")
+        str | None,
+        typer.Option(
+            "--region", help="conus, southern-plains, …, rows and columns y0:y1,x0:x1, or degrees as 30N:37N,104W:94W."
+        ),
     ] = None,
     max_missing: Annotated[
         float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
