@@ -7,15 +7,17 @@ members as a dimension of standard name `realization`, grid mapping after append
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from convcast.grid import Grid, spatial_reference
 from convcast.notation import Hour
 from convcast.variables import FIELDS, STATIC, Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 DIMENSIONS = ("init_time", "number", "lead_time", "y", "x")
 FILL = -32768
@@ -68,6 +70,8 @@ def unpack(variable: Variable, stored: NDArray[np.int16]) -> NDArray[np.float32]
 
 def grid_coordinates(grid: Grid) -> dict[str, xr.Variable]:
     """Coordinates `y x latitude longitude spatial_ref` of this rectangle of the HRRR grid."""
+    import xarray as xr
+
     latitude, longitude = (angle.astype(np.float32) for angle in grid.latitude_longitude())
     coordinates = {
         "y": xr.Variable("y", grid.y, {"standard_name": "projection_y_coordinate", "units": "m", "axis": "Y"}),
@@ -96,6 +100,8 @@ def ensemble_dataset(
     they are rounded to the lattice. `leads` are hours. `complete` is 1 where every field has values. `attributes` join
     the global ones.
     """
+    import xarray as xr
+
     shape = len(members), len(leads), *grid.shape
     start = np.array([init], "datetime64[ns]")
     steps = np.array(leads, "timedelta64[h]").astype("timedelta64[ns]")

@@ -77,6 +77,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """What the files under a folder hold, which others may be changing meanwhile."""
+    total, pending = 0, [os.fspath(folder)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
 @contextmanager
 def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
     """Hold the lock file at `path`; raises LockedError where another run holds it for more than `patience` seconds.

@@ -21,10 +21,8 @@ from convcast import grid as hrrr
 from convcast.errors import DamagedFileError
 from convcast.grid import Grid, locate
 from convcast.notation import HOUR, Hour
-from convcast.variables import GribKey
+from convcast.variables import SIMULATED_STATUS, GribKey
 
-SIMULATED_STATUS = 2
-"""Production status "research products" (code table 1.3): the mark of the simulated archive; NOAA's HRRR has 0."""
 LATTICE = 16
 """HRRR values lie on multiples of 1/16: decimal scale factor 0, binary scale factor -4."""
 MISSING_VALUE = 9.999e20

@@ -18,6 +18,9 @@ from convcast.errors import SettingsError
 
 Array = NDArray[np.floating]
 
+SIMULATED_STATUS = 2
+"""GRIB production status "research products" (code table 1.3): the mark of the simulated archive; NOAA's HRRR has 0."""
+
 
 @dataclass(frozen=True)
 class GribKey:

@@ -5,6 +5,8 @@ They stay inside the archive: `fetch` turns them into outcomes, one an hour.
 
 from __future__ import annotations
 
+STOPPED = "the run was stopped"
+
 
 class Failure(Exception):  # noqa: N818  never an error that escapes
     """One source cannot give one hour; the message is a clause that says why."""

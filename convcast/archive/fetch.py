@@ -14,8 +14,7 @@ import numpy as np
 
 from convcast.archive import framing, locations
 from convcast.archive.archive import Archive, Message, Sidecar, matches
-from convcast.archive.failures import Absent, Bad, Failure, Incomplete, Transient
-from convcast.archive.http import STOPPED
+from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.archive.index import Span
 from convcast.archive.locations import GribFile
 from convcast.archive.request import Request

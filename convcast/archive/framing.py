@@ -19,9 +19,8 @@ import numpy as np
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import Span
 from convcast.archive.wanted import Limit, Wanted
-from convcast.grib import SIMULATED_STATUS
 from convcast.notation import Hour
-from convcast.variables import GribKey
+from convcast.variables import SIMULATED_STATUS, GribKey
 
 START, END = b"GRIB", b"7777"
 INDICATOR_LENGTH = 16

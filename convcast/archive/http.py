@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
 from convcast import __version__
-from convcast.archive.failures import Absent, Bad, Failure, Incomplete, Transient
+from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.settings import ArchiveSettings
 
 FIRST_WAIT = 0.5
@@ -30,7 +30,6 @@ SLOWEST = 20_000
 """Bytes a second below which a transfer counts as stalled: one that drips never runs into the read timeout."""
 CHUNK = 1 << 16
 LONGEST_INDEX = 1 << 22
-STOPPED = "the run was stopped"
 MOST_REDIRECTS = 5
 
 T = TypeVar("T")

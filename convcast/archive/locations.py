@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-import convcast.grib  # noqa: F401  before Herbie, which imports ecCodes
 from convcast.notation import HOUR, Hour
 
 CLOUDS = ("aws", "google", "azure", "nomads")
@@ -157,6 +156,8 @@ def _alternatives(source: str, address: str) -> tuple[str, ...]:
 
 @lru_cache
 def _template(model: str) -> Callable[[SimpleNamespace], None]:
+    import convcast.grib  # noqa: F401  before Herbie, which imports ecCodes
+
     # On import Herbie writes a configuration and prints where: into a folder that goes, and to nobody.
     with TemporaryDirectory(prefix="convcast-herbie-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

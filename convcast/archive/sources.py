@@ -10,29 +10,30 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 
 from convcast.archive import framing, locations
-from convcast.archive.azure import SharedAccess
-from convcast.archive.failures import Absent, Bad, Incomplete
-from convcast.archive.http import CHUNK, STOPPED, Client
+from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
 from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
 from convcast.archive.locations import GribFile
-from convcast.archive.simulated.publisher import Publisher
-from convcast.archive.simulated.server import serve
 from convcast.archive.wanted import Wanted
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.settings import ArchiveSettings, Settings
 from convcast.workspace import Workspace
 
+if TYPE_CHECKING:
+    from convcast.archive.http import Client
+
 SIMULATED = "simulated"
 PUBLICATION_DELAY = np.timedelta64(60, "m")
 """From a cycle's nominal time until its first files are there: 50 to 55 minutes, as a rule."""
 NOMADS_PAUSE = 0.6
 """Seconds between requests: NOMADS blocks addresses that send more than 120 a minute."""
+COPIED = 1 << 16
+"""Bytes of a file in memory at a time."""
 SIMULATION_PATIENCE = 600.0
 """Seconds: before its first hour the simulated world has weeks to live through."""
 
@@ -214,7 +215,7 @@ class DirectorySource:
             for start, end in located.ranges:
                 whole.seek(start)
                 left = end - start
-                while left and (chunk := whole.read(min(CHUNK, left))):
+                while left and (chunk := whole.read(min(COPIED, left))):
                     left -= len(chunk)
                     file.write(chunk)
         return None
@@ -261,6 +262,9 @@ def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | Non
 
 
 def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
+    from convcast.archive.azure import SharedAccess
+    from convcast.archive.http import Client
+
     archive = settings.archive
     if name in locations.CLOUDS:
         locations.prepare()
@@ -283,6 +287,10 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
 
 
 def _open_simulated(root: Path, settings: Settings, stack: ExitStack) -> WebSource:
+    from convcast.archive.http import Client
+    from convcast.archive.simulated.publisher import Publisher
+    from convcast.archive.simulated.server import serve
+
     locations.prepare()
     publisher = Publisher(root, settings.simulation)
     server = stack.enter_context(serve(root, publish=publisher.publish))

@@ -38,12 +38,14 @@ def preprocess(
 
     A damaged or implausible hour is named and set aside; nothing is filled.
     """
+    import time
     from collections import Counter
 
     from convcast.archive import Archive
     from convcast.cli.console import Terminal, size, table
     from convcast.dataset import preprocess as preprocess_hours
     from convcast.errors import MissingInputError
+    from convcast.files import folder_bytes
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     flags: dict[str, dict[str, Any]] = {"dataset": {"region": region}, "archive": {"max_missing": max_missing}}
@@ -56,22 +58,27 @@ def preprocess(
             f"the archive of {place.root} holds no hour of lead {options.analysis_lead}",
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
-    verdicts = []
+    verdicts, begun = [], time.monotonic()
     units = preprocess_hours(archive, place.dataset, settings=options)
     for verdict in terminal.track(
-        units, total=None, title="preprocess", line=lambda v: f"{v.valid} {v.status}{f' ({v.reason})' * bool(v.reason)}"
+        units,
+        total=None,
+        title="preprocess",
+        line=lambda v: f"{v.valid} {v.status} in {v.seconds:.2f} s{f' ({v.reason})' * bool(v.reason)}",
+        percent=lambda v: 100 * v.share,
     ):
         verdicts.append(verdict)
         place.record("preprocess", valid=str(verdict.valid), status=verdict.status, reason=verdict.reason)
     counts = Counter(verdict.status for verdict in verdicts)
     bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
-    stored = sum(file.stat().st_size for file in place.dataset.rglob("*") if file.is_file())
+    stored = folder_bytes(place.dataset)
     terminal.result(
         {
             "dataset": str(place.dataset),
             "new": len(verdicts),
             "counts": dict(counts),
             "bytes": stored,
+            "seconds": round(time.monotonic() - begun, 3),
             "rejected": [{"valid": str(v.valid), "reason": v.reason} for v in bad],
         },
         table("new hours", *counts, rows=[[str(len(verdicts)), *(str(n) for n in counts.values())]]),

@@ -19,6 +19,7 @@ def status(
     from convcast.cli.console import Terminal, size, table
     from convcast.dataset import Dataset
     from convcast.errors import ConvcastError
+    from convcast.files import folder_bytes
     from convcast.notation import describe
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
@@ -48,7 +49,7 @@ def status(
         found = sorted(path if pattern == "*.zarr" else path.parent for path in folder.glob(pattern))
         rows.append((title, f"{len(found)}" + (f", newest {found[-1].name}" if found else "")))
         value[title] = [path.name for path in found]
-    used = sum(file.stat().st_size for file in place.root.rglob("*") if file.is_file())
+    used = folder_bytes(place.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used
     terminal.result(value, table("", "", title=str(place.root), rows=rows, left=2))

@@ -1,5 +1,7 @@
 """The dataset room: from archived GRIB to one Zarr of checked hours, its statistics, splits and samples."""
 
+from typing import TYPE_CHECKING, Any
+
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocess import HourVerdict, preprocess
@@ -8,8 +10,10 @@ from convcast.dataset.split import Split, divide
 from convcast.dataset.statistics import Statistics
 from convcast.dataset.store import Status
 from convcast.dataset.sun import Sun
-from convcast.dataset.view import open_dataset
 from convcast.dataset.windows import Window, Windows, shuffled, usable_inits, window
+
+if TYPE_CHECKING:
+    from convcast.dataset.view import open_dataset
 
 __all__ = [
     "Dataset",
@@ -31,3 +35,12 @@ __all__ = [
     "usable_inits",
     "window",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`open_dataset` brings xarray along, which an hourly run can do without."""
+    if name == "open_dataset":
+        from convcast.dataset.view import open_dataset
+
+        return open_dataset
+    raise AttributeError(f"module {__name__} has no attribute {name}")

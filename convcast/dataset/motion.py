@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 FASTEST = 40.0
 """Cells an hour, 33 m/s: no storm moves on faster."""
@@ -47,6 +46,8 @@ def estimate_motion(history: NDArray[np.floating], *, periodic: bool) -> NDArray
 
 def _correlate(frames: NDArray[np.float32], periodic: bool) -> NDArray[np.float32]:
     """The peak of the summed phase correlation of consecutive frames, which may be overwritten."""
+    from scipy import fft
+
     ny, nx = frames.shape[-2:]
     if not periodic:
         frames *= np.hanning(ny).astype(np.float32)[:, None] * np.hanning(nx).astype(np.float32)

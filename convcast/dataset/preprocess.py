@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.decode import Fields, decode_hour, decode_static
 from convcast.dataset.quality import Finding, examine
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Description, Status, Store, describe_grid
@@ -35,6 +34,8 @@ class HourVerdict:
     reason: str
     """Why it is not ok, or what is odd about it; empty where nothing is."""
     seconds: float
+    share: float = 0.0
+    """How much of the run is done with it, 0 to 1."""
 
 
 def preprocess(
@@ -63,31 +64,46 @@ def preprocess(
         todo = _todo(archive, store, wanted, status)
         if todo.size:
             store.sweep()
-        for valid in todo:
+        for number, valid in enumerate(todo, 1):
             started = time.perf_counter()
             verdict = _judge(archive, store, valid, rows, columns, status)
-            yield HourVerdict(valid, verdict["status"], verdict["reason"], time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield HourVerdict(valid, verdict["status"], verdict["reason"], seconds, number / todo.size)
 
 
 def _prepare(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
     """The rows and columns to keep of the archive's grid, and the dataset, made where there is none."""
+    if not path.exists():
+        return _begin(archive, path, settings)
+    store = Store.open(path, writing=True)
+    whole, simulated = store.archived_grid, archive.simulated
+    rows, columns = _crop(whole, settings.region)
+    wanted = Description(
+        select(settings.fields),
+        whole.crop(rows, columns),
+        store.description.simulated if simulated is None else simulated,
+        settings.analysis_lead,
+    )
+    difference = store.description.difference(wanted)
+    if difference is not None:
+        raise DamagedFileError(f"{path} {difference}", advice=f"use another --workspace, or delete {path}")
+    return rows, columns, store
+
+
+def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
+    from convcast.dataset.decode import decode_static
+
     if not archive.static.exists():
         raise MissingInputError("the archive has no terrain and land mask", advice="run `convcast fetch --days 1`")
-    static = decode_static(archive.static)
-    rows, columns = _crop(static.grid, settings.region)
-    static = static.crop(rows, columns)
+    whole = decode_static(archive.static)
+    rows, columns = _crop(whole.grid, settings.region)
+    static = whole.crop(rows, columns)
     if np.isnan(static.values).any():
         raise DamagedFileError(
             f"{archive.static} has missing values", advice=f"delete {archive.static} and fetch again"
         )
     description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
-    if not path.exists():
-        return rows, columns, Store.create(path, description, static.values)
-    store = Store.open(path, writing=True)
-    difference = store.description.difference(description)
-    if difference is not None:
-        raise DamagedFileError(f"{path} {difference}", advice=f"use another --workspace, or delete {path}")
-    return rows, columns, store
+    return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
@@ -166,9 +182,11 @@ def _judge(
 def _load(
     archive: Archive, file: Path, description: Description, valid: Hour, rows: slice, columns: slice
 ) -> NDArray[np.float32]:
+    from convcast.dataset.decode import decode_hour
+
     if sha256(file) != archive.sidecar(file).sha256:
         raise DamagedFileError(f"{file.name} is not what was fetched: its checksum differs from its sidecar's")
-    fields: Fields = decode_hour(file, valid=valid, lead=description.analysis_lead, variables=description.variables)
+    fields = decode_hour(file, valid=valid, lead=description.analysis_lead, variables=description.variables)
     if fields.simulated != description.simulated:
         raise DamagedFileError(f"{file.name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
     place = fields.grid.crop(rows, columns)

@@ -148,18 +148,37 @@ class Store:
         return cls(path, group, Description.from_attributes(dict(group.attrs), path))
 
     @classmethod
-    def create(cls, path: Path, description: Description, static: NDArray[np.float32]) -> Store:
-        """An empty dataset; `static` is (2, y, x). It appears at `path` whole."""
+    def create(
+        cls, path: Path, description: Description, static: NDArray[np.float32], *, archived: Grid | None = None
+    ) -> Store:
+        """An empty dataset; `static` is (2, y, x), `archived` the grid that it was cropped from.
+
+        It appears at `path` whole.
+        """
         unfinished = path.with_name(path.name + PARTIAL)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        _lay_out(zarr.open_group(unfinished, mode="w", zarr_format=3), description, static)
+        group = zarr.open_group(unfinished, mode="w", zarr_format=3)
+        _lay_out(group, description, static)
+        group.attrs["archived_grid"] = (archived or description.grid).to_dict()
         unfinished.rename(path)
         return cls.open(path, writing=True)
 
     @property
     def static(self) -> NDArray[np.float32]:
         return np.asarray(_array(self._group, "static", self.path)[:], np.float32)
+
+    @property
+    def archived_grid(self) -> Grid:
+        """The grid of the archive's files, of which the dataset may keep a part."""
+        try:
+            attributes: dict[str, Any] = dict(self._group.attrs)
+            return Grid(**attributes["archived_grid"])
+        except (KeyError, TypeError) as error:
+            raise DamagedFileError(
+                f"the attributes of {self.path} are damaged ({error!r})",
+                advice=f"delete {self.path} and run `convcast preprocess` again",
+            ) from error
 
     def read_status(self) -> tuple[Hours, NDArray[np.uint8]]:
         """Every hour from the first to the last that anything is known of, and its status."""
