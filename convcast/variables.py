@@ -87,6 +87,10 @@ class Variable:
     """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
     comment: str = ""
 
+    def __reduce__(self) -> tuple[Callable[[str], Variable], tuple[str]]:
+        """A row of the table goes to another process by its name, and is the same row there."""
+        return row, (self.name,)
+
 
 REFC = Variable(
     name="refc",
@@ -223,6 +227,11 @@ LAND = Variable(
 
 FIELDS: dict[str, Variable] = {v.name: v for v in (REFC, T2M, D2M, U10, V10, CAPE, CIN)}
 STATIC: dict[str, Variable] = {v.name: v for v in (TERRAIN, LAND)}
+
+
+def row(name: str) -> Variable:
+    """The row of this field or static field."""
+    return (FIELDS | STATIC)[name]
 
 
 def select(names: Sequence[str]) -> tuple[Variable, ...]:
