@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,14 +13,16 @@ from convcast.cli.session import (
     SetOption,
     VerboseOption,
     WorkspaceOption,
-    begin,
+    given,
     verb,
+    workspace_root,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.verification import Verification
+    from convcast.verification import CaseScored, Verification
+    from convcast.workspace import Workspace
 
 
 @verb
@@ -28,14 +31,35 @@ def verify(
         list[str] | None,
         typer.Option(
             "--against",
-            help="persistence, climatology, control, or exact (simulated archive); repeated "
-            "[default: persistence climatology control].",
+            help="persistence, climatology, control, hrrr, time-lagged, or exact (simulated archive); repeated "
+            "[default: persistence climatology control; persistence where --truth is of another program].",
         ),
     ] = None,
     init: Annotated[
         str | None, typer.Option("--init", help="A time or a range (start/end/6h) [default: all forecasts].")
     ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--ensemble",
+            help="A CF Zarr of anybody's ensemble, in place of the workspace's forecasts; may be repeated.",
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", help="A CF Zarr (time, y, x) to judge by, in place of the workspace's analyses."),
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the results [default: verification/<name>/].")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", min=1, help="Processes that score cases, through dask.distributed if more than 1."),
+    ] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Address of a dask scheduler whose workers score the cases.")
+    ] = None,
     settings: SetOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -45,20 +69,61 @@ def verify(
     """Score ensembles against the analyses of their valid times: fair CRPS, spread and error, reliability, ranks.
 
     Writes scores.json, scores.zarr, report.html and PNGs to verification/<name>/. Forecasts from within the model's
-    training period are left out, and counted.
+    training period are left out, and counted. What was scored before is not scored again.
+
+    With --ensemble and --truth it needs neither a workspace nor torch.
     """
     from convcast.cli.console import Terminal
     from convcast.dataset import Dataset
-    from convcast.errors import MissingInputError
-    from convcast.notation import parse_hours
+    from convcast.errors import SettingsError
+    from convcast.settings import load_settings
     from convcast.verification import evaluate
     from convcast.verification.report import caveats, headline
+    from convcast.verification.truth import Analyses, open_truth
+    from convcast.verification.workers import Workers
+    from convcast.workspace import SETTINGS_FILE, open_workspace
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    flags = {"verification": {"against": against or None}}
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
-    place, options = session.workspace, session.settings.verification
-    dataset = Dataset.open(place.dataset)
+    if init and ensemble:
+        raise SettingsError("--init is of the workspace's forecasts", advice="leave out --init, or --ensemble")
+    root = workspace_root(workspace)
+    known = (root / SETTINGS_FILE).is_file()
+    place = None if ensemble and truth and not known and workspace is None else open_workspace(root)
+    judge = open_truth(truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
+    flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
+    resolved = load_settings(place.settings_file if place else None, given(settings, flags))
+    options = resolved.verification
+    results = output or (place.verification(name) if place else Path("verification") / name)
+    evaluation = evaluate(
+        ensemble or _forecasts(open_workspace(root), init),
+        judge,
+        against=options.against,
+        settings=options,
+        workspace=place,
+        foreign=bool(ensemble),
+        keep=results / "cases",
+        workers=Workers(workers, scheduler) if workers > 1 or scheduler else None,
+    )
+    for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
+        if place is not None:
+            place.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
+    if evaluation.reused:
+        terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
+    terminal.say("drawing the report")
+    verification = evaluation.result()
+    report, *_ = verification.save(results)
+    terminal.result(
+        {"report": str(report), **verification.to_dict()},
+        *(_table(verification, lead) for lead in verification.facts.leads),
+        "\n".join([*headline(verification), *caveats(verification)]),
+        f"report: {report}",
+    )
+
+
+def _forecasts(place: Workspace, init: str | None) -> list[Path]:
+    from convcast.errors import MissingInputError
+    from convcast.notation import parse_hours
+
     paths = (
         sorted(place.forecasts.glob("*.zarr"))
         if init is None
@@ -69,23 +134,12 @@ def verify(
             f"there is no forecast{f' of {init}' if init else ''} in {place.forecasts}",
             advice="run `convcast sample`",
         )
-    evaluation = evaluate(paths, dataset, against=options.against, settings=options, workspace=place)
-    for scored in terminal.track(
-        evaluation,
-        total=len(evaluation),
-        title="verify",
-        line=lambda c: f"{c.init} lead {c.lead} h, CRPS " + " ".join(f"{n} {v:.3g}" for n, v in c.crps.items()),
-    ):
-        place.record("verify", init=str(scored.init), lead=scored.lead, name=name)
-    terminal.say("drawing the report")
-    verification = evaluation.result()
-    report, *_ = verification.save(place.verification(name))
-    terminal.result(
-        {"report": str(report), **verification.to_dict()},
-        *(_table(verification, lead) for lead in verification.facts.leads),
-        "\n".join([*headline(verification), *caveats(verification)]),
-        f"report: {report}",
-    )
+    return paths
+
+
+def _describe(scored: CaseScored) -> str:
+    said = scored.refused or "CRPS " + " ".join(f"{name} {value:.3g}" for name, value in scored.crps.items())
+    return f"{scored.init} lead {scored.lead} h, {said}"
 
 
 def _table(verification: Verification, lead: int) -> Table:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convcast.dataset import Dataset
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
 from convcast.verification.baselines import Baseline
 from convcast.verification.ensembles import Ensemble
 from convcast.verification.ledger import valid
+from convcast.verification.truth import Truth
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[C
     return members, whole
 
 
-def analysed(cases: Sequence[Case], dataset: Dataset, left_out: Counter[str]) -> list[Case]:
-    hours = dataset.hours
+def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> list[Case]:
+    hours = truth.hours
     if hours.size == 0:
-        raise MissingInputError("the dataset holds no hours", advice="run `convcast preprocess`")
+        raise MissingInputError("the truth holds no hours", advice="run `convcast preprocess`")
     due = [case for case in cases if case.valid <= hours[-1]]
     if not due:
         first = min(case.valid for case in cases)
@@ -80,6 +80,12 @@ def analysed(cases: Sequence[Case], dataset: Dataset, left_out: Counter[str]) ->
     analysed = [case for case in due if case.valid.item() in known]
     if not analysed:
         missing = np.unique([case.valid for case in due])
+        if truth.dataset is None:
+            raise MissingInputError(
+                f"forecasts and truth do not overlap in time: forecasts are for {describe(missing)}, the truth holds "
+                f"{describe(hours)}",
+                advice="give --truth the hours that the forecasts are for",
+            )
         raise MissingInputError(
             f"the dataset holds none of the analyses that the forecasts are for, {describe(missing)}",
             advice=f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`",
@@ -89,33 +95,35 @@ def analysed(cases: Sequence[Case], dataset: Dataset, left_out: Counter[str]) ->
     return sorted(analysed, key=lambda case: (case.init, case.lead))
 
 
-def training_hours(ensembles: Sequence[Ensemble], dataset: Dataset) -> Hours:
+def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
     """The hours that baselines may learn from: those that every model did, else those before the first forecast."""
     periods = [period for ensemble in ensembles if (period := ensemble.training_hours) is not None]
     if periods:
         first, last = max(p[0] for p in periods), min(p[1] for p in periods)
-        return dataset.hours[(dataset.hours >= first) & (dataset.hours <= last)]
-    return dataset.hours[dataset.hours < min(ensemble.init for ensemble in ensembles)]
+        return truth.hours[(truth.hours >= first) & (truth.hours <= last)]
+    return truth.hours[truth.hours < min(ensemble.init for ensemble in ensembles)]
 
 
 def with_baselines(cases: Sequence[Case], baselines: Sequence[Baseline], left_out: Counter[str]) -> list[Case]:
     """The cases that all systems can forecast: scores of different cases are not compared."""
     kept: list[Case] = []
-    reasons: dict[str, str] = {}
+    lost: dict[str, tuple[Baseline, str, list[Case]]] = {}
     for case in cases:
         for baseline in baselines:
             reason = baseline.missing(case.init, case.lead)
             if reason:
                 left_out[f"no {baseline.name} for the case"] += 1
-                reasons.setdefault(baseline.name, reason)
+                lost.setdefault(baseline.name, (baseline, reason, []))[2].append(case)
                 break
         else:
             kept.append(case)
     if not kept:
-        name, reason = next(iter(reasons.items()))
-        others = [b.name for b in baselines if b.name not in reasons] or ["persistence"]
+        baseline, reason, without = next(iter(lost.values()))
+        others = [b.name for b in baselines if b.name not in lost] or ["persistence"]
+        leave_out = f"leave it out: use {' '.join(f'--against {other}' for other in others)}"
+        command = baseline.remedy([(case.init, case.lead) for case in without])
         raise MissingInputError(
-            f"no case is left to compare with {name}: {reason}",
-            advice=f"leave it out: use {' '.join(f'--against {other}' for other in others)}",
+            f"no case is left to compare with {baseline.name}: {reason}",
+            advice=f"run `{command}`, or {leave_out}" if command else leave_out,
         )
     return kept

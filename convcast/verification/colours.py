@@ -55,6 +55,10 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "control": ("#d55e00", "s"),
     "persistence": ("#8a8a8a", "^"),
     "climatology": ("#009e73", "v"),
+    "hrrr": ("#cc79a7", "P"),
+    "time-lagged": ("#882255", "X"),
+    "refs": ("#b8860b", "p"),
+    "href": ("#6f4e9c", "h"),
 }
 """Colour and marker."""
 

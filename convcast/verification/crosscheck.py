@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,42 +32,40 @@ class Agreement:
             f"the largest difference is {self.largest:.1e} of the field's range"
         )
 
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(self.points + other.points, max(self.largest, other.largest), self.package)
 
-class Crosscheck:
-    """Points drawn, seeded, in equal number from every case and field, with all their members."""
 
-    def __init__(self, fields: int, cases: int, seed: int) -> None:
-        self._each = max(1, POINTS // max(1, fields * cases))
-        self._seed = seed
-        self._drawn: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+def check(
+    variable: Variable,
+    init: Hour,
+    lead: int,
+    forecasts: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    *,
+    points: int,
+    seed: int,
+) -> Agreement:
+    """Compare on so many points drawn of (member, y, x) forecasts and (y, x) observations, with all their members."""
+    key = [seed, int(init.astype(np.int64)), lead, sum(variable.name.encode())]
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    chosen = generator.integers(truth.size, size=points)
+    low, high = variable.display
+    drawn = (forecasts.reshape(len(forecasts), -1)[:, chosen].astype(float) - low) / (high - low)
+    observed = (truth.reshape(-1)[chosen].astype(float) - low) / (high - low)
+    ours = score_points(drawn, observed)
+    present = ours.present
+    apart = np.abs(ours.crps("ensemble") - _properscoring().crps_ensemble(observed, drawn.T))[present]
+    return Agreement(int(present.sum()), float(apart.max(initial=0.0)), package())
 
-    def draw(
-        self, variable: Variable, init: Hour, lead: int, forecasts: NDArray[np.float32], truth: NDArray[np.float32]
-    ) -> None:
-        """Keep some points of (member, y, x) forecasts and (y, x) observations, scaled by the field's display range."""
-        key = [self._seed, int(init.astype(np.int64)), lead, sum(variable.name.encode())]
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-        chosen = generator.integers(truth.size, size=self._each)
-        low, high = variable.display
-        self._drawn.append(
-            (
-                (forecasts.reshape(len(forecasts), -1)[:, chosen].astype(float) - low) / (high - low),
-                (truth.reshape(-1)[chosen].astype(float) - low) / (high - low),
-            )
-        )
 
-    def compare(self) -> Agreement:
-        with warnings.catch_warnings():
-            # Its docstrings hold escapes that newer Pythons warn of.
-            warnings.simplefilter("ignore")
-            import properscoring
+def package() -> str:
+    return f"properscoring {_properscoring().__version__}"
 
-        forecasts = np.concatenate([f for f, _ in self._drawn], axis=1)
-        truth = np.concatenate([o for _, o in self._drawn])
-        ours = score_points(forecasts, truth)
-        theirs = properscoring.crps_ensemble(truth, forecasts.T)
-        present = ours.present
-        apart = np.abs(ours.crps("ensemble")[present] - theirs[present])
-        return Agreement(
-            int(present.sum()), float(apart.max(initial=0.0)), f"properscoring {properscoring.__version__}"
-        )
+
+def _properscoring() -> Any:
+    with warnings.catch_warnings():
+        # Its docstrings hold escapes that newer Pythons warn of.
+        warnings.simplefilter("ignore")
+        import properscoring
+    return properscoring

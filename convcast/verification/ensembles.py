@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from convcast.conventions import DIMENSIONS
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.grid import SPACING, Grid
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
-
-PLACE_TOLERANCE = 0.05 * SPACING
-"""Metres that a point may lie off the dataset's."""
+from convcast.verification.layout import as_ensemble, check_values, check_winds, find_fields, open_zarr
+from convcast.verification.place import Box, Place, read_place, shared
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Ensemble:
     leads: tuple[int, ...]
     data: xr.Dataset
     """Dimensions `(number, lead_time, y, x)`, not yet read."""
+    names: dict[Variable, str]
+    """Of the fields, in the file."""
+    box: Box | None = None
+    """Rows and columns that are scored, where it is not all of them."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -44,6 +48,18 @@ class Ensemble:
         first, last = said.split("/") if isinstance(said, str) else said
         return parse_hour(str(first)), parse_hour(str(last))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digits that change when a file of the store does."""
+        digest = hashlib.blake2b(str(self.path.resolve()).encode(), digest_size=16)
+        for folder, folders, files in os.walk(self.path):
+            folders.sort()
+            for name in sorted(files):
+                path = Path(folder) / name
+                said = path.stat()
+                digest.update(f"{path.relative_to(self.path)} {said.st_size} {said.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
     def members(self, lead: int) -> NDArray[np.intp]:
         """Positions along `number` of the members that are complete at this lead."""
         if "complete" not in self.data:
@@ -52,53 +68,83 @@ class Ensemble:
         return np.flatnonzero(np.isfinite(complete) & (complete > 0))
 
     def read(self, variable: Variable, lead: int, members: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(member, y, x), in the variable's units."""
-        chosen = self.data[variable.name].isel(lead_time=self.leads.index(lead), number=members)
-        return np.asarray(chosen.transpose("number", "y", "x").values, np.float32)
+        """(member, y, x), in the variable's units.
+
+        Raises DamagedFileError where values cannot be in them.
+        """
+        chosen = self.data[self.names[variable]].isel(lead_time=self.leads.index(lead), number=members)
+        values = np.asarray(chosen.transpose("number", "y", "x").values, np.float32)
+        if len(values):
+            check_values(variable, values[0], self.path)
+        if self.box is None:
+            return values
+        return values[:, self.box[0][:, None], self.box[1]]
 
 
-def open_ensembles(path: Path, *, fields: Sequence[Variable], grid: Grid, simulated: bool) -> list[Ensemble]:
-    """The ensembles of a Zarr store, one an initial time.
+@dataclass(frozen=True)
+class Opened:
+    """The ensembles of a store, one an initial time, and what of the truth's points and fields they share."""
 
-    Raises DamagedFileError where it is not an ensemble of these fields on this grid, in these units, and SettingsError
-    where simulated and real weather would be mixed.
+    ensembles: list[Ensemble]
+    fields: tuple[Variable, ...]
+    box: Box
+    """Rows and columns of the truth."""
+    place: Place
+
+
+def open_ensembles(
+    path: Path, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
+) -> Opened:
+    """The ensembles of a Zarr store of these fields at this place.
+
+    One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
+    not an ensemble of these fields at these points, in these units, and SettingsError where nothing overlaps or
+    simulated and real weather would be mixed.
     """
-    try:
-        data = xr.open_zarr(path, chunks=None, consolidated=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    if not path.exists():
+        raise SettingsError(f"there is no {path}", advice="give --ensemble the path of a Zarr store")
+    data = as_ensemble(open_zarr(path, "ensemble"), path)
+    names = find_fields(data, path)
+    absent = [variable.name for variable in fields if variable not in names]
+    chosen = tuple(variable for variable in fields if variable in names)
+    if not chosen or (absent and not foreign):
+        has = " ".join(str(name) for name in data.data_vars) or "nothing"
         raise DamagedFileError(
-            f"{path} does not open as a Zarr ensemble ({_first_line(error)})",
-            advice=f"delete {path} and run `convcast sample` again",
+            f"{path} does not hold {' '.join(absent)}, which the truth has; it holds {has}",
+            advice="name its fields as convcast does, or give them CF standard names",
+        )
+    _check_simulated(path, data, simulated)
+    there = read_place(data, path)
+    try:
+        boxes = shared(there, place)
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"{path} is on another grid than the truth: {error}", advice="regrid one to the other first"
         ) from error
-    _check_layout(path, data, fields, grid)
+    if boxes is None:
+        raise SettingsError(f"{path} and the truth do not overlap in space", advice="look at the coordinates of both")
+    whole = boxes[0] if there.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
+    if not foreign and (whole is not None or place.shape != there.shape):
+        raise DamagedFileError(f"{path} is on another grid than the truth: {there.shape} points, not {place.shape}")
+    leads = tuple(int(lead) for lead in data["lead_time"].values)
+    inits = data["init_time"].values.astype("datetime64[h]")
+    chosen_names = {variable: names[variable] for variable in chosen}
+    check_winds(data, chosen_names, there, path)
+    ensembles = [
+        Ensemble(path, init, leads, data.isel(init_time=i), chosen_names, whole) for i, init in enumerate(inits)
+    ]
+    return Opened(ensembles, chosen, boxes[1], place.crop(boxes[1]))
+
+
+def _in_order(box: Box) -> bool:
+    return all(np.array_equal(axis, np.arange(len(axis))) for axis in box)
+
+
+def _check_simulated(path: Path, data: xr.Dataset, simulated: bool) -> None:
     marked = str(data.attrs.get("simulated", False)).lower() in ("true", "1")
     if marked != simulated:
         kinds = {True: "simulated", False: "real"}
         raise SettingsError(
-            f"{path} forecasts {kinds[marked]} weather and the dataset holds {kinds[simulated]} weather",
+            f"{path} forecasts {kinds[marked]} weather and the truth holds {kinds[simulated]} weather",
             advice="verify each in a workspace of its own",
         )
-    leads = tuple(int(lead / np.timedelta64(1, "h")) for lead in data["lead_time"].values)
-    inits = data["init_time"].values.astype("datetime64[h]")
-    return [Ensemble(path, init, leads, data.isel(init_time=i)) for i, init in enumerate(inits)]
-
-
-def _check_layout(path: Path, data: xr.Dataset, fields: Sequence[Variable], grid: Grid) -> None:
-    missing = [name for name in DIMENSIONS if name not in data.sizes]
-    if missing:
-        raise DamagedFileError(f"{path} is not an ensemble: it has no dimension {' '.join(missing)}")
-    absent = [variable.name for variable in fields if variable.name not in data]
-    if absent:
-        raise DamagedFileError(f"{path} does not hold {' '.join(absent)}, which the dataset has")
-    for variable in fields:
-        units = data[variable.name].attrs.get("units")
-        if units not in (None, variable.units):
-            raise DamagedFileError(f"{path} has {variable.name} in {units}, not in {variable.units}")
-    for name, expected in (("y", grid.y), ("x", grid.x)):
-        there = data[name].values if name in data.coords else np.empty(0)
-        if there.shape != expected.shape or not np.allclose(there, expected, rtol=0, atol=PLACE_TOLERANCE):
-            raise DamagedFileError(f"{path} is on another grid than the dataset (its {name} differs)")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

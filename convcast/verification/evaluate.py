@@ -1,4 +1,4 @@
-"""One pass over forecasts, a case at a time: each field read once, scored beside its baselines, and let go."""
+"""One pass over forecasts, a case at a time, here or on workers; what was scored before is not scored again."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convcast.dataset import Dataset
-from convcast.errors import MissingInputError
+from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
-from convcast.variables import CAPE, REFC, Variable
+from convcast.verification import crosscheck
 from convcast.verification.baselines import Baseline, make_baselines
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
-from convcast.verification.crosscheck import Crosscheck
-from convcast.verification.ensembles import open_ensembles
+from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
+from convcast.verification.records import Record, Records, digest, program
 from convcast.verification.result import CaseShown, Facts, Verification
-from convcast.verification.statistics import score_field
-from convcast.verification.summary import MODEL, Summary
+from convcast.verification.scoring import Scorer, Task, shown_threshold, shown_variable
+from convcast.verification.statistics import Statistics
+from convcast.verification.summary import MODEL, Row, Summary
+from convcast.verification.truth import Analyses, Truth
+from convcast.verification.workers import Workers, spread
 from convcast.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class CaseScored:
-    """One forecast scored: fair CRPS of the verified system by field."""
+    """One forecast scored, now or before: fair CRPS of the verified system by field."""
 
     init: Hour
     lead: int
     crps: dict[str, float]
+    refused: str | None = None
+    """Why it could not be scored."""
 
 
 class Evaluation:
@@ -42,171 +46,240 @@ class Evaluation:
 
     def __init__(
         self,
-        dataset: Dataset,
+        truth: Truth,
         cases: Sequence[Case],
         baselines: Sequence[Baseline],
         *,
         members: int,
         left_out: Counter[str],
         settings: VerificationSettings,
+        records: Records,
+        workers: Workers | None,
     ) -> None:
-        self._dataset, self._cases, self._baselines = dataset, list(cases), list(baselines)
+        self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._members, self._left_out, self._settings = members, left_out, settings
+        self._records, self._workers = records, workers
         self._ledger = Ledger()
-        self._check = Crosscheck(len(dataset.variables), len(self._cases), settings.seed)
-        self._shown = shown_variable(dataset.variables)
+        points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
+        self._scorer = Scorer(truth, baselines, members=members, check_points=points, seed=settings.seed)
+        self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
         self._most_convective: tuple[float, Case] | None = None
-        self._done = 0
+        self._done: list[Case] = []
+        self._next = 0
+        self.reused = 0
+        """Cases of which nothing had to be computed."""
 
     def __len__(self) -> int:
         """Number of cases."""
         return len(self._cases)
 
     def __iter__(self) -> Iterator[CaseScored]:
-        """Score what has not been scored yet, case by case."""
+        """Score what has not been scored yet, in the order of the cases."""
+        cases = self._cases[self._next :]
+        stored = [self._stored(case) for case in cases]
+        tasks = [self._task(case, there) for case, there in zip(cases, stored, strict=True)]
+        due = [task for task in tasks if task.systems]
+        ahead = [baseline for baseline in self._baselines if isinstance(baseline, Exact)]
+        for exact in ahead if self._workers is None else ():
+            exact.begin({task.case.init for task in due if exact.name in task.systems})
+        outcomes = spread(self._scorer, due, self._workers)
         try:
-            while self._done < len(self._cases):
-                scored = self._score(self._cases[self._done])
-                self._done += 1
-                yield scored
+            for case, there, task in zip(cases, stored, tasks, strict=True):
+                refused, computed = None, {}
+                if task.systems:
+                    outcome = next(outcomes)
+                    refused, computed = outcome.refused, outcome.records
+                self._next += 1
+                for system, record in computed.items():
+                    self._records.save(system, case.init, case.lead, self._key(system, case), record)
+                self.reused += not task.systems
+                yield self._enter(case, there | computed, refused)
         finally:
-            for baseline in self._baselines:
-                if isinstance(baseline, Exact):
-                    baseline.stop()
+            outcomes.close()
+            for exact in ahead:
+                exact.stop()
 
     def result(self) -> Verification:
         """The scores of the cases so far, with intervals.
 
         Raises MissingInputError where none has been scored.
         """
-        done = self._cases[: self._done]
+        done = self._done
         if not done or self._most_convective is None:
-            raise MissingInputError("no case has been scored")
+            why = "; ".join(self._left_out) or "none was tried"
+            raise MissingInputError(f"no case could be scored: {why}", advice="look at the files that it names")
         inits = np.unique([case.init for case in done])
-        days = len(np.unique(inits.astype("datetime64[D]")))
-        systems = [MODEL, *(baseline.name for baseline in self._baselines)]
         leads = sorted({case.lead for case in done})
-        rows = []
-        for lead in leads:
-            of_lead = np.unique([case.init.astype("datetime64[D]") for case in done if case.lead == lead])
-            summary = Summary(
-                self._ledger,
-                Bootstrap(
-                    len(of_lead),
-                    resamples=self._settings.resamples,
-                    seed=self._settings.seed,
-                    confidence=self._settings.confidence,
-                ),
-            )
-            for variable in self._dataset.variables:
-                summary.add(variable, lead, systems)
-            rows += summary.rows
+        systems = [MODEL, *(baseline.name for baseline in self._baselines)]
         facts = Facts(
-            simulated=self._dataset.simulated,
+            simulated=self._truth.simulated,
+            truth=self._truth.source,
             systems=tuple(systems),
             leads=tuple(leads),
             inits=tuple(str(init) for init in inits),
-            days=days,
+            days=len(np.unique(inits.astype("datetime64[D]"))),
             members=self._members,
             cases=len(done),
-            points=self._dataset.grid.ny * self._dataset.grid.nx,
-            analysis_lead=self._dataset.analysis_lead,
+            points=int(np.prod(self._truth.place.shape)),
+            analysis_lead=self._truth.analysis_lead,
             left_out=dict(self._left_out),
+            not_compared=self._not_compared(),
             confidence=self._settings.confidence,
             resamples=self._settings.resamples,
             seed=self._settings.seed,
-            models=tuple(sorted({str(c.ensemble.attributes.get("model_sha256", "not said"))[:12] for c in done})),
+            models=tuple(sorted({_model(case.ensemble) for case in done})),
         )
-        return Verification(
-            rows, facts, self._dataset.variables, self._ledger, self._check.compare(), self._picture(done)
-        )
+        rows = [row for lead in leads for row in self._rows(lead, systems)]
+        return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
-    def _score(self, case: Case) -> CaseScored:
-        truth = self._dataset.read([case.valid])[0]
+    def _key(self, system: str, case: Case) -> str:
+        said = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
+        said += [variable.name for variable in self._truth.variables]
+        model = [case.ensemble.fingerprint, self._members, self._settings.seed]
+        if system == MODEL:
+            return digest(*said, *model)
+        baseline = next(one for one in self._baselines if one.name == system)
+        # Members that lack points narrow what baselines are judged by.
+        return digest(*said, baseline.fingerprint(case.init, case.lead), *model)
+
+    def _stored(self, case: Case) -> dict[str, Record]:
+        found = {}
+        for system in (MODEL, *(baseline.name for baseline in self._baselines)):
+            record = self._records.load(system, case.init, case.lead, self._key(system, case), Statistics)
+            if record is not None:
+                found[system] = record
+        return found
+
+    def _task(self, case: Case, stored: dict[str, Record]) -> Task:
+        systems = tuple(s for s in (MODEL, *(b.name for b in self._baselines)) if s not in stored)
+        return Task(case, systems, MODEL in stored and "masked" in stored[MODEL].notes)
+
+    def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
+        if refused is not None:
+            self._left_out[refused] += 1
+            return CaseScored(case.init, case.lead, {}, refused)
+        model = records[MODEL]
         crps = {}
-        for variable, observed in zip(self._dataset.variables, truth, strict=True):
-            forecasts = self._read(case, variable)
-            self._check.draw(variable, case.init, case.lead, forecasts, observed)
-            statistics = score_field(forecasts, observed, variable)
-            self._ledger.add(MODEL, variable.name, case.lead, case.init, statistics)
-            crps[variable.name] = statistics.sums.crps_fair / max(statistics.sums.points, 1)
-            for baseline in self._baselines:
-                other = baseline.read(variable, case.init, case.lead)
-                self._ledger.add(
-                    baseline.name, variable.name, case.lead, case.init, score_field(other, observed, variable)
-                )
-            if variable is self._shown:
-                area = float(np.mean(is_event(observed, variable, shown_threshold(variable))))
-                if self._most_convective is None or area > self._most_convective[0]:
-                    self._most_convective = area, case
+        for variable in self._truth.variables:
+            its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
+            points = its[MODEL].sums.points
+            if any(statistics.sums.points != points for statistics in its.values()):
+                self._left_out[f"{variable.name} alone: not all systems have the same points"] += 1
+                continue
+            for system, statistics in its.items():
+                self._ledger.add(system, variable.name, case.lead, case.init, statistics)
+            crps[variable.name] = its[MODEL].sums.crps_fair / max(points, 1)
+        self._agreement += crosscheck.Agreement(
+            int(model.notes["check_points"]), model.notes["check_largest"], self._agreement.package
+        )
+        if self._most_convective is None or model.notes["area"] > self._most_convective[0]:
+            self._most_convective = model.notes["area"], case
+        self._done.append(case)
         return CaseScored(case.init, case.lead, crps)
 
-    def _read(self, case: Case, variable: Variable) -> NDArray[np.float32]:
-        return case.ensemble.read(variable, case.lead, case.ensemble.members(case.lead)[: self._members])
+    def _rows(self, lead: int, systems: Sequence[str]) -> list[Row]:
+        rows: list[Row] = []
+        for variable in self._truth.variables:
+            having = [system for system in systems if (system, variable.name, lead) in self._ledger.days]
+            if MODEL not in having:
+                continue
+            bootstrap = Bootstrap(
+                len(self._ledger.days[MODEL, variable.name, lead]),
+                resamples=self._settings.resamples,
+                seed=self._settings.seed,
+                confidence=self._settings.confidence,
+            )
+            summary = Summary(self._ledger, bootstrap)
+            summary.add(variable, lead, having)
+            rows += summary.rows
+        return rows
+
+    def _not_compared(self) -> tuple[str, ...]:
+        return tuple(
+            f"{baseline.name} on {variable.name}: {reason}"
+            for baseline in self._baselines
+            for variable in self._truth.variables
+            if (reason := baseline.lacks(variable))
+        )
 
     def _picture(self, done: Sequence[Case]) -> CaseShown:
         assert self._most_convective is not None
         area, case = self._most_convective
-        index = self._dataset.variables.index(self._shown)
+        variable = shown_variable(self._truth.variables)
         return CaseShown(
-            variable=self._shown,
-            threshold=shown_threshold(self._shown),
+            variable=variable,
+            threshold=shown_threshold(variable),
             area=area,
             among=len(done),
             init=case.init,
             lead=case.lead,
-            observed=self._dataset.read([case.valid])[0, index],
-            members=self._read(case, self._shown),
-            grid=self._dataset.grid,
+            observed=self._truth.read(variable, case.valid),
+            members=self._scorer.forecasts(case, variable),
+            place=self._truth.place,
         )
 
 
 def evaluate(
     forecast_paths: Sequence[Path],
-    dataset: Dataset,
+    truth: Truth | Dataset,
     *,
     against: Sequence[str],
     settings: VerificationSettings,
-    workspace: Workspace,
+    workspace: Workspace | None,
+    foreign: bool = False,
+    keep: Path | None = None,
+    workers: Workers | None = None,
 ) -> Evaluation:
-    """Prepare to score the ensembles in these Zarr stores against the dataset's analyses, beside the baselines named.
+    """Prepare to score the ensembles in these Zarr stores against the truth, beside the baselines named.
 
     Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
-    ensembles outside their model's training period whose analysis, and every baseline, is there; others are counted.
-    Raises NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
-    DamagedFileError for files and baselines that cannot be used.
+    ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
+    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. What is computed is
+    kept in the folder `keep`, and not computed again. Raises NotPublishedError where no valid time has come,
+    MissingInputError where no case is left, SettingsError and DamagedFileError for files and baselines that cannot be
+    used.
     """
-    ensembles = [
-        ensemble
-        for path in forecast_paths
-        for ensemble in open_ensembles(path, fields=dataset.variables, grid=dataset.grid, simulated=dataset.simulated)
-    ]
+    judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
+    ensembles: list[Ensemble] = []
+    for path in forecast_paths:
+        opened = open_ensembles(
+            path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+        )
+        if not ensembles and foreign:
+            judge = judge.crop(opened.box, opened.fields)
+        elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
+            raise DamagedFileError(
+                f"{path} shares fewer fields or points with the truth than {forecast_paths[0]}",
+                advice="verify them one by one",
+            )
+        ensembles += opened.ensembles
     left_out: Counter[str] = Counter()
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
-    cases = analysed(cases, dataset, left_out)
-    training = training_hours(ensembles, dataset)
+    cases = analysed(cases, judge, left_out)
     baselines = make_baselines(
         against,
-        dataset,
-        training=training,
+        judge,
+        training=training_hours(ensembles, judge),
         cases=[(case.init, case.lead) for case in cases],
         settings=settings,
         workspace=workspace,
     )
     cases = with_baselines(cases, baselines, left_out)
-    return Evaluation(dataset, cases, baselines, members=members, left_out=left_out, settings=settings)
+    return Evaluation(
+        judge,
+        cases,
+        baselines,
+        members=members,
+        left_out=left_out,
+        settings=settings,
+        records=Records(keep),
+        workers=workers,
+    )
 
 
-def shown_variable(variables: Sequence[Variable]) -> Variable:
-    """The field that shows convection best of those there are."""
-    return next((v for v in (REFC, CAPE) if v in variables), variables[0])
-
-
-def shown_threshold(variable: Variable) -> float:
-    """The event whose probability is drawn: 40 dBZ for reflectivity, else the field's middle threshold."""
-    return 40.0 if variable is REFC else variable.thresholds[len(variable.thresholds) // 2]
-
-
-def is_event(values: NDArray[np.float32], variable: Variable, threshold: float) -> NDArray[np.bool_]:
-    return values <= threshold if variable.events_below else values >= threshold
+def _model(ensemble: Ensemble) -> str:
+    said = ensemble.attributes
+    if "model_sha256" in said:
+        return str(said["model_sha256"])[:12]
+    return str(said.get("title", said.get("source", "not said")))[:60]

@@ -6,9 +6,10 @@ beside the workspace's other results and made only once.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from convcast.files import PARTIAL, read_json
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.ensembles import Ensemble, open_ensembles
+from convcast.verification.place import Place
+from convcast.verification.truth import Analyses
 from convcast.workspace import Workspace
 
 WORKERS = 2
@@ -47,7 +50,7 @@ class Exact:
     ) -> None:
         """Raises SettingsError for a dataset that shows no whole simulated world."""
         _require_world(dataset)
-        self._dataset = dataset
+        self._dataset, self._truth = dataset, Analyses(dataset)
         self._folder = workspace.root / "baselines" / "exact"
         size, world_seed = _read_world(workspace.simulated / WORLD_FILE)
         if dataset.grid.shape != (size, size):
@@ -73,32 +76,46 @@ class Exact:
     def missing(self, init: Hour, lead: int) -> str | None:
         return self._absent(init) or (None if lead in self._leads.get(init, ()) else f"lead {lead} was not asked for")
 
+    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
+        return None
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
+        return None
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        """By the settings and leads that its noise follows, and by the analysis."""
+        said = f"{sorted(self._attributes.items())} {self._leads[init]} {lead} {self._truth.fingerprint(init)}"
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
-        if not self._due:
-            self._begin()
         if self._opened is None or self._opened[0] != init:
-            self._opened = init, self._open(self._due[init].result())
+            due = self._due.get(init)
+            self._opened = init, self._open(self._make(init) if due is None else due.result())
         ensemble = self._opened[1]
         return ensemble.read(variable, lead, ensemble.members(lead))
 
     def stop(self) -> None:
         """Begin no more ensembles."""
-        for future in self._due.values():
-            future.cancel()
+        self._due = {init: future for init, future in self._due.items() if not future.cancel()}
 
-    def _begin(self) -> None:
-        """Work ahead of the scoring: the simulator's transforms let threads run side by side."""
+    def begin(self, inits: Iterable[Hour]) -> None:
+        """Work ahead of the scoring of these: the simulator's transforms let threads run side by side."""
         pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="exact")
-        for init in sorted(self._leads):
-            if not self._absent(init):
+        for init in sorted(inits):
+            if init not in self._due and not self._absent(init):
                 self._due[init] = pool.submit(self._make, init)
         pool.shutdown(wait=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker elsewhere, which makes what it needs."""
+        return self.__dict__ | {"_due": {}, "_opened": None}
 
     def _absent(self, init: Hour) -> str | None:
         return None if init in self._dataset.hours else f"there is no analysis of {init}"
 
     def _open(self, path: Path) -> Ensemble:
-        return open_ensembles(path, fields=self._dataset.variables, grid=self._dataset.grid, simulated=True)[0]
+        place = Place.of_grid(self._dataset.grid)
+        return open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles[0]
 
     def _make(self, init: Hour) -> Path:
         path = self._folder / f"{compact(init)}.zarr"

@@ -10,7 +10,6 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from convcast.grid import SPACING
 from convcast.verification.colours import field_colours, probability_colours
 from convcast.verification.diagrams import Drawing, event_name
 from convcast.verification.result import CaseShown, Verification
@@ -37,7 +36,7 @@ def draw_case(verification: Verification) -> Drawing:
     _map(canvas, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)")
     happened = case.observed <= threshold if variable.events_below else case.observed >= threshold
     if happened.any() and not happened.all():
-        x, y = _kilometres(case)
+        y, x, _ = case.place.axes
         probability.contour(x, y, happened.astype(float), [0.5], colors="#d55e00", linewidths=1.2)
         probability.plot([], [], color="#d55e00", lw=1.2, label=f"observed {event}")
         probability.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
@@ -90,30 +89,25 @@ def _map(
     *,
     bar: bool = True,
 ) -> Any:
-    x, y = _kilometres(case)
-    half = SPACING / 2000
-    extent = (x[0] - half, x[-1] + half, y[0] - half, y[-1] + half)
+    y, x, unit = case.place.axes
+    down, across = (0.5 * (axis[-1] - axis[0]) / max(axis.size - 1, 1) for axis in (y, x))
+    extent = (x[0] - across, x[-1] + across, y[0] - down, y[-1] + down)
     image = axes.imshow(values, origin="lower", extent=extent, cmap=colours[0], norm=colours[1], interpolation="none")
     axes.set_title(title)
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(True)
     if axes.get_subplotspec() is not None and axes.get_subplotspec().is_last_row():  # type: ignore[union-attr]
-        axes.set_xlabel("km", fontsize=8)
+        axes.set_xlabel(unit, fontsize=8)
     if axes.get_subplotspec() is not None and axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-        axes.set_ylabel("km", fontsize=8)
+        axes.set_ylabel(unit, fontsize=8)
     if bar:
         canvas.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015).ax.tick_params(labelsize=8)
     return image
 
 
-def _kilometres(case: CaseShown) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of columns and rows from the south-west corner."""
-    return case.grid.x / 1000 - case.grid.x[0] / 1000, case.grid.y / 1000 - case.grid.y[0] / 1000
-
-
 def _shape(case: CaseShown) -> float:
     """Height over width of the domain, within what fits a page."""
-    return float(np.clip(case.grid.ny / case.grid.nx, 0.45, 1.4))
+    return float(np.clip(case.place.shape[0] / case.place.shape[1], 0.45, 1.4))
 
 
 def _label(case: CaseShown) -> str:

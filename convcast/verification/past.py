@@ -1,21 +1,18 @@
-"""Forecasts that any model must be compared with, for the same cases: what was, what usually is, and what moves."""
+"""Forecasts made of what has been: the last analysis, what usually is, and what moves and has changed before."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset import Dataset, usable_inits, window
-from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR, Hour, Hours
-from convcast.settings import VerificationSettings
 from convcast.variables import Variable
-from convcast.verification.exact import Exact
-from convcast.workspace import Workspace
+from convcast.verification.truth import Truth
 
 Field = NDArray[np.float32]
 
@@ -24,56 +21,6 @@ NEAR_HOUR = 1
 HISTORY = 4
 """Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
 CACHE_BYTES = 1 << 30
-UNAVAILABLE = ("hrrr", "time-lagged", "refs", "href")
-"""Baselines that need files which are not in the archive."""
-
-
-class Baseline(Protocol):
-    """A system whose forecasts can be made for any case."""
-
-    @property
-    def name(self) -> str: ...
-
-    def missing(self, init: Hour, lead: int) -> str | None:
-        """Why this case has no such forecast, or None where it has one."""
-
-    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        """The forecast of a field, (member, y, x), in its units."""
-
-
-def make_baselines(
-    names: Sequence[str],
-    dataset: Dataset,
-    *,
-    training: Hours,
-    cases: Sequence[tuple[Hour, int]],
-    settings: VerificationSettings,
-    workspace: Workspace,
-) -> list[Baseline]:
-    """The baselines of these names, each once, in this order.
-
-    `training` are the hours that may be learnt from, `cases` the (init, lead) that will be asked for. Raises
-    SettingsError for a baseline that there is not, or not for this dataset, and MissingInputError for one without
-    its files.
-    """
-    members, seed = settings.baseline_members, settings.seed
-    recent = Recent()
-    past: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
-    makers: dict[str, Callable[[], Baseline]] = {
-        "persistence": lambda: Persistence(dataset, recent),
-        "climatology": lambda: Climatology(dataset, recent, **past),
-        "control": lambda: Control(dataset, recent, **past),
-        "exact": lambda: Exact(dataset, workspace, cases=cases, members=members, seed=seed),
-    }
-    for name in names:
-        if name in UNAVAILABLE:
-            raise MissingInputError(
-                f"the archive has no forecasts of {name} to compare with",
-                advice=f"use --against {' --against '.join(list(makers)[:3])}",
-            )
-        if name not in makers:
-            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {' '.join(makers)}")
-    return [makers[name]() for name in dict.fromkeys(names)]
 
 
 class Recent:
@@ -92,19 +39,45 @@ class Recent:
         return self._held[key]
 
 
-class Persistence:
+class FromTruth:
+    """What forecasts made of the truth itself share: they have all its fields, and no command brings more."""
+
+    def __init__(self, truth: Truth, recent: Recent) -> None:
+        self._truth, self._recent = truth, recent
+
+    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
+        return None
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
+        return None
+
+    def _frame(self, hour: Hour) -> Field:
+        """All fields of an hour, (variable, y, x)."""
+        return self._recent.get(
+            ("frame", hour), lambda: np.stack([self._truth.read(variable, hour) for variable in self._truth.variables])
+        )
+
+    def _index(self, variable: Variable) -> int:
+        return self._truth.variables.index(variable)
+
+    def _fingerprint(self, hours: Iterable[Hour]) -> str:
+        text = " ".join(f"{hour} {self._truth.fingerprint(hour)}" for hour in hours)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Persistence(FromTruth):
     """The last analysis, as a forecast of one member."""
 
     name = "persistence"
 
-    def __init__(self, dataset: Dataset, recent: Recent) -> None:
-        self._dataset, self._recent = dataset, recent
-
     def missing(self, init: Hour, lead: int) -> str | None:  # noqa: ARG002
-        return None if init in self._dataset.hours else f"there is no analysis of {init}"
+        return None if init in self._truth.hours else f"there is no analysis of {init}"
+
+    def fingerprint(self, init: Hour, lead: int) -> str:  # noqa: ARG002
+        return self._fingerprint([init])
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:  # noqa: ARG002
-        return _frame(self._dataset, self._recent, init)[[_index(self._dataset, variable)]]
+        return self._frame(init)[[self._index(variable)]]
 
 
 class Past:
@@ -132,14 +105,14 @@ class Past:
         return pool[np.sort(np.random.Generator(np.random.Philox(key)).permutation(len(pool))[: self._count])]
 
 
-class Climatology:
+class Climatology(FromTruth):
     """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
 
     name = "climatology"
 
     def __init__(
         self,
-        dataset: Dataset,
+        truth: Truth,
         recent: Recent,
         *,
         training: Hours,
@@ -147,7 +120,7 @@ class Climatology:
         members: int,
         seed: int,
     ) -> None:
-        self._dataset, self._recent = dataset, recent
+        super().__init__(truth, recent)
         self._past = Past(
             lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
             cases=cases,
@@ -161,11 +134,14 @@ class Climatology:
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        index = _index(self._dataset, variable)
-        return np.stack([_frame(self._dataset, self._recent, hour)[index] for hour in self._past.draw(init, lead)])
+        index = self._index(variable)
+        return np.stack([self._frame(hour)[index] for hour in self._past.draw(init, lead)])
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        return self._fingerprint(self._past.draw(init, lead))
 
 
-class Control:
+class Control(FromTruth):
     """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
 
     The last analysis is moved by the motion of the history; each member adds the whole-field departure (analysis less
@@ -178,6 +154,7 @@ class Control:
 
     def __init__(
         self,
+        truth: Truth,
         dataset: Dataset,
         recent: Recent,
         *,
@@ -186,7 +163,8 @@ class Control:
         members: int,
         seed: int,
     ) -> None:
-        self._dataset, self._recent = dataset, recent
+        super().__init__(truth, recent)
+        self._dataset = dataset
         usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}
         self._past = Past(
             lambda init, lead: near_hour_of_day(usable[lead], init), cases=cases, members=members, key=(seed, 2)
@@ -201,11 +179,17 @@ class Control:
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        index = _index(self._dataset, variable)
+        index = self._index(variable)
         moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
         members = [moved[index] + self._departure(past, lead)[index] for past in self._past.draw(init, lead)]
         bounded: Field = np.clip(np.stack(members), *variable.bounds).astype(np.float32)
         return bounded
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        past = self._past.draw(init, lead)
+        history = np.arange(HISTORY) * HOUR
+        hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
+        return self._fingerprint(np.concatenate([past, hours]))
 
     def _moved(self, init: Hour, lead: int) -> Field:
         return window(self._dataset, init, lead, history=HISTORY).advected
@@ -232,11 +216,3 @@ def near_hour_of_day(hours: Hours, time: Hour) -> Hours:
 
 def _number(time: Hour) -> int:
     return int(time.astype("datetime64[h]").astype(np.int64))
-
-
-def _frame(dataset: Dataset, recent: Recent, hour: Hour) -> Field:
-    return recent.get(("frame", hour), lambda: dataset.read([hour])[0])
-
-
-def _index(dataset: Dataset, variable: Variable) -> int:
-    return [v.name for v in dataset.variables].index(variable.name)

@@ -86,7 +86,7 @@ def basis(verification: Verification) -> str:
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
     few = " (few days: too narrow)" if facts.few_days else ""
-    kind = "simulated weather" if facts.simulated else "HRRR analyses as truth"
+    kind = "simulated weather" if facts.simulated else f"{facts.truth} as truth"
     return (
         f"{facts.cases} forecasts of {facts.members} members from {facts.days} days, {inits[0]} to {inits[-1]} UTC; "
         f"{kind}; {facts.confidence:.0%} intervals over days{few}"

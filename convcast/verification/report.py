@@ -108,12 +108,16 @@ def caveats(verification: Verification) -> list[str]:
     notes = []
     if facts.simulated:
         notes.append("This is simulated weather: it says how well the method works, and nothing about the atmosphere.")
-    else:
-        kind = (
-            f"{facts.analysis_lead} h HRRR forecasts, in place of analyses" if facts.analysis_lead else "HRRR analyses"
-        )
+    elif "HRRR" in facts.truth:
         notes.append(
-            f"Truth is {kind}, the same system that the model learnt from; no independent observation is used."
+            f"Truth is {facts.truth}, the same system that the model learnt from; no independent observation is used."
+        )
+    else:
+        notes.append(f"Truth is {facts.truth}.")
+    if not facts.simulated and {"hrrr", "time-lagged", "refs", "href"} & set(facts.systems) and "HRRR" in facts.truth:
+        notes.append(
+            "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
+            "against observations these would score worse."
         )
     if facts.days == 1:
         notes.append("All forecasts start on one day, from which no interval can be had and little can be concluded.")
@@ -122,6 +126,7 @@ def caveats(verification: Verification) -> list[str]:
             f"Few days: intervals from resampling {facts.days} days are too narrow. Take them as a lower bound of the "
             f"uncertainty; 20 days or more are needed."
         )
+    notes += [f"Not compared: {one}." for one in facts.not_compared]
     for reason, count in facts.left_out.items():
         notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
     if "control" in facts.systems:

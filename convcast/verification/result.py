@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from convcast import __version__
 from convcast.files import PARTIAL, write_bytes, write_json
-from convcast.grid import Grid
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.intervals import FEW_DAYS
 from convcast.verification.ledger import Ledger, valid
+from convcast.verification.place import Place
 from convcast.verification.summary import Row, find, verdict
 
 SCHEMA = 1
@@ -29,6 +29,8 @@ class Facts:
     """What was compared, and how."""
 
     simulated: bool
+    truth: str
+    """What forecasts are judged by, in words."""
     systems: tuple[str, ...]
     leads: tuple[int, ...]
     inits: tuple[str, ...]
@@ -41,6 +43,8 @@ class Facts:
     analysis_lead: int
     left_out: dict[str, int]
     """Cases not scored, by reason."""
+    not_compared: tuple[str, ...]
+    """Fields that a baseline does not have, or that it would be unfair to compare, and why."""
     confidence: float
     resamples: int
     seed: int
@@ -66,7 +70,7 @@ class CaseShown:
     """(y, x)"""
     members: NDArray[np.float32]
     """(member, y, x)"""
-    grid: Grid
+    place: Place
 
     @property
     def valid(self) -> Hour:

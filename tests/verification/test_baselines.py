@@ -12,7 +12,9 @@ from convcast.dataset import window
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR, compact
 from convcast.variables import CIN, REFC, T2M
-from convcast.verification.baselines import make_baselines, near_hour_of_day
+from convcast.verification.baselines import make_baselines
+from convcast.verification.past import near_hour_of_day
+from convcast.verification.truth import Analyses
 
 from .conftest import HOURS, INITS
 
@@ -22,7 +24,7 @@ CASES = [(init, 1) for init in INITS]
 def make(small, *names, training=HOURS[:48], cases=CASES, **settings):
     return make_baselines(
         names,
-        small.dataset,
+        Analyses(small.dataset),
         training=training,
         cases=cases,
         settings=small.settings(**settings),
@@ -107,7 +109,7 @@ def test_exact_without_its_world_is_refused(small):
         make(small, "exact")
 
 
-@pytest.mark.parametrize("name", ["hrrr", "time-lagged", "refs", "href"])
+@pytest.mark.parametrize("name", ["refs", "href"])
 def test_baselines_without_files_are_refused(small, name):
     with pytest.raises(MissingInputError, match=f"no forecasts of {name}"):
         make(small, name)

@@ -142,7 +142,7 @@ def test_a_forecast_whose_hour_has_not_come_is_not_published_yet(small):
 
 def test_simulated_and_real_weather_are_not_mixed(small):
     path = write_forecast(small.paths[0], INITS[0], MEMBERS, simulated=False)
-    with pytest.raises(SettingsError, match="forecasts real weather and the dataset holds simulated weather"):
+    with pytest.raises(SettingsError, match="forecasts real weather and the truth holds simulated weather"):
         verify(small, paths=[path])
 
 

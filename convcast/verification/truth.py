@@ -1,0 +1,181 @@
+"""What forecasts are judged by: the dataset's analyses, or fields of anybody in a Zarr store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.dataset import Dataset
+from convcast.dataset.store import FORMAT, index
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.files import read_json
+from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import Variable
+from convcast.verification.layout import check_values, check_winds, find_fields, open_zarr
+from convcast.verification.place import Box, Place, read_place
+
+Field = NDArray[np.float32]
+
+
+class Truth(Protocol):
+    """Fields that happened, by hour."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]: ...
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def hours(self) -> Hours:
+        """Those that there are, in order."""
+
+    @property
+    def simulated(self) -> bool: ...
+
+    @property
+    def analysis_lead(self) -> int:
+        """Hours that what is taken for an analysis was forecast ahead."""
+
+    @property
+    def source(self) -> str:
+        """In words."""
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The dataset that it is, whole."""
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        """(y, x), NaN where missing."""
+
+    def fingerprint(self, hour: Hour) -> str:
+        """Digits that change with the values of this hour."""
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
+        """The same of these rows, columns and fields."""
+
+
+class Analyses:
+    """The hours of a convcast dataset."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._all = dataset
+        self.variables = dataset.variables
+        self.place = Place.of_grid(dataset.grid)
+        self.hours = dataset.hours
+        self.simulated = dataset.simulated
+        self.analysis_lead = dataset.analysis_lead
+        self._box: Box | None = None
+        self._held: tuple[Hour, Field] | None = None
+
+    @property
+    def source(self) -> str:
+        if self.simulated:
+            return "the simulated truth"
+        lead = self.analysis_lead
+        return f"{lead} h HRRR forecasts, in place of analyses" if lead else "HRRR analyses"
+
+    @property
+    def dataset(self) -> Dataset | None:
+        return self._all if self._box is None and self.variables == self._all.variables else None
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        if self._held is None or self._held[0] != hour:
+            self._held = hour, self._all.read([hour])[0]
+        field: Field = self._held[1][self._all.variables.index(variable)]
+        return field if self._box is None else field[np.ix_(*self._box)]
+
+    def fingerprint(self, hour: Hour) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for file in sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*")):
+            said = file.stat()
+            digest.update(f"{file} {said.st_size} {said.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
+        part = Analyses(self._all)
+        part.variables = tuple(variables)
+        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.place.shape, strict=True))
+        if not whole:
+            part._box = box
+            part.place = self.place.crop(box)
+        return part
+
+
+class StoredTruth:
+    """Fields by time of a Zarr store: observations, or another's analyses."""
+
+    simulated: bool
+    analysis_lead = 0
+    dataset = None
+
+    def __init__(self, path: Path, data: xr.Dataset) -> None:
+        absent = [name for name in ("time", "y", "x") if name not in data.sizes]
+        if absent or "number" in data.sizes:
+            lacking = f"no dimension {' '.join(absent)}" if absent else "members"
+            raise DamagedFileError(
+                f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
+            )
+        self.path, self._data, self._names = path, data, find_fields(data, path)
+        if not self._names:
+            raise DamagedFileError(f"{path} holds none of the fields that convcast knows")
+        self.variables = tuple(self._names)
+        self.place = read_place(data, path)
+        check_winds(data, self._names, self.place, path)
+        times = data["time"].values.astype("datetime64[ns]")
+        hours = times.astype("datetime64[h]")
+        whole = np.flatnonzero(hours == times)
+        order = whole[np.argsort(hours[whole], kind="stable")]
+        self.hours = hours[order]
+        if self.hours.size and (np.diff(self.hours) == 0 * HOUR).any():
+            raise DamagedFileError(f"{path} holds an hour twice")
+        self._index = dict(zip(self.hours.tolist(), order.tolist(), strict=True))
+        self.simulated = str(data.attrs.get("simulated", 0)).lower() in ("true", "1")
+        self.source = str(data.attrs.get("title") or data.attrs.get("source") or path.name)
+        self._box: Box | None = None
+        self._prints: dict[Hour, str] = {}
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        one = self._data[self._names[variable]].isel(time=self._index[hour.astype("datetime64[h]").item()])
+        field = np.asarray(one.transpose("y", "x").values, np.float32)
+        check_values(variable, field, self.path)
+        return field if self._box is None else field[np.ix_(*self._box)]
+
+    def fingerprint(self, hour: Hour) -> str:
+        if hour not in self._prints:
+            digest = hashlib.blake2b(digest_size=16)
+            for variable in self.variables:
+                digest.update(self.read(variable, hour).tobytes())
+            self._prints[hour] = digest.hexdigest()
+        return self._prints[hour]
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:
+        part = StoredTruth(self.path, self._data)
+        part.variables, part._box, part.place = tuple(variables), box, self.place.crop(box)
+        return part
+
+
+def open_truth(path: Path) -> Truth:
+    """The truth in a Zarr store, convcast's own dataset or another's fields.
+
+    Raises SettingsError where there is nothing, DamagedFileError for what is no truth.
+    """
+    if not path.exists():
+        raise SettingsError(f"there is no {path}", advice="give --truth the path of a Zarr store")
+    if _is_dataset(path):
+        return Analyses(Dataset.open(path))
+    return StoredTruth(path, open_zarr(path, "truth"))
+
+
+def _is_dataset(path: Path) -> bool:
+    description = path / "zarr.json"
+    if not description.is_file():
+        return False
+    said = read_json(description)
+    return isinstance(said, dict) and said.get("attributes", {}).get("format") == FORMAT

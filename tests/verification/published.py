@@ -1,0 +1,119 @@
+"""A workspace of real weather, small, and files of publishers in its archive as fetch leaves them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import eccodes
+import numpy as np
+
+from convcast.archive import Message, Sidecar, open_archives
+from convcast.archive.locations import archive_path
+from convcast.conventions import ensemble_dataset
+from convcast.dataset import Dataset, Status
+from convcast.dataset.store import Description, Store
+from convcast.grib import encode
+from convcast.grid import Grid
+from convcast.notation import HOUR
+from convcast.variables import FIELDS
+from convcast.workspace import Workspace
+
+GRID = Grid(24, 36, 500, 900)
+WIDE = Grid(40, 50, 490, 890)
+INSIDE = slice(10, 34), slice(10, 46)
+"""GRID in WIDE."""
+
+
+def weather(variable, grid, seed):
+    """Any weather of a field, on HRRR's lattice; no echo, no CAPE and no CIN at half of the points."""
+    generator = np.random.default_rng([seed, sum(variable.name.encode())])
+    low, high = variable.display
+    values = generator.uniform(low, high, grid.shape)
+    if variable.name == "refc":
+        values[generator.random(grid.shape) < 0.5] = -10
+    if variable.name in ("cape", "cin"):
+        values[generator.random(grid.shape) < 0.5] = 0
+    return (np.round(values * 16 / 4) * 4 / 16).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Real:
+    workspace: Workspace
+    dataset: Dataset
+    inits: list
+
+
+def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid=GRID):
+    """Analyses of every hour around these initial times, and an ensemble of each."""
+    workspace = Workspace(root)
+    variables = tuple(FIELDS[name] for name in fields)
+    store = Store.create(workspace.dataset, Description(variables, grid, False, 0), np.zeros((2, *grid.shape), "f4"))
+    hours = np.arange(min(inits), max(inits) + (lead + 1) * HOUR)
+    for number, hour in enumerate(hours):
+        store.write_hour(hour, np.stack([weather(v, grid, number) for v in variables]), neighbours=[])
+    store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
+    for number, init in enumerate(inits):
+        drawn = {
+            v.name: np.stack([weather(v, grid, 1000 * number + m + 500)[None] for m in range(members)])
+            for v in variables
+        }
+        ensemble_dataset(drawn, init=init, members=range(members), leads=[lead], grid=grid, attributes={}).to_zarr(
+            workspace.forecast(init), zarr_format=3, consolidated=False
+        )
+    return Real(workspace, Dataset.open(workspace.dataset), list(inits))
+
+
+def put(workspace, file, messages, *, lacking=()):
+    """A file of a publisher in the archive with its sidecar; `messages` are bytes by convcast's name."""
+    room = {"rrfs": "refs"}.get(file.model, file.model)
+    archive = open_archives(workspace.archive)[room]
+    path = archive.root / archive_path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = b"".join(messages.values())
+    path.write_bytes(data)
+    listed, offset = [], 0
+    for name, message in messages.items():
+        listed.append(Message(name, offset, len(message)))
+        offset += len(message)
+    sidecar = Sidecar(
+        source="test",
+        url="test",
+        etag=None,
+        ranges=((0, len(data)),),
+        messages=tuple(listed),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        simulated=False,
+        fetched="2026-11-20T00:00:00Z",
+        lacking=tuple(lacking),
+    )
+    archive.record(path, sidecar)
+    return path
+
+
+def forecast(file, values, *, grid=WIDE, keys=None):
+    """Messages of a deterministic forecast by field; `values` are (y, x) by field, `keys` GRIB keys by field."""
+    return {
+        name: encode(
+            field,
+            key=(keys or {}).get(name, FIELDS[name].grib),
+            grid=grid,
+            init=file.init,
+            lead_hours=file.lead,
+            simulated=False,
+        )
+        for name, field in values.items()
+    }
+
+
+def altered(message, keys, values=None):
+    """The message with other keys, and values on its points."""
+    handle = eccodes.codes_new_from_message(message)
+    for name, value in keys.items():
+        eccodes.codes_set(handle, name, value)
+    if values is not None:
+        eccodes.codes_set_values(handle, np.asarray(values, float).ravel())
+    made = eccodes.codes_get_message(handle)
+    eccodes.codes_release(handle)
+    return made
