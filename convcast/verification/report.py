@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from convcast.verification.plots import Figure
 
 
+REFERENCES = ("hrrr", "time-lagged", "refs", "href")
+"""Baselines that are made of HRRR, in part at least."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A field's row of the table."""
@@ -64,22 +68,14 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
 def headline(verification: Verification) -> list[str]:
     """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    sentences = []
     few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
     names = [variable.name for variable in verification.variables]
-    for other in [name for name in ("control", "persistence") if name in facts.systems][:1]:
-        verdicts = {name: verification.verdict(name, lead, other) for name in names}
-        parts = [
-            f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
-            for said, found in (
-                ("better", f"better than {other}"),
-                ("worse", f"worse than {other}"),
-                ("no clear difference", f"not clearly different from {other}"),
-                ("no interval", f"without an interval against {other}"),
-            )
-            if said in verdicts.values()
-        ]
-        sentences.append(f"At {lead} h, by CRPS on the same cases, {MODEL} is {'; '.join(parts)}{few}.")
+    simple = [name for name in ("control", "persistence") if name in facts.systems][:1]
+    sentences = [
+        f"At {at} h, by CRPS on the same cases, {MODEL} is {_verdicts(verification, at, other)}{few}."
+        for at in dict.fromkeys((facts.leads[0], facts.leads[-1]))
+        for other in [*simple, *(name for name in REFERENCES if name in facts.systems)]
+    ]
     ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
     if ratios:
         worst = max(ratios, key=lambda name: ratios[name])
@@ -102,6 +98,22 @@ def headline(verification: Verification) -> list[str]:
     return sentences
 
 
+def _verdicts(verification: Verification, lead: int, other: str) -> str:
+    """`better than control on T2M; not clearly different from control on REFC`."""
+    names = [variable.name for variable in verification.variables]
+    verdicts = {name: verification.verdict(name, lead, other) for name in names}
+    return "; ".join(
+        f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
+        for said, found in (
+            ("better", f"better than {other}"),
+            ("worse", f"worse than {other}"),
+            ("no clear difference", f"not clearly different from {other}"),
+            ("no interval", f"without an interval against {other}"),
+        )
+        if said in verdicts.values()
+    )
+
+
 def caveats(verification: Verification) -> list[str]:
     """What a reader must know before believing a number."""
     facts = verification.facts
@@ -114,7 +126,7 @@ def caveats(verification: Verification) -> list[str]:
         )
     else:
         notes.append(f"Truth is {facts.truth}.")
-    if not facts.simulated and {"hrrr", "time-lagged", "refs", "href"} & set(facts.systems) and "HRRR" in facts.truth:
+    if not facts.simulated and set(REFERENCES) & set(facts.systems) and "HRRR" in facts.truth:
         notes.append(
             "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
             "against observations these would score worse."
