@@ -31,8 +31,8 @@ def verify(
         list[str] | None,
         typer.Option(
             "--against",
-            help="persistence, climatology, control, hrrr, time-lagged, or exact (simulated archive); repeated "
-            "[default: persistence climatology control; persistence where --truth is of another program].",
+            help="persistence, climatology, control, hrrr, time-lagged, refs, href, or exact (simulated archive); "
+            "repeated [default: persistence climatology control; persistence where --truth is of another program].",
         ),
     ] = None,
     init: Annotated[
@@ -73,12 +73,12 @@ def verify(
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
-    from convcast.cli.console import Terminal
+    from convcast.cli.console import Terminal, table
     from convcast.dataset import Dataset
     from convcast.errors import SettingsError
     from convcast.settings import load_settings
     from convcast.verification import evaluate
-    from convcast.verification.report import caveats, headline
+    from convcast.verification.report import caveats, headline, product_lines
     from convcast.verification.truth import Analyses, open_truth
     from convcast.verification.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
@@ -115,6 +115,20 @@ def verify(
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(verification, lead) for lead in verification.facts.leads),
+        *(
+            table(
+                "statement",
+                "convcast",
+                system,
+                "difference",
+                "convcast is",
+                title=f"lead {lead} h, beside what {system.upper()} publishes",
+                rows=[[line.what, line.ours, line.theirs, line.difference, line.verdict] for line in lines],
+            )
+            for system in verification.facts.products
+            for lead in verification.facts.leads
+            if (lines := product_lines(verification, system, lead))
+        ),
         "\n".join([*headline(verification), *caveats(verification)]),
         f"report: {report}",
     )

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.errors import MissingInputError, SettingsError
+from convcast.errors import SettingsError
 from convcast.notation import Hour, Hours
 from convcast.settings import VerificationSettings
 from convcast.variables import Variable
 from convcast.verification.exact import Exact
 from convcast.verification.lagged import Forecasts, latest_forecast, time_lagged
 from convcast.verification.past import Climatology, Control, Persistence, Recent
+from convcast.verification.references import REFERENCES
 from convcast.verification.truth import Truth
 from convcast.workspace import Workspace
 
@@ -86,11 +87,7 @@ def make_baselines(
         "exact": lambda: Exact(dataset("exact"), place("exact"), cases=cases, members=members, seed=seed),
     }
     for name in names:
-        if name in ("refs", "href"):
-            raise MissingInputError(
-                f"the archive has no forecasts of {name} to compare with",
-                advice=f"use --against {' --against '.join(list(makers)[:3])}",
-            )
         if name not in makers:
-            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {' '.join(makers)}")
+            known = " ".join([*makers, *REFERENCES])
+            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {known}")
     return [makers[name]() for name in dict.fromkeys(names)]

@@ -20,7 +20,9 @@ from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
+from convcast.verification.products import Compared
 from convcast.verification.records import Record, Records, digest, program
+from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.scoring import Scorer, Task, shown_threshold, shown_variable
 from convcast.verification.statistics import Statistics
@@ -49,6 +51,7 @@ class Evaluation:
         truth: Truth,
         cases: Sequence[Case],
         baselines: Sequence[Baseline],
+        references: References,
         *,
         members: int,
         left_out: Counter[str],
@@ -57,11 +60,14 @@ class Evaluation:
         workers: Workers | None,
     ) -> None:
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
+        self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
-        self._scorer = Scorer(truth, baselines, members=members, check_points=points, seed=settings.seed)
+        self._scorer = Scorer(
+            truth, baselines, self._products, members=members, check_points=points, seed=settings.seed
+        )
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
         self._most_convective: tuple[float, Case] | None = None
         self._done: list[Case] = []
@@ -124,6 +130,8 @@ class Evaluation:
             analysis_lead=self._truth.analysis_lead,
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
+            products=tuple(one.system for one in self._products),
+            notes=self._notes,
             confidence=self._settings.confidence,
             resamples=self._settings.resamples,
             seed=self._settings.seed,
@@ -138,20 +146,27 @@ class Evaluation:
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
         if system == MODEL:
             return digest(*said, *model)
-        baseline = next(one for one in self._baselines if one.name == system)
+        made = {one.name: one.fingerprint for one in self._baselines} | {
+            p.folder: p.fingerprint for p in self._products
+        }
         # Members that lack points narrow what baselines are judged by.
-        return digest(*said, baseline.fingerprint(case.init, case.lead), *model)
+        return digest(*said, made[system](case.init, case.lead), *model)
+
+    def _systems(self, case: Case) -> dict[str, type]:
+        """What is to be known of a case, and in which form."""
+        kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
+        return kinds | {one.folder: Compared for one in self._products if one.there(case.init, case.lead)}
 
     def _stored(self, case: Case) -> dict[str, Record]:
         found = {}
-        for system in (MODEL, *(baseline.name for baseline in self._baselines)):
-            record = self._records.load(system, case.init, case.lead, self._key(system, case), Statistics)
+        for system, kind in self._systems(case).items():
+            record = self._records.load(system, case.init, case.lead, self._key(system, case), kind)
             if record is not None:
                 found[system] = record
         return found
 
     def _task(self, case: Case, stored: dict[str, Record]) -> Task:
-        systems = tuple(s for s in (MODEL, *(b.name for b in self._baselines)) if s not in stored)
+        systems = tuple(system for system in self._systems(case) if system not in stored)
         return Task(case, systems, MODEL in stored and "masked" in stored[MODEL].notes)
 
     def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
@@ -160,6 +175,9 @@ class Evaluation:
             return CaseScored(case.init, case.lead, {}, refused)
         model = records[MODEL]
         crps = {}
+        for one in self._products:
+            for field, compared in records.pop(one.folder, Record()).statistics.items():
+                self._ledger.compared.setdefault((one.system, field, case.lead), {})[case.init] = compared
         for variable in self._truth.variables:
             its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
             points = its[MODEL].sums.points
@@ -192,14 +210,19 @@ class Evaluation:
             summary = Summary(self._ledger, bootstrap)
             summary.add(variable, lead, having)
             rows += summary.rows
+            for one in self._products:
+                rows += product_rows(self._ledger, one.system, variable, lead, self._settings)
         return rows
 
     def _not_compared(self) -> tuple[str, ...]:
         return tuple(
-            f"{baseline.name} on {variable.name}: {reason}"
-            for baseline in self._baselines
+            f"{name} on {variable.name}, since {reason}"
+            for name, lacks in (
+                *((baseline.name, baseline.lacks) for baseline in self._baselines),
+                *((f"products of {one.system}", one.lacks) for one in self._products),
+            )
             for variable in self._truth.variables
-            if (reason := baseline.lacks(variable))
+            if (reason := lacks(variable))
         )
 
     def _picture(self, done: Sequence[Case]) -> CaseShown:
@@ -257,19 +280,23 @@ def evaluate(
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
+    asked = [(case.init, case.lead) for case in cases]
+    references = make_references(against, judge, workspace, cases=asked, members=members)
     baselines = make_baselines(
-        against,
+        [name for name in against if name not in REFERENCES],
         judge,
         training=training_hours(ensembles, judge),
-        cases=[(case.init, case.lead) for case in cases],
+        cases=asked,
         settings=settings,
         workspace=workspace,
     )
+    baselines += references.baselines
     cases = with_baselines(cases, baselines, left_out)
     return Evaluation(
         judge,
         cases,
         baselines,
+        references,
         members=members,
         left_out=left_out,
         settings=settings,

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from convcast.notation import HOUR, Hour
+from convcast.verification.products import Compared
 from convcast.verification.statistics import Statistics, Sums
 
 Key = tuple[str, str, int]
@@ -21,6 +22,8 @@ class Ledger:
     def __init__(self) -> None:
         self.days: dict[Key, dict[Day, Statistics]] = {}
         self.cases: dict[Key, dict[Hour, Sums]] = {}
+        self.compared: dict[Key, dict[Hour, Compared]] = {}
+        """With what another published, under its name."""
 
     def add(self, system: str, field: str, lead: int, init: Hour, statistics: Statistics) -> None:
         """Enter one case, under the UTC day of its initial time."""

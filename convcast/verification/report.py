@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +12,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
+from convcast.variables import FIELDS
 from convcast.verification.diagrams import event_name
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL, Row
+from convcast.verification.summary import MODEL, Row, verdict
 
 if TYPE_CHECKING:
     from convcast.verification.plots import Figure
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
 
 REFERENCES = ("hrrr", "time-lagged", "refs", "href")
 """Baselines that are made of HRRR, in part at least."""
+
+
+@dataclass(frozen=True)
+class ProductLine:
+    """A row of the table of what others publish: what is said, by whom how well."""
+
+    what: str
+    ours: str
+    theirs: str
+    difference: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,12 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
         caveats=caveats(verification),
         tables=[(lead, [_line(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads],
         events=[(lead, _events(verification, lead)) for lead in facts.leads],
+        products=[
+            (lead, system, lines)
+            for lead in facts.leads
+            for system in facts.products
+            if (lines := product_lines(verification, system, lead))
+        ],
         figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
         agreement=str(verification.agreement),
         model=MODEL,
@@ -76,6 +95,13 @@ def headline(verification: Verification) -> list[str]:
         for at in dict.fromkeys((facts.leads[0], facts.leads[-1]))
         for other in [*simple, *(name for name in REFERENCES if name in facts.systems)]
     ]
+    for system in facts.products:
+        found = Counter(line.verdict for line in product_lines(verification, system, lead) if line.verdict)
+        counts = ", ".join(f"{said} in {count}" for said, count in found.items())
+        sentences.append(
+            f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {found.total()} "
+            f"comparisons{few}."
+        )
     ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
     if ratios:
         worst = max(ratios, key=lambda name: ratios[name])
@@ -126,7 +152,7 @@ def caveats(verification: Verification) -> list[str]:
         )
     else:
         notes.append(f"Truth is {facts.truth}.")
-    if not facts.simulated and set(REFERENCES) & set(facts.systems) and "HRRR" in facts.truth:
+    if not facts.simulated and set(REFERENCES) & {*facts.systems, *facts.products} and "HRRR" in facts.truth:
         notes.append(
             "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
             "against observations these would score worse."
@@ -138,6 +164,7 @@ def caveats(verification: Verification) -> list[str]:
             f"Few days: intervals from resampling {facts.days} days are too narrow. Take them as a lower bound of the "
             f"uncertainty; 20 days or more are needed."
         )
+    notes += [f"{note}." for note in facts.notes]
     notes += [f"Not compared: {one}." for one in facts.not_compared]
     for reason, count in facts.left_out.items():
         notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
@@ -155,7 +182,7 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
     for system in verification.facts.systems:
         row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
         cells.append((_number(row), _interval(row)))
-    verdict = verification.verdict(field, lead) if "control" in verification.facts.systems else ""
+    against_control = verification.verdict(field, lead) if "control" in verification.facts.systems else ""
     spread = verification.find(field, "spread_error_ratio", MODEL, lead_hours=lead)
     return Line(
         field=field.upper(),
@@ -165,8 +192,38 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
         ratio=_number(_ratio(verification, field, lead), 2),
         ratio_interval=_interval(_ratio(verification, field, lead), 2),
         spread_error=_number(spread, 2),
-        verdict=verdict,
+        verdict=against_control,
     )
+
+
+def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
+    """What is compared with a system's products at a lead."""
+    wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
+    rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
+    lines = []
+    for ours, theirs, difference in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        digits = 3 if ours["score"] == "crps_gaussian" else 5
+        silent = ours.get("note") == "no events"
+        lines.append(
+            ProductLine(
+                what=_said(ours),
+                ours="no events" if silent else _number(ours, digits),
+                theirs="no events" if silent else _number(theirs, digits),
+                difference=_interval(difference, digits),
+                verdict="" if silent else verdict(difference),
+            )
+        )
+    return lines
+
+
+def _said(row: Row) -> str:
+    """`REFC ≥ 40 dBZ within 40.6 km`."""
+    variable = FIELDS[row["field"]]
+    if "threshold" not in row:
+        return f"{variable.name.upper()} as a normal distribution ({variable.units})"
+    sign = "≤" if row["below"] else "≥"
+    near = f" within {row['scale_km']:g} km" if "scale_km" in row else " at the point"
+    return f"{variable.name.upper()} {sign} {row['threshold']:g} {variable.units}{near}"
 
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:

@@ -45,6 +45,10 @@ class Facts:
     """Cases not scored, by reason."""
     not_compared: tuple[str, ...]
     """Fields that a baseline does not have, or that it would be unfair to compare, and why."""
+    products: tuple[str, ...]
+    """Systems that are compared by what they publish of their members."""
+    notes: tuple[str, ...]
+    """How reference ensembles are compared."""
     confidence: float
     resamples: int
     seed: int

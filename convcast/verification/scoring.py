@@ -17,6 +17,7 @@ from convcast.verification.baselines import Baseline
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.layout import check_floors
+from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.statistics import score_field
 from convcast.verification.summary import MODEL
@@ -49,9 +50,16 @@ class Scorer:
     """Scores cases of one verification."""
 
     def __init__(
-        self, truth: Truth, baselines: Sequence[Baseline], *, members: int, check_points: int, seed: int
+        self,
+        truth: Truth,
+        baselines: Sequence[Baseline],
+        products: Sequence[Products],
+        *,
+        members: int,
+        check_points: int,
+        seed: int,
     ) -> None:
-        self._truth, self._baselines = truth, list(baselines)
+        self._truth, self._baselines, self._products = truth, list(baselines), list(products)
         self._members, self._check_points, self._seed = members, check_points, seed
         self._shown = shown_variable(truth.variables)
 
@@ -62,13 +70,21 @@ class Scorer:
         seen = Alike(self._members)
         for variable in self._truth.variables:
             observed = self._truth.read(variable, case.valid)
-            if MODEL in records or task.masked:
+            products = [one for one in self._products if one.folder in records]
+            if MODEL in records or task.masked or products:
                 forecasts = self.forecasts(case, variable)
                 observed = _where_all_are(forecasts, observed, records.get(MODEL))
-            if MODEL in records:
-                check_floors(variable, forecasts[0], observed, (case.ensemble.path, "the truth"))
-                seen.look(forecasts)
-                self._model(records[MODEL], case, variable, forecasts, observed)
+                if MODEL in records:
+                    check_floors(variable, forecasts[0], observed, (case.ensemble.path, "the truth"))
+                    seen.look(forecasts)
+                    self._model(records[MODEL], case, variable, forecasts, observed)
+                for one in products:
+                    try:
+                        compared = one.score(variable, case.init, case.lead, forecasts, observed)
+                    except DamagedFileError as error:
+                        return Outcome({}, f"no {one.system} that can be read ({error})")
+                    if compared is not None:
+                        records[one.folder].statistics[variable.name] = compared
                 del forecasts
             for baseline in wanted:
                 if baseline.lacks(variable):

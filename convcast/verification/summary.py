@@ -112,7 +112,7 @@ class Summary:
                     "score": score,
                     "estimator": extra.pop("estimator", None),
                     "system": system,
-                    **_numbers(estimate),
+                    **numbers(estimate),
                     "n": its.cases,
                     "days": self._bootstrap.days,
                     "points": int(its["points"].sum()),
@@ -138,7 +138,8 @@ def verdict(difference: Row | None) -> str:
     return "worse" if difference["low"] > 0 else "no clear difference"
 
 
-def _numbers(estimate: Estimate) -> dict[str, float | None]:
+def numbers(estimate: Estimate) -> dict[str, float | None]:
+    """Of a row; None where undefined, since JSON has no NaN."""
     return {
         name: float(value) if np.isfinite(value) else None
         for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))

@@ -26,11 +26,12 @@ INSIDE = slice(10, 34), slice(10, 46)
 
 
 def weather(variable, grid, seed):
-    """Any weather of a field, on HRRR's lattice; no echo, no CAPE and no CIN at half of the points."""
+    """Any weather of a field, on HRRR's lattice; half of the points without echo, CAPE and CIN, strong echoes rare."""
     generator = np.random.default_rng([seed, sum(variable.name.encode())])
     low, high = variable.display
     values = generator.uniform(low, high, grid.shape)
     if variable.name == "refc":
+        values = np.where(generator.random(grid.shape) < 0.002, 40 + values / 4, values / 2)
         values[generator.random(grid.shape) < 0.5] = -10
     if variable.name in ("cape", "cin"):
         values[generator.random(grid.shape) < 0.5] = 0
@@ -117,3 +118,43 @@ def altered(message, keys, values=None):
     made = eccodes.codes_get_message(handle)
     eccodes.codes_release(handle)
     return made
+
+
+GRID_227 = {
+    "Nx": 1473,
+    "Ny": 1025,
+    "numberOfDataPoints": 1473 * 1025,
+    "latitudeOfFirstGridPoint": 12190000,
+    "longitudeOfFirstGridPoint": 226541000,
+    "LaD": 25000000,
+    "LoV": 265000000,
+    "Latin1": 25000000,
+    "Latin2": 25000000,
+    "Dx": 5079000,
+    "Dy": 5079000,
+}
+
+
+def product_message(product, file, values, *, grid=None):
+    """What an ensemble's publisher makes of a field; on HREF's grid where no part of HRRR's is given."""
+    keys = {"productDefinitionTemplateNumber": 2, "derivedForecast": 0 if product.kind == "mean" else 2}
+    if product.limit is not None:
+        side = "Lower" if product.limit.below else "Upper"
+        keys = {
+            "productDefinitionTemplateNumber": 5,
+            "probabilityType": 0 if product.limit.below else 1,
+            f"scaleFactorOf{side}Limit": 2,
+            f"scaledValueOf{side}Limit": round(product.limit.threshold * 100),
+        }
+    small = values if grid is not None else np.zeros(GRID.shape)
+    made = encode(
+        small,
+        key=product.wanted.keys[-1],
+        grid=grid or GRID,
+        init=file.init,
+        lead_hours=file.lead,
+        simulated=False,
+    )
+    if grid is None:
+        keys = GRID_227 | {"packingType": "grid_simple", "bitsPerValue": 16} | keys
+    return altered(made, keys, values)

@@ -109,12 +109,6 @@ def test_exact_without_its_world_is_refused(small):
         make(small, "exact")
 
 
-@pytest.mark.parametrize("name", ["refs", "href"])
-def test_baselines_without_files_are_refused(small, name):
-    with pytest.raises(MissingInputError, match=f"no forecasts of {name}"):
-        make(small, name)
-
-
 def test_an_unknown_baseline_is_refused(small):
     with pytest.raises(SettingsError, match="no baseline 'persistance'"):
         make(small, "persistance")

@@ -1,0 +1,66 @@
+"""Messages of reference ensembles in the archive, found by the names that their sidecars have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import grib
+from convcast.archive.archive import Archive
+from convcast.archive.locations import GribFile, archive_path
+from convcast.errors import DamagedFileError
+from convcast.grib import Header
+from convcast.variables import GribKey
+
+AGAIN = "run `convcast fetch` again"
+
+
+def locate_file(archives: Mapping[str, Archive], file: GribFile) -> tuple[Archive, Path]:
+    """The room and the path of a publisher's file; RRFS files lie with REFS."""
+    archive = archives["refs" if file.model == "rrfs" else file.model]
+    return archive, archive.root / archive_path(file)
+
+
+def held(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
+    """Names of the messages that the archive holds whole of a file; none where it is not there."""
+    archive, path = locate_file(archives, file)
+    try:
+        return frozenset(message.variable for message in archive.sidecar(path).messages)
+    except DamagedFileError:
+        return frozenset()
+
+
+def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> str:
+    """Digits of the contents of these files, which must be there."""
+    said = []
+    for file in files:
+        archive, path = locate_file(archives, file)
+        said.append(archive.sidecar(path).sha256)
+    return hashlib.blake2b(" ".join(said).encode(), digest_size=16).hexdigest()
+
+
+def read_message(
+    archives: Mapping[str, Archive], file: GribFile, name: str, keys: Sequence[GribKey]
+) -> tuple[Header, NDArray[np.float32]]:
+    """A message's header and values (y, x), which must be of the file's hour and one of the GRIB keys.
+
+    Raises DamagedFileError where it is not, or is not there.
+    """
+    archive, path = locate_file(archives, file)
+    found = [message for message in archive.sidecar(path).messages if message.variable == name]
+    if len(found) != 1:
+        raise DamagedFileError(f"{path} holds {name} {len(found)} times", advice=AGAIN)
+    with open(path, "rb") as stored:
+        stored.seek(found[0].offset)
+        header, values = grib.decode(stored.read(found[0].length))
+    if header.key not in keys or (header.init, header.lead_hours) != (file.init, file.lead):
+        raise DamagedFileError(
+            f"{path} has {header.key} of {header.init} + {header.lead_hours:g} h as {name}", advice=AGAIN
+        )
+    if header.simulated:
+        raise DamagedFileError(f"{path} is of the simulated world", advice=AGAIN)
+    return header, values
