@@ -100,7 +100,7 @@ def verify(
         against=options.against,
         settings=options,
         workspace=place,
-        foreign=bool(ensemble),
+        foreign=bool(ensemble or truth),
         keep=results / "cases",
         workers=Workers(workers, scheduler) if workers > 1 or scheduler else None,
     )
@@ -123,7 +123,7 @@ def verify(
                 "difference",
                 "convcast is",
                 title=f"lead {lead} h, beside what {system.upper()} publishes",
-                rows=[[line.what, line.ours, line.theirs, line.difference, line.verdict] for line in lines],
+                rows=[[line.what, line.ours[0], line.theirs[0], line.difference, line.verdict] for line in lines],
             )
             for system in verification.facts.products
             for lead in verification.facts.leads

@@ -72,7 +72,10 @@ class Ensemble:
 
         Raises DamagedFileError where values cannot be in them.
         """
-        chosen = self.data[self.names[variable]].isel(lead_time=self.leads.index(lead), number=members)
+        consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
+        # By a slice, members are read into place; by their numbers, into a copy first.
+        number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
+        chosen = self.data[self.names[variable]].isel(lead_time=self.leads.index(lead), number=number)
         values = np.asarray(chosen.transpose("number", "y", "x").values, np.float32)
         if len(values):
             check_values(variable, values[0], self.path)

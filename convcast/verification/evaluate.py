@@ -24,7 +24,7 @@ from convcast.verification.products import Compared
 from convcast.verification.records import Record, Records, digest, program
 from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
-from convcast.verification.scoring import Scorer, Task, shown_threshold, shown_variable
+from convcast.verification.scoring import Outcome, Scorer, Task, shown_threshold, shown_variable
 from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
 from convcast.verification.truth import Analyses, Truth
@@ -82,23 +82,25 @@ class Evaluation:
     def __iter__(self) -> Iterator[CaseScored]:
         """Score what has not been scored yet, in the order of the cases."""
         cases = self._cases[self._next :]
-        stored = [self._stored(case) for case in cases]
-        tasks = [self._task(case, there) for case, there in zip(cases, stored, strict=True)]
+        tasks = [self._task(case) for case in cases]
         due = [task for task in tasks if task.systems]
         ahead = [baseline for baseline in self._baselines if isinstance(baseline, Exact)]
         for exact in ahead if self._workers is None else ():
             exact.begin({task.case.init for task in due if exact.name in task.systems})
         outcomes = spread(self._scorer, due, self._workers)
         try:
-            for case, there, task in zip(cases, stored, tasks, strict=True):
-                refused, computed = None, {}
-                if task.systems:
-                    outcome = next(outcomes)
-                    refused, computed = outcome.refused, outcome.records
+            for case, task in zip(cases, tasks, strict=True):
+                outcome = next(outcomes) if task.systems else Outcome({})
+                there = self._stored(case, task.systems)
+                damaged = tuple(s for s in self._systems(case) if s not in there and s not in task.systems)
+                if damaged and outcome.refused is None:
+                    again = self._scorer(Task(case, damaged, task.masked))
+                    outcome = Outcome(outcome.records | again.records, again.refused)
+                refused, computed = outcome.refused, outcome.records
                 self._next += 1
                 for system, record in computed.items():
                     self._records.save(system, case.init, case.lead, self._key(system, case), record)
-                self.reused += not task.systems
+                self.reused += not computed and refused is None
                 yield self._enter(case, there | computed, refused)
         finally:
             outcomes.close()
@@ -157,17 +159,21 @@ class Evaluation:
         kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
         return kinds | {one.folder: Compared for one in self._products if one.there(case.init, case.lead)}
 
-    def _stored(self, case: Case) -> dict[str, Record]:
+    def _stored(self, case: Case, due: Sequence[str]) -> dict[str, Record]:
+        """What is known of a case but for systems that are due."""
         found = {}
         for system, kind in self._systems(case).items():
+            if system in due:
+                continue
             record = self._records.load(system, case.init, case.lead, self._key(system, case), kind)
             if record is not None:
                 found[system] = record
         return found
 
-    def _task(self, case: Case, stored: dict[str, Record]) -> Task:
-        systems = tuple(system for system in self._systems(case) if system not in stored)
-        return Task(case, systems, MODEL in stored and "masked" in stored[MODEL].notes)
+    def _task(self, case: Case) -> Task:
+        notes = {s: self._records.notes(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
+        due = tuple(system for system, noted in notes.items() if noted is None)
+        return Task(case, due, "masked" in (notes[MODEL] or {}))
 
     def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
         if refused is not None:

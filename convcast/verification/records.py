@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import lru_cache
@@ -40,15 +41,7 @@ class Records:
 
     def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
         """The record with this key, of statistics of this kind; None where there is none."""
-        path = self._path(system, init, lead)
-        if path is None or not path.is_file():
-            return None
-        try:
-            # numpy leaves a file open that it cannot read, where it is given a path.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = dict(stored)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
+        arrays = self._read(system, init, lead, "")
         if str(arrays.pop("key", "")) != key:
             return None
         notes = {n.removeprefix("note/"): float(a) for n, a in arrays.items() if n.startswith("note/")}
@@ -57,6 +50,25 @@ class Records:
             return Record({name: _build(kind, arrays, f"field/{name}/") for name in names}, notes)
         except (KeyError, TypeError, ValueError):
             return None
+
+    def notes(self, system: str, init: Hour, lead: int, key: str) -> dict[str, float] | None:
+        """What is noted in the record with this key, without its statistics; None where there is none."""
+        arrays = self._read(system, init, lead, "note/")
+        if str(arrays.pop("key", "")) != key:
+            return None
+        return {name.removeprefix("note/"): float(array) for name, array in arrays.items()}
+
+    def _read(self, system: str, init: Hour, lead: int, prefix: str) -> dict[str, Any]:
+        """The key and the arrays whose names begin so; nothing where the file cannot be read."""
+        path = self._path(system, init, lead)
+        if path is None or not path.is_file():
+            return {}
+        try:
+            # numpy leaves a file open that it cannot read, where it is given a path.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files if name == "key" or name.startswith(prefix)}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            return {}
 
     def save(self, system: str, init: Hour, lead: int, key: str, record: Record) -> None:
         path = self._path(system, init, lead)

@@ -30,8 +30,9 @@ class ProductLine:
     """A row of the table of what others publish: what is said, by whom how well."""
 
     what: str
-    ours: str
-    theirs: str
+    ours: tuple[str, str]
+    """Score and its interval."""
+    theirs: tuple[str, str]
     difference: str
     verdict: str
 
@@ -97,7 +98,8 @@ def headline(verification: Verification) -> list[str]:
     ]
     for system in facts.products:
         found = Counter(line.verdict for line in product_lines(verification, system, lead) if line.verdict)
-        counts = ", ".join(f"{said} in {count}" for said, count in found.items())
+        words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
+        counts = ", ".join(f"{words.get(said, said)} in {count}" for said, count in found.items())
         sentences.append(
             f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {found.total()} "
             f"comparisons{few}."
@@ -207,8 +209,8 @@ def product_lines(verification: Verification, system: str, lead: int) -> list[Pr
         lines.append(
             ProductLine(
                 what=_said(ours),
-                ours="no events" if silent else _number(ours, digits),
-                theirs="no events" if silent else _number(theirs, digits),
+                ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
+                theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
                 difference=_interval(difference, digits),
                 verdict="" if silent else verdict(difference),
             )

@@ -21,7 +21,7 @@ from convcast.verification.ledger import Ledger, valid
 from convcast.verification.place import Place
 from convcast.verification.summary import Row, find, verdict
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)

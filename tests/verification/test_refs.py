@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
-from convcast.archive.references import refs_members
+from convcast.archive import fetch_files, open_archives, open_sources
+from convcast.archive.references import refs_members, requests
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR
-from convcast.settings import VerificationSettings
+from convcast.settings import VerificationSettings, load_settings
 from convcast.variables import CIN, FIELDS, REFC, T2M, GribKey
 from convcast.verification import evaluate
 from convcast.verification.references import make_references
@@ -134,3 +137,23 @@ def test_members_of_a_smaller_area_than_the_truth_are_not_taken(real):
     real.inits.pop()
     with pytest.raises(MissingInputError, match="does not cover"):
         run(real)
+
+
+def test_what_fetch_brings_is_what_is_compared(real, tmp_path):
+    """The same forecasts, fetched from a folder laid out as the bucket, score the same."""
+    publish(real, INITS[0], 1)
+    real.inits.pop()
+    expected = run(real)
+    bucket, archive = tmp_path / "bucket", real.workspace.archive
+    for path in archive.rglob("*.grib2"):
+        there = bucket / path.relative_to(archive / path.relative_to(archive).parts[0])
+        there.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(there)
+    shutil.rmtree(archive)
+    settings = load_settings(flags={"archive": {"retries": 0, "workers": 2}})
+    valid = np.array([INITS[0] + HOUR])
+    asked = requests("refs", open_archives(archive), valid, (1,), list(FIELDS), derived=False)
+    with open_sources([str(bucket)], workspace=real.workspace, settings=settings) as sources:
+        outcomes = list(fetch_files(asked, sources, settings=settings.archive, now=valid[0] + 1000 * HOUR))
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert run(real).scores == expected.scores

@@ -165,6 +165,18 @@ def test_a_damaged_record_is_computed_again(small, counted, tmp_path):
     assert len(counted) == 4 * 7
 
 
+def test_a_record_that_lost_an_array_is_computed_again(small, counted, tmp_path):
+    keep = tmp_path / "cases"
+    expected = verify(small, keep=keep, against=["persistence"])
+    path = sorted((keep / "persistence").glob("*.npz"))[1]
+    with np.load(path) as stored:
+        kept = {name: stored[name] for name in stored.files if name != "field/t2m/ranks"}
+    np.savez(path, **kept)
+    counted.clear()
+    assert verify(small, keep=keep, against=["persistence"]).scores == expected.scores
+    assert len(counted) == 7
+
+
 def test_a_run_that_was_stopped_goes_on_where_it_was(small, counted, tmp_path):
     keep = tmp_path / "cases"
     under_way = iter(start(small, keep=keep, against=[]))
