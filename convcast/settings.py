@@ -201,6 +201,8 @@ class VerificationSettings(Group):
     seed: int = Field(0, ge=0)
     baseline_members: int = Field(50, ge=2)
     """Members of the exact, climatology and control ensembles."""
+    cache_gigabytes: float = Field(4, gt=0)
+    """Memory for past weather that climatology and control draw from, of each worker."""
     lagged_ages: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 

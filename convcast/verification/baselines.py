@@ -58,7 +58,7 @@ def make_baselines(
     its files.
     """
     members, seed = settings.baseline_members, settings.seed
-    recent = Recent()
+    recent = Recent(settings.cache_gigabytes * 1e9)
     past: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
 
     def dataset(name: str) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.conventions import unpack
 from convcast.dataset import Dataset, usable_inits, window
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
@@ -20,17 +22,20 @@ NEAR_HOUR = 1
 """Hours of the day within which past weather is taken for like."""
 HISTORY = 4
 """Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
-CACHE_BYTES = 1 << 30
 
 
 class Recent:
     """Arrays that were made lately, up to a number of bytes."""
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._held: OrderedDict[tuple[object, ...], Field] = OrderedDict()
+        self._held: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()
 
-    def get(self, key: tuple[object, ...], make: Callable[[], Field]) -> Field:
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker elsewhere, which makes what it needs."""
+        return {"_limit": self._limit, "_held": OrderedDict()}
+
+    def get(self, key: tuple[object, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         if key not in self._held:
             self._held[key] = make()
             while len(self._held) > 1 and sum(array.nbytes for array in self._held.values()) > self._limit:
@@ -51,11 +56,17 @@ class FromTruth:
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
         return None
 
-    def _frame(self, hour: Hour) -> Field:
-        """All fields of an hour, (variable, y, x)."""
-        return self._recent.get(
-            ("frame", hour), lambda: np.stack([self._truth.read(variable, hour) for variable in self._truth.variables])
+    def _field(self, variable: Variable, hour: Hour) -> Field:
+        """(y, x). Hours are kept whole, and those of a dataset as its integers, of which twice as many fit."""
+        index, dataset = self._index(variable), self._truth.dataset
+        if dataset is not None:
+            stored: NDArray[np.int16] = self._recent.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
+            return unpack(variable, stored[index])
+        frame: NDArray[np.float32] = self._recent.get(
+            ("frame", hour), lambda: np.stack([self._truth.read(one, hour) for one in self._truth.variables])
         )
+        field: Field = frame[index]
+        return field
 
     def _index(self, variable: Variable) -> int:
         return self._truth.variables.index(variable)
@@ -77,7 +88,7 @@ class Persistence(FromTruth):
         return self._fingerprint([init])
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:  # noqa: ARG002
-        return self._frame(init)[[self._index(variable)]]
+        return self._field(variable, init)[None]
 
 
 class Past:
@@ -134,8 +145,7 @@ class Climatology(FromTruth):
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        index = self._index(variable)
-        return np.stack([self._frame(hour)[index] for hour in self._past.draw(init, lead)])
+        return np.stack([self._field(variable, hour) for hour in self._past.draw(init, lead)])
 
     def fingerprint(self, init: Hour, lead: int) -> str:
         return self._fingerprint(self._past.draw(init, lead))

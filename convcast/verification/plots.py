@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from convcast.verification import diagrams, maps
+from convcast.verification import diagrams, maps, product_diagram
 from convcast.verification.result import Verification
 
 STYLE: Any = {
@@ -29,6 +30,8 @@ STYLE: Any = {
     "figure.dpi": 110,
     "savefig.facecolor": "white",
 }
+NOTE_WIDTH = 130
+"""Letters in a line under a figure."""
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
@@ -50,6 +53,7 @@ def draw_figures(verification: Verification) -> list[Figure]:
         maps.draw_members,
         diagrams.draw_relative,
         diagrams.draw_leads,
+        product_diagram.draw_products,
         diagrams.draw_reliability,
         diagrams.draw_ranks,
         diagrams.draw_spread_error,
@@ -66,7 +70,8 @@ def draw_figures(verification: Verification) -> list[Figure]:
 def _finish(drawing: diagrams.Drawing, verification: Verification) -> Figure:
     canvas = drawing.canvas
     width, height = canvas.get_size_inches()
-    head, foot = 0.55 / height, 0.42 / height
+    note = textwrap.fill(drawing.note or basis(verification), NOTE_WIDTH)
+    head, foot = 0.55 / height, (0.3 + 0.13 * len(note.splitlines())) / height
     layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
     canvas.set_layout_engine(layout)
     canvas.text(0.012, 1 - 0.12 / height, drawing.title, fontsize=12.5, weight="bold", va="top")
@@ -75,7 +80,7 @@ def _finish(drawing: diagrams.Drawing, verification: Verification) -> Figure:
             *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
         )
         mark.set_bbox(SIMULATED)
-    canvas.text(0.012, 0.12 / height, drawing.note or basis(verification), fontsize=8, color="#555555", va="bottom")
+    canvas.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
     data = io.BytesIO()
     FigureCanvasAgg(canvas).print_png(data)
     return Figure(drawing.name, drawing.heading, drawing.title, drawing.caption, data.getvalue())

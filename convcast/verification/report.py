@@ -61,6 +61,7 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["named"] = title
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
     return environment.get_template("report.html.jinja").render(
@@ -126,17 +127,23 @@ def headline(verification: Verification) -> list[str]:
     return sentences
 
 
+def title(system: str) -> str:
+    """As sentences have it: `HRRR`, `time-lagged HRRR`, `persistence`."""
+    return {"hrrr": "HRRR", "time-lagged": "time-lagged HRRR", "refs": "REFS", "href": "HREF"}.get(system, system)
+
+
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
     """`better than control on T2M; not clearly different from control on REFC`."""
     names = [variable.name for variable in verification.variables]
-    verdicts = {name: verification.verdict(name, lead, other) for name in names}
+    name = title(other)
+    verdicts = {n: verification.verdict(n, lead, other) for n in names}
     return "; ".join(
         f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
         for said, found in (
-            ("better", f"better than {other}"),
-            ("worse", f"worse than {other}"),
-            ("no clear difference", f"not clearly different from {other}"),
-            ("no interval", f"without an interval against {other}"),
+            ("better", f"better than {name}"),
+            ("worse", f"worse than {name}"),
+            ("no clear difference", f"not clearly different from {name}"),
+            ("no interval", f"without an interval against {name}"),
         )
         if said in verdicts.values()
     )
@@ -198,17 +205,22 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
     )
 
 
-def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
-    """What is compared with a system's products at a lead."""
+def product_rows_of(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:
+    """Ours, theirs and the difference, of everything that is compared with a system's products at a lead."""
     wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
     rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
+    return list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))
+
+
+def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
+    """What is compared with a system's products at a lead."""
     lines = []
-    for ours, theirs, difference in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+    for ours, theirs, difference in product_rows_of(verification, system, lead):
         digits = 3 if ours["score"] == "crps_gaussian" else 5
         silent = ours.get("note") == "no events"
         lines.append(
             ProductLine(
-                what=_said(ours),
+                what=said(ours),
                 ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
                 theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
                 difference=_interval(difference, digits),
@@ -218,7 +230,7 @@ def product_lines(verification: Verification, system: str, lead: int) -> list[Pr
     return lines
 
 
-def _said(row: Row) -> str:
+def said(row: Row) -> str:
     """`REFC ≥ 40 dBZ within 40.6 km`."""
     variable = FIELDS[row["field"]]
     if "threshold" not in row:

@@ -16,6 +16,7 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
+from convcast.verification.plots import draw_figures
 from convcast.verification.products import Products, crps_normal, happens_near, refusal, smoothed
 from convcast.verification.regrid import Regridder
 from convcast.verification.report import product_lines, render_report
@@ -175,7 +176,10 @@ def test_the_report_says_what_was_compared_how(same):
     lines = product_lines(same, "refs", 1)
     assert "REFC ≥ 40 dBZ within 39 km" in [line.what for line in lines]
     assert "T2M ≤ 273.15 K at the point" in [line.what for line in lines]
-    page = render_report(same, [])
+    drawn = {figure.name: figure for figure in draw_figures(same)}
+    assert drawn["products"].png.startswith(b"\x89PNG")
+    page = render_report(same, [drawn["products"]])
+    assert "Beside what others publish" in page
     assert "Beside what REFS publishes, 1 h" in page
     assert "it is compared by its products, for 2 of 2 forecasts" in page
     assert "not independent" in page
