@@ -2,7 +2,8 @@
 
     python benchmarks/verify.py --members 50 --cases 2
 
-Each run is a process of its own whose peak memory is read at its end. Prints a table in Markdown.
+Each run is a process of its own whose peak memory is read at its end, on Linux (what getrusage says of a process is
+what its parent had, if that was more). Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def write(root: Path, cases: int, members: int) -> None:
 
 
 RUN = """
-import json, resource, sys, time
+import json, re, resource, sys, time
 from pathlib import Path
 from convcast.dataset import Dataset
 from convcast.settings import VerificationSettings
@@ -67,7 +68,8 @@ for scored in run:
     times.append(time.perf_counter())
 row = run.result().find("refc", "crps", "convcast", estimator="fair")
 last = (times[-1] - times[0]) / max(len(times) - 1, 1)
-own, others = (resource.getrusage(w).ru_maxrss / 1000 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000
+others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
 print(json.dumps({"seconds": time.perf_counter() - start, "each": last, "own": own, "others": others,
                   "crps": row["value"]}))
 """

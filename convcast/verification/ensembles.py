@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
@@ -32,6 +33,8 @@ class Ensemble:
     """Dimensions `(number, lead_time, y, x)`, not yet read."""
     names: dict[Variable, str]
     """Of the fields, in the file."""
+    place: tuple[int, int] | None = None
+    """Axis of the initial times in the stored arrays, and this one's place along it, where they have such an axis."""
     box: Box | None = None
     """Rows and columns that are scored, where it is not all of them."""
 
@@ -50,14 +53,22 @@ class Ensemble:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digits that change when a file of the store does."""
-        digest = hashlib.blake2b(str(self.path.resolve()).encode(), digest_size=16)
-        for folder, folders, files in os.walk(self.path):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder) / name
-                said = path.stat()
-                digest.update(f"{path.relative_to(self.path)} {said.st_size} {said.st_mtime_ns}\n".encode())
+        """Digits that change when a file of the store does that holds values of this initial time.
+
+        A store that others append to keeps the digits of what it held before.
+        """
+        said = [str(self.path.resolve()), str(self.init), self.leads, sorted(self.data.attrs.items(), key=str)]
+        digest = hashlib.blake2b(repr(said).encode(), digest_size=16)
+        group = zarr.open_group(self.path, mode="r", use_consolidated=False)
+        for name in (*self.names.values(), *({"complete"} & set(group))):
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            for key in _keys(array, self.place):
+                try:
+                    file = (self.path / name / key).stat()
+                except FileNotFoundError:  # a chunk of nothing but the fill value
+                    continue
+                digest.update(f"{name} {key} {file.st_size} {file.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def members(self, lead: int) -> NDArray[np.intp]:
@@ -133,10 +144,31 @@ def open_ensembles(
     inits = data["init_time"].values.astype("datetime64[h]")
     chosen_names = {variable: names[variable] for variable in chosen}
     check_winds(data, chosen_names, there, path)
+    axis = _stored_axis(path, data, chosen_names)
     ensembles = [
-        Ensemble(path, init, leads, data.isel(init_time=i), chosen_names, whole) for i, init in enumerate(inits)
+        Ensemble(path, init, leads, data.isel(init_time=i), chosen_names, None if axis is None else (axis, i), whole)
+        for i, init in enumerate(inits)
     ]
     return Opened(ensembles, chosen, boxes[1], place.crop(boxes[1]))
+
+
+def _stored_axis(path: Path, data: xr.Dataset, names: dict[Variable, str]) -> int | None:
+    """The axis of the initial times in the stored arrays, None where they have none."""
+    first = next(iter(names.values()))
+    array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
+    assert isinstance(array, zarr.Array)
+    return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None
+
+
+def _keys(array: zarr.Array, place: tuple[int, int] | None) -> Iterator[str]:
+    """Names of the files that hold an array, or of those at a place along an axis."""
+    sizes = array.shards or array.chunks
+    counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    if place is not None and place[0] < len(counts):
+        axis, number = place
+        counts[axis] = range(number // sizes[axis], number // sizes[axis] + 1)
+    for chunk in product(*counts):
+        yield array.metadata.encode_chunk_key(chunk)
 
 
 def _in_order(box: Box) -> bool:

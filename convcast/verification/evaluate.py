@@ -133,7 +133,7 @@ class Evaluation:
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
             products=tuple(one.system for one in self._products),
-            notes=self._notes,
+            notes=(*self._names(done), *self._notes),
             confidence=self._settings.confidence,
             resamples=self._settings.resamples,
             seed=self._settings.seed,
@@ -219,6 +219,15 @@ class Evaluation:
             for one in self._products:
                 rows += product_rows(self._ledger, one.system, variable, lead, self._settings)
         return rows
+
+    def _names(self, done: Sequence[Case]) -> tuple[str, ...]:
+        """Whose forecasts bear the name of the verified system, where they are another program's."""
+        others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
+        if not others:
+            return ()
+        return (
+            f"Named {MODEL} here is the ensemble that is verified, whose file says of its source: {', '.join(others)}",
+        )
 
     def _not_compared(self) -> tuple[str, ...]:
         return tuple(
@@ -315,4 +324,4 @@ def _model(ensemble: Ensemble) -> str:
     said = ensemble.attributes
     if "model_sha256" in said:
         return str(said["model_sha256"])[:12]
-    return str(said.get("title", said.get("source", "not said")))[:60]
+    return str(said.get("title", said.get("source", "nothing")))[:60]

@@ -14,6 +14,7 @@ from convcast.verification.colours import field_colours, probability_colours
 from convcast.verification.diagrams import Drawing, event_name
 from convcast.verification.result import CaseShown, Verification
 
+ROWS = 64
 STAMPS = 8
 """Members shown beside the observation."""
 
@@ -29,7 +30,9 @@ def draw_case(verification: Verification) -> Drawing:
     units = variable.units
     _map(canvas, observed, case, case.observed, colours, f"observed ({units})")
     _map(canvas, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})")
-    deviation = case.members.std(0, ddof=1)
+    # By rows, since numpy makes copies of all that it is given.
+    rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
+    deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
     top = max(float(np.nanquantile(deviation, 0.998)), 1e-6)
     _map(canvas, spread, case, deviation, ("YlGnBu", Normalize(0, top)), f"spread: standard deviation ({units})")
     hits = case.members <= threshold if variable.events_below else case.members >= threshold

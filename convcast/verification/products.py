@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from convcast.archive.archive import open_archives
 from convcast.archive.locations import GribFile
@@ -25,6 +24,7 @@ from convcast.grid import Grid
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.archived import fingerprint, held, read_message
+from convcast.verification.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.verification.refs import cycle_and_lead, fetch_command
 from convcast.verification.regrid import Regridder, check_grid_227
 from convcast.verification.truth import Truth
@@ -37,10 +37,8 @@ SIZES = {"refs": 14, "href": 10}
 """Members of which the products are made."""
 NEAR_NORMAL = (T2M, D2M, U10, V10)
 """Fields whose mean and spread say nearly all; reflectivity, CAPE and CIN have a floor and a long tail."""
-SIGMA = 5.0
-"""Cells: width of the Gaussian that neighbourhood probabilities are smoothed with ..."""
 WINDOW = {"refs": 8, "href": 5}
-"""... and cells to each side at which it is cut off (NCEP's ensemble post-processor)."""
+"""Cells to each side at which the smoothing is cut off (NCEP's ensemble post-processor)."""
 CELLS = {"refs": 13, "href": 8}
 """Radius of the neighbourhood in cells of each one's grid."""
 _FILES = {"mean": "mean", "spread": "sprd", "probability": "prob"}
@@ -234,25 +232,6 @@ def comparisons_by_name(system: str) -> dict[str, Comparison]:
             one = Comparison(score, product, *((limit.threshold, limit.below) if limit else ()))
             found[one.name] = one
     return found
-
-
-def happens_near(event: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Whether the event (y, x) happens within so many cells of each point."""
-    if not event.any():
-        return event
-    near: NDArray[np.bool_] = distance_transform_edt(~event) <= radius
-    return near
-
-
-def smoothed(probability: Floats, window: int) -> Floats:
-    """By a Gaussian of SIGMA cells, cut off at a square of `window` cells to each side."""
-    return np.asarray(gaussian_filter(probability, SIGMA, radius=window, mode="nearest"), float)
-
-
-def far_from_missing(there: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
-    """Points farther than so many cells from a missing one and from the edge."""
-    distance = distance_transform_edt(np.pad(there, 1))[1:-1, 1:-1]
-    return np.asarray(distance > reach)
 
 
 def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Floats:

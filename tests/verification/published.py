@@ -21,6 +21,7 @@ from convcast.workspace import Workspace
 
 GRID = Grid(24, 36, 500, 900)
 WIDE = Grid(40, 50, 490, 890)
+OURS = {"model_sha256": "0123456789abcdef"}
 INSIDE = slice(10, 34), slice(10, 46)
 """GRID in WIDE."""
 
@@ -59,7 +60,7 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
             v.name: np.stack([weather(v, grid, 1000 * number + m + 500)[None] for m in range(members)])
             for v in variables
         }
-        ensemble_dataset(drawn, init=init, members=range(members), leads=[lead], grid=grid, attributes={}).to_zarr(
+        ensemble_dataset(drawn, init=init, members=range(members), leads=[lead], grid=grid, attributes=OURS).to_zarr(
             workspace.forecast(init), zarr_format=3, consolidated=False
         )
     return Real(workspace, Dataset.open(workspace.dataset), list(inits))

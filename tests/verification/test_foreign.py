@@ -137,6 +137,14 @@ def test_another_layout_scores_the_same(ours, observed, expected, tmp_path, chan
     assert found.facts.truth == "somebody's radar"
 
 
+def test_the_ensemble_of_another_program_is_not_taken_for_convcast_s(ours, observed, tmp_path):
+    other = ours.copy()
+    other.attrs = {"simulated": 1, "title": "ensemble of somebody"}
+    found = score([write(other, tmp_path / "e.zarr")], write(observed.copy(), tmp_path / "t.zarr"))
+    assert found.facts.models == ("ensemble of somebody",)
+    assert found.facts.notes[0].endswith("whose file says of its source: ensemble of somebody")
+
+
 def test_valid_time_of_one_start_is_understood(ours, observed, tmp_path):
     one = ours.isel(init_time=0, lead_time=0).drop_vars(["lead_time", "complete", "valid_time"])
     valid = one["init_time"].values + np.timedelta64(1, "h")

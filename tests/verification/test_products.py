@@ -17,42 +17,18 @@ from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
 from convcast.verification.plots import draw_figures
-from convcast.verification.products import Products, crps_normal, happens_near, refusal, smoothed
+from convcast.verification.products import Products, crps_normal, refusal
 from convcast.verification.regrid import Regridder
 from convcast.verification.report import product_lines, render_report
 from convcast.verification.truth import Analyses
 
-from .published import make_workspace, product_message, put
+from .published import OURS, make_workspace, product_message, put
+from .test_neighbourhood import near_by_hand, smooth_by_hand
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T06", "h")]
 FIELDS_USED = ("refc", "t2m", "d2m", "u10", "cape")
 GRID = Grid(60, 64, 500, 900)
 SYSTEM = {product.name: product for product in products("refs")}
-
-
-def near_by_hand(event, radius):
-    """Any event in a disk around each point, one shift after the other."""
-    found = np.zeros_like(event)
-    for dy in range(-radius, radius + 1):
-        for dx in range(-radius, radius + 1):
-            if dy * dy + dx * dx <= radius * radius:
-                ys, xs = slice(max(dy, 0), event.shape[0] + min(dy, 0)), slice(max(dx, 0), event.shape[1] + min(dx, 0))
-                yt = slice(max(-dy, 0), event.shape[0] + min(-dy, 0))
-                xt = slice(max(-dx, 0), event.shape[1] + min(-dx, 0))
-                found[yt, xt] |= event[ys, xs]
-    return found
-
-
-def smooth_by_hand(values, window, sigma=5.0):
-    steps = np.arange(-window, window + 1)
-    weights = np.exp(-(steps[:, None] ** 2 + steps[None] ** 2) / (2 * sigma**2))
-    weights /= weights.sum()
-    padded = np.pad(values, window, mode="edge")
-    return sum(
-        weights[i, j] * padded[i : i + values.shape[0], j : j + values.shape[1]]
-        for i in range(2 * window + 1)
-        for j in range(2 * window + 1)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -222,22 +198,6 @@ def test_matched_means_winds_of_href_and_other_parcels_are_refused():
     assert said["href", "d2m_spread"] is None
 
 
-@pytest.mark.parametrize("radius", [1, 8, 13])
-def test_neighbourhoods_are_disks(radius):
-    event = np.random.default_rng(radius).random((50, 60)) > 0.998
-    np.testing.assert_array_equal(happens_near(event, radius), near_by_hand(event, radius))
-
-
-def test_nothing_happens_near_nothing():
-    assert not happens_near(np.zeros((9, 9), bool), 4).any()
-
-
-@pytest.mark.parametrize("window", [5, 8])
-def test_smoothing_is_a_gaussian_cut_off_square(window):
-    values = np.random.default_rng(0).random((30, 40))
-    np.testing.assert_allclose(smoothed(values, window), smooth_by_hand(values, window), rtol=1e-9)
-
-
 def test_a_normal_distribution_without_spread_is_a_certainty():
     np.testing.assert_allclose(crps_normal(np.array([3.0]), np.array([1.0]), np.array([0.0])), [2.0], atol=1e-3)
 
@@ -268,7 +228,7 @@ class TestHref:
             "t2m": np.stack([self.warm(latitude, longitude, 5 * s) for s in shifts])[:, None],
             "u10": np.random.default_rng(0).normal(5, 1, (10, 1, *self.GRID.shape)),
         }
-        ensemble_dataset(drawn, init=INITS[0], members=range(10), leads=[1], grid=self.GRID, attributes={}).to_zarr(
+        ensemble_dataset(drawn, init=INITS[0], members=range(10), leads=[1], grid=self.GRID, attributes=OURS).to_zarr(
             real.workspace.forecast(INITS[0]), mode="w", zarr_format=3, consolidated=False
         )
         from .test_regrid import angles

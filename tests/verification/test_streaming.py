@@ -127,6 +127,24 @@ def test_only_what_is_new_is_computed(small, counted, tmp_path):
     assert len(counted) == 4 * 7  # climatology of all four
 
 
+def test_what_is_appended_to_a_store_alone_is_new(small, counted, tmp_path):
+    keep, store = tmp_path / "cases", tmp_path / "all.zarr"
+    parts = [xr.open_zarr(path, consolidated=False).load() for path in small.paths]
+    for part in parts:
+        for variable in part.variables.values():
+            variable.encoding.pop("chunks", None)
+    together = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "outer"}
+    xr.concat(parts[:3], "init_time", **together).chunk(init_time=1).to_zarr(store, zarr_format=3, consolidated=False)
+    verify(small, keep=keep, paths=[store], against=[])
+    assert len(counted) == 3 * 7
+    counted.clear()
+    same_for_all = [n for n in parts[3].variables if "init_time" not in parts[3][n].dims]
+    last = parts[3].drop_vars(same_for_all).chunk(init_time=1)
+    last.to_zarr(store, append_dim="init_time", consolidated=False)
+    verify(small, keep=keep, paths=[store], against=[])
+    assert len(counted) == 7
+
+
 def test_a_forecast_made_again_is_scored_again(small, counted, tmp_path):
     keep = tmp_path / "cases"
     before = verify(small, keep=keep, against=[])

@@ -1,0 +1,56 @@
+"""Events in a neighbourhood: whether one happens within some distance, and probabilities of it, smoothed."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+SIGMA = 5.0
+"""Cells: width of the Gaussian that NCEP smooths neighbourhood probabilities with."""
+
+
+def happens_near(event: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Whether the event (y, x) happens within so many cells of each point: the maximum over a disk."""
+    half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(radius + 1)])
+    near: NDArray[np.bool_] = _in_disk(np.ascontiguousarray(event), half)
+    return near
+
+
+@numba.njit(cache=True, nogil=True)
+def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64]) -> NDArray[np.bool_]:  # pragma: no cover
+    """`half` is the half-width of the disk by distance of the row from its middle.
+
+    Running counts along rows tell in two reads whether a stretch of any length holds an event.
+    """
+    ny, nx = event.shape
+    radius = len(half) - 1
+    near = np.zeros((ny, nx), np.bool_)
+    counts = np.zeros((ny, nx + 2 * radius + 1), np.int32)
+    for y in range(ny):
+        for x in range(nx):
+            counts[y, x + radius + 1] = counts[y, x + radius] + event[y, x]
+        for x in range(nx + radius + 1, nx + 2 * radius + 1):
+            counts[y, x] = counts[y, nx + radius]
+    for y in range(ny):
+        for row in range(max(0, y - radius), min(ny, y + radius + 1)):
+            if counts[row, nx + radius] == 0:
+                continue
+            w = half[abs(row - y)]
+            first = counts[row, radius - w : radius - w + nx]
+            last = counts[row, radius + w + 1 : radius + w + 1 + nx]
+            for x in range(nx):
+                near[y, x] |= last[x] > first[x]
+    return near
+
+
+def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """By a Gaussian of SIGMA cells, cut off at a square of `window` cells to each side."""
+    return np.asarray(gaussian_filter(probability, SIGMA, radius=window, mode="nearest"), float)
+
+
+def far_from_missing(there: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
+    """Points farther than so many cells from a missing one and from the edge."""
+    distance = distance_transform_edt(np.pad(there, 1))[1:-1, 1:-1]
+    return np.asarray(distance > reach)
