@@ -32,11 +32,11 @@ def verify(
         typer.Option(
             "--against",
             help="persistence, climatology, control, hrrr, time-lagged, refs, href, or exact (simulated archive); "
-            "repeated [default: persistence climatology control; persistence where --truth is of another program].",
+            "repeated. Default: persistence climatology control, and persistence where --truth is of another program.",
         ),
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="A time or a range (start/end/6h) [default: all forecasts].")
+        str | None, typer.Option("--init", help="A time or a range (start/end/6h); all forecasts by default.")
     ] = None,
     ensemble: Annotated[
         list[Path] | None,
@@ -51,7 +51,7 @@ def verify(
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of the results [default: verification/<name>/].")
+        Path | None, typer.Option("--output", help="Folder of the results, verification/<name>/ by default.")
     ] = None,
     workers: Annotated[
         int,

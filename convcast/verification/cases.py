@@ -68,18 +68,18 @@ def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> lis
     if hours.size == 0:
         raise MissingInputError("the truth holds no hours", advice="run `convcast preprocess`")
     due = [case for case in cases if case.valid <= hours[-1]]
-    if not due:
+    if not due and truth.dataset is not None:
         first = min(case.valid for case in cases)
         raise NotPublishedError(
             f"no forecast can be verified yet: the first is for {first}, the last analysis is of {hours[-1]}",
             advice="run `convcast fetch` and `convcast preprocess` when that hour has come",
         )
-    if len(due) < len(cases):
+    if 0 < len(due) < len(cases):
         left_out["valid time not analysed yet"] += len(cases) - len(due)
     known = set(hours.tolist())
     analysed = [case for case in due if case.valid.item() in known]
     if not analysed:
-        missing = np.unique([case.valid for case in due])
+        missing = np.unique([case.valid for case in due or cases])
         if truth.dataset is None:
             raise MissingInputError(
                 f"forecasts and truth do not overlap in time: forecasts are for {describe(missing)}, the truth holds "

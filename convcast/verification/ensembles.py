@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
-from convcast.verification.layout import as_ensemble, check_values, check_winds, find_fields, open_zarr
+from convcast.verification.layout import as_ensemble, check_values, check_winds, find_fields, open_zarr, read_values
 from convcast.verification.place import Box, Place, read_place, shared
 
 
@@ -81,13 +81,13 @@ class Ensemble:
     def read(self, variable: Variable, lead: int, members: NDArray[np.intp]) -> NDArray[np.float32]:
         """(member, y, x), in the variable's units.
 
-        Raises DamagedFileError where values cannot be in them.
+        Raises DamagedFileError where values cannot be in them, UnreadableError where they are damaged.
         """
         consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
         # By a slice, members are read into place; by their numbers, into a copy first.
         number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
         chosen = self.data[self.names[variable]].isel(lead_time=self.leads.index(lead), number=number)
-        values = np.asarray(chosen.transpose("number", "y", "x").values, np.float32)
+        values = read_values(chosen.transpose("number", "y", "x"), self.path)
         if len(values):
             check_values(variable, values[0], self.path)
         if self.box is None:

@@ -138,6 +138,18 @@ def find_fields(data: xr.Dataset, path: Path) -> dict[Variable, str]:
     return found
 
 
+class UnreadableError(DamagedFileError):
+    """Values of one time cannot be read; those of others may be."""
+
+
+def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
+    """Values from the store; raises UnreadableError where they are damaged."""
+    try:
+        return np.asarray(chosen.values, np.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UnreadableError(f"{path} is damaged ({_first_line(error)})", advice=f"make {path} again") from error
+
+
 def check_winds(data: xr.Dataset, names: Mapping[Variable, str], place: Place, path: Path) -> None:
     """Raises DamagedFileError for winds towards east and north where the grid's axes point elsewhere."""
     for variable in (U10, V10):

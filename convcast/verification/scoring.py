@@ -16,7 +16,7 @@ from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines import Baseline
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
-from convcast.verification.layout import check_floors
+from convcast.verification.layout import UnreadableError, check_floors
 from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.statistics import score_field
@@ -64,6 +64,12 @@ class Scorer:
         self._shown = shown_variable(truth.variables)
 
     def __call__(self, task: Task) -> Outcome:
+        try:
+            return self._score(task)
+        except UnreadableError as error:
+            return Outcome({}, str(error))
+
+    def _score(self, task: Task) -> Outcome:
         case = task.case
         records = {system: Record() for system in task.systems}
         wanted = [baseline for baseline in self._baselines if baseline.name in records]

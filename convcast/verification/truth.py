@@ -17,7 +17,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
-from convcast.verification.layout import check_values, check_winds, find_fields, open_zarr
+from convcast.verification.layout import UnreadableError, check_values, check_winds, find_fields, open_zarr, read_values
 from convcast.verification.place import Box, Place, read_place
 
 Field = NDArray[np.float32]
@@ -87,16 +87,19 @@ class Analyses:
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         if self._held is None or self._held[0] != hour:
-            self._held = hour, self._all.read([hour])[0]
+            try:
+                self._held = hour, self._all.read([hour])[0]
+            except DamagedFileError as error:
+                raise UnreadableError(str(error), advice=error.advice) from error
         field: Field = self._held[1][self._all.variables.index(variable)]
         return field if self._box is None else field[np.ix_(*self._box)]
 
     def fingerprint(self, hour: Hour) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for file in sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*")):
-            said = file.stat()
-            digest.update(f"{file} {said.st_size} {said.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
+        if not files:
+            return hashlib.blake2b(self._all.read_stored([hour]).tobytes(), digest_size=16).hexdigest()
+        said = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return hashlib.blake2b("\n".join(said).encode(), digest_size=16).hexdigest()
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
         part = Analyses(self._all)
@@ -143,15 +146,18 @@ class StoredTruth:
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         one = self._data[self._names[variable]].isel(time=self._index[hour.astype("datetime64[h]").item()])
-        field = np.asarray(one.transpose("y", "x").values, np.float32)
+        field = read_values(one.transpose("y", "x"), self.path)
         check_values(variable, field, self.path)
         return field if self._box is None else field[np.ix_(*self._box)]
 
     def fingerprint(self, hour: Hour) -> str:
         if hour not in self._prints:
             digest = hashlib.blake2b(digest_size=16)
-            for variable in self.variables:
-                digest.update(self.read(variable, hour).tobytes())
+            try:
+                for variable in self.variables:
+                    digest.update(self.read(variable, hour).tobytes())
+            except UnreadableError as error:  # scoring will say so, of this hour alone
+                digest.update(str(error).encode())
             self._prints[hour] = digest.hexdigest()
         return self._prints[hour]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
+from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.settings import VerificationSettings
 from convcast.verification import evaluate
 from convcast.verification.truth import open_truth
@@ -190,6 +190,26 @@ def test_truth_that_is_missing_everywhere_is_left_out(ours, observed, tmp_path):
     assert found.facts.cases == 3
 
 
+def test_a_damaged_chunk_leaves_its_case_out_and_is_named(ours, observed, tmp_path):
+    path = tmp_path / "e.zarr"
+    parted = ours.chunk(init_time=1)
+    write(parted, path)
+    chunk = next(file for file in sorted((path / "d2m" / "c" / "2").rglob("*")) if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    found = score([path], write(observed.copy(), tmp_path / "t.zarr"))
+    (reason,) = found.facts.left_out
+    assert reason.startswith(f"{path} is damaged")
+    assert found.facts.cases == 3
+
+
+def test_a_damaged_hour_of_truth_leaves_its_case_out(ours, observed, tmp_path):
+    path = write(observed.chunk(time=1), tmp_path / "t.zarr")
+    chunk = next(file for file in sorted((path / "cape" / "c" / "7").rglob("*")) if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    found = score([write(ours.copy(), tmp_path / "e.zarr")], path, against=())
+    assert found.facts.cases == 3
+
+
 def test_members_that_are_copies_are_left_out(ours, observed, tmp_path):
     padded = ours.copy(deep=True)
     for name in observed.data_vars:
@@ -250,11 +270,10 @@ def test_no_overlap_in_space(ours, observed, tmp_path):
 
 @pytest.mark.parametrize("days", [-300, 1])
 def test_no_overlap_in_time(ours, observed, tmp_path, days):
-    """Truth of other hours: past ones, or later ones among which the forecasts' are not."""
+    """Truth of other hours: earlier ones, or later ones."""
     other = observed.assign_coords(time=observed["time"] + np.timedelta64(days * 24, "h"))
-    said = "no forecast can be verified yet" if days < 0 else "do not overlap in time"
     late = ours if days < 0 else ours.isel(init_time=slice(0, 1))
-    with pytest.raises(ConvcastError, match=said):
+    with pytest.raises(MissingInputError, match="do not overlap in time"):
         score([write(late.copy(), tmp_path / "e.zarr")], write(other, tmp_path / "t.zarr"))
 
 
