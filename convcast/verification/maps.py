@@ -96,6 +96,7 @@ def _map(
     down, across = (0.5 * (axis[-1] - axis[0]) / max(axis.size - 1, 1) for axis in (y, x))
     extent = (x[0] - across, x[-1] + across, y[0] - down, y[-1] + down)
     image = axes.imshow(values, origin="lower", extent=extent, cmap=colours[0], norm=colours[1], interpolation="none")
+    axes.set(xlim=sorted(extent[:2]), ylim=sorted(extent[2:]))  # rows may come from the north
     axes.set_title(title)
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(True)
