@@ -69,15 +69,15 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
             file.seek(header.offset)
             try:
                 grid = header.grid()
-                _, field = grib.decode(file.read(header.length))
+                if values is None:
+                    values = np.empty((len(variables), *grid.shape), np.float32)
+                    first = grid
+                if grid == first:
+                    grib.decode(file.read(header.length), into=values[number])
             except DamagedFileError as error:
                 problems.append(f"{variable.name}: {error}")
                 continue
             kinds.add((grid, header.simulated))
-            if values is None:
-                values = np.empty((len(variables), *grid.shape), np.float32)
-            if values.shape[1:] == field.shape:
-                values[number] = field
     if len({grid for grid, _ in kinds}) > 1:
         problems.append("its messages are on several grids")
     if len({simulated for _, simulated in kinds}) > 1:

@@ -155,8 +155,8 @@ def test_a_plateau_of_nan_is_set_aside(archive, run, monkeypatch):
 
     decode = grib.decode
 
-    def with_plateau(message):
-        header, values = decode(message)
+    def with_plateau(message, *, into=None):
+        header, values = decode(message, into=into)
         if header.valid == MIDDLE:
             values[:8] = np.nan
         return header, values
