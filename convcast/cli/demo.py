@@ -28,7 +28,7 @@ def demo(
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder for the demo; run again, it goes on from there.")
     ] = Path("convcast-demo"),
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Training time [default: 4.5].")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
     members: Annotated[int, typer.Option("--members", min=2, help="Members of each ensemble.")] = 50,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer forecasts: to see it run, not to judge it.")] = False,
     as_json: JsonOption = False,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @verb
 def fetch(
-    days: Annotated[int | None, typer.Option("--days", min=1, help="The last N days [default: 14].")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="The last N days (default: 14).")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First valid hour, as 2024-05-06T21 (UTC).")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last valid hour.")] = None,
     what: Annotated[
@@ -37,10 +37,10 @@ def fetch(
         ),
     ] = "hrrr",
     leads: Annotated[
-        str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with [default: 1-6].")
+        str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with (default: 1-6).")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Of refs: members, or the products made of them [default: both].")
+        str | None, typer.Option("--only", help="Of refs: members, or the products made of them (default: both).")
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -50,9 +50,9 @@ def fetch(
             "repeated: tried in this order.",
         ),
     ] = None,
-    fields: Annotated[str | None, typer.Option("--fields", help="Fields, as refc,t2m,cape [default: all].")] = None,
+    fields: Annotated[str | None, typer.Option("--fields", help="Fields, as refc,t2m,cape (default: all).")] = None,
     analysis_lead: Annotated[
-        int | None, typer.Option("--analysis-lead", help="1 where only f01 files exist [default: 0].")
+        int | None, typer.Option("--analysis-lead", help="1 where only f01 files exist (default: 0).")
     ] = None,
     max_missing: Annotated[
         float | None, typer.Option("--max-missing", help="Share of hours that may be missing before exit code 3.")

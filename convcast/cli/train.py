@@ -25,7 +25,7 @@ def train(
     phase: Annotated[
         int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name [default: its preset].")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
     settings: SetOption = None,
