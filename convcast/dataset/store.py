@@ -36,7 +36,7 @@ from convcast.grid import Grid, spatial_reference
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import FIELDS, STATIC, Variable
 
-FORMAT, FORMAT_VERSION = "convcast dataset", 1
+FORMAT, FORMAT_VERSION = "convcast dataset", 2
 EPOCH = np.datetime64("2014-07-01T00", "h")
 """Hour of index 0: the month in which NOAA's HRRR archive begins."""
 YEAR = 366 * 24
