@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from convcast.cli.session import (
+    DaskAddressOption,
     JsonOption,
     QuietOption,
     SetOption,
     VerboseOption,
+    WorkersOption,
     WorkspaceOption,
     begin,
     verb,
@@ -28,6 +30,8 @@ def preprocess(
     max_missing: Annotated[
         float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
     ] = None,
+    workers: WorkersOption = 1,
+    dask_address: DaskAddressOption = None,
     settings: SetOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -46,6 +50,7 @@ def preprocess(
     from convcast.dataset import preprocess as preprocess_hours
     from convcast.errors import MissingInputError
     from convcast.files import folder_bytes
+    from convcast.workers import Workers
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     flags: dict[str, dict[str, Any]] = {"dataset": {"region": region}, "archive": {"max_missing": max_missing}}
@@ -59,7 +64,7 @@ def preprocess(
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
     verdicts, begun = [], time.monotonic()
-    units = preprocess_hours(archive, place.dataset, settings=options)
+    units = preprocess_hours(archive, place.dataset, settings=options, workers=Workers.chosen(workers, dask_address))
     for verdict in terminal.track(
         units,
         total=None,

@@ -45,6 +45,16 @@ SetOption = Annotated[
         rich_help_panel=COMMON,
     ),
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option("--workers", min=1, help="Processes that share the work, through dask.distributed if more than 1."),
+]
+DaskAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask-address", help="A dask scheduler (tcp://…) whose workers, which see the same files, share the work."
+    ),
+]
 
 INTERRUPTED = 130
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convcast.cli.session import (
+    DaskAddressOption,
     JsonOption,
     QuietOption,
     SetOption,
     VerboseOption,
+    WorkersOption,
     WorkspaceOption,
     given,
     verb,
@@ -53,13 +55,8 @@ def verify(
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder of the results, verification/<name>/ by default.")
     ] = None,
-    workers: Annotated[
-        int,
-        typer.Option("--workers", min=1, help="Processes that score cases, through dask.distributed if more than 1."),
-    ] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", help="Address of a dask scheduler whose workers score the cases.")
-    ] = None,
+    workers: WorkersOption = 1,
+    dask_address: DaskAddressOption = None,
     settings: SetOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -80,7 +77,7 @@ def verify(
     from convcast.verification import evaluate
     from convcast.verification.report import caveats, headline, product_lines
     from convcast.verification.truth import Analyses, open_truth
-    from convcast.verification.workers import Workers
+    from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
@@ -102,7 +99,7 @@ def verify(
         workspace=place,
         foreign=bool(ensemble or truth),
         keep=results / "cases",
-        workers=Workers(workers, scheduler) if workers > 1 or scheduler else None,
+        workers=Workers.chosen(workers, dask_address),
     )
     for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
         if place is not None:

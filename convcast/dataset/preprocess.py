@@ -1,25 +1,30 @@
-"""From the archive to the dataset: decode, crop, judge, store, commit; one hour after the other, only what is new."""
+"""From the archive to the dataset: decode, crop, judge, store, commit; only what is new.
+
+Whatever may be done for several hours at once, by several processes, is in convcast.dataset.hands. What depends on the
+order of the hours is done here, and so is the commit record, which has one writer.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convcast.dataset.quality import Finding, examine
+from convcast.dataset.hands import Hands, Placed, Source
+from convcast.dataset.quality import compare_means
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Description, Status, Store, describe_grid
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.files import lock, sha256
+from convcast.files import lock
 from convcast.grid import Grid, parse_region
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import DatasetSettings
-from convcast.variables import Variable, select
+from convcast.variables import select
+from convcast.workers import Pending, Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
@@ -34,17 +39,24 @@ class HourVerdict:
     reason: str
     """Why it is not ok, or what is odd about it; empty where nothing is."""
     seconds: float
+    """Of work on its fields, wherever that was done."""
     share: float = 0.0
     """How much of the run is done with it, 0 to 1."""
 
 
 def preprocess(
-    archive: Archive, path: Path, *, settings: DatasetSettings, hours: Hours | None = None
+    archive: Archive,
+    path: Path,
+    *,
+    settings: DatasetSettings,
+    hours: Hours | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[HourVerdict]:
     """Bring the archived hours (of `hours` only, where given) that the dataset at `path` lacks into it.
 
     An hour that is damaged or implausible is rejected, one that the archive lacks between others is a gap; both may
-    become ok when the archive has another file for it. Killed at any instant, the same call goes on.
+    become ok when the archive has another file for it. Killed at any instant, the same call goes on. `workers`, which
+    must see the same files under the same names, decode and write the fields; the dataset becomes the same without.
 
     Raises MissingInputError where the archive has no such hour or no static fields, DamagedFileError where the dataset
     is of other fields, another grid, analysis lead or world, LockedError where another run is at it.
@@ -62,13 +74,15 @@ def preprocess(
         status = {hour: Status(code) for hour, code in zip(times, codes, strict=True)}
         yield from _note_gaps(store, archived, wanted, status)
         todo = _todo(archive, store, wanted, status)
-        if todo.size:
-            store.sweep()
-        for number, valid in enumerate(todo, 1):
-            started = time.perf_counter()
-            verdict = _judge(archive, store, valid, rows, columns, status)
-            seconds = time.perf_counter() - started
-            yield HourVerdict(valid, verdict["status"], verdict["reason"], seconds, number / todo.size)
+        if todo.size == 0:
+            return
+        store.sweep()
+        store.reserve(todo[-1])
+        sources = [_source(archive, store, valid) for valid in todo]
+        with pool(workers) as hands_at_work:
+            judged = _judge(store, hands_at_work, Hands(path.absolute(), rows, columns), sources, status)
+            for number, verdict in enumerate(judged, 1):
+                yield HourVerdict(*verdict, share=number / todo.size)
 
 
 def _prepare(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
@@ -148,56 +162,52 @@ def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, 
         yield from (HourVerdict(gap, "gap", reason, 0.0) for gap in gaps)
 
 
-def _judge(
-    archive: Archive, store: Store, valid: Hour, rows: slice, columns: slice, status: dict[Hour, Status]
-) -> dict[str, Any]:
-    """Decode, examine and commit one hour; `status` is kept up to date."""
+def _source(archive: Archive, store: Store, valid: Hour) -> Source:
     file = archive.path(valid, _lead(store))
-    signature = _signature(file)
-    before = _means(store, valid - HOUR) if status.get(valid - HOUR) == Status.OK else None
-    fields = None
-    findings: list[Finding] = []
-    try:
-        fields = _load(archive, file, store.description, valid, rows, columns)
-        findings = examine(fields, store.description.variables, before=before)
-        reason = "; ".join(str(finding) for finding in findings)
-        status[valid] = Status.REJECTED if any(finding.rejects for finding in findings) else Status.OK
-    except DamagedFileError as error:
-        reason = str(error)
-        status[valid] = Status.REJECTED
+    return Source(valid, file.absolute(), archive.sidecar(file).sha256, tuple(_signature(file)))
+
+
+def _judge(
+    store: Store, pool: Pool, hands: Hands, sources: Sequence[Source], status: dict[Hour, Status]
+) -> Iterator[tuple[Hour, Literal["ok", "rejected"], str, float]]:
+    """Have the hours put in their place, and commit them in order; `status` is kept up to date."""
+    means: dict[Hour, Mapping[str, float]] = {}
+    judged: deque[tuple[Source, Placed, list[Pending[float]]]] = deque()
+    for source, found in zip(sources, pool.in_order(Hands.place, hands, sources), strict=True):
+        valid, placed = source.valid, found
+        if found.means is not None:
+            means[valid] = found.means
+            if status.get(valid - HOUR) == Status.OK:
+                before = means.pop(valid - HOUR, None) or _means(store, valid - HOUR)
+                placed = found.also(compare_means(found.means, before, store.description.variables))
+        status[valid] = Status.REJECTED if placed.rejected else Status.OK
+        known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == Status.OK]
+        judged.append((source, placed, [pool.submit(Hands.count_changes, hands, hour) for hour in known]))
+        while len(judged) > pool.ahead:
+            yield _commit(store, *judged.popleft())
+    while judged:
+        yield _commit(store, *judged.popleft())
+
+
+def _commit(
+    store: Store, source: Source, placed: Placed, changes: Sequence[Pending[float]]
+) -> tuple[Hour, Literal["ok", "rejected"], str, float]:
+    seconds = placed.seconds + sum(change.result() for change in changes)
+    status = Status.REJECTED if placed.rejected else Status.OK
     verdict = {
-        "valid": str(valid),
-        "status": status[valid].name.lower(),
-        "reason": reason,
-        "findings": [finding.to_dict() for finding in findings],
-        "file": signature,
+        "valid": str(source.valid),
+        "status": status.name.lower(),
+        "reason": placed.reason,
+        "findings": [finding.to_dict() for finding in placed.findings],
+        "file": list(source.signature),
     }
-    if fields is not None and status[valid] == Status.OK:
-        beside = [hour for hour in (valid - HOUR, valid + HOUR) if status.get(hour) == Status.OK]
-        store.write_hour(valid, fields, neighbours=beside)
-    store.write_status([valid], status[valid], [verdict])
-    return verdict
-
-
-def _load(
-    archive: Archive, file: Path, description: Description, valid: Hour, rows: slice, columns: slice
-) -> NDArray[np.float32]:
-    from convcast.dataset.decode import decode_hour
-
-    if sha256(file) != archive.sidecar(file).sha256:
-        raise DamagedFileError(f"{file.name} is not what was fetched: its checksum differs from its sidecar's")
-    fields = decode_hour(file, valid=valid, lead=description.analysis_lead, variables=description.variables)
-    if fields.simulated != description.simulated:
-        raise DamagedFileError(f"{file.name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
-    place = fields.grid.crop(rows, columns)
-    if place != description.grid:
-        raise DamagedFileError(f"{file.name} is on another grid ({describe_grid(fields.grid)})")
-    return fields.crop(rows, columns).values
+    store.write_status([source.valid], status, [verdict])
+    return source.valid, "rejected" if placed.rejected else "ok", placed.reason, seconds
 
 
 def _means(store: Store, valid: Hour) -> dict[str, float]:
     """The mean of each field of an hour, from its histogram."""
-    variables: tuple[Variable, ...] = store.description.variables
+    variables = store.description.variables
     means = histogram_means(store.read_histogram(valid), variables)
     return {variable.name: float(mean) for variable, mean in zip(variables, means, strict=True)}
 

@@ -66,18 +66,46 @@ def examine(
     """
     findings: list[Finding] = []
     for variable, field in zip(variables, values, strict=True):
-        findings += _examine_field(variable, field, None if before is None else before.get(variable.name))
+        findings += _examine_field(variable, field)
     names = [variable.name for variable in variables]
     if T2M.name in names and D2M.name in names:
         t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
         share = float(np.count_nonzero(d2m > t2m + np.float32(SUPERSATURATION))) / t2m.size
         if share >= MOST_SUPERSATURATED:
             findings.append(Finding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
+    if before is not None:
+        findings += compare_means(field_means(values, variables), before, variables)
     return findings
 
 
-def _examine_field(variable: Variable, field: NDArray[np.float32], before: float | None) -> list[Finding]:
-    low, high, present = float(field.min()), float(field.max()), field
+def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> dict[str, float]:
+    """The mean of each field over the points that are there; NaN where there are none."""
+    means = {}
+    for variable, field in zip(variables, values, strict=True):
+        mean = float(field.mean())  # float32 sums pairwise: a millionth off, at most
+        if np.isnan(mean):
+            present = field[~np.isnan(field)]
+            mean = float(present.mean()) if present.size else mean
+        means[variable.name] = mean
+    return means
+
+
+def compare_means(
+    means: Mapping[str, float], before: Mapping[str, float], variables: Sequence[Variable]
+) -> list[Finding]:
+    """What has moved too far within an hour."""
+    findings = []
+    for variable in variables:
+        jump = abs(means[variable.name] - before.get(variable.name, np.nan))
+        limit = LARGEST_JUMP * (variable.bounds[1] - variable.bounds[0])
+        if jump > limit:
+            # Storms may fill or leave a small domain within the hour; temperature, moisture and wind do not.
+            findings.append(Finding("jump", variable.name, jump, limit, not variable.may_be_constant))
+    return findings
+
+
+def _examine_field(variable: Variable, field: NDArray[np.float32]) -> list[Finding]:
+    low, high = float(field.min()), float(field.max())
     findings = []
     if np.isnan(low):  # NaN passes through min, so that a clean field is read once less
         present = field[~np.isnan(field)]
@@ -93,10 +121,4 @@ def _examine_field(variable: Variable, field: NDArray[np.float32], before: float
         findings.append(Finding("constant", variable.name, low, 0, True))
     if variable == REFC and high <= variable.bounds[0] and field.size > LARGE_DOMAIN:
         findings.append(Finding("silent", variable.name, high, 0, False))
-    if before is not None:
-        jump = abs(float(present.mean()) - before)  # float32 sums pairwise: a millionth off, at most
-        limit = LARGEST_JUMP * (variable.bounds[1] - variable.bounds[0])
-        if jump > limit:
-            # Storms may fill or leave a small domain within the hour; temperature, moisture and wind do not.
-            findings.append(Finding("jump", variable.name, jump, limit, not variable.may_be_constant))
     return findings

@@ -135,6 +135,7 @@ class Store:
         self._status = _array(group, "status", path)
         self._values = _array(group, "histograms/values", path)
         self._tendencies = _array(group, "histograms/tendencies", path)
+        self._recent: dict[Hour, NDArray[np.int16]] = {}
 
     @classmethod
     def open(cls, path: Path, *, writing: bool = False) -> Store:
@@ -225,30 +226,52 @@ class Store:
                 continue
         return verdicts
 
+    def reserve(self, valid: Hour) -> None:
+        """Make room for the hours up to this one; before several processes write, one must have.
+
+        `status` comes last, for the others are read where it says ok; a kill in between leaves them longer, no more.
+        """
+        if self._status.shape[0] > index(valid):
+            return
+        length = -(-(index(valid) + 1) // YEAR) * YEAR
+        for array in (self._data, self._values, self._tendencies):
+            array.resize((length, *array.shape[1:]))
+        time = _array(self._group, "time", self.path)
+        time.resize((length,))
+        time[:] = np.arange(length)
+        self._status.resize((length,))
+
     def write_hour(self, valid: Hour, values: NDArray[np.float32], *, neighbours: Sequence[Hour]) -> None:
         """Put an hour's fields in their place; it does not exist before `write_status` says ok.
 
-        `neighbours` are those of the hours before and after that are ok.
+        `neighbours` are those of the hours before and after that are ok, and whose changes are counted now.
         """
-        self._grow(index(valid) + 1)
+        self.reserve(valid)
         stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
         self._data[index(valid)] = stored
         self._values[index(valid)] = np.stack([_count(field) for field in stored])
-        changed = {valid}
+        self._recent = dict([*self._recent.items(), (valid, stored)][-2:])
+        self._flush(valid)
         for neighbour in neighbours:
-            other = self.read(neighbour, 1, slice(None), slice(None))[0]
-            earlier, later = (other, stored) if neighbour < valid else (stored, other)
-            counts = [_count_changes(*pair) for pair in zip(self.description.variables, earlier, later, strict=True)]
-            changed.add(max(valid, neighbour))
-            self._tendencies[index(max(valid, neighbour))] = np.stack(counts)
-        self._flush(changed)
+            self.write_tendencies(max(valid, neighbour))
+
+    def write_tendencies(self, valid: Hour) -> None:
+        """Count the changes from the hour before to this one; the fields of both must be in their place."""
+        pairs = zip(self.description.variables, self._written(valid - HOUR), self._written(valid), strict=True)
+        self._tendencies[index(valid)] = np.stack([_count_changes(*pair) for pair in pairs])
+        self._flush(valid)
+
+    def _written(self, valid: Hour) -> NDArray[np.int16]:
+        """An hour's stored integers (variable, y, x); the last two that were written are at hand."""
+        found = self._recent.get(valid)
+        return self.read(valid, 1, slice(None), slice(None))[0] if found is None else found
 
     def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
         """Commit: first the reasons, then the status."""
         for verdict in verdicts:
             append_line(self.path / "status" / "verdicts.jsonl", verdict)
         where = [index(hour) for hour in hours]
-        self._grow(max(where) + 1)
+        self.reserve(max(hours))
         if len(where) == 1:
             self._status[where[0]] = status
         else:
@@ -263,13 +286,12 @@ class Store:
                 if name.endswith(PARTIAL):
                     (Path(folder) / name).unlink(missing_ok=True)
 
-    def _flush(self, hours: set[Hour]) -> None:
-        """Have the files of these hours reach the disk, so that no power cut leaves them behind their status."""
-        for hour in hours:
-            for array in (self._data, self._values, self._tendencies):
-                for file in (self.path / array.path / "c" / str(index(hour))).rglob("*"):
-                    if file.is_file():
-                        _sync(file)
+    def _flush(self, valid: Hour) -> None:
+        """Have the files of this hour reach the disk, so that no power cut leaves them behind their status."""
+        for array in (self._data, self._values, self._tendencies):
+            for file in (self.path / array.path / "c" / str(index(valid))).rglob("*"):
+                if file.is_file():
+                    _sync(file)
 
     def _checked(self, array: zarr.Array, part: Any, first: Hour) -> Any:
         try:
@@ -279,21 +301,6 @@ class Store:
                 f"{self.path / array.path} is damaged at {first} or soon after ({error})",
                 advice=f"delete {self.path} and run `convcast preprocess` again",
             ) from error
-
-    def _grow(self, hours: int) -> None:
-        """Make room for so many hours since EPOCH.
-
-        `status` comes last, for the others are read where it says ok; a kill in between leaves them longer, no more.
-        """
-        if self._status.shape[0] >= hours:
-            return
-        length = -(-hours // YEAR) * YEAR
-        for array in (self._data, self._values, self._tendencies):
-            array.resize((length, *array.shape[1:]))
-        time = _array(self._group, "time", self.path)
-        time.resize((length,))
-        time[:] = np.arange(length)
-        self._status.resize((length,))
 
 
 def index(valid: Hour) -> int:

@@ -28,7 +28,7 @@ from convcast.verification.scoring import Outcome, Scorer, Task, shown_threshold
 from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
 from convcast.verification.truth import Analyses, Truth
-from convcast.verification.workers import Workers, spread
+from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 
 

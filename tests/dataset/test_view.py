@@ -93,7 +93,7 @@ def test_a_year_is_averaged_in_bounded_memory(archive, run):
     expected = dataset.read([first])[0, 1].mean()
     store = Store.open(dataset.path, writing=True)
     hours = first + np.arange(8760) * HOUR
-    store._grow(index(hours[-1]) + 1)
+    store.reserve(hours[-1])
     folder = dataset.path / "data" / "c"
     for hour in hours[3:]:
         shutil.copytree(folder / str(index(first)), folder / str(index(hour)))

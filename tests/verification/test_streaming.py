@@ -14,7 +14,7 @@ from convcast.variables import REFC
 from convcast.verification import evaluate, scoring
 from convcast.verification.records import Record, Records
 from convcast.verification.statistics import Statistics, score_field
-from convcast.verification.workers import Workers, spread
+from convcast.workers import Workers, spread
 
 from .conftest import INITS, MEMBERS, write_forecast
 
