@@ -8,6 +8,8 @@ the peak ambiguous. With all fields, the mean wind of the simulated world is fou
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,8 +41,10 @@ def estimate_motion(history: NDArray[np.floating], *, periodic: bool) -> NDArray
         frames = np.where(missing, frames.sum(axis=(-2, -1), keepdims=True) / present, frames)
     frames -= frames.mean(axis=(-2, -1), keepdims=True)
     motion = _correlate(frames - frames.mean(axis=0) if len(frames) > 2 else frames.copy(), periodic)
-    moved = _error(advect(frames[:-1], motion, periodic=periodic), frames[1:])
-    left = _error(frames[:-1], frames[1:])
+    moved = left = np.zeros(frames.shape[1], np.float32)
+    for earlier, later in pairwise(frames):
+        moved = moved + _error(advect(earlier, motion, periodic=periodic), later)
+        left = left + _error(earlier, later)
     return motion if 2 * np.count_nonzero(moved < left) >= np.count_nonzero(left) else np.zeros(2, np.float32)
 
 
@@ -56,7 +60,8 @@ def _correlate(frames: NDArray[np.float32], periodic: bool) -> NDArray[np.float3
     power = np.abs(cross)
     floor = WHITENING_FLOOR * power.max(axis=(-2, -1), keepdims=True)
     tiny = np.finfo(np.float32).tiny
-    cross = np.where(power > floor, cross / np.maximum(power, tiny), 0).sum(axis=(0, 1))
+    cross *= np.where(power > floor, 1 / np.maximum(power, tiny), 0)
+    cross = cross.sum(axis=(0, 1))
     wave = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx))
     correlation = fft.irfft2(cross * np.exp(-0.5 * (wave / SMOOTHING) ** 2), s=(ny, nx))
     if not correlation.any():
@@ -84,7 +89,7 @@ def advect(
 
 def _error(forecast: NDArray[np.float32], frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean square difference of each field, (variable,)."""
-    error: NDArray[np.float32] = ((forecast - frames) ** 2).mean(axis=(0, 2, 3))
+    error: NDArray[np.float32] = ((forecast - frames) ** 2).mean(axis=(-2, -1))
     return error
 
 
@@ -92,20 +97,19 @@ def _shift(frames: NDArray[np.float32], cells: float, axis: int, periodic: bool)
     n = frames.shape[axis]
     whole = int(np.floor(-cells))
     f = np.float32(-cells - whole)
-
-    def neighbour(offset: int) -> NDArray[np.float32]:
-        return frames.take(np.arange(n) + whole + offset, axis=axis, mode="wrap" if periodic else "clip")
-
-    left = neighbour(0)
+    # Each cell's neighbours at -1, 0, 1 and 2 are four views of one array.
+    wide = frames.take(np.arange(-1, n + 2) + whole, axis=axis, mode="wrap" if periodic else "clip")
+    before, left, right, after = (wide[..., i : i + n, :] if axis == -2 else wide[..., i : i + n] for i in range(4))
     if f == 0:
-        return left
-    right = neighbour(1)
-    before, after = neighbour(-1), neighbour(2)
+        return left.copy()
     # Keys (1981), IEEE Trans. Acoust. 29, 1153, with a = -1/2.
     f2, f3 = f * f, f * f * f
-    value = before * (-0.5 * f + f2 - 0.5 * f3) + left * (1 - 2.5 * f2 + 1.5 * f3)
-    value += right * (0.5 * f + 2 * f2 - 1.5 * f3) + after * (-0.5 * f2 + 0.5 * f3)
-    return np.clip(value, np.minimum(left, right), np.maximum(left, right))
+    weights = (-0.5 * f + f2 - 0.5 * f3, 1 - 2.5 * f2 + 1.5 * f3, 0.5 * f + 2 * f2 - 1.5 * f3, -0.5 * f2 + 0.5 * f3)
+    value, term = before * np.float32(weights[0]), np.empty_like(left)
+    for neighbour, weight in zip((left, right, after), weights[1:], strict=True):
+        value += np.multiply(neighbour, np.float32(weight), out=term)
+    np.maximum(value, np.minimum(left, right, out=term), out=value)
+    return np.minimum(value, np.maximum(left, right, out=term), out=value)
 
 
 def _vertex(three: NDArray[np.floating]) -> float:
