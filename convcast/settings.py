@@ -136,6 +136,12 @@ class TrainingSettings(Group):
 
     patch: int = Field(ge=16)
     """Cells along each side of a training sample; a smaller domain is used whole."""
+    convective: float = Field(0.0, ge=0, lt=1)
+    """Share of the samples placed over the echoes (20 dBZ) of their initial hour; the others lie anywhere."""
+    cache: bool = False
+    """Unpack the hours into cache/, 27 MB each over CONUS, so that random samples are read many times quicker."""
+    workers: int = Field(1, ge=1)
+    """Threads of each process that prepare samples while the network is busy."""
     batch: int = Field(ge=1)
     """Samples a step and process."""
     draws: int = Field(1, ge=1)

@@ -45,6 +45,11 @@ class Workspace:
         return self.root / "dataset.zarr"
 
     @property
+    def cache(self) -> Path:
+        """Of the dataset: hours unpacked for training."""
+        return self.root / "cache"
+
+    @property
     def forecasts(self) -> Path:
         return self.root / "forecasts"
 

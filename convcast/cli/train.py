@@ -50,7 +50,8 @@ def train(
     session = begin(terminal, workspace, assignments=settings, flags=flags, preset=preset)
     name = model or session.settings.preset
     directory = session.workspace.model(name)
-    dataset = Dataset.open(session.workspace.dataset)
+    cache = session.workspace.cache if session.settings.training.cache else None
+    dataset = Dataset.open(session.workspace.dataset, cache=cache)
     with lock(session.workspace.lock(f"train-{name}"), f"training {name}"):
         last = None
         for progress in terminal.track(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import FILL
+from convcast.dataset.cache import Cache
 from convcast.dataset.store import Status, Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
@@ -21,8 +22,9 @@ from convcast.variables import Variable
 class Dataset:
     """A dataset opened for reading; what is appended later is seen by opening it again."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, cache: Path | None = None) -> None:
         self.store = store
+        self.cache = Cache(cache, store) if cache else None
         self.times: Hours
         """Every hour from the first to the last that anything is known of."""
         self.status: NDArray[np.uint8]
@@ -30,9 +32,12 @@ class Dataset:
         self.times, self.status = store.read_status()
 
     @classmethod
-    def open(cls, path: Path) -> Dataset:
-        """Raises SettingsError where there is no dataset, DamagedFileError where it is not one of ours."""
-        return cls(Store.open(path))
+    def open(cls, path: Path, *, cache: Path | None = None) -> Dataset:
+        """With a folder `cache`, hours are unpacked there when they are first read, and are read from there.
+
+        Raises SettingsError where there is no dataset, DamagedFileError where it is not one of ours.
+        """
+        return cls(Store.open(path), cache)
 
     @property
     def path(self) -> Path:
@@ -90,6 +95,8 @@ class Dataset:
         """As `read`, but the stored integers."""
         wanted = np.asarray(hours, "datetime64[h]")
         self.require(wanted)
+        if self.cache is not None and wanted.size:
+            return self.cache.read(wanted, rows, columns)
         ny, nx = (len(range(n)[part]) for n, part in zip(self.grid.shape, (rows, columns), strict=True))
         stored = np.empty((len(wanted), len(self.variables), ny, nx), np.int16)
         # Zarr fetches the files of consecutive hours side by side.
@@ -104,6 +111,11 @@ class Dataset:
                     advice=f"delete {self.path} and run `convcast preprocess` again",
                 )
         return stored
+
+    def make_room(self, hours: Hours) -> None:
+        """Raises DiskFullError where there is a cache and these hours do not fit on its disk."""
+        if self.cache is not None:
+            self.cache.make_room(hours)
 
     def verdicts(self) -> dict[Hour, dict[str, Any]]:
         """The last verdict on each hour: `status`, `reason`, `findings`, and `at`, when it was passed."""

@@ -105,11 +105,13 @@ def _shift(frames: NDArray[np.float32], cells: float, axis: int, periodic: bool)
     # Keys (1981), IEEE Trans. Acoust. 29, 1153, with a = -1/2.
     f2, f3 = f * f, f * f * f
     weights = (-0.5 * f + f2 - 0.5 * f3, 1 - 2.5 * f2 + 1.5 * f3, 0.5 * f + 2 * f2 - 1.5 * f3, -0.5 * f2 + 0.5 * f3)
-    value, term = before * np.float32(weights[0]), np.empty_like(left)
+    value: NDArray[np.float32] = before * np.float32(weights[0])
+    term = np.empty_like(left)
     for neighbour, weight in zip((left, right, after), weights[1:], strict=True):
         value += np.multiply(neighbour, np.float32(weight), out=term)
     np.maximum(value, np.minimum(left, right, out=term), out=value)
-    return np.minimum(value, np.maximum(left, right, out=term), out=value)
+    np.minimum(value, np.maximum(left, right, out=term), out=value)
+    return value
 
 
 def _vertex(three: NDArray[np.floating]) -> float:

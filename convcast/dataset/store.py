@@ -199,6 +199,21 @@ class Store:
         part = slice(start, start + count), variables, rows, columns
         return np.asarray(self._checked(self._data, part, first), np.int16)
 
+    def signature(self, valid: Hour) -> tuple[int, int]:
+        """Bytes and time (ns) of the file of an hour's fields: another of the hour has others.
+
+        Raises DamagedFileError where it is lost.
+        """
+        file = self.path / "data" / "c" / str(index(valid)) / "0" / "0" / "0"
+        try:
+            found = file.stat()
+        except FileNotFoundError as error:
+            raise DamagedFileError(
+                f"{self.path} has lost its values of {valid}",
+                advice=f"delete {self.path} and run `convcast preprocess` again",
+            ) from error
+        return found.st_size, found.st_mtime_ns
+
     def unpack(self, stored: NDArray[np.int16]) -> NDArray[np.float32]:
         """Physical values (..., variable, y, x) of stored integers, NaN where missing."""
         values = np.empty(stored.shape, np.float32)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.conventions import unpack
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
+from convcast.dataset.patches import Patch, Patches, count_echoes
 from convcast.dataset.sun import Sun
 from convcast.errors import SettingsError
 from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import REFC
 
 Floats = NDArray[np.float32]
 
@@ -41,6 +44,8 @@ class Window:
     """The last frame moved by `motion * lead`, (variable, y, x)."""
     target: Floats | None
     """The fields at `init + lead`, (variable, y, x)."""
+    weight: float = 1.0
+    """Of the case in averages over patches that were drawn more often where there is convection."""
 
     def roll(self, rows: int, columns: int) -> Window:
         """The same case on a torus whose origin is elsewhere: a symmetry of the simulated world."""
@@ -58,6 +63,7 @@ class Window:
             self.motion,
             moved(self.advected),
             None if self.target is None else moved(self.target),
+            self.weight,
         )
 
 
@@ -117,8 +123,12 @@ class Windows:
 
     There is a case for each initial hour and lead. A number of `len(windows)` or more is the same case again, with new
     draws, so that passes need not repeat. `patch` is the side of a square (None: the whole domain), clipped to the
-    domain. With `augment`, the simulated world is rolled at random, and a patch lies anywhere; without it, nothing is
-    rolled and the patch is in the middle. Small datasets are held in memory, others are read patch by patch.
+    domain. With `augment`, the simulated world is rolled at random, and a patch lies anywhere, this share `convective`
+    of them over the echoes of the initial hour (convcast.dataset.patches); without it, nothing is rolled and the patch
+    is in the middle. Small datasets are held in memory, others are read patch by patch.
+
+    Processes that take different numbers share no draw: `shuffled(..., rank, ranks)` deals them out, and a DataLoader's
+    workers, which take the numbers of one sampler, need no seed of their own.
     """
 
     def __init__(
@@ -131,8 +141,12 @@ class Windows:
         patch: int | None,
         seed: int,
         augment: bool,
+        convective: float = 0.0,
     ) -> None:
-        """Raises MissingInputError where an init lacks an hour, SettingsError without inits or leads."""
+        """Raises MissingInputError where an init lacks an hour, SettingsError without inits or leads, or without REFC.
+
+        DiskFullError is raised where the dataset has a cache for which there is no room.
+        """
         if len(inits) == 0 or len(leads) == 0:
             raise SettingsError(
                 "there is no initial hour with all its past and future hours",
@@ -144,10 +158,19 @@ class Windows:
         self.history = history
         self.seed = seed
         self.augment = augment
-        self.shape = tuple(min(side, patch) if patch else side for side in dataset.grid.shape)
+        ny, nx = dataset.grid.shape
+        self.shape = (min(ny, patch), min(nx, patch)) if patch else (ny, nx)
         self.whole = self.shape == dataset.grid.shape
         self.periodic = dataset.grid.periodic and self.whole
         self._sun = Sun(*dataset.latitude_longitude)
+        self._patches = Patches((ny, nx), self.shape)
+        self._convective = 0.0 if self.whole or not augment else convective
+        if self._convective and REFC not in dataset.variables:
+            raise SettingsError(
+                "patches over convection need the field refc, which the dataset lacks",
+                advice="set training.convective=0, or preprocess refc",
+            )
+        self._echoes: dict[Hour, NDArray[np.int64]] = {}
         offsets = [*range(1 - history, 1), *self.leads]
         hours: Hours = np.unique(np.concatenate([self.inits + offset * HOUR for offset in offsets]))
         dataset.require(hours)
@@ -156,6 +179,8 @@ class Windows:
         if len(hours) * len(dataset.variables) * dataset.static[0].size * 4 <= IN_MEMORY:
             self._memory = dataset.read(hours)
             self._place = {hour: i for i, hour in enumerate(hours)}
+        else:
+            dataset.make_room(hours)
         # On the whole domain the motion and the moved frame of a case are the same each time, but for the roll.
         self._motion: dict[Hour, Floats] = {}
         self._advected: dict[tuple[Hour, int], Floats] = {}
@@ -170,22 +195,28 @@ class Windows:
         init, lead = self.inits[case // len(self.leads)], self.leads[case % len(self.leads)]
         generator = _generator(self.seed, number, stream=0)
         if not self.whole:
-            rows, columns = self._patch(generator)
-            return self._window(init, lead, rows, columns)
-        everything = self._window(init, lead, slice(None), slice(None))
+            return self._window(init, lead, self._patch(init, generator))
+        everything = self._window(init, lead, Patch(slice(None), slice(None)))
         if self.augment and self.periodic:
             return everything.roll(*(int(generator.integers(side)) for side in self.shape))
         return everything
 
-    def _patch(self, generator: np.random.Generator) -> tuple[slice, slice]:
-        starts = [
-            int(generator.integers(whole - side + 1)) if self.augment else (whole - side) // 2
-            for whole, side in zip(self.dataset.grid.shape, self.shape, strict=True)
-        ]
-        rows, columns = (slice(start, start + side) for start, side in zip(starts, self.shape, strict=True))
-        return rows, columns
+    def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
+        if not self.augment:
+            return self._patches.middle()
+        if not self._convective:
+            return self._patches.anywhere(generator)
+        if init not in self._echoes:
+            refc = self.dataset.variables.index(REFC)
+            if self._memory is None:
+                field = unpack(REFC, self.dataset.read_stored([init])[0, refc])
+            else:
+                field = self._memory[self._place[init], refc]
+            self._echoes[init] = count_echoes(field)
+        return self._patches.convective(generator, self._echoes[init], self._convective)
 
-    def _window(self, init: Hour, lead: int, rows: slice, columns: slice) -> Window:
+    def _window(self, init: Hour, lead: int, patch: Patch) -> Window:
+        rows, columns = patch.rows, patch.columns
         hours = _hours_of(init, lead, self.history, with_target=True)
         if self._memory is None:
             values = self.dataset.read(hours, rows, columns)
@@ -204,6 +235,7 @@ class Windows:
             periodic=self.periodic,
             motion=self._motion.get(init),
             advected=self._advected.get((init, lead)),
+            weight=patch.weight,
         )
         if self.whole and self._memory is not None:
             self._motion[init] = made.motion
@@ -222,6 +254,7 @@ def _assemble(
     periodic: bool,
     motion: Floats | None = None,
     advected: Floats | None = None,
+    weight: float = 1.0,
 ) -> Window:
     if motion is None:
         motion = estimate_motion(past, periodic=periodic)
@@ -229,7 +262,7 @@ def _assemble(
         advected = advect(past[-1], motion * lead, periodic=periodic)
     angle = 2 * np.pi * (init.astype("datetime64[h]").astype(np.int64) % 24) / 24
     hour = np.array([np.sin(angle), np.cos(angle)], np.float32)
-    return Window(init, lead, past, static, sun, hour, motion, advected, target)
+    return Window(init, lead, past, static, sun, hour, motion, advected, target, weight)
 
 
 def _hours_of(init: Hour, lead: int, history: int, with_target: bool) -> Hours:

@@ -32,6 +32,7 @@ def describe(dataset: Dataset, settings: Settings) -> Description:
     """
     split = divide(dataset.hours, settings.split)
     normalisation = Normalisation.of(dataset, Statistics.of(dataset, split.training))
+    # What is fitted are averages, so the patches lie anywhere.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     many = len(windows)
     chosen = np.unique(np.linspace(0, many - 1, min(many, FITTED_CASES * len(settings.model.leads))).astype(int))
@@ -84,7 +85,7 @@ def cases(dataset: Dataset, description: Description, settings: Settings) -> tup
     split = Split.from_dict(description.split, dataset.hours)
     departures, seed = description.departures, settings.training.seed
     whole = _whole(dataset, settings)
-    windows = _windows(dataset, split.training, settings, augment=not whole)
+    windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
     training = Cases(windows, departures, roll=whole, seed=seed)
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
     if len(inits) == 0:
@@ -101,7 +102,7 @@ def _whole(dataset: Dataset, settings: Settings) -> bool:
     return settings.training.patch >= max(dataset.grid.shape)
 
 
-def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: bool) -> Windows:
+def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: bool, convective: float = 0.0) -> Windows:
     model = settings.model
     return Windows(
         dataset,
@@ -111,4 +112,5 @@ def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: boo
         patch=settings.training.patch,
         seed=settings.training.seed,
         augment=augment,
+        convective=convective,
     )

@@ -72,7 +72,7 @@ def train(
 
     each = settings.training.batch * settings.training.accumulation
     order = islice(shuffled(len(cases), seed=settings.training.seed), trainer.step * each, None)
-    prepared = batches(cases, order, settings.training.batch)
+    prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
     tally, saved, done = Tally(), trainer.step, fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)

@@ -193,3 +193,43 @@ def test_the_order_is_the_seeds():
 def test_the_room_works_without_torch():
     code = "import sys; sys.modules['torch'] = None; import convcast.dataset; assert 'herbie' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_patches_over_convection_are_drawn_more_often_by_what_is_seen_at_init(long_dataset, monkeypatch):
+    """The weather of these tests has few echoes; those of the target hour, which move on, must not matter."""
+    seen = []
+    count = windows.count_echoes
+    monkeypatch.setattr(windows, "count_echoes", lambda field: seen.append(field) or count(field))
+    cases = convective(long_dataset)
+    number = next(n for n in range(len(cases)) if (long_dataset.read([cases[n].init])[0, 0] >= 20).any())
+    for turn in range(3):
+        case = cases[number + turn * len(cases)]
+    expected = long_dataset.read([case.init])[0, 0]
+    assert sum(np.array_equal(field, expected) for field in seen) == 1  # kept from then on
+
+
+def convective(dataset, share=0.5):
+    inits = usable_inits(dataset.hours, history=4, leads=(1,))
+    options = {"leads": (1,), "history": 4, "patch": 16, "seed": 0, "augment": True}
+    return Windows(dataset, inits, **options, convective=share)
+
+
+def test_weights_average_to_one(long_dataset):
+    cases = convective(long_dataset)
+    weights = np.array([cases[number].weight for number in range(40 * len(cases))])
+    assert weights.std() > 0.05
+    assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(weights.size)
+
+
+def test_no_share_over_convection_draws_as_without(long_dataset):
+    plain = make(long_dataset, patch=16, leads=(1,))
+    none = convective(long_dataset, share=0.0)
+    assert all(same(plain[i], none[i]) for i in (0, 4, 60))
+    assert none[4].weight == 1
+
+
+def test_convection_without_reflectivity_is_refused(long_dataset, monkeypatch):
+    monkeypatch.setattr(windows, "REFC", "another field")
+    with pytest.raises(SettingsError, match="need the field refc") as caught:
+        convective(long_dataset)
+    assert "training.convective=0" in caught.value.advice
