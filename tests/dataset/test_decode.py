@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convcast import grib
 from convcast.dataset.decode import decode_hour, decode_static
 from convcast.errors import DamagedFileError
 from convcast.grid import CONUS, Grid
 from convcast.notation import HOUR
 from convcast.variables import CAPE, FIELDS, LAND, REFC, STATIC, T2M, TERRAIN, GribKey
+
+import eccodes  # isort: skip  after convcast.grib, which sees to its order
 
 START = np.datetime64("2024-05-06T00", "h")
 REAL = np.datetime64("2018-07-22T21", "h")
@@ -145,6 +148,64 @@ def test_nam_is_not_hrrr(shared_data):
     path = shared_data / "hrrr" / "nam211_submessages_20180917t00z_f00.grib2"
     reason = reason_of(path, valid=np.datetime64("2018-09-17T00", "h"), variables=(CAPE,))
     assert "not on the HRRR grid" in reason
+
+
+def test_href_s_grid_is_not_hrrr(shared_data):
+    """GRIB1 on grid 227: neither the edition nor the grid of an analysis."""
+    path = shared_data / "href" / "cape_href_grid227_20160711t00z_f02.grib1"
+    reason_of(path, valid=np.datetime64("2016-07-11T02", "h"), lead=2, variables=(CAPE,))
+
+
+OTHER_GRIDS = {
+    "HRRR of Alaska": {
+        "gridType": "polar_stereographic",
+        "Nx": 1299,
+        "Ny": 919,
+        "latitudeOfFirstGridPointInDegrees": 41.612949,
+        "longitudeOfFirstGridPointInDegrees": 185.117126,
+        "LaDInDegrees": 60,
+        "orientationOfTheGridInDegrees": 225,
+        "DxInMetres": 3000,
+        "DyInMetres": 3000,
+        "shapeOfTheEarth": 6,
+    },
+    "grid 227 of HREF": {
+        "gridType": "lambert",
+        "Nx": 1473,
+        "Ny": 1025,
+        "latitudeOfFirstGridPointInDegrees": 12.19,
+        "longitudeOfFirstGridPointInDegrees": 226.541,
+        "LaDInDegrees": 25,
+        "LoVInDegrees": 265,
+        "Latin1InDegrees": 25,
+        "Latin2InDegrees": 25,
+        "DxInMetres": 5079,
+        "DyInMetres": 5079,
+        "shapeOfTheEarth": 6,
+    },
+    "HRRR's own, half a cell to the east": {"longitudeOfFirstGridPointInDegrees": 237.280472 + 0.0165},
+    "HRRR's own, of another latitude of tangency": {"Latin1InDegrees": 38.0},
+    "HRRR's own, by rows from the north": {"jScansPositively": 0},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_GRIDS)
+def test_another_grid_is_refused(tmp_path, name):
+    """Definitions as NCEP publishes them (on388 tables, HRRR-AK's files)."""
+    keys = OTHER_GRIDS[name]
+    good = grib.encode(np.zeros(CONUS.shape), key=T2M.grib, grid=CONUS, init=START, lead_hours=0, simulated=False)
+    path = tmp_path / "hour.grib2"
+    path.write_bytes(rewritten(good, keys))
+    assert "not on the HRRR grid" in reason_of(path, valid=START, variables=(T2M,))
+
+
+def rewritten(message: bytes, keys) -> bytes:
+    handle = eccodes.codes_new_from_message(message)
+    for key, value in keys.items():
+        eccodes.codes_set(handle, key, value)
+    made = eccodes.codes_get_message(handle)
+    eccodes.codes_release(handle)
+    return made
 
 
 def test_real_terrain_with_rounded_corners_is_read(shared_data):

@@ -1,0 +1,128 @@
+"""Random training windows of a CONUS dataset: from the Zarr, and from the cache that is mapped into memory.
+
+    python benchmarks/windows.py --repeats 40
+
+A window is five hours of seven fields on 256 x 256 cells, at random in twelve hours of the whole domain. Contenders
+take turns in one process, each with the same windows; means over the repeats, files in the page cache. `zarr-python`
+reads the integers and does nothing else. `convcast` looks up which hours are there, reads and checks checksums. A
+training case is a window of convcast with its terrain, sun, motion and moved frame. Prints tables in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from convcast.dataset import Dataset, Windows, open_dataset, usable_inits, windows
+from convcast.dataset.store import Description, Status, Store, index
+from convcast.grid import CONUS
+from convcast.notation import HOUR
+from convcast.variables import FIELDS
+
+START = np.datetime64("2024-05-06T00", "h")
+HOURS = 12
+PATCH = 256
+
+
+def publish(path: Path) -> None:
+    """Smooth fields that move, with noise of the last two bits, so that files are as large as those of real hours."""
+    generator = np.random.default_rng(0)
+    variables = tuple(FIELDS.values())
+    static = np.stack([generator.normal(500, 100, CONUS.shape), np.ones(CONUS.shape)]).astype(np.float32)
+    store = Store.create(path, Description(variables, CONUS, True, 0), static)
+    pattern = gaussian_filter(generator.normal(size=CONUS.shape), 8, mode="wrap")
+    pattern /= pattern.std()
+    for hour in range(HOURS):
+        moved = np.roll(pattern, (2 * hour, 5 * hour), (0, 1))
+        fields = []
+        for variable in variables:
+            low, high = variable.display
+            field = (low + high) / 2 + (high - low) / 8 * moved + generator.integers(0, 4, CONUS.shape) / variable.scale
+            if variable.name in ("refc", "cape", "cin"):
+                rest = variable.bounds[0] if variable.name == "refc" else 0
+                field = np.where(moved > 0.5, field, rest)
+            fields.append(field)
+        store.write_hour(START + hour * HOUR, np.stack(fields).astype(np.float32), neighbours=())
+    store.write_status(START + np.arange(HOURS) * HOUR, Status.OK, [])
+
+
+def places(count: int) -> list[tuple[int, slice, slice]]:
+    generator = np.random.default_rng(1)
+    drawn = generator.integers((HOURS - 5, CONUS.ny - PATCH, CONUS.nx - PATCH), size=(count, 3))
+    return [(int(t), slice(y, y + PATCH), slice(x, x + PATCH)) for t, y, x in drawn.tolist()]
+
+
+def reading(path: Path, cache: Path, repeats: int) -> dict[str, tuple[float, float]]:
+    plain, through, view = Dataset.open(path), Dataset.open(path, cache=cache), open_dataset(path)
+    array, first = plain.store._data, index(START)
+    hours = plain.hours
+    through.read_stored(hours)
+
+    def bare(t: int, rows: slice, columns: slice) -> None:
+        array[first + t : first + t + 5, :, rows, columns]
+
+    def by_view(t: int, rows: slice, columns: slice) -> None:
+        view[[*FIELDS]].isel(time=slice(t, t + 5), y=rows, x=columns).load()
+
+    contenders: dict[str, Callable[[int, slice, slice], object]] = {
+        "zarr-python alone": bare,
+        "convcast, Zarr": lambda t, rows, columns: plain.read_stored(hours[t : t + 5], rows, columns),
+        "convcast, cache": lambda t, rows, columns: through.read_stored(hours[t : t + 5], rows, columns),
+        "convcast, xarray view (float32)": by_view,
+    }
+    total = {name: np.zeros(2) for name in contenders}
+    for place in places(repeats):
+        for name, read in contenders.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            read(*place)
+            total[name] += time.process_time() - cpu, time.perf_counter() - wall
+    return {name: tuple(1e3 * spent / repeats) for name, spent in total.items()}
+
+
+def cases(path: Path, cache: Path, repeats: int) -> dict[str, float]:
+    """Training cases a second, by one thread and by two."""
+    rates = {}
+    windows.IN_MEMORY = 0  # as with a dataset that does not fit
+    for name, dataset in {"Zarr": Dataset.open(path), "cache": Dataset.open(path, cache=cache)}.items():
+        inits = usable_inits(dataset.hours, history=4, leads=(1,))
+        drawn = Windows(dataset, inits, leads=(1,), history=4, patch=PATCH, seed=0, augment=True, convective=0.5)
+        for number in range(len(drawn)):
+            drawn[number]
+        for threads in (1, 2):
+            with ThreadPoolExecutor(threads) as pool:
+                started = time.perf_counter()
+                list(pool.map(drawn.__getitem__, range(repeats)))
+                rates[f"{name}, {threads} thread{'s' * (threads > 1)}"] = repeats / (time.perf_counter() - started)
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=40)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        path, cache = Path(folder) / "dataset.zarr", Path(folder) / "cache"
+        publish(path)
+        size = sum(file.stat().st_size for file in (path / "data").rglob("*") if file.is_file()) / HOURS
+        print(
+            f"{size / 1e6:.1f} MB an hour, {4 * len(FIELDS) * CONUS.ny * CONUS.nx / size:.2f} times less than float32\n"
+        )
+        times = reading(path, cache, repeats)
+        least = times["zarr-python alone"]
+        print("| reading a window | ms of CPU | ms | ratio of CPU |\n|---|---|---|---|")
+        for name, (cpu, wall) in times.items():
+            print(f"| {name} | {cpu:.1f} | {wall:.1f} | {cpu / least[0]:.2f} |")
+        print("\n| training cases | a second |\n|---|---|")
+        for name, rate in cases(path, cache, repeats).items():
+            print(f"| {name} | {rate:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
