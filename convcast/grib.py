@@ -76,6 +76,36 @@ class Header:
         return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
 
 
+@dataclass(frozen=True)
+class Message:
+    """A message whose values are still packed."""
+
+    header: Header
+    handle: Any
+    """ecCodes'."""
+
+    def decode(self, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """The values, (ny, nx), row 0 in the south, NaN where missing; in the array `into`, if given.
+
+        Raises DamagedFileError where they cannot be decoded, or are not of that shape.
+        """
+        try:
+            gaps = _may_have_gaps(self.handle)
+            if gaps:
+                eccodes.codes_set_double(self.handle, "missingValue", MISSING_VALUE)
+            values = eccodes.codes_get_values(self.handle)
+        except eccodes.CodesInternalError as error:
+            raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
+        shape = (self.header.ny, self.header.nx)
+        field = np.empty(shape, np.float32) if into is None else into
+        if values.size != shape[0] * shape[1] or field.shape != shape:
+            raise DamagedFileError(f"a GRIB message has {values.size} values for {shape[0]} x {shape[1]} points")
+        if gaps:
+            values[values == MISSING_VALUE] = np.nan
+        field[...] = values.reshape(shape)
+        return field
+
+
 _GRID_KEYS = ("gridDefinitionTemplateNumber", "scanningMode", "Dx", "Dy", "LaD", "Latin1", "Latin2", "LoV")
 _HRRR_GRID = (30, 64, 3000000, 3000000, 38500000, 38500000, 38500000, 262500000)
 _EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
@@ -102,27 +132,39 @@ def scan(path: Path) -> Iterator[Header]:
             yield header
 
 
-def decode(message: bytes, *, into: NDArray[np.float32] | None = None) -> tuple[Header, NDArray[np.float32]]:
-    """One message's header and values, (ny, nx), row 0 in the south, NaN where missing; `into` this array, if given.
+def messages(path: Path) -> Iterator[Message]:
+    """A file's messages, in order; each can be decoded until the next is asked for.
 
-    Raises DamagedFileError where it cannot be decoded, or is not of that shape.
+    Raises DamagedFileError at a message that cannot be read.
+    """
+    with open(path, "rb") as file:
+        while True:
+            offset = file.tell()
+            try:
+                handle = eccodes.codes_grib_new_from_file(file)
+            except eccodes.CodesInternalError as error:
+                raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+            if handle is None:
+                return
+            with _message(handle):
+                try:
+                    header = _header(handle, eccodes.codes_get_message_offset(handle))
+                except eccodes.CodesInternalError as error:
+                    raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+                yield Message(header, handle)
+
+
+def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:
+    """One message's header and values, (ny, nx), row 0 in the south, NaN where missing.
+
+    Raises DamagedFileError where it cannot be decoded.
     """
     try:
         with _message(eccodes.codes_new_from_message(message)) as handle:
             header = _header(handle, 0)
-            gaps = _may_have_gaps(handle)
-            if gaps:
-                eccodes.codes_set_double(handle, "missingValue", MISSING_VALUE)
-            values = eccodes.codes_get_values(handle)
+            return header, Message(header, handle).decode()
     except eccodes.CodesInternalError as error:
         raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
-    field = np.empty((header.ny, header.nx), np.float32) if into is None else into
-    if values.size != header.ny * header.nx or field.shape != (header.ny, header.nx):
-        raise DamagedFileError(f"a GRIB message has {values.size} values for {header.ny} x {header.nx} points")
-    if gaps:
-        values[values == MISSING_VALUE] = np.nan
-    field[...] = values.reshape(field.shape)
-    return header, field
 
 
 def _may_have_gaps(handle: Any) -> bool:

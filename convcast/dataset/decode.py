@@ -5,6 +5,7 @@ Messages are picked by the numbers of the GRIB2 code tables, never by names, whi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,35 +50,41 @@ def decode_static(path: Path) -> Fields:
 
 
 def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> Fields:
-    headers = [header for header in grib.scan(path) if not header.statistical]
+    place = {variable.grib: number for number, variable in enumerate(variables)}
     values: NDArray[np.float32] | None = None
+    found = Counter[int]()
     kinds: set[tuple[Grid, bool]] = set()
     problems: list[str] = []
-    with open(path, "rb") as file:
-        for number, variable in enumerate(variables):
-            found = [header for header in headers if header.key == variable.grib]
-            if len(found) != 1:
-                problems.append(f"{variable.name} is {'missing' if not found else f'there {len(found)} times'}")
-                continue
-            header = found[0]
-            if time is not None and (header.init, header.lead_hours) != time:
-                problems.append(
-                    f"{variable.name} is of {header.init} + {header.lead_hours:g} h where the file's name says "
-                    f"{time[0]} + {time[1]} h"
-                )
-                continue
-            file.seek(header.offset)
-            try:
-                grid = header.grid()
-                if values is None:
-                    values = np.empty((len(variables), *grid.shape), np.float32)
-                    first = grid
-                if grid == first:
-                    grib.decode(file.read(header.length), into=values[number])
-            except DamagedFileError as error:
-                problems.append(f"{variable.name}: {error}")
-                continue
-            kinds.add((grid, header.simulated))
+    for message in grib.messages(path):
+        header = message.header
+        number = None if header.statistical else place.get(header.key)
+        if number is None:
+            continue
+        found[number] += 1
+        if found[number] > 1:
+            continue
+        name = variables[number].name
+        if time is not None and (header.init, header.lead_hours) != time:
+            problems.append(
+                f"{name} is of {header.init} + {header.lead_hours:g} h where the file's name says "
+                f"{time[0]} + {time[1]} h"
+            )
+            continue
+        try:
+            grid = header.grid()
+            if values is None:
+                values = np.empty((len(variables), *grid.shape), np.float32)
+                first = grid
+            if grid == first:
+                message.decode(into=values[number])
+        except DamagedFileError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        kinds.add((grid, header.simulated))
+    for number, variable in enumerate(variables):
+        if found[number] != 1:
+            times = f"there {found[number]} times" if found[number] else "missing"
+            problems.append(f"{variable.name} is {times}")
     if len({grid for grid, _ in kinds}) > 1:
         problems.append("its messages are on several grids")
     if len({simulated for _, simulated in kinds}) > 1:

@@ -153,15 +153,15 @@ def test_a_bad_hour_is_named_and_set_aside(archive, run, case):
 def test_a_plateau_of_nan_is_set_aside(archive, run, monkeypatch):
     from convcast import grib
 
-    decode = grib.decode
+    decode = grib.Message.decode
 
     def with_plateau(message, *, into=None):
-        header, values = decode(message, into=into)
-        if header.valid == MIDDLE:
+        values = decode(message, into=into)
+        if message.header.valid == MIDDLE:
             values[:8] = np.nan
-        return header, values
+        return values
 
-    monkeypatch.setattr(grib, "decode", with_plateau)
+    monkeypatch.setattr(grib.Message, "decode", with_plateau)
     verdicts, _ = run(archive)
     assert statuses(verdicts) == {0: "ok", 1: "rejected", 2: "ok"}
     assert "refc is missing at 33.33%" in verdicts[1].reason
