@@ -1,8 +1,7 @@
 """The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
 
-A block of points is sorted by a network of comparisons that are the same for every point (Batcher's odd-even
-merge sort, 1968), so that one instruction sorts many points at once; ties and the data's order change nothing.
-Memory beyond the arguments and the results is one block a thread.
+A block of points is copied, examined and sorted in the cache (convcast.verification.sorting); ties and the data's order
+change nothing. Memory beyond the arguments and the results is one block a thread.
 
 Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
 counts of -1, and enters no sum; an ensemble is not silently made smaller.
@@ -10,8 +9,9 @@ counts of -1, and enters no sum; an ensemble is not silently made smaller.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numba
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
+from convcast.verification.sorting import LANES, WRITTEN_OUT, sorting_network, sum_pairs
 
 Estimator = Literal["fair", "ensemble"]
 Floats = NDArray[np.float64]
@@ -63,6 +64,39 @@ class PointScores:
         return self.absolute - self.pairs / (self.members * (self.members - (estimator == "fair")))
 
 
+def crps_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating], estimator: Estimator) -> Floats:
+    """`score_points(...).crps(estimator)` alone, (point,), by `threads()` threads.
+
+    Raises SettingsError where there is no member.
+    """
+    members, points = forecasts.shape
+    if members == 0:
+        raise SettingsError("an ensemble of no members cannot be scored")
+    kind = np.result_type(forecasts.dtype, observations.dtype, np.float32)
+    forecasts, observations = np.asarray(forecasts, kind), np.ascontiguousarray(observations, kind)
+    divisor = float(members * (members - (estimator == "fair" and members > 1)))
+    crps = np.empty(points)
+    share = max(BLOCK, -(-points // (threads() * BLOCK)) * BLOCK)
+    parts = [slice(start, start + share) for start in range(0, points, share)]
+
+    def work(part: slice) -> None:
+        _crps(forecasts[:, part], observations[part], _network(members), divisor, crps[part])
+
+    with ThreadPoolExecutor(max(1, len(parts))) as pool:
+        list(pool.map(work, parts))
+    return crps
+
+
+def threads() -> int:
+    """How many this process may have: as OMP_NUM_THREADS says, which dask's workers set, else one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or os.cpu_count() or 1
+
+
+def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
+    """What `_sort_and_sum` sorts by."""
+    return (0,) * members if members <= WRITTEN_OUT else sorting_network(members)
+
+
 def score_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating]) -> PointScores:
     """The scores of (member, point) forecasts against (point,) observations, compared in the wider of their types.
 
@@ -77,7 +111,7 @@ def score_points(forecasts: NDArray[np.floating], observations: NDArray[np.float
     _pass(
         np.asarray(forecasts, kind),
         np.ascontiguousarray(observations, kind),
-        sorting_network(members),
+        _network(members),
         absolute,
         pairs,
         error,
@@ -110,23 +144,6 @@ def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
     return np.maximum(counts, 0.0)
 
 
-@lru_cache(maxsize=128)
-def sorting_network(n: int) -> NDArray[np.int32]:
-    """Batcher's odd-even merge sort of n values: (comparator, 2) positions to be put in order."""
-    found: list[tuple[int, int]] = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            for j in range(k % p, n - k, 2 * k):
-                for i in range(j, j + min(k, n - j - k)):
-                    if i // (2 * p) == (i + k) // (2 * p):
-                        found.append((i, i + k))
-            k //= 2
-        p *= 2
-    return np.array(found, np.int32).reshape(-1, 2)
-
-
 @numba.njit(cache=True, nogil=True)
 def _pass(forecasts, observations, network, absolute, pairs, error, variance, below, equal):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     members, points = forecasts.shape
@@ -154,17 +171,7 @@ def _pass(forecasts, observations, network, absolute, pairs, error, variance, be
             for i in range(BLOCK):
                 departure = np.float64(row[i]) - np.float64(truth[i]) - shift[i]
                 spread[i] += departure * departure
-        for c in range(network.shape[0]):
-            low, high = block[network[c, 0]], block[network[c, 1]]
-            for i in range(BLOCK):
-                a, b = low[i], high[i]
-                low[i] = a if a < b else b
-                high[i] = b if a < b else a
-        for m in range(members):
-            row = block[m]
-            weight = np.float64(2 * m - members + 1)
-            for i in range(BLOCK):
-                pair[i] += weight * np.float64(row[i])
+        _sort_and_sum(block, network, pair)
         for i in range(width):
             at = start + i
             if np.isfinite(shift[i]):
@@ -176,6 +183,47 @@ def _pass(forecasts, observations, network, absolute, pairs, error, variance, be
             else:
                 absolute[at] = pairs[at] = error[at] = variance[at] = np.nan
                 below[at], equal[at] = -1, -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _crps(forecasts, observations, network, divisor, crps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    block = np.zeros((members, BLOCK), forecasts.dtype)
+    truth, pair = np.zeros(BLOCK, forecasts.dtype), np.zeros(BLOCK)
+    for start in range(0, points, BLOCK):
+        width = min(BLOCK, points - start)
+        truth[:width] = observations[start : start + width]
+        far = np.zeros(BLOCK)
+        for m in range(members):
+            row = block[m]
+            for i in range(width):
+                row[i] = forecasts[m, start + i]
+            for i in range(BLOCK):
+                far[i] += abs(np.float64(row[i]) - np.float64(truth[i]))
+        _sort_and_sum(block, network, pair)
+        for i in range(width):
+            crps[start + i] = far[i] / members - max(pair[i], 0.0) / divisor if np.isfinite(far[i]) else np.nan
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Set `pair` to the sum of |x_i - x_j| over i < j; `network` is a tuple where the code for it is written out."""
+    if isinstance(network, tuple):
+        for i in range(0, BLOCK, LANES):
+            sum_pairs(block, i, network, pair)
+    else:
+        for c in range(network.shape[0]):
+            low, high = block[network[c, 0]], block[network[c, 1]]
+            for i in range(BLOCK):
+                a, b = low[i], high[i]
+                low[i] = a if a < b else b
+                high[i] = b if a < b else a
+        pair[:] = 0
+        for m in range(block.shape[0]):
+            row = block[m]
+            weight = np.float64(2 * m - block.shape[0] + 1)
+            for i in range(BLOCK):
+                pair[i] += weight * np.float64(row[i])
 
 
 @numba.njit(cache=True, nogil=True)

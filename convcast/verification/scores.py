@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.verification import finish
-from convcast.verification.kernels import Estimator, exceedances, rank_counts, score_points
+from convcast.verification.kernels import Estimator, crps_points, exceedances, rank_counts, score_points
 
 Dimensions = str | Iterable[Hashable] | None
 
@@ -41,7 +41,7 @@ def crps_ensemble(
         raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
     needed = 2 if estimator == "fair" else 1
     _require(forecasts, member_dim, needed, f"the {estimator} CRPS")
-    score = _points(lambda f, o: score_points(f, o).crps(estimator), observations, forecasts, member_dim)
+    score = _points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
     return _describe(_mean(score, dim), f"{estimator} CRPS", observations)
 
 

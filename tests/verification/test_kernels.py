@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import properscoring
 import pytest
 
 from convcast.errors import SettingsError
-from convcast.verification.kernels import exceedances, rank_counts, score_points, sorting_network
+from convcast.verification import kernels
+from convcast.verification.kernels import crps_points, exceedances, rank_counts, score_points
+from convcast.verification.sorting import WRITTEN_OUT, sorting_network
 
 
 def reference_crps(forecasts, observation, *, fair):
@@ -26,15 +31,40 @@ def test_network_sorts_every_sequence_of_zeros_and_ones_tried(members):
     np.testing.assert_array_equal(expected, values)
 
 
-@pytest.mark.parametrize("members", [2, 3, 10, 14, 50, 100])
+@pytest.mark.parametrize("members", [2, 3, 10, 14, 50, 100, WRITTEN_OUT + 7])
 @pytest.mark.parametrize("estimator", ["fair", "ensemble"])
-def test_crps_is_that_of_the_definition(members, estimator):
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_crps_is_that_of_the_definition(members, estimator, kind):
     generator = np.random.default_rng(members)
     # Rounded, so that there are ties among members and with the observation; 300 points: two blocks and a part.
-    forecasts = generator.normal(280, 3, (members, 300)).round().astype(np.float32)
-    truth = generator.normal(280, 3, 300).round().astype(np.float32)
+    forecasts = generator.normal(280, 3, (members, 300)).round().astype(kind)
+    truth = generator.normal(280, 3, 300).round().astype(kind)
     expected = [reference_crps(forecasts[:, i], truth[i], fair=estimator == "fair") for i in range(300)]
     np.testing.assert_allclose(score_points(forecasts, truth).crps(estimator), expected, atol=1e-12)
+    np.testing.assert_allclose(crps_points(forecasts, truth, estimator), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("points", [0, 1, 127, 128, 1000])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_crps_alone_is_the_same_by_any_number_of_threads(monkeypatch, points, threads):
+    monkeypatch.setattr(kernels, "threads", lambda: threads)
+    generator = np.random.default_rng(points)
+    forecasts, truth = generator.normal(size=(10, 1000)).astype("f4"), generator.normal(size=1000).astype("f4")
+    forecasts[3, 5], truth[8] = np.nan, np.inf
+    every_other = forecasts[:, ::2][:, :points], truth[::2][:points]  # as a slice of a larger array comes
+    found = crps_points(*every_other, "fair")
+    np.testing.assert_array_equal(found, score_points(*every_other).crps("fair"))
+    assert np.isnan(found).sum() == min(1, points // 5)
+
+
+def test_compiled_code_is_kept_between_processes():
+    """What a second process waits for, its imports apart, is far less than compiling takes (eight seconds)."""
+    code = (
+        "import time, numpy as np; from convcast.verification.kernels import crps_points; begun = time.perf_counter(); "
+        "crps_points(np.ones((50, 300), 'f4'), np.ones(300, 'f4'), 'fair'); print(time.perf_counter() - begun)"
+    )
+    crps_points(np.ones((50, 300), "f4"), np.ones(300, "f4"), "fair")
+    assert float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) < 3
 
 
 def test_ensemble_crps_agrees_with_properscoring_on_floored_reflectivity():
@@ -64,8 +94,9 @@ def test_a_single_member_is_scored_by_its_absolute_error():
 
 
 def test_no_member_is_refused():
-    with pytest.raises(SettingsError, match="no members"):
-        score_points(np.empty((0, 4)), np.zeros(4))
+    for score in (score_points, lambda f, o: crps_points(f, o, "fair")):
+        with pytest.raises(SettingsError, match="no members"):
+            score(np.empty((0, 4)), np.zeros(4))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
