@@ -207,6 +207,10 @@ class VerificationSettings(Group):
     seed: int = Field(0, ge=0)
     baseline_members: int = Field(50, ge=2)
     """Members of the exact, climatology and control ensembles."""
+    rim: int = Field(0, ge=0)
+    """Cells along the edges of the domain that are not scored, over which weather comes in."""
+    neighbourhoods: tuple[float, ...] = (9, 27, 81)
+    """Sides in km of the squares in which FSS compares fractions."""
     cache_gigabytes: float = Field(4, gt=0)
     """Memory for past weather that climatology and control draw from, of each worker."""
     lagged_ages: tuple[int, ...] = (1, 2, 3, 4, 5)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,9 +66,7 @@ class Evaluation:
         self._records, self._workers = records, workers
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
-        self._scorer = Scorer(
-            truth, baselines, self._products, members=members, check_points=points, seed=settings.seed
-        )
+        self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
         self._most_convective: tuple[float, Case] | None = None
         self._done: list[Case] = []
@@ -143,7 +142,9 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: Case) -> str:
-        said = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
+        said: list[Any] = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
+        said += [self._settings.rim, self._settings.neighbourhoods]
+        said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
         if system == MODEL:
@@ -213,7 +214,7 @@ class Evaluation:
                 seed=self._settings.seed,
                 confidence=self._settings.confidence,
             )
-            summary = Summary(self._ledger, bootstrap)
+            summary = Summary(self._ledger, bootstrap, self._scorer.scales)
             summary.add(variable, lead, having)
             rows += summary.rows
             for one in self._products:

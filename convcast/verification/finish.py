@@ -49,3 +49,74 @@ def brier(table: Floats, *, fair: bool) -> Floats:
     if fair and members > 1:
         loss = loss - (k * (members - k) / (members**2 * (members - 1)))[:, None]
     return ratio((table * loss).sum((-1, -2)), table.sum((-1, -2)))
+
+
+def brier_parts(table: Floats) -> tuple[Floats, Floats, Floats]:
+    """Reliability, resolution and uncertainty of the probabilities k / M (Murphy 1973, eq. 10).
+
+    The Brier score that is not fair is reliability - resolution + uncertainty, exactly: each k is a class of its own. A
+    reliable ensemble of M members has a reliability above 0, since its k / M scatter about what it was drawn from.
+    """
+    members = table.shape[-2] - 1
+    k = np.arange(members + 1) / members
+    n, events = table.sum(-1), table[..., 1]
+    total = n.sum(-1)
+    base = ratio(events.sum(-1), total)
+    seen = ratio(events, n)
+    reliability = ratio(np.nansum(n * (k - seen) ** 2, -1), total)
+    resolution = ratio(np.nansum(n * (seen - base[..., None]) ** 2, -1), total)
+    return reliability, resolution, base * (1 - base)
+
+
+def brier_skill(table: Floats, *, fair: bool) -> Floats:
+    """Of the Brier score over that of always saying how common the event was in these cases; 1 is perfect."""
+    return 1 - ratio(brier(table, fair=fair), brier_parts(table)[2])
+
+
+def roc_area(table: Floats) -> Floats:
+    """Area under the ROC curve through all M + 1 probabilities (Mason and Graham 2002).
+
+    It is the chance that more members had an event that happened than one that did not; ties count half, and 0.5 is no
+    discrimination. NaN where there are only events, or none.
+    """
+    without, events = table[..., 0], table[..., 1]
+    below = np.cumsum(without, -1) - without
+    return ratio((events * (below + without / 2)).sum(-1), events.sum(-1) * without.sum(-1))
+
+
+def contingency(table: Floats, fewest: int) -> tuple[Floats, Floats, Floats]:
+    """Hits, misses and false alarms where the event is forecast by so many members or more."""
+    forecast, otherwise = table[..., fewest:, :].sum(-2), table[..., :fewest, :].sum(-2)
+    return forecast[..., 1], otherwise[..., 1], forecast[..., 0]
+
+
+def critical_success_index(table: Floats, fewest: int) -> Floats:
+    """Hits over hits, misses and false alarms (threat score)."""
+    hits, misses, false_alarms = contingency(table, fewest)
+    return ratio(hits, hits + misses + false_alarms)
+
+
+def frequency_bias(table: Floats) -> Floats:
+    """How often members have the event over how often it was observed; 1 if members and truth are alike."""
+    members = table.shape[-2] - 1
+    forecast = (table.sum(-1) * np.arange(members + 1)).sum(-1)
+    return ratio(forecast, members * table[..., 1].sum(-1))
+
+
+def fractions_skill_score(sums: Floats) -> Floats:
+    """Of neighbourhoods (..., 4): count, sums of N², O² and N O (Roberts and Lean 2008, eq. 6); 1 is perfect."""
+    forecast, observed, product = sums[..., 1], sums[..., 2], sums[..., 3]
+    return 1 - ratio(forecast + observed - 2 * product, forecast + observed)
+
+
+def log_spectral_distance(power: Floats) -> Floats:
+    """Root mean square difference of two spectra (..., 2, band) in decibels; bands that both lack do not count."""
+    forecast, observed = power[..., 0, :], power[..., 1, :]
+    both = (forecast > 0) & (observed > 0)
+    decibels = 10 * np.log10(np.where(both, forecast, 1) / np.where(both, observed, 1))
+    return np.sqrt(ratio((decibels**2).sum(-1), both.sum(-1)))
+
+
+def outliers(ranks: Floats) -> Floats:
+    """Observations beyond all members, over how many there are of a calibrated ensemble, 2 / (M + 1); (..., rank)."""
+    return ratio((ranks[..., 0] + ranks[..., -1]) * ranks.shape[-1], 2 * ranks.sum(-1))

@@ -48,11 +48,20 @@ class Bootstrap:
         Each of `sums` is (day, ...), of what is summed on each day; `finish` is given each with the days summed, and a
         leading axis of resamples.
         """
+        return self.estimates([finish], *sums)[0]
+
+    def estimates(self, finishes: Sequence[Callable[..., Floats]], *sums: Floats | Sequence[float]) -> list[Estimate]:
+        """Several scores of the same sums, which are then drawn once."""
         daily = [np.asarray(s, float) for s in sums]
-        value = float(finish(*(d.sum(0) for d in daily)))
-        if self.days < 2 or not np.isfinite(value):
+        totals = [d.sum(0) for d in daily]
+        drawn = [np.tensordot(self._draws, d, axes=1) for d in daily] if self.days > 1 else None
+        return [
+            self._interval(float(finish(*totals)), None if drawn is None else finish(*drawn)) for finish in finishes
+        ]
+
+    def _interval(self, value: float, drawn: Floats | None) -> Estimate:
+        if drawn is None or not np.isfinite(value):
             return Estimate(value, np.nan, np.nan)
-        drawn = finish(*(np.tensordot(self._draws, d, axes=1) for d in daily))
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size < len(self._draws) / 2:
             return Estimate(value, np.nan, np.nan)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
 from convcast.variables import FIELDS
+from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, Diagnosis, diagnose
 from convcast.verification.diagrams import event_name
 from convcast.verification.result import Verification
 from convcast.verification.summary import MODEL, Row, verdict
@@ -49,6 +50,7 @@ class Line:
     ratio: str
     ratio_interval: str
     spread_error: str
+    calibration: str
     verdict: str
 
 
@@ -124,7 +126,26 @@ def headline(verification: Verification) -> list[str]:
             f"Spread over error is between {spreads[low]:.2f} ({low.upper()}) and {spreads[high]:.2f} "
             f"({high.upper()}); 1 is reliable, less is over-confident."
         )
+    if facts.members > 1:
+        sentences.append(_calibration(verification, lead))
     return sentences
+
+
+def _diagnosis(verification: Verification, field: str, lead: int) -> Diagnosis:
+    return diagnose(lambda score: verification.find(field, score, MODEL, lead_hours=lead))
+
+
+def _calibration(verification: Verification, lead: int) -> str:
+    """A sentence; nothing is called calibrated for want of an interval."""
+    names = [variable.name for variable in verification.variables]
+    said: dict[str, list[str]] = {}
+    for name in names:
+        said.setdefault(str(_diagnosis(verification, name, lead)), []).append(name.upper())
+    parts = []
+    for words, fields in said.items():
+        words = "calibrated as far as these days can tell" if words == CALIBRATED else words
+        parts.append(f"without an interval on {_join(fields)}" if words == UNKNOWN else f"{words} on {_join(fields)}")
+    return f"Calibration at {lead} h: {'; '.join(parts)}."
 
 
 def title(system: str) -> str:
@@ -201,6 +222,7 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
         ratio=_number(_ratio(verification, field, lead), 2),
         ratio_interval=_interval(_ratio(verification, field, lead), 2),
         spread_error=_number(spread, 2),
+        calibration=str(_diagnosis(verification, field, lead)),
         verdict=against_control,
     )
 

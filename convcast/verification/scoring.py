@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError
+from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines import Baseline
 from convcast.verification.cases import Case
@@ -19,6 +21,8 @@ from convcast.verification.crosscheck import check
 from convcast.verification.layout import UnreadableError, check_floors
 from convcast.verification.products import Products
 from convcast.verification.records import Record
+from convcast.verification.regimes import find_regimes
+from convcast.verification.spatial import Scales
 from convcast.verification.statistics import score_field
 from convcast.verification.summary import MODEL
 from convcast.verification.truth import Truth
@@ -57,10 +61,14 @@ class Scorer:
         *,
         members: int,
         check_points: int,
-        seed: int,
+        settings: VerificationSettings,
     ) -> None:
         self._truth, self._baselines, self._products = truth, list(baselines), list(products)
-        self._members, self._check_points, self._seed = members, check_points, seed
+        self._members, self._check_points, self._seed = members, check_points, settings.seed
+        # A file of somebody's may hold a part of the simulated world, and a part has edges.
+        periodic = truth.dataset is not None and truth.dataset.grid.periodic
+        self.scales = Scales.of(settings.neighbourhoods, truth.place.shape, periodic=periodic)
+        self._rim = 0 if periodic else settings.rim
         self._shown = shown_variable(truth.variables)
 
     def __call__(self, task: Task) -> Outcome:
@@ -74,8 +82,10 @@ class Scorer:
         records = {system: Record() for system in task.systems}
         wanted = [baseline for baseline in self._baselines if baseline.name in records]
         seen = Alike(self._members)
+        regimes = find_regimes(self._truth, case.init)
+        how: dict[str, Any] = {"regimes": regimes, "scales": self.scales}
         for variable in self._truth.variables:
-            observed = self._truth.read(variable, case.valid)
+            observed = self._inside(self._truth.read(variable, case.valid))
             products = [one for one in self._products if one.folder in records]
             if MODEL in records or task.masked or products:
                 forecasts = self.forecasts(case, variable)
@@ -83,7 +93,7 @@ class Scorer:
                 if MODEL in records:
                     check_floors(variable, forecasts[0], observed, (case.ensemble.path, "the truth"))
                     seen.look(forecasts)
-                    self._model(records[MODEL], case, variable, forecasts, observed)
+                    self._model(records[MODEL], case, variable, forecasts, observed, how)
                 for one in products:
                     try:
                         compared = one.score(variable, case.init, case.lead, forecasts, observed)
@@ -99,7 +109,7 @@ class Scorer:
                     other = baseline.read(variable, case.init, case.lead)
                 except DamagedFileError as error:
                     return Outcome({}, f"no {baseline.name} that can be read ({error})")
-                records[baseline.name].statistics[variable.name] = score_field(other, observed, variable)
+                records[baseline.name].statistics[variable.name] = score_field(other, observed, variable, **how)
         if MODEL in records:
             if seen.alike:
                 return Outcome({}, "two members are the same forecast")
@@ -111,8 +121,25 @@ class Scorer:
         """(member, y, x)"""
         return case.ensemble.read(variable, case.lead, case.ensemble.members(case.lead)[: self._members])
 
-    def _model(self, record: Record, case: Case, variable: Variable, forecasts: Field, observed: Field) -> None:
-        record.statistics[variable.name] = score_field(forecasts, observed, variable)
+    def _inside(self, observed: Field) -> Field:
+        """The truth without its rim, over which comes what no forecast from this domain could know."""
+        if self._rim == 0:
+            return observed
+        inner = (slice(self._rim, -self._rim),) * 2
+        kept = np.full_like(observed, np.nan)
+        kept[inner] = observed[inner]
+        return kept
+
+    def _model(
+        self,
+        record: Record,
+        case: Case,
+        variable: Variable,
+        forecasts: Field,
+        observed: Field,
+        how: dict[str, Any],
+    ) -> None:
+        record.statistics[variable.name] = score_field(forecasts, observed, variable, **how)
         agreement = check(
             variable, case.init, case.lead, forecasts, observed, points=self._check_points, seed=self._seed
         )

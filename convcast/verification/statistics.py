@@ -6,7 +6,7 @@ workers in any order; nothing here grows with the number of points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from convcast.errors import SettingsError
 from convcast.variables import Variable
 from convcast.verification.kernels import exceedances, rank_counts, score_points
+from convcast.verification.regimes import REGIMES
+from convcast.verification.spatial import Scales, Spatial, score_whole
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -63,6 +65,8 @@ class Statistics:
     tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
     ranks : (members + 1,) points by rank of the observation, ties shared
     spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
+    regimes : (regime, sum) the `sums` over the points of each of REGIMES; zeros where regimes are not known
+    spatial : of fields as a whole
     """
 
     members: int
@@ -70,6 +74,8 @@ class Statistics:
     tables: Integers
     ranks: Floats
     spread_bins: Floats
+    regimes: Floats
+    spatial: Spatial
 
     def __add__(self, other: Statistics) -> Statistics:
         """Of both sets of cases; raises SettingsError where the ensembles differ in size."""
@@ -84,44 +90,64 @@ class Statistics:
             self.tables + other.tables,
             self.ranks + other.ranks,
             self.spread_bins + other.spread_bins,
+            self.regimes + other.regimes,
+            self.spatial + other.spatial,
         )
 
 
 def score_field(
-    forecasts: NDArray[np.float32], observations: NDArray[np.float32], variable: Variable, *, chunk: int = CHUNK
+    forecasts: NDArray[np.float32],
+    observations: NDArray[np.float32],
+    variable: Variable,
+    *,
+    regimes: NDArray[np.int8] | None = None,
+    scales: Scales | None = None,
+    chunk: int = CHUNK,
 ) -> Statistics:
     """The statistics of (member, y, x) forecasts of a field against its (y, x) observations.
 
-    Points where the observation or a member is missing are left out of all of them.
+    Points where the observation or a member is missing are left out of all of them. `regimes` (y, x) are places in
+    REGIMES; spatial statistics are made where `scales` say how.
     """
     members = len(forecasts)
     members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
+    kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
     total: Statistics | None = None
     for start in range(0, truth.size, chunk):
-        part = _score(members_first[:, start : start + chunk], truth[start : start + chunk], variable)
-        total = part if total is None else total + part
+        part = slice(start, start + chunk)
+        found = _score(members_first[:, part], truth[part], kinds[part], variable)
+        total = found if total is None else total + found
     if total is None:
         raise SettingsError(f"there is no point of {variable.name} to score")
-    return total
+    if scales is None:
+        return total
+    return replace(total, spatial=score_whole(forecasts, observations, variable, scales))
 
 
-def _score(forecasts: NDArray[np.float32], observations: NDArray[np.float32], variable: Variable) -> Statistics:
+def _score(
+    forecasts: NDArray[np.float32], observations: NDArray[np.float32], regimes: NDArray[np.int8], variable: Variable
+) -> Statistics:
     members = len(forecasts)
     found = score_points(forecasts, observations)
     present = found.present
     error, variance = found.error[present], found.variance[present]
     spread, distance = np.sqrt(variance), np.abs(error)
-    sums = Sums(
-        points=float(present.sum()),
-        crps_fair=float(found.crps("fair")[present].sum()),
-        crps_ensemble=float(found.crps("ensemble")[present].sum()),
-        error=float(error.sum()),
-        squared_error=float((error**2).sum()),
-        absolute_error=float(distance.sum()),
-        variance=float(variance.sum()),
-        spread=float(spread.sum()),
-        spread_error=float((spread * distance).sum()),
-    )
+    at_points = {
+        "points": np.ones_like(error),
+        "crps_fair": found.crps("fair")[present],
+        "crps_ensemble": found.crps("ensemble")[present],
+        "error": error,
+        "squared_error": error**2,
+        "absolute_error": distance,
+        "variance": variance,
+        "spread": spread,
+        "spread_error": spread * distance,
+    }
+    sums = Sums(**{name: float(values.sum()) for name, values in at_points.items()})
+    known = regimes[present]
+    by_regime = [
+        np.bincount(known[known >= 0], at_points[field.name][known >= 0], len(REGIMES)) for field in fields(Sums)
+    ]
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold in zip(tables, variable.thresholds, strict=True):
         count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
@@ -129,7 +155,8 @@ def _score(forecasts: NDArray[np.float32], observations: NDArray[np.float32], va
         event = truth <= np.float32(threshold) if variable.events_below else truth >= np.float32(threshold)
         table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(found.below, found.equal, members)
-    return Statistics(members, sums, tables, ranks, _by_spread(spread, error, variable))
+    by_spread = _by_spread(spread, error, variable)
+    return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, Spatial.none(members))
 
 
 def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:

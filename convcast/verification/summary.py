@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.grid import SPACING
 from convcast.variables import Variable
 from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap, Estimate
 from convcast.verification.ledger import Ledger
+from convcast.verification.regimes import REGIMES
+from convcast.verification.spatial import RADIUS, Scales
 from convcast.verification.statistics import Statistics
 
 Floats = NDArray[np.float64]
@@ -20,6 +23,22 @@ Row = dict[str, Any]
 MODEL = "convcast"
 """The system whose forecasts are verified; the others are baselines."""
 _ESTIMATORS = {"fair": "crps_fair", "ensemble": "crps_ensemble"}
+MOMENTS = ("points", "spread", "absolute_error", "variance", "squared_error", "spread_error")
+"""What the correlation of spread and error is made of."""
+EVENT_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
+    ("brier", "fair", lambda t: finish.brier(t, fair=True)),
+    ("brier_skill", "fair", lambda t: finish.brier_skill(t, fair=True)),
+    ("brier_reliability", "ensemble", lambda t: finish.brier_parts(t)[0]),
+    ("brier_resolution", "ensemble", lambda t: finish.brier_parts(t)[1]),
+    ("brier_uncertainty", None, lambda t: finish.brier_parts(t)[2]),
+    ("roc_area", "ensemble", finish.roc_area),
+    ("frequency_bias", None, finish.frequency_bias),
+]
+NEAR_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
+    ("nmep_brier", "fair", lambda t: finish.brier(t, fair=True)),
+    ("nmep_brier_skill", "fair", lambda t: finish.brier_skill(t, fair=True)),
+    ("nmep_roc_area", "ensemble", finish.roc_area),
+]
 
 
 class Daily:
@@ -29,17 +48,27 @@ class Daily:
         self.cases = cases
         self.members = statistics[0].members
         self.tables = np.array([s.tables for s in statistics], float)
+        self.ranks = np.array([s.ranks for s in statistics])
+        self.fractions = np.array([s.spatial.fractions for s in statistics])
+        self.near = np.array([s.spatial.near for s in statistics], float)
+        self.energy = np.array([s.spatial.energy for s in statistics])
+        self.power = np.array([s.spatial.power for s in statistics])
         self._sums = {name: np.array([getattr(s.sums, name) for s in statistics]) for name in vars(statistics[0].sums)}
+        self._regimes = np.array([s.regimes for s in statistics])
 
     def __getitem__(self, name: str) -> Floats:
         return self._sums[name]
+
+    def within(self, regime: str) -> dict[str, Floats]:
+        """The sums of a regime's points, by name."""
+        return dict(zip(self._sums, np.moveaxis(self._regimes[:, REGIMES.index(regime)], -1, 0), strict=True))
 
 
 class Summary:
     """The scores of a verification as tidy rows, one a value; `days` counts the days behind each interval."""
 
-    def __init__(self, ledger: Ledger, bootstrap: Bootstrap) -> None:
-        self._ledger, self._bootstrap = ledger, bootstrap
+    def __init__(self, ledger: Ledger, bootstrap: Bootstrap, scales: Scales) -> None:
+        self._ledger, self._bootstrap, self._scales = ledger, bootstrap, scales
         self.rows: list[Row] = []
 
     def add(self, variable: Variable, lead: int, systems: Sequence[str]) -> None:
@@ -58,31 +87,89 @@ class Summary:
             put("bias", finish.ratio, its["error"], its["points"], units=variable.units)
             if its.members > 1:
                 self._spread(put, its)
-            self._events(put, variable, its)
+                put("outliers", finish.outliers, its.ranks, reference="2 / (M + 1)")
+            self._events(variable, lead, system, its)
+            self._whole(put, variable, its)
+            self._regimes(put, variable, its)
         self._comparisons(variable, lead, daily)
 
     def _spread(self, put: Callable[..., None], its: Daily) -> None:
+        members = its.members
         put(
             "spread_error_ratio",
-            lambda v, e: finish.spread_error_ratio(v, e, its.members),
+            lambda v, e: finish.spread_error_ratio(v, e, members),
             its["variance"],
             its["squared_error"],
             estimator="unbiased",
         )
-        moments = ("points", "spread", "absolute_error", "variance", "squared_error", "spread_error")
-        put("spread_error_correlation", finish.correlation, *(its[name] for name in moments))
+        put(
+            "spread_error_ratio_centred",
+            lambda v, e, b, n: finish.spread_error_ratio(v, e - finish.ratio(b * b, n), members),
+            *(its[name] for name in ("variance", "squared_error", "error", "points")),
+            estimator="unbiased",
+        )
+        put("spread_error_correlation", finish.correlation, *(its[name] for name in MOMENTS))
 
-    def _events(self, put: Callable[..., None], variable: Variable, its: Daily) -> None:
+    def _events(self, variable: Variable, lead: int, system: str, its: Daily) -> None:
+        likely = -(-its.members // 2)  # half of the members or more
         for number, threshold in enumerate(variable.thresholds):
-            table = its.tables[:, number]
-            observed, stated = table[..., 1].sum(), table[:, 1:].sum()
-            extra = {"threshold": threshold, "events": int(observed), "estimator": "fair"}
-            if observed == 0 and stated == 0:
-                # A score of 0 for what never happened and was never forecast would read as perfection.
-                extra["note"] = "no events"
-                put("brier", lambda t: np.full(np.shape(t)[:-2], np.nan), table, **extra)
-            else:
-                put("brier", lambda t: finish.brier(t, fair=True), table, **extra)
+            table, named = its.tables[:, number], {"threshold": threshold}
+            self._table(variable, lead, system, its, table, named, EVENT_SCORES)
+            self._table(variable, lead, system, its, table, named | {"probability": 0.5}, _yes_or_no(likely))
+        for number, table in enumerate(np.moveaxis(its.near, 1, 0)):
+            named = {"threshold": variable.thresholds[number], "scale_km": RADIUS * SPACING / 1000}
+            if table.sum():
+                self._table(variable, lead, system, its, table, named, NEAR_SCORES)
+
+    def _table(
+        self,
+        variable: Variable,
+        lead: int,
+        system: str,
+        its: Daily,
+        table: Floats,
+        named: dict[str, Any],
+        scores: Sequence[tuple[str, str | None, Callable[[Floats], Floats]]],
+    ) -> None:
+        """Scores of a table of points by members with an event and by outcome."""
+        observed, stated = table[..., 1].sum(), table[:, 1:].sum()
+        extra = {**named, "events": int(observed)}
+        if observed == 0 and stated == 0:
+            # A score of 0 for what never happened and was never forecast would read as perfection.
+            estimates = [Estimate(np.nan, np.nan, np.nan)] * len(scores)
+            extra["note"] = "no events"
+        else:
+            estimates = self._bootstrap.estimates([finished for _, _, finished in scores], table)
+        for (score, estimator, _), estimate in zip(scores, estimates, strict=True):
+            self._enter(variable, lead, system, its, score, estimate, {"estimator": estimator, **extra})
+
+    def _whole(self, put: Callable[..., None], variable: Variable, its: Daily) -> None:
+        for number, threshold in enumerate(variable.thresholds[: its.fractions.shape[1]]):
+            for at, width in enumerate(self._scales.widths):
+                sums = its.fractions[:, number, at]
+                extra: dict[str, Any] = {"threshold": threshold, "scale_km": width * SPACING / 1000}
+                if sums[:, 1:3].sum() == 0:
+                    extra["note"] = "no events"
+                put("fss", finish.fractions_skill_score, sums, estimator="ensemble", **extra)
+        for place, estimator in ((1, "fair"), (2, "ensemble")):
+            cases, total = its.energy[:, 0], its.energy[:, place]
+            put("energy_score", finish.ratio, total, cases, estimator=estimator, units=variable.units)
+        if its.power.any():
+            put("log_spectral_distance", finish.log_spectral_distance, its.power, units="dB")
+
+    def _regimes(self, put: Callable[..., None], variable: Variable, its: Daily) -> None:
+        for regime in REGIMES:
+            sums = its.within(regime)
+            if not sums["points"].any():
+                continue
+            extra = {"regime": regime, "points": int(sums["points"].sum())}
+            units = variable.units
+            put("crps", finish.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
+            if its.members > 1:
+                ratio = (sums["variance"], sums["squared_error"])
+                finished = lambda v, e: finish.spread_error_ratio(v, e, its.members)  # noqa: E731
+                put("spread_error_ratio", finished, *ratio, estimator="unbiased", **extra)
+                put("spread_error_correlation", finish.correlation, *(sums[name] for name in MOMENTS), **extra)
 
     def _comparisons(self, variable: Variable, lead: int, daily: dict[str, Daily]) -> None:
         """Paired: numerator and denominator see the same draws of days."""
@@ -92,9 +179,9 @@ class Summary:
             if "exact" in daily and system != "exact":
                 exact = daily["exact"]["crps_fair"]
                 put("crps_ratio_exact", finish.ratio, fair, exact, estimator="fair", reference="exact")
-            if "persistence" in daily and system != "persistence":
-                reference = daily["persistence"]["crps_fair"]
-                put("crpss", _skill, fair, reference, estimator="fair", reference="persistence")
+            for other in ("persistence", "climatology"):
+                if other in daily and system != other:
+                    put("crpss", _skill, fair, daily[other]["crps_fair"], estimator="fair", reference=other)
             if system == MODEL:
                 for other in daily:
                     if other != MODEL:
@@ -105,23 +192,35 @@ class Summary:
     def _writer(self, variable: Variable, lead: int, system: str, its: Daily) -> Callable[..., None]:
         def put(score: str, finished: Callable[..., Floats], *sums: Floats, **extra: Any) -> None:
             estimate = self._bootstrap.estimate(finished, *sums)
-            self.rows.append(
-                {
-                    "field": variable.name,
-                    "lead_hours": lead,
-                    "score": score,
-                    "estimator": extra.pop("estimator", None),
-                    "system": system,
-                    **numbers(estimate),
-                    "n": its.cases,
-                    "days": self._bootstrap.days,
-                    "points": int(its["points"].sum()),
-                    "members": its.members,
-                    **extra,
-                }
-            )
+            self._enter(variable, lead, system, its, score, estimate, extra)
 
         return put
+
+    def _enter(
+        self,
+        variable: Variable,
+        lead: int,
+        system: str,
+        its: Daily,
+        score: str,
+        estimate: Estimate,
+        extra: dict[str, Any],
+    ) -> None:
+        self.rows.append(
+            {
+                "field": variable.name,
+                "lead_hours": lead,
+                "score": score,
+                "estimator": extra.pop("estimator", None),
+                "system": system,
+                **numbers(estimate),
+                "n": its.cases,
+                "days": self._bootstrap.days,
+                "points": int(its["points"].sum()),
+                "members": its.members,
+                **extra,
+            }
+        )
 
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:
@@ -144,6 +243,23 @@ def numbers(estimate: Estimate) -> dict[str, float | None]:
         name: float(value) if np.isfinite(value) else None
         for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
     }
+
+
+def _yes_or_no(fewest: int) -> list[tuple[str, str | None, Callable[[Floats], Floats]]]:
+    """Scores of the forecast of an event that so many members or more have."""
+
+    def share(part: int, of: int) -> Callable[[Floats], Floats]:
+        def finished(table: Floats) -> Floats:
+            counts = finish.contingency(table, fewest)
+            return finish.ratio(counts[part], counts[part] + counts[of])
+
+        return finished
+
+    return [
+        ("csi", "ensemble", lambda t: finish.critical_success_index(t, fewest)),
+        ("pod", "ensemble", share(0, 1)),
+        ("success_ratio", "ensemble", share(0, 2)),
+    ]
 
 
 def _root_mean(total: Floats, points: Floats) -> Floats:
