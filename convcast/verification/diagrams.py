@@ -96,7 +96,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
     facts = verification.facts
     if len(facts.leads) < 2:
         return None
-    canvas, panels = _panels(verification.variables)
+    canvas, panels = panels_of(verification.variables)
     for axes, variable in zip(panels, verification.variables, strict=False):
         for system in facts.systems:
             rows = [
@@ -118,7 +118,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
         axes.set_title(f"{variable.name.upper()} ({variable.units})")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("lead (h)", fontsize=8)
-    _shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(verification.variables))
     return Drawing(
         "leads",
         "How far ahead?",
@@ -180,7 +180,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
 def draw_ranks(verification: Verification) -> Drawing:
     """Rank histograms of all fields."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    canvas, panels = _panels(verification.variables)
+    canvas, panels = panels_of(verification.variables)
     for axes, variable in zip(panels, verification.variables, strict=False):
         daily = np.array([s.ranks for s in verification.ledger.daily(MODEL, variable.name, lead)])
         total = daily.sum(0)
@@ -199,7 +199,7 @@ def draw_ranks(verification: Verification) -> Drawing:
             if relative[index] > 6:
                 axes.annotate(f"↑ {relative[index]:.0f}", (edges[index], 5.9), ha=align, va="top", fontsize=7.5)
         axes.tick_params(axis="y", labelsize=8)
-    _shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(verification.variables))
     return Drawing(
         "ranks",
         "Is the truth one of the members?",
@@ -215,7 +215,7 @@ def draw_ranks(verification: Verification) -> Drawing:
 def draw_spread_error(verification: Verification) -> Drawing | None:
     """Error of the ensemble mean by class of ensemble spread."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    canvas, panels = _panels(verification.variables)
+    canvas, panels = panels_of(verification.variables)
     for axes, variable in zip(panels, verification.variables, strict=False):
         reach = 0.0
         for system in (name for name in COMPARED if name in facts.systems):
@@ -237,7 +237,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         axes.tick_params(labelsize=8)
         axes.set_xlabel("spread", fontsize=8)
         axes.set_ylabel("error", fontsize=8)
-    _shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(verification.variables))
     return Drawing(
         "spread-error",
         "Does it know when it does not know?",
@@ -300,7 +300,7 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
     )
 
 
-def _panels(variables: tuple[Variable, ...]) -> tuple[Canvas, list[Axes]]:
+def panels_of(variables: tuple[Variable, ...]) -> tuple[Canvas, list[Axes]]:
     """A panel a field and, where it fits, one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
@@ -308,7 +308,7 @@ def _panels(variables: tuple[Variable, ...]) -> tuple[Canvas, list[Axes]]:
     return canvas, list(canvas.subplots(rows, columns, squeeze=False).ravel())
 
 
-def _shared_legend(panels: list[Axes], used: int) -> None:
+def shared_legend(panels: list[Axes], used: int) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     for axes in panels[used:]:
         axes.set_axis_off()

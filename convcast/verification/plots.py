@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from convcast.verification import diagrams, maps, product_diagram
+from convcast.verification import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
 from convcast.verification.result import Verification
 
 STYLE: Any = {
@@ -55,8 +55,12 @@ def draw_figures(verification: Verification) -> list[Figure]:
         diagrams.draw_leads,
         product_diagram.draw_products,
         diagrams.draw_reliability,
+        event_diagrams.draw_discrimination,
+        spatial_diagrams.draw_scales,
         diagrams.draw_ranks,
         diagrams.draw_spread_error,
+        spatial_diagrams.draw_regimes,
+        spatial_diagrams.draw_spectra,
     )
     figures = []
     with mpl.rc_context(STYLE):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.errors import DamagedFileError
+from convcast.errors import DamagedFileError, SettingsError
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines import Baseline
@@ -69,6 +69,12 @@ class Scorer:
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
         self.scales = Scales.of(settings.neighbourhoods, truth.place.shape, periodic=periodic)
         self._rim = 0 if periodic else settings.rim
+        if 2 * self._rim >= min(truth.place.shape):
+            raise SettingsError(
+                f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.place.shape))}: "
+                "no point is left to score",
+                advice="lower verification.rim",
+            )
         self._shown = shown_variable(truth.variables)
 
     def __call__(self, task: Task) -> Outcome:

@@ -96,9 +96,10 @@ def test_what_is_written_can_be_read_by_others(verification, tmp_path):
     expected = verification.find("cape", "crps", "control", estimator="fair")["value"]
     assert float(by_case["crps"].sel(system="control", field="cape").mean()) == pytest.approx(expected)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
-    assert {"case", "members", "reliability", "ranks", "spread-error", "relative"} == {
-        path.stem for path in tmp_path.glob("*.png")
-    }
+    assert {
+        *("case", "members", "reliability", "ranks", "spread-error", "relative"),
+        *("discrimination", "scales", "regimes", "spectra"),
+    } == {path.stem for path in tmp_path.glob("*.png")}
 
 
 def test_forecasts_from_the_training_period_are_left_out_and_counted(small):
@@ -172,3 +173,52 @@ def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
 def test_verification_works_where_torch_is_not_installed():
     code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def verify_with(small, **changes):
+    under_way = evaluate(
+        small.paths,
+        small.dataset,
+        against=["persistence"],
+        settings=small.settings(**changes),
+        workspace=small.workspace,
+    )
+    list(under_way)
+    return under_way.result()
+
+
+def test_every_system_is_scored_by_events_scales_regimes_and_spectra(small):
+    found = verify_with(small, neighbourhoods=(9, 27))
+    for system in ("convcast", "persistence"):
+        assert {row["scale_km"] for row in found.scores if row["score"] == "fss" and row["system"] == system} == {9, 27}
+        for score in ("brier_skill", "brier_resolution", "roc_area", "csi", "frequency_bias"):
+            assert found.find("refc", score, system, threshold=20.0) is not None, score
+        assert found.find("refc", "nmep_brier", system, threshold=30.0)["scale_km"] == 39
+        assert found.find("t2m", "energy_score", system, estimator="fair")["value"] > 0
+        assert found.find("t2m", "log_spectral_distance", system)["units"] == "dB"
+    regimes = [row for row in found.scores if row.get("regime") and row["score"] == "crps" and row["field"] == "t2m"]
+    points = sum(row["points"] for row in regimes if row["system"] == "convcast")
+    assert points == found.find("t2m", "crps", "convcast")["points"]
+    assert "regime" not in found.find("t2m", "crps", "convcast")  # the whole comes before its parts
+    np.testing.assert_allclose(
+        found.find("t2m", "energy_score", "persistence", estimator="fair")["value"],
+        found.find("t2m", "rmse", "persistence")["value"],
+        rtol=0.1,  # the mean of roots, not the root of the mean
+    )
+
+
+def test_the_simulated_world_has_no_rim(small):
+    assert verify_with(small, rim=5).find("t2m", "crps", "convcast")["points"] == 4 * 32 * 32
+
+
+def test_the_rim_of_a_real_domain_is_left_out_for_all(small, monkeypatch):
+    from convcast.grid import Grid
+
+    place = small.dataset.grid
+    edged = Grid(place.ny, place.nx, place.y0, place.x0)
+    monkeypatch.setattr(type(small.dataset), "grid", property(lambda self: edged))
+    found = verify_with(small, rim=5)
+    for system in ("convcast", "persistence"):
+        assert found.find("t2m", "crps", system)["points"] == 4 * 22 * 22
+    with pytest.raises(SettingsError, match="no point is left"):
+        verify_with(small, rim=16)
