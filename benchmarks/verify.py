@@ -57,7 +57,7 @@ from pathlib import Path
 from convcast.dataset import Dataset
 from convcast.settings import VerificationSettings
 from convcast.verification import evaluate
-from convcast.verification.workers import Workers
+from convcast.workers import Workers
 root, cases, workers, keep = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 paths = sorted((root / "forecasts").glob("*.zarr"))[:cases]
 start = time.perf_counter()

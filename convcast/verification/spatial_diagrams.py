@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -29,7 +31,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
     if not thresholds or len({row["scale_km"] for row in rows}) < 2:
         return None
     canvas = Canvas(figsize=(8.4, 4.1), layout="constrained")
-    places = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
+    places: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
     by_name = canvas.subplot_mosaic(places, height_ratios=[8, 1])
     panels = [by_name[f"{threshold:g}"] for threshold in thresholds]
     for axes, threshold in zip(panels, thresholds, strict=True):
