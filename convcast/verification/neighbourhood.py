@@ -11,37 +11,45 @@ SIGMA = 5.0
 """Cells: width of the Gaussian that NCEP smooths neighbourhood probabilities with."""
 
 
-def happens_near(event: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Whether the event (y, x) happens within so many cells of each point: the maximum over a disk."""
+def happens_near(event: NDArray[np.bool_], radius: int, *, step: int = 1) -> NDArray[np.bool_]:
+    """Whether the event (y, x) happens within so many cells of each point: the maximum over a disk.
+
+    Of every point, or of each `step`-th row and column.
+    """
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(radius + 1)])
-    near: NDArray[np.bool_] = _in_disk(np.ascontiguousarray(event), half)
+    near: NDArray[np.bool_] = _in_disk(np.ascontiguousarray(event), half, step)
     return near
 
 
 @numba.njit(cache=True, nogil=True)
-def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64]) -> NDArray[np.bool_]:  # pragma: no cover
+def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64], step: int) -> NDArray[np.bool_]:  # pragma: no cover
     """`half` is the half-width of the disk by distance of the row from its middle.
 
     Running counts along rows tell in two reads whether a stretch of any length holds an event.
     """
     ny, nx = event.shape
     radius = len(half) - 1
-    near = np.zeros((ny, nx), np.bool_)
+    near = np.zeros(((ny + step - 1) // step, (nx + step - 1) // step), np.bool_)
     counts = np.zeros((ny, nx + 2 * radius + 1), np.int32)
     for y in range(ny):
         for x in range(nx):
             counts[y, x + radius + 1] = counts[y, x + radius] + event[y, x]
         for x in range(nx + radius + 1, nx + 2 * radius + 1):
             counts[y, x] = counts[y, nx + radius]
-    for y in range(ny):
+    for y in range(0, ny, step):
         for row in range(max(0, y - radius), min(ny, y + radius + 1)):
             if counts[row, nx + radius] == 0:
                 continue
             w = half[abs(row - y)]
             first = counts[row, radius - w : radius - w + nx]
             last = counts[row, radius + w + 1 : radius + w + 1 + nx]
-            for x in range(nx):
-                near[y, x] |= last[x] > first[x]
+            found = near[y // step]
+            if step == 1:
+                for x in range(nx):
+                    found[x] |= last[x] > first[x]
+            else:
+                for x in range(found.size):
+                    found[x] |= last[x * step] > first[x * step]
     return near
 
 

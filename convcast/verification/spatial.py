@@ -25,6 +25,8 @@ NEIGHBOURLY = (REFC, CAPE)
 """Fields whose events are looked for in neighbourhoods."""
 RADIUS = 13
 """Cells: 39 km, the neighbourhood of NCEP's maximum probabilities (NMEP)."""
+STEP = 4
+"""NMEP is taken at every fourth row and column: the disks of points between hold nearly the same."""
 BANDS = 2.0 ** np.arange(1, 11.5, 0.5)
 """Wavelengths in cells that part the bands of a spectrum, half an octave each."""
 SPECTRAL_MEMBERS = 4
@@ -55,8 +57,8 @@ class Spatial:
     ----------
     fractions : (threshold, width, 4) neighbourhoods, and the sums of N², O² and N O, where N is the probability of the
         event in the mean over a neighbourhood and the members (NEP), and O the observed fraction
-    near : (threshold, members + 1, 2) points by number of members with the event within RADIUS (NMEP), and by whether
-        it was observed there
+    near : (threshold, members + 1, 2) every STEP-th point by number of members with the event within RADIUS (NMEP), and
+        by whether it was observed there
     energy : (3,) cases, sums of the energy score by the fair and by the ensemble estimator
     power : (2, band) of the members, and of the observation
     """
@@ -86,9 +88,9 @@ def score_whole(forecasts: Field, observations: Field, variable: Variable, scale
     made = Spatial.none(len(forecasts), len(thresholds), len(scales.widths))
     if not there.any():
         return made
-    for number, threshold in enumerate(thresholds):
-        _fractions(forecasts, observations >= threshold, there, threshold, scales, made.fractions[number])
-        _near(forecasts, observations >= threshold, there, threshold, scales, made.near[number])
+    if thresholds:
+        _fractions(forecasts, observations, there, thresholds, scales, made.fractions)
+        _near(forecasts, observations, there, thresholds, scales, made.near)
     made.energy[:] = 1, *_energy(forecasts, observations, there)
     if there.all() and min(there.shape) >= 8:
         shown = forecasts[:SPECTRAL_MEMBERS]
@@ -124,41 +126,48 @@ def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
 
 
 def _fractions(
-    forecasts: Field, event: NDArray[np.bool_], there: NDArray[np.bool_], threshold: float, scales: Scales, out: Floats
+    forecasts: Field,
+    observations: Field,
+    there: NDArray[np.bool_],
+    thresholds: tuple[float, ...],
+    scales: Scales,
+    out: Floats,
 ) -> None:
-    members = len(forecasts)
-    counts = exceedances(forecasts.reshape(members, -1), threshold).reshape(there.shape)
     mode = "wrap" if scales.periodic else "constant"
-    forecast = np.where(there, counts / members, 0)
-    observed = np.where(there, event, 0.0)
-    for number, width in enumerate(scales.widths):
-        whole = uniform_filter(there.astype(float), width, mode=mode) > 1 - 1e-9
-        n, o = (uniform_filter(each, width, mode=mode)[whole] for each in (forecast, observed))
-        out[number] = whole.sum(), n @ n, o @ o, n @ o
+    whole = [uniform_filter(there.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
+    for threshold, sums in zip(thresholds, out, strict=True):
+        counts = exceedances(forecasts.reshape(len(forecasts), -1), threshold).reshape(there.shape)
+        forecast = np.where(there, counts / len(forecasts), 0)
+        observed = np.where(there & (observations >= threshold), 1.0, 0.0)
+        for number, width in enumerate(scales.widths):
+            n, o = (uniform_filter(each, width, mode=mode)[whole[number]] for each in (forecast, observed))
+            sums[number] = n.size, n @ n, o @ o, n @ o
 
 
 def _near(
     forecasts: Field,
-    event: NDArray[np.bool_],
+    observations: Field,
     there: NDArray[np.bool_],
-    threshold: float,
+    thresholds: tuple[float, ...],
     scales: Scales,
     out: Integers,
 ) -> None:
-    inner: tuple[slice, ...] = (slice(None), slice(None))
+    first = 0
     if scales.periodic:
-        inner = (slice(RADIUS, -RADIUS), slice(RADIUS, -RADIUS))
-        forecasts = np.pad(forecasts, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS)), mode="wrap")
-        event, there = (np.pad(each, RADIUS, mode="wrap") for each in (event, there))
-    counted = far_from_missing(there, RADIUS)[inner]
+        first = -(-RADIUS // STEP)
+        around = first * STEP
+        forecasts = np.pad(forecasts, ((0, 0), (around, around), (around, around)), mode="wrap")
+        observations, there = np.pad(observations, around, mode="wrap"), np.pad(there, around, mode="wrap")
+    inner = (slice(first, -first or None),) * 2
+    counted = far_from_missing(there, RADIUS)[::STEP, ::STEP][inner]
     if not counted.any():
         return
-    count = np.zeros(event.shape, np.int64)
-    for member in forecasts:
-        count += happens_near(there & (member >= threshold), RADIUS)
-    seen = happens_near(there & event, RADIUS)
-    table = np.bincount((2 * count + seen)[inner][counted], minlength=out.size)
-    out += table.reshape(out.shape)
+    for threshold, table in zip(thresholds, out, strict=True):
+        count = np.zeros(counted.shape, np.int64)
+        for member in forecasts:
+            count += happens_near(member >= threshold, RADIUS, step=STEP)[inner]
+        seen = happens_near(observations >= threshold, RADIUS, step=STEP)[inner]
+        table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)
 
 
 def _energy(forecasts: Field, observations: Field, there: NDArray[np.bool_]) -> tuple[float, float]:
@@ -169,15 +178,15 @@ def _energy(forecasts: Field, observations: Field, there: NDArray[np.bool_]) -> 
     from the observation, so that the members are read once.
     """
     members = len(forecasts)
-    departures, chosen = forecasts.reshape(members, -1), np.flatnonzero(there)
-    products, truth = np.zeros((members, members)), observations.reshape(-1)
-    for start in range(0, chosen.size, CHUNK):
-        part = chosen[start : start + CHUNK]
-        apart = departures[:, part] - truth[part]
+    values, truth, kept = forecasts.reshape(members, -1), observations.reshape(-1), there.reshape(-1)
+    products = np.zeros((members, members))
+    for start in range(0, truth.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        apart = np.where(kept[part], values[:, part] - truth[part], 0)
         products += apart @ apart.T
     squares = np.diag(products)
     distance = np.sqrt(squares).mean()
     pairs = np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0)).sum() / 2
-    length = np.sqrt(chosen.size)
+    length = np.sqrt(np.count_nonzero(kept))
     fair = distance - pairs / (members * (members - 1)) if members > 1 else distance
     return float(fair / length), float((distance - pairs / members**2) / length)
