@@ -34,6 +34,7 @@ NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
 """Variables with the prefix that the command line reads itself."""
 
 ReferenceName = Literal["direct", "persistence", "advected", "regression"]
+Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m"]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
@@ -160,7 +161,8 @@ class TrainingSettings(Group):
     """Largest norm of the gradient."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the averaged weights that are sampled from."""
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision = "auto"
+    """Of the network; `auto` is bfloat16 where the processor computes in it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
     """CPU threads of each process."""
     checkpoint_every: int = Field(500, ge=1)
@@ -185,7 +187,8 @@ class SamplingSettings(Group):
     """Cells along each side of a tile of a domain larger than this."""
     overlap: int = Field(64, ge=0)
     """Cells that neighbouring tiles share."""
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Precision = "auto"
+    """Of the network; `auto` is bfloat16 where the processor computes in it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
 
     def evaluations(self, diffusion_steps: int) -> int:

@@ -60,6 +60,7 @@ def sample(
     dataset = Dataset.open(session.workspace.dataset)
     name = model or session.settings.preset
     forecaster = Forecaster.load(session.workspace.model(name), device=device, precision=options.precision)
+    options = options.model_copy(update={"precision": forecaster.precision})
     numbers = asked or tuple(range(options.members))
     hours = parse_leads(leads) if leads is not None else forecaster.leads
     inits = [latest_init(dataset, forecaster)] if init == "latest" else list(parse_hours(init))

@@ -20,7 +20,7 @@ from convcast.model.inputs import Inputs
 from convcast.model.network import Network
 from convcast.model.schedule import Schedule
 from convcast.notation import Hour
-from convcast.settings import ModelSettings
+from convcast.settings import ModelSettings, Precision
 from convcast.variables import Variable
 
 
@@ -34,13 +34,14 @@ class Forecaster:
         digest: str,
         *,
         device: str = "cpu",
-        precision: str = "bfloat16",
+        precision: Precision = "bfloat16",
     ) -> None:
         self.description = description
         self.sha256 = digest
         """Of model.safetensors."""
         self.device = devices.resolve(device)
-        self._precision = precision
+        self.precision = devices.resolve_precision(precision, self.device)
+        """bfloat16 or float32."""
         self._diffusion = Diffusion(description.model, self.device)
         # Inference is 4 to 20 % faster so, training is slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -48,8 +49,8 @@ class Forecaster:
         self._network.eval()
 
     @classmethod
-    def load(cls, directory: Path, *, device: str = "cpu", precision: str = "bfloat16") -> Forecaster:
-        """The model in `directory`; `precision` is bfloat16 or float32.
+    def load(cls, directory: Path, *, device: str = "cpu", precision: Precision = "bfloat16") -> Forecaster:
+        """The model in `directory`; `precision` is bfloat16, float32 or, by the device, auto.
 
         Raises SettingsError where there is none, DamagedFileError where it is damaged or another program's.
         """
@@ -154,4 +155,4 @@ class Forecaster:
         return self.description.departures.normalisation.restore(values.cpu().numpy())
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

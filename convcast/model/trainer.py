@@ -16,6 +16,7 @@ from convcast.errors import DamagedFileError
 from convcast.model.averaging import Average
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import TRAINING, WEIGHTS, Description, read_tensors, write_tensors
+from convcast.model.devices import resolve_precision
 from convcast.model.diffusion import Diffusion, Losses, stratified_steps
 from convcast.model.network import Network
 from convcast.model.progress import Tally
@@ -49,7 +50,9 @@ class Trainer:
     """
 
     def __init__(self, description: Description, settings: TrainingSettings, device: torch.device) -> None:
-        self.description, self.settings, self.device = description, settings, device
+        precision = resolve_precision(settings.precision, device)
+        self.description, self.device = description, device
+        self.settings = settings.model_copy(update={"precision": precision})
         self.step = 0
         self.minutes = 0.0
         torch.manual_seed(settings.seed)

@@ -279,6 +279,8 @@ def evaluate(
     used.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
+    if foreign:
+        settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
     for path in forecast_paths:
         opened = open_ensembles(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
-ONE_THREAD = ("OMP_NUM_THREADS", "CONVCAST_TRAINING__THREADS", "CONVCAST_SAMPLING__THREADS")
+Said = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,22 @@ def convcast() -> Callable[..., dict[str, Any]]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], Said]], tuple[Path, Said]]:
+    """A workspace that the first process to ask for it makes, and what was said; each process has a copy of its own."""
+    own = tmp_path_factory.getbasetemp()
+    common = own if worker_id == "master" else own.parent
+
+    def make(name: str, build: Callable[[Path], Said]) -> tuple[Path, Said]:
+        root, said = common / f"made-{name}", common / f"made-{name}.json"
+        with FileLock(f"{root}.lock"):
+            if not said.exists():
+                said.write_text(json.dumps(build(root)))
+        copy = own / name
+        if not copy.exists():
+            shutil.copytree(root, copy)
+        return copy, json.loads(said.read_text())
+
+    return make

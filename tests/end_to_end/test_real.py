@@ -11,8 +11,11 @@ INITS = "2018-07-22T19/2018-07-22T22/1h"
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, shared_data, convcast):
-    root = tmp_path_factory.mktemp("real") / "w"
+def workspace(made_once, shared_data, convcast):
+    return made_once("real", lambda root: run_all(root, shared_data, convcast))
+
+
+def run_all(root, shared_data, convcast):
     source = ["--source", str(shared_data / "hrrr_hourly"), "--start", "2018-07-22T01", "--preset", "demo"]
     said = {}
     said["fetch"] = convcast(root, "fetch", *source, "--fields", ",".join(FIELDS), "--analysis-lead", "1")
@@ -21,7 +24,7 @@ def workspace(tmp_path_factory, shared_data, convcast):
     said["train"] = convcast(root, "train", *split, "--max-steps", "12", "--set", "training.patch=32")
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
     said["verify"] = convcast(root, "verify", "--against", "persistence")
-    return root, said
+    return said
 
 
 def test_the_real_hours_pass(workspace):

@@ -14,9 +14,12 @@ INITS = "2024-05-12T12/2024-05-12T18/3h"
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, convcast):
+def workspace(made_once, convcast):
     """A workspace in which the five verbs have run, with what each of them said."""
-    root = tmp_path_factory.mktemp("simulated") / "w"
+    return made_once("simulated", lambda root: run_all(root, convcast))
+
+
+def run_all(root, convcast):
     small = ["--set", "simulation.days=4", "--set", "simulation.size=32"]
     said = {}
     said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
@@ -26,7 +29,7 @@ def workspace(tmp_path_factory, convcast):
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
     against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
     said["verify"] = convcast(root, "verify", *against, "--set", "verification.baseline_members=4", "--name", "test")
-    return root, said
+    return said
 
 
 def test_every_hour_arrives(workspace):
