@@ -51,8 +51,13 @@ class Patches:
         self._first = [np.maximum(c - side + 1, 0) for c, side in zip(centres, shape, strict=True)]
         self._last = [np.minimum(c, n - 1) for c, n in zip(centres, self._places, strict=True)]
 
-    def middle(self) -> Patch:
-        return self._at((self._places[0] - 1) // 2, (self._places[1] - 1) // 2)
+    def grid(self) -> list[Patch]:
+        """As few as cover the domain, evenly spaced, row by row; they overlap where they do not divide it."""
+        rows, columns = (
+            np.linspace(0, places - 1, -(-(places - 1) // side) + 1).round().astype(int)
+            for places, side in zip(self._places, self.shape, strict=True)
+        )
+        return [self._at(int(row), int(column)) for row in rows for column in columns]
 
     def anywhere(self, generator: np.random.Generator) -> Patch:
         return self._at(*(int(generator.integers(places)) for places in self._places))

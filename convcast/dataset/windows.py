@@ -124,8 +124,9 @@ class Windows:
     There is a case for each initial hour and lead. A number of `len(windows)` or more is the same case again, with new
     draws, so that passes need not repeat. `patch` is the side of a square (None: the whole domain), clipped to the
     domain. With `augment`, the simulated world is rolled at random, and a patch lies anywhere, this share `convective`
-    of them over the echoes of the initial hour (convcast.dataset.patches); without it, nothing is rolled and the patch
-    is in the middle. Small datasets are held in memory, others are read patch by patch.
+    of them over the echoes of the initial hour (convcast.dataset.patches); without it, nothing is rolled, and there is
+    a case for each of the patches of a fixed grid that covers the domain. Small datasets are held in memory, others are
+    read patch by patch.
 
     Processes that take different numbers share no draw: `shuffled(..., rank, ranks)` deals them out, and a DataLoader's
     workers, which take the numbers of one sampler, need no seed of their own.
@@ -164,6 +165,7 @@ class Windows:
         self.periodic = dataset.grid.periodic and self.whole
         self._sun = Sun(*dataset.latitude_longitude)
         self._patches = Patches((ny, nx), self.shape)
+        self._grid = [] if augment else self._patches.grid()
         self._convective = 0.0 if self.whole or not augment else convective
         if self._convective and REFC not in dataset.variables:
             raise SettingsError(
@@ -186,24 +188,22 @@ class Windows:
         self._advected: dict[tuple[Hour, int], Floats] = {}
 
     def __len__(self) -> int:
-        return len(self.inits) * len(self.leads)
+        return len(self.inits) * len(self.leads) * max(1, len(self._grid))
 
     def __getitem__(self, number: int) -> Window:
         if number < 0:
             raise IndexError(number)
-        case = number % len(self)
+        case, place = divmod(number % len(self), max(1, len(self._grid)))
         init, lead = self.inits[case // len(self.leads)], self.leads[case % len(self.leads)]
         generator = _generator(self.seed, number, stream=0)
         if not self.whole:
-            return self._window(init, lead, self._patch(init, generator))
+            return self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
         everything = self._window(init, lead, Patch(slice(None), slice(None)))
         if self.augment and self.periodic:
             return everything.roll(*(int(generator.integers(side)) for side in self.shape))
         return everything
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
-        if not self.augment:
-            return self._patches.middle()
         if not self._convective:
             return self._patches.anywhere(generator)
         if init not in self._echoes:

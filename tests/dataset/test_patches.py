@@ -91,3 +91,14 @@ def test_a_patch_as_large_as_the_domain_has_one_place(echoes):
     patches = Patches(DOMAIN, DOMAIN)
     patch = patches.convective(np.random.default_rng(0), echoes, 0.5)
     assert (patch.rows, patch.columns, patch.weight) == (slice(0, 70), slice(0, 100), 1.0)
+
+
+@pytest.mark.parametrize(("domain", "side"), [((70, 100), 32), ((64, 96), 32), ((70, 100), 69), ((33, 32), 32)])
+def test_the_fixed_grid_covers_the_domain_with_as_few_as_it_takes(domain, side):
+    patches = Patches(domain, (side, side)).grid()
+    covered = np.zeros(domain, int)
+    for patch in patches:
+        covered[patch.rows, patch.columns] += 1
+        assert (patch.rows.stop - patch.rows.start, patch.columns.stop - patch.columns.start) == (side, side)
+    assert covered.min() == 1
+    assert len(patches) == np.prod([-(-n // side) for n in domain])

@@ -135,6 +135,18 @@ def test_without_augmentation_a_case_is_the_window(torus):
     np.testing.assert_array_equal(case.target, window(torus, case.init, case.lead, with_target=True).target)
 
 
+def test_without_augmentation_patches_lie_on_a_grid(long_dataset):
+    cases = make(long_dataset, patch=16, leads=(1,), augment=False)
+    inits = len(cases.inits)
+    assert len(cases) == inits * 2 * 2
+    first = [cases[number] for number in range(4)]
+    assert len({case.init for case in first}) == 1
+    corners = {(float(case.static[0, 0, 0]), float(case.static[0, -1, -1])) for case in first}
+    assert corners == {(4.0 * c, 4.0 * (c + 30)) for c in (0, 16, 8, 24)}  # the terrain rises 4 m a row and a column
+    assert cases[4].init == cases.inits[1]
+    assert same(cases[2], cases[2 + len(cases)])
+
+
 def test_a_real_domain_is_not_rolled(long_dataset):
     case = make(long_dataset)[4]
     np.testing.assert_array_equal(case.static, long_dataset.static)
