@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from convcast.errors import SettingsError
 from convcast.verification import finish
 from convcast.verification.kernels import Estimator, crps_points, exceedances, rank_counts, score_points
+from convcast.verification.spatial import Scales, energy, fraction_sums
 
 Dimensions = str | Iterable[Hashable] | None
 
@@ -153,6 +154,107 @@ def reliability(
     return _tabulate(
         count, observations, forecasts, member_dim, dim, {"forecast_count": members + 1, "observed": 2}, np.int64
     )
+
+
+def roc_area(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    member_dim: str = "number",
+    dim: Dimensions = None,
+    events_below: bool = False,
+) -> xr.DataArray:
+    """Area under the ROC curve of the share of members with the event (Mason and Graham 2002); 0.5 tells nothing apart.
+
+    From exact counts, ties half; NaN where there are only events, or none. It does not see a bias. Raises SettingsError
+    for no member.
+    """
+    table = reliability(observations, forecasts, threshold, member_dim, dim, events_below)
+    area: xr.DataArray = xr.apply_ufunc(
+        finish.roc_area,
+        table,
+        input_core_dims=[["forecast_count", "observed"]],
+        dask="parallelized",
+        output_dtypes=[float],
+    )
+    return _describe(area, "area under the ROC curve")
+
+
+def fractions_skill_score(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    width: int,
+    member_dim: str = "number",
+    spatial_dims: tuple[str, str] = ("y", "x"),
+    periodic: bool = False,
+) -> xr.DataArray:
+    """FSS (Roberts and Lean 2008) of squares of `width` cells, an odd number, over all other dimensions; 1 is perfect.
+
+    Of an ensemble, the share of a square with the event is that in the mean over members (NEP: Schwartz and Sobash
+    2017), which larger ensembles have smoother. Events are values at or above the threshold. Squares that leave the
+    domain, unless it is `periodic`, or hold a missing point are left out. Raises SettingsError for no member, and for a
+    width that is even or larger than the domain.
+    """
+    _require(forecasts, member_dim, 1, "a probability")
+    sizes = [observations.sizes[name] for name in spatial_dims]
+    if width % 2 == 0 or not 1 <= width <= min(sizes):
+        raise SettingsError(f"a square of {width} cells has no centre in a domain of {sizes[0]} x {sizes[1]}")
+    scales = Scales((width,), periodic)
+
+    def sums(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
+        found = fraction_sums(np.asarray(f, np.float32), np.asarray(o, np.float32), (threshold,), scales)
+        return np.asarray(found[0, 0])
+
+    found: xr.DataArray = xr.apply_ufunc(
+        sums,
+        observations,
+        forecasts,
+        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
+        output_core_dims=[["sum"]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[float],
+        dask_gufunc_kwargs={"output_sizes": {"sum": 4}, "allow_rechunk": True},
+    )
+    total = found.sum([name for name in found.dims if name != "sum"])
+    score: xr.DataArray = xr.apply_ufunc(
+        finish.fractions_skill_score, total, input_core_dims=[["sum"]], dask="parallelized", output_dtypes=[float]
+    )
+    return _describe(score, "fractions skill score")
+
+
+def energy_score(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    member_dim: str = "number",
+    spatial_dims: tuple[str, str] = ("y", "x"),
+    estimator: Estimator = "fair",
+) -> xr.DataArray:
+    """Energy score (Gneiting et al. 2008) of whole fields over the root of their size, in the field's units; 0 is best.
+
+    mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)) for `fair`, M² for `ensemble`; of one member it is the RMSE. The
+    dimensions that are not spatial stay. Raises SettingsError as `crps_ensemble` does.
+    """
+    if estimator not in ("fair", "ensemble"):
+        raise SettingsError(f"there is no estimator {estimator!r} of the energy score", advice="use fair or ensemble")
+    _require(forecasts, member_dim, 2 if estimator == "fair" else 1, f"the {estimator} energy score")
+
+    def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
+        there = np.isfinite(o) & np.isfinite(f.sum(0))
+        return energy(f, o, there)[estimator == "ensemble"] if there.any() else np.nan
+
+    result: xr.DataArray = xr.apply_ufunc(
+        score,
+        observations,
+        forecasts,
+        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[float],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return _describe(result, f"{estimator} energy score", observations)
 
 
 def _require(forecasts: xr.DataArray, member_dim: str, needed: int, what: str) -> int:

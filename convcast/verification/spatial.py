@@ -83,15 +83,15 @@ class Spatial:
 
 def score_whole(forecasts: Field, observations: Field, variable: Variable, scales: Scales) -> Spatial:
     """The spatial statistics of one case, (member, y, x) forecasts against (y, x) observations."""
-    there = np.isfinite(observations) & np.isfinite(forecasts.sum(0, dtype=np.float64))
+    there = _there(forecasts, observations)
     thresholds = variable.thresholds if variable in NEIGHBOURLY else ()
     made = Spatial.none(len(forecasts), len(thresholds), len(scales.widths))
     if not there.any():
         return made
     if thresholds:
-        _fractions(forecasts, observations, there, thresholds, scales, made.fractions)
+        made.fractions[:] = fraction_sums(forecasts, observations, thresholds, scales)
         _near(forecasts, observations, there, thresholds, scales, made.near)
-    made.energy[:] = 1, *_energy(forecasts, observations, there)
+    made.energy[:] = 1, *energy(forecasts, observations, there)
     if there.all() and min(there.shape) >= 8:
         shown = forecasts[:SPECTRAL_MEMBERS]
         of_members = [spectrum(member, periodic=scales.periodic)[0] for member in shown]
@@ -125,23 +125,25 @@ def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
     return variance, waves
 
 
-def _fractions(
-    forecasts: Field,
-    observations: Field,
-    there: NDArray[np.bool_],
-    thresholds: tuple[float, ...],
-    scales: Scales,
-    out: Floats,
-) -> None:
+def fraction_sums(forecasts: Field, observations: Field, thresholds: tuple[float, ...], scales: Scales) -> Floats:
+    """(threshold, width, 4), as Spatial.fractions, of one case."""
+    there = _there(forecasts, observations)
     mode = "wrap" if scales.periodic else "constant"
     whole = [uniform_filter(there.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
-    for threshold, sums in zip(thresholds, out, strict=True):
+    sums = np.zeros((len(thresholds), len(scales.widths), 4))
+    for row, threshold in enumerate(thresholds):
         counts = exceedances(forecasts.reshape(len(forecasts), -1), threshold).reshape(there.shape)
         forecast = np.where(there, counts / len(forecasts), 0)
         observed = np.where(there & (observations >= threshold), 1.0, 0.0)
-        for number, width in enumerate(scales.widths):
-            n, o = (uniform_filter(each, width, mode=mode)[whole[number]] for each in (forecast, observed))
-            sums[number] = n.size, n @ n, o @ o, n @ o
+        for column, width in enumerate(scales.widths):
+            n, o = (uniform_filter(each, width, mode=mode)[whole[column]] for each in (forecast, observed))
+            sums[row, column] = n.size, n @ n, o @ o, n @ o
+    return sums
+
+
+def _there(forecasts: Field, observations: Field) -> NDArray[np.bool_]:
+    """Points that are missing in neither the observation nor a member."""
+    return np.asarray(np.isfinite(observations) & np.isfinite(forecasts.sum(0, dtype=np.float64)))
 
 
 def _near(
@@ -170,7 +172,9 @@ def _near(
         table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)
 
 
-def _energy(forecasts: Field, observations: Field, there: NDArray[np.bool_]) -> tuple[float, float]:
+def energy(
+    forecasts: NDArray[np.floating], observations: NDArray[np.floating], there: NDArray[np.bool_]
+) -> tuple[float, float]:
     """Energy score (Gneiting et al. 2008, eq. 3) of the field as one vector, over the root of its length.
 
     By the fair and by the ensemble estimator:
