@@ -40,7 +40,7 @@ FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.nam
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ArchiveSettings(Group):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+import textwrap
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -39,6 +43,21 @@ def kind(field: FieldInfo) -> str:
     return f" One of {', '.join(choices)}." if choices else ""
 
 
+def meanings(group: type[BaseModel]) -> dict[str, str]:
+    """What stands under each setting in the source; pydantic would read it at every start of the program."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        setting.target.id: " ".join(text.value.value.split())
+        for setting, text in pairwise(definition.body)
+        if isinstance(setting, ast.AnnAssign)
+        and isinstance(setting.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
 def page() -> str:
     resolved = {preset: load_settings(preset=preset) for preset in PRESETS}
     lines = [HEADER]
@@ -47,9 +66,10 @@ def page() -> str:
             continue
         lines += [f"## {name}", "", (group.annotation.__doc__ or "").strip(), ""]
         lines += [f"| name | {' | '.join(PRESETS)} | meaning |", "|---" * (len(PRESETS) + 2) + "|"]
+        said = meanings(group.annotation)
         for key, field in group.annotation.model_fields.items():
             values = " | ".join(show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS)
-            meaning = " ".join((field.description or "").split()) + kind(field)
+            meaning = said.get(key, "") + kind(field)
             lines.append(f"| `{key}` | {values} | {meaning.strip()} |")
         lines.append("")
     return "\n".join(lines)
