@@ -116,42 +116,33 @@ def scan(path: Path) -> Iterator[Header]:
 
     Raises DamagedFileError at a message that cannot be read.
     """
-    with open(path, "rb") as file:
-        while True:
-            offset = file.tell()
-            try:
-                handle = eccodes.codes_grib_new_from_file(file, headers_only=True)
-                if handle is None:
-                    return
-                try:
-                    header = _header(handle, eccodes.codes_get_message_offset(handle))
-                finally:
-                    eccodes.codes_release(handle)
-            except eccodes.CodesInternalError as error:
-                raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
-            yield header
+    return (message.header for message in messages(path, headers_only=True))
 
 
-def messages(path: Path) -> Iterator[Message]:
-    """A file's messages, in order; each can be decoded until the next is asked for.
+def messages(path: Path, *, headers_only: bool = False) -> Iterator[Message]:
+    """A file's messages, in order; each can be decoded until the next is asked for, unless it is `headers_only`.
 
     Raises DamagedFileError at a message that cannot be read.
     """
     with open(path, "rb") as file:
         while True:
             offset = file.tell()
-            try:
-                handle = eccodes.codes_grib_new_from_file(file)
-            except eccodes.CodesInternalError as error:
-                raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+            with _readable(path, offset):
+                handle = eccodes.codes_grib_new_from_file(file, headers_only=headers_only)
             if handle is None:
                 return
             with _message(handle):
-                try:
+                with _readable(path, offset):
                     header = _header(handle, eccodes.codes_get_message_offset(handle))
-                except eccodes.CodesInternalError as error:
-                    raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
                 yield Message(header, handle)
+
+
+@contextmanager
+def _readable(path: Path, offset: int) -> Iterator[None]:
+    try:
+        yield
+    except eccodes.CodesInternalError as error:
+        raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
 
 
 def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:

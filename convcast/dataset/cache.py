@@ -64,13 +64,14 @@ class Cache:
 
     def _hour(self, valid: Hour) -> NDArray[np.int16]:
         file = self._file(valid)
-        try:
-            return _map(file)
-        except (FileNotFoundError, EOFError, ValueError):  # not there, or cut short by a disk that lost its end
+        found = _whole(file)
+        if found is None:
             with _unpacking:
-                if not _is_whole(file):
+                found = _whole(file)  # by another thread, meanwhile
+                if found is None:
                     self._unpack(valid, file)
-        return _map(file)
+                    found = _map(file)
+        return found
 
     def _unpack(self, valid: Hour, file: Path) -> None:
         stored = self._store.read(valid, 1, slice(None), slice(None))[0]
@@ -81,12 +82,12 @@ class Cache:
                 stale.unlink(missing_ok=True)
 
 
-def _is_whole(file: Path) -> bool:
+def _whole(file: Path) -> NDArray[np.int16] | None:
+    """The file mapped, or None where it is not there, or cut short by a disk that lost its end."""
     try:
-        _map(file)
+        return _map(file)
     except (FileNotFoundError, EOFError, ValueError):
-        return False
-    return True
+        return None
 
 
 @lru_cache(maxsize=MAPPED)

@@ -30,8 +30,8 @@ class Source:
     path: Path
     sha256: str
     """What the sidecar says."""
-    signature: tuple[int, ...]
-    """Tells it from a later file of the same name."""
+    signature: list[int]
+    """Of the file (convcast.files.signature)."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from convcast.dataset.quality import compare_means
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Description, Status, Store, describe_grid
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.files import lock
+from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import DatasetSettings
@@ -82,7 +82,7 @@ def preprocess(
         with pool(workers) as hands_at_work:
             judged = _judge(store, hands_at_work, Hands(path.absolute(), rows, columns), sources, status)
             for number, verdict in enumerate(judged, 1):
-                yield HourVerdict(*verdict, share=number / todo.size)
+                yield replace(verdict, share=number / todo.size)
 
 
 def _prepare(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
@@ -137,7 +137,7 @@ def _todo(archive: Archive, store: Store, archived: Hours, status: dict[Hour, St
     verdicts = store.read_verdicts() if Status.REJECTED in status.values() else {}
 
     def again(valid: Hour) -> bool:
-        return bool(verdicts.get(valid, {}).get("file") != _signature(archive.path(valid, _lead(store))))
+        return bool(verdicts.get(valid, {}).get("file") != signature(archive.path(valid, _lead(store))))
 
     return np.array(
         [
@@ -164,12 +164,12 @@ def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, 
 
 def _source(archive: Archive, store: Store, valid: Hour) -> Source:
     file = archive.path(valid, _lead(store))
-    return Source(valid, file.absolute(), archive.sidecar(file).sha256, tuple(_signature(file)))
+    return Source(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
 
 
 def _judge(
     store: Store, pool: Pool, hands: Hands, sources: Sequence[Source], status: dict[Hour, Status]
-) -> Iterator[tuple[Hour, Literal["ok", "rejected"], str, float]]:
+) -> Iterator[HourVerdict]:
     """Have the hours put in their place, and commit them in order; `status` is kept up to date."""
     means: dict[Hour, Mapping[str, float]] = {}
     judged: deque[tuple[Source, Placed, list[Pending[float]]]] = deque()
@@ -189,9 +189,7 @@ def _judge(
         yield _commit(store, *judged.popleft())
 
 
-def _commit(
-    store: Store, source: Source, placed: Placed, changes: Sequence[Pending[float]]
-) -> tuple[Hour, Literal["ok", "rejected"], str, float]:
+def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pending[float]]) -> HourVerdict:
     seconds = placed.seconds + sum(change.result() for change in changes)
     status = Status.REJECTED if placed.rejected else Status.OK
     verdict = {
@@ -199,10 +197,10 @@ def _commit(
         "status": status.name.lower(),
         "reason": placed.reason,
         "findings": [finding.to_dict() for finding in placed.findings],
-        "file": list(source.signature),
+        "file": source.signature,
     }
     store.write_status([source.valid], status, [verdict])
-    return source.valid, "rejected" if placed.rejected else "ok", placed.reason, seconds
+    return HourVerdict(source.valid, "rejected" if placed.rejected else "ok", placed.reason, seconds)
 
 
 def _means(store: Store, valid: Hour) -> dict[str, float]:
@@ -210,12 +208,6 @@ def _means(store: Store, valid: Hour) -> dict[str, float]:
     variables = store.description.variables
     means = histogram_means(store.read_histogram(valid), variables)
     return {variable.name: float(mean) for variable, mean in zip(variables, means, strict=True)}
-
-
-def _signature(file: Path) -> list[int]:
-    """Tells a file from a later one of the same name without reading it."""
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _lead(store: Store) -> int:

@@ -31,7 +31,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import __version__
 from convcast.conventions import FILL, field_attributes, pack, unpack
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import PARTIAL, append_line
+from convcast.files import PARTIAL, append_line, signature
 from convcast.grid import Grid, spatial_reference
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import FIELDS, STATIC, Variable
@@ -199,20 +199,19 @@ class Store:
         part = slice(start, start + count), variables, rows, columns
         return np.asarray(self._checked(self._data, part, first), np.int16)
 
-    def signature(self, valid: Hour) -> tuple[int, int]:
-        """Bytes and time (ns) of the file of an hour's fields: another of the hour has others.
+    def signature(self, valid: Hour) -> list[int]:
+        """Of the file of an hour's fields (convcast.files.signature).
 
         Raises DamagedFileError where it is lost.
         """
         file = self.path / "data" / "c" / str(index(valid)) / "0" / "0" / "0"
         try:
-            found = file.stat()
+            return signature(file)
         except FileNotFoundError as error:
             raise DamagedFileError(
                 f"{self.path} has lost its values of {valid}",
                 advice=f"delete {self.path} and run `convcast preprocess` again",
             ) from error
-        return found.st_size, found.st_mtime_ns
 
     def unpack(self, stored: NDArray[np.int16]) -> NDArray[np.float32]:
         """Physical values (..., variable, y, x) of stored integers, NaN where missing."""

@@ -165,8 +165,8 @@ class Windows:
         self.periodic = dataset.grid.periodic and self.whole
         self._sun = Sun(*dataset.latitude_longitude)
         self._patches = Patches((ny, nx), self.shape)
-        self._grid = [] if augment else self._patches.grid()
-        self._convective = 0.0 if self.whole or not augment else convective
+        self._grid = self._patches.grid() if self.whole or not augment else []
+        self._convective = 0.0 if self._grid else convective
         if self._convective and REFC not in dataset.variables:
             raise SettingsError(
                 "patches over convection need the field refc, which the dataset lacks",
@@ -196,12 +196,10 @@ class Windows:
         case, place = divmod(number % len(self), max(1, len(self._grid)))
         init, lead = self.inits[case // len(self.leads)], self.leads[case % len(self.leads)]
         generator = _generator(self.seed, number, stream=0)
-        if not self.whole:
-            return self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
-        everything = self._window(init, lead, Patch(slice(None), slice(None)))
+        made = self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
         if self.augment and self.periodic:
-            return everything.roll(*(int(generator.integers(side)) for side in self.shape))
-        return everything
+            return made.roll(*(int(generator.integers(side)) for side in self.shape))
+        return made
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
         if not self._convective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +76,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
     axes.set_xscale("log")
     left, right = axes.get_xlim()
     ticks = [t for t in (0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10) if left <= t <= right]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_axis(axes, ticks)
     axes.set_xlabel(f"fair CRPS relative to {reference} (1 = as good as {reference}; smaller is better)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.09), ncols=len(systems), fontsize=9)
     limit = "the exact ensemble, which no model can beat but by chance" if reference == "exact" else "persistence"
@@ -298,6 +297,14 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
         alpha=0.55,
         zorder=0.5,
     )
+
+
+def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
+    """A logarithmic x axis with these marks, written out, and no others."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def panels_of(variables: tuple[Variable, ...]) -> tuple[Canvas, list[Axes]]:

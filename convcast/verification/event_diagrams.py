@@ -19,8 +19,6 @@ Floats = NDArray[np.float64]
 LEAST_EVENTS = 50
 """Points with an event that was seen less often are no ground for a curve."""
 SHADES = (1.0, 0.72, 0.5, 0.3)
-MARKED = 0.5
-"""The probability whose point has a mark."""
 
 
 def draw_discrimination(verification: Verification) -> Drawing | None:
@@ -49,7 +47,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
             roc.plot([1, *false_rate, 0], [1, *pod, 0], dashes, label=label, **style)
             success = hits[seen] / (hits + false_alarms)[seen]
             performance.plot(success, pod[seen], dashes, **style)
-            middle = -(-total.members // 2) - 1
+            middle = finish.half(total.members) - 1
             if system == MODEL and seen[middle]:
                 ratio = hits[middle] / (hits + false_alarms)[middle]
                 performance.plot(ratio, pod[middle], "o", color=colour, alpha=shade, ms=6, mec="white")

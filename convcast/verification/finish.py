@@ -90,6 +90,23 @@ def contingency(table: Floats, fewest: int) -> tuple[Floats, Floats, Floats]:
     return forecast[..., 1], otherwise[..., 1], forecast[..., 0]
 
 
+def half(members: int) -> int:
+    """The fewest members that are half of them or more: a probability of 50 %."""
+    return -(-members // 2)
+
+
+def detection(table: Floats, fewest: int) -> Floats:
+    """Share of the events that were forecast (POD)."""
+    hits, misses, _ = contingency(table, fewest)
+    return ratio(hits, hits + misses)
+
+
+def success_ratio(table: Floats, fewest: int) -> Floats:
+    """Share of the forecasts that came true."""
+    hits, _, false_alarms = contingency(table, fewest)
+    return ratio(hits, hits + false_alarms)
+
+
 def critical_success_index(table: Floats, fewest: int) -> Floats:
     """Hits over hits, misses and false alarms (threat score)."""
     hits, misses, false_alarms = contingency(table, fewest)

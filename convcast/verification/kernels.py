@@ -122,6 +122,11 @@ def score_points(forecasts: NDArray[np.floating], observations: NDArray[np.float
     return PointScores(members, absolute, pairs, error, variance, below, equal)
 
 
+def present_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
+    return np.asarray(np.isfinite(observations) & np.isfinite(forecasts.sum(0, dtype=np.float64)))
+
+
 def exceedances(forecasts: NDArray[np.floating], threshold: float, *, events_below: bool = False) -> Counts:
     """Number of (member, point) members at or above the threshold (at or below where `events_below`), (point,).
 

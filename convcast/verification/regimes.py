@@ -10,16 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.dataset.patches import ECHO
 from convcast.notation import Hour
 from convcast.variables import CAPE, REFC
 from convcast.verification.layout import UnreadableError
 from convcast.verification.neighbourhood import happens_near
+from convcast.verification.spatial import RADIUS
 from convcast.verification.truth import Truth
 
 REGIMES = ("quiet", "unstable", "echo")
 """Neither of the others; CAPE of 1000 J/kg or more and no echo near; an echo of 20 dBZ or more within 39 km."""
-ECHO, NEAR, UNSTABLE = REFC.thresholds[0], 13, CAPE.thresholds[1]
-"""dBZ; cells; J/kg."""
+UNSTABLE = CAPE.thresholds[1]
+"""J/kg."""
 
 
 def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
@@ -32,7 +34,7 @@ def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
         if CAPE in known:
             regimes[truth.read(CAPE, init) >= UNSTABLE] = REGIMES.index("unstable")
         if REFC in known:
-            regimes[happens_near(truth.read(REFC, init) >= ECHO, NEAR)] = REGIMES.index("echo")
+            regimes[happens_near(truth.read(REFC, init) >= ECHO, RADIUS)] = REGIMES.index("echo")
     except UnreadableError:
         return None
     return regimes

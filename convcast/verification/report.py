@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
 from convcast.variables import FIELDS
-from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, Diagnosis, diagnose
+from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.diagrams import event_name
 from convcast.verification.result import Verification
 from convcast.verification.summary import MODEL, Row, verdict
@@ -131,7 +131,7 @@ def headline(verification: Verification) -> list[str]:
     return sentences
 
 
-def _diagnosis(verification: Verification, field: str, lead: int) -> Diagnosis:
+def _diagnosis(verification: Verification, field: str, lead: int) -> str:
     return diagnose(lambda score: verification.find(field, score, MODEL, lead_hours=lead))
 
 
@@ -140,7 +140,7 @@ def _calibration(verification: Verification, lead: int) -> str:
     names = [variable.name for variable in verification.variables]
     said: dict[str, list[str]] = {}
     for name in names:
-        said.setdefault(str(_diagnosis(verification, name, lead)), []).append(name.upper())
+        said.setdefault(_diagnosis(verification, name, lead), []).append(name.upper())
     parts = []
     for words, fields in said.items():
         words = "calibrated as far as these days can tell" if words == CALIBRATED else words
@@ -222,7 +222,7 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
         ratio=_number(_ratio(verification, field, lead), 2),
         ratio_interval=_interval(_ratio(verification, field, lead), 2),
         spread_error=_number(spread, 2),
-        calibration=str(_diagnosis(verification, field, lead)),
+        calibration=_diagnosis(verification, field, lead),
         verdict=against_control,
     )
 

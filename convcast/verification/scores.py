@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.verification import finish
-from convcast.verification.kernels import Estimator, crps_points, exceedances, rank_counts, score_points
+from convcast.verification.kernels import Estimator, crps_points, exceedances, present_points, rank_counts, score_points
 from convcast.verification.spatial import Scales, energy, fraction_sums
 
 Dimensions = str | Iterable[Hashable] | None
@@ -108,7 +108,7 @@ def brier_score(
         loss = (k / members - event) ** 2
         if fair:
             loss -= k * (members - k) / (members**2 * (members - 1))
-        return np.where(_present(f, o), loss, np.nan)
+        return np.where(present_points(f, o), loss, np.nan)
 
     return _describe(_mean(_points(score, observations, forecasts, member_dim), dim), "Brier score")
 
@@ -146,7 +146,7 @@ def reliability(
     members = _require(forecasts, member_dim, 1, "a probability")
 
     def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.int64]:
-        present = _present(f, o)
+        present = present_points(f, o)
         k = exceedances(f, threshold, events_below=events_below)[present]
         event = (o <= threshold if events_below else o >= threshold)[present]
         return np.bincount(2 * k + event, minlength=2 * (members + 1)).reshape(-1, 2).astype(np.int64)
@@ -203,7 +203,7 @@ def fractions_skill_score(
     scales = Scales((width,), periodic)
 
     def sums(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
-        found = fraction_sums(np.asarray(f, np.float32), np.asarray(o, np.float32), (threshold,), scales)
+        found = fraction_sums(f, o, present_points(f, o), (threshold,), scales)
         return np.asarray(found[0, 0])
 
     found: xr.DataArray = xr.apply_ufunc(
@@ -241,7 +241,7 @@ def energy_score(
     _require(forecasts, member_dim, 2 if estimator == "fair" else 1, f"the {estimator} energy score")
 
     def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
-        there = np.isfinite(o) & np.isfinite(f.sum(0))
+        there = present_points(f, o)
         return energy(f, o, there)[estimator == "ensemble"] if there.any() else np.nan
 
     result: xr.DataArray = xr.apply_ufunc(
@@ -264,10 +264,6 @@ def _require(forecasts: xr.DataArray, member_dim: str, needed: int, what: str) -
     if members < needed:
         raise SettingsError(f"{what} needs {needed} members or more, the ensemble has {members}")
     return members
-
-
-def _present(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(o) & np.isfinite(f.sum(0)))
 
 
 def _points(function: Any, observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> xr.DataArray:

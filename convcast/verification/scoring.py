@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ class Scorer:
         wanted = [baseline for baseline in self._baselines if baseline.name in records]
         seen = Alike(self._members)
         regimes = find_regimes(self._truth, case.init)
-        how: dict[str, Any] = {"regimes": regimes, "scales": self.scales}
+        score = partial(score_field, regimes=regimes, scales=self.scales)
         for variable in self._truth.variables:
             observed = self._inside(self._truth.read(variable, case.valid))
             products = [one for one in self._products if one.folder in records]
@@ -99,7 +99,8 @@ class Scorer:
                 if MODEL in records:
                     check_floors(variable, forecasts[0], observed, (case.ensemble.path, "the truth"))
                     seen.look(forecasts)
-                    self._model(records[MODEL], case, variable, forecasts, observed, how)
+                    records[MODEL].statistics[variable.name] = score(forecasts, observed, variable)
+                    self._note(records[MODEL], case, variable, forecasts, observed)
                 for one in products:
                     try:
                         compared = one.score(variable, case.init, case.lead, forecasts, observed)
@@ -115,7 +116,7 @@ class Scorer:
                     other = baseline.read(variable, case.init, case.lead)
                 except DamagedFileError as error:
                     return Outcome({}, f"no {baseline.name} that can be read ({error})")
-                records[baseline.name].statistics[variable.name] = score_field(other, observed, variable, **how)
+                records[baseline.name].statistics[variable.name] = score(other, observed, variable)
         if MODEL in records:
             if seen.alike:
                 return Outcome({}, "two members are the same forecast")
@@ -136,16 +137,7 @@ class Scorer:
         kept[inner] = observed[inner]
         return kept
 
-    def _model(
-        self,
-        record: Record,
-        case: Case,
-        variable: Variable,
-        forecasts: Field,
-        observed: Field,
-        how: dict[str, Any],
-    ) -> None:
-        record.statistics[variable.name] = score_field(forecasts, observed, variable, **how)
+    def _note(self, record: Record, case: Case, variable: Variable, forecasts: Field, observed: Field) -> None:
         agreement = check(
             variable, case.init, case.lead, forecasts, observed, points=self._check_points, seed=self._seed
         )

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
 from convcast.variables import CAPE, REFC, Variable
-from convcast.verification.kernels import exceedances
+from convcast.verification.kernels import exceedances, present_points
 from convcast.verification.neighbourhood import far_from_missing, happens_near
 
 Floats = NDArray[np.float64]
@@ -83,13 +83,13 @@ class Spatial:
 
 def score_whole(forecasts: Field, observations: Field, variable: Variable, scales: Scales) -> Spatial:
     """The spatial statistics of one case, (member, y, x) forecasts against (y, x) observations."""
-    there = _there(forecasts, observations)
+    there = present_points(forecasts, observations)
     thresholds = variable.thresholds if variable in NEIGHBOURLY else ()
     made = Spatial.none(len(forecasts), len(thresholds), len(scales.widths))
     if not there.any():
         return made
     if thresholds:
-        made.fractions[:] = fraction_sums(forecasts, observations, thresholds, scales)
+        made.fractions[:] = fraction_sums(forecasts, observations, there, thresholds, scales)
         _near(forecasts, observations, there, thresholds, scales, made.near)
     made.energy[:] = 1, *energy(forecasts, observations, there)
     if there.all() and min(there.shape) >= 8:
@@ -125,9 +125,14 @@ def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
     return variance, waves
 
 
-def fraction_sums(forecasts: Field, observations: Field, thresholds: tuple[float, ...], scales: Scales) -> Floats:
+def fraction_sums(
+    forecasts: NDArray[np.floating],
+    observations: NDArray[np.floating],
+    there: NDArray[np.bool_],
+    thresholds: tuple[float, ...],
+    scales: Scales,
+) -> Floats:
     """(threshold, width, 4), as Spatial.fractions, of one case."""
-    there = _there(forecasts, observations)
     mode = "wrap" if scales.periodic else "constant"
     whole = [uniform_filter(there.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
     sums = np.zeros((len(thresholds), len(scales.widths), 4))
@@ -139,11 +144,6 @@ def fraction_sums(forecasts: Field, observations: Field, thresholds: tuple[float
             n, o = (uniform_filter(each, width, mode=mode)[whole[column]] for each in (forecast, observed))
             sums[row, column] = n.size, n @ n, o @ o, n @ o
     return sums
-
-
-def _there(forecasts: Field, observations: Field) -> NDArray[np.bool_]:
-    """Points that are missing in neither the observation nor a member."""
-    return np.asarray(np.isfinite(observations) & np.isfinite(forecasts.sum(0, dtype=np.float64)))
 
 
 def _near(

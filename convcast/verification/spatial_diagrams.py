@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from convcast.grid import SPACING
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.diagrams import COMPARED, Drawing, event_name, panels_of, shared_legend
+from convcast.verification.diagrams import COMPARED, Drawing, event_name, log_axis, panels_of, shared_legend
 from convcast.verification.regimes import REGIMES
 from convcast.verification.result import Verification
 from convcast.verification.spatial import BANDS
@@ -43,10 +42,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
             if its:
                 _with_intervals(axes, its, system)
         axes.set_title(event_name(variable, threshold), fontsize=9.5)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(sorted({row["scale_km"] for row in rows})))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_axis(axes, sorted({row["scale_km"] for row in rows}))
         axes.set_xlabel("side of the square (km)", fontsize=8.5)
         axes.set_ylim(0, 1.02)
         axes.tick_params(labelsize=8)
@@ -89,10 +85,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         row = verification.find(variable.name, "log_spectral_distance", MODEL, lead_hours=lead)
         distance = f", {row['value']:.1f} dB" if row and row["value"] is not None else ""
         axes.set_title(f"{variable.name.upper()}{distance}", fontsize=9.5)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator([10, 30, 100, 300, 1000]))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_axis(axes, [10, 30, 100, 300, 1000])
         axes.set_xlabel("wavelength (km)", fontsize=8)
         axes.set_ylabel("dB", fontsize=8)
         axes.tick_params(labelsize=8)

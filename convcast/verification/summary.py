@@ -111,11 +111,12 @@ class Summary:
         put("spread_error_correlation", finish.correlation, *(its[name] for name in MOMENTS))
 
     def _events(self, variable: Variable, lead: int, system: str, its: Daily) -> None:
-        likely = -(-its.members // 2)  # half of the members or more
         for number, threshold in enumerate(variable.thresholds):
             table, named = its.tables[:, number], {"threshold": threshold}
             self._table(variable, lead, system, its, table, named, EVENT_SCORES)
-            self._table(variable, lead, system, its, table, named | {"probability": 0.5}, _yes_or_no(likely))
+            self._table(
+                variable, lead, system, its, table, named | {"probability": 0.5}, _yes_or_no(finish.half(its.members))
+            )
         for number, table in enumerate(np.moveaxis(its.near, 1, 0)):
             named = {"threshold": variable.thresholds[number], "scale_km": RADIUS * SPACING / 1000}
             if table.sum():
@@ -247,18 +248,10 @@ def numbers(estimate: Estimate) -> dict[str, float | None]:
 
 def _yes_or_no(fewest: int) -> list[tuple[str, str | None, Callable[[Floats], Floats]]]:
     """Scores of the forecast of an event that so many members or more have."""
-
-    def share(part: int, of: int) -> Callable[[Floats], Floats]:
-        def finished(table: Floats) -> Floats:
-            counts = finish.contingency(table, fewest)
-            return finish.ratio(counts[part], counts[part] + counts[of])
-
-        return finished
-
     return [
         ("csi", "ensemble", lambda t: finish.critical_success_index(t, fewest)),
-        ("pod", "ensemble", share(0, 1)),
-        ("success_ratio", "ensemble", share(0, 2)),
+        ("pod", "ensemble", lambda t: finish.detection(t, fewest)),
+        ("success_ratio", "ensemble", lambda t: finish.success_ratio(t, fewest)),
     ]
 
 
