@@ -36,6 +36,7 @@ NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
 ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m"]
+FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
 
@@ -124,8 +125,8 @@ class ModelSettings(Group):
     dropout: float = Field(0.1, ge=0, lt=1)
     diffusion_steps: int = Field(ge=10)
     """T, the steps of the diffusion process."""
-    parameterisation: Literal["preconditioned", "raw"] = "preconditioned"
-    """How the noise is predicted; `raw` is the ablation."""
+    parameterisation: Literal["preconditioned", "velocity", "raw"] = "preconditioned"
+    """How the noise is predicted; `velocity` does without the encoder's guess, `raw` without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
@@ -159,6 +160,8 @@ class TrainingSettings(Group):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
+    weights: dict[FieldName, Annotated[float, Field(ge=0)]] = {}
+    """Of fields in the loss, by name, where they are not to be those of the table of fields."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the averaged weights that are sampled from."""
     precision: Precision = "auto"

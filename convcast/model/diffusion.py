@@ -44,6 +44,7 @@ class Diffusion:
     def __init__(self, settings: ModelSettings, device: torch.device | str = "cpu") -> None:
         self.schedule: Schedule = cosine(settings.diffusion_steps)
         self.raw = settings.parameterisation == "raw"
+        self.guessing = settings.parameterisation == "preconditioned"
         self.signal, self.noise, self.level = (
             torch.from_numpy(table).float().to(device)
             for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
@@ -54,6 +55,7 @@ class Diffusion:
         if self.raw:
             raw: Tensor = network(x, self.level[t], encoded, periodic=periodic)
             return raw
+        encoded = self._guessed(encoded)
         a, b = self._coefficients(t)
         rest = x - a * encoded.mean
         d = torch.sqrt((a * encoded.scale) ** 2 + b**2)
@@ -73,7 +75,7 @@ class Diffusion:
         # Each learns its own part: the mean is the mean whatever spread is guessed, and noise teaches neither.
         scale_loss = torch.log(encoded.scale) + 0.5 * (off.detach() / encoded.scale) ** 2
         repeats = len(noise) // len(x0)
-        known = encoded.detached_guess().repeated(repeats).blanked(blank)
+        known = self._guessed(encoded.detached_guess()).repeated(repeats).blanked(blank)
         x0 = x0.repeat_interleave(repeats, dim=0)
         a, b = self._coefficients(t)
         x = a * x0 + b * noise
@@ -85,6 +87,9 @@ class Diffusion:
             target = (a * s * noise - b * (x0 - known.mean) / s) / d
             noise_loss = (s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)) ** 2
         return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
+
+    def _guessed(self, encoded: Encoded) -> Encoded:
+        return encoded if self.guessing else encoded.without_guess()
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self.signal[t, None, None, None], self.noise[t, None, None, None]

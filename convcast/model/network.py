@@ -42,6 +42,10 @@ class Encoded:
     def detached_guess(self) -> Encoded:
         return Encoded(self.features, self.embedding, self.mean.detach(), self.scale.detach())
 
+    def without_guess(self) -> Encoded:
+        """Mean 0 and scale 1 everywhere."""
+        return Encoded(self.features, self.embedding, torch.zeros_like(self.mean), torch.ones_like(self.scale))
+
     def repeated(self, times: int) -> Encoded:
         parts = (self.features, self.embedding, self.mean, self.scale)
         return Encoded(*(part.repeat_interleave(times, dim=0) for part in parts))

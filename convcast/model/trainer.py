@@ -59,7 +59,9 @@ class Trainer:
         self.network = description.network().to(device)
         self.average = Average(self.network, settings.ema)
         self.diffusion = Diffusion(description.model, device)
-        weights = torch.tensor([variable.loss_weight for variable in description.variables], device=device)
+        weights = torch.tensor(
+            [settings.weights.get(v.name, v.loss_weight) for v in description.variables], device=device
+        )
         self._weights = weights / weights.mean()
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         kept = [p for p in self.network.parameters() if p.ndim <= 1]

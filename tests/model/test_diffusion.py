@@ -64,7 +64,7 @@ def test_the_network_sees_states_of_variance_1_at_every_noise_level(diffusion):
         assert answer.seen.mean().item() == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("parameterisation", ["preconditioned", "raw"])
+@pytest.mark.parametrize("parameterisation", ["preconditioned", "velocity", "raw"])
 def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     """‖ε - ε̂‖² / ᾱ, and ‖ε - ε̂‖² for raw, at noise levels where dividing by ᾱ is harmless."""
     diffusion = Diffusion(make_settings(model={"parameterisation": parameterisation}).model)
@@ -77,6 +77,16 @@ def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     predicted = diffusion.predict_noise(Answer(out), a * x0 + b * noise, t, known, periodic=True)
     weight = 1 if parameterisation == "raw" else a**2
     torch.testing.assert_close(loss, ((noise - predicted) ** 2 / weight).mean(dim=(2, 3)), rtol=1e-3, atol=1e-5)
+
+
+def test_velocity_is_v_prediction_from_the_noise_side(make_settings):
+    """ε̂ = b x + a F (Salimans & Ho 2022), whatever the encoder guesses."""
+    diffusion = Diffusion(make_settings(model={"parameterisation": "velocity"}).model)
+    x, out, t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([5, 30])
+    known = encoded(torch.randn(2, 3, 4, 4), 0.2 + torch.rand(2, 3, 4, 4))
+    a, b = diffusion.signal[t, None, None, None], diffusion.noise[t, None, None, None]
+    predicted = diffusion.predict_noise(Answer(out), x, t, known, periodic=True)
+    torch.testing.assert_close(predicted, b * x + a * out)
 
 
 def test_the_loss_is_finite_where_no_signal_is_left(diffusion):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.model import preparation
 from convcast.model.checkpoint import CARD, DESCRIPTION, LOG, TRAINING, WEIGHTS, Description
 from convcast.model.train import learning_rate, train
 from convcast.model.trainer import Trainer
@@ -133,6 +134,20 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_checkpoint(dataset, make_
     with pytest.raises(SettingsError, match=r"after step 6; the last good checkpoint in .* is of step 4"):
         list(train(dataset, directory, make_settings()))
     assert all(tensor.isfinite().all() for tensor in weights(directory).values())
+
+
+def test_fields_weigh_in_the_loss_as_they_are_set_to(dataset, make_settings):
+    settings = make_settings(training={"weights": {"refc": 0, "t2m": 3}})
+    trainer = Trainer(preparation.describe(dataset, settings), settings.training, torch.device("cpu"))
+    weights = dict(zip([v.name for v in dataset.variables], trainer._weights.tolist(), strict=True))
+    assert weights["refc"] == 0
+    assert weights["t2m"] / weights["d2m"] == pytest.approx(3)
+    assert sum(weights.values()) / 7 == pytest.approx(1)
+
+
+def test_weights_of_an_unknown_field_are_refused(make_settings):
+    with pytest.raises(SettingsError, match="hail"):
+        make_settings(training={"weights": {"hail": 1.0}})
 
 
 def test_accumulated_batches_are_one_step(dataset, make_settings, tmp_path):
