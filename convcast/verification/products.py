@@ -21,10 +21,10 @@ from convcast.archive.locations import GribFile
 from convcast.archive.references import Product, products
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import Grid
+from convcast.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.archived import fingerprint, held, read_message
-from convcast.verification.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.verification.refs import cycle_and_lead, fetch_command
 from convcast.verification.regrid import Regridder, check_grid_227
 from convcast.verification.truth import Truth

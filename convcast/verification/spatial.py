@@ -13,9 +13,9 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
+from convcast.neighbourhood import RADIUS, far_from_missing, happens_near
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.kernels import exceedances, present_points
-from convcast.verification.neighbourhood import far_from_missing, happens_near
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,8 +23,6 @@ Field = NDArray[np.float32]
 
 NEIGHBOURLY = (REFC, CAPE)
 """Fields whose events are looked for in neighbourhoods."""
-RADIUS = 13
-"""Cells: 39 km, the neighbourhood of NCEP's maximum probabilities (NMEP)."""
 STEP = 4
 """NMEP is taken at every fourth row and column: the disks of points between hold nearly the same."""
 BANDS = 2.0 ** np.arange(1, 11.5, 0.5)

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.grid import SPACING
+from convcast.neighbourhood import RADIUS
 from convcast.variables import Variable
 from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap, Estimate
 from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
-from convcast.verification.spatial import RADIUS, Scales
+from convcast.verification.spatial import Scales
 from convcast.verification.statistics import Statistics
 
 Floats = NDArray[np.float64]

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convcast.neighbourhood import RADIUS
 from convcast.variables import REFC, T2M
 from convcast.verification import finish
-from convcast.verification.spatial import BANDS, RADIUS, STEP, Scales, score_whole, spectrum
+from convcast.verification.spatial import BANDS, STEP, Scales, score_whole, spectrum
 
 SHAPE = (40, 44)
 

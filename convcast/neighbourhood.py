@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+RADIUS = 13
+"""Cells: 39 km, the neighbourhood of NCEP's maximum probabilities (NMEP)."""
 SIGMA = 5.0
 """Cells: width of the Gaussian that NCEP smooths neighbourhood probabilities with."""
 
