@@ -40,8 +40,6 @@ VARIANTS = {
     "no condition dropout": ["model.condition_dropout=0.0"],
     "dropout 0.1": ["model.dropout=0.1"],
 }
-GUIDANCE = (0.7, 0.85, 1.15)
-"""Other than 1, which the chosen recipe is also sampled with."""
 
 
 def convcast(workspace: Path, *words: str, threads: int) -> None:
@@ -54,16 +52,16 @@ def flags(assignments: list[str]) -> list[str]:
     return [word for assignment in assignments for word in ("--set", assignment)]
 
 
-def measure(root: Path, variant: str, seed: int, *, steps: int, threads: int) -> None:
+def measure(root: Path, variant: str, seed: int, guidances: list[float], *, steps: int, threads: int) -> None:
     """Train, sample and score one variant with one seed; the chosen one is also sampled with each guidance."""
+    wanted = {w: path for w, path in results(root, variant, seed, guidances).items() if not path.exists()}
+    if not wanted:
+        return
     workspace = root / f"{variant.replace(' ', '-').replace(',', '')}-{seed}"
     shutil.copytree(root / "data", workspace, dirs_exist_ok=True)
     settings = [*VARIANTS[variant], f"training.threads={threads}", f"training.seed={seed}", "training.minutes=1000.0"]
     convcast(workspace, "train", "--max-steps", str(steps), *flags(settings), threads=threads)
-    for guidance in (1.0, *GUIDANCE) if variant == "chosen" else (1.0,):
-        result = root / "scores" / f"{variant}{'' if guidance == 1 else f', guidance {guidance:g}'} {seed}.json"
-        if result.exists():
-            continue
+    for guidance, result in wanted.items():
         sampling = [f"sampling.threads={threads}", f"sampling.guidance={guidance}"]
         words = ["--init", TEST_INITS, "--members", str(MEMBERS), *flags(sampling)]
         convcast(workspace, "sample", *words, threads=threads)
@@ -74,6 +72,12 @@ def measure(root: Path, variant: str, seed: int, *, steps: int, threads: int) ->
         shutil.copy(workspace / "verification" / "ablation" / "scores.json", result)
         print(f"{result.stem}: {ratio(result, 'mean'):.3f}", flush=True)
     shutil.rmtree(workspace)
+
+
+def results(root: Path, variant: str, seed: int, guidances: list[float]) -> dict[float, Path]:
+    """By guidance."""
+    named = {1.0: variant} | ({w: f"{variant}, guidance {w:g}" for w in guidances} if variant == "chosen" else {})
+    return {w: root / "scores" / f"{name} {seed}.json" for w, name in named.items()}
 
 
 def scores(path: Path, score: str) -> dict[str, float]:
@@ -101,8 +105,8 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     )
 
 
-def tables(root: Path, seeds: list[int]) -> str:
-    names = [*VARIANTS, *(f"chosen, guidance {w:g}" for w in GUIDANCE)]
+def table(root: Path, seeds: list[int], guidances: list[float]) -> str:
+    names = [*VARIANTS, *(f"chosen, guidance {w:g}" for w in guidances)]
     found = {name: [root / "scores" / f"{name} {seed}.json" for seed in seeds] for name in names}
     found = {name: [path for path in paths if path.exists()] for name, paths in found.items()}
     fields = list(scores(found["chosen"][0], "crps_ratio_exact"))
@@ -133,17 +137,20 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--guidance", default="0.7,0.85,1.15", help="other than 1, that the chosen recipe is drawn with"
+    )
     arguments = parser.parse_args()
     root: Path = arguments.workspace
     world = ["--set", f"simulation.size={SIDE}", "--preset", "demo"]
     convcast(root / "data", "fetch", "--source", "simulated", "--days", str(DAYS), *world, threads=arguments.threads)
     convcast(root / "data", "preprocess", threads=arguments.threads)
+    guidances = [float(w) for w in arguments.guidance.split(",") if w]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:
         for variant in (name.strip().replace(";", ",") for name in arguments.variants.split(",")):
-            if not (root / "scores" / f"{variant} {seed}.json").exists():
-                measure(root, variant, seed, steps=arguments.steps, threads=arguments.threads)
-    print(tables(root, seeds))
+            measure(root, variant, seed, guidances, steps=arguments.steps, threads=arguments.threads)
+    print(table(root, seeds, guidances))
 
 
 if __name__ == "__main__":
