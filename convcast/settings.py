@@ -168,8 +168,18 @@ class TrainingSettings(Group):
     """Of the network; `auto` is bfloat16 where the processor computes in it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
     """CPU threads of each process."""
+    recompute: bool = False
+    """Compute activations again in the backward pass (gradient checkpointing): less memory, a third more time."""
+    shard_above: int = Field(400_000_000, ge=0)
+    """Parameters from which processes share one copy of the weights (FSDP2) instead of each having one (DDP)."""
     checkpoint_every: int = Field(500, ge=1)
-    """Steps between checkpoints."""
+    """Steps between checkpoints, each with a validation."""
+    keep: int = Field(2, ge=1)
+    """Latest checkpoints kept to go on from, besides the best weights, which are sampled from."""
+    validation_cases: int = Field(16, ge=0)
+    """Validation cases for which an ensemble is drawn at each checkpoint; 0 draws none."""
+    validation_members: int = Field(8, ge=2)
+    """Members of each."""
     log_every: int = Field(50, ge=1)
     seed: int = Field(0, ge=0)
 

@@ -74,7 +74,7 @@ def train(
         "parameters": description.parameters,
         "steps": description.steps,
         "loss": last.loss if last else None,
-        "validation": last.validation if last else None,
+        "validation": description.validation.to_dict() if description.validation else None,
     }
     size = f"{description.parameters / 1e6:.1f} M parameters, {description.steps} steps"
     terminal.result(value, f"{directory}: {size}; see MODEL_CARD.md")
@@ -86,5 +86,8 @@ def _describe(progress: TrainingProgress) -> str:
     left = duration(60 * progress.minutes * (1 - progress.fraction) / max(progress.fraction, 1e-9))
     parts = [f"step {progress.step}, loss {progress.loss:.3f}"]
     if progress.validation is not None:
-        parts.append(f"validation {progress.validation:.3f}")
+        found = progress.validation
+        parts.append(f"validation loss {found.loss:.3f}")
+        if found.fields:
+            parts.append(f"CRPS {found.score:.2f} of persistence's error")
     return ", ".join([*parts, f"{progress.samples_per_second:.0f} samples/s", f"{left} left"])

@@ -6,6 +6,7 @@ from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocess import HourVerdict, preprocess
 from convcast.dataset.quality import Finding, examine
+from convcast.dataset.regimes import REGIMES, sort_points
 from convcast.dataset.split import Split, divide
 from convcast.dataset.statistics import Statistics
 from convcast.dataset.store import Status
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset
 
 __all__ = [
+    "REGIMES",
     "Dataset",
     "Finding",
     "HourVerdict",
@@ -32,6 +34,7 @@ __all__ = [
     "open_dataset",
     "preprocess",
     "shuffled",
+    "sort_points",
     "usable_inits",
     "window",
 ]

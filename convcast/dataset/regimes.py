@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset.patches import ECHO
-from convcast.neighbourhood import RADIUS, happens_near
 from convcast.variables import CAPE
 
 REGIMES = ("quiet", "unstable", "echo")
@@ -29,5 +28,7 @@ def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | 
     if cape is not None:
         regimes[cape >= UNSTABLE] = REGIMES.index("unstable")
     if refc is not None:
+        from convcast.neighbourhood import RADIUS, happens_near  # brings numba along, which sampling does without
+
         regimes[happens_near(refc >= ECHO, RADIUS)] = REGIMES.index("echo")
     return regimes

@@ -1,8 +1,8 @@
 """A model on disk: safetensors and JSON, each file whole or absent, and none of them able to run code.
 
 models/<name>/model.json              what the model is: settings, fields, normalisation, reference, data, dates
-              model.safetensors       the averaged weights that are sampled from
-              training.safetensors    weights, averages and optimiser, to go on from
+              model.safetensors       the averaged weights that are sampled from, of the best checkpoint so far
+              checkpoints/<step>      weights, averages and optimiser, to go on from
               log.jsonl               the training's course
               MODEL_CARD.md           all of it for people
 """
@@ -30,13 +30,14 @@ from convcast.model.condition import channel_count
 from convcast.model.departure import Departures
 from convcast.model.network import Network
 from convcast.model.normalisation import Normalisation
+from convcast.model.skill import Validation
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Settings
 from convcast.variables import Variable, select
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
-TRAINING = "training.safetensors"
+CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 CARD = "MODEL_CARD.md"
 FORMAT = "convcast model 1"
@@ -67,8 +68,10 @@ class Description:
     """Optimiser steps behind the weights."""
     minutes: float = 0.0
     """Time they took."""
-    validation: float | None = None
-    """Loss on the validation hours."""
+    validation: Validation | None = None
+    """Of these weights; None where no hours were left for it."""
+    trained: int = 0
+    """Optimiser steps of the training, which may have gone on beyond its best weights."""
 
     def network(self) -> Network:
         """The network that this describes, with fresh weights."""
@@ -81,8 +84,11 @@ class Description:
         with torch.device("meta"):
             return sum(weights.numel() for weights in self.network().parameters())
 
-    def after(self, *, steps: int, minutes: float, validation: float | None) -> Description:
-        return replace(self, steps=steps, minutes=minutes, validation=validation)
+    def after(self, *, trained: int, minutes: float) -> Description:
+        return replace(self, trained=trained, minutes=minutes)
+
+    def with_weights(self, *, steps: int, validation: Validation | None) -> Description:
+        return replace(self, steps=steps, validation=validation)
 
     def write(self, directory: Path) -> None:
         write_json(
@@ -93,8 +99,9 @@ class Description:
                 "simulated": self.simulated,
                 "fields": [variable.name for variable in self.variables],
                 "steps": self.steps,
+                "trained": self.trained,
                 "minutes": round(self.minutes, 2),
-                "validation": self.validation,
+                "validation": None if self.validation is None else self.validation.to_dict(),
                 "training_hours": [str(hour) for hour in self.training_hours],
                 "split": self.split,
                 "grid": self.grid.to_dict(),
@@ -136,10 +143,20 @@ class Description:
                 version=values["version"],
                 steps=int(values["steps"]),
                 minutes=float(values["minutes"]),
-                validation=values["validation"],
+                validation=None if values["validation"] is None else Validation.from_dict(values["validation"]),
+                trained=int(values["trained"]),
             )
         except (KeyError, TypeError, ValueError, ValidationError, SettingsError) as error:
             raise DamagedFileError(f"{path} is damaged ({error!r})", advice="train again") from error
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Of the model in `directory`, oldest first."""
+    return sorted((directory / CHECKPOINTS).glob("*.safetensors"))
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    return directory / CHECKPOINTS / f"{step:09d}.safetensors"
 
 
 def describe_settings(settings: Settings) -> dict[str, Any]:
@@ -152,16 +169,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path, *, advice: str = "train again") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts. Raises DamagedFileError where the file is damaged or not ours."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
         if header.get("format") != FORMAT:
-            raise DamagedFileError(f"{path} was not written by convcast", advice="train again")
+            raise DamagedFileError(f"{path} was not written by convcast", advice=advice)
         return load_file(path), json.loads(header["facts"])
     except (OSError, safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DamagedFileError(f"{path} is missing or damaged ({error})", advice="train again") from error
+        raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
 
 
 def read_weights(directory: Path, network: Network) -> None:

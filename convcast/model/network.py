@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from convcast.model.layers import ChannelNorm, Convolution, Embedding, ResidualBlock, WindowAttention
 from convcast.settings import ModelSettings
@@ -126,18 +127,32 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Double(channels))
         self.norm = ChannelNorm()
+        self.recompute = False
 
     def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
         """`base` features from `inputs` at each place of `h`, whose sides must halve evenly at each level."""
         skips = [h]
         for part in self.down:
-            h = part(h, embedding, periodic)
+            h = self._run(part, h, embedding, periodic)
             skips.append(h)
         for part in self.middle:
-            h = part(h, embedding, periodic)
+            h = self._run(part, h, embedding, periodic)
         for part in self.up:
-            h = part(torch.cat([h, skips.pop()], dim=1) if isinstance(part, Stage) else h, embedding, periodic)
+            skipped = (skips.pop(),) if isinstance(part, Stage) else ()
+            h = self._run(part, h, embedding, periodic, *skipped)
         return functional.silu(self.norm(h))
+
+    def _run(self, part: nn.Module, h: Tensor, embedding: Tensor, periodic: bool, *skipped: Tensor) -> Tensor:
+        """A part's output; with `recompute`, what it computes on the way is not kept for the backward pass."""
+
+        def run(h: Tensor, *skipped: Tensor) -> Tensor:
+            out: Tensor = part(torch.cat([h, *skipped], dim=1) if skipped else h, embedding, periodic)
+            return out
+
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(run, h, *skipped, use_reentrant=False)
+            return again
+        return run(h, *skipped)
 
 
 class Network(nn.Module):
@@ -179,6 +194,10 @@ class Network(nn.Module):
             dropout=settings.dropout,
         )
         self.write = Convolution(base, fields * area, zero=True)
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether training computes activations twice instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
+        self.encoder.recompute = self.denoiser.recompute = wanted
 
     def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:
         """`condition` (row, channel, y, x); `numbers` (row, 3): lead and hour of day, between -1 and 1."""

@@ -17,12 +17,16 @@ from convcast.model.checkpoint import Description, describe_settings
 from convcast.model.departure import Departures
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
+from convcast.model.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import Settings
 
 FITTED_CASES = 400
 """That the reference is fitted on, at most, at each lead: it has some sixty weights a field."""
-VALIDATION_CASES = 32
+LOSS_CASES = 32
+"""Validation cases that the loss is taken over, at most."""
+LOSS_BATCH = 4
+"""Of them: not training.batch, so that the loss does not depend on how a batch is shared out."""
 
 
 def describe(dataset: Dataset, settings: Settings) -> Description:
@@ -80,21 +84,28 @@ def same_model(found: Description, dataset: Dataset, settings: Settings, directo
     return found
 
 
-def cases(dataset: Dataset, description: Description, settings: Settings) -> tuple[Cases, list[Batch]]:
-    """The training cases, and the validation cases in batches (none where no hours are left for them)."""
+def cases(dataset: Dataset, description: Description, settings: Settings) -> tuple[Cases, Validator]:
+    """The training cases, and those for validation (none where no hours are left for them)."""
     split = Split.from_dict(description.split, dataset.hours)
     departures, seed = description.departures, settings.training.seed
     whole = _whole(dataset, settings)
     windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
     training = Cases(windows, departures, roll=whole, seed=seed)
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
+    members = settings.training.validation_members
     if len(inits) == 0:
-        return training, []
-    checked = Cases(_windows(dataset, split.validation, settings, augment=False), departures, roll=False, seed=seed)
-    numbers = np.unique(np.linspace(0, len(checked) - 1, min(len(checked), VALIDATION_CASES)).astype(int))
-    size = settings.training.batch
-    groups = [numbers[i : i + size] for i in range(0, len(numbers), size)]
-    return training, [Batch.joined([checked[int(number)] for number in group]) for group in groups]
+        return training, Validator([], None, [], members)
+    validation = _windows(dataset, split.validation, settings, augment=False)
+    checked = Cases(validation, departures, roll=False, seed=seed)
+    numbers = _spread(len(checked), LOSS_CASES)
+    groups = [numbers[i : i + LOSS_BATCH] for i in range(0, len(numbers), LOSS_BATCH)]
+    batches = [Batch.joined([checked[number] for number in group]) for group in groups]
+    return training, Validator(batches, validation, _spread(len(checked), settings.training.validation_cases), members)
+
+
+def _spread(many: int, wanted: int) -> list[int]:
+    """So many of the numbers below `many`, evenly."""
+    return [int(number) for number in np.unique(np.linspace(0, many - 1, min(many, wanted)).astype(int))]
 
 
 def _whole(dataset: Dataset, settings: Settings) -> bool:

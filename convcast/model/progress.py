@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convcast.model.diffusion import Losses
+from convcast.model.skill import Validation
 
 LEVELS = 5
 """Equal parts of the noise levels that the loss is reported for."""
@@ -16,7 +17,9 @@ LEVELS = 5
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Since the last report. Losses are of the noise prediction, 1 for a field of which nothing was learnt."""
+    """Since the last report. Losses are of the noise prediction, 1 for a field of which nothing was learnt, and of the
+    cases of this process.
+    """
 
     step: int
     steps: int
@@ -31,8 +34,8 @@ class TrainingProgress:
     """Loss in each fifth of the noise levels, from little noise to much."""
     guess: float
     """Squared error of the encoder's guess of the departure."""
-    validation: float | None
-    """Loss of the averaged weights on the validation hours, where a checkpoint was just written."""
+    validation: Validation | None
+    """Of the averaged weights, where a checkpoint was just written."""
     learning_rate: float
     gradient: float
     """Mean norm of the gradient before clipping."""
@@ -63,6 +66,11 @@ class Tally:
         self.by_level.index_add_(0, part, noise.mean(dim=1))
         self.in_level.index_add_(0, part, torch.ones(len(part)))
 
+    @property
+    def loss(self) -> float:
+        """Mean over the fields."""
+        return float(torch.as_tensor(self.noise).mean()) / max(self.samples, 1)
+
     def report(
         self,
         names: list[str],
@@ -71,8 +79,9 @@ class Tally:
         steps: int,
         fraction: float,
         minutes: float,
-        validation: float | None,
+        validation: Validation | None,
         learning_rate: float,
+        ranks: int,
         finished: bool,
     ) -> TrainingProgress:
         fields = torch.as_tensor(self.noise) / max(self.samples, 1)
@@ -88,6 +97,6 @@ class Tally:
             validation=validation,
             learning_rate=learning_rate,
             gradient=self.gradient / max(self.steps, 1),
-            samples_per_second=self.samples / max(time.monotonic() - self.since, 1e-9),
+            samples_per_second=self.samples * ranks / max(time.monotonic() - self.since, 1e-9),
             finished=finished,
         )

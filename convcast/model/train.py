@@ -2,7 +2,8 @@
 
 Exactly resumable: the order of the cases follows from the seed, and every random number of a step from seed and step.
 So a run that was killed and goes on from its last checkpoint reaches the weights of one that was not, as long as its
-length is given in steps and not in minutes.
+length is given in steps and not in minutes. Under torchrun all processes run this same loop, each with its own share
+of the cases; the first of them writes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ import torch
 from convcast.dataset import Dataset, shuffled
 from convcast.errors import SettingsError
 from convcast.files import append_line
-from convcast.model import devices, preparation
+from convcast.model import preparation
 from convcast.model.card import write_card
 from convcast.model.cases import batches
 from convcast.model.checkpoint import DESCRIPTION, LOG, Description
+from convcast.model.events import Events
 from convcast.model.progress import Tally, TrainingProgress
+from convcast.model.ranks import Ranks, join
 from convcast.model.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
+
+DIVERGED = 10.0
+"""Mean loss since the last report from which training has gone astray: a network that has learnt nothing has 1."""
 
 
 def train(
@@ -43,17 +49,29 @@ def train(
     already that far. Sets the number of torch's threads for this process.
 
     Raises MissingInputError where the dataset is too short; SettingsError where the model in `directory` has other
-    settings or the loss is no longer finite; DamagedFileError where that model is damaged or of other data.
+    settings or the loss diverges; DamagedFileError where that model is damaged or of other data.
     """
     torch.set_num_threads(settings.training.threads)
     torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
-    device = devices.resolve()
+    with join() as ranks:
+        yield from _train(dataset, directory, settings, ranks, max_steps=max_steps, max_minutes=max_minutes)
+
+
+def _train(
+    dataset: Dataset,
+    directory: Path,
+    settings: Settings,
+    ranks: Ranks,
+    *,
+    max_steps: int | None,
+    max_minutes: float | None,
+) -> Iterator[TrainingProgress]:
     resuming = (directory / DESCRIPTION).is_file()
     if resuming:
         description = preparation.same_model(Description.read(directory), dataset, settings, directory)
     else:
         description = preparation.describe(dataset, settings)
-    trainer = Trainer(description, settings.training, device)
+    trainer = Trainer(description, settings.training, ranks)
     if resuming:
         trainer.restore(directory)
     before = trainer.minutes
@@ -61,33 +79,41 @@ def train(
 
     if resuming and (trainer.step >= steps or (limit and before >= limit)):
         return
-    cases, validation = preparation.cases(dataset, description, settings)
+    cases, validator = preparation.cases(dataset, description, settings)
     started = time.monotonic()  # the time to train in is not spent on preparing
 
     def minutes() -> float:
         return before + (time.monotonic() - started) / 60
 
     def fraction() -> float:
-        return min(1.0, max(trainer.step / steps, (minutes() / limit) if limit else 0.0))
+        by_steps = trainer.step / steps
+        return min(1.0, max(by_steps, ranks.agreed(minutes() / limit)) if limit else by_steps)
+
+    def stop(what: str) -> SettingsError:
+        return SettingsError(
+            f"the loss {what} after step {trainer.step}; the last good checkpoint in {directory} is of step {saved}",
+            advice="lower training.learning_rate; the same command goes on from that checkpoint",
+        )
 
     each = settings.training.batch * settings.training.accumulation
-    order = islice(shuffled(len(cases), seed=settings.training.seed), trainer.step * each, None)
+    dealt = shuffled(len(cases), seed=settings.training.seed, rank=ranks.rank, ranks=ranks.size)
+    order = islice(dealt, trainer.step * each, None)
+    events = Events(directory, trainer.step) if ranks.first else None
     prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
     tally, saved, done = Tally(), trainer.step, fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)
-        parts = [next(prepared).to(device) for _ in range(settings.training.accumulation)]
+        parts = [next(prepared).to(ranks.device) for _ in range(settings.training.accumulation)]
         if not math.isfinite(trainer.learn(parts, rate, tally)):
-            raise SettingsError(
-                f"the loss is not finite after step {trainer.step}; "
-                f"the last good checkpoint in {directory} is of step {saved}",
-                advice="lower training.learning_rate; the same command goes on from that checkpoint",
-            )
+            raise stop("is not finite")
         done, score = fraction(), None
         if done >= 1 or trainer.step % settings.training.checkpoint_every == 0:
-            score = trainer.validate(validation)
+            if tally.loss > DIVERGED:
+                raise stop(f"has grown to {tally.loss:.1f}")
+            score = trainer.validate(validator)
             trainer.save(directory, minutes(), score)
-            write_card(directory, trainer.description)
+            if ranks.first:
+                write_card(directory, trainer.description)
             saved = trainer.step
         if done >= 1 or trainer.step % settings.training.log_every == 0:
             report = tally.report(
@@ -98,10 +124,15 @@ def train(
                 minutes=minutes(),
                 validation=score,
                 learning_rate=rate,
+                ranks=ranks.size,
                 finished=done >= 1,
             )
-            append_line(directory / LOG, asdict(report))
+            if events is not None:
+                append_line(directory / LOG, asdict(report))
+                events.write(report)
             yield report
+            if report.loss > DIVERGED:
+                raise stop(f"has grown to {report.loss:.1f}")
             tally = Tally()
 
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convcast.errors import DamagedFileError
 from convcast.model.averaging import Average
 from convcast.model.cases import Batch
-from convcast.model.checkpoint import TRAINING, WEIGHTS, Description, read_tensors, write_tensors
+from convcast.model.checkpoint import (
+    WEIGHTS,
+    Description,
+    checkpoint_path,
+    checkpoints,
+    read_tensors,
+    write_tensors,
+)
 from convcast.model.devices import resolve_precision
-from convcast.model.diffusion import Diffusion, Losses, stratified_steps
+from convcast.model.diffusion import Losses, stratified_steps
 from convcast.model.network import Network
+from convcast.model.objective import Objective, Task
 from convcast.model.progress import Tally
+from convcast.model.ranks import Ranks
+from convcast.model.sharding import as_shared, fill, gradients_kept_back, parallel, whole
+from convcast.model.skill import Validation
+from convcast.model.validation import Validator
 from convcast.settings import TrainingSettings
 
 BETAS = (0.9, 0.99)
@@ -27,42 +38,26 @@ VALIDATION = 1 << 32
 """Stands in for the step in the seed of the noise that validation adds: the same each time."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """Cases and what was drawn for them: noise levels, noise, and whether the condition is withheld (a draw a row)."""
-
-    batch: Batch
-    t: Tensor
-    noise: Tensor
-    blank: Tensor
-
-    def divided(self, parts: int) -> list[Task]:
-        """In order; `parts` divides the number of cases."""
-        divided = zip(*(value.chunk(parts) for value in (self.t, self.noise, self.blank)), strict=True)
-        return [Task(batch, *drawn) for batch, drawn in zip(self.batch.divided(parts), divided, strict=True)]
-
-
 class Trainer:
     """Weights, their average and the optimiser; `step` counts the optimiser steps behind them.
 
-    On a CPU a batch is divided among threads, which share the weights and compute a gradient each. Threads within each
-    operation would wait for one another thousands of times a step: 59 samples a second, measured, in place of 67.
+    Several ranks work as one with their batches joined: what is drawn is drawn for all, and each takes its rows. On a
+    CPU a batch of one rank is divided among threads, which share the weights and compute a gradient each. Threads
+    within each operation would wait for one another thousands of times a step: 59 samples a second, measured, in place
+    of 67.
     """
 
-    def __init__(self, description: Description, settings: TrainingSettings, device: torch.device) -> None:
-        precision = resolve_precision(settings.precision, device)
-        self.description, self.device = description, device
+    def __init__(self, description: Description, settings: TrainingSettings, ranks: Ranks) -> None:
+        precision = resolve_precision(settings.precision, ranks.device)
+        self.description, self.ranks, self.device = description, ranks, ranks.device
         self.settings = settings.model_copy(update={"precision": precision})
         self.step = 0
         self.minutes = 0.0
         torch.manual_seed(settings.seed)
-        self.network = description.network().to(device)
+        self.objective = Objective(description, self.settings, self.device)
+        shard = description.parameters > settings.shard_above
+        self._module = parallel(self.objective, ranks, shard=shard)
         self.average = Average(self.network, settings.ema)
-        self.diffusion = Diffusion(description.model, device)
-        weights = torch.tensor(
-            [settings.weights.get(v.name, v.loss_weight) for v in description.variables], device=device
-        )
-        self._weights = weights / weights.mean()
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         kept = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [
@@ -71,23 +66,25 @@ class Trainer:
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
         # Dropout draws from one generator, and the order in which threads came to it would not be the same again.
-        divisible = device.type == "cpu" and description.model.dropout == 0
+        divisible = self.device.type == "cpu" and ranks.size == 1 and description.model.dropout == 0
         self._parts = math.gcd(settings.threads, settings.batch) if divisible else 1
         self._pool = ThreadPoolExecutor(self._parts, initializer=torch.set_num_threads, initargs=(1,))
 
+    @property
+    def network(self) -> Network:
+        return self.objective.network
+
     def learn(self, batches: Sequence[Batch], rate: float, tally: Tally) -> float:
         """One optimiser step; returns the norm of the gradient, which is not finite where the loss is not."""
-        self.network.train()
-        self._seed(self.step)
-        for batch in batches:
-            tasks = self._draw(batch, self.description.model.condition_dropout).divided(self._parts)
-            share = 1 / (len(batches) * len(tasks))
-            run = map if len(tasks) == 1 else self._pool.map
-            for task, (losses, gradient) in zip(tasks, run(self._gradient, tasks), strict=True):
-                for parameter, part in zip(self.network.parameters(), gradient, strict=True):
-                    parameter.grad = share * part if parameter.grad is None else parameter.grad.add_(part, alpha=share)
-                tally.add(losses, self.diffusion.level[task.t])
-        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip))
+        self.objective.train()
+        for number, batch in enumerate(batches):
+            self._seed(self.step, number)
+            task = self._draw(batch, self.description.model.condition_dropout)
+            self._seed(self.step, number, 1 + self.ranks.rank)  # dropout's masks are each rank's own
+            later = number + 1 < len(batches)
+            for part, losses in self._differentiate(task, share=1 / len(batches), later=later):
+                tally.add(losses, self.objective.diffusion.level[part.t])
+        norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)))
         if math.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -99,74 +96,124 @@ class Trainer:
         tally.gradient += norm
         return norm
 
-    @torch.no_grad()
-    def validate(self, batches: Sequence[Batch]) -> float | None:
-        """Mean loss of the averaged weights, with the same noise each time; None without any batches."""
-        network = self.description.network().to(self.device)
-        network.eval()
-        network.load_state_dict(self.average.weights)
-        self._seed(VALIDATION)
-        tasks = [self._draw(batch.to(self.device), condition_dropout=0.0) for batch in batches]
-        scores = [self._losses(task, network).noise.mean() for task in tasks]
-        return float(torch.stack(scores).mean()) if scores else None
+    def validate(self, validator: Validator) -> Validation | None:
+        """Of the averaged weights; None without any cases. All ranks must ask, and all are told the same."""
+        if not validator.batches:
+            return None
+        weights = {name: whole(value) for name, value in self.average.weights.items()}
+        loss = self._validation_loss(validator.batches, weights)
+        skill = validator.ensembles(self.description, weights, self.ranks, self.settings.precision)
+        return Validation(loss, len(validator.numbers), validator.members, *validator.dates, skill)
 
-    def save(self, directory: Path, minutes: float, validation: float | None) -> None:
-        """The description last: a model without one is none, and one that is there has weights at least as new."""
+    def save(self, directory: Path, minutes: float, validation: Validation | None) -> None:
+        """The description last: a model without one is none, and one that is there has weights at least as new.
+
+        All ranks must ask; the first writes. The weights that are sampled from are replaced where they are better.
+        """
         self.minutes = minutes
-        self.description = self.description.after(steps=self.step, minutes=minutes, validation=validation)
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.weights.items()}
+        tensors = {f"network.{name}": whole(value) for name, value in self.network.state_dict().items()}
+        averages = {name: whole(value) for name, value in self.average.weights.items()}
+        tensors |= {f"average.{name}": value for name, value in averages.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-        write_tensors(directory / TRAINING, tensors, {"step": self.step, "minutes": minutes})
-        write_tensors(directory / WEIGHTS, self.average.weights, {"step": self.step})
+            tensors |= {f"optimiser.{index}.{name}": whole(value) for name, value in state.items()}
+        before = self.description.validation
+        self.description = self.description.after(trained=self.step, minutes=minutes)
+        better = before is None or validation is None or validation.score <= before.score
+        if better:
+            self.description = self.description.with_weights(steps=self.step, validation=validation)
+        if not self.ranks.first:
+            return
+        write_tensors(checkpoint_path(directory, self.step), tensors, {"step": self.step, "minutes": minutes})
+        if better:
+            write_tensors(directory / WEIGHTS, averages, {"step": self.step})
         self.description.write(directory)
+        for old in checkpoints(directory)[: -self.settings.keep]:
+            old.unlink()
 
     def restore(self, directory: Path) -> None:
-        """Raises DamagedFileError where the saved state is not of this network."""
-        path = directory / TRAINING
-        tensors, facts = read_tensors(path)
+        """Go on from the latest checkpoint.
+
+        Raises DamagedFileError where it is missing, damaged, or not of this network.
+        """
+        found = checkpoints(directory)
+        if not found:
+            raise DamagedFileError(f"{directory} has no checkpoint to go on from", advice="train under another name")
+        path = found[-1]
+        advice = f"delete {path}, and training goes on from the one before" if len(found) > 1 else "train again"
+        tensors, facts = read_tensors(path, advice=advice)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimiser": {}}
-        state: dict[int, dict[str, Tensor]] = {}
         try:
             for name, value in tensors.items():
                 part, rest = name.split(".", 1)
                 parts[part][rest] = value
+            for name, value in self.network.state_dict().items():
+                fill(value, parts["network"][name])
+            for name, value in self.average.weights.items():
+                fill(value, parts["average"][name])
+            weights = [p for group in self.optimiser.param_groups for p in group["params"]]
+            state: dict[int, dict[str, Tensor]] = {}
             for name, value in parts["optimiser"].items():
                 index, rest = name.split(".", 1)
-                state.setdefault(int(index), {})[rest] = value
-            self.network.load_state_dict(parts["network"])
+                state.setdefault(int(index), {})[rest] = as_shared(value, weights[int(index)])
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
-            for name, value in self.average.weights.items():
-                value.copy_(parts["average"][name])
             self.step, self.minutes = int(facts["step"]), float(facts["minutes"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise DamagedFileError(f"{path} is not of this model ({error})", advice="train again") from error
+        except (IndexError, KeyError, ValueError, RuntimeError) as error:
+            raise DamagedFileError(f"{path} is not of this model ({error})", advice=advice) from error
 
     def _draw(self, batch: Batch, condition_dropout: float) -> Task:
-        shape = batch.departures.shape
-        rows = shape[0] * self.settings.draws
-        t = stratified_steps(rows, self.diffusion.schedule.steps).to(self.device)
-        noise = torch.randn(rows, *shape[1:], device=self.device)
-        return Task(batch, t, noise, torch.rand(rows, 1, 1, 1, device=self.device) < condition_dropout)
+        """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn."""
+        own, draws, ranks = len(batch.departures), self.settings.draws, self.ranks
+        rows = own * ranks.size * draws
 
-    def _losses(self, task: Task, network: Network) -> Losses:
-        batch, periodic = task.batch, self.description.grid.periodic
-        half = self.settings.precision == "bfloat16"
-        channels = batch.channels if half else batch.channels.float()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            encoded = network.encode(channels, batch.numbers, periodic=periodic)
-            return self.diffusion.losses(
-                network, batch.departures, task.noise, task.t, encoded, task.blank, periodic=periodic
-            )
+        def dealt(values: Tensor) -> Tensor:
+            cases = values.reshape(-1, draws, *values.shape[1:])
+            return cases[ranks.rank :: ranks.size].flatten(0, 1)
 
-    def _gradient(self, task: Task) -> tuple[Losses, tuple[Tensor, ...]]:
-        losses = self._losses(task, self.network)
-        by_field = losses.noise.mean(dim=0) + losses.mean.mean(dim=0) + losses.scale.mean(dim=0)
-        gradient = torch.autograd.grad((by_field * self._weights).mean(), list(self.network.parameters()))
-        return losses, gradient
+        t = stratified_steps(rows, self.objective.diffusion.schedule.steps).to(self.device)
+        noise = torch.randn(rows, *batch.departures.shape[1:], device=self.device)
+        blank = torch.rand(rows, 1, 1, 1, device=self.device) < condition_dropout
+        return Task(batch, dealt(t), dealt(noise), dealt(blank))
 
-    def _seed(self, step: int) -> None:
-        """All random numbers of a step follow from the seed and the step alone."""
-        state = np.random.SeedSequence([self.settings.seed, step]).generate_state(1, np.uint64)[0]
+    def _differentiate(self, task: Task, *, share: float, later: bool) -> Iterator[tuple[Task, Losses]]:
+        """Add this share of the task's gradient to the weights' own; `later` batches follow in this step."""
+        if self._parts == 1:
+            with gradients_kept_back(self._module, until_later=later):
+                loss, losses = self._module(task)
+                (share * loss).backward()
+            yield task, losses
+            return
+        parameters = list(self.network.parameters())
+
+        def gradient(part: Task) -> tuple[Losses, tuple[Tensor, ...]]:
+            loss, losses = self.objective(part)
+            return losses, torch.autograd.grad(loss, parameters)
+
+        tasks = task.divided(self._parts)
+        share /= len(tasks)
+        for part, (losses, gradients) in zip(tasks, self._pool.map(gradient, tasks), strict=True):
+            for parameter, of_part in zip(parameters, gradients, strict=True):
+                parameter.grad = (
+                    share * of_part if parameter.grad is None else parameter.grad.add_(of_part, alpha=share)
+                )
+            yield part, losses
+
+    @torch.no_grad()
+    def _validation_loss(self, batches: Sequence[Batch], weights: dict[str, Tensor]) -> float:
+        objective = Objective(self.description, self.settings, self.device)
+        objective.network.load_state_dict(weights)
+        objective.eval()
+        found = torch.zeros(len(batches), dtype=torch.float64)
+        for place in range(self.ranks.rank, len(batches), self.ranks.size):
+            batch, draws = batches[place].to(self.device), self.settings.draws
+            self._seed(VALIDATION, place)
+            rows = len(batch.departures) * draws
+            t = stratified_steps(rows, objective.diffusion.schedule.steps).to(self.device)
+            noise = torch.randn(rows, *batch.departures.shape[1:], device=self.device)
+            known = torch.zeros(rows, 1, 1, 1, dtype=torch.bool, device=self.device)
+            found[place] = objective.losses(Task(batch, t, noise, known)).noise.mean().double()
+        return float(self.ranks.summed(found).mean())
+
+    def _seed(self, *numbers: int) -> None:
+        """All random numbers that follow depend on the seed and these numbers alone."""
+        state = np.random.SeedSequence([self.settings.seed, *numbers]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state) >> 1)

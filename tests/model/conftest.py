@@ -48,6 +48,8 @@ TINY = {
         "checkpoint_every": 4,
         "log_every": 2,
         "warm_up": 2,
+        "validation_cases": 2,
+        "validation_members": 3,
     },
 }
 

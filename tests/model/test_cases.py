@@ -81,7 +81,7 @@ def test_a_failure_in_the_background_comes_to_light(prepared):
 def test_validation_cases_are_those_of_validation_hours(prepared, dataset, make_settings):
     _, validation = prepared
     # 0.3 days are 7 hours, of which 4 are past and 1 is to come: the first 3 have no past, the last no future.
-    assert sum(len(batch.departures) for batch in validation) == 3
+    assert sum(len(batch.departures) for batch in validation.batches) == 3
 
 
 def test_a_missing_value_is_no_departure(dataset, make_settings, monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -32,10 +33,7 @@ def condition(forecaster, dataset):
 
 
 def copy(directory, to):
-    to.mkdir()
-    for path in directory.iterdir():
-        (to / path.name).write_bytes(path.read_bytes())
-    return to
+    return shutil.copytree(directory, to)
 
 
 def test_it_knows_what_it_was_trained_on(forecaster, directory, dataset):

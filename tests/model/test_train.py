@@ -1,16 +1,32 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboardX.proto.event_pb2 import Event
 
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import preparation
-from convcast.model.checkpoint import CARD, DESCRIPTION, LOG, TRAINING, WEIGHTS, Description
+from convcast.model.checkpoint import (
+    CARD,
+    CHECKPOINTS,
+    DESCRIPTION,
+    LOG,
+    WEIGHTS,
+    Description,
+    checkpoints,
+    read_tensors,
+)
+from convcast.model.events import EVENTS
+from convcast.model.objective import Objective
 from convcast.model.train import learning_rate, train
 from convcast.model.trainer import Trainer
+
+CPU = torch.device("cpu")
 
 
 def weights(directory):
@@ -33,7 +49,7 @@ def test_training_reports_and_ends(trained):
 
 def test_training_leaves_its_files(trained):
     directory, _ = trained
-    assert {path.name for path in directory.iterdir()} == {CARD, DESCRIPTION, LOG, TRAINING, WEIGHTS}
+    assert {path.name for path in directory.iterdir()} == {CARD, CHECKPOINTS, DESCRIPTION, EVENTS, LOG, WEIGHTS}
     assert [json.loads(line)["step"] for line in (directory / LOG).read_text().splitlines()] == [2, 4, 6, 8]
 
 
@@ -114,9 +130,9 @@ def test_other_data_are_refused(trained, make_dataset, make_settings):
 def test_damaged_training_state_is_an_error(dataset, make_settings, tmp_path):
     directory = tmp_path / "model"
     list(train(dataset, directory, make_settings(), max_steps=4))
-    whole = (directory / TRAINING).read_bytes()
-    (directory / TRAINING).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedFileError, match=TRAINING):
+    (path,) = checkpoints(directory)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DamagedFileError, match=path.name):
         next(train(dataset, directory, make_settings()))
 
 
@@ -136,10 +152,93 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_checkpoint(dataset, make_
     assert all(tensor.isfinite().all() for tensor in weights(directory).values())
 
 
+def test_a_loss_that_grows_stops_before_it_is_saved(dataset, make_settings, tmp_path, monkeypatch):
+    """At a report that is no checkpoint, and at a checkpoint."""
+    learn = Trainer.learn
+
+    def astray(self, batches, rate, tally):
+        norm = learn(self, batches, rate, tally)
+        if self.step > 4:
+            tally.noise = tally.noise * 100
+        return norm
+
+    monkeypatch.setattr(Trainer, "learn", astray)
+    for every in (2, 4):
+        directory = tmp_path / str(every)
+        settings = make_settings(training={"log_every": every})
+        with pytest.raises(SettingsError, match=r"has grown to .* the last good checkpoint in .* is of step 4"):
+            list(train(dataset, directory, settings))
+        assert Description.read(directory).trained == 4
+
+
+def test_the_latest_checkpoints_are_kept_and_training_can_go_on_from_the_one_before(dataset, make_settings, tmp_path):
+    settings = make_settings(training={"checkpoint_every": 2, "keep": 2})
+    whole, directory = tmp_path / "whole", tmp_path / "model"
+    list(train(dataset, whole, settings))
+    list(train(dataset, directory, settings))
+    assert [int(path.stem) for path in checkpoints(directory)] == [6, 8]
+    checkpoints(directory)[-1].write_bytes(b"half")
+    with pytest.raises(DamagedFileError) as caught:
+        list(train(dataset, directory, settings))
+    assert "goes on from the one before" in caught.value.advice
+    checkpoints(directory)[-1].unlink()
+    assert [report.step for report in train(dataset, directory, settings)] == [8]
+    expected, actual = weights(whole), weights(directory)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_the_best_weights_are_those_that_are_sampled_from(dataset, make_settings, tmp_path, monkeypatch):
+    validate, scores = Trainer.validate, {2: 0.9, 4: 0.5, 6: 0.7, 8: 0.6}
+
+    def invented(self, validator):
+        return replace(validate(self, validator), loss=scores[self.step], fields={})
+
+    monkeypatch.setattr(Trainer, "validate", invented)
+    directory = tmp_path / "model"
+    list(train(dataset, directory, make_settings(training={"checkpoint_every": 2, "keep": 4})))
+    description = Description.read(directory)
+    assert (description.steps, description.trained, description.validation.loss) == (4, 8, 0.5)
+    (best,) = (read_tensors(path)[0] for path in checkpoints(directory) if int(path.stem) == 4)
+    assert all(torch.equal(value, best[f"average.{name}"]) for name, value in weights(directory).items())
+    assert "8 steps (the weights are of step 4" in (directory / CARD).read_text()
+
+
+def test_recomputed_activations_change_nothing_but_memory(dataset, make_settings, tmp_path):
+    """With dropout, whose masks must be the same again."""
+    found = []
+    for recompute in (False, True):
+        settings = make_settings(
+            model={"dropout": 0.3}, training={"recompute": recompute, "precision": "float32", "steps": 3}
+        )
+        list(train(dataset, tmp_path / str(recompute), settings))
+        found.append(weights(tmp_path / str(recompute)))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_tensorboard_can_read_the_course(trained):
+    scalars = {
+        (value.tag, event.step): value.simple_value for event in events(trained[0]) for value in event.summary.value
+    }
+    assert {step for tag, step in scalars if tag == "loss/all"} == {2, 4, 6, 8}
+    assert scalars["loss/all", 8] == pytest.approx(trained[1][-1].loss, rel=1e-5)
+    assert {step for tag, step in scalars if tag == "validation/crps/refc"} == {4, 8}
+
+
+def events(directory):
+    """Of the event files: TFRecords of a length, its checksum, the event, its checksum."""
+    for path in sorted((directory / EVENTS).iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
 def test_fields_weigh_in_the_loss_as_they_are_set_to(dataset, make_settings):
     settings = make_settings(training={"weights": {"refc": 0, "t2m": 3}})
-    trainer = Trainer(preparation.describe(dataset, settings), settings.training, torch.device("cpu"))
-    weights = dict(zip([v.name for v in dataset.variables], trainer._weights.tolist(), strict=True))
+    description = preparation.describe(dataset, settings)
+    objective = Objective(description, settings.training.model_copy(update={"precision": "float32"}), CPU)
+    weights = dict(zip([v.name for v in dataset.variables], objective.weights.tolist(), strict=True))
     assert weights["refc"] == 0
     assert weights["t2m"] / weights["d2m"] == pytest.approx(3)
     assert sum(weights.values()) / 7 == pytest.approx(1)
