@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer  # noqa: F401  resolved by the options' annotations
 
 from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @verb
@@ -14,9 +19,10 @@ def status(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what is complete: archive, dataset, models, forecasts, verification."""
+    """Show what is complete (archive, dataset, models, forecasts, verification), and how the training went."""
     from convcast.archive import Archive
     from convcast.cli.console import Terminal, size, table
+    from convcast.cli.curve import draw_loss, read_log
     from convcast.dataset import Dataset
     from convcast.errors import ConvcastError
     from convcast.files import folder_bytes
@@ -52,4 +58,11 @@ def status(
     used = folder_bytes(place.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used
-    terminal.result(value, table("", "", title=str(place.root), rows=rows, left=2))
+    shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2)]
+    logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+    if logs:
+        reports = read_log(logs[-1])
+        value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
+        if len(reports) > 1:
+            shown += [f"\nloss of {logs[-1].parent.name}", draw_loss(reports)]
+    terminal.result(value, *shown)

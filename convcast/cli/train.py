@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,14 +38,17 @@ def train(
     """Train the model, or go on where an earlier run was stopped.
 
     The schedule ends at --max-steps or --max-minutes where given. Weights, settings and statistics go to
-    models/<name>/ with a model card.
+    models/<name>/ with a model card; `convcast status` draws the loss. On several GPUs:
+    torchrun --nproc-per-node 4 -m convcast train --phase 1
     """
     from convcast.cli.console import Terminal
     from convcast.dataset import Dataset
     from convcast.files import lock
-    from convcast.model import Description, train as train_steps
+    from convcast.model import Description, launched, train as train_steps
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    rank, _ = launched()
+    first = rank == 0
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
     flags = {"training": {"minutes": max_minutes, "steps": max_steps}}
     preset = f"phase{phase}" if phase else None
     session = begin(terminal, workspace, assignments=settings, flags=flags, preset=preset)
@@ -52,7 +56,8 @@ def train(
     directory = session.workspace.model(name)
     cache = session.workspace.cache if session.settings.training.cache else None
     dataset = Dataset.open(session.workspace.dataset, cache=cache)
-    with lock(session.workspace.lock(f"train-{name}"), f"training {name}"):
+    held = lock(session.workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext()
+    with held:
         last = None
         for progress in terminal.track(
             train_steps(dataset, directory, session.settings),
@@ -62,6 +67,8 @@ def train(
             percent=lambda p: 100 * p.fraction,
         ):
             last = progress
+    if not first:
+        return
     if last is None:
         terminal.say(f"{name} has finished its training already")
     else:
@@ -72,11 +79,12 @@ def train(
         "directory": str(directory),
         "finished": last is None or last.finished,
         "parameters": description.parameters,
-        "steps": description.steps,
+        "steps": description.trained,
+        "best_step": description.steps,
         "loss": last.loss if last else None,
         "validation": description.validation.to_dict() if description.validation else None,
     }
-    size = f"{description.parameters / 1e6:.1f} M parameters, {description.steps} steps"
+    size = f"{description.parameters / 1e6:.1f} M parameters, {description.trained} steps"
     terminal.result(value, f"{directory}: {size}; see MODEL_CARD.md")
 
 

@@ -4,6 +4,7 @@ from convcast.model.checkpoint import Description
 from convcast.model.condition import Condition
 from convcast.model.forecaster import Forecaster
 from convcast.model.progress import TrainingProgress
+from convcast.model.ranks import launched
 from convcast.model.schedule import Schedule
 from convcast.model.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
 from convcast.model.train import train
@@ -19,5 +20,6 @@ __all__ = [
     "Schedule",
     "Solver",
     "TrainingProgress",
+    "launched",
     "train",
 ]

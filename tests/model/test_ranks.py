@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from convcast.model.checkpoint import LOG, Description, checkpoints, read_tensors
+from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints, read_tensors
 from convcast.model.ranks import Ranks
 from convcast.model.train import train
 
@@ -101,3 +104,27 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
         rows = getattr(whole, name).reshape(4, 2, -1)
         dealt = [getattr(part, name).reshape(2, 2, -1) for part in parts]
         torch.testing.assert_close(torch.stack([dealt[0], dealt[1]], 1).flatten(0, 1), rows)
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, tmp_path):
+    """SIGKILL, six times; then the same command until it is done."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    long = settings(batch=2, steps=40, checkpoint_every=5)
+    list(train(dataset, whole, long))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json()]
+    patience = random.Random(4)
+    for _ in range(6):
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while process.poll() is None and not checkpoints(killed):
+            time.sleep(0.05)
+        time.sleep(patience.uniform(0, 1.5))
+        process.kill()
+        process.wait()
+    subprocess.run(command, check=True)
+    expected, found = state(whole), state(killed)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    best, again = (load_file(path / WEIGHTS) for path in (whole, killed))
+    assert all(torch.equal(again[name], value) for name, value in best.items())

@@ -1,0 +1,39 @@
+"""The course of a training, drawn in characters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WIDTH, HEIGHT = 64, 10
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The reports of a training, oldest first; a line that a killed run left half written is passed over."""
+    reports = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            reports.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return reports
+
+
+def draw_loss(reports: list[dict[str, Any]]) -> str:
+    """Loss in training and on the validation hours by step, without colours."""
+    from plotille import Figure
+
+    by_step = {report["step"]: report for report in reports}  # what was trained again counts as it came out at last
+    steps = sorted(by_step)
+    figure = Figure()
+    figure.width, figure.height, figure.with_colors = WIDTH, HEIGHT, False
+    figure.x_label, figure.y_label = "step", "loss"
+    figure.register_label_formatter(float, lambda value, chars, **_: f"{value:.3g}".rjust(chars))
+    figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
+    checked = [step for step in steps if by_step[step]["validation"] is not None]
+    if checked:
+        losses = [by_step[step]["validation"]["loss"] for step in checked]
+        figure.scatter(checked, losses, label="validation", marker="x")
+    drawn: str = figure.show(legend=True)
+    return drawn

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+
+from convcast.cli.curve import draw_loss, read_log
+
+
+def report(step, loss, validation=None):
+    return {"step": step, "loss": loss, "validation": validation}
+
+
+def test_the_curve_shows_both_losses_and_has_no_colours():
+    drawn = draw_loss([report(2, 1.0), report(4, 0.6, {"loss": 0.75}), report(6, 0.5)])
+    assert "step" in drawn
+    assert "training" in drawn
+    assert drawn.count("x") >= 2  # the point and the legend
+    assert "\x1b" not in drawn
+
+
+def test_a_half_written_line_is_passed_over(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(report(2, 1.0)) + "\n" + '{"step": 4, "lo')
+    assert [line["step"] for line in read_log(path)] == [2]
+
+
+def test_steps_trained_again_are_drawn_as_they_came_out_at_last():
+    assert draw_loss([report(2, 1.0), report(4, 9.0), report(4, 0.5)]) == draw_loss([report(2, 1.0), report(4, 0.5)])
