@@ -108,7 +108,7 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, tmp_path):
-    """SIGKILL, six times; then the same command until it is done."""
+    """SIGKILL, four times, each at some moment after a checkpoint; then the same command until it is done."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     long = settings(batch=2, steps=40, checkpoint_every=5)
     list(train(dataset, whole, long))
@@ -116,13 +116,16 @@ def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, sett
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json()]
     patience = random.Random(4)
-    for _ in range(6):
+    stopped = []
+    for _ in range(4):
+        before = checkpoints(killed)[-1:]
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        while process.poll() is None and not checkpoints(killed):
-            time.sleep(0.05)
-        time.sleep(patience.uniform(0, 1.5))
+        while process.poll() is None and checkpoints(killed)[-1:] == before:
+            time.sleep(0.01)
+        time.sleep(patience.uniform(0, 0.3))
         process.kill()
-        process.wait()
+        stopped.append(process.wait())
+    assert stopped == [-9] * 4
     subprocess.run(command, check=True)
     expected, found = state(whole), state(killed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
