@@ -142,6 +142,21 @@ class UNet(nn.Module):
             h = self._run(part, h, embedding, periodic, *skipped)
         return functional.silu(self.norm(h))
 
+    def reach(self, downsampling: int) -> int:
+        """Cells within which all lies that an output depends on, where one place of `h` is `downsampling` cells."""
+        cells, scale = 0, downsampling
+        for part in (*self.down, *self.middle, *self.up):
+            if isinstance(part, Halve):
+                cells, scale = cells + scale, 2 * scale
+            elif isinstance(part, Double):
+                scale //= 2
+                cells += 2 * scale  # the nearest coarse place, and the convolution
+            else:
+                assert isinstance(part, Stage)
+                cells += 2 * scale
+                cells += 0 if part.attention is None else (part.attention.window - 1) * scale
+        return cells
+
     def _run(self, part: nn.Module, h: Tensor, embedding: Tensor, periodic: bool, *skipped: Tensor) -> Tensor:
         """A part's output; with `recompute`, what it computes on the way is not kept for the backward pass."""
 
@@ -194,6 +209,15 @@ class Network(nn.Module):
             dropout=settings.dropout,
         )
         self.write = Convolution(base, fields * area, zero=True)
+
+    def reach(self) -> int:
+        """Cells within which all lies that a predicted pixel depends on, from the condition on.
+
+        Beyond it nothing of the domain matters, not even where it ends. Attention counts as if its windows lay badly.
+        """
+        scale = self.unshuffle
+        ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a place
+        return self.encoder.reach(scale) + self.denoiser.reach(scale) + ends
 
     def recompute(self, wanted: bool) -> None:
         """Whether training computes activations twice instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""

@@ -100,3 +100,38 @@ def test_members_spread_and_stay_within_their_bounds(made, tmp_path):
         values = drawn[name].values
         assert variable.bounds[0] <= values.min() <= values.max() <= variable.bounds[1]
         assert values.std(axis=1).mean() > 0
+
+
+def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_path, monkeypatch):
+    """Two steps of the solver, on a domain of two tiles and as one; motion, which each tile estimates, set to one."""
+    monkeypatch.setattr("convcast.dataset.windows.estimate_motion", lambda *_, **__: np.array([0.5, 1], np.float32))
+    grid = Grid(24, 608, 400, 900)
+    store = Store.create(
+        tmp_path / "d", Description(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
+    )
+    times = START + np.arange(20) * HOUR
+    for hour, valid in enumerate(times):
+        store.write_hour(valid, weather(hour, grid), neighbours=[valid - HOUR] if hour else [])
+    store.write_status(times, Status.OK, [])
+    dataset = Dataset.open(tmp_path / "d")
+    flags = SETTINGS | {"model": SETTINGS["model"] | {"multipliers": [1], "unshuffle": 1, "attention": []}}
+    description = describe(dataset, load_settings(flags=flags, preset="demo"))
+    torch.manual_seed(0)
+    network = description.network()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    forecaster = Forecaster(description, network, "0123", precision="float32")
+
+    tiled = draw(dataset, forecaster, tmp_path / "t.zarr", (0,), tile=320, overlap=32, steps=2)
+    whole = draw(dataset, forecaster, tmp_path / "w.zarr", (0,), tile=608, steps=2)
+
+    # A step reaches as far as the network does; the wind of two hours, by which the last frame is carried, 40 cells.
+    first_border = 288 - 2 * (network.reach() + 40)
+    assert first_border > 60
+    for name, variable in FIELDS.items():
+        close = np.s_[..., :first_border]
+        step = 1 / variable.scale  # of the lattice that members are stored on; a last bit may tip the rounding
+        difference = np.abs(tiled[name].values - whole[name].values)
+        assert difference[close].max() <= step
+        assert (difference[close] > 0).mean() < 1e-2
+        assert difference.max() > step  # near the border they do differ, or this would show nothing

@@ -86,15 +86,30 @@ def test_rolling_a_torus_rolls_the_output(make_settings):
     assert straight.std() > 1e-4
 
 
-def test_the_interior_does_not_depend_on_how_far_away_the_domain_ends(make_settings):
-    """Nothing but the receptive field reaches a pixel: no statistic over the domain, no attention over all of it."""
-    model = make_settings(model={"attention": []}).model
-    condition, x = inputs(model, 128, 128)
+@pytest.mark.parametrize("changes", [{"attention": []}, {"unshuffle": 1}, {}, {"multipliers": [1, 2, 2], "blocks": 1}])
+def test_the_interior_does_not_depend_on_how_far_away_the_domain_ends(make_settings, changes):
+    """Nothing from beyond `reach` touches a pixel: no statistic over the domain, no attention over all of it."""
+    model = make_settings(model=changes).model
     net = randomised(network(model), scale=0.1)
+    reach, inside = net.reach(), 16
+    ny, cut = 16, -(-(reach + inside) // 16) * 16
+    condition, x = inputs(model, ny, cut + 64)
     whole, _ = run(net, condition, x, periodic=False)
-    part, _ = run(net, condition[..., :112, :112], x[..., :112, :112], periodic=False)
-    torch.testing.assert_close(part[..., :16, :16], whole[..., :16, :16], atol=1e-5, rtol=1e-4)
-    assert (part[..., -8:, -8:] - whole[..., 104:112, 104:112]).abs().max() > 1e-4
+    part, _ = run(net, condition[..., :cut], x[..., :cut], periodic=False)
+    torch.testing.assert_close(part[..., :inside], whole[..., :inside], atol=1e-5, rtol=1e-4)
+    assert (part[..., -4:] - whole[..., cut - 4 : cut]).abs().max() > 1e-4  # where it ends does matter near the end
+
+
+def test_what_lies_within_reach_is_seen(make_settings):
+    """The bound is not idle: most of it is used, where there is no attention."""
+    net = randomised(network(make_settings(model={"attention": []}).model), scale=0.1).double()
+    condition, x = (value.double() for value in inputs(make_settings().model, 16, 192, members=1))
+    condition.requires_grad_(True)
+    encoded = net.encode(condition, torch.zeros(1, 3).double(), periodic=False)
+    net(x, torch.full((1,), 0.5).double(), encoded, periodic=False)[..., 96].sum().backward()
+    columns = condition.grad.abs().amax(dim=(0, 1, 2)).nonzero().flatten()
+    seen = max(96 - int(columns.min()), int(columns.max()) - 96)
+    assert 0.7 * net.reach() <= seen <= net.reach()
 
 
 def test_attention_stays_within_its_window():
