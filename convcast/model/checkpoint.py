@@ -40,7 +40,7 @@ WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 CARD = "MODEL_CARD.md"
-FORMAT = "convcast model 1"
+FORMAT = "convcast model 2"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,10 @@ class Description:
         if not path.is_file():
             raise SettingsError(f"there is no model in {directory}", advice="train one first: convcast train")
         values = read_json(path)
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else None
+        if isinstance(found, str) and found.startswith("convcast model") and found != FORMAT:
+            raise DamagedFileError(f"{path} is of another version of convcast ({found})", advice="train again")
+        if found != FORMAT:
             raise DamagedFileError(f"{path} does not describe a convcast model", advice="train again")
         try:
             variables = select(values["fields"])

@@ -136,6 +136,14 @@ def test_weights_of_another_program_are_refused(directory, tmp_path):
         Forecaster.load(foreign)
 
 
+def test_a_model_of_another_version_is_named_as_such(directory, tmp_path):
+    broken = copy(directory, tmp_path / "older")
+    values = json.loads((broken / DESCRIPTION).read_text()) | {"format": "convcast model 1"}
+    (broken / DESCRIPTION).write_text(json.dumps(values))
+    with pytest.raises(DamagedFileError, match="of another version of convcast"):
+        Forecaster.load(broken)
+
+
 def test_weights_of_another_network_are_refused(directory, tmp_path):
     other = copy(directory, tmp_path / "other")
     description = json.loads((other / DESCRIPTION).read_text())
