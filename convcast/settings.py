@@ -35,7 +35,7 @@ NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
 
 ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 Precision = Literal["auto", "bfloat16", "float32"]
-SolverName = Literal["ddpm", "ddim", "dpmpp_2m"]
+SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
@@ -192,8 +192,10 @@ class SamplingSettings(Group):
     solver: SolverName = "dpmpp_2m"
     steps: int | None = Field(None, ge=1)
     """Network evaluations a member and lead; if not set, 20, and for `ddpm` all T."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
     guidance: float = Field(1.0, ge=0)
-    """w in ε∅ + w (εc - ε∅): below 1 widens the ensemble, above narrows it."""
+    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards departures of average spread."""
     batch: int = Field(10, ge=1)
     """Members drawn together on a GPU; on a CPU the number follows from the tile, so that members are reproducible."""
     tile: int = Field(256, ge=16)

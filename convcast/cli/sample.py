@@ -30,10 +30,10 @@ def sample(
     members: Annotated[str | None, typer.Option("--members", help="50, or 0-49, or 3,17 (default: 50).")] = None,
     leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all trained).")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
-    solver: Annotated[str | None, typer.Option("--solver", help="dpmpp_2m, ddim or ddpm.")] = None,
+    solver: Annotated[str | None, typer.Option("--solver", help="dpmpp_2m, unipc, ddim or ddpm.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations a member.")] = None,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", min=0, help="Below 1 widens the ensemble, above 1 narrows it.")
+        float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1 leans towards average spread.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",

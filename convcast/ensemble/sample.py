@@ -126,6 +126,7 @@ def describe(
         "seed": settings.seed,
         "solver": settings.solver,
         "steps": settings.evaluations(forecaster.schedule.steps),
+        **({"eta": settings.eta} if settings.solver == "ddim" and settings.eta else {}),
         "guidance": settings.guidance,
         "precision": settings.precision,
         "tiles": str(tiling),
@@ -225,6 +226,7 @@ def _draw(
             steps=settings.evaluations(forecaster.schedule.steps),
             clamp=case.clamp,
             noise=lambda k: noise(1 + k),
+            **({"eta": settings.eta} if settings.solver == "ddim" else {}),
         )
         return case.fields(x0)
 

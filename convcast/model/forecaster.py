@@ -125,7 +125,8 @@ class Forecaster:
     def predict_noise(self, x: Tensor, t: int, condition: Condition, *, guidance: float = 1.0) -> Tensor:
         """ε̂ in `x` (member, variable, y, x) at step `t`, float32: ε_∅ + guidance (ε_c - ε_∅).
 
-        Guidance below 1 leans towards what is known without a condition, which widens the ensemble (Ho & Salimans 2022,
+        Guidance below 1 leans towards what is known without a condition, a departure of average spread: measured
+        narrower over storms, a little wider in unstable air (docs/method.md; Ho & Salimans 2022,
         arXiv 2207.12598, and DEF, arXiv 2506.07324); at 1 the network is run once.
         """
         x = x.to(self.device, torch.float32)

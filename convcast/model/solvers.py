@@ -34,13 +34,26 @@ def ddpm(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp: 
     return _state(denoise, x, timesteps[-1], schedule, clamp)
 
 
-def ddim(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp: Clamp, noise: Noise) -> Tensor:  # noqa: ARG001
-    """The deterministic sampler (Song et al. 2021, arXiv 2010.02502, equation 12 with η = 0)."""
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    *,
+    schedule: Schedule,
+    steps: int,
+    clamp: Clamp,
+    noise: Noise,
+    eta: float = 0.0,
+) -> Tensor:
+    """Song et al. (2021), arXiv 2010.02502, equations 12 and 16: deterministic for η = 0, ancestral for η = 1."""
     timesteps = schedule.timesteps(steps)
-    for t, s in pairwise(timesteps):
+    for k, (t, s) in enumerate(pairwise(timesteps)):
         x0 = _state(denoise, x, t, schedule, clamp)
-        shrink = schedule.noise[s] / schedule.noise[t]
+        kept = schedule.alpha_bar[t] / schedule.alpha_bar[s]
+        fresh = eta * schedule.noise[s] / schedule.noise[t] * np.sqrt(1 - kept)  # σ of the paper
+        shrink = np.sqrt(schedule.noise[s] ** 2 - fresh**2) / schedule.noise[t]
         x = float(shrink) * x + float(schedule.signal[s] - shrink * schedule.signal[t]) * x0
+        if eta:
+            x = x + float(fresh) * noise(k)
     return _state(denoise, x, timesteps[-1], schedule, clamp)
 
 
@@ -58,9 +71,48 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, cla
     return _state(denoise, x, timesteps[-1], schedule, clamp)
 
 
+def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp: Clamp, noise: Noise) -> Tensor:  # noqa: ARG001
+    """UniPC of second order, B(h) = e^h - 1, on predicted states (Zhao et al. 2023, arXiv 2302.04867, section 3.3).
+
+    Each evaluation also corrects the step that led to it, so that a corrector costs nothing. The first step is of
+    first order.
+    """
+    timesteps = schedule.timesteps(steps)
+    half_log_snr = np.log(schedule.signal / schedule.noise)
+    start, states = x, dict[int, Tensor]()  # the corrected state before the last step; predicted x_0 by step
+    for k, t in enumerate(timesteps):
+        states[k] = _state(denoise, x, t, schedule, clamp)
+        if k + 1 == len(timesteps):
+            break
+        if k > 0:  # correct x, which the step from s predicted
+            s = timesteps[k - 1]
+            h = half_log_snr[t] - half_log_snr[s]
+            slope = 0.5 * (states[k] - states[k - 1])
+            if k > 1:
+                r = (half_log_snr[timesteps[k - 2]] - half_log_snr[s]) / h
+                phi = np.expm1(-h) / -h - 1
+                moments = np.array([phi, 2 * (phi / -h - 0.5)]) / np.expm1(-h)
+                before, after = np.linalg.solve(np.array([[1, 1], [r, 1]]), moments)
+                slope = float(before / r) * (states[k - 2] - states[k - 1]) + float(after) * (states[k] - states[k - 1])
+            x = _advance(start, states[k - 1] + slope, s, t, schedule)
+        start, s = x, timesteps[k + 1]
+        ahead = states[k]
+        if k > 0:
+            r = (half_log_snr[timesteps[k - 1]] - half_log_snr[t]) / (half_log_snr[s] - half_log_snr[t])
+            ahead = ahead + float(0.5 / r) * (states[k - 1] - states[k])
+        x = _advance(start, ahead, t, s, schedule)
+    return states[len(timesteps) - 1]
+
+
+def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule) -> Tensor:
+    """From step t to s along the straight line that a constant predicted state would give."""
+    shrink = schedule.noise[s] / schedule.noise[t]
+    return float(shrink) * x + float(schedule.signal[s] - shrink * schedule.signal[t]) * x0
+
+
 def _state(denoise: Denoise, x: Tensor, t: int, schedule: Schedule, clamp: Clamp) -> Tensor:
     """The state that the predicted noise implies, within bounds."""
     return clamp((x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t]))
 
 
-SOLVERS: dict[SolverName, Solver] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m}
+SOLVERS: dict[SolverName, Solver] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "unipc": unipc}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convcast.model.schedule import cosine
-from convcast.model.solvers import SOLVERS, ddim, ddpm, dpmpp_2m
+from convcast.model.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, unipc
 
 MEAN, SPREAD = 0.7, 0.3
 SCHEDULE = cosine(200)
@@ -24,21 +24,29 @@ def draw(solver, steps, *, denoise=exact_noise, clamp=lambda x0: x0):
     return solver(denoise, fresh(-1), schedule=SCHEDULE, steps=steps, clamp=clamp, noise=fresh)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("ddpm", 200), ("ddim", 100), ("dpmpp_2m", 20)])
+@pytest.mark.parametrize(("name", "steps"), [("ddpm", 200), ("ddim", 100), ("dpmpp_2m", 20), ("unipc", 20)])
 def test_a_normal_posterior_is_sampled_with_its_mean_and_spread(name, steps):
     sample = draw(SOLVERS[name], steps)
     assert sample.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert sample.std().item() == pytest.approx(SPREAD, rel=0.05)
 
 
-def test_dpmpp_2m_converges_faster_than_ddim():
+@pytest.mark.parametrize("solver", [dpmpp_2m, unipc])
+def test_solvers_of_second_order_converge_faster_than_ddim(solver):
     def error(solver):
         return abs(draw(solver, 20).std().item() - SPREAD)
 
-    assert error(dpmpp_2m) < error(ddim) / 2
+    assert error(solver) < error(ddim) / 2
 
 
-@pytest.mark.parametrize("solver", [ddim, dpmpp_2m])
+def test_ddim_with_all_its_noise_is_ddpm():
+    """Both are Gaussian steps of the same mean and spread where nothing is clamped."""
+    ancestral = ddim(exact_noise, fresh(-1), schedule=SCHEDULE, steps=50, clamp=lambda x0: x0, noise=fresh, eta=1.0)
+    torch.testing.assert_close(ancestral, draw(ddpm, 50), atol=1e-3, rtol=0)
+    assert (ancestral - draw(ddim, 50)).std() > 0.05
+
+
+@pytest.mark.parametrize("solver", [ddim, dpmpp_2m, unipc])
 def test_deterministic_solvers_never_ask_for_noise(solver):
     def refuse(k):
         raise AssertionError(k)
@@ -106,3 +114,24 @@ def test_dpmpp_2m_is_that_of_diffusers(steps):
     for t in theirs.timesteps:
         sample = theirs.step(exact_noise(sample, int(t)).float(), t, sample).prev_sample
     torch.testing.assert_close(draw(dpmpp_2m, steps), sample, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_unipc_is_that_of_diffusers(steps):
+    from diffusers import UniPCMultistepScheduler
+
+    theirs = UniPCMultistepScheduler(
+        num_train_timesteps=200,
+        beta_schedule="squaredcos_cap_v2",
+        final_sigmas_type="zero",
+        solver_order=2,
+        solver_type="bh2",
+    )
+    theirs.set_timesteps(steps)
+    wanted = SCHEDULE.timesteps(steps)
+    theirs.timesteps = torch.from_numpy(wanted.copy())
+    theirs.sigmas = torch.tensor([*(SCHEDULE.noise / SCHEDULE.signal)[wanted], 0.0]).float()
+    sample = fresh(-1)[None, None]
+    for t in theirs.timesteps:
+        sample = theirs.step(exact_noise(sample, int(t)).float(), t, sample).prev_sample
+    torch.testing.assert_close(draw(unipc, steps), sample[0, 0], atol=3e-3, rtol=0)
