@@ -266,7 +266,12 @@ def load_settings(
     """
     _refuse_unknown_variables()
     table = _read_toml(file) if file else {}
-    chosen = preset or os.environ.get(ENVIRONMENT_PREFIX + "PRESET") or table.get("preset", "phase1")
+    chosen = (
+        preset
+        or (flags or {}).get("preset")
+        or os.environ.get(ENVIRONMENT_PREFIX + "PRESET")
+        or table.get("preset", "phase1")
+    )
     if chosen not in PRESETS:
         raise SettingsError(f"there is no preset {chosen!r}", advice=f"choose from {' '.join(PRESETS)}")
     defaults = files("convcast") / "presets" / f"{chosen}.toml"

@@ -2,10 +2,12 @@
 
 from convcast.archive.archive import Archive, Message, Sidecar, open_archives
 from convcast.archive.fetch import Outcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
+from convcast.archive.probe import Answer, probe
 from convcast.archive.request import Request
 from convcast.archive.sources import Source, latest, open_sources
 
 __all__ = [
+    "Answer",
     "Archive",
     "Message",
     "Outcome",
@@ -20,5 +22,6 @@ __all__ = [
     "latest",
     "open_archives",
     "open_sources",
+    "probe",
     "verify_archive",
 ]

@@ -2,6 +2,7 @@
 
 from convcast.model.checkpoint import Description
 from convcast.model.condition import Condition
+from convcast.model.devices import resolve_precision
 from convcast.model.forecaster import Forecaster
 from convcast.model.progress import TrainingProgress
 from convcast.model.ranks import launched
@@ -21,5 +22,6 @@ __all__ = [
     "Solver",
     "TrainingProgress",
     "launched",
+    "resolve_precision",
     "train",
 ]

@@ -1,0 +1,54 @@
+"""`convcast check`: whether this machine is ready."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from convcast.cli.session import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+    WorkspaceOption,
+    given,
+    verb,
+    workspace_root,
+)
+
+SIGNS = {"ok": "✓", "note": "!", "fail": "✗"}
+
+
+@verb
+def check(
+    settings: SetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Is this machine ready? Settings, packages, GPU, disk, memory, sources, clock: and the fix where not.
+
+    Needs no workspace. Exit code 2 where something must be mended first.
+    """
+    from convcast.cli.console import Terminal
+    from convcast.operations.readiness import Finding, examine
+    from convcast.settings import load_settings
+    from convcast.workspace import SETTINGS_FILE, Workspace
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    place = Workspace(workspace_root(workspace))
+    file = place.settings_file if place.settings_file.is_file() else None
+    resolved = load_settings(file, given(settings, None))
+    where = f"{file}" if file else f"no {SETTINGS_FILE} in {place.root} yet: the defaults"
+    findings = [Finding("settings", "ok", f"{where}, preset {resolved.preset}"), *examine(place, resolved)]
+    failed = [finding for finding in findings if finding.state == "fail"]
+    lines = []
+    for finding in findings:
+        lines.append(f"{SIGNS[finding.state]} {finding.subject}: {finding.detail}")
+        if finding.fix is not None:
+            lines.append(f"    → {finding.fix}")
+    terminal.result({"ready": not failed, "findings": [asdict(finding) for finding in findings]}, *lines)
+    if failed:
+        raise typer.Exit(2)
