@@ -124,7 +124,10 @@ class Description:
         values = read_json(path)
         found = values.get("format") if isinstance(values, dict) else None
         if isinstance(found, str) and found.startswith("convcast model") and found != FORMAT:
-            raise DamagedFileError(f"{path} is of another version of convcast ({found})", advice="train again")
+            raise DamagedFileError(
+                f"{path} is of another version of convcast ({found})",
+                advice=f"delete {directory} and train again, or train under another name (--model)",
+            )
         if found != FORMAT:
             raise DamagedFileError(f"{path} does not describe a convcast model", advice="train again")
         try:
