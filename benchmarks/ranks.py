@@ -27,6 +27,7 @@ def rate(workspace: Path, processes: int, steps: int) -> float:
     shutil.rmtree(model, ignore_errors=True)
     settings = {"threads": 1, "log_every": steps // 2, "checkpoint_every": 10**6, "minutes": 1e6, "validation_cases": 0}
     flags = [word for name, value in settings.items() for word in ("--set", f"training.{name}={value}")]
+    flags += ["--set", "split.test_days=0"]
     training = ["train", "--model", "ranks", "--max-steps", str(steps), "-q", "-w", str(workspace), *flags]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     run(*torchrun, "-m", "convcast", *training)
