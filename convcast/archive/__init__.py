@@ -4,7 +4,7 @@ from convcast.archive.archive import Archive, Message, Sidecar, open_archives
 from convcast.archive.fetch import Outcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
 from convcast.archive.probe import Answer, probe
 from convcast.archive.request import Request
-from convcast.archive.sources import Source, latest, open_sources
+from convcast.archive.sources import Source, kind_of, latest, open_sources
 
 __all__ = [
     "Answer",
@@ -19,6 +19,7 @@ __all__ = [
     "estimate",
     "fetch",
     "fetch_files",
+    "kind_of",
     "latest",
     "open_archives",
     "open_sources",

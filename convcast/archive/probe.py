@@ -9,7 +9,6 @@ import numpy as np
 import requests
 
 from convcast.archive import locations
-from convcast.errors import SettingsError
 from convcast.notation import HOUR
 from convcast.settings import ArchiveSettings
 
@@ -25,19 +24,12 @@ class Answer:
 
 
 def probe(name: str, settings: ArchiveSettings) -> Answer:
-    """Ask aws, google, azure, nomads or a web address for yesterday's index, once. It need not be there.
-
-    Raises SettingsError for what is no source.
-    """
-    if name.startswith(("http://", "https://")):
-        url = name
-    else:
+    """Ask aws, google, azure, nomads or a web address for yesterday's index, once. It need not be there."""
+    url = name
+    if name in locations.CLOUDS:
         locations.prepare()
         hour = np.datetime64("now").astype("datetime64[h]") - 24 * HOUR
-        addresses = locations.urls(locations.hrrr(hour, 0)).get(name, ())
-        if not addresses:
-            raise SettingsError(f"there is no source or folder {name!r}", advice="use aws, google, azure or nomads")
-        url = addresses[0] + locations.INDEX_SUFFIX
+        url = locations.urls(locations.hrrr(hour, 0))[name][0] + locations.INDEX_SUFFIX
     started = time.monotonic()
     try:
         response = requests.head(url, timeout=(settings.connect_timeout, settings.read_timeout), allow_redirects=False)

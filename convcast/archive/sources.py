@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 import numpy as np
 
@@ -261,29 +261,39 @@ def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | Non
     return init + lead * HOUR
 
 
-def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
-    from convcast.archive.azure import SharedAccess
-    from convcast.archive.http import Client
-
-    archive = settings.archive
+def kind_of(name: str) -> Literal["cloud", "simulated", "address", "folder"]:
+    """What a source's name stands for. Raises SettingsError where it stands for none."""
     if name in locations.CLOUDS:
-        locations.prepare()
-        client = Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0)
-        return WebSource(name, client, sign=SharedAccess(Client(archive)) if name == "azure" else str)
+        return "cloud"
     if name == SIMULATED:
-        return _open_simulated(workspace.simulated, settings, stack)
+        return "simulated"
     if name.startswith(("http://", "https://")):
-        locations.prepare()
-        return WebSource(name, Client(archive), base=name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return DirectorySource(folder)
+        return "address"
+    if Path(name).expanduser().is_dir():
+        return "folder"
     known = (*locations.CLOUDS, SIMULATED)
     close = get_close_matches(name, known, n=1)
     raise SettingsError(
         f"there is no source or folder {name!r}",
         advice=f"did you mean {close[0]}?" if close else f"use {', '.join(known)}, a folder or a web address",
     )
+
+
+def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
+    from convcast.archive.azure import SharedAccess
+    from convcast.archive.http import Client
+
+    archive, kind = settings.archive, kind_of(name)
+    if kind == "cloud":
+        locations.prepare()
+        client = Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0)
+        return WebSource(name, client, sign=SharedAccess(Client(archive)) if name == "azure" else str)
+    if kind == "simulated":
+        return _open_simulated(workspace.simulated, settings, stack)
+    if kind == "address":
+        locations.prepare()
+        return WebSource(name, Client(archive), base=name)
+    return DirectorySource(Path(name).expanduser())
 
 
 def _open_simulated(root: Path, settings: Settings, stack: ExitStack) -> WebSource:

@@ -193,13 +193,21 @@ class Windows:
     def __getitem__(self, number: int) -> Window:
         if number < 0:
             raise IndexError(number)
-        case, place = divmod(number % len(self), max(1, len(self._grid)))
-        init, lead = self.inits[case // len(self.leads)], self.leads[case % len(self.leads)]
+        init, lead, place = self._case(number)
         generator = _generator(self.seed, number, stream=0)
         made = self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
         if self.augment and self.periodic:
             return made.roll(*(int(generator.integers(side)) for side in self.shape))
         return made
+
+    def init(self, number: int) -> Hour:
+        """The initial hour of a case, without reading it."""
+        return self._case(number)[0]
+
+    def _case(self, number: int) -> tuple[Hour, int, int]:
+        """Initial hour, lead, and place in the grid of patches."""
+        case, place = divmod(number % len(self), max(1, len(self._grid)))
+        return self.inits[case // len(self.leads)], self.leads[case % len(self.leads)], place
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
         if not self._convective:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
-
 from convcast.model.progress import TrainingProgress
 
 EVENTS = "events"
@@ -16,6 +14,8 @@ class Events:
 
     def __init__(self, directory: Path, step: int) -> None:
         """What an earlier run wrote beyond `step`, from which training goes on, is hidden by TensorBoard."""
+        from tensorboardX import SummaryWriter  # two seconds of imports that sampling does without
+
         self._writer = SummaryWriter(str(directory / EVENTS), purge_step=step, flush_secs=30)
 
     def write(self, report: TrainingProgress) -> None:

@@ -90,7 +90,7 @@ class Tally:
             steps=steps,
             fraction=fraction,
             minutes=minutes,
-            loss=float(fields.mean()),
+            loss=self.loss,
             fields=dict(zip(names, fields.tolist(), strict=True)),
             levels=tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
             guess=float(self.guess) / max(self.samples, 1),

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from convcast.model.network import UNet
@@ -52,12 +51,17 @@ def gradients_kept_back(module: nn.Module, *, until_later: bool) -> Iterator[Non
 
 def whole(value: Tensor) -> Tensor:
     """All of a tensor of which this rank may hold a share; every rank must ask."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return gathered
 
 
 def as_shared(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, as this rank holds those like `like`."""
     value = value.to(like.device)
+    if not hasattr(like, "full_tensor"):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor  # imports that one process does without
+
     if isinstance(like, DTensor) and value.shape == like.shape:
         return distribute_tensor(value, like.device_mesh, like.placements)
     return value

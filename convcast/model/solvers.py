@@ -50,8 +50,7 @@ def ddim(
         x0 = _state(denoise, x, t, schedule, clamp)
         kept = schedule.alpha_bar[t] / schedule.alpha_bar[s]
         fresh = eta * schedule.noise[s] / schedule.noise[t] * np.sqrt(1 - kept)  # σ of the paper
-        shrink = np.sqrt(schedule.noise[s] ** 2 - fresh**2) / schedule.noise[t]
-        x = float(shrink) * x + float(schedule.signal[s] - shrink * schedule.signal[t]) * x0
+        x = _advance(x, x0, t, s, schedule, fresh=fresh)
         if eta:
             x = x + float(fresh) * noise(k)
     return _state(denoise, x, timesteps[-1], schedule, clamp)
@@ -104,9 +103,9 @@ def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp:
     return states[len(timesteps) - 1]
 
 
-def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule) -> Tensor:
-    """From step t to s along the straight line that a constant predicted state would give."""
-    shrink = schedule.noise[s] / schedule.noise[t]
+def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh: float = 0.0) -> Tensor:
+    """From step t to s with the noise that x0 implies, less what `fresh` noise (its standard deviation) is to add."""
+    shrink = np.sqrt(schedule.noise[s] ** 2 - fresh**2) / schedule.noise[t]
     return float(shrink) * x + float(schedule.signal[s] - shrink * schedule.signal[t]) * x0
 
 

@@ -100,9 +100,10 @@ class Trainer:
         """Of the averaged weights; None without any cases. All ranks must ask, and all are told the same."""
         if not validator.batches:
             return None
-        weights = {name: whole(value) for name, value in self.average.weights.items()}
-        loss = self._validation_loss(validator.batches, weights)
-        skill = validator.ensembles(self.description, weights, self.ranks, self.settings.precision)
+        objective = Objective(self.description, self.settings, self.device)
+        objective.network.load_state_dict({name: whole(value) for name, value in self.average.weights.items()})
+        loss = self._validation_loss(validator.batches, objective)
+        skill = validator.ensembles(self.description, objective.network, self.ranks, self.settings.precision)
         return Validation(loss, len(validator.numbers), validator.members, *validator.dates, skill)
 
     def save(self, directory: Path, minutes: float, validation: Validation | None) -> None:
@@ -160,14 +161,18 @@ class Trainer:
         except (IndexError, KeyError, ValueError, RuntimeError) as error:
             raise DamagedFileError(f"{path} is not of this model ({error})", advice=advice) from error
 
-    def _draw(self, batch: Batch, condition_dropout: float) -> Task:
-        """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn."""
-        own, draws, ranks = len(batch.departures), self.settings.draws, self.ranks
-        rows = own * ranks.size * draws
+    def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> Task:
+        """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn.
+
+        Where it is not `joined`, the batch is this rank's alone.
+        """
+        rank, ranks = (self.ranks.rank, self.ranks.size) if joined else (0, 1)
+        draws = self.settings.draws
+        rows = len(batch.departures) * ranks * draws
 
         def dealt(values: Tensor) -> Tensor:
             cases = values.reshape(-1, draws, *values.shape[1:])
-            return cases[ranks.rank :: ranks.size].flatten(0, 1)
+            return cases[rank::ranks].flatten(0, 1)
 
         t = stratified_steps(rows, self.objective.diffusion.schedule.steps).to(self.device)
         noise = torch.randn(rows, *batch.departures.shape[1:], device=self.device)
@@ -198,19 +203,13 @@ class Trainer:
             yield part, losses
 
     @torch.no_grad()
-    def _validation_loss(self, batches: Sequence[Batch], weights: dict[str, Tensor]) -> float:
-        objective = Objective(self.description, self.settings, self.device)
-        objective.network.load_state_dict(weights)
+    def _validation_loss(self, batches: Sequence[Batch], objective: Objective) -> float:
         objective.eval()
         found = torch.zeros(len(batches), dtype=torch.float64)
         for place in range(self.ranks.rank, len(batches), self.ranks.size):
-            batch, draws = batches[place].to(self.device), self.settings.draws
             self._seed(VALIDATION, place)
-            rows = len(batch.departures) * draws
-            t = stratified_steps(rows, objective.diffusion.schedule.steps).to(self.device)
-            noise = torch.randn(rows, *batch.departures.shape[1:], device=self.device)
-            known = torch.zeros(rows, 1, 1, 1, dtype=torch.bool, device=self.device)
-            found[place] = objective.losses(Task(batch, t, noise, known)).noise.mean().double()
+            task = self._draw(batches[place].to(self.device), condition_dropout=0.0, joined=False)
+            found[place] = objective.losses(task).noise.mean().double()
         return float(self.ranks.summed(found).mean())
 
     def _seed(self, *numbers: int) -> None:

@@ -6,18 +6,18 @@ that ranks can share the cases and an interval can be drawn from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from convcast.dataset import REGIMES, Window, Windows, sort_points
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
 from convcast.model.forecaster import Forecaster
+from convcast.model.network import Network
 from convcast.model.ranks import Ranks
 from convcast.model.skill import FieldSkill
 from convcast.model.solvers import dpmpp_2m
@@ -48,13 +48,14 @@ class Validator:
     members: int
 
     def ensembles(
-        self, description: Description, weights: Mapping[str, Tensor], ranks: Ranks, precision: Precision
+        self, description: Description, network: Network, ranks: Ranks, precision: Precision
     ) -> dict[str, FieldSkill]:
-        """By field, the cases shared out among the ranks; empty where none are to be drawn."""
+        """By field, the cases shared out among the ranks; empty where none are to be drawn.
+
+        The network is one that is not trained on: it is made ready for inference.
+        """
         if self.windows is None or not self.numbers:
             return {}
-        network = description.network()
-        network.load_state_dict(dict(weights))
         forecaster = Forecaster(description, network, "", device=str(ranks.device), precision=precision)
         width = len(MEASURES) + len(REGIMES) * len(MOMENTS)
         sums = np.zeros((len(self.numbers), len(description.variables), width))
@@ -70,7 +71,7 @@ class Validator:
         """The first and the last initial hour of the ensembles."""
         if self.windows is None or not self.numbers:
             return None, None
-        inits = [self.windows[number].init for number in self.numbers]
+        inits = [self.windows.init(number) for number in self.numbers]
         return str(min(inits)), str(max(inits))
 
 

@@ -42,11 +42,12 @@ def examine(workspace: Workspace, settings: Settings) -> Iterator[Finding]:
     yield from _torch(settings)
     yield _disk(workspace.root, settings)
     yield _memory(settings)
-    sources = [finding for name in settings.archive.sources for finding in _source(name, settings)]
-    enough = any(finding.subject.startswith("source") and finding.state == "ok" for finding in sources)
-    for finding in sources:
-        lost = finding.subject.startswith("source") and finding.state == "fail"
-        yield replace(finding, state="note") if lost and enough else finding  # the others stand in for it
+    answers = [_source(name, settings) for name in settings.archive.sources]
+    enough = any(source.state == "ok" for source, _ in answers)
+    for source, clock in answers:
+        yield replace(source, state="note") if enough and source.state == "fail" else source  # others stand in for it
+        if clock is not None:
+            yield clock
 
 
 def _packages() -> Iterator[Finding]:
@@ -120,26 +121,24 @@ def _memory(settings: Settings) -> Finding:
     return Finding("memory", "ok", detail)
 
 
-def _source(name: str, settings: Settings) -> Iterator[Finding]:
-    """Reachable, and by the time that it says, whether the clock is right."""
-    if name == "simulated":
-        yield Finding("source simulated", "ok", "made here")
-        return
-    if not name.startswith(("http://", "https://")) and Path(name).expanduser().is_dir():
-        yield Finding(f"source {name}", "ok", "a folder")
-        return
-    from convcast.archive import probe
+def _source(name: str, settings: Settings) -> tuple[Finding, Finding | None]:
+    """Whether it answers; and by the time that it says, whether the clock is right."""
+    from convcast.archive import kind_of, probe
 
+    subject, kind = f"source {name}", kind_of(name)
+    if kind in ("simulated", "folder"):
+        return Finding(subject, "ok", "made here" if kind == "simulated" else "a folder"), None
     reached = probe(name, settings.archive)
     if reached.error is not None:
         fix = "name another in archive.sources, or check network and proxy (HTTPS_PROXY)"
-        yield Finding(f"source {name}", "fail", reached.error, fix)
-        return
-    yield Finding(f"source {name}", "ok", f"answers in {reached.seconds:.1f} s")
-    if reached.date is not None:
-        wrong = time.time() - parsedate_to_datetime(reached.date).timestamp()
-        if abs(wrong) > SKEW:
-            fix = "set the clock (timedatectl set-ntp true)"
-            yield Finding("clock", "fail", f"{abs(wrong):.0f} s {'ahead of' if wrong > 0 else 'behind'} {name}", fix)
-        else:
-            yield Finding("clock", "ok", f"within {SKEW} s of {name}")
+        return Finding(subject, "fail", reached.error, fix), None
+    answers = Finding(subject, "ok", f"answers in {reached.seconds:.1f} s")
+    return answers, None if reached.date is None else _clock(name, reached.date)
+
+
+def _clock(name: str, date: str) -> Finding:
+    wrong = time.time() - parsedate_to_datetime(date).timestamp()
+    if abs(wrong) <= SKEW:
+        return Finding("clock", "ok", f"within {SKEW} s of {name}")
+    fix = "set the clock (timedatectl set-ntp true)"
+    return Finding("clock", "fail", f"{abs(wrong):.0f} s {'ahead of' if wrong > 0 else 'behind'} {name}", fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.regimes import REGIMES, sort_points
+from convcast.dataset import REGIMES, sort_points
 from convcast.notation import Hour
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.layout import UnreadableError

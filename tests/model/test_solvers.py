@@ -99,6 +99,14 @@ def test_a_ddpm_step_is_that_of_diffusers():
     torch.testing.assert_close(ours, sample, atol=2e-3, rtol=0)
 
 
+def stepped(theirs):
+    """A sample through all steps of a scheduler of diffusers, which wants batches of channels."""
+    sample = fresh(-1)[None, None]
+    for t in theirs.timesteps:
+        sample = theirs.step(exact_noise(sample, int(t)).float(), t, sample).prev_sample
+    return sample[0, 0]
+
+
 @pytest.mark.parametrize("steps", [5, 20])
 def test_dpmpp_2m_is_that_of_diffusers(steps):
     from diffusers import DPMSolverMultistepScheduler
@@ -110,10 +118,7 @@ def test_dpmpp_2m_is_that_of_diffusers(steps):
         solver_order=2,
     )
     theirs.set_timesteps(timesteps=SCHEDULE.timesteps(steps).tolist())
-    sample = fresh(-1)
-    for t in theirs.timesteps:
-        sample = theirs.step(exact_noise(sample, int(t)).float(), t, sample).prev_sample
-    torch.testing.assert_close(draw(dpmpp_2m, steps), sample, atol=3e-3, rtol=0)
+    torch.testing.assert_close(draw(dpmpp_2m, steps), stepped(theirs), atol=3e-3, rtol=0)
 
 
 @pytest.mark.parametrize("steps", [5, 20])
@@ -131,7 +136,4 @@ def test_unipc_is_that_of_diffusers(steps):
     wanted = SCHEDULE.timesteps(steps)
     theirs.timesteps = torch.from_numpy(wanted.copy())
     theirs.sigmas = torch.tensor([*(SCHEDULE.noise / SCHEDULE.signal)[wanted], 0.0]).float()
-    sample = fresh(-1)[None, None]
-    for t in theirs.timesteps:
-        sample = theirs.step(exact_noise(sample, int(t)).float(), t, sample).prev_sample
-    torch.testing.assert_close(draw(unipc, steps), sample[0, 0], atol=3e-3, rtol=0)
+    torch.testing.assert_close(draw(unipc, steps), stepped(theirs), atol=3e-3, rtol=0)
