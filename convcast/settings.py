@@ -169,7 +169,7 @@ class TrainingSettings(Group):
     threads: int = Field(2, ge=1)
     """CPU threads of each process."""
     recompute: bool = False
-    """Compute activations again in the backward pass (gradient checkpointing): less memory, a third more time."""
+    """Compute activations again in the backward pass (gradient checkpointing): less memory, more time."""
     shard_above: int = Field(400_000_000, ge=0)
     """Parameters from which processes share one copy of the weights (FSDP2) instead of each having one (DDP)."""
     checkpoint_every: int = Field(500, ge=1)

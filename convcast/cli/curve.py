@@ -31,7 +31,8 @@ def draw_loss(reports: list[dict[str, Any]]) -> str:
     figure.x_label, figure.y_label = "step", "loss"
     figure.register_label_formatter(float, lambda value, chars, **_: f"{value:.3g}".rjust(chars))
     figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
-    checked = [step for step in steps if by_step[step]["validation"] is not None]
+    # Logs of models of another version have a number there.
+    checked = [step for step in steps if isinstance(by_step[step]["validation"], dict)]
     if checked:
         losses = [by_step[step]["validation"]["loss"] for step in checked]
         figure.scatter(checked, losses, label="validation", marker="x")

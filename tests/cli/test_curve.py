@@ -17,6 +17,10 @@ def test_the_curve_shows_both_losses_and_has_no_colours():
     assert "\x1b" not in drawn
 
 
+def test_a_log_of_another_version_is_drawn_without_its_validation():
+    assert draw_loss([report(2, 1.0), report(4, 0.6, 0.7)]) == draw_loss([report(2, 1.0), report(4, 0.6)])
+
+
 def test_a_half_written_line_is_passed_over(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps(report(2, 1.0)) + "\n" + '{"step": 4, "lo')
