@@ -32,6 +32,8 @@ write and to read. But xarray opens such integers as float64: twice the memory o
 """
 ABSENT, COMPLETE = 0, 1
 """What `complete` says of a member and lead."""
+DIRECT, ROLLOUT = 0, 1
+"""What `lead_method` says of a lead."""
 
 
 def field_attributes(variable: Variable) -> dict[str, Any]:
@@ -93,12 +95,13 @@ def ensemble_dataset(
     leads: Sequence[int],
     grid: Grid,
     attributes: Mapping[str, Any],
+    direct: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """The ensemble of one initial time, dimensions `(init_time, number, lead_time, y, x)`, ready for `to_zarr`.
 
     `fields` are arrays (member, lead, y, x) in physical units by field name, NaN where a member and lead was not made;
-    they are rounded to the lattice. `leads` are hours. `complete` is 1 where every field has values. `attributes` join
-    the global ones.
+    they are rounded to the lattice. `leads` are hours, those that are single forecasts `direct` (where it is known).
+    `complete` is 1 where every field has values. `attributes` join the global ones.
     """
     import xarray as xr
 
@@ -151,4 +154,14 @@ def ensemble_dataset(
         ),
         **grid_coordinates(grid),
     }
+    if direct is not None:
+        coordinates["lead_method"] = xr.Variable(
+            "lead_time",
+            np.array([DIRECT if lead in direct else ROLLOUT for lead in leads], np.int8),
+            {
+                "long_name": "whether a lead is one forecast or a chain of one-hour forecasts",
+                "flag_values": np.array([DIRECT, ROLLOUT], np.int8),
+                "flag_meanings": "direct rollout",
+            },
+        )
     return xr.Dataset(data, coordinates, {"Conventions": "CF-1.11"} | dict(attributes))

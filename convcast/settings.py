@@ -196,8 +196,15 @@ class SamplingSettings(Group):
     """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
     guidance: float = Field(1.0, ge=0)
     """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards departures of average spread."""
-    batch: int = Field(10, ge=1)
-    """Members drawn together on a GPU; on a CPU the number follows from the tile, so that members are reproducible."""
+    batch: int | None = Field(None, ge=1)
+    """Members drawn together on a GPU (if not set, as many as fit); on a CPU the number follows from the tile, so that
+    members are reproducible."""
+    keep: Literal["members", "products", "both"] = "members"
+    """What stays: the members, only what they say together (which verification by members cannot use), or both."""
+    memory: float | None = Field(None, gt=0)
+    """GB that sampling may take, of the GPU or else of the machine; if not set, four fifths of what is free."""
+    lead_correlation: float = Field(0.0, ge=0, le=1)
+    """Correlation of the noise of a member's leads, so that members keep their character from lead to lead."""
     tile: int = Field(256, ge=16)
     """Cells along each side of a tile of a domain larger than this."""
     overlap: int = Field(64, ge=0)
@@ -211,6 +218,15 @@ class SamplingSettings(Group):
         if self.steps is not None:
             return self.steps
         return diffusion_steps if self.solver == "ddpm" else min(20, diffusion_steps)
+
+
+class ProductSettings(Group):
+    """What is made of an ensemble's members."""
+
+    quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.1, 0.5, 0.9)
+    """Levels of the quantiles at each point."""
+    neighbourhood: float = Field(40.0, gt=0, le=300)
+    """Radius in km within which an event counts in neighbourhood probabilities."""
 
 
 class VerificationSettings(Group):
@@ -250,6 +266,7 @@ class Settings(BaseSettings):
     model: ModelSettings
     training: TrainingSettings
     sampling: SamplingSettings = SamplingSettings()
+    products: ProductSettings = ProductSettings()
     verification: VerificationSettings = VerificationSettings()
 
     def digest(self) -> str:

@@ -53,11 +53,22 @@ class Workspace:
     def forecasts(self) -> Path:
         return self.root / "forecasts"
 
+    @property
+    def products(self) -> Path:
+        return self.root / "products"
+
     def model(self, name: str) -> Path:
         return self.root / "models" / name
 
     def forecast(self, init: notation.Hour) -> Path:
         return self.forecasts / f"{notation.compact(init)}.zarr"
+
+    def product(self, init: notation.Hour) -> Path:
+        return self.products / f"{notation.compact(init)}.zarr"
+
+    def passing_members(self, init: notation.Hour) -> Path:
+        """Members that are kept only until their products are made."""
+        return self.products / f".{notation.compact(init)}.members.zarr"
 
     def verification(self, name: str) -> Path:
         return self.root / "verification" / name

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +13,7 @@ import typer
 from convcast.cli.session import (
     JsonOption,
     QuietOption,
+    Session,
     SetOption,
     VerboseOption,
     WorkspaceOption,
@@ -18,8 +22,18 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
+    from convcast.dataset import Dataset
     from convcast.ensemble import MemberDone
+    from convcast.model import Forecaster
     from convcast.notation import Hour
+
+
+class Keep(StrEnum):
+    """What stays of an ensemble."""
+
+    members = "members"
+    products = "products"
+    both = "both"
 
 
 @verb
@@ -28,12 +42,26 @@ def sample(
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
     members: Annotated[str | None, typer.Option("--members", help="50, or 0-49, or 3,17 (default: 50).")] = None,
-    leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all trained).")] = None,
+    leads: Annotated[
+        str | None,
+        typer.Option(
+            "--leads",
+            help="Hours ahead, as 1,3 or 1-6 (default: all trained); others are chains of one-hour forecasts.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     solver: Annotated[str | None, typer.Option("--solver", help="dpmpp_2m, unipc, ddim or ddpm.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations a member.")] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1 leans towards average spread.")
+    ] = None,
+    keep: Annotated[
+        Keep | None,
+        typer.Option("--keep", help="Members, or products (probabilities, mean, spread, …; a small disk), or both."),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", help="GB to stay within, of GPU or machine (default: most that is free)."),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -43,50 +71,60 @@ def sample(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw an ensemble into forecasts/<init>.zarr; members already complete are kept."""
+    """Draw an ensemble into forecasts/<init>.zarr; members already complete are kept.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m convcast sample --members 50
+    """
+    from contextlib import nullcontext
+
     from convcast.cli.console import Terminal, table
     from convcast.dataset import Dataset
-    from convcast.ensemble import latest_init, sample as draw
+    from convcast.ensemble import latest_init
     from convcast.errors import MissingInputError
     from convcast.files import lock
-    from convcast.model import Forecaster
+    from convcast.model import Forecaster, launched, met
     from convcast.notation import parse_hours, parse_leads, parse_members
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    rank, ranks = launched()
+    first = rank == 0
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
     asked = parse_members(members) if members is not None else None
-    flags = {"sampling": {"seed": seed, "solver": solver, "steps": steps, "guidance": guidance}}
+    chosen = {"seed": seed, "solver": solver, "steps": steps, "guidance": guidance, "memory": memory}
+    flags = {"sampling": chosen | {"keep": keep.value if keep else None}}
     session = begin(terminal, workspace, assignments=settings, flags=flags)
-    options = session.settings.sampling
     dataset = Dataset.open(session.workspace.dataset)
     name = model or session.settings.preset
-    forecaster = Forecaster.load(session.workspace.model(name), device=device, precision=options.precision)
-    options = options.model_copy(update={"precision": forecaster.precision})
-    numbers = asked or tuple(range(options.members))
+    precision = session.settings.sampling.precision
+    forecaster = Forecaster.load(session.workspace.model(name), device=device, precision=precision)
+    numbers = asked or tuple(range(session.settings.sampling.members))
     hours = parse_leads(leads) if leads is not None else forecaster.leads
     inits = [latest_init(dataset, forecaster)] if init == "latest" else list(parse_hours(init))
-
-    def draw_init(hour: Hour) -> Iterator[MemberDone]:
-        path = session.workspace.forecast(hour)
-        return draw(forecaster, dataset, path, init=hour, members=numbers, leads=hours, settings=options, name=name)
+    run = _Run(session, dataset, forecaster, name, inits, numbers, hours, rank, ranks)
 
     drawn: list[MemberDone] = []
-    missing: list[Hour] = []
-    with lock(session.workspace.lock("sample"), "sampling in this workspace"):
-        units = _draw_all(inits, draw_init, missing)
+    with lock(session.workspace.lock("sample"), "sampling in this workspace") if first else nullcontext():
         for done in terminal.track(
-            units,
+            run.units(),
             total=len(inits) * len(numbers) * len(hours),
             title="sample",
             line=lambda d: f"{d.init} member {d.member} lead {d.lead} h, {d.seconds:.1f} s",
         ):
             drawn.append(done)
             session.workspace.record("sample", init=str(done.init), member=done.member, lead=done.lead)
-    paths = [str(session.workspace.forecast(hour)) for hour in inits]
+        drawn_by_all = met(len(drawn))
+    if not first:
+        return
+    made = [hour for hour in inits if hour not in run.missing]
+    place = session.workspace
+    forecasts = [str(place.forecast(hour)) for hour in made] if run.keep != "products" else []
+    products = [str(place.product(hour)) for hour in made] if run.keep != "members" else []
+    paths = products or forecasts
     terminal.result(
         {
-            "forecasts": [path for path, hour in zip(paths, inits, strict=True) if hour not in missing],
-            "drawn": len(drawn),
-            "missing": [str(hour) for hour in missing],
+            "forecasts": forecasts,
+            "products": products,
+            "drawn": drawn_by_all,
+            "missing": [str(hour) for hour in run.missing],
             "members": len(numbers),
             "leads": list(hours),
         },
@@ -95,27 +133,81 @@ def sample(
             "members",
             "leads",
             "drawn now",
-            rows=[[str(len(inits) - len(missing)), str(len(numbers)), ",".join(map(str, hours)), str(len(drawn))]],
+            rows=[[str(len(made)), str(len(numbers)), ",".join(map(str, hours)), str(drawn_by_all)]],
         ),
-        paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}",
+        paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}" if paths else "nothing",
     )
-    if len(missing) > session.settings.archive.max_missing * len(inits):
+    if len(run.missing) > session.settings.archive.max_missing * len(inits):
         raise MissingInputError(
-            f"{len(missing)} of {len(inits)} inits lack history in the dataset; the first is {missing[0]}",
+            f"{len(run.missing)} of {len(inits)} inits lack history in the dataset; the first is {run.missing[0]}",
             advice="fetch and preprocess the hours before them",
         )
 
 
-def _draw_all(
-    inits: list[Hour], draw_init: Callable[[Hour], Iterator[MemberDone]], missing: list[Hour]
-) -> Iterator[MemberDone]:
-    """Members of one init after another; of several, one without history is noted in `missing` and passed over."""
-    from convcast.errors import MissingInputError
+@dataclass
+class _Run:
+    """One process's share of the ensembles that are asked for."""
 
-    for init in inits:
-        try:
-            yield from draw_init(init)
-        except MissingInputError:
-            if len(inits) == 1:
-                raise
-            missing.append(init)
+    session: Session
+    dataset: Dataset
+    forecaster: Forecaster
+    name: str
+    inits: list[Hour]
+    members: tuple[int, ...]
+    leads: tuple[int, ...]
+    rank: int
+    ranks: int
+    missing: list[Hour] = field(default_factory=list)
+    """Inits without history, which are passed over where there are several."""
+
+    def __post_init__(self) -> None:
+        sampling = self.session.settings.sampling
+        self.keep = sampling.keep
+        self._sampling = sampling.model_copy(update={"precision": self.forecaster.precision})
+
+    def units(self) -> Iterator[MemberDone]:
+        """Members as they are finished; products are made after the last of an init."""
+        from convcast.errors import MissingInputError
+
+        for init in self.inits:
+            try:
+                yield from self._members(init) if self.keep == "members" else self._products(init)
+            except MissingInputError:
+                if len(self.inits) == 1:
+                    raise
+                self.missing.append(init)
+
+    def _members(self, init: Hour, path: Path | None = None) -> Iterator[MemberDone]:
+        from convcast.ensemble import sample as draw
+
+        return draw(
+            self.forecaster,
+            self.dataset,
+            path or self.session.workspace.forecast(init),
+            init=init,
+            members=self.members,
+            leads=self.leads,
+            settings=self._sampling,
+            name=self.name,
+            rank=self.rank,
+            ranks=self.ranks,
+        )
+
+    def _products(self, init: Hour) -> Iterator[MemberDone]:
+        from convcast.ensemble import describe, leads_there, make_products, remove_members
+
+        place, settings = self.session.workspace, self.session.settings.products
+        target, passing = place.product(init), place.passing_members(init)
+        description = describe(
+            self.forecaster, self.dataset, init=init, leads=self.leads, settings=self._sampling, name=self.name
+        )
+        there = leads_there(target, description, self.members, settings)
+        if self.keep == "products" and set(self.leads) <= there:
+            return
+        # Members that an earlier run was asked to keep are used, and stay.
+        path = passing if self.keep == "products" and not place.forecast(init).exists() else place.forecast(init)
+        yield from self._members(init, path)
+        self.session.terminal.say(f"making products of {len(self.members)} members of {init}")
+        done = make_products(path, target, description, members=self.members, leads=self.leads, settings=settings)
+        if done and path == passing:
+            remove_members(passing)

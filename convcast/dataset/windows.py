@@ -76,13 +76,18 @@ def window(
     rows: slice = slice(None),
     columns: slice = slice(None),
     with_target: bool = False,
+    past: Floats | None = None,
 ) -> Window:
     """One case on these rows and columns.
 
+    `past` (history, variable, y, x), of the whole domain, stands for the dataset's hours: a forecast goes on from it.
+
     Raises MissingInputError naming the hours that are not ok and the command that may bring them.
     """
-    hours = _hours_of(init, lead, history, with_target)
-    values = dataset.read(hours, rows, columns)
+    if past is None:
+        values = dataset.read(_hours_of(init, lead, history, with_target), rows, columns)
+    else:
+        values = past[:, :, rows, columns]
     box = dataset.grid.crop(rows, columns)
     sun = Sun(*box.latitude_longitude())
     return _assemble(

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from convcast.model import Forecaster
+    from convcast.model import Condition, Forecaster
 
     Place = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
     """What cuts a tile from (..., y, x)."""
 
 
 class Case:
-    """The model conditioned on what is known at `init`, tile by tile, once for all members and steps.
+    """The model conditioned on what is known at `init`, tile by tile, once for all steps.
+
+    What is known is the dataset's hours, for all members alike, or the `pasts` (member, history, variable, y, x) that
+    the members have come by. Of so many tiles the condition is `kept`; others' are encoded again whenever they are
+    needed, to the same bits.
 
     The state is a departure from a reference, and each tile has its own, since motion is estimated within it. The state
     of the domain is the departure from the blend R of the tiles' references R_k, in units of s. What tile k sees is
@@ -35,32 +39,34 @@ class Case:
     """
 
     def __init__(
-        self, forecaster: Forecaster, dataset: Dataset, tiling: Tiling, *, init: Hour, lead: int, guidance: float
+        self,
+        forecaster: Forecaster,
+        dataset: Dataset,
+        tiling: Tiling,
+        *,
+        init: Hour,
+        lead: int,
+        guidance: float,
+        kept: int | None = None,
+        pasts: NDArray[np.float32] | None = None,
     ) -> None:
         self.forecaster = forecaster
         self.tiling = tiling
         self.guidance = guidance
+        self._dataset, self._init, self._lead, self._pasts = dataset, init, lead, pasts
         self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
-        self._conditions = [
-            forecaster.condition(
-                window(dataset, init, lead, history=forecaster.settings.history, rows=rows, columns=columns),
-                periodic=dataset.grid.periodic and tiling.whole,
-            )
-            for rows, columns in tiling.places
-        ]
-        reference = self._blend(lambda k, _: self._conditions[k].reference)
-        self._shifts = [
-            (reference[..., rows, columns] - condition.reference) / condition.scale
-            for condition, (rows, columns) in zip(self._conditions, tiling.places, strict=True)
-        ]
+        self._room = len(tiling.places) if kept is None else kept
+        self._kept: dict[int, Condition] = {}
+        self._reference = self._blend(lambda k, _: self._condition(k).reference)
 
     def predict_noise(self, x: Tensor, t: int) -> Tensor:
         """The noise in x_t (member, variable, y, x) at step t of the diffusion process: each tile's answer, blended."""
         signal = float(self.forecaster.schedule.signal[t])
 
         def part(k: int, place: Place) -> Tensor:
-            state = x[place] + signal * self._shifts[k]
-            return self.forecaster.predict_noise(state, t, self._conditions[k], guidance=self.guidance)
+            condition = self._condition(k)
+            state = x[place] + signal * self._shift(condition, place)
+            return self.forecaster.predict_noise(state, t, condition, guidance=self.guidance)
 
         return self._blend(part)
 
@@ -68,7 +74,9 @@ class Case:
         """The state (member, variable, y, x) with fields within their physical bounds."""
 
         def part(k: int, place: Place) -> Tensor:
-            return self.forecaster.clamp(x0[place] + self._shifts[k], self._conditions[k]) - self._shifts[k]
+            condition = self._condition(k)
+            shift = self._shift(condition, place)
+            return self.forecaster.clamp(x0[place] + shift, condition) - shift
 
         return self._blend(part)
 
@@ -76,10 +84,33 @@ class Case:
         """Physical fields (member, variable, y, x), GRIB units, float32."""
 
         def part(k: int, place: Place) -> Tensor:
-            values = self.forecaster.fields(x0[place] + self._shifts[k], self._conditions[k])
+            condition = self._condition(k)
+            values = self.forecaster.fields(x0[place] + self._shift(condition, place), condition)
             return torch.from_numpy(values).to(x0.device)
 
         return self._blend(part).cpu().numpy()
+
+    def _condition(self, k: int) -> Condition:
+        """Of tile k."""
+        if k in self._kept:
+            return self._kept[k]
+        rows, columns = self.tiling.places[k]
+        history, dataset = self.forecaster.settings.history, self._dataset
+        windows = [
+            window(dataset, self._init, self._lead, history=history, rows=rows, columns=columns, past=past)
+            for past in ([None] if self._pasts is None else self._pasts)
+        ]
+        made = self.forecaster.condition(windows, periodic=dataset.grid.periodic and self.tiling.whole)
+        # The first tiles and not the last used: tiles come in the same order each time, in which a cache of the latter
+        # kind would never have the next one.
+        if len(self._kept) < self._room:
+            self._kept[k] = made
+        return made
+
+    def _shift(self, condition: Condition, place: Place) -> Tensor:
+        """What a tile's departures have more than those from the domain's reference, (row, variable, y, x)."""
+        shift: Tensor = (self._reference[place] - condition.reference) / condition.scale
+        return shift
 
     def _blend(self, part: Callable[[int, Place], Tensor]) -> Tensor:
         """Blend over the domain, (..., y, x), of `part(k, place)` of each tile, one in memory at a time."""

@@ -8,29 +8,28 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast import __version__
 from convcast.dataset import Dataset, usable_inits
 from convcast.ensemble.case import Case
+from convcast.ensemble.memory import block_size, plan
 from convcast.ensemble.noise import member_noise
+from convcast.ensemble.rollout import Floats, rollout
 from convcast.ensemble.store import Description, EnsembleStore
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import SPACING
 from convcast.model import SOLVERS, Forecaster
-from convcast.notation import HOUR, Hour
+from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
-CPU_CELLS = 40960
-"""Cells of one network call on the CPU: larger calls leave the caches, smaller ones waste time between layers."""
-CPU_GROUP = 10
 LARGEST_MEMBER = np.iinfo(np.int16).max
 
 
@@ -56,41 +55,51 @@ def sample(
     leads: Sequence[int],
     settings: SamplingSettings,
     name: str | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[MemberDone]:
     """Draw these members at these leads into the ensemble at `path`, but for those that it has.
 
-    `name` is what the files call the model; without one, the start of its digest.
+    Leads that the model was trained for are drawn directly; others by its one-hour forecasts, one after the other.
+    `name` is what the files call the model; without one, the start of its digest. Of several processes that draw one
+    ensemble each takes its share, by `rank` of `ranks`.
 
     A member depends on the model, the dataset, its number, and those settings that the ensemble's attributes name; not
-    on the others drawn with it, on settings.batch, or on the process. On a CPU that holds bit for bit.
+    on the others drawn with it, on memory, or on the process. On a CPU that holds bit for bit.
 
-    Raises, before anything is written: SettingsError for leads or steps that the model was not trained for;
-    DamagedFileError where model and dataset differ in fields, spacing or world, or the ensemble has another identity;
-    MissingInputError where the history before `init` is not whole.
+    Raises, before anything is written: SettingsError for leads that cannot be drawn, steps that the process does not
+    have, or memory for less than one tile; DamagedFileError where model and dataset differ in fields, spacing or world,
+    or the ensemble has another identity; MissingInputError where the history before `init` is not whole.
     """
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
     tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
-    description = describe(forecaster, dataset, tiling, init=init, settings=settings, name=name)
+    rolled = sorted(set(leads) - set(forecaster.leads))
+    at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rolled=bool(rolled))
+    description = describe(forecaster, dataset, init=init, leads=leads, settings=settings, name=name)
     if not path.exists():
-        dataset.require(init - np.arange(forecaster.settings.history) * HOUR)
+        dataset.require(_history(forecaster, init))
     store = EnsembleStore.prepare(path, description, members=max(members) + 1)
-    size = _group_size(tiling, forecaster.device, settings.batch)
-    for lead in sorted(set(leads)):
-        missing = store.missing(sorted(set(members)), lead)
-        if not missing:
-            continue
-        started = time.perf_counter()
-        with torch.inference_mode(), _threads(settings.threads):
-            case = Case(forecaster, dataset, tiling, init=init, lead=lead, guidance=settings.guidance)
-        for first in sorted({member // size * size for member in missing}):
-            drawn = _draw(case, range(first, first + size), init=init, lead=lead, settings=settings)
-            wanted = [member for member in missing if first <= member < first + size]
-            share = (time.perf_counter() - started) / len(wanted)
-            for member in wanted:
-                started = time.perf_counter()
-                store.write(member, lead, drawn[member - first])
-                yield MemberDone(init, member, lead, share + time.perf_counter() - started)
+    block = block_size(tiling)
+    turn = int(init.astype(np.int64))
+    mine = [member for member in sorted(set(members)) if (turn + member // block) % ranks == rank]
+    draw = _Drawing(forecaster, dataset, tiling, init=init, settings=settings, kept=at_once.kept)
+    for lead in sorted(set(leads) - set(rolled)):
+        missing = store.missing(mine, lead)
+        for together, wanted in _groups(missing, at_once.members, fixed=forecaster.device.type == "cpu"):
             started = time.perf_counter()
+            drawn = draw(together, lead, init, None)
+            yield from _keep(store, drawn, together, wanted, lead, started)
+    unfinished = sorted({member for lead in rolled for member in store.missing(mine, lead)})
+    for together, wanted in _groups(unfinished, at_once.members, fixed=forecaster.device.type == "cpu"):
+        started = time.perf_counter()
+        last = max(lead for lead in rolled if store.missing(wanted, lead))
+        past = dataset.read(_history(forecaster, init))
+        for lead, drawn in rollout(partial(_step, draw, together), init, past, dataset.variables):
+            if lead in rolled:
+                yield from _keep(store, drawn, together, store.missing(wanted, lead), lead, started)
+                started = time.perf_counter()
+            if lead == last:
+                break
 
 
 def latest_init(dataset: Dataset, forecaster: Forecaster) -> Hour:
@@ -112,13 +121,16 @@ def latest_init(dataset: Dataset, forecaster: Forecaster) -> Hour:
 def describe(
     forecaster: Forecaster,
     dataset: Dataset,
-    tiling: Tiling,
     *,
     init: Hour,
+    leads: Sequence[int] = (),
     settings: SamplingSettings,
     name: str | None = None,
 ) -> Description:
-    """What the ensemble's file says of it. Its identity is what a member depends on, so neither batch nor members."""
+    """What the ensemble's file says of it. Its identity is what a member depends on, so neither batch nor members.
+
+    It has room for all leads that the model was trained for, and for the other `leads` that are wanted.
+    """
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
         "analysis_lead": dataset.analysis_lead,
@@ -127,9 +139,10 @@ def describe(
         "solver": settings.solver,
         "steps": settings.evaluations(forecaster.schedule.steps),
         **({"eta": settings.eta} if settings.solver == "ddim" and settings.eta else {}),
+        **({"lead_correlation": settings.lead_correlation} if settings.lead_correlation else {}),
         "guidance": settings.guidance,
         "precision": settings.precision,
-        "tiles": str(tiling),
+        "tiles": str(cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     world = "convcast's simulated archive" if dataset.simulated else "NOAA HRRR"
@@ -143,7 +156,8 @@ def describe(
         "training_hours": f"{first}/{last}",
         "settings_hash": digest,
     }
-    return Description(init, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information)
+    every = tuple(sorted({*forecaster.leads, *leads}))
+    return Description(init, every, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information)
 
 
 def _check(
@@ -158,12 +172,13 @@ def _check(
         raise SettingsError("an ensemble of no members or no leads was asked for", advice="use --members 50 --leads 1")
     if min(members) < 0 or max(members) > LARGEST_MEMBER:
         raise SettingsError(f"members are numbered from 0 to {LARGEST_MEMBER}", advice="use --members 0-49")
-    for lead in leads:
-        if lead not in forecaster.leads:
-            trained = ",".join(map(str, forecaster.leads))
-            raise SettingsError(
-                f"the model was not trained for a lead of {lead} h", advice=f"use --leads {trained}, or train with it"
-            )
+    rolled = sorted(set(leads) - set(forecaster.leads))
+    if rolled and 1 not in forecaster.leads:
+        trained = ",".join(map(str, forecaster.leads))
+        raise SettingsError(
+            f"the model was not trained for a lead of {rolled[0]} h, nor for 1 h, by which others are reached",
+            advice=f"use --leads {trained}, or train with 1 among model.leads",
+        )
     if settings.evaluations(forecaster.schedule.steps) > forecaster.schedule.steps:
         raise SettingsError(
             f"the model's diffusion process has {forecaster.schedule.steps} steps, {settings.steps} were asked for",
@@ -194,41 +209,104 @@ def _check(
         )
 
 
-def _group_size(tiling: Tiling, device: torch.device, batch: int) -> int:
-    """How many members are drawn together, always the same ones: 0 to n-1, n to 2n-1, …
+class _Drawing:
+    """Draws members of one initial time, with what is known encoded once for all groups of members that share it."""
 
-    Convolutions and products of matrices differ in the last bits with the number of rows, in float32 even with a row's
-    place among them (measured: oneDNN on two threads). Drawing a member in one fixed group, whichever of the group are
-    wanted, leaves nothing to differ. So on the CPU the size follows from the tile alone. Measured there, with 0.8 and
-    32 million parameters: 10 x 64² and 1 or 2 x 128² cells a call are best, 1.8 and 1.5 times as fast as 1 and 10.
-    """
-    if device.type != "cpu":
-        return batch
-    ny, nx = tiling.tile_shape
-    return min(CPU_GROUP, max(1, CPU_CELLS // (ny * nx)))
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        dataset: Dataset,
+        tiling: Tiling,
+        *,
+        init: Hour,
+        settings: SamplingSettings,
+        kept: int,
+    ) -> None:
+        self._forecaster, self._dataset, self._tiling = forecaster, dataset, tiling
+        self._init, self._settings, self._kept = init, settings, kept
+        self._direct: tuple[int, Case] | None = None
+
+    def __call__(self, members: Sequence[int], lead: int, start: Hour, pasts: Floats | None) -> Floats:
+        """Fields (member, variable, y, x) at `lead` hours, by one forecast from `start`, which knows the `pasts`."""
+        with torch.inference_mode(), _threads(self._settings.threads):
+            case = self._case(lead, start, pasts)
+            return _draw(case, members, init=self._init, lead=lead, settings=self._settings)
+
+    def _case(self, lead: int, start: Hour, pasts: Floats | None) -> Case:
+        ahead = lead - int((start - self._init) / HOUR)
+        if pasts is None and self._direct is not None and self._direct[0] == ahead:
+            return self._direct[1]
+        self._direct = None  # frees its memory before the next takes as much
+        guidance, kept = self._settings.guidance, self._kept
+        case = Case(
+            self._forecaster,
+            self._dataset,
+            self._tiling,
+            init=start,
+            lead=ahead,
+            guidance=guidance,
+            kept=kept,
+            pasts=pasts,
+        )
+        if pasts is None:
+            self._direct = ahead, case
+        return case
 
 
-def _draw(
-    case: Case, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings
-) -> NDArray[np.float32]:
+def _step(draw: _Drawing, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
+    return draw(members, lead, start, pasts)
+
+
+def _groups(missing: Sequence[int], size: int, *, fixed: bool) -> Iterator[tuple[Sequence[int], list[int]]]:
+    """Members to draw together, and which of them are wanted: fixed blocks of numbers, or just the wanted ones."""
+    if fixed:
+        for first in sorted({member // size * size for member in missing}):
+            yield range(first, first + size), [member for member in missing if first <= member < first + size]
+    else:
+        for start in range(0, len(missing), size):
+            wanted = list(missing[start : start + size])
+            yield wanted, wanted
+
+
+def _keep(
+    store: EnsembleStore, drawn: Floats, together: Sequence[int], wanted: Sequence[int], lead: int, started: float
+) -> Iterator[MemberDone]:
+    """Write the wanted ones of the members drawn together."""
+    share = (time.perf_counter() - started) / max(1, len(wanted))
+    for member in wanted:
+        started = time.perf_counter()
+        store.write(member, lead, drawn[together.index(member)])
+        yield MemberDone(store.description.init, member, lead, share + time.perf_counter() - started)
+
+
+def _history(forecaster: Forecaster, init: Hour) -> Hours:
+    hours: Hours = init + np.arange(1 - forecaster.settings.history, 1) * HOUR
+    return hours
+
+
+def _draw(case: Case, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings) -> Floats:
     """Physical fields of these members, (member, variable, y, x)."""
     forecaster, shape = case.forecaster, (len(case.forecaster.variables), *case.tiling.shape)
 
     def noise(step: int) -> Tensor:
-        drawn = [member_noise(settings.seed, init, member, lead, shape, step=step) for member in members]
+        drawn = [
+            member_noise(
+                settings.seed, init, member, lead, shape, step=step, lead_correlation=settings.lead_correlation
+            )
+            for member in members
+        ]
         return torch.from_numpy(np.stack(drawn)).to(forecaster.device)
 
-    with torch.inference_mode(), _threads(settings.threads):
-        x0 = SOLVERS[settings.solver](
-            case.predict_noise,
-            noise(0),
-            schedule=forecaster.schedule,
-            steps=settings.evaluations(forecaster.schedule.steps),
-            clamp=case.clamp,
-            noise=lambda k: noise(1 + k),
-            **({"eta": settings.eta} if settings.solver == "ddim" else {}),
-        )
-        return case.fields(x0)
+    x0 = SOLVERS[settings.solver](
+        case.predict_noise,
+        noise(0),
+        schedule=forecaster.schedule,
+        steps=settings.evaluations(forecaster.schedule.steps),
+        clamp=case.clamp,
+        noise=lambda k: noise(1 + k),
+        **({"eta": settings.eta} if settings.solver == "ddim" else {}),
+    )
+    return case.fields(x0)
 
 
 @contextmanager

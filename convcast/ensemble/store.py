@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ class Description:
 
     init: Hour
     leads: tuple[int, ...]
-    """Hours."""
+    """Hours, rising."""
+    direct: tuple[int, ...]
+    """The leads that are single forecasts; others are chains of one-hour forecasts."""
     variables: tuple[Variable, ...]
     grid: Grid
     identity: dict[str, Any]
@@ -88,6 +90,9 @@ class EnsembleStore:
     def prepare(cls, path: Path, description: Description, *, members: int) -> EnsembleStore:
         """The ensemble at `path`, made where there is none, with room for at least `members` members.
 
+        One that has more leads than described is the same ensemble; one that has fewer is not, since leads are fixed
+        when it is made.
+
         Raises DamagedFileError where `path` is something else, or an ensemble of another identity, and says in what.
         """
         if not path.exists():
@@ -99,7 +104,7 @@ class EnsembleStore:
                 group = _open(path, description)
                 _grow(group, path, members)
             group = _open(path, description)
-        return cls(path, description, group)
+        return cls(path, replace(description, leads=_leads(dict(group.attrs))), group)
 
     def complete(self) -> NDArray[np.bool_]:
         """Which members and leads are there, (member, lead), as of now."""
@@ -143,10 +148,11 @@ def _create(path: Path, description: Description, members: int) -> None:
             init=description.init,
             members=(),
             leads=description.leads,
+            direct=description.direct,
             grid=description.grid,
             attributes=description.attributes(),
         )
-        with _unconsolidated_is_fine():
+        with unconsolidated_is_fine():
             dataset.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=_encoding(description))
         _grow(zarr.open_group(temporary, mode="r+", use_consolidated=False), temporary, members)
         try:
@@ -187,11 +193,19 @@ def _open(path: Path, description: Description) -> zarr.Group:
     for name, wanted in description.attributes().items():
         if name in description.information or stored.get(name) == wanted:
             continue
+        if name == "leads" and set(description.leads) <= set(_leads(stored)):
+            continue
         raise DamagedFileError(
             f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
             advice=f"delete or rename {path}, or sample as it was made",
         )
     return group
+
+
+def _leads(stored: dict[str, Any]) -> tuple[int, ...]:
+    """Of an ensemble's attributes; none where they are not what an ensemble has."""
+    leads = stored.get("leads")
+    return tuple(leads) if isinstance(leads, list) and all(isinstance(lead, int) for lead in leads) else ()
 
 
 def _members_seen(path: Path) -> int:
@@ -212,7 +226,7 @@ def _grow(group: zarr.Group, path: Path, members: int) -> None:
             array.resize((array.shape[0], members, *array.shape[2:]))
     number.resize((members,))
     number[:] = np.arange(members)
-    with _unconsolidated_is_fine():
+    with unconsolidated_is_fine():
         zarr.consolidate_metadata(group.store)
 
 
@@ -246,7 +260,7 @@ def _to_disk(file: Path) -> None:
 
 
 @contextmanager
-def _unconsolidated_is_fine() -> Iterator[None]:
+def unconsolidated_is_fine() -> Iterator[None]:
     """Zarr warns that consolidated metadata is not in the v3 specification; those who ignore it read the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)

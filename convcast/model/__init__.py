@@ -5,7 +5,7 @@ from convcast.model.condition import Condition
 from convcast.model.devices import resolve_precision
 from convcast.model.forecaster import Forecaster
 from convcast.model.progress import TrainingProgress
-from convcast.model.ranks import launched
+from convcast.model.ranks import launched, met
 from convcast.model.schedule import Schedule
 from convcast.model.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
 from convcast.model.train import train
@@ -22,6 +22,7 @@ __all__ = [
     "Solver",
     "TrainingProgress",
     "launched",
+    "met",
     "resolve_precision",
     "train",
 ]

@@ -46,18 +46,18 @@ def numbers(inputs: Inputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Condition:
-    """One forecast's condition, encoded, and what leads from departures back to fields. All have one row."""
+    """What is known, encoded, and what leads from departures back to fields: one row, or one for each member."""
 
     lead: int
     periodic: bool
     encoded: Encoded
     reference: Tensor
-    """Standardised, (1, variable, y, x)."""
+    """Standardised, (row, variable, y, x)."""
     scale: Tensor
-    """Of a departure in standardised units, (1, variable, 1, 1)."""
+    """Of a departure in standardised units, (row, variable, 1, 1)."""
     low: Tensor
     high: Tensor
-    """The departures within which the fields are within their bounds, (1, variable, y, x)."""
+    """The departures within which the fields are within their bounds, (row, variable, y, x)."""
 
     @property
     def shape(self) -> tuple[int, ...]:

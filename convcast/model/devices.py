@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -11,12 +12,14 @@ from convcast.settings import Precision
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device of this name; `auto` is the GPU where there is one.
+    """The device of this name; `auto` is a GPU where there is one, of several that which torchrun gave this process.
 
     Raises SettingsError where this machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

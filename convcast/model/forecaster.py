@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ from convcast.model.schedule import Schedule
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Precision
 from convcast.variables import Variable
+
+FLOAT = 4
+"""Bytes."""
+WORKING_FEATURES = 32
+"""Memory of a network call in units of its first level's features: measured 23 to 32 (128 and 256 cells a side)."""
 
 
 class Forecaster:
@@ -95,31 +101,46 @@ class Forecaster:
         return self._diffusion.schedule
 
     @torch.inference_mode()
-    def condition(self, window: Window, *, periodic: bool) -> Condition:
-        """The condition of one case, encoded once for all members and steps.
+    def condition(self, windows: Sequence[Window], *, periodic: bool) -> Condition:
+        """The condition, encoded once for all steps: of one case for all members, or of a case for each member.
+
+        The cases have one lead and one shape.
 
         Raises SettingsError for a lead that the model was not trained for, DamagedFileError for other fields or
         another length of history.
         """
-        if window.lead not in self.leads:
+        lead, past = windows[0].lead, windows[0].history
+        if lead not in self.leads:
             raise SettingsError(
-                f"the model was not trained for a lead of {window.lead} hours",
+                f"the model was not trained for a lead of {lead} hours",
                 advice=f"use --leads {','.join(map(str, self.leads))}",
             )
         expected = (self.settings.history, len(self.variables))
-        if window.history.shape[:2] != expected:
+        if past.shape[:2] != expected:
             raise DamagedFileError(
                 f"the model was trained on {expected[0]} hours of {expected[1]} fields, "
-                f"not {window.history.shape[0]} of {window.history.shape[1]}",
+                f"not {past.shape[0]} of {past.shape[1]}",
                 advice="sample from the dataset that it was trained on",
             )
         departures = self.description.departures
-        inputs = Inputs.of([window], departures.normalisation, periodic=periodic).to(self.device)
+        inputs = Inputs.of(windows, departures.normalisation, periodic=periodic).to(self.device)
         reference, scale = departures.reference(inputs), departures.scales(inputs)
         with self._autocast():
             encoded = self._network.encode(channels(inputs, reference), numbers(inputs), periodic=periodic)
         low, high = departures.bounds(reference, scale)
-        return Condition(window.lead, periodic, encoded, reference, scale, low, high)
+        return Condition(lead, periodic, encoded, reference, scale, low, high)
+
+    def call_bytes(self, cells: int) -> int:
+        """Memory that a call of the network takes at its peak, on so many cells of all members together."""
+        return self._features(cells) * WORKING_FEATURES
+
+    def condition_bytes(self, cells: int) -> int:
+        """Memory that the condition of one case on so many cells takes for as long as it is kept."""
+        return self._features(cells) + 5 * len(self.variables) * cells * FLOAT
+
+    def _features(self, cells: int) -> int:
+        """Bytes of the first level's features."""
+        return cells * self.settings.base * FLOAT // self.settings.unshuffle**2
 
     @torch.inference_mode()
     def predict_noise(self, x: Tensor, t: int, condition: Condition, *, guidance: float = 1.0) -> Tensor:

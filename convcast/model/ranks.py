@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from convcast.model import devices
+
+PATIENCE = timedelta(days=7)
+"""Within which processes that share work of unequal parts must have met."""
 
 
 def launched() -> tuple[int, int]:
@@ -46,6 +50,21 @@ class Ranks:
         total = values.to(self.device)
         distributed.all_reduce(total)
         return total.to(values.device)
+
+
+def met(count: int) -> int:
+    """The sum of what every process counted, once all have come so far.
+
+    For processes that shared out their work beforehand and have not met yet. torchrun ends all when one dies.
+    """
+    rank, size = launched()
+    if size == 1:
+        return count
+    distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        return int(Ranks(torch.device("cpu"), rank, size).summed(torch.tensor([count], dtype=torch.int64)))
+    finally:
+        distributed.destroy_process_group()
 
 
 @contextmanager

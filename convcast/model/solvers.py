@@ -78,8 +78,9 @@ def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp:
     """
     timesteps = schedule.timesteps(steps)
     half_log_snr = np.log(schedule.signal / schedule.noise)
-    start, states = x, dict[int, Tensor]()  # the corrected state before the last step; predicted x_0 by step
+    start, states = x, dict[int, Tensor]()  # the corrected state before the last step; the last three x_0 by step
     for k, t in enumerate(timesteps):
+        states.pop(k - 3, None)
         states[k] = _state(denoise, x, t, schedule, clamp)
         if k + 1 == len(timesteps):
             break

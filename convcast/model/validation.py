@@ -77,7 +77,7 @@ class Validator:
 
 def draw(forecaster: Forecaster, window: Window, members: int, *, seed: int, periodic: bool) -> NDArray[np.float32]:
     """Members (member, variable, y, x) of one case, GRIB units."""
-    condition = forecaster.condition(window, periodic=periodic)
+    condition = forecaster.condition([window], periodic=periodic)
     noise = torch.randn(members, *condition.shape, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
         x0 = dpmpp_2m(

@@ -56,13 +56,22 @@ class GaussianForecaster:
 
     def __post_init__(self):
         self.settings = SimpleNamespace(history=4)
+        self.conditions = 0
         self.training_hours = (START, START)
         self.schedule = cosine(50)
         self.device = torch.device("cpu")
         self.calls: list[tuple[int, ...]] = []
 
-    def condition(self, window, *, periodic):
-        return SimpleNamespace(reference=torch.from_numpy(window.advected)[None], scale=SPREAD, periodic=periodic)
+    def condition(self, windows, *, periodic):
+        self.conditions += 1
+        reference = torch.from_numpy(np.stack([window.advected for window in windows]))
+        return SimpleNamespace(reference=reference, scale=SPREAD, periodic=periodic)
+
+    def call_bytes(self, cells):
+        return 1000 * cells
+
+    def condition_bytes(self, cells):
+        return 100 * cells
 
     def predict_noise(self, x, t, condition, *, guidance=1.0):
         self.calls.append(tuple(x.shape))

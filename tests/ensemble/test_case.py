@@ -16,10 +16,10 @@ TILING = cover(GRID, tile=30, overlap=12)
 class Recording(GaussianForecaster):
     """Its tiles have references of their own, and it keeps what it is asked."""
 
-    def condition(self, window, *, periodic):
-        made = super().condition(window, periodic=periodic)
+    def condition(self, windows, *, periodic):
+        made = super().condition(windows, periodic=periodic)
         made.number = len(self.references) if hasattr(self, "references") else 0
-        made.reference = torch.from_numpy(window.history[-1][None]) + 0.4 * made.number * SPREAD
+        made.reference = torch.from_numpy(windows[0].history[-1][None]) + 0.4 * made.number * SPREAD
         self.references = [*getattr(self, "references", []), made.reference]
         self.seen = {}
         return made

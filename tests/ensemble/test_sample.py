@@ -219,7 +219,11 @@ def test_a_tile_setting_that_changes_nothing_is_not_refused(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"leads": (2,)}, SettingsError, "not trained for a lead of 2 h"),
+        (
+            {"leads": (2,), "forecaster": GaussianForecaster(leads=(3,))},
+            SettingsError,
+            "not trained for a lead of 2 h",
+        ),
         ({"members": ()}, SettingsError, "no members"),
         ({"members": (-1,)}, SettingsError, "numbered from 0"),
         ({"members": (40_000,)}, SettingsError, "numbered from 0"),
@@ -329,9 +333,10 @@ def test_tiles_of_a_local_model_give_what_the_whole_domain_gives(larger, tmp_pat
 
         offset = 0.0
 
-        def condition(self, window, *, periodic):
+        def condition(self, windows, *, periodic):
+            (window,) = windows
             self.offset += 0.4
-            made = super().condition(window, periodic=periodic)
+            made = super().condition(windows, periodic=periodic)
             made.reference = torch.from_numpy(window.history[-1]) + self.offset * SPREAD
             made.mean = (torch.from_numpy(window.history[-2]) - made.reference) / SPREAD
             return made
@@ -355,8 +360,9 @@ def test_tiles_meet_without_a_seam(larger, tmp_path):
     class Persistence(GaussianForecaster):
         """The same reference in all tiles, so that nothing but the border of a tile can leave a mark."""
 
-        def condition(self, window, *, periodic):
-            return super().condition(replace(window, advected=window.history[-1]), periodic=periodic)
+        def condition(self, windows, *, periodic):
+            still = [replace(window, advected=window.history[-1]) for window in windows]
+            return super().condition(still, periodic=periodic)
 
     draw(larger, tmp_path / "tiled", forecaster=Persistence(border=1.0), tile=30, overlap=12, members=(0,))
     draw(larger, tmp_path / "whole", forecaster=Persistence(), tile=70, members=(0,))

@@ -21,6 +21,7 @@ GRID = Grid(6, 8, 300, 800)
 DESCRIPTION = Description(
     init=INIT,
     leads=(1, 3),
+    direct=(1, 3),
     variables=tuple(FIELDS.values()),
     grid=GRID,
     identity={"simulated": 0, "model_sha256": "aa", "seed": 0, "solver": "dpmpp_2m", "steps": 20, "guidance": 1.0},

@@ -29,7 +29,7 @@ def forecaster(directory):
 
 @pytest.fixture(scope="module")
 def condition(forecaster, dataset):
-    return forecaster.condition(window(dataset, dataset.hours[30], 1), periodic=True)
+    return forecaster.condition([window(dataset, dataset.hours[30], 1)], periodic=True)
 
 
 def copy(directory, to):
@@ -90,7 +90,7 @@ def test_without_a_condition_nothing_is_known(forecaster, dataset):
     x = torch.randn(2, 7, 16, 16)
     blanks = [
         forecaster.predict_noise(
-            x, 20, forecaster.condition(window(dataset, dataset.hours[hour], 1), periodic=True), guidance=0.0
+            x, 20, forecaster.condition([window(dataset, dataset.hours[hour], 1)], periodic=True), guidance=0.0
         )
         for hour in (10, 30)
     ]
@@ -107,13 +107,13 @@ def test_bfloat16_is_close_to_float32(directory, forecaster, condition):
 
 def test_a_lead_it_was_not_trained_for_is_refused(forecaster, dataset):
     with pytest.raises(SettingsError, match="lead of 3 hours") as caught:
-        forecaster.condition(window(dataset, dataset.hours[20], 3), periodic=True)
+        forecaster.condition([window(dataset, dataset.hours[20], 3)], periodic=True)
     assert "--leads 1" in caught.value.advice
 
 
 def test_another_history_is_refused(forecaster, dataset):
     with pytest.raises(DamagedFileError, match="4 hours of 7 fields, not 3 of 7"):
-        forecaster.condition(window(dataset, dataset.hours[20], 1, history=3), periodic=True)
+        forecaster.condition([window(dataset, dataset.hours[20], 1, history=3)], periodic=True)
 
 
 def test_no_model_is_said_plainly(tmp_path):

@@ -1,0 +1,116 @@
+"""What an ensemble says of one field, from its members one after the other.
+
+Memory does not grow with the number of members, but for quantiles, which are sought in bands of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.conventions import on_lattice
+from convcast.neighbourhood import happens_near
+from convcast.variables import Variable
+
+Floats = NDArray[np.float32]
+BAND = 1 << 24
+"""Values of all members of which quantiles are sought at once: 64 MB."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one field at one lead; maps are (y, x), in the field's units, probabilities from 0 to 1."""
+
+    mean: Floats
+    spread: Floats
+    """Standard deviation, of n - 1 degrees of freedom; 0 of a single member."""
+    probability: Floats
+    """Of each of the field's thresholds, (threshold, y, x)."""
+    neighbourhood: Floats
+    """Of the event somewhere around a point: the share of members in which it is, (threshold, y, x)."""
+    matched_mean: Floats
+
+
+def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> Summary:
+    """From each member's field (y, x); `radius` of the neighbourhood is in cells.
+
+    Mean and variance by Welford (1962), Technometrics 4, 419. The probability-matched mean (Ebert 2001, Mon. Wea. Rev.
+    129, 2461) has the places of the mean and the values of the members: the k-th smallest mean is given the middle one
+    of the k-th n values of all n members' in rising order.
+    """
+    count = 0
+    mean = squares = np.zeros(())
+    events = nearby = np.zeros(())
+    pooled = _Pool(variable)
+    for field in members:
+        values = field.astype(np.float64)
+        if count == 0:
+            mean, squares = np.zeros(values.shape), np.zeros(values.shape)
+            events = np.zeros((len(variable.thresholds), *values.shape), np.int32)
+            nearby = np.zeros_like(events)
+        count += 1
+        off = values - mean
+        mean += off / count
+        squares += off * (values - mean)
+        for k, threshold in enumerate(variable.thresholds):
+            event = happens(variable, field, threshold)
+            events[k] += event
+            nearby[k] += happens_near(event, radius)
+        pooled.add(field)
+    if count == 0:
+        raise ValueError("an ensemble of no members")
+    spread = np.sqrt(squares / max(1, count - 1))
+    return Summary(
+        mean.astype(np.float32),
+        spread.astype(np.float32),
+        (events / count).astype(np.float32),
+        (nearby / count).astype(np.float32),
+        pooled.matched(mean, count),
+    )
+
+
+def happens(variable: Variable, field: Floats, threshold: float) -> NDArray[np.bool_]:
+    """Whether the event of this threshold happens: at or above it, or at or below where `events_below`."""
+    return field <= threshold if variable.events_below else field >= threshold
+
+
+def quantiles(
+    read: Callable[[slice], Sequence[Floats]], levels: Sequence[float], shape: tuple[int, int], members: int
+) -> Floats:
+    """Quantiles at each point, (level, y, x), of the members' fields, of which `read` gives some rows of all.
+
+    Linear between order statistics (numpy's and R's default).
+    """
+    ny, nx = shape
+    rows = max(1, BAND // (members * nx))
+    found = np.empty((len(levels), ny, nx), np.float32)
+    for start in range(0, ny, rows):
+        band = slice(start, min(ny, start + rows))
+        found[:, band] = np.quantile(np.stack(read(band)), levels, axis=0)
+    return found
+
+
+class _Pool:
+    """How often each value of the lattice occurs among all values of all members: exact, and of one size."""
+
+    def __init__(self, variable: Variable) -> None:
+        self._scale = variable.scale
+        self._lowest, highest = (round(bound * variable.scale) for bound in variable.bounds)
+        self._counts = np.zeros(highest - self._lowest + 1, np.int64)
+        self._variable = variable
+
+    def add(self, field: Floats) -> None:
+        places = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
+        self._counts += np.bincount(places.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
+
+    def matched(self, mean: NDArray[np.float64], members: int) -> Floats:
+        """(y, x)."""
+        order = np.argsort(mean, axis=None, kind="stable")
+        middles = np.arange(mean.size) * members + members // 2
+        values = (np.searchsorted(self._counts.cumsum(), middles, side="right") + self._lowest) / self._scale
+        matched = np.empty(mean.size, np.float32)
+        matched[order] = values
+        return matched.reshape(mean.shape)

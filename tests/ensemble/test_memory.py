@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+import xarray as xr
+from gaussian import FAST, INIT, GaussianForecaster, make_dataset
+
+from convcast.ensemble import cover, memory, sample
+from convcast.errors import SettingsError
+from convcast.grid import CONUS, Grid
+
+TILING = cover(CONUS, tile=256, overlap=64)
+
+
+@dataclass
+class Large(GaussianForecaster):
+    """As much memory as a network of base 64 takes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.variables = (*self.variables, *self.variables, self.variables[0])
+
+    def call_bytes(self, cells):
+        return 64 * 4 * 32 * cells
+
+    def condition_bytes(self, cells):
+        return 64 * 4 * cells + 35 * 4 * cells
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(memory, "_memory", lambda device: (1e9, 23e9))
+    forecaster = Large()
+    forecaster.device = SimpleNamespace(type="cuda")
+    return forecaster
+
+
+def of(forecaster, gigabytes, *, tiling=TILING, batch=None, rolled=False):
+    return memory.plan(forecaster, tiling, gigabytes=gigabytes, batch=batch, rolled=rolled)
+
+
+def test_on_a_gpu_more_memory_draws_more_members_together(gpu):
+    drawn = [of(gpu, gigabytes).members for gigabytes in (4, 8, 16, 24)]
+
+    assert drawn == sorted(drawn)
+    assert drawn[0] < drawn[-1] <= memory.GPU_GROUP
+
+
+def test_what_is_planned_fits(gpu):
+    for gigabytes in (3, 4, 8, 16, 24):
+        found = of(gpu, gigabytes)
+        states = found.members * memory.STATES * 7 * 1059 * 1799 * 4
+        taken = 1e9 + states + found.members * gpu.call_bytes(256**2) + found.kept * gpu.condition_bytes(256**2)
+        assert taken < gigabytes * 1e9
+
+
+def test_without_a_limit_most_of_the_free_memory_is_taken(gpu):
+    assert of(gpu, None) == of(gpu, 1 + 0.8 * 23)
+
+
+def test_members_with_pasts_of_their_own_take_more(gpu):
+    assert of(gpu, 8, rolled=True).members < of(gpu, 8).members
+
+
+def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_together(monkeypatch):
+    monkeypatch.setattr(memory, "_memory", lambda device: (0.5e9, 20e9))
+
+    little, much = of(Large(), 2.5), of(Large(), 8)
+
+    assert little.members == much.members == 1
+    assert little.kept < much.kept == len(TILING.places)
+
+
+def test_too_little_for_a_tile_is_refused_with_what_it_takes(monkeypatch):
+    monkeypatch.setattr(memory, "_memory", lambda device: (0.5e9, 20e9))
+
+    with pytest.raises(
+        SettingsError, match=r"needs \d\.\d GB for 1 member at once on tiles of 256 x 256.* have 1\.0 GB"
+    ) as caught:
+        of(Large(), 1.0)
+    assert "--memory" in caught.value.advice
+    assert "tile=128" in caught.value.advice
+
+
+def test_members_are_the_same_bits_however_little_memory_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_memory", lambda device: (0.0, 1e9))
+    dataset = make_dataset(tmp_path / "d.zarr", Grid(50, 70, 300, 800))
+    fields, calls = [], []
+    for name, gigabytes in (("little", 0.017), ("much", 1)):
+        forecaster = GaussianForecaster()
+        settings = FAST.model_copy(update={"tile": 30, "overlap": 12, "memory": gigabytes})
+        path = tmp_path / name
+        forecaster.call_bytes = forecaster.condition_bytes = lambda cells: 1000 * cells
+        list(sample(forecaster, dataset, path, init=INIT, members=(3,), leads=(1,), settings=settings))
+        with xr.open_zarr(path) as opened:
+            fields.append(opened.load())
+        calls.append(forecaster.conditions)
+
+    xr.testing.assert_identical(*fields)
+    assert calls[1] == len(cover(dataset.grid, tile=30, overlap=12).places)
+    assert calls[0] > 4 * calls[1]
+
+
+def test_what_is_used_and_free_is_asked_of_the_machine():
+    used, free = memory._memory(torch.device("cpu"))
+
+    assert used == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    assert 0 < free < psutil.virtual_memory().total
