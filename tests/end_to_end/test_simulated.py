@@ -1,6 +1,7 @@
 """fetch → preprocess → train → sample → verify on the simulated archive, at a size that takes a minute."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -120,10 +121,68 @@ def test_more_members_keep_those_that_are_there(workspace, convcast):
     assert np.isfinite(after).all()
 
 
+def test_products_alone_leave_no_members_and_are_not_made_twice(workspace, convcast):
+    root, _ = workspace
+    words = [
+        "sample",
+        "--init",
+        "2024-05-12T21",
+        "--members",
+        "3",
+        "--leads",
+        "1-2",
+        "--steps",
+        "2",
+        "--keep",
+        "products",
+    ]
+
+    said, again = convcast(root, *words), convcast(root, *words)
+
+    assert (said["drawn"], again["drawn"]) == (6, 0)
+    assert said["forecasts"] == []
+    assert [path.name for path in (root / "products").glob("*.zarr")] == ["20240512T21.zarr"]
+    assert not (root / "forecasts" / "20240512T21.zarr").exists()
+    assert not list((root / "products").rglob("*.members.zarr"))
+    products = xr.open_zarr(root / "products" / "20240512T21.zarr", decode_timedelta=True)
+    chances = products.refc_probability.sel(refc_threshold=20)
+    assert chances.dims == ("init_time", "lead_time", "y", "x")
+    assert chances.shape == (1, 2, 32, 32)
+    assert set(np.unique(np.round(3 * chances.values)).tolist()) <= {0, 1, 2, 3}
+
+
+def test_both_are_kept_and_agree(workspace, convcast):
+    root, _ = workspace
+    convcast(root, "sample", "--init", "2024-05-12T22", "--members", "3", "--steps", "2", "--keep", "both")
+
+    members = xr.open_zarr(root / "forecasts" / "20240512T22.zarr")
+    products = xr.open_zarr(root / "products" / "20240512T22.zarr", decode_timedelta=True)
+    np.testing.assert_allclose(products.t2m_mean[0], members.t2m[0].mean("number"), atol=1 / 16)
+
+
+def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcast):
+    root, _ = workspace
+    words = ["sample", "--init", "2024-05-12T09", "--members", "12", "--steps", "2", "-w", str(root), "--json"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "convcast"]
+    finished = subprocess.run([*launcher, *words], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["drawn"] == 12
+    path = root / "forecasts" / "20240512T09.zarr"
+    together = xr.open_zarr(path).load()
+    shutil.rmtree(path)
+
+    convcast(root, *words[:-3])
+
+    for name in ("refc", "t2m", "cin"):
+        np.testing.assert_array_equal(xr.open_zarr(path)[name].values, together[name].values)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["sample", "--leads", "3"], 2, "not trained for a lead of 3 h"),
+        (["sample", "--init", "2024-05-12T15", "--steps", "3", "--leads", "3"], 6, "leads [1], this is leads [1, 3]"),
+        (["sample", "--memory", "0.01"], 2, "sampling needs 0."),
+        (["sample", "--keep", "everything"], 2, "'everything' is not one of"),
         (["sample", "--device", "cuda:77"], 2, "there is no device"),
         (["sample", "--init", "2024-05-09T01"], 3, "does not hold 2024-05-08T22"),
         (["sample", "--init", "2024-05-12T15", "--seed", "5", "--steps", "3"], 6, "was made with seed 0"),
