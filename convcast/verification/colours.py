@@ -1,53 +1,6 @@
-"""Colours of fields and of systems.
-
-Field tables run from light to dark and change hue where forecasters expect it, so that they can be read by people
-who do not tell red from green. Systems have the colours of Okabe and Ito (2008), and a marker each besides.
-"""
+"""Colours of systems: those of Okabe and Ito (2008), and a marker each besides."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-
-from matplotlib import colormaps
-from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
-
-from convcast.variables import Variable
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A table of colours between levels; `under` and `over` are beyond the first and the last."""
-
-    levels: tuple[float, ...]
-    colours: tuple[str, ...]
-    under: str
-    over: str
-
-
-TABLES = {
-    # The hues and 5 dBZ steps of the weather service's displays: blue for drizzle, yellow from 35, red from 50.
-    "convcast.reflectivity": Steps(
-        tuple(range(5, 75, 5)),
-        (
-            *("#cfdce8", "#a3c4e2", "#6ea3d6", "#3d7cbd", "#43a895", "#1f7d63", "#f7e463"),
-            *("#f6bd41", "#ef8f2f", "#df4f32", "#b71c31", "#7f1140", "#bb46c0"),
-        ),
-        "#f7f7f5",
-        "#eaaeed",
-    ),
-    "convcast.energy": Steps(
-        (100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000),
-        ("#fbf3cf", "#f9e3a0", "#f8cd72", "#f4ad52", "#ec8741", "#dc5f3c", "#bf3b42", "#962650", "#681c59"),
-        "#fbfaf7",
-        "#3a1247",
-    ),
-    "convcast.inhibition": Steps(
-        (-400, -250, -150, -100, -75, -50, -25, -10),
-        ("#2b2a66", "#3c4791", "#4c68ab", "#648bbf", "#85acd0", "#aecbe1", "#d9e7f0"),
-        "#1c1642",
-        "#fbfaf7",
-    ),
-}
 
 SYSTEMS: dict[str, tuple[str, str]] = {
     "convcast": ("#0072b2", "o"),
@@ -61,20 +14,3 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "href": ("#6f4e9c", "h"),
 }
 """Colour and marker."""
-
-
-def field_colours(variable: Variable) -> tuple[Colormap, Normalize]:
-    """The colour map of a field and the scale of its values."""
-    steps = TABLES.get(variable.colour_map)
-    if steps is None:
-        return colormaps[variable.colour_map], Normalize(*variable.display)
-    colours = ListedColormap(steps.colours).with_extremes(under=steps.under, over=steps.over, bad="#d0d0d0")
-    return colours, BoundaryNorm(steps.levels, len(steps.colours))
-
-
-def probability_colours() -> tuple[Colormap, Normalize]:
-    """Of percent: white below 2, so that a few members out of many show and none does not."""
-    levels = (2, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-    return colormaps["BuPu"].resampled(len(levels)).with_extremes(under="#fbfaf7"), BoundaryNorm(
-        levels, len(levels), extend="min"
-    )

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from convcast.verification.colours import field_colours, probability_colours
+from convcast.pictures.colours import field_colours, probability_colours
 from convcast.verification.diagrams import Drawing, event_name
 from convcast.verification.result import CaseShown, Verification
 

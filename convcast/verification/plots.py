@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from convcast.pictures.style import finish, styled
 from convcast.verification import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
 from convcast.verification.result import Verification
-
-STYLE: Any = {
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "axes.labelcolor": "#333333",
-    "legend.frameon": False,
-    "figure.dpi": 110,
-    "savefig.facecolor": "white",
-}
-NOTE_WIDTH = 130
-"""Letters in a line under a figure."""
-SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +40,7 @@ def draw_figures(verification: Verification) -> list[Figure]:
         spatial_diagrams.draw_spectra,
     )
     figures = []
-    with mpl.rc_context(STYLE):
+    with styled():
         for draw in drawers:
             drawing = draw(verification)
             if drawing is not None:
@@ -72,22 +49,13 @@ def draw_figures(verification: Verification) -> list[Figure]:
 
 
 def _finish(drawing: diagrams.Drawing, verification: Verification) -> Figure:
-    canvas = drawing.canvas
-    width, height = canvas.get_size_inches()
-    note = textwrap.fill(drawing.note or basis(verification), NOTE_WIDTH)
-    head, foot = 0.55 / height, (0.3 + 0.13 * len(note.splitlines())) / height
-    layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
-    canvas.set_layout_engine(layout)
-    canvas.text(0.012, 1 - 0.12 / height, drawing.title, fontsize=12.5, weight="bold", va="top")
-    if verification.facts.simulated:
-        mark = canvas.text(
-            *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
-        )
-        mark.set_bbox(SIMULATED)
-    canvas.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
-    data = io.BytesIO()
-    FigureCanvasAgg(canvas).print_png(data)
-    return Figure(drawing.name, drawing.heading, drawing.title, drawing.caption, data.getvalue())
+    png = finish(
+        drawing.canvas,
+        title=drawing.title,
+        note=drawing.note or basis(verification),
+        simulated=verification.facts.simulated,
+    )
+    return Figure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
 
 
 def basis(verification: Verification) -> str:

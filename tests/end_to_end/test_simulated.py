@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,20 @@ def test_both_are_kept_and_agree(workspace, convcast):
     np.testing.assert_allclose(products.t2m_mean[0], members.t2m[0].mean("number"), atol=1 / 16)
 
 
+def test_pictures_are_drawn_of_what_was_kept(workspace, convcast):
+    root, _ = workspace
+
+    all_kinds = convcast(root, "plot", "--init", "2024-05-12T12", "--field", "refc")
+    of_products = convcast(root, "plot", "--init", "2024-05-12T21", "--field", "t2m,cape", "--leads", "2")
+
+    kinds = {"stamps", "mean", "spread", "probability", "paintball", "spaghetti"}
+    assert {Path(path).stem.split("_")[-1] for path in all_kinds["pictures"]} == kinds
+    assert [Path(path).name for path in of_products["pictures"]] == [
+        f"{field}_f02_{kind}.png" for field in ("t2m", "cape") for kind in ("mean", "spread", "probability")
+    ]
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in all_kinds["pictures"])
+
+
 def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcast):
     root, _ = workspace
     words = ["sample", "--init", "2024-05-12T09", "--members", "12", "--steps", "2", "-w", str(root), "--json"]
@@ -187,6 +202,9 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
         (["sample", "--init", "2024-05-09T01"], 3, "does not hold 2024-05-08T22"),
         (["sample", "--init", "2024-05-12T15", "--seed", "5", "--steps", "3"], 6, "was made with seed 0"),
         (["train", "--set", "model.base=16"], 2, "model.base = 32, not 16"),
+        (["plot", "--init", "2024-05-12T21", "--kind", "stamps"], 2, "only products were kept"),
+        (["plot", "--init", "2024-05-12T15", "--leads", "7"], 2, "has no lead of 7 h"),
+        (["plot", "--init", "2020-01-01T00"], 3, "there is no forecast from 2020-01-01T00"),
         (["verify", "--against", "href"], 2, "the simulated world has no href"),
         (["verify", "--init", "2030-01-01T00"], 3, "there is no forecast"),
     ],

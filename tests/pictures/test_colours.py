@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from matplotlib.colors import to_rgb
 
+from convcast.pictures.colours import TABLES, field_colours
 from convcast.variables import FIELDS, REFC, STATIC
-from convcast.verification.colours import SYSTEMS, TABLES, field_colours
+from convcast.verification.colours import SYSTEMS
 
 
 @pytest.mark.parametrize("variable", [*FIELDS.values(), *STATIC.values()], ids=lambda v: v.name)

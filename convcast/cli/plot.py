@@ -1,0 +1,78 @@
+"""`convcast plot`: maps of an ensemble."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+
+
+class Kind(StrEnum):
+    """What is drawn."""
+
+    stamps = "stamps"
+    mean = "mean"
+    spread = "spread"
+    probability = "probability"
+    paintball = "paintball"
+    spaghetti = "spaghetti"
+
+
+@verb
+def plot(
+    init: Annotated[
+        str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
+    ] = "latest",
+    kinds: Annotated[
+        list[Kind] | None, typer.Option("--kind", help="May be repeated (default: every kind there is data for).")
+    ] = None,
+    fields: Annotated[str, typer.Option("--field", help="One or several: refc,cape.")] = "refc",
+    leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all drawn).")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Of the event, in the field's units (default: the field's, 40 dBZ)."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the pictures (default: plots/<init> of the workspace)."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw maps of a forecast: member stamps, mean, spread, probability, paintball, spaghetti; one PNG each.
+
+    From the members where they were kept, else from the products, which have no stamps, paintballs and spaghetti.
+    """
+    from convcast.cli.console import Terminal
+    from convcast.files import write_bytes
+    from convcast.notation import compact, parse_leads
+    from convcast.operations.showing import available, show
+    from convcast.pictures.forecast import KINDS, draw
+    from convcast.variables import select
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    place = begin(terminal, workspace).workspace
+    variables = select([name.strip() for name in fields.split(",")])
+    wanted = [kind.value for kind in kinds] if kinds else list(KINDS)
+    hours = parse_leads(leads) if leads is not None else None
+
+    drawn: list[str] = []
+    for source in available(place, init):
+        folder = output or place.root / "plots" / compact(source.init)
+        units = show(place, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
+        for shown, possible in units:
+            for kind in possible:
+                name = f"{shown.variable.name}_f{shown.lead:02d}_{kind}.png"
+                path = folder / (name if output is None else f"{compact(source.init)}_{name}")
+                write_bytes(path, draw(kind, shown))
+                terminal.say(f"{path}")
+                drawn.append(str(path))
+    terminal.result(
+        {"pictures": drawn}, f"{len(drawn)} pictures in {Path(drawn[0]).parent}" if drawn else "nothing to draw"
+    )

