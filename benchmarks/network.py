@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -41,12 +42,13 @@ def ours() -> Network:
     return Network(FIELDS, channel_count(FIELDS, settings.history), settings)
 
 
-def peer() -> torch.nn.Module:
+def peer(inputs: int = FIELDS + channel_count(FIELDS, 4)) -> Any:
+    """diffusers' U-Net of the same widths, blocks and attention levels, for so many channels."""
     from diffusers import UNet2DModel
 
     blocks = ["DownBlock2D"] * 3 + ["AttnDownBlock2D"] * 2
     return UNet2DModel(
-        in_channels=FIELDS + channel_count(FIELDS, 4),
+        in_channels=inputs,
         out_channels=FIELDS,
         block_out_channels=(64, 128, 192, 256, 256),
         layers_per_block=2,

@@ -1,0 +1,193 @@
+"""What sampling costs: seconds a member and step, the network's share of them, and the memory of the whole domain.
+
+    python benchmarks/sampling.py [--threads 1] [--sides 64,128,256,512] [--full-domain]
+
+The model is that of phase 1 with random weights, on hours of made-up weather. The peer is diffusers' DDIM pipeline
+around a UNet2DModel of the same widths, blocks and attention levels, in the same run. `--full-domain` draws one member
+over 1059 x 1799 points in two steps, in a process of its own, and extrapolates. Estimates for GPUs are made from the
+counted FLOPs by benchmarks/network.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from network import FIELDS, ours, peer
+
+import convcast.grib  # noqa: F401
+from convcast.dataset import Dataset, Status
+from convcast.dataset.store import Description as Hours, Store
+from convcast.ensemble import cover, sample
+from convcast.grid import CONUS, SPACING, Grid
+from convcast.model import Description, Forecaster
+from convcast.model.departure import Departures
+from convcast.model.devices import resolve_precision
+from convcast.model.normalisation import Normalisation
+from convcast.model.regression import Regression
+from convcast.notation import HOUR
+from convcast.settings import SamplingSettings, load_settings
+from convcast.variables import FIELDS as ROWS, STATIC
+
+START = np.datetime64("2024-05-06T00", "h")
+HISTORY = 4
+
+
+def weather(path: Path, grid: Grid) -> Dataset:
+    """Hours of smooth made-up weather, all ok."""
+    variables = tuple(ROWS.values())
+    store = Store.create(path, Hours(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32))
+    y, x = np.mgrid[: grid.ny, : grid.nx]
+    times = START + np.arange(HISTORY) * HOUR
+    middle = np.array([20, 290, 285, 1, 1, 1000, -50], np.float32)[:, None, None]
+    for k, valid in enumerate(times):
+        store.write_hour(valid, (middle + 2 * np.sin((x + y + k) / 20)).astype(np.float32), neighbours=())
+    store.write_status(times, Status.OK, [{"valid": str(time)} for time in times])
+    return Dataset.open(path)
+
+
+def untrained(precision: str) -> Forecaster:
+    """The phase 1 model with random weights."""
+    settings = load_settings(preset="phase1").model
+    variables = tuple(ROWS.values())
+    count = len(variables)
+    normalisation = Normalisation(
+        variables, np.zeros(count), np.full(count, 100.0), np.zeros(len(STATIC)), np.ones(len(STATIC))
+    )
+    departures = Departures(normalisation, ("persistence",) * count, Regression({}), {1: np.ones(count)})
+    description = Description(
+        model=settings,
+        variables=variables,
+        departures=departures,
+        grid=CONUS,
+        spacing=SPACING,
+        simulated=False,
+        analysis_lead=0,
+        training_hours=(START, START),
+        split={},
+        settings={},
+        settings_digest="",
+    )
+    return Forecaster(description, ours(), "0" * 64, precision=precision)  # type: ignore[arg-type]
+
+
+def seconds(
+    forecaster: Forecaster, dataset: Dataset, path: Path, *, members: int, steps: int, threads: int, tile: int
+) -> tuple[float, float]:
+    """Of drawing members, from the dataset to the disk: in all, and within the network."""
+    inside = 0.0
+    predict = forecaster.predict_noise
+
+    def timed(*words: Any, **options: Any) -> torch.Tensor:
+        nonlocal inside
+        started = time.perf_counter()
+        answer = predict(*words, **options)
+        inside += time.perf_counter() - started
+        return answer
+
+    forecaster.predict_noise = timed  # type: ignore[method-assign]
+    settings = SamplingSettings(steps=steps, threads=threads, tile=tile)
+    started = time.perf_counter()
+    init = START + (HISTORY - 1) * HOUR
+    for _ in sample(forecaster, dataset, path, init=init, members=range(members), leads=(1,), settings=settings):
+        pass
+    forecaster.predict_noise = predict  # type: ignore[method-assign]
+    return time.perf_counter() - started, inside
+
+
+def of_peer(side: int, steps: int) -> float:
+    """Seconds that diffusers' DDIM pipeline takes for one sample without a condition."""
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    network = peer(FIELDS)
+    network.register_to_config(sample_size=side)
+    pipeline = DDIMPipeline(unet=network, scheduler=DDIMScheduler(num_train_timesteps=200))
+    pipeline.set_progress_bar_config(disable=True)
+    started = time.perf_counter()
+    pipeline(batch_size=1, num_inference_steps=steps, output_type="np")
+    return time.perf_counter() - started
+
+
+def table(sides: list[int], threads: int, repeats: int) -> None:
+    own = resolve_precision("auto", torch.device("cpu"))
+    precisions = ["float32", *(["bfloat16"] if own == "bfloat16" else [])]
+    print("| domain | precision | s per member and step | diffusers | network's share |")
+    print("|---|---|---|---|---|")
+    for side in sides:
+        for precision in precisions:
+            forecaster, rows = untrained(precision), []
+            for _ in range(repeats):
+                with tempfile.TemporaryDirectory() as scratch:
+                    dataset = weather(Path(scratch) / "d.zarr", Grid(side, side, 200, 700))
+                    path = Path(scratch) / "f.zarr"
+                    members = max(1, min(10, 40960 // side**2))
+                    took, inside = seconds(
+                        forecaster, dataset, path, members=members, steps=5, threads=threads, tile=max(256, side)
+                    )
+                    rows.append((took / members / 5, of_peer(side, 5) / 5, inside / took))
+            ours_, theirs, share = (float(np.median(column)) for column in zip(*rows, strict=True))
+            beside = f"{theirs:.3f}" if precision == "float32" else "-"
+            print(f"| {side} x {side} | {precision} | {ours_:.3f} | {beside} | {share:.1%} |", flush=True)
+
+
+def linear(threads: int) -> None:
+    """Time against members and steps, at 64 x 64."""
+    forecaster = untrained("float32")
+    print("| members | steps | s | s per member and step |\n|---|---|---|---|")
+    for members, steps in ((10, 5), (20, 5), (40, 5), (10, 10), (10, 20)):
+        with tempfile.TemporaryDirectory() as scratch:
+            dataset = weather(Path(scratch) / "d.zarr", Grid(64, 64, 200, 700))
+            took, _ = seconds(
+                forecaster, dataset, Path(scratch) / "f.zarr", members=members, steps=steps, threads=threads, tile=256
+            )
+        print(f"| {members} | {steps} | {took:.1f} | {took / members / steps:.3f} |", flush=True)
+
+
+def full_domain(threads: int, gigabytes: float) -> None:
+    """One member over CONUS, in this process, whose peak is printed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        # Made by another process, whose memory does not count here.
+        subprocess.run([sys.executable, __file__, "--make", str(root / "d.zarr")], check=True)
+        dataset = Dataset.open(root / "d.zarr")
+        forecaster = untrained("float32")
+        settings = SamplingSettings(steps=2, threads=threads, memory=gigabytes)
+        started = time.perf_counter()
+        init = START + (HISTORY - 1) * HOUR
+        list(sample(forecaster, dataset, root / "f.zarr", init=init, members=(0,), leads=(1,), settings=settings))
+        took = time.perf_counter() - started
+    tiles = len(cover(CONUS, tile=settings.tile, overlap=settings.overlap).places)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"1059 x 1799, {tiles} tiles, --memory {gigabytes:g}: peak RSS {peak:.2f} GB, {took:.0f} s for 2 steps")
+    print(f"so about {took / 2 * 20 / 3600:.1f} h for one member in 20 steps on {threads} thread(s): use a GPU")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sides", default="64,128,256,512")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--full-domain", action="store_true")
+    parser.add_argument("--memory", type=float, default=6.0, help="GB, of --full-domain")
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.make:
+        weather(arguments.make, CONUS)
+    elif arguments.full_domain:
+        full_domain(arguments.threads, arguments.memory)
+    else:
+        table([int(side) for side in arguments.sides.split(",")], arguments.threads, arguments.repeats)
+        linear(arguments.threads)
+
+
+if __name__ == "__main__":
+    main()
