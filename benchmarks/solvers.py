@@ -3,8 +3,8 @@
     python benchmarks/solvers.py --workspace DIR [--minutes 10] [--threads 1] [--guidance 0.7,0.85,1.15]
 
 One model, trained once, draws the same initial hours with every solver and number of steps, from the same noise.
-Scores are of 48 initial hours on 8 days that the model has not seen; intervals are bootstrapped over days, those against
-DDPM at all T steps in pairs. What is there already is kept. Prints the tables of docs/method.md.
+Scores are of 48 initial hours on 8 days that the model has not seen; intervals are bootstrapped over days, those
+against DDPM at all T steps in pairs. What is there already is kept. Prints the tables of docs/method.md.
 """
 
 from __future__ import annotations

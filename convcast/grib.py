@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyproj  # noqa: F401  isort: skip
 import eccodes
@@ -167,10 +167,69 @@ def _may_have_gaps(handle: Any) -> bool:
     return bool(eccodes.codes_is_defined(handle, managed) and number(handle, managed))
 
 
+@dataclass(frozen=True)
+class OfEnsemble:
+    """What a message of an ensemble of so many members holds: one of them, or what all of them say together."""
+
+    size: int
+    member: int | None = None
+    derived: Literal["mean", "spread"] | None = None
+    threshold: float | None = None
+    """Of the event whose probability (percent) it is: at or above it."""
+    below: bool = False
+    """Or at or below it."""
+
+    def keys(self) -> dict[str, int]:
+        """Product definition templates 4.1, 4.2 and 4.5, with code tables 4.6, 4.7 and 4.9."""
+        positively_perturbed, mean_of_all, spread_of_all, above_lower, below_upper = 3, 0, 4, 3, 4
+        if self.threshold is not None:
+            limit, other = ("Upper", "Lower") if self.below else ("Lower", "Upper")
+            decimals = next(d for d in range(7) if abs(self.threshold * 10**d - round(self.threshold * 10**d)) < 1e-6)
+            return {
+                "productDefinitionTemplateNumber": 5,
+                "forecastProbabilityNumber": 0,
+                "totalNumberOfForecastProbabilities": self.size,
+                "probabilityType": below_upper if self.below else above_lower,
+                f"scaleFactorOf{limit}Limit": decimals,
+                f"scaledValueOf{limit}Limit": round(self.threshold * 10**decimals),
+                f"scaleFactorOf{other}Limit": 0,
+                f"scaledValueOf{other}Limit": 0,
+            }
+        if self.derived is not None:
+            return {
+                "productDefinitionTemplateNumber": 2,
+                "derivedForecast": mean_of_all if self.derived == "mean" else spread_of_all,
+                "numberOfForecastsInEnsemble": self.size,
+            }
+        return {
+            "productDefinitionTemplateNumber": 1,
+            "typeOfEnsembleForecast": positively_perturbed,
+            "perturbationNumber": self.member or 0,
+            "numberOfForecastsInEnsemble": self.size,
+        }
+
+
+_HRRR = {
+    "typeOfProcessedData": 1,
+    "productDefinitionTemplateNumber": 0,
+    "typeOfGeneratingProcess": 2,
+    "generatingProcessIdentifier": 83,
+}
+_ENSEMBLE = {"typeOfProcessedData": 4, "typeOfGeneratingProcess": 4, "generatingProcessIdentifier": 255}
+"""A perturbed forecast by no process of the centre's."""
+
+
 def encode(
-    values: NDArray[np.floating], *, key: GribKey, grid: Grid, init: Hour, lead_hours: int, simulated: bool
+    values: NDArray[np.floating],
+    *,
+    key: GribKey,
+    grid: Grid,
+    init: Hour,
+    lead_hours: int,
+    simulated: bool,
+    ensemble: OfEnsemble | None = None,
 ) -> bytes:
-    """A GRIB2 message as HRRR's are: same grid template, tables, lattice and packing.
+    """A GRIB2 message on HRRR's grid template, lattice and packing: as HRRR's are, or of an `ensemble`.
 
     `values` are (ny, nx) in GRIB units; they are rounded to 1/16.
     """
@@ -181,15 +240,16 @@ def encode(
     with _message(eccodes.codes_grib_new_from_samples("GRIB2")) as handle:
         for name, value in {
             "discipline": key.discipline,
+            # Only in NCEP's tables do ecCodes and wgrib2 find names for composite reflectivity, CAPE and CIN.
             "centre": 7,
             "subCentre": 0,
             "tablesVersion": 2,
             "localTablesVersion": 1,
+            **(_HRRR if ensemble is None else _ENSEMBLE | ensemble.keys()),
             "significanceOfReferenceTime": 1,
             "dataDate": int(year_to_day.replace("-", "")),
             "dataTime": int(hour[:2]) * 100,
             "productionStatusOfProcessedData": SIMULATED_STATUS if simulated else 0,
-            "typeOfProcessedData": 1,
             "gridDefinitionTemplateNumber": 30,
             "shapeOfTheEarth": 6,
             "numberOfDataPoints": grid.ny * grid.nx,
@@ -208,11 +268,8 @@ def encode(
             "Latin2": 38500000,
             "latitudeOfSouthernPole": 0,
             "longitudeOfSouthernPole": 0,
-            "productDefinitionTemplateNumber": 0,
             "parameterCategory": key.category,
             "parameterNumber": key.number,
-            "typeOfGeneratingProcess": 2,
-            "generatingProcessIdentifier": 83,
             "indicatorOfUnitForForecastTime": 1,
             "forecastTime": lead_hours,
             "typeOfFirstFixedSurface": key.surface,

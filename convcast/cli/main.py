@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convcast import __version__
-from convcast.cli import check, demo, fetch, plot, preprocess, sample, status, train, verify
+from convcast.cli import check, demo, export, fetch, plot, preprocess, sample, status, train, verify
 
 EPILOGUE = (
     "Exit codes: 0 done, or nothing to do · 1 a bug · 2 usage or settings · 3 too much input missing or rejected, or "
@@ -37,7 +37,7 @@ def main(
     pass
 
 
-for module in (fetch, preprocess, train, sample, plot, verify, status, check, demo):
+for module in (fetch, preprocess, train, sample, plot, export, verify, status, check, demo):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

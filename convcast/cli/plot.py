@@ -52,7 +52,8 @@ def plot(
     from convcast.cli.console import Terminal
     from convcast.files import write_bytes
     from convcast.notation import compact, parse_leads
-    from convcast.operations.showing import available, show
+    from convcast.operations.kept import available
+    from convcast.operations.showing import show
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,40 +12,14 @@ import xarray as xr
 
 from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset
-from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
-from convcast.grid import CONUS, SPACING, Grid
-from convcast.notation import HOUR, Hour, from_compact, parse_hours, parse_numbers
+from convcast.errors import ConvcastError, SettingsError
+from convcast.grid import Grid
+from convcast.notation import parse_numbers
+from convcast.operations.kept import Source, leads_of, opened, place_of
 from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
 from convcast.pictures.ground import Ground
 from convcast.variables import STATIC, Variable
 from convcast.workspace import Workspace
-
-FORMATS = ("convcast ensemble", "convcast products")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is kept of the forecast of one initial time."""
-
-    init: Hour
-    members: Path | None
-    products: Path | None
-
-
-def available(workspace: Workspace, text: str) -> list[Source]:
-    """Forecasts by `latest`, a time or a range; of a range, those that there are.
-
-    Raises MissingInputError where there is none.
-    """
-    kept = {init for folder in (workspace.forecasts, workspace.products) for init in _inits(folder)}
-    wanted = ([max(kept)] if kept else []) if text == "latest" else [hour for hour in parse_hours(text) if hour in kept]
-    if not wanted:
-        which = "" if text == "latest" else f" from {text}"
-        raise MissingInputError(f"there is no forecast{which}", advice="run `convcast sample --init latest`")
-    return [
-        Source(init, *(path if path.exists() else None for path in (workspace.forecast(init), workspace.product(init))))
-        for init in wanted
-    ]
 
 
 def show(
@@ -74,15 +47,11 @@ def show(
             )
     path = source.members or source.products
     assert path is not None
-    with _opened(path) as data:
-        grid = _grid(data, path)
+    with opened(path) as data:
+        grid = place_of(data, path)
         ground = Ground(grid, _land(workspace, grid))
-        there = [int(lead / HOUR) for lead in data.lead_time.values]
-        for lead in leads or there:
-            if lead not in there:
-                raise SettingsError(
-                    f"{path} has no lead of {lead} h", advice=f"choose from --leads {','.join(map(str, there))}"
-                )
+        there = leads_of(data, path, None)
+        for lead in leads_of(data, path, leads):
             for variable in variables:
                 read = _from_members if source.members is not None else _from_products
                 shown = read(
@@ -167,25 +136,6 @@ def _threshold(variable: Variable, asked: float | None) -> float:
     return variable.thresholds[len(variable.thresholds) // 2] if asked is None else asked
 
 
-def _opened(path: Path) -> xr.Dataset:
-    try:
-        data: xr.Dataset = xr.open_zarr(path, decode_timedelta=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} cannot be read ({error})", advice=f"delete or rename {path}") from error
-    if data.attrs.get("format") not in FORMATS:
-        raise DamagedFileError(f"{path} is not a convcast forecast", advice=f"delete or rename {path}")
-    return data
-
-
-def _grid(data: xr.Dataset, path: Path) -> Grid:
-    """The rectangle of the HRRR grid that the coordinates say."""
-    y0, x0 = (round(float((data[name].values[0] - getattr(CONUS, name)[0]) / SPACING)) for name in ("y", "x"))
-    grid = Grid(data.sizes["y"], data.sizes["x"], y0, x0)
-    if not CONUS.covers(grid) or not np.allclose(grid.x, data.x.values):
-        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=f"delete or rename {path}")
-    return grid
-
-
 def _land(workspace: Workspace, grid: Grid) -> Any:
     """The land mask of the dataset, (y, x), where there is a dataset that covers the forecast."""
     try:
@@ -197,8 +147,3 @@ def _land(workspace: Workspace, grid: Grid) -> Any:
     top, left = grid.y0 - dataset.grid.y0, grid.x0 - dataset.grid.x0
     mask = dataset.static[list(STATIC).index("lsm")]
     return mask[top : top + grid.ny, left : left + grid.nx]
-
-
-def _inits(folder: Path) -> list[Hour]:
-    found = [from_compact(path.stem) for path in folder.glob("*.zarr")]
-    return [init for init in found if init is not None]

@@ -175,6 +175,16 @@ def test_pictures_are_drawn_of_what_was_kept(workspace, convcast):
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in all_kinds["pictures"])
 
 
+def test_forecasts_are_exported_for_other_programs(workspace, convcast):
+    root, _ = workspace
+    said = convcast(root, "export", "--init", "2024-05-12T12", "--format", "grib2", "--field", "refc")
+
+    (path,) = said["files"]
+    index = Path(f"{path}.idx").read_text().splitlines()
+    assert [line.split(":")[-1] for line in index] == ["ENS=+0", "ENS=+1", "ENS=+2", "ENS=+3"]
+    assert Path(path).read_bytes().startswith(b"GRIB")
+
+
 def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcast):
     root, _ = workspace
     words = ["sample", "--init", "2024-05-12T09", "--members", "12", "--steps", "2", "-w", str(root), "--json"]
@@ -204,6 +214,7 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
         (["train", "--set", "model.base=16"], 2, "model.base = 32, not 16"),
         (["plot", "--init", "2024-05-12T21", "--kind", "stamps"], 2, "only products were kept"),
         (["plot", "--init", "2024-05-12T15", "--leads", "7"], 2, "has no lead of 7 h"),
+        (["export", "--init", "2024-05-12T15", "--what", "products"], 3, "no products were kept"),
         (["plot", "--init", "2020-01-01T00"], 3, "there is no forecast from 2020-01-01T00"),
         (["verify", "--against", "href"], 2, "the simulated world has no href"),
         (["verify", "--init", "2030-01-01T00"], 3, "there is no forecast"),

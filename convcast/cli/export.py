@@ -1,0 +1,83 @@
+"""`convcast export`: forecasts as netCDF or GRIB2."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+
+
+class Format(StrEnum):
+    """What others read."""
+
+    netcdf = "netcdf"
+    grib2 = "grib2"
+
+
+class What(StrEnum):
+    """What is exported."""
+
+    members = "members"
+    products = "products"
+
+
+@verb
+def export(
+    file_format: Annotated[Format, typer.Option("--format", help="netcdf, or grib2 with an .idx.")] = Format.netcdf,
+    init: Annotated[
+        str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
+    ] = "latest",
+    what: Annotated[What | None, typer.Option("--what", help="Default: members where they were kept.")] = None,
+    fields: Annotated[str | None, typer.Option("--field", help="Some fields, as refc,cape (default: all).")] = None,
+    leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder (default: exports/ of the workspace).")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write forecasts for other programs: one file each, named for the initial time.
+
+    GRIB2 has the members with ensemble keys, or of the products mean, spread and probabilities at points.
+    """
+    from convcast.cli.console import Terminal, size, table
+    from convcast.errors import MissingInputError
+    from convcast.notation import compact, parse_leads
+    from convcast.operations.exporting import to_grib, to_netcdf
+    from convcast.operations.kept import available
+    from convcast.variables import select
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    place = begin(terminal, workspace).workspace
+    names = [v.name for v in select([name.strip() for name in fields.split(",")])] if fields else None
+    hours = parse_leads(leads) if leads is not None else None
+    written: list[Path] = []
+    for kept in available(place, init):
+        source = {"members": kept.members, "products": kept.products}.get(what or "", kept.members or kept.products)
+        if source is None:
+            raise MissingInputError(
+                f"no {what} were kept of the forecast from {kept.init}", advice=f"sample with --keep {what}"
+            )
+        kind = "members" if source == kept.members else "products"
+        suffix = "nc" if file_format == Format.netcdf else "grib2"
+        target = (output or place.root / "exports") / f"{compact(kept.init)}_{kind}.{suffix}"
+        if file_format == Format.netcdf:
+            to_netcdf(source, target, fields=names, leads=hours)
+        else:
+            messages = to_grib(source, target, fields=names, leads=hours)
+            for _ in terminal.track(
+                messages, total=None, title="export", line=lambda m: f"{m.variable.name} {m.lead} h {m.what}"
+            ):
+                pass
+        terminal.say(f"{target}")
+        written.append(target)
+    terminal.result(
+        {"files": [str(path) for path in written], "bytes": sum(path.stat().st_size for path in written)},
+        table("file", "size", rows=[[str(path), size(path.stat().st_size)] for path in written]),
+    )
