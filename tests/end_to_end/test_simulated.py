@@ -13,6 +13,8 @@ import xarray as xr
 pytestmark = pytest.mark.slow
 
 INITS = "2024-05-12T12/2024-05-12T18/3h"
+ALONE = "2024-05-12T21"
+PRODUCTS = ["sample", "--init", ALONE, "--members", "3", "--leads", "1-2", "--steps", "2", "--keep", "products"]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,7 @@ def run_all(root, convcast):
     split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
     said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
+    said["products"] = convcast(root, *PRODUCTS)
     against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
     said["verify"] = convcast(root, "verify", *against, "--set", "verification.baseline_members=4", "--name", "test")
     return said
@@ -123,26 +126,12 @@ def test_more_members_keep_those_that_are_there(workspace, convcast):
 
 
 def test_products_alone_leave_no_members_and_are_not_made_twice(workspace, convcast):
-    root, _ = workspace
-    words = [
-        "sample",
-        "--init",
-        "2024-05-12T21",
-        "--members",
-        "3",
-        "--leads",
-        "1-2",
-        "--steps",
-        "2",
-        "--keep",
-        "products",
-    ]
+    root, said = workspace
+    again = convcast(root, *PRODUCTS)
 
-    said, again = convcast(root, *words), convcast(root, *words)
-
-    assert (said["drawn"], again["drawn"]) == (6, 0)
-    assert said["forecasts"] == []
-    assert [path.name for path in (root / "products").glob("*.zarr")] == ["20240512T21.zarr"]
+    assert (said["products"]["drawn"], again["drawn"]) == (6, 0)
+    assert said["products"]["forecasts"] == []
+    assert [Path(path).name for path in said["products"]["products"]] == ["20240512T21.zarr"]
     assert not (root / "forecasts" / "20240512T21.zarr").exists()
     assert not list((root / "products").rglob("*.members.zarr"))
     products = xr.open_zarr(root / "products" / "20240512T21.zarr", decode_timedelta=True)
