@@ -17,7 +17,7 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from convcast.operations.cycle import StageDone
+    from convcast.operations.outcome import StageDone
 
 
 @verb
@@ -71,7 +71,6 @@ def cycle(
         sample_words=["--model", model] if model else [],
     )
     with lock(session.workspace.lock("cycle"), "cycling in this workspace"):
-        run.require_space()
         done: list[StageDone] = []
         for stage in run:
             done.append(stage)

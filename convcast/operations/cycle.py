@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,33 +16,11 @@ from convcast.files import write_json
 from convcast.operations import stages
 from convcast.operations.holdings import VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.metrics import write_metrics
+from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, tell, worst
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
 from convcast.operations.publication import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
-from convcast.operations.situation import Situation, assess, limits_of, reach, young
-
-CODES = {0: "ok", 2: "unusable", 3: "incomplete", 4: "late", 5: "locked", 6: "damaged"}
-"""Exit codes of the verbs, in words; any other is a failure."""
-WORST_FIRST = (1, 2, 6, 3, 5, 4, 0)
-INTERRUPTED = 130
-QUIET = (0, 4, 5, INTERRUPTED)
-"""Exit codes that nobody needs to be woken for."""
-GIVE_UP = (1, 2, 5, 6)
-"""Exit codes after which a stage would fail again in the same cycle."""
-
-
-@dataclass(frozen=True)
-class StageDone:
-    """What became of one stage."""
-
-    stage: Stage
-    about: str
-    """Of which hours, or what it found."""
-    code: int
-    outcome: str
-    seconds: float
-    said: str = ""
-    """Its last words, where it did not end well."""
+from convcast.operations.situation import assess, limits_of, reach, young
 
 
 class Cycle:
@@ -75,29 +52,34 @@ class Cycle:
         self._notes: list[str] = []
         self._unreachable = False
         self.code = 0
+        self._seen = Holdings(self.expected)
         self.entry: dict[str, Any] = {}
-        self.situation: Situation | None = None
-
-    def require_space(self) -> None:
-        """Raises DiskFullError where the disk is too full to begin, even after pruning."""
-        if self._free() >= self._least:
-            return
-        self._prune(self._survey())
-        if self._free() < self._least:
-            raise DiskFullError(
-                f"{self._free() / 1e9:.2f} GB are free on the disk of {self.place.root}, and a cycle begins with "
-                f"{self._least / 1e9:g} GB (operations.least_free)",
-                advice="free some space, or keep less: retention.* (docs/operations.md)",
-            )
 
     def __iter__(self) -> Iterator[StageDone]:
+        """Raises DiskFullError where the disk is too full to begin, even after pruning.
+
+        Whatever ends a cycle before its end is in the journal too.
+        """
         try:
+            self._require_space()
             yield from self._run()
-        except KeyboardInterrupt:
-            self._notes.append("interrupted")
-            self.code = INTERRUPTED
-            self._record(self._survey(), cut=True)
+        except (Exception, KeyboardInterrupt) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.code = INTERRUPTED if interrupted else getattr(error, "exit_code", 1)
+            self._notes.append("interrupted" if interrupted else str(error) or type(error).__name__)
+            self._record(cut=True)
             raise
+
+    def _require_space(self) -> None:
+        least = self.settings.operations.least_free * 1e9
+        if self._free() < least:
+            self._prune(self._survey())
+        if self._free() < least:
+            raise DiskFullError(
+                f"{self._free() / 1e9:.2f} GB are free on the disk of {self.place.root}, and a cycle begins with "
+                f"{least / 1e9:g} GB (operations.least_free)",
+                advice="free some space, or keep less: retention.* (docs/operations.md)",
+            )
 
     def _run(self) -> Iterator[StageDone]:
         done: list[Step] = []
@@ -117,10 +99,6 @@ class Cycle:
             yield finished
         self._conclude(self._survey())
 
-    @property
-    def _least(self) -> float:
-        return self.settings.operations.least_free * 1e9
-
     def _free(self) -> int:
         return shutil.disk_usage(self.place.root).free
 
@@ -129,7 +107,8 @@ class Cycle:
         return self._until - time.monotonic()
 
     def _survey(self) -> Holdings:
-        return self._surveyor.survey(self.expected, since=self.expected - reach(self.limits))
+        self._seen = self._surveyor.survey(self.expected, since=self.expected - reach(self.limits))
+        return self._seen
 
     def _skipped(self, step: Step, holdings: Holdings) -> StageDone:
         return StageDone(step.stage, _about(step, holdings), 0, "deadline", 0.0)
@@ -145,7 +124,7 @@ class Cycle:
             [*words, "-w", str(self.place.root)], seconds=self._left(), grace=self.settings.operations.grace
         )
         code = ended.code if ended.code in CODES else 1
-        done = StageDone(step.stage, _about(step, holdings), code, CODES.get(code, "failed"), ended.seconds)
+        done = StageDone(step.stage, _about(step, holdings), code, in_words(code), ended.seconds)
         if ended.stopped:
             return replace(done, code=0, outcome="deadline")
         if step.stage == "fetch":
@@ -170,10 +149,10 @@ class Cycle:
         if done.code == 0 and trouble:
             first = trouble[0]
             said = f"{first['valid']} {first['status']}: {first['reason']}"
-            return replace(done, code=3, outcome=CODES[3], said=said)
+            return replace(done, code=3, outcome=in_words(3), said=said)
         if done.code in (0, 4) and str(self.expected) in {one["valid"] for one in of["late"]}:
-            return replace(done, code=4, outcome=CODES[4])
-        return done if done.code != 4 else replace(done, code=0, outcome=CODES[0])
+            return replace(done, code=4, outcome=in_words(4))
+        return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
 
     def _here(self, stage: Stage, work: Callable[[], str]) -> StageDone:
         """Work that is no verb's, whose failure is contained as theirs are."""
@@ -188,7 +167,7 @@ class Cycle:
             code, said = (expected.exit_code, str(expected)) if expected else (1, f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001  a bug in one stage must not keep the journal from saying so
             code, said = 1, f"{type(error).__name__}: {error}"
-        return StageDone(stage, about, code, CODES.get(code, "failed"), round(time.monotonic() - begun, 3), said)
+        return StageDone(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
 
     def _keep_scores(self) -> str:
         """Enter what was scored into the history."""
@@ -204,7 +183,7 @@ class Cycle:
             return "no forecast yet"
         said, new = publish(self.place, newest, holdings.forecasts[newest])
         if new:
-            self._hook("on_publish", said)
+            self._tell("on_publish", said)
         return str(newest)
 
     def _prune(self, holdings: Holdings) -> str:
@@ -231,52 +210,42 @@ class Cycle:
             self._notes.append(f"the deadline passed before the forecast of {newest} was complete")
         if holdings.model is None:
             self._notes.append(f"no forecast: there is no model {self._surveyor.name}; run `convcast train`")
-        self.code = next(code for code in WORST_FIRST if code in codes or code == 0)
-        self._record(holdings, cut=cut)
+        self.code = worst(codes)
+        self._record(cut=cut)
 
-    def _record(self, holdings: Holdings, *, cut: bool) -> None:
-        """The journal entry, the metrics, and the command for failures."""
-        self.situation = assess(self._surveyor, self.clock, holdings)
+    def _record(self, *, cut: bool) -> None:
+        """The journal entry, the metrics, and the command for failures, by what was seen last."""
+        situation = assess(self._surveyor, self.clock, self._seen)
         ended = round(time.time(), 3)
         self.entry = {
             "started": self._started,
             "now": str(self.clock),
             "code": self.code,
-            "outcome": CODES.get(self.code, "interrupted" if self.code == INTERRUPTED else "failed"),
+            "outcome": in_words(self.code),
             "deadline": cut,
             "seconds": round(time.monotonic() - self._begun, 3),
             "ended": ended,
-            "succeeded": ended if self.code in (0, 4) else self.situation.last.get("succeeded"),
-            "newest": None if self.situation.forecast is None else str(self.situation.forecast),
-            "late": [str(hour) for hour in self.situation.late],
-            "gaps": [str(hour) for hour in self.situation.gaps],
-            "free_bytes": self.situation.free,
+            "succeeded": ended if self.code in (0, 4) else situation.last.get("succeeded"),
+            "newest": None if situation.forecast is None else str(situation.forecast),
+            "late": [str(hour) for hour in situation.late],
+            "gaps": [str(hour) for hour in situation.gaps],
+            "free_bytes": situation.free,
             "notes": self._notes,
             **self._facts,
             "stages": [asdict(stage) for stage in self._stages],
         }
         if self.code not in QUIET:
-            self._hook("on_failure", {"workspace": str(self.place.root)} | self.entry)
-        self.situation = replace(self.situation, last=self.entry)
+            self._tell("on_failure", {"workspace": str(self.place.root)} | self.entry)
         write_json(self.place.last_cycle, self.entry)
-        write_metrics(self.place, self.situation)
+        write_metrics(self.place, replace(situation, last=self.entry))
         self.place.record("cycle", **self.entry)
 
-    def _hook(self, name: str, document: dict[str, Any]) -> None:
-        """Run the command of this setting; that it fails is noted, and is no failure of the cycle."""
-        command = getattr(self.settings.operations, name)
-        if not command:
-            return
-        seconds = self.settings.operations.hook_seconds
-        try:
-            ended = stages.run_command(command, seconds=seconds, grace=5, stdin=json.dumps(document, default=str))
-        except OSError as error:
-            self._notes.append(f"operations.{name}: {command[0]} cannot be run ({error.strerror})")
-            return
-        if ended.stopped:
-            self._notes.append(f"operations.{name} took longer than {seconds:g} s and was stopped")
-        elif ended.code:
-            self._notes.append(f"operations.{name} ended with {ended.code}: {ended.said}")
+    def _tell(self, name: Literal["on_failure", "on_publish"], document: dict[str, Any]) -> None:
+        """That a command fails is noted, and is no failure of the cycle."""
+        operations = self.settings.operations
+        note = tell(f"operations.{name}", getattr(operations, name), document, seconds=operations.hook_seconds)
+        if note:
+            self._notes.append(note)
 
 
 def _about(step: Step, holdings: Holdings) -> str:

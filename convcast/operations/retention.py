@@ -76,17 +76,21 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
 
     the hours that a cycle may yet fetch, decode or start from; archived hours that the dataset has not seen; members
     that are incomplete or still to be scored, as far back as a cycle catches up; the analyses they are to be scored by;
-    and in the dataset the hours that the model learned from.
+    and in the dataset the hours that the model learned from. Ages are counted from the newest hour that is here.
     """
+    # A clock that is wrong, or an outage, makes nothing old before newer hours are here.
+    newest = min(
+        holdings.expected, max([*holdings.archived, *filter(holdings.ok, holdings.status)], default=holdings.expected)
+    )
     history = holdings.model.history if holdings.model else limits.history
-    needed = holdings.expected - (limits.catch_up + history) * HOUR
-    first = holdings.expected - limits.catch_up * HOUR
+    needed = newest - (limits.catch_up + history) * HOUR
+    first = newest - limits.catch_up * HOUR
     busy = unfinished(holdings, limits)
     needed = min([needed, *(init - (history - 1) * HOUR for init in busy)])
 
-    dataset_before = min(_before(holdings.expected, keep.dataset_hours), needed)
-    archive_before = min(_before(holdings.expected, keep.archive_hours), needed)
-    forecasts_before = _before(holdings.expected, 24 * keep.forecasts_days)
+    dataset_before = min(_before(newest, keep.dataset_hours), needed)
+    archive_before = min(_before(newest, keep.archive_hours), needed)
+    forecasts_before = _before(newest, 24 * keep.forecasts_days)
     forecasts = {p: init for p, init in stock.forecasts.items() if init < forecasts_before and init not in busy}
     kept = [init for path, init in stock.forecasts.items() if path not in forecasts]
     # Forecasts that are on the disk are scored beside others of the same hours.
@@ -105,8 +109,8 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
         ),
         # Those that a killed run left are made use of as far back as a cycle catches up.
         forecasts=(*forecasts, *(path for path, init in stock.passing.items() if init < first)),
-        products=_older(stock.products, _before(holdings.expected, 24 * keep.products_days), busy),
-        statistics=_older(stock.statistics, _before(holdings.expected, 24 * keep.statistics_days), {*busy, *kept}),
+        products=_older(stock.products, _before(newest, 24 * keep.products_days), busy),
+        statistics=_older(stock.statistics, _before(newest, 24 * keep.statistics_days), {*busy, *kept}),
     )
 
 

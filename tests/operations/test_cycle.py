@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from convcast.dataset import Status
-from convcast.errors import DiskFullError
+from convcast.errors import DamagedFileError, DiskFullError
 from convcast.notation import HOUR
 from convcast.operations import cycle as module
 from convcast.operations.cycle import Cycle
@@ -279,20 +279,38 @@ def test_after_the_deadline_nothing_begins_but_publishing_and_pruning(world):
     assert {"publish", "prune"} <= {one.stage for one in done}
 
 
-def test_a_full_disk_stops_it_before_it_begins_with_the_figure(world, monkeypatch):
-    there = world(least_free=3)
+def test_a_full_disk_stops_it_before_it_begins_with_the_figure(world, monkeypatch, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(least_free=3, on_failure=command)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.4e9))
 
     with pytest.raises(DiskFullError, match=r"2\.40 GB are free .* 3 GB"):
-        Cycle(there, CLOCK).require_space()
+        run(there)
     assert there.ran == []
+    (line,) = journal(there)
+    assert (line["code"], line["stages"]) == (3, [])
+    assert "2.40 GB" in line["notes"][0]
+    assert json.loads(told.read_text())["code"] == 3
+    assert metrics(there)["cycle_exit_code",] == 3
 
 
 def test_pruning_may_make_the_room(world, monkeypatch):
     there = world(least_free=3)
-    free = iter([2.4e9, 4e9])
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
-    Cycle(there, CLOCK).require_space()
+    free = iter([2.4e9])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free, 4e9)))
+    cycle, _ = run(there)
+    assert cycle.code == 0
+
+
+def test_what_ends_it_before_its_end_is_in_the_journal(world, monkeypatch):
+    there = world()
+    damaged = DamagedFileError("dataset.zarr is not a convcast dataset")
+    monkeypatch.setattr(there, "survey", lambda *_, **__: (_ for _ in ()).throw(damaged))
+
+    with pytest.raises(DamagedFileError):
+        run(there)
+    (line,) = journal(there)
+    assert (line["code"], line["outcome"], line["notes"]) == (6, "damaged", [str(damaged)])
 
 
 def test_a_new_forecast_is_told_once(world, tmp_path):

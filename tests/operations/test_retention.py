@@ -86,11 +86,24 @@ def test_what_a_cycle_may_still_fetch_or_start_from_stays(tmp_path):
     assert list(plan.dataset) == [hour(29), hour(50)]
 
 
+def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
+    files = named(tmp_path, [0, 300])
+    stock = Stock(archive={path: (valid, True) for path, valid in files.items()}, forecasts=files)
+    there = Holdings(
+        NOW + 9000 * HOUR, archived=frozenset(files.values()), status=dict.fromkeys(files.values(), Status.OK)
+    )
+
+    plan = plan_prune(stock, there, LIMITS, RetentionSettings())
+
+    assert (plan.archive, ages(plan.forecasts, files)) == ((), [300])
+
+
 def test_archived_hours_that_the_dataset_has_not_seen_stay(tmp_path):
     files = named(tmp_path, [400, 401, 402])
     stock = Stock(archive={path: (valid, True) for path, valid in files.items()})
     there = Holdings(NOW, archived=frozenset(files.values()), status={hour(400): Status.OK, hour(401): Status.REJECTED})
 
+    there = replace(there, archived=there.archived | {NOW})
     assert ages(plan_prune(stock, there, LIMITS, RetentionSettings()).archive, files) == [400, 401]
 
 
