@@ -1,7 +1,8 @@
 """Forks cycles whose stages are forks too, so that a cycle takes a second: imports are done once.
 
 Each line on stdin is a time, a number of cycles, and if they are to be killed: how many seconds after the how manieth
-stage began; the answer is their exit codes. Sampling and scoring are stand-ins that write what the real ones write.
+stage began, and whether its stage is killed with it, as by a power cut; the answer is their exit codes. Sampling and
+scoring are stand-ins that write what the real ones write.
 """
 
 import contextlib
@@ -101,12 +102,12 @@ def work(words):
 
 def forked(words, *, seconds, grace):
     """As convcast.operations.stages.run, but for the deadline."""
-    append_line(BEGUN, {"stage": words[0]})
     begun = time.monotonic()
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
         os.setsid()
+        append_line(BEGUN, {"stage": words[0], "pid": os.getpid()})
         os.dup2(into, 1)
         os.close(out)
         sys.stdout = os.fdopen(1, "w")
@@ -131,6 +132,11 @@ def cycle(now):
     return child
 
 
+def begun():
+    """The processes of the stages that have begun."""
+    return [json.loads(line)["pid"] for line in BEGUN.read_text().splitlines()] if BEGUN.exists() else []
+
+
 def over(running):
     """Whether all have ended; they can still be waited for."""
     return all(os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) for process in running)
@@ -147,9 +153,12 @@ if __name__ == "__main__":
         running = [cycle(when) for _ in range(int(count))]
         if kill:
             stage, after = int(kill[0]), float(kill[1])
-            while not over(running) and stage > (len(BEGUN.read_text().splitlines()) if BEGUN.exists() else 0):
+            while not over(running) and stage > len(begun()):
                 time.sleep(0.005)
             time.sleep(after)
             for process in running:
                 os.kill(process, signal.SIGKILL)
+            for process in begun() if kill[2] == "all" else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         say([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in running])
