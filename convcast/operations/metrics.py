@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from convcast.files import write_bytes
 from convcast.notation import Hour
+from convcast.operations.outcome import stage_seconds
 from convcast.operations.situation import Situation
 from convcast.workspace import Workspace
 
@@ -49,15 +50,6 @@ def render(situation: Situation) -> bytes:
         for against, value in one.skill.items():
             gauge("crps_skill", "1 - CRPS / CRPS of the baseline.", value, field=one.field, against=against)
     return generate_latest(registry)
-
-
-def stage_seconds(cycle: dict[str, object]) -> dict[str, float]:
-    """Seconds of each stage of a cycle's journal entry, in the order in which they first came."""
-    total: dict[str, float] = {}
-    stages = cycle.get("stages")
-    for stage in stages if isinstance(stages, list) else ():
-        total[stage["stage"]] = round(total.get(stage["stage"], 0.0) + stage["seconds"], 3)
-    return total
 
 
 def _seconds(hour: Hour | None) -> float | None:

@@ -44,6 +44,15 @@ def worst(codes: Iterable[int]) -> int:
     return next(code for code in WORST_FIRST if code in found)
 
 
+def stage_seconds(cycle: dict[str, object]) -> dict[str, float]:
+    """Seconds of each stage of a cycle's journal entry, in the order in which they first came."""
+    total: dict[str, float] = {}
+    stages = cycle.get("stages")
+    for stage in stages if isinstance(stages, list) else ():
+        total[stage["stage"]] = round(total.get(stage["stage"], 0.0) + stage["seconds"], 3)
+    return total
+
+
 def tell(setting: str, command: Sequence[str], document: dict[str, Any], *, seconds: float) -> str | None:
     """Run the command of this setting with the document as JSON on stdin; why that failed, if it did."""
     if not command:
