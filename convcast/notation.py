@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,17 @@ def parse_hour(text: str) -> Hour:
     if np.isnat(time) or time != hour:
         raise refusal
     return hour
+
+
+def parse_time(text: str) -> np.datetime64:
+    """A time to the second, UTC, from ISO 8601 text (`2024-05-06T21:05`)."""
+    try:
+        time: np.datetime64 = np.datetime64(text.strip().removesuffix("Z").removesuffix("+00:00"), "s")
+    except ValueError:
+        time = np.datetime64("NaT", "s")
+    if np.isnat(time):
+        raise SettingsError(f"{text!r} is not a time", advice="write 2024-05-06T21:05 (UTC)")
+    return time
 
 
 def parse_hours(text: str) -> Hours:
@@ -73,6 +85,14 @@ def parse_leads(text: str) -> tuple[int, ...]:
     if leads[0] < 1:
         raise SettingsError("a lead of 0 hours is the analysis itself", advice="use --leads 1")
     return leads
+
+
+def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
+    """Seconds from `90s`, `50m`, `2h` or `7d`; a bare number is of `unit`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
+    if match is None:
+        raise SettingsError(f"{text!r} is not a length of time", advice="write 90s, 50m, 2h or 7d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or unit]
 
 
 def compact(time: Hour) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -38,6 +39,10 @@ Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
+
+# JSON has no infinity; as text it is read again as what it was.
+Lasting = Annotated[float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")]
+"""A length of time that may be for ever."""
 
 
 class Group(BaseModel):
@@ -251,6 +256,46 @@ class VerificationSettings(Group):
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 
+class OperationsSettings(Group):
+    """The hourly cycle."""
+
+    max_catch_up: float = Field(24, ge=0)
+    """Hours back from the newest analysis within which missing hours are fetched and missing forecasts drawn."""
+    deadline: float = Field(50, gt=0)
+    """Minutes after which no stage goes on, so that a cycle ends before the next one begins."""
+    grace: float = Field(30, ge=0)
+    """Seconds that a stage has to end in, once it was told to, before it is killed."""
+    every: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
+    """Hours between forecasts: 3 draws those of 00, 03, 06, … UTC alone."""
+    leads: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Hours ahead of each forecast; if none is named, those that the model was trained for."""
+    least_free: float = Field(5, ge=0)
+    """Gigabytes that must be free on the workspace's disk, after pruning, for a cycle to begin."""
+    skill_days: float = Field(7, gt=0)
+    """Days of scored forecasts that `convcast status` and metrics.prom call recent."""
+    on_failure: tuple[str, ...] = ()
+    """Command (a list of words, no shell) run when a cycle fails, with its journal entry as JSON on stdin."""
+    on_publish: tuple[str, ...] = ()
+    """Command run when there is a new forecast, with what latest.json says on stdin."""
+    hook_seconds: float = Field(120, gt=0)
+    """Time that either command has."""
+
+
+class RetentionSettings(Group):
+    """How long cycles keep things; `inf` is for ever. Scores by case are always kept for ever."""
+
+    archive_hours: Lasting = 14 * 24.0
+    """GRIB files, counted back from the newest hour."""
+    dataset_hours: Lasting = math.inf
+    """Hours of the dataset; those that the model learned from stay, since baselines draw from them."""
+    forecasts_days: Lasting = 7.0
+    """Members, by initial time: 0.8 GB a lead and forecast of 50 over CONUS."""
+    products_days: Lasting = math.inf
+    """What was made of the members."""
+    statistics_days: Lasting = math.inf
+    """Statistics of scored cases that reports are made of, 1.4 GB a year and lead."""
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -268,6 +313,8 @@ class Settings(BaseSettings):
     sampling: SamplingSettings = SamplingSettings()
     products: ProductSettings = ProductSettings()
     verification: VerificationSettings = VerificationSettings()
+    operations: OperationsSettings = OperationsSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     def digest(self) -> str:
         """Twelve hexadecimal digits that name these settings."""

@@ -55,7 +55,23 @@ class Workspace:
 
     @property
     def products(self) -> Path:
+        """What was made of ensembles, one an initial time."""
         return self.root / "products"
+
+    @property
+    def latest(self) -> Path:
+        """Which forecast is the newest, for those who fetch it."""
+        return self.root / "latest.json"
+
+    @property
+    def last_cycle(self) -> Path:
+        """The journal entry of the last cycle, by itself."""
+        return self.root / "cycle.json"
+
+    @property
+    def metrics(self) -> Path:
+        """For Prometheus."""
+        return self.root / "metrics.prom"
 
     def model(self, name: str) -> Path:
         return self.root / "models" / name

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from convcast.errors import SettingsError
-from convcast.notation import compact, describe, from_compact, parse_hour, parse_hours, parse_leads, parse_members
+from convcast.notation import (
+    compact,
+    describe,
+    from_compact,
+    parse_duration,
+    parse_hour,
+    parse_hours,
+    parse_leads,
+    parse_members,
+    parse_time,
+)
 
 
 @pytest.mark.parametrize("text", ["2024-05-06T21", "2024-05-06T21:00", "2024-05-06T21:00:00Z", " 2024-05-06T21 "])
@@ -65,3 +75,23 @@ def test_hours_are_described_for_people():
     assert describe(hours) == "2024-05-06T00 to 2024-05-06T02 (3 hours)"
     assert describe(hours[:1]) == "2024-05-06T00 (1 hour)"
     assert describe([]) == "no hours"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("50m", 3000), ("2h", 7200), ("1.5 h", 5400), ("7d", 604800), ("50", 3000)]
+)
+def test_lengths_of_time(text, seconds):
+    assert parse_duration(text, "m") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1h", "1w", "h"])
+def test_what_is_no_length_of_time(text):
+    with pytest.raises(SettingsError, match="not a length of time"):
+        parse_duration(text, "m")
+
+
+def test_times_to_the_second():
+    assert str(parse_time("2024-05-06T21:05Z")) == "2024-05-06T21:05:00"
+    for text in ("", "NaT", "yesterday"):
+        with pytest.raises(SettingsError, match="not a time"):
+            parse_time(text)

@@ -1,5 +1,7 @@
 """Flag over variable over file over preset; nothing unknown passes."""
 
+import json
+
 import pytest
 
 from convcast.errors import SettingsError
@@ -87,3 +89,12 @@ def test_an_assignment_needs_a_name_and_a_value():
 def test_the_digest_names_the_settings():
     assert load_settings().digest() == load_settings().digest()
     assert load_settings().digest() != load_settings(flags=nested(["training.seed=1"])).digest()
+
+
+def test_what_is_kept_for_ever_is_saved_in_json_and_read_again():
+    settings = load_settings(flags={"retention": {"forecasts_days": float("inf")}})
+
+    saved = json.loads(json.dumps(settings.model_dump(mode="json"), allow_nan=False))
+
+    assert load_settings(flags=saved).retention == settings.retention
+    assert load_settings(flags=saved).digest() == settings.digest()

@@ -60,6 +60,7 @@ def fetch(
     preset: Annotated[str | None, typer.Option("--preset", help="For a new workspace: phase1, phase2 or demo.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and how much.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash again what the archive holds.")] = False,
+    now: Annotated[str | None, typer.Option("--now", hidden=True, help="As of `convcast cycle`.")] = None,
     settings: SetOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -89,7 +90,7 @@ def fetch(
     from convcast.cli.console import Terminal
     from convcast.errors import SettingsError
     from convcast.files import lock
-    from convcast.notation import HOUR, describe, parse_hours, parse_leads
+    from convcast.notation import HOUR, describe, parse_hours, parse_leads, parse_time
     from convcast.settings import load_settings
     from convcast.variables import select
     from convcast.workspace import SETTINGS_FILE, create_workspace, open_workspace
@@ -138,7 +139,10 @@ def fetch(
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
             requests, unit = references.requests(what, archives, hours, ahead, names, **parts), "files"
-        options: dict[str, Any] = {"settings": resolved.archive, "now": np.datetime64("now")}
+        options: dict[str, Any] = {
+            "settings": resolved.archive,
+            "now": parse_time(now) if now else np.datetime64("now"),
+        }
         if dry_run:
             outcomes = list(terminal.track(estimate(requests, sources, **options), **_progress(requests, "dry run")))
             _finish_dry_run(terminal, outcomes, unit)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from convcast import __version__
-from convcast.cli import check, demo, export, fetch, plot, preprocess, sample, status, train, verify
+from convcast.cli import check, cycle, demo, export, fetch, plot, preprocess, sample, status, train, verify
 
 EPILOGUE = (
     "Exit codes: 0 done, or nothing to do · 1 a bug · 2 usage or settings · 3 too much input missing or rejected, or "
@@ -37,9 +38,15 @@ def main(
     pass
 
 
-for module in (fetch, preprocess, train, sample, plot, export, verify, status, check, demo):
+for module in (fetch, preprocess, train, sample, plot, export, verify, cycle, status, check, demo):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 
 def run() -> None:
+    # What `kill` or a scheduler sends ends a run as Ctrl-C does: it takes away what it was in the middle of writing.
+    signal.signal(signal.SIGTERM, _interrupt)
     app()
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

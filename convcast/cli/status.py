@@ -1,42 +1,93 @@
-"""`convcast status`: what a workspace holds."""
+"""`convcast status`: what a workspace holds, how it stands, and whether that is good enough."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer  # noqa: F401  resolved by the options' annotations
+import typer
 
-from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import JsonOption, QuietOption, SetOption, VerboseOption, WorkspaceOption, begin, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from convcast.operations.situation import Situation
+    from convcast.settings import Settings
+    from convcast.workspace import Workspace
+
+Rows = list[tuple[str, str]]
+
 
 @verb
 def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 4 where the newest forecast is older than --max-age.")
+    ] = False,
+    max_age: Annotated[
+        str, typer.Option("--max-age", help="Since the initial time of the newest forecast, as 2h or 90m.")
+    ] = "3h",
+    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    now: Annotated[str | None, typer.Option("--now", help="As of `convcast cycle`.")] = None,
+    settings: SetOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what is complete (archive, dataset, models, forecasts, verification), and how the training went."""
-    from convcast.archive import Archive
-    from convcast.cli.console import Terminal, size, table
+    """Show what is complete, what is late or missing, the disk, the last cycle, recent skill, and how training went.
+
+    With --check it is for monitoring: silent with -q, and the exit code says it.
+    """
+    from convcast.cli.console import Terminal, duration, table
     from convcast.cli.curve import draw_loss, read_log
+    from convcast.errors import NotPublishedError
+    from convcast.notation import parse_duration
+    from convcast.operations.holdings import Surveyor
+    from convcast.operations.situation import assess, read_clock
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    limit = parse_duration(max_age, "h")
+    session = begin(terminal, workspace, assignments=settings)
+    place = session.workspace
+    clock = read_clock(now, session.settings, session.workspace)
+    situation = assess(Surveyor(place, session.settings, model=model), clock)
+    age = situation.age
+    old = age is None or age > limit
+    value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
+    value |= {"operations": situation.to_dict() | {"too_old": old}}
+    if not (check and quiet):
+        rows, held = _held(place, session.settings)
+        value |= held
+        rows += _standing(situation)
+        shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(situation)]
+        logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+        if logs:
+            reports = read_log(logs[-1])
+            value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
+            if len(reports) > 1:
+                shown += [f"\nloss of {logs[-1].parent.name}", draw_loss(reports)]
+        terminal.result(value, *shown)
+    if check and old:
+        newest = "there is no complete forecast"
+        if age is not None:
+            newest = (
+                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
+            )
+        raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
+
+
+def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
+    """What lies in the rooms."""
+    from convcast.archive import Archive
+    from convcast.cli.console import size
     from convcast.dataset import Dataset
     from convcast.errors import ConvcastError
     from convcast.files import folder_bytes
     from convcast.notation import describe
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    session = begin(terminal, workspace)
-    place = session.workspace
-    rows: list[tuple[str, str]] = []
-    value: dict[str, object] = {"workspace": str(place.root), "settings": session.settings.digest()}
-
-    hours = Archive(place.archive / "hrrr").hours(session.settings.dataset.analysis_lead)
-    rows.append(("archive", describe(hours)))
-    value["archive_hours"] = len(hours)
+    hours = Archive(place.archive / "hrrr").hours(settings.dataset.analysis_lead)
+    rows: Rows = [("archive", describe(hours))]
+    value: dict[str, Any] = {"archive_hours": len(hours)}
     try:
         dataset = Dataset.open(place.dataset)
         rejected = {h: v["reason"] for h, v in dataset.verdicts().items() if v["status"] == "rejected"}
@@ -50,6 +101,7 @@ def status(
     for title, folder, pattern in (
         ("models", place.root / "models", "*/model.safetensors"),
         ("forecasts", place.forecasts, "*.zarr"),
+        ("products", place.products, "*.zarr"),
         ("verifications", place.root / "verification", "*/scores.json"),
     ):
         found = sorted(path if pattern == "*.zarr" else path.parent for path in folder.glob(pattern))
@@ -58,11 +110,58 @@ def status(
     used = folder_bytes(place.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used
-    shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2)]
-    logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
-    if logs:
-        reports = read_log(logs[-1])
-        value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
-        if len(reports) > 1:
-            shown += [f"\nloss of {logs[-1].parent.name}", draw_loss(reports)]
-    terminal.result(value, *shown)
+    return rows, value
+
+
+def _standing(situation: Situation) -> Rows:
+    """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
+    from convcast.cli.console import duration, size
+    from convcast.operations.outcome import stage_seconds
+    from convcast.operations.situation import describe_hours
+
+    rows: Rows = [("", f"{size(situation.free)} free")]
+    last = situation.last
+    if situation.age is not None:
+        rows.append(("newest", f"forecast of {situation.forecast}, {duration(situation.age)} old"))
+    if not last:
+        return rows
+    if situation.late:
+        rows.append(("late", f"{describe_hours(situation.late)} should be published and is not here"))
+    if situation.gaps:
+        rows.append(("gaps", describe_hours(situation.gaps)))
+    if situation.due:
+        rows.append(("due", f"{situation.due} forecasts could be scored: `convcast cycle` will"))
+    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stage_seconds(last).items() if seconds >= 1)
+    rows.append(
+        (
+            "last cycle",
+            f"{last['started']}, {last['outcome']}, {duration(last['seconds'])}{f': {stages}' * bool(stages)}",
+        )
+    )
+    rows.extend(("", f"{one['stage']}: {one['said']}") for one in last["stages"] if one["code"] not in (0, 4))
+    rows.extend(("", note) for note in last["notes"])
+    return rows
+
+
+def _skill(situation: Situation) -> list[Table | str]:
+    """Recent skill by field, where forecasts have been scored."""
+    from convcast.cli.console import table
+    from convcast.variables import FIELDS
+
+    if not situation.skill:
+        return []
+    others = sorted({name for one in situation.skill for name in one.skill})
+    rows = [
+        [
+            f"{one.field}, {FIELDS[one.field].units}",
+            str(one.cases),
+            f"{one.crps:.3g}",
+            *(f"{one.skill[name]:+.0%}" if name in one.skill else "-" for name in others),
+            f"{one.spread_error_ratio:.2f}",
+        ]
+        for one in situation.skill
+    ]
+    title = "\nrecent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
+    return [
+        table("field", "cases", "CRPS", *(f"than {name}" for name in others), "spread/error", title=title, rows=rows)
+    ]

@@ -28,7 +28,7 @@ class Dataset:
         self.times: Hours
         """Every hour from the first to the last that anything is known of."""
         self.status: NDArray[np.uint8]
-        """Of `times`: 0 absent, 1 ok, 2 gap, 3 rejected."""
+        """Of `times`: 0 absent, 1 ok, 2 gap, 3 rejected, 4 pruned."""
         self.times, self.status = store.read_status()
 
     @classmethod
@@ -127,7 +127,7 @@ class Dataset:
         if missing.size == 0:
             return
         known = dict(zip(self.times, self.status, strict=True))
-        names = {Status.ABSENT: "", Status.GAP: " (gap)", Status.REJECTED: " (rejected)"}
+        names = {status: f" ({status.name.lower()})" for status in Status} | {Status.ABSENT: ""}
         listed = [f"{hour}{names[Status(known.get(hour, Status.ABSENT))]}" for hour in missing[:6]]
         more = f" and {missing.size - 6} more" if missing.size > 6 else ""
         raise MissingInputError(

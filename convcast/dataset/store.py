@@ -56,6 +56,8 @@ class Status(IntEnum):
     OK = 1
     GAP = 2
     REJECTED = 3
+    PRUNED = 4
+    """It was ok or rejected, and has been let go for good."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,23 @@ class Store:
             everything = np.array(self._status[:], np.uint8)
             everything[where] = status
             self._status[:] = everything
+
+    def kept(self) -> Hours:
+        """The hours whose fields lie on the disk, whatever their status."""
+        found = [int(folder.name) for folder in (self.path / self._data.path / "c").glob("*") if folder.name.isdigit()]
+        return EPOCH + np.sort(np.array(found, np.int64)) * HOUR
+
+    def forget(self, hours: Sequence[Hour] | Hours) -> None:
+        """Let these hours go: first they are said to be pruned, then their files are deleted.
+
+        Only the holder of the lock may; killed in between, the same call deletes the rest.
+        """
+        reason = "older than retention.dataset_hours"
+        said = [{"valid": str(hour), "status": "pruned", "reason": reason} for hour in hours]
+        self.write_status(hours, Status.PRUNED, said)
+        for hour in hours:
+            for array in (self._data, self._values, self._tendencies):
+                shutil.rmtree(self.path / array.path / "c" / str(index(hour)), ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what killed runs were in the middle of writing; only the holder of the lock may."""

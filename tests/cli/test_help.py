@@ -9,7 +9,7 @@ import pytest
 
 from convcast import __version__
 
-VERBS = ("fetch", "preprocess", "train", "sample", "verify", "status", "check", "demo")
+VERBS = ("fetch", "preprocess", "train", "sample", "verify", "cycle", "status", "check", "demo")
 HEAVY = ("torch", "herbie", "xarray", "matplotlib", "pandas", "eccodes", "numba", "zarr")
 PROGRAM = """
 import sys, json

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, preprocess
+from convcast.dataset.store import Status, Store
 from convcast.errors import DamagedFileError, LockedError, MissingInputError, SettingsError
 from convcast.files import lock
 from convcast.grid import Grid
@@ -275,3 +276,16 @@ def test_a_dataset_can_be_moved(archive, run, tmp_path):
     shutil.move(tmp_path / "dataset.zarr", tmp_path / "elsewhere.zarr")
     moved = Dataset.open(tmp_path / "elsewhere.zarr")
     np.testing.assert_array_equal(moved.read(moved.hours), expected)
+
+
+def test_an_hour_that_was_let_go_is_not_decoded_again_and_is_no_gap(run, archive):
+    _, dataset = run(archive)
+    Store.open(dataset.path, writing=True).forget([START, START + HOUR])
+    archive.add_hour(START + 3 * HOUR)
+
+    verdicts, dataset = run(archive)
+
+    assert list(verdicts) == [3]
+    assert list(dataset.status) == [Status.PRUNED, Status.PRUNED, Status.OK, Status.OK]
+    with pytest.raises(MissingInputError, match=r"T00 \(pruned\)"):
+        dataset.read([START])

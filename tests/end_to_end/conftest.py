@@ -56,3 +56,24 @@ def made_once(tmp_path_factory, worker_id) -> Callable[[str, Callable[[Path], Sa
         return copy, json.loads(said.read_text())
 
     return make
+
+
+@pytest.fixture(scope="session")
+def five_verbs(made_once, convcast) -> tuple[Path, Said]:
+    """A simulated workspace in which the five verbs have run, with what each of them said."""
+
+    def build(root: Path) -> Said:
+        small = ["--set", "simulation.days=4", "--set", "simulation.size=32"]
+        said = {}
+        said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
+        said["preprocess"] = convcast(root, "preprocess")
+        split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
+        said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
+        inits = "2024-05-12T12/2024-05-12T18/3h"
+        said["sample"] = convcast(root, "sample", "--init", inits, "--members", "4", "--steps", "3")
+        against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
+        baselines = ["--set", "verification.baseline_members=4"]
+        said["verify"] = convcast(root, "verify", *against, *baselines, "--name", "test")
+        return said
+
+    return made_once("simulated", build)

@@ -13,28 +13,22 @@ import xarray as xr
 pytestmark = pytest.mark.slow
 
 INITS = "2024-05-12T12/2024-05-12T18/3h"
-ALONE = "2024-05-12T21"
-PRODUCTS = ["sample", "--init", ALONE, "--members", "3", "--leads", "1-2", "--steps", "2", "--keep", "products"]
+"""As `five_verbs` has sampled."""
+PRODUCTS = [
+    *("sample", "--init", "2024-05-12T21", "--members", "3", "--leads", "1-2"),
+    *("--steps", "2", "--keep", "products"),
+]
 
 
 @pytest.fixture(scope="module")
-def workspace(made_once, convcast):
-    """A workspace in which the five verbs have run, with what each of them said."""
-    return made_once("simulated", lambda root: run_all(root, convcast))
+def workspace(five_verbs, made_once, convcast):
+    """A workspace in which the five verbs have run and products were made, with what was said."""
 
+    def build(root):
+        shutil.copytree(five_verbs[0], root)
+        return five_verbs[1] | {"products": convcast(root, *PRODUCTS)}
 
-def run_all(root, convcast):
-    small = ["--set", "simulation.days=4", "--set", "simulation.size=32"]
-    said = {}
-    said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
-    said["preprocess"] = convcast(root, "preprocess")
-    split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
-    said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
-    said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
-    said["products"] = convcast(root, *PRODUCTS)
-    against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
-    said["verify"] = convcast(root, "verify", *against, "--set", "verification.baseline_members=4", "--name", "test")
-    return said
+    return made_once("products", build)
 
 
 def test_every_hour_arrives(workspace):

@@ -1,0 +1,95 @@
+"""`convcast cycle`: the hourly run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convcast.cli.session import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    VerboseOption,
+    WorkspaceOption,
+    begin,
+    verb,
+)
+
+if TYPE_CHECKING:
+    from convcast.operations.outcome import StageDone
+
+
+@verb
+def cycle(
+    max_catch_up: Annotated[
+        str | None, typer.Option("--max-catch-up", help="How far back missing hours are made up for (default: 24h).")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", help="Stop cleanly after this time (default: 50m).")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option("--source", help="As of `convcast fetch`.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    now: Annotated[
+        str | None,
+        typer.Option("--now", help="Take this for the time (UTC), to rehearse on past or simulated hours."),
+    ] = None,
+    settings: SetOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Do what is due: fetch, preprocess, sample the newest hour, verify, catch up, publish, prune. Run it every hour.
+
+    Safe to start at any time, twice, or again: a second one exits with 5 at once, and where nothing is due it takes
+    seconds. Exit code 4: the newest hour is not published yet, and what could be done was.
+    """
+    from convcast.cli.console import Terminal, duration, table
+    from convcast.files import lock
+    from convcast.notation import parse_duration
+    from convcast.operations.cycle import Cycle
+    from convcast.operations.holdings import Surveyor
+    from convcast.operations.situation import read_clock, simulated
+
+    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    flags: dict[str, dict[str, Any]] = {
+        "archive": {"sources": source or None},
+        "operations": {
+            "max_catch_up": None if max_catch_up is None else parse_duration(max_catch_up, "h") / 3600,
+            "deadline": None if deadline is None else parse_duration(deadline, "m") / 60,
+        },
+    }
+    session = begin(terminal, workspace, assignments=settings, flags=flags)
+    clock = read_clock(now, session.settings, session.workspace)
+    rehearsal = ["--now", str(clock)] if now is not None or simulated(session.settings, session.workspace) else []
+    run = Cycle(
+        Surveyor(session.workspace, session.settings, model=model),
+        clock,
+        words=[word for assignment in settings or () for word in ("--set", assignment)],
+        fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
+        sample_words=["--model", model] if model else [],
+    )
+    with lock(session.workspace.lock("cycle"), "cycling in this workspace"):
+        done: list[StageDone] = []
+        for stage in run:
+            done.append(stage)
+            terminal.say(f"{stage.stage} {stage.about}: {stage.outcome}, {duration(stage.seconds)}")
+            if stage.code not in (0, 4, 5):
+                terminal.warn(f"{stage.stage}: {stage.said}")
+    for note in run.entry["notes"]:
+        terminal.say(note) if run.code in (0, 4) else terminal.warn(note)
+    terminal.result(
+        run.entry,
+        table(
+            "stage",
+            "about",
+            "outcome",
+            "time",
+            rows=[[one.stage, one.about, one.outcome, duration(one.seconds)] for one in done],
+            left=3,
+        ),
+        f"{run.entry['outcome']}, newest forecast {run.entry['newest'] or 'none'}",
+    )
+    if run.code:
+        raise typer.Exit(run.code)

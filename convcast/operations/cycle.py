@@ -1,0 +1,262 @@
+"""One run of everything that is due, stage by stage, each a process of its own, until the work or the time is over."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from convcast.errors import ConvcastError, DiskFullError, from_os_error
+from convcast.files import write_json
+from convcast.operations import stages
+from convcast.operations.holdings import VERIFICATION, Holdings, Surveyor, expected_hour
+from convcast.operations.metrics import write_metrics
+from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, tell, worst
+from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
+from convcast.operations.publication import publish
+from convcast.operations.retention import plan_prune, prune, sweep, take_stock
+from convcast.operations.situation import assess, limits_of, reach, young
+
+
+class Cycle:
+    """Iterate over it for one StageDone a stage; then `code` and `entry` say what it amounts to."""
+
+    def __init__(
+        self,
+        surveyor: Surveyor,
+        clock: np.datetime64,
+        *,
+        words: Sequence[str] = (),
+        fetch_words: Sequence[str] = (),
+        sample_words: Sequence[str] = (),
+    ) -> None:
+        """`words` go to every verb, `fetch_words` and `sample_words` to those."""
+        self.place, self.settings = surveyor.workspace, surveyor.settings
+        self.limits = limits_of(self.settings)
+        self.clock = clock
+        self.expected = expected_hour(clock, self.settings.dataset.analysis_lead)
+        self._surveyor = surveyor
+        leads = ",".join(map(str, self.settings.operations.leads))
+        ahead = ("--leads", leads) if leads else ()
+        self._words = {"": tuple(words), "fetch": tuple(fetch_words), "sample": (*sample_words, *ahead)}
+        self._begun = time.monotonic()
+        self._until = self._begun + 60 * self.settings.operations.deadline
+        self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._stages: list[StageDone] = []
+        self._facts: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._unreachable = False
+        self.code = 0
+        self._seen = Holdings(self.expected)
+        self.entry: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[StageDone]:
+        """Raises DiskFullError where the disk is too full to begin, even after pruning.
+
+        Whatever ends a cycle before its end is in the journal too.
+        """
+        try:
+            self._require_space()
+            yield from self._run()
+        except (Exception, KeyboardInterrupt) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.code = INTERRUPTED if interrupted else getattr(error, "exit_code", 1)
+            self._notes.append("interrupted" if interrupted else str(error) or type(error).__name__)
+            self._record(cut=True)
+            raise
+
+    def _require_space(self) -> None:
+        least = self.settings.operations.least_free * 1e9
+        if self._free() < least:
+            self._prune(self._survey())
+        if self._free() < least:
+            raise DiskFullError(
+                f"{self._free() / 1e9:.2f} GB are free on the disk of {self.place.root}, and a cycle begins with "
+                f"{least / 1e9:g} GB (operations.least_free)",
+                advice="free some space, or keep less: retention.* (docs/operations.md)",
+            )
+
+    def _run(self) -> Iterator[StageDone]:
+        done: list[Step] = []
+        barred: frozenset[Stage] = frozenset()
+        while True:
+            holdings = self._survey()
+            step = next_step(holdings, self.limits, done, barred)
+            if step is None:
+                break
+            late = self._left() <= 0 and step.stage not in ("publish", "prune")
+            finished = self._skipped(step, holdings) if late else self._do(step, holdings)
+            if finished.outcome == "deadline" or finished.code in GIVE_UP or self._unreachable:
+                barred |= {step.stage}
+            self._unreachable = False
+            done.append(step)
+            self._stages.append(finished)
+            yield finished
+        self._conclude(self._survey())
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.place.root).free
+
+    def _left(self) -> float:
+        """Seconds for stages."""
+        return self._until - time.monotonic()
+
+    def _survey(self) -> Holdings:
+        self._seen = self._surveyor.survey(self.expected, since=self.expected - reach(self.limits))
+        return self._seen
+
+    def _skipped(self, step: Step, holdings: Holdings) -> StageDone:
+        return StageDone(step.stage, _about(step, holdings), 0, "deadline", 0.0)
+
+    def _do(self, step: Step, holdings: Holdings) -> StageDone:
+        if step.stage == "publish":
+            return self._here(step.stage, lambda: self._publish(holdings))
+        if step.stage == "prune":
+            return self._here(step.stage, lambda: self._prune(holdings))
+        named = ["--name", VERIFICATION] if step.stage == "verify" else []
+        words = [*step.words, *named, *self._words.get(step.stage, ()), *self._words[""], "--json", "-q"]
+        ended = stages.run(
+            [*words, "-w", str(self.place.root)], seconds=self._left(), grace=self.settings.operations.grace
+        )
+        code = ended.code if ended.code in CODES else 1
+        done = StageDone(step.stage, _about(step, holdings), code, in_words(code), ended.seconds)
+        if ended.stopped:
+            return replace(done, code=0, outcome="deadline")
+        if step.stage == "fetch":
+            done = self._judge_fetch(done, ended)
+        if step.stage == "verify" and code == 0:
+            kept = self._here("verify", self._keep_scores)
+            done = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
+        killed = f"killed by signal {-ended.code}. " if ended.code < 0 else ""
+        return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
+
+    def _judge_fetch(self, done: StageDone, ended: stages.Finished) -> StageDone:
+        """By what became of the hours: late ones are late, what could not be had or is bad is missing."""
+        outcomes = ended.result.get("outcomes", [])
+        self._unreachable = not outcomes  # another try would wait for the network as long
+        of = {
+            status: [o for o in outcomes if o["status"] == status]
+            for status in ("late", "transient", "bad", "gap", "ok")
+        }
+        about = f"{done.about}, " + ", ".join(f"{len(found)} {status}" for status, found in of.items() if found)
+        done = replace(done, about=about.removesuffix(", "))
+        trouble = of["transient"] + of["bad"]
+        if done.code == 0 and trouble:
+            first = trouble[0]
+            said = f"{first['valid']} {first['status']}: {first['reason']}"
+            return replace(done, code=3, outcome=in_words(3), said=said)
+        if done.code in (0, 4) and str(self.expected) in {one["valid"] for one in of["late"]}:
+            return replace(done, code=4, outcome=in_words(4))
+        return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
+
+    def _here(self, stage: Stage, work: Callable[[], str]) -> StageDone:
+        """Work that is no verb's, whose failure is contained as theirs are."""
+        begun = time.monotonic()
+        code, about, said = 0, "", ""
+        try:
+            about = work()
+        except ConvcastError as error:
+            code, said = error.exit_code, str(error)
+        except OSError as error:
+            expected = from_os_error(error)
+            code, said = (expected.exit_code, str(expected)) if expected else (1, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  a bug in one stage must not keep the journal from saying so
+            code, said = 1, f"{type(error).__name__}: {error}"
+        return StageDone(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
+
+    def _keep_scores(self) -> str:
+        """Enter what was scored into the history."""
+        import xarray as xr
+
+        path = self.place.verification(VERIFICATION) / "scores.zarr"
+        with xr.open_zarr(path, consolidated=False) as scores:
+            return f"{self._surveyor.history.add(scores)} cases"
+
+    def _publish(self, holdings: Holdings) -> str:
+        newest = holdings.newest
+        if newest is None:
+            return "no forecast yet"
+        said, new = publish(self.place, newest, holdings.forecasts[newest])
+        if new:
+            self._tell("on_publish", said)
+        return str(newest)
+
+    def _prune(self, holdings: Holdings) -> str:
+        keep = self.settings.retention
+        stock = take_stock(
+            self.place,
+            analysis_lead=self.settings.dataset.analysis_lead,
+            dataset=math.isfinite(keep.dataset_hours),
+        )
+        went = prune(self.place, plan_prune(stock, holdings, self.limits, keep))
+        swept = sweep(self.place, holdings.forecasts)
+        self._facts["pruned"] = {**asdict(went), "swept": swept}
+        return ", ".join(f"{count} of {room}" for room, count in went.counts.items()) or "nothing"
+
+    def _conclude(self, holdings: Holdings) -> None:
+        """What it all amounts to."""
+        codes = {stage.code for stage in self._stages}
+        cut = any(stage.outcome == "deadline" for stage in self._stages)
+        if self.expected in late_hours(holdings, within=young(self.settings)):
+            codes.add(4)
+        newest = next(iter(possible_inits(holdings, self.limits)), None)
+        if cut and newest is not None and holdings.newest != newest:
+            codes.add(3)
+            self._notes.append(f"the deadline passed before the forecast of {newest} was complete")
+        if holdings.model is None:
+            self._notes.append(f"no forecast: there is no model {self._surveyor.name}; run `convcast train`")
+        self.code = worst(codes)
+        self._record(cut=cut)
+
+    def _record(self, *, cut: bool) -> None:
+        """The journal entry, the metrics, and the command for failures, by what was seen last."""
+        situation = assess(self._surveyor, self.clock, self._seen)
+        ended = round(time.time(), 3)
+        self.entry = {
+            "started": self._started,
+            "now": str(self.clock),
+            "code": self.code,
+            "outcome": in_words(self.code),
+            "deadline": cut,
+            "seconds": round(time.monotonic() - self._begun, 3),
+            "ended": ended,
+            "succeeded": ended if self.code in (0, 4) else situation.last.get("succeeded"),
+            "newest": None if situation.forecast is None else str(situation.forecast),
+            "late": [str(hour) for hour in situation.late],
+            "gaps": [str(hour) for hour in situation.gaps],
+            "free_bytes": situation.free,
+            "notes": self._notes,
+            **self._facts,
+            "stages": [asdict(stage) for stage in self._stages],
+        }
+        if self.code not in QUIET:
+            self._tell("on_failure", {"workspace": str(self.place.root)} | self.entry)
+        write_json(self.place.last_cycle, self.entry)
+        write_metrics(self.place, replace(situation, last=self.entry))
+        self.place.record("cycle", **self.entry)
+
+    def _tell(self, name: Literal["on_failure", "on_publish"], document: dict[str, Any]) -> None:
+        """That a command fails is noted, and is no failure of the cycle."""
+        operations = self.settings.operations
+        note = tell(f"operations.{name}", getattr(operations, name), document, seconds=operations.hook_seconds)
+        if note:
+            self._notes.append(note)
+
+
+def _about(step: Step, holdings: Holdings) -> str:
+    match step.stage:
+        case "fetch":
+            return f"{step.hours[0]} to {step.hours[-1]}"
+        case "sample":
+            return str(step.hours[0])
+        case "preprocess":
+            return f"{len(holdings.unjudged)} hours"
+        case "verify":
+            return f"{len(step.cases)} due"
+        case _:
+            return ""

@@ -1,0 +1,136 @@
+"""Scores of every case that was ever verified, kept for ever: one JSON line a case, one file a month.
+
+Members go after some days and reports are of what is there; these lines stay, 1.5 kB each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convcast.files import append_line
+from convcast.notation import HOUR, Hour, parse_hour
+from convcast.verification.finish import spread_error_ratio
+from convcast.verification.summary import MODEL
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCORES = ("crps", "rmse", "spread", "error")
+"""Of scores.zarr: fair CRPS, and of the ensemble mean the RMSE, the spread about it and the bias."""
+DIGITS = 5
+
+Systems = dict[str, dict[str, float]]
+"""Scores of one field and case, by system."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A field's mean scores over some days."""
+
+    field: str
+    cases: int
+    crps: float
+    """Fair, in the field's units."""
+    spread_error_ratio: float
+    skill: Mapping[str, float]
+    """1 - CRPS / CRPS of a baseline, over the same cases, by baseline."""
+
+
+class History:
+    """The lines in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def cases(self, since: Hour | None = None) -> Iterator[dict[str, Any]]:
+        """Those of initial times from `since` on; a line that a power cut left torn is passed over."""
+        month = "" if since is None else str(since.astype("datetime64[M]"))
+        for path in sorted(self.folder.glob("????-??.jsonl")):
+            if path.stem < month:
+                continue
+            for line in path.read_text(errors="replace").splitlines():
+                try:
+                    case = json.loads(line)
+                    if since is None or parse_hour(case["init"]) >= since:
+                        yield case
+                except (ValueError, KeyError, TypeError):
+                    continue
+
+    def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
+        """Initial times and leads."""
+        return frozenset((parse_hour(case["init"]), int(case["lead"])) for case in self.cases(since))
+
+    def add(self, scores: xr.Dataset) -> int:
+        """Add the cases of a verification's scores.zarr that are not here yet; gives how many.
+
+        A case that was scored again (other settings, another program) keeps its first line.
+        """
+        inits = scores["init_time"].values.astype("datetime64[h]")
+        known = self.scored(inits.min()) if inits.size else frozenset()
+        added = 0
+        for i, init in enumerate(inits):
+            for j, step in enumerate(scores["lead_time"].values):
+                lead = int(step / np.timedelta64(1, "h"))
+                values = _values(scores.isel(init_time=i, lead_time=j))
+                if (init, lead) in known or not values:
+                    continue
+                path = self.folder / f"{init.astype('datetime64[M]')}.jsonl"
+                _end_torn_line(path)
+                members = int(scores.attrs["members"])
+                append_line(path, {"init": str(init), "lead": lead, "members": members, "scores": values})
+                added += 1
+        return added
+
+    def recent(self, newest: Hour, days: float) -> list[Skill]:
+        """Mean scores of the cases that start within so many days before `newest`, field by field."""
+        found: dict[str, list[Systems]] = {}
+        members = 2
+        for case in self.cases(newest - round(24 * days) * HOUR):
+            members = case.get("members", members)
+            for name, systems in case.get("scores", {}).items():
+                if "crps" in systems.get(MODEL, {}):
+                    found.setdefault(name, []).append(systems)
+        return [_mean(name, cases, members) for name, cases in found.items()]
+
+
+def _values(case: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of one case by field, then system; nothing where it was not scored."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in case["field"].values:
+        for system in case["system"].values:
+            one = case.sel(field=name, system=system)
+            if float(one["points"]) > 0:
+                numbers = {score: float(f"{float(one[score]):.{DIGITS}g}") for score in SCORES}
+                finite = {score: number for score, number in numbers.items() if np.isfinite(number)}
+                found.setdefault(str(name), {})[str(system)] = finite
+    return found if any(MODEL in systems for systems in found.values()) else {}
+
+
+def _mean(name: str, cases: list[Systems], members: int) -> Skill:
+    ours = [case[MODEL] for case in cases]
+    variance, error = (np.mean([one.get(score, np.nan) ** 2 for one in ours]) for score in ("spread", "rmse"))
+    skill = {}
+    for system in sorted({system for case in cases for system in case} - {MODEL}):
+        both = [(case[MODEL]["crps"], case[system]["crps"]) for case in cases if "crps" in case.get(system, {})]
+        mine, other = np.mean(both, axis=0) if both else (np.nan, np.nan)
+        if other > 0:
+            skill[system] = float(1 - mine / other)
+    ratio = float(spread_error_ratio(np.asarray(variance), np.asarray(error), members))
+    return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
+
+
+def _end_torn_line(path: Path) -> None:
+    """A line that a power cut left without its end must not swallow the next one."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with open(path, "rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")

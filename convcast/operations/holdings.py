@@ -1,0 +1,199 @@
+"""What a workspace holds, as far as a cycle has to know it: read without torch, in a fraction of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from convcast.archive import Archive
+from convcast.archive.sources import PUBLICATION_DELAY
+from convcast.dataset import Dataset, Status
+from convcast.errors import SettingsError
+from convcast.files import read_json
+from convcast.notation import HOUR, Hour, from_compact, parse_hour
+from convcast.operations.history import History
+from convcast.settings import Settings
+from convcast.workspace import Workspace
+
+DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
+"""Of a model (convcast.model.checkpoint, which would bring torch along, and its memory)."""
+VERIFICATION = "operational"
+"""Name of the verification that cycles keep up to date."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What sampling needs to know of the model before it loads it."""
+
+    history: int
+    """Hours, the initial one included."""
+    leads: tuple[int, ...]
+    """Hours."""
+    trained: tuple[Hour, Hour]
+    """First and last hour that it learned from, of which its forecasts prove nothing."""
+
+    def learned_from(self, init: Hour) -> bool:
+        return bool(self.trained[0] <= init <= self.trained[1])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One initial time."""
+
+    complete: bool
+    """Whether all that is to be kept of it is there: members (all that the settings ask for), products, or both."""
+    leads: tuple[int, ...]
+    """Hours."""
+    trained: tuple[Hour, Hour] | None = None
+    """First and last hour that its model learned from."""
+    members: int = 0
+    """Complete at every lead."""
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether there is an ensemble to score."""
+        return self.members > 1
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """A workspace at one moment."""
+
+    expected: Hour
+    """The newest hour whose analysis should be published by now."""
+    archived: frozenset[Hour] = frozenset()
+    """Valid hours."""
+    status: Mapping[Hour, Status] = field(default_factory=dict)
+    """Of the dataset's hours."""
+    forecasts: Mapping[Hour, Forecast] = field(default_factory=dict)
+    """By initial time: those as young as `since` asked for, completeness and all."""
+    scored: frozenset[tuple[Hour, int]] = frozenset()
+    """Initial time and lead."""
+    model: Model | None = None
+
+    def ok(self, hour: Hour) -> bool:
+        return self.status.get(hour) == Status.OK
+
+    def complete(self, init: Hour) -> bool:
+        """Whether this forecast is there, with all that was asked for."""
+        return init in self.forecasts and self.forecasts[init].complete
+
+    def lacks(self, hour: Hour) -> bool:
+        """Whether fetching this hour could help."""
+        known = self.status.get(hour, Status.ABSENT)
+        return hour not in self.archived and known in (Status.ABSENT, Status.GAP)
+
+    @property
+    def unjudged(self) -> frozenset[Hour]:
+        """Archived hours that preprocessing has not seen."""
+        return frozenset(h for h in self.archived if self.status.get(h, Status.ABSENT) in (Status.ABSENT, Status.GAP))
+
+    @property
+    def newest(self) -> Hour | None:
+        """Initial time of the newest complete forecast."""
+        return max((init for init, forecast in self.forecasts.items() if forecast.complete), default=None)
+
+
+class Surveyor:
+    """Reads holdings again and again; what cannot change any more is read once."""
+
+    def __init__(self, workspace: Workspace, settings: Settings, *, model: str | None = None) -> None:
+        self.workspace, self.settings = workspace, settings
+        self.name = model or settings.preset
+        self.history = History(workspace.verification(VERIFICATION) / "history")
+        self._complete: dict[Hour, Forecast] = {}
+
+    def survey(self, expected: Hour, *, since: Hour) -> Holdings:
+        """All that there is; of forecasts, those of initial times from `since` on."""
+        place, lead = self.workspace, self.settings.dataset.analysis_lead
+        return Holdings(
+            expected=expected,
+            archived=frozenset(Archive(place.archive / "hrrr").hours(lead)),
+            status=self._status(),
+            forecasts=self._forecasts(since),
+            scored=self.history.scored(since),
+            model=self._model(),
+        )
+
+    def newest(self, *, before: Hour) -> Hour | None:
+        """Initial time of the newest complete forecast from before this time."""
+        inits = {init for init, _ in self._kept() if init < before}
+        return next((init for init in sorted(inits, reverse=True) if self._look(init).complete), None)
+
+    def _kept(self) -> Iterator[tuple[Hour, Path]]:
+        """Initial times and files of members and products."""
+        for folder in (self.workspace.forecasts, self.workspace.products):
+            for path in folder.glob("*.zarr"):
+                init = from_compact(path.stem)
+                if init is not None:
+                    yield init, path
+
+    def _status(self) -> dict[Hour, Status]:
+        try:
+            dataset = Dataset.open(self.workspace.dataset)
+        except SettingsError:  # there is none yet
+            return {}
+        return {hour: Status(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
+
+    def _model(self) -> Model | None:
+        folder = self.workspace.model(self.name)
+        if not (folder / WEIGHTS).is_file():
+            return None
+        said = read_json(folder / DESCRIPTION)
+        first, last = said["training_hours"]
+        settings = said["model"]
+        return Model(settings["history"], tuple(settings["leads"]), (parse_hour(first), parse_hour(last)))
+
+    def _forecasts(self, since: Hour) -> dict[Hour, Forecast]:
+        return {init: self._look(init) for init in sorted({init for init, _ in self._kept()}) if init >= since}
+
+    def _look(self, init: Hour) -> Forecast:
+        """What there is of a forecast; it is complete where what is to be kept of it is there."""
+        if init not in self._complete:
+            sampling, path = self.settings.sampling, self.workspace.forecast(init)
+            members = read_forecast(path, members=sampling.members)
+            made = read_products(self.workspace.product(init))
+            # Where there are no members, they were let go, or never to be kept.
+            whole = bool(made) if not path.exists() else members.complete and (sampling.keep == "members" or bool(made))
+            forecast = replace(members, complete=whole, leads=members.leads or made)
+            if not whole:
+                return forecast
+            self._complete[init] = forecast
+        return self._complete[init]
+
+
+def read_forecast(path: Path, *, members: int) -> Forecast:
+    """The ensemble at `path`, whose first `members` members make it complete; nothing where it cannot be read."""
+    try:
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        complete = group["complete"]
+        assert isinstance(complete, zarr.Array)
+        there = np.asarray(complete[0]) > 0  # (member, lead)
+        attributes: dict[str, Any] = dict(group.attrs)
+        leads = tuple(int(lead) for lead in attributes["leads"])
+        first, last = str(attributes["training_hours"]).split("/")
+    except (OSError, KeyError, ValueError, TypeError):  # being made, or pruned, or nobody's: the verbs will say
+        return Forecast(False, ())
+    whole = int(there.all(axis=1).sum())
+    enough = there.shape[0] >= members and bool(there[:members].all())
+    return Forecast(enough, leads, (parse_hour(first), parse_hour(last)), whole)
+
+
+def read_products(path: Path) -> tuple[int, ...]:
+    """The leads, in hours, of the products at `path`, which appear whole; none where it cannot be read."""
+    try:
+        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+        return tuple(int(lead) for lead in attributes["leads"])
+    except (OSError, KeyError, ValueError, TypeError):
+        return ()
+
+
+def expected_hour(clock: np.datetime64, lead: int) -> Hour:
+    """The newest hour whose analysis, a `lead`-hour forecast, should be published at this time."""
+    init: Hour = (clock.astype("datetime64[s]") - PUBLICATION_DELAY).astype("datetime64[h]")
+    return init + lead * HOUR

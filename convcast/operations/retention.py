@@ -1,0 +1,291 @@
+"""What a workspace lets go of, so that its disk stays bounded: chosen by a pure function, deleted so that a kill at any
+instant leaves nothing half there.
+
+What an unfinished run needs stays, whatever its age: see `plan_prune`. A room whose lock another run holds is left.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from convcast.archive import open_archives
+from convcast.archive.archive import sidecar_path
+from convcast.archive.locations import parse_path
+from convcast.dataset.store import Store
+from convcast.errors import LockedError, SettingsError
+from convcast.files import PARTIAL, folder_bytes, lock
+from convcast.notation import HOUR, Hour, from_compact
+from convcast.operations.holdings import VERIFICATION, Holdings
+from convcast.operations.plan import Limits, unfinished
+from convcast.settings import RetentionSettings
+from convcast.workspace import Workspace
+
+STALE = 3600
+"""Seconds after which a half-written file that no process's number vouches for belongs to a run that was killed."""
+LAGGED = 24
+"""Hours before a forecast that kept forecasts of other systems may have been started."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is to prune."""
+
+    archive: Mapping[Path, tuple[Hour, bool]] = field(default_factory=dict)
+    """Valid hour of each GRIB file, and whether it is an analysis."""
+    dataset: Sequence[Hour] = ()
+    forecasts: Mapping[Path, Hour] = field(default_factory=dict)
+    """Initial times."""
+    products: Mapping[Path, Hour] = field(default_factory=dict)
+    passing: Mapping[Path, Hour] = field(default_factory=dict)
+    """Members that were to stay only until their products were made."""
+    statistics: Mapping[Path, Hour] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """What may go, room by room."""
+
+    archive: tuple[Path, ...] = ()
+    dataset: tuple[Hour, ...] = ()
+    forecasts: tuple[Path, ...] = ()
+    products: tuple[Path, ...] = ()
+    statistics: tuple[Path, ...] = ()
+
+
+@dataclass
+class Pruned:
+    """What went: how many things a room, and their bytes."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    left: list[str] = field(default_factory=list)
+    """Rooms that another run was at."""
+
+
+def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: RetentionSettings) -> Prunable:
+    """What is older than the settings say, but for what is still needed:
+
+    the hours that a cycle may yet fetch, decode or start from; archived hours that the dataset has not seen; members
+    that are incomplete or still to be scored, as far back as a cycle catches up; the analyses they are to be scored by;
+    and in the dataset the hours that the model learned from. Ages are counted from the newest hour that is here.
+    """
+    # A clock that is wrong, or an outage, makes nothing old before newer hours are here.
+    newest = min(
+        holdings.expected, max([*holdings.archived, *filter(holdings.ok, holdings.status)], default=holdings.expected)
+    )
+    history = holdings.model.history if holdings.model else limits.history
+    needed = newest - (limits.catch_up + history) * HOUR
+    first = newest - limits.catch_up * HOUR
+    busy = unfinished(holdings, limits)
+    needed = min([needed, *(init - (history - 1) * HOUR for init in busy)])
+
+    dataset_before = min(_before(newest, keep.dataset_hours), needed)
+    archive_before = min(_before(newest, keep.archive_hours), needed)
+    forecasts_before = _before(newest, 24 * keep.forecasts_days)
+    forecasts = {p: init for p, init in stock.forecasts.items() if init < forecasts_before and init not in busy}
+    kept = [init for path, init in stock.forecasts.items() if path not in forecasts]
+    # Forecasts that are on the disk are scored beside others of the same hours.
+    others_before = min([archive_before, *(init - LAGGED * HOUR for init in kept)])
+    trained = holdings.model.trained if holdings.model else None
+    return Prunable(
+        archive=tuple(
+            path
+            for path, (valid, analysis) in stock.archive.items()
+            if valid < (archive_before if analysis else others_before) and not (analysis and valid in holdings.unjudged)
+        ),
+        dataset=tuple(
+            hour
+            for hour in stock.dataset
+            if hour < dataset_before and not (trained and trained[0] <= hour <= trained[1])
+        ),
+        # Those that a killed run left are made use of as far back as a cycle catches up.
+        forecasts=(*forecasts, *(path for path, init in stock.passing.items() if init < first)),
+        products=_older(stock.products, _before(newest, 24 * keep.products_days), busy),
+        statistics=_older(stock.statistics, _before(newest, 24 * keep.statistics_days), {*busy, *kept}),
+    )
+
+
+def _before(newest: Hour, hours: float) -> Hour:
+    """Where keeping begins; the beginning of time where all is kept."""
+    return newest - round(hours) * HOUR if math.isfinite(hours) else np.datetime64("0001-01-01", "h")
+
+
+def _older(found: Mapping[Path, Hour], before: Hour, busy: Iterable[Hour]) -> tuple[Path, ...]:
+    spared = set(busy)
+    return tuple(path for path, init in found.items() if init < before and init not in spared)
+
+
+def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> Stock:
+    """What lies in the rooms; of the dataset only where it is to be pruned."""
+    archive = {}
+    for room in open_archives(workspace.archive).values():
+        for path in room.files():
+            file = parse_path(path.relative_to(room.root).as_posix())
+            if file is not None:
+                archive[path] = file.valid, file.model == "hrrr" and file.lead == analysis_lead
+    for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # made anew when it is asked for
+        file = parse_path(path.relative_to(workspace.simulated).as_posix())
+        if file is not None:
+            archive[path] = file.valid, True
+    return Stock(
+        archive=archive,
+        dataset=_dataset_hours(workspace) if dataset else (),
+        forecasts=_by_init(workspace.forecasts, "*.zarr")
+        | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
+        products=_by_init(workspace.products, "[!.]*.zarr"),
+        passing=_by_init(workspace.products, ".*.members.zarr"),
+        statistics=_by_init(workspace.verification(VERIFICATION) / "cases", "*/*.npz"),
+    )
+
+
+def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
+    try:
+        return tuple(Store.open(workspace.dataset).kept())
+    except SettingsError:
+        return ()
+
+
+def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
+    """Files named for an initial time, or for that and a lead."""
+    named = ((path, from_compact(re.split(r"[+.]", path.name.lstrip("."))[0])) for path in sorted(folder.glob(pattern)))
+    return {path: init for path, init in named if init is not None}
+
+
+def prune(place: Workspace, plan: Prunable) -> Pruned:
+    """Delete what the plan says, oldest first, each room under its lock."""
+    done = Pruned()
+
+    def forget(hour: Hour) -> None:
+        Store.open(place.dataset, writing=True).forget([hour])
+
+    _room(done, "archive", place.lock("fetch"), plan.archive, _delete_archived)
+    if plan.dataset:
+        before = folder_bytes(place.dataset)
+        # A training reads any hour; preprocessing writes them.
+        trainings = sorted((place.root / "locks").glob("train-*.lock"))
+        if all(_free(path) for path in trainings):
+            _room(done, "dataset", place.lock(place.dataset.name), plan.dataset, forget)
+            done.bytes += before - folder_bytes(place.dataset)
+        else:
+            done.left.append("dataset")
+    _room(done, "forecasts", place.lock("sample"), plan.forecasts, _delete)
+    _room(done, "products", place.lock("sample"), plan.products, _delete)
+    _room(done, "statistics", None, plan.statistics, _delete)
+    return done
+
+
+def _room(
+    done: Pruned,
+    name: str,
+    guard: Path | None,
+    things: Sequence[Path] | Sequence[Hour],
+    delete: Callable[..., int | None],
+) -> None:
+    if not things:
+        return
+    try:
+        if guard is None:
+            freed = [delete(thing) or 0 for thing in things]
+        else:
+            with lock(guard, f"at the {name}"):
+                freed = [delete(thing) or 0 for thing in things]
+    except LockedError:
+        done.left.append(name)
+        return
+    done.counts[name] = len(freed)
+    done.bytes += sum(freed)
+
+
+def _delete_archived(path: Path) -> int:
+    """The sidecar first: a file without one does not count."""
+    sidecar_path(path).unlink(missing_ok=True)
+    path.with_name(f"{path.name}.idx").unlink(missing_ok=True)  # of the simulated publisher, likewise
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    _remove_empty(path.parent)
+    return size
+
+
+def _remove_empty(folder: Path) -> None:
+    """The folder of a cycle, then of a day, where nothing is left in them."""
+    for each in (folder, folder.parent):
+        try:
+            each.rmdir()
+        except OSError:
+            return
+
+
+def _delete(path: Path) -> int:
+    """A file or folder: it loses its name at once, then its contents."""
+    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+    doomed = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.rename(doomed)
+    except FileNotFoundError:
+        return 0
+    if doomed.is_dir():
+        size = folder_bytes(doomed)
+        shutil.rmtree(doomed)
+    else:
+        size = doomed.stat().st_size
+        doomed.unlink()
+    return size
+
+
+def _free(path: Path) -> bool:
+    try:
+        with lock(path, "training"):
+            return True
+    except LockedError:
+        return False
+
+
+def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
+    """Delete what killed runs left half-written, in any room; gives how much there was.
+
+    Its name carries the number of the process, which must not be running any more; what carries none is old. Of the
+    forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
+    """
+    rooms = [place.archive, place.simulated, place.root / "verification", place.root / "baselines"]
+    left = [path for folder in (place.root, place.forecasts, place.products) for path in folder.glob(f"*{PARTIAL}")]
+    left += [path for folder in (*rooms, *map(place.forecast, inits)) for path in folder.rglob(f"*{PARTIAL}")]
+    return sum(_sweep(path) for path in left)
+
+
+def _sweep(path: Path) -> bool:
+    number = re.search(rf"\.(\d+){re.escape(PARTIAL)}$", path.name)
+    try:
+        if number is not None:
+            if _running(int(number[1])):
+                return False
+        elif time.time() - path.stat().st_mtime < STALE:
+            return False
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

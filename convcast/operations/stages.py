@@ -1,0 +1,94 @@
+"""A stage as a process of its own: its memory is given back, its crash is contained, its exit code is the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STOPPED = "told to stop at the deadline"
+LAST_WORDS = 400
+"""Characters of what a stage said last that are kept."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a process ended."""
+
+    code: int
+    """Its exit code; negative where a signal ended it."""
+    seconds: float
+    result: dict[str, Any]
+    """The JSON object it printed, or nothing."""
+    said: str
+    """Its last words on stderr."""
+    stopped: bool = False
+    """Whether it was told to stop."""
+
+
+def run(words: Sequence[str], *, seconds: float, grace: float) -> Finished:
+    """Run `convcast WORDS` for at most so many seconds; then it is told to end, and after `grace` seconds killed.
+
+    Whatever interrupts the caller ends the process too.
+    """
+    return run_command([sys.executable, "-m", "convcast", *words], seconds=seconds, grace=grace)
+
+
+def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: str | None = None) -> Finished:
+    """Run any command, a list of words and no shell, as `run` does."""
+    begun = time.monotonic()
+    stopped = False
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # so that what it starts ends with it
+    ) as process:
+        try:
+            out, err = process.communicate(stdin, timeout=max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            stopped = True
+            out, err = _stop(process, grace)
+        except BaseException:
+            _stop(process, grace)
+            raise
+    return Finished(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
+
+
+def _stop(process: subprocess.Popen[str], grace: float) -> tuple[str, str]:
+    _signal(process, signal.SIGTERM)
+    try:
+        return process.communicate(timeout=grace)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+        return process.communicate()
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _json(text: str) -> dict[str, Any]:
+    lines = text.strip().splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _last(text: str) -> str:
+    """The last lines, those of an error: a sentence and its advice."""
+    return " ".join(text.split())[-LAST_WORDS:]

@@ -1,0 +1,144 @@
+"""`convcast cycle` with the real verbs, on a copy of the workspace in which they have run, in the hours after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from convcast.files import lock
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = """
+[archive]
+sources = ["simulated"]
+[simulation]
+days = 5
+size = 32
+[sampling]
+members = 4
+steps = 3
+threads = 1
+[verification]
+against = ["persistence"]
+[operations]
+max_catch_up = 1
+[retention]
+archive_hours = 24
+forecasts_days = 0.3
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(five_verbs, tmp_path_factory):
+    """Its last hour is 2024-05-12T23; forecasts of T12, T15 and T18 are there."""
+    root = tmp_path_factory.mktemp("cycle") / "w"
+    shutil.copytree(five_verbs[0], root)
+    with open(root / "convcast.toml", "a") as file:
+        file.write(SETTINGS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(workspace):
+    finished = cycle(workspace, "2024-05-13T02:05")
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def words(root, now):
+    return [sys.executable, "-m", "convcast", "cycle", "--json", "--now", now, "-q", "-w", str(root)]
+
+
+def cycle(root, now):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(words(root, now), capture_output=True, text=True, env=environment, check=False)
+
+
+def test_everything_that_is_due_is_done_newest_first(workspace, first):
+    stages = [(stage["stage"], stage["outcome"]) for stage in first["stages"]]
+
+    assert [name for name, _ in stages[:4]] == ["fetch", "preprocess", "sample", "publish"]
+    assert {outcome for _, outcome in stages} == {"ok"}
+    assert [stage["about"] for stage in first["stages"] if stage["stage"] == "sample"] == [
+        "2024-05-13T01",
+        "2024-05-13T00",
+    ]
+    assert first["newest"] == "2024-05-13T01"
+    latest = json.loads((workspace / "latest.json").read_text())
+    assert (latest["init"], latest["members"], latest["valid"]) == ("2024-05-13T01", 4, ["2024-05-13T02"])
+    assert (workspace / latest["forecast"] / "zarr.json").is_file()
+    assert (workspace / latest["report"]).is_file()
+    assert "convcast_cycle_exit_code 0" in (workspace / "metrics.prom").read_text()
+
+
+def test_what_came_due_is_scored_and_kept(workspace, first):
+    (path,) = (workspace / "verification" / "operational" / "history").iterdir()
+    cases = [json.loads(line) for line in path.read_text().splitlines()]
+
+    assert {(case["init"], case["lead"]) for case in cases} >= {("2024-05-13T00", 1)}
+    assert all(case["scores"]["t2m"]["convcast"]["crps"] > 0 for case in cases)
+
+
+def test_what_is_old_is_gone(workspace, first):
+    names = sorted(path.name for path in (workspace / "forecasts").iterdir())
+    hours = len(list((workspace / "archive" / "hrrr").glob("hrrr.*/conus/*.grib2")))
+
+    assert names == ["20240512T18.zarr", "20240513T00.zarr", "20240513T01.zarr"]
+    assert hours == 25
+    assert first["pruned"]["counts"]["forecasts"] >= 2
+    assert (workspace / "archive" / "hrrr" / "static.grib2").exists()
+
+
+def test_once_more_changes_nothing(workspace, first):
+    def state():
+        return {
+            path: path.stat().st_mtime_ns
+            for room in ("archive", "dataset.zarr", "forecasts", "verification")
+            for path in (workspace / room).rglob("*")
+        }
+
+    before = state()
+    finished = cycle(workspace, "2024-05-13T02:25")
+
+    assert finished.returncode == 0
+    assert finished.stderr == ""
+    assert [stage["stage"] for stage in json.loads(finished.stdout)["stages"]] == ["publish", "prune"]
+    assert state() == before
+
+
+def test_of_two_at_once_the_second_exits_with_5(workspace, first):
+    with lock(workspace / "locks" / "cycle.lock", "cycling"):
+        assert cycle(workspace, "2024-05-13T03:05").returncode == 5
+
+
+def test_told_to_end_it_ends_with_what_it_started(workspace, first):
+    process = subprocess.Popen(
+        words(workspace, "2024-05-13T03:05"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    stage = []
+    for _ in range(600):
+        stage = [child.pid for child in psutil.Process(process.pid).children()]
+        if stage or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert stage
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    for child in stage:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+    last = json.loads((workspace / "journal.jsonl").read_text().splitlines()[-1])
+    assert (last["verb"], last["outcome"]) == ("cycle", "interrupted")
+    assert list(workspace.rglob("*.partial")) == []

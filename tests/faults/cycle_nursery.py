@@ -1,0 +1,164 @@
+"""Forks cycles whose stages are forks too, so that a cycle takes a second: imports are done once.
+
+Each line on stdin is a time, a number of cycles, and if they are to be killed: how many seconds after the how manieth
+stage began, and whether its stage is killed with it, as by a power cut; the answer is their exit codes. Sampling and
+scoring are stand-ins that write what the real ones write.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from convcast.cli.main import app
+from convcast.dataset import Dataset
+from convcast.ensemble.store import Description, EnsembleStore
+from convcast.errors import ConvcastError
+from convcast.files import PARTIAL, append_line, lock
+from convcast.notation import HOUR, from_compact, parse_hour
+from convcast.operations import holdings, metrics, stages
+from convcast.operations.stages import Finished
+from convcast.settings import load_settings
+from convcast.workspace import Workspace
+
+PLACE = Workspace(Path(sys.argv[1]))
+BEGUN = PLACE.root.with_name("begun.jsonl")
+"""A line for each stage of the cycles under way."""
+MEMBERS = 4
+
+
+def sample(words):
+    init = parse_hour(words[words.index("--init") + 1])
+    dataset = Dataset.open(PLACE.dataset)
+    dataset.require(init - np.arange(3) * HOUR)
+    trained = json.loads((PLACE.model("demo") / "model.json").read_text())["training_hours"]
+    told = {"training_hours": "/".join(trained)}
+    description = Description(init, (1,), (1,), dataset.variables, dataset.grid, {"simulated": 0}, told)
+    with lock(PLACE.lock("sample"), "sampling"):
+        store = EnsembleStore.prepare(PLACE.forecast(init), description, members=MEMBERS)
+        for member in store.missing(range(MEMBERS), 1):
+            time.sleep(0.02)
+            store.write(member, 1, dataset.read([init])[0])
+    return {}
+
+
+def verify(words):
+    analysed = set(Dataset.open(PLACE.dataset).hours.tolist())
+    found = {from_compact(path.stem): path for path in sorted(PLACE.forecasts.glob("*.zarr"))}
+    inits = [
+        init
+        for init, path in found.items()
+        if (init + HOUR).item() in analysed and holdings.read_forecast(path, members=MEMBERS).complete
+    ]
+    values = np.ones((1, 1, 1, len(inits)))
+    dimensions = ("system", "field", "lead_time", "init_time")
+    scores = xr.Dataset(
+        dict.fromkeys(("crps", "rmse", "spread", "error", "points"), (dimensions, values)),
+        {
+            "system": np.array(["convcast"], object),
+            "field": np.array(["t2m"], object),
+            "lead_time": np.array([1], "timedelta64[h]").astype("timedelta64[ns]"),
+            "init_time": np.array(inits, "datetime64[ns]"),
+        },
+        {"members": MEMBERS},
+    )
+    path = PLACE.verification(words[words.index("--name") + 1]) / "scores.zarr"
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    scores.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
+    shutil.rmtree(path, ignore_errors=True)
+    unfinished.rename(path)
+    return {}
+
+
+def say(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def work(words):
+    """A verb in this process; its exit code."""
+    try:
+        if words[0] in ("sample", "verify"):
+            say({"sample": sample, "verify": verify}[words[0]](words))
+        else:
+            app(words)
+    except SystemExit as stop:
+        return stop.code or 0
+    except ConvcastError as error:
+        return error.exit_code
+    except BaseException:  # noqa: BLE001  as the program: a traceback and 1
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def forked(words, *, seconds, grace):
+    """As convcast.operations.stages.run, but for the deadline."""
+    begun = time.monotonic()
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        append_line(BEGUN, {"stage": words[0], "pid": os.getpid()})
+        os.dup2(into, 1)
+        os.close(out)
+        sys.stdout = os.fdopen(1, "w")
+        code = work(words)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    os.close(into)
+    with os.fdopen(out) as stream:
+        text = stream.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Finished(code, time.monotonic() - begun, json.loads(text.splitlines()[-1]) if text.strip() else {}, "")
+
+
+def cycle(now):
+    """A forked cycle."""
+    child = os.fork()
+    if child == 0:
+        stages.run = forked
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os._exit(work(["cycle", "--now", now, "-q", "--json", "-w", str(PLACE.root)]))
+    return child
+
+
+def begun():
+    """The processes of the stages that have begun."""
+    return [json.loads(line)["pid"] for line in BEGUN.read_text().splitlines()] if BEGUN.exists() else []
+
+
+def over(running):
+    """Whether all have ended; they can still be waited for."""
+    return all(os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) for process in running)
+
+
+if __name__ == "__main__":
+    load_settings(PLACE.settings_file)
+    assert metrics.render  # imported here, once
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        when, count, *kill = line.split()
+        BEGUN.unlink(missing_ok=True)
+        running = [cycle(when) for _ in range(int(count))]
+        if kill:
+            stage, after = int(kill[0]), float(kill[1])
+            while not over(running) and stage > len(begun()):
+                time.sleep(0.005)
+            time.sleep(after)
+            for process in running:
+                os.kill(process, signal.SIGKILL)
+            for process in begun() if kill[2] == "all" else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        say([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in running])

@@ -1,0 +1,373 @@
+"""The cycle over stages that do as they are told, or fail: exit code, journal, hooks, deadline, disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from convcast.dataset import Status
+from convcast.errors import DamagedFileError, DiskFullError
+from convcast.notation import HOUR
+from convcast.operations import cycle as module
+from convcast.operations.cycle import Cycle
+from convcast.operations.history import History
+from convcast.operations.holdings import Forecast, Holdings, Model
+from convcast.operations.stages import Finished
+from convcast.settings import load_settings
+from convcast.workspace import create_workspace
+
+CLOCK = np.datetime64("2024-05-20T06:05", "s")
+NOW = np.datetime64("2024-05-20T05", "h")
+MODEL = Model(4, (1,), (NOW - 900 * HOUR, NOW - 800 * HOUR))
+
+
+class World:
+    """A surveyor of a workspace that exists in thought, and the stages that change it."""
+
+    def __init__(self, place, **settings):
+        operations = {"least_free": 0, "max_catch_up": 2} | settings
+        self.workspace, self.name = place, "phase1"
+        self.settings = load_settings(place.settings_file, {"operations": operations}, preset="phase1")
+        self.history = History(place.root / "history")
+        hours = [NOW - age * HOUR for age in range(1, 12)]
+        self.there = Holdings(NOW, status=dict.fromkeys(hours, Status.OK), model=MODEL)
+        self.there = replace(self.there, forecasts={hour: Forecast(True, (1,), members=50) for hour in hours[:4]})
+        self.there = replace(self.there, scored=frozenset((hour, 1) for hour in hours[1:]))
+        self.ran, self.says, self.late = [], {}, set()
+
+    def survey(self, expected, *, since):
+        assert expected == NOW
+        return self.there
+
+    def newest(self, *, before):
+        return None
+
+    def run(self, words, *, seconds, grace):
+        self.ran.append(words)
+        stage = words[0]
+        if stage in self.says:
+            return self.says[stage](words) if callable(self.says[stage]) else self.says[stage]
+        result = {}
+        if stage == "fetch":
+            start, end = (np.datetime64(words[words.index(flag) + 1], "h") for flag in ("--start", "--end"))
+            hours = np.arange(start, end + HOUR)
+            result["outcomes"] = [
+                {"valid": str(h), "status": "late" if h in self.late else "ok", "reason": ""} for h in hours
+            ]
+            came = {hour for hour in hours if hour not in self.late}
+            self.there = replace(self.there, archived=self.there.archived | came)
+            if len(came) == 0:
+                return Finished(4, 0.1, result, "not published yet")
+        if stage == "preprocess":
+            status = {**self.there.status, **dict.fromkeys(self.there.archived, Status.OK)}
+            self.there = replace(self.there, status=status)
+        if stage == "sample":
+            init = np.datetime64(words[words.index("--init") + 1], "h")
+            self.there = replace(self.there, forecasts={**self.there.forecasts, init: Forecast(True, (1,), members=50)})
+        return Finished(0, 0.5, result, "")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    def make(**settings):
+        made = World(create_workspace(tmp_path / "w"), **settings)
+        monkeypatch.setattr(module.stages, "run", made.run)
+        monkeypatch.setattr(Cycle, "_keep_scores", lambda self: made_scores(made))
+        return made
+
+    return make
+
+
+def made_scores(world):
+    world.there = replace(world.there, scored=world.there.scored | {(NOW - HOUR, 1)})
+    return "1 cases"
+
+
+def run(world, **words):
+    cycle = Cycle(world, CLOCK, **words)
+    return cycle, list(cycle)
+
+
+def journal(world):
+    return [json.loads(line) for line in (world.workspace.root / "journal.jsonl").read_text().splitlines()]
+
+
+def metrics(world):
+    text = world.workspace.metrics.read_text()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name.removeprefix("convcast_"), *sample.labels.values()): sample.value for sample in samples}
+
+
+def hook(tmp_path):
+    """A command that keeps what it is told, and where."""
+    kept = tmp_path / "told.json"
+    return [sys.executable, "-S", "-c", f"import sys; open({str(kept)!r}, 'w').write(sys.stdin.read())"], kept
+
+
+def test_a_cycle_that_goes_well(world, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(on_failure=command)
+    cycle, done = run(there)
+
+    assert [(one.stage, one.code) for one in done] == [
+        (stage, 0) for stage in ("fetch", "preprocess", "sample", "publish", "verify", "publish", "prune")
+    ]
+    assert cycle.code == 0
+    (line,) = journal(there)
+    assert (line["verb"], line["code"], line["outcome"], line["newest"]) == ("cycle", 0, "ok", str(NOW))
+    assert [stage["stage"] for stage in line["stages"]] == [one.stage for one in done]
+    assert all(stage["seconds"] >= 0 for stage in line["stages"])
+    assert json.loads(there.workspace.latest.read_text())["init"] == str(NOW)
+    assert not told.exists(), "nobody is woken for that"
+
+
+def test_metrics_are_prometheus_s_own_format(world):
+    there = world()
+    run(there)
+    said = metrics(there)
+
+    assert said["forecast_init_timestamp_seconds",] == NOW.astype("datetime64[s]").astype(int)
+    assert (said["cycle_exit_code",], said["late_hours",], said["gap_hours",]) == (0, 0, 0)
+    assert said["stage_duration_seconds", "sample"] == 0.5
+    assert said["cycle_success_timestamp_seconds",] == pytest.approx(time.time(), abs=60)
+
+
+def test_what_verbs_are_told(world):
+    there = world(leads=[1, 3])
+    run(there, words=["--set", "a.b=1"], fetch_words=["--source", "aws"], sample_words=["--model", "m"])
+    fetch, preprocess, sample, verify = there.ran
+
+    assert fetch[-8:] == ["--source", "aws", "--set", "a.b=1", "--json", "-q", "-w", str(there.workspace.root)]
+    assert preprocess[:3] == ["preprocess", "--set", "a.b=1"]
+    assert sample[:7] == ["sample", "--init", str(NOW), "--model", "m", "--leads", "1,3"]
+    assert verify[:3] == ["verify", "--name", "operational"]
+
+
+def test_late_data_is_4_and_no_noise(world, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(on_failure=command)
+    there.late = {NOW}
+    cycle, done = run(there)
+
+    assert (cycle.code, cycle.entry["outcome"], cycle.entry["late"]) == (4, "late", [str(NOW)])
+    assert (done[0].stage, done[0].code) == ("fetch", 4)
+    assert "sample" not in {one.stage for one in done}
+    assert not told.exists()
+    assert metrics(there)["late_hours",] == 1
+
+
+def test_an_hour_that_could_not_be_had_is_3_and_is_told(world, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(on_failure=command)
+    outcomes = [{"valid": str(NOW), "status": "transient", "reason": "aws: no answer"}]
+    there.says["fetch"] = Finished(0, 0.1, {"outcomes": outcomes}, "")
+    cycle, done = run(there)
+
+    assert cycle.code == 3
+    assert "no answer" in done[0].said
+    document = json.loads(told.read_text())
+    assert document["code"] == 3
+    assert document["workspace"] == str(there.workspace.root)
+    assert "no answer" in document["stages"][0]["said"]
+
+
+def test_without_a_network_fetching_is_tried_once(world):
+    there = world()
+    there.there = replace(there.there, status={hour: Status.OK for hour in there.there.status if hour < NOW - 3 * HOUR})
+    there.says["fetch"] = Finished(3, 0.1, {}, "convcast: nothing can be fetched from aws")
+    cycle, done = run(there)
+
+    assert [one.stage for one in done].count("fetch") == 1
+    assert cycle.code == 3
+
+
+def test_a_known_gap_is_no_failure_every_hour(world):
+    there = world()
+    lost = NOW - 3 * HOUR
+    there.there = replace(there.there, status={**there.there.status, lost: Status.GAP})
+    gap = [{"valid": str(lost), "status": "gap", "reason": "not there"}]
+    there.says["fetch"] = Finished(0, 0.1, {"outcomes": gap}, "")
+    there.there = replace(there.there, expected=NOW, archived=frozenset({NOW}))
+    cycle, _ = run(there)
+
+    assert cycle.code == 0
+    assert cycle.entry["gaps"] == [str(lost)]
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (Finished(-9, 0.1, {}, ""), 1),
+        (Finished(1, 0.1, {}, "Traceback"), 1),
+        (Finished(2, 0.1, {}, "convcast: no such setting"), 2),
+        (Finished(3, 0.1, {}, "convcast: missing"), 3),
+        (Finished(5, 0.1, {}, "convcast: another run is sampling"), 5),
+        (Finished(6, 0.1, {}, "convcast: damaged"), 6),
+    ],
+)
+def test_a_stage_that_fails_is_contained_and_named(world, ended, code):
+    there = world()
+    there.there = replace(there.there, forecasts={})
+    there.says["sample"] = ended
+    cycle, done = run(there)
+
+    failed = [one for one in done if one.stage == "sample"]
+    assert cycle.code == code
+    assert ended.said in failed[0].said
+    assert "signal 9" in failed[0].said or ended.code != -9
+    assert done[-1].stage == "prune", "the others go on"
+    assert len(failed) == (3 if code == 3 else 1), "what would fail again is not tried again"
+    assert journal(there)[0]["succeeded"] is None
+
+
+def test_the_last_success_is_remembered(world):
+    there = world()
+    run(there)
+    success = journal(there)[0]["succeeded"]
+    there.says["fetch"] = Finished(1, 0.1, {}, "bug")
+    there.there = replace(there.there, archived=frozenset(), status={})
+    cycle, _ = run(there)
+
+    assert cycle.code == 1
+    assert journal(there)[1]["succeeded"] == success
+    assert metrics(there)["cycle_success_timestamp_seconds",] == pytest.approx(success)
+
+
+def test_the_deadline_stops_the_catching_up_and_that_is_no_failure(world, monkeypatch):
+    there = world()
+    there.there = replace(there.there, forecasts={})
+    there.says["sample"] = lambda words: slow_after_first(there, words)
+    cycle, done = run(there)
+
+    assert [one.outcome for one in done if one.stage == "sample"] == ["ok", "deadline"]
+    assert (cycle.code, cycle.entry["deadline"]) == (0, True)
+    assert done[-1].stage == "prune"
+
+
+def slow_after_first(world, words):
+    if words[2] == str(NOW):
+        del world.says["sample"]
+        ended = world.run(words, seconds=1, grace=1)
+        world.says["sample"] = Finished(-15, 0.1, {}, "", stopped=True)
+        return ended
+    return world.says["sample"]
+
+
+def test_the_deadline_before_the_newest_forecast_is_3(world):
+    there = world()
+    there.says["sample"] = Finished(-15, 0.1, {}, "", stopped=True)
+    cycle, _ = run(there)
+
+    assert cycle.code == 3
+    assert str(NOW) in cycle.entry["notes"][0]
+
+
+def test_after_the_deadline_nothing_begins_but_publishing_and_pruning(world):
+    there = world(deadline=1e-6)
+    _, done = run(there)
+
+    assert there.ran == []
+    assert {one.outcome for one in done if one.stage not in ("publish", "prune")} == {"deadline"}
+    assert {"publish", "prune"} <= {one.stage for one in done}
+
+
+def test_a_full_disk_stops_it_before_it_begins_with_the_figure(world, monkeypatch, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(least_free=3, on_failure=command)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2.4e9))
+
+    with pytest.raises(DiskFullError, match=r"2\.40 GB are free .* 3 GB"):
+        run(there)
+    assert there.ran == []
+    (line,) = journal(there)
+    assert (line["code"], line["stages"]) == (3, [])
+    assert "2.40 GB" in line["notes"][0]
+    assert json.loads(told.read_text())["code"] == 3
+    assert metrics(there)["cycle_exit_code",] == 3
+
+
+def test_pruning_may_make_the_room(world, monkeypatch):
+    there = world(least_free=3)
+    free = iter([2.4e9])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free, 4e9)))
+    cycle, _ = run(there)
+    assert cycle.code == 0
+
+
+def test_what_ends_it_before_its_end_is_in_the_journal(world, monkeypatch):
+    there = world()
+    damaged = DamagedFileError("dataset.zarr is not a convcast dataset")
+    monkeypatch.setattr(there, "survey", lambda *_, **__: (_ for _ in ()).throw(damaged))
+
+    with pytest.raises(DamagedFileError):
+        run(there)
+    (line,) = journal(there)
+    assert (line["code"], line["outcome"], line["notes"]) == (6, "damaged", [str(damaged)])
+
+
+def test_a_new_forecast_is_told_once(world, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(on_publish=command)
+    run(there)
+
+    assert json.loads(told.read_text())["init"] == str(NOW)
+    told.unlink()
+    run(there)
+    assert not told.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["/nowhere/at-all"], "cannot be run"),
+        ([sys.executable, "-S", "-c", "import sys; sys.exit('no mail')"], "no mail"),
+        ([sys.executable, "-S", "-c", "import time; time.sleep(60)"], "took longer than 0.5 s"),
+    ],
+)
+def test_a_command_that_fails_is_noted_and_fails_nothing(world, command, words):
+    there = world(on_publish=command, hook_seconds=0.5)
+    cycle, _ = run(there)
+
+    assert cycle.code == 0
+    assert words in cycle.entry["notes"][0]
+
+
+def test_a_bug_in_one_of_its_own_stages_reaches_the_journal(world, monkeypatch):
+    there = world()
+    monkeypatch.setattr(module, "take_stock", lambda *_, **__: 1 / 0)
+    cycle, done = run(there)
+
+    assert cycle.code == 1
+    assert "ZeroDivisionError" in done[-1].said
+    assert journal(there)[0]["code"] == 1
+
+
+def test_interrupted_it_says_so_in_the_journal(world):
+    there = world()
+
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    there.says["sample"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(there)
+    (line,) = journal(there)
+    assert (line["outcome"], line["notes"]) == ("interrupted", ["interrupted"])
+
+
+def test_without_a_model_it_collects_and_says_so(world):
+    there = world()
+    there.there = replace(there.there, model=None, forecasts={}, scored=frozenset())
+    cycle, done = run(there)
+
+    assert cycle.code == 0
+    assert "convcast train" in cycle.entry["notes"][0]
+    assert "sample" not in {one.stage for one in done}

@@ -1,0 +1,204 @@
+"""What a cycle does next is a function of what is there: no process, no file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convcast.dataset import Status
+from convcast.notation import HOUR
+from convcast.operations.holdings import Forecast, Holdings, Model, expected_hour
+from convcast.operations.plan import Limits, Step, due_cases, gaps, late_hours, next_step, unfinished
+
+NOW = np.datetime64("2024-05-20T05", "h")
+TRAINED = (np.datetime64("2024-05-01T00", "h"), np.datetime64("2024-05-15T00", "h"))
+MODEL = Model(history=4, leads=(1, 3), trained=TRAINED)
+LIMITS = Limits(catch_up=6)
+WHOLE = Forecast(True, (1, 3), TRAINED, 50)
+
+
+def back(count):
+    return [NOW - k * HOUR for k in range(count)]
+
+
+def holding(hours=(), *, archived=(), forecasts=(), scored=(), model=MODEL):
+    return Holdings(
+        expected=NOW,
+        archived=frozenset(archived),
+        status=dict.fromkeys(hours, Status.OK),
+        forecasts=dict.fromkeys(forecasts, WHOLE),
+        scored=frozenset(scored),
+        model=model,
+    )
+
+
+def obedient(holdings, step, lost=()):
+    """The workspace after a step that went well; hours `lost` are nowhere."""
+    match step.stage:
+        case "fetch":
+            came = {h for h in np.arange(step.hours[0], step.hours[1] + HOUR) if h not in lost}
+            return replace(holdings, archived=holdings.archived | came)
+        case "preprocess":
+            return replace(holdings, status={**holdings.status, **dict.fromkeys(holdings.archived, Status.OK)})
+        case "sample":
+            return replace(holdings, forecasts={**holdings.forecasts, step.hours[0]: WHOLE})
+        case "verify":
+            return replace(holdings, scored=holdings.scored | step.cases)
+    return holdings
+
+
+def whole_cycle(holdings, limits=LIMITS, *, lost=(), after=obedient, barred=frozenset()):
+    """All steps, and what is there at the end."""
+    done = []
+    while (step := next_step(holdings, limits, done, barred)) is not None:
+        done.append(step)
+        holdings = after(holdings, step, lost)
+        assert len(done) < 60, "a cycle ends"
+    return done, holdings
+
+
+def names(done):
+    return [step.stage for step in done]
+
+
+def everything(before):
+    """As an earlier hour's cycle left it."""
+    hours = [hour for hour in back(60) if hour <= before]
+    inits = [init for init in hours if init > before - 12 * HOUR]
+    scored = [(init, lead) for init in inits for lead in (1, 3) if init + lead * HOUR <= before]
+    return holding(hours, archived=hours, forecasts=inits, scored=scored)
+
+
+def test_an_ordinary_hour():
+    done, after = whole_cycle(everything(NOW - HOUR))
+
+    assert names(done) == ["fetch", "preprocess", "sample", "publish", "verify", "publish", "prune"]
+    assert done[0].words[1:5] == ["--start", str(NOW), "--end", str(NOW)]
+    assert done[2].words == ["sample", "--init", str(NOW)]
+    assert done[4].cases == {(NOW - HOUR, 1), (NOW - 3 * HOUR, 3)}
+    assert due_cases(after, LIMITS) == frozenset()
+
+
+def test_the_same_hour_again_does_nothing():
+    _, after = whole_cycle(everything(NOW - HOUR))
+
+    assert names(whole_cycle(after)[0]) == ["publish", "prune"]
+
+
+def test_after_an_outage_the_newest_forecast_comes_first_then_older_ones_newest_first():
+    done, _ = whole_cycle(everything(NOW - 30 * HOUR))
+
+    assert done[0].hours == (NOW - 3 * HOUR, NOW)
+    assert names(done[:5]) == ["fetch", "preprocess", "sample", "publish", "fetch"]
+    assert [step.hours[0] for step in done if step.stage == "sample"] == back(7)
+    assert done[4].hours[0] == NOW - 9 * HOUR, "the history of the oldest forecast to be made up for, and no further"
+    assert names(done)[-3:] == ["verify", "publish", "prune"]
+
+
+def test_what_is_due_is_scored_before_the_catching_up_and_again_after_it():
+    missed = {NOW - 2 * HOUR, NOW - 3 * HOUR}
+    before = everything(NOW - HOUR)
+    forecasts = {init: forecast for init, forecast in before.forecasts.items() if init not in missed}
+    scored = frozenset((init, lead) for init, lead in before.scored if init not in missed)
+
+    done, _ = whole_cycle(replace(before, forecasts=forecasts, scored=scored))
+
+    assert names(done) == [
+        *("fetch", "preprocess", "sample", "publish", "verify"),
+        *("sample", "sample", "verify", "publish", "prune"),
+    ]
+    assert done[-3].cases >= {(NOW - 2 * HOUR, 1), (NOW - 3 * HOUR, 3)}
+
+
+def test_a_late_hour_is_asked_for_and_the_rest_goes_on():
+    before = everything(NOW - HOUR)
+    missed = NOW - 2 * HOUR
+    before = replace(before, forecasts={i: f for i, f in before.forecasts.items() if i != missed})
+
+    done, after = whole_cycle(before, lost={NOW})
+
+    assert [step.hours for step in done if step.stage == "sample"] == [(missed,)]
+    assert names(done).count("fetch") == 1
+    assert late_hours(after, within=2) == (NOW,)
+    assert gaps(after, LIMITS, within=2) == ()
+
+
+def test_a_gap_costs_the_forecasts_that_need_it_and_no_others():
+    lost = NOW - 5 * HOUR
+    done, after = whole_cycle(everything(NOW - 30 * HOUR), lost={lost})
+
+    assert [step.hours[0] for step in done if step.stage == "sample"] == [NOW, NOW - HOUR, NOW - 6 * HOUR]
+    assert gaps(after, LIMITS, within=2) == (lost,)
+
+
+def test_without_a_model_hours_are_collected():
+    done, _ = whole_cycle(holding(model=None))
+
+    assert names(done) == ["fetch", "preprocess", "fetch", "preprocess", "publish", "prune"]
+
+
+def test_hours_that_the_model_learned_from_are_not_forecast():
+    model = Model(4, (1,), (TRAINED[0], NOW - 2 * HOUR))
+    done, _ = whole_cycle(holding(back(40), model=model))
+
+    assert [step.hours[0] for step in done if step.stage == "sample"] == [NOW, NOW - HOUR]
+
+
+def test_every_third_hour():
+    done, _ = whole_cycle(holding(back(40)), Limits(catch_up=6, every=3))
+
+    assert [str(step.hours[0])[-2:] for step in done if step.stage == "sample"] == ["03", "00"]
+
+
+@pytest.mark.parametrize("stage", ["fetch", "preprocess", "sample", "verify"])
+def test_a_stage_that_does_nothing_is_not_repeated_for_ever(stage):
+    def idle(holdings, step, lost):
+        return holdings if step.stage == stage else obedient(holdings, step, lost)
+
+    done, _ = whole_cycle(everything(NOW - 30 * HOUR), after=idle)
+
+    tried = [step for step in done if step.stage == stage]
+    assert len(set(tried)) == len(tried) or stage == "preprocess"
+    assert names(done)[-1] == "prune"
+
+
+@pytest.mark.parametrize("stage", ["fetch", "preprocess", "sample", "verify"])
+def test_a_barred_stage_is_left_out(stage):
+    done, _ = whole_cycle(everything(NOW - 30 * HOUR), barred=frozenset({stage}))
+
+    assert stage not in names(done)
+    assert names(done)[-1] == "prune"
+
+
+def test_what_was_scored_or_has_no_analysis_or_cannot_be_an_ensemble_is_not_due():
+    there = holding(back(3), forecasts=[NOW - HOUR, NOW], scored=[(NOW - HOUR, 1)])
+    assert due_cases(there, LIMITS) == frozenset()
+
+    there = replace(there, scored=frozenset())
+    assert due_cases(there, LIMITS) == {(NOW - HOUR, 1)}
+    one = {NOW - HOUR: replace(WHOLE, members=1)}
+    assert due_cases(replace(there, forecasts=one), LIMITS) == frozenset()
+    learned = {NOW - HOUR: replace(WHOLE, trained=(NOW - 9 * HOUR, NOW))}
+    assert due_cases(replace(there, forecasts=learned), LIMITS) == frozenset()
+
+
+def test_members_are_needed_until_they_are_scored_or_can_be_no_more():
+    old, young = NOW - 10 * HOUR, NOW - 2 * HOUR
+    half = Forecast(False, (1, 3), TRAINED, 20)
+    there = holding(back(30), forecasts=[old, young])
+    assert unfinished(there, LIMITS) == {young}
+
+    there = replace(there, scored=frozenset({(young, 1), (young, 3)}))
+    assert unfinished(there, LIMITS) == frozenset()
+    assert unfinished(replace(there, forecasts={old: half, young: half}), LIMITS) == {young}
+
+
+def test_an_analysis_is_expected_an_hour_after_its_time():
+    assert str(expected_hour(np.datetime64("2024-05-20T06:05:00"), 0)) == "2024-05-20T05"
+    assert str(expected_hour(np.datetime64("2024-05-20T05:59:00"), 0)) == "2024-05-20T04"
+    assert str(expected_hour(np.datetime64("2024-05-20T06:05:00"), 1)) == "2024-05-20T06"
+
+
+def test_words_of_a_step_are_those_of_the_command_line():
+    assert Step("verify").words == ["verify"]
+    assert Step("fetch", (NOW - HOUR, NOW)).words[-2:] == ["--max-missing", "1"]

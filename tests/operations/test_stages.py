@@ -1,0 +1,67 @@
+"""Processes end when they should, and what they leave is their answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+
+import pytest
+
+from convcast.operations.stages import run_command
+
+
+def python(text, *, seconds=20.0, grace=5.0, stdin=None):
+    return run_command([sys.executable, "-S", "-c", text], seconds=seconds, grace=grace, stdin=stdin)
+
+
+def test_the_answer_is_the_last_line_the_code_and_the_last_words():
+    ended = python("import sys; print('noise'); print('{\"a\": 1}'); sys.stderr.write('it  is\\nso'); sys.exit(3)")
+    assert (ended.code, ended.result, ended.said, ended.stopped) == (3, {"a": 1}, "it is so", False)
+
+
+@pytest.mark.parametrize("text", ["", "print('no json')", "print(1)"])
+def test_no_answer_is_an_empty_one(text):
+    assert python(text).result == {}
+
+
+def test_a_crash_is_a_negative_code():
+    assert python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)").code == -signal.SIGSEGV
+
+
+def test_at_the_deadline_it_is_told_to_stop_and_may_say_something():
+    text = """
+import signal, sys, time
+def stop(*_):
+    print('{"clean": true}')
+    sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+time.sleep(60)
+"""
+    ended = python(text, seconds=1.0)
+    assert (ended.code, ended.result, ended.stopped) == (130, {"clean": True}, True)
+    assert ended.seconds < 20
+
+
+def test_one_that_does_not_listen_is_killed_with_what_it_started(tmp_path):
+    text = f"""
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-S", "-c", "import time, pathlib; time.sleep(2); "
+                  "pathlib.Path({str(tmp_path / "child")!r}).touch()"], start_new_session=False)
+time.sleep(60)
+"""
+    ended = python(text, seconds=1.0, grace=0.2)
+    assert (ended.code, ended.stopped) == (-signal.SIGKILL, True)
+    time.sleep(2)
+    assert not (tmp_path / "child").exists()
+
+
+def test_it_reads_its_document():
+    ended = python("import json, sys; print(json.dumps(json.load(sys.stdin)))", stdin=json.dumps({"code": 3}))
+    assert ended.result == {"code": 3}
+
+
+def test_one_that_does_not_read_it_does_no_harm():
+    assert python("import sys; sys.stdin.close()", stdin="x" * 1_000_000).code == 0
