@@ -4,8 +4,9 @@
 
 Each measurement of memory has a process of its own, since peaks do not fall. The peer is diffusers' UNet2DModel with
 the same widths, blocks and attention levels; both are given random weights, and runs alternate. bfloat16 is measured
-where the processor computes in it. `--full-domain` adds one forward pass over 1059 x 1799 points, tile by tile as
-sampling does it and in one piece. Estimates for GPUs follow from counted FLOPs and are labelled estimates.
+where the processor computes in it, or by `--precision bfloat16`, slowly, where it imitates it. `--full-domain` adds one
+forward pass over 1059 x 1799 points, tile by tile as sampling does it and in one piece. Estimates for GPUs follow from
+counted FLOPs and are labelled estimates.
 """
 
 from __future__ import annotations
@@ -124,6 +125,9 @@ def memory(what: str, threads: int, precision: str) -> tuple[float, float]:
 
 ALONE: dict[str, Callable[[], Callable[[], object]]] = {
     "forward 256": lambda: forward_of_ours(256),
+    "training step 32": lambda: training_step(32, recompute=False),
+    "training step 64": lambda: training_step(64, recompute=False),
+    "training step 128": lambda: training_step(128, recompute=False),
     "training step 256": lambda: training_step(256, recompute=False),
     "training step 256, recomputing": lambda: training_step(256, recompute=True),
     "full domain, 60 tiles": lambda: full_domain(tiled=True),

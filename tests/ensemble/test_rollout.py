@@ -153,6 +153,17 @@ class TestRanks:
         xr.testing.assert_identical(together, one)
 
 
+    def test_what_a_process_that_died_left_undone_the_next_run_does(self, dataset, tmp_path):
+        path, members = tmp_path / "f.zarr", range(25)
+        _, first = draw(dataset, path, leads=(1,), members=members, rank=0, ranks=2)
+
+        _, rest = draw(dataset, path, leads=(1,), members=members)
+
+        assert first
+        assert rest
+        assert sorted(d.member for d in (*first, *rest)) == list(members)
+
+
 def test_torch_is_given_back_its_threads(dataset, tmp_path):
     before = torch.get_num_threads()
     draw(dataset, tmp_path / "f.zarr", leads=(2,), members=(0,))
