@@ -117,7 +117,8 @@ def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: boo
     """
     x, y = projection()(longitude, latitude)
     x0, y0 = (x - _origin()[0]) / SPACING, (y - _origin()[1]) / SPACING
-    if abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
+    finite = math.isfinite(x0) and math.isfinite(y0)  # what is no latitude lies at infinity
+    if not finite or abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
         raise DamagedFileError(f"the grid starting at {latitude} N, {longitude} E is not on the HRRR grid")
     grid = Grid(ny, nx, round(y0), round(x0), periodic)
     if not CONUS.covers(grid):
