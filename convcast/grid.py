@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,17 @@ class Grid:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Grid:
+        """Raises ValueError where this is not what `to_dict` makes of a rectangle of the HRRR grid."""
+        names = {field.name: int for field in fields(cls)} | {"periodic": bool}
+        if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != names:
+            raise ValueError(f"{values!r} is not a grid")
+        grid = cls(**values)
+        if min(grid.ny, grid.nx) < 1 or not CONUS.covers(grid):
+            raise ValueError(f"{values!r} is not on the HRRR grid")
+        return grid
 
     def covers(self, other: Grid) -> bool:
         return (

@@ -126,10 +126,12 @@ def _check_bitmap(section: bytes, *, points: int, values: int) -> None:
 def _check_values(packing: bytes, section: bytes, values: int) -> None:
     template, bits = _number(packing, 10, 2), packing[19]
     if template == 40:
-        return _check_jpeg(section, values)
-    if template == 42:
-        return
-    needed = _octets(values * bits) if template == 0 else _complex_octets(packing, section, values)
+        _check_jpeg(section, values)
+    needed = 0
+    if template == 0:
+        needed = _octets(values * bits)
+    elif template in (2, 3):
+        needed = _complex_octets(packing, section, values)
     if len(section) < 5 + needed:
         raise _damaged(f"section 7 has {len(section) - 5} octets of {needed}")
 
