@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check docs format clean
 
 help:
 	@echo "make demo    set up, then run everything end to end on the simulated archive (about 10 minutes)"
 	@echo "make test    set up, then run the tests in parallel"
 	@echo "make check   formatting, lint, types, import contract"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make format  let ruff rewrite what it can"
-	@echo "make clean   remove the environment and the demo's workspace"
+	@echo "make clean   remove the environment, the site and the demo's workspace"
 
 setup: $(VENV)/.installed
 
@@ -35,9 +36,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) convcast-demo
+	rm -rf $(VENV) convcast-demo site

@@ -7,6 +7,7 @@ which a later `import pyproj` fails and the interpreter crashes at exit.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import eccodes
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast import grid as hrrr
+from convcast import grid as hrrr, sections
 from convcast.errors import DamagedFileError
 from convcast.grid import Grid, locate
 from convcast.notation import HOUR, Hour
@@ -97,12 +98,13 @@ class Message:
         except eccodes.CodesInternalError as error:
             raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
         shape = (self.header.ny, self.header.nx)
-        field = np.empty(shape, np.float32) if into is None else into
-        if values.size != shape[0] * shape[1] or field.shape != shape:
+        if values.size != shape[0] * shape[1] or (into is not None and into.shape != shape):
             raise DamagedFileError(f"a GRIB message has {values.size} values for {shape[0]} x {shape[1]} points")
+        field = np.empty(shape, np.float32) if into is None else into
         if gaps:
             values[values == MISSING_VALUE] = np.nan
-        field[...] = values.reshape(shape)
+        with np.errstate(over="ignore"):  # what no float32 holds is infinite, and no weather
+            field[...] = values.reshape(shape)
         return field
 
 
@@ -116,33 +118,27 @@ def scan(path: Path) -> Iterator[Header]:
 
     Raises DamagedFileError at a message that cannot be read.
     """
-    return (message.header for message in messages(path, headers_only=True))
+    return (message.header for message in messages(path))
 
 
-def messages(path: Path, *, headers_only: bool = False) -> Iterator[Message]:
-    """A file's messages, in order; each can be decoded until the next is asked for, unless it is `headers_only`.
+def messages(path: Path) -> Iterator[Message]:
+    """A file's messages, in order; each can be decoded until the next is asked for.
 
     Raises DamagedFileError at a message that cannot be read.
     """
     with open(path, "rb") as file:
-        while True:
-            offset = file.tell()
-            with _readable(path, offset):
-                handle = eccodes.codes_grib_new_from_file(file, headers_only=headers_only)
-            if handle is None:
-                return
-            with _message(handle):
-                with _readable(path, offset):
-                    header = _header(handle, eccodes.codes_get_message_offset(handle))
-                yield Message(header, handle)
-
-
-@contextmanager
-def _readable(path: Path, offset: int) -> Iterator[None]:
-    try:
-        yield
-    except eccodes.CodesInternalError as error:
-        raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+        size, offset = os.fstat(file.fileno()).st_size, 0
+        while offset < size:
+            try:
+                start = file.read(sections.INDICATOR)
+                # A damaged length may ask for more than there is memory.
+                rest = min(sections.message_length(start), size - offset) - len(start)
+                whole = start + file.read(max(0, rest))
+                with _opened(whole, offset) as message:
+                    yield message
+            except DamagedFileError as error:
+                raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
+            offset += len(whole)
 
 
 def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:
@@ -150,10 +146,17 @@ def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:
 
     Raises DamagedFileError where it cannot be decoded.
     """
+    with _opened(message, 0) as opened:
+        return opened.header, opened.decode()
+
+
+@contextmanager
+def _opened(message: bytes, offset: int) -> Iterator[Message]:
+    """A message of ecCodes', once its sections are in order; raises DamagedFileError where they are not."""
+    sections.check(message)
     try:
         with _message(eccodes.codes_new_from_message(message)) as handle:
-            header = _header(handle, 0)
-            return header, Message(header, handle).decode()
+            yield Message(_header(handle, offset), handle)
     except eccodes.CodesInternalError as error:
         raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
 
@@ -307,7 +310,6 @@ def _header(handle: Any, offset: int) -> Header:
     if number(handle, "edition") != 2:
         raise DamagedFileError("not GRIB edition 2")
     level = number(handle, "scaledValueOfFirstFixedSurface") * 10.0 ** -number(handle, "scaleFactorOfFirstFixedSurface")
-    date, time = number(handle, "dataDate"), number(handle, "dataTime")
     unit = _SECONDS.get(optional("indicatorOfUnitForForecastTime"), 3600)
     return Header(
         key=GribKey(
@@ -317,7 +319,7 @@ def _header(handle: Any, offset: int) -> Header:
             number(handle, "typeOfFirstFixedSurface"),
             level,
         ),
-        init=np.datetime64(f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}", "h"),
+        init=_reference_time(number(handle, "dataDate"), number(handle, "dataTime")),
         lead_hours=optional("forecastTime") * unit / 3600,
         statistical=number(handle, "productDefinitionTemplateNumber") in _EXTENT_OF_PERIOD_TEMPLATES,
         simulated=number(handle, "productionStatusOfProcessedData") == SIMULATED_STATUS,
@@ -329,3 +331,12 @@ def _header(handle: Any, offset: int) -> Header:
         length=number(handle, "totalLength"),
         handle_grid=tuple(optional(name) for name in _GRID_KEYS),
     )
+
+
+def _reference_time(date: int, time: int) -> Hour:
+    """From YYYYMMDD and HHMM."""
+    text = f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}"
+    try:
+        return np.datetime64(text, "h")
+    except ValueError:
+        raise DamagedFileError(f"a GRIB message has no valid reference time ({text})") from None

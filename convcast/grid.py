@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,17 @@ class Grid:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Any) -> Grid:
+        """Raises ValueError where this is not what `to_dict` makes of a rectangle of the HRRR grid."""
+        names = {field.name: int for field in fields(cls)} | {"periodic": bool}
+        if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != names:
+            raise ValueError(f"{values!r} is not a grid")
+        grid = cls(**values)
+        if min(grid.ny, grid.nx) < 1 or not CONUS.covers(grid):
+            raise ValueError(f"{values!r} is not on the HRRR grid")
+        return grid
+
     def covers(self, other: Grid) -> bool:
         return (
             self.y0 <= other.y0
@@ -117,7 +128,8 @@ def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: boo
     """
     x, y = projection()(longitude, latitude)
     x0, y0 = (x - _origin()[0]) / SPACING, (y - _origin()[1]) / SPACING
-    if abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
+    finite = math.isfinite(x0) and math.isfinite(y0)  # what is no latitude lies at infinity
+    if not finite or abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
         raise DamagedFileError(f"the grid starting at {latitude} N, {longitude} E is not on the HRRR grid")
     grid = Grid(ny, nx, round(y0), round(x0), periodic)
     if not CONUS.covers(grid):

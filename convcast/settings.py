@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from convcast.errors import SettingsError
-from convcast.variables import FIELDS, select
+from convcast.variables import select
 
 PRESETS = ("demo", "phase1", "phase2")
 ENVIRONMENT_PREFIX = "CONVCAST_"
@@ -84,7 +84,7 @@ class SimulationSettings(Group):
 class DatasetSettings(Group):
     """What preprocess keeps."""
 
-    fields: FieldNames = tuple(FIELDS)
+    fields: FieldNames = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
     """Fields of the dataset, in the model's channel order."""
     analysis_lead: int = Field(0, ge=0, le=1)
     """Forecast hour taken for the analysis: 0, or 1 where only f01 files exist."""

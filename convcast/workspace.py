@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from convcast import notation
@@ -13,6 +13,8 @@ from convcast.errors import SettingsError
 from convcast.files import append_line, write_bytes
 
 SETTINGS_FILE = "convcast.toml"
+LONGEST_NAME = 200
+"""Bytes: file systems allow 255, and names are parts of longer ones."""
 
 _NEW_SETTINGS = """\
 # Settings of this convcast workspace. A flag or a CONVCAST_* variable overrides what stands here; what does not
@@ -74,7 +76,8 @@ class Workspace:
         return self.root / "metrics.prom"
 
     def model(self, name: str) -> Path:
-        return self.root / "models" / name
+        """Raises SettingsError for a name that is none, or leads elsewhere."""
+        return self.root / "models" / _plain(name)
 
     def forecast(self, init: notation.Hour) -> Path:
         return self.forecasts / f"{notation.compact(init)}.zarr"
@@ -87,14 +90,23 @@ class Workspace:
         return self.products / f".{notation.compact(init)}.members.zarr"
 
     def verification(self, name: str) -> Path:
-        return self.root / "verification" / name
+        """Raises SettingsError for a name that is none, or leads elsewhere."""
+        return self.root / "verification" / _plain(name)
 
     def lock(self, room: str) -> Path:
-        return self.root / "locks" / f"{room}.lock"
+        return self.root / "locks" / f"{_plain(room)}.lock"
 
     def record(self, verb: str, **entry: Any) -> None:
         """Add one finished unit of work to journal.jsonl."""
         append_line(self.root / "journal.jsonl", {"verb": verb} | entry)
+
+
+def _plain(name: str) -> str:
+    """A name that stands for one folder or file of its own, and for no path."""
+    one = name and name.isprintable() and not name.startswith(".") and PurePath(name).name == name
+    if not one or len(name.encode()) > LONGEST_NAME:
+        raise SettingsError(f"{name!r} is no name", advice="choose one of letters, digits, - and _, without / in it")
+    return name
 
 
 def open_workspace(root: Path) -> Workspace:

@@ -1,4 +1,7 @@
-"""Write docs/settings.md from the settings' own classes, so that the two cannot disagree: `python docs/generate.py`."""
+"""Write docs/settings.md and docs/commands.md from the program itself, so that they cannot disagree with it.
+
+`python docs/generate.py`
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import sys
 import textwrap
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from convcast.cli.main import EPILOGUE, app
+from convcast.cli.session import COMMON
 from convcast.settings import PRESETS, Settings, load_settings
-
-PAGE = Path(__file__).with_name("settings.md")
 
 HEADER = """\
 # Settings
@@ -58,7 +62,46 @@ def meanings(group: type[BaseModel]) -> dict[str, str]:
     }
 
 
-def page() -> str:
+COMMANDS_HEADER = """\
+# Commands
+
+Made from the program's own `--help` by `python docs/generate.py`; a test keeps it current.
+
+Results go to stdout, as a table or, with `--json`, as exactly one JSON object; progress and logs go to stderr. Times
+are UTC (`2024-05-06T21`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or `3,17`,
+leads `1,3,6`.
+"""
+
+
+def commands_page() -> str:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines = [COMMANDS_HEADER, EPILOGUE, "", "## Common options", "", "Of every verb that has them in its `--help`.", ""]
+    shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
+    lines += options_table(list(shared.values()))
+    for name, command in commands.items():
+        lines += ["", f"## convcast {name}", "", inspect.cleandoc(command.help or ""), ""]
+        lines += options_table([option for option in command.params if not is_common(option)])
+    return "\n".join(lines) + "\n"
+
+
+def is_common(option: Any) -> bool:
+    return getattr(option, "rich_help_panel", None) == COMMON
+
+
+def options_table(options: list[Any]) -> list[str]:
+    rows = []
+    for option in options:
+        word = option.metavar or option.name.upper().replace("_", "-")
+        names = [name if option.is_flag else f"{name} {word}" for name in option.opts if name.startswith("-")]
+        said = " ".join((option.help or "").split()).replace("|", "\\|")
+        default = option.default
+        if default not in (None, False, ()) and not callable(default):
+            said += f" Default: `{default}`."
+        rows.append(f"| {', '.join(f'`{name}`' for name in names or [word])} | {said.strip()} |")
+    return ["| option | |", "|---|---|", *rows] if rows else ["It has no options of its own."]
+
+
+def settings_page() -> str:
     resolved = {preset: load_settings(preset=preset) for preset in PRESETS}
     lines = [HEADER]
     for name, group in Settings.model_fields.items():
@@ -75,6 +118,9 @@ def page() -> str:
     return "\n".join(lines)
 
 
+PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+
 if __name__ == "__main__":
-    PAGE.write_text(page())
-    sys.stderr.write(f"wrote {PAGE}\n")
+    for name, page in PAGES.items():
+        Path(__file__).with_name(name).write_text(page())
+        sys.stderr.write(f"wrote docs/{name}\n")

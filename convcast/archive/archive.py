@@ -6,41 +6,51 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from convcast.archive import locations
 from convcast.errors import DamagedFileError
-from convcast.files import PARTIAL, read_json, sha256, write_json
+from convcast.files import PARTIAL, sha256, write_json
 from convcast.notation import HOUR, Hour, Hours
 
 SIDECAR_SUFFIX = ".json"
+
+
+Octets = Annotated[int, Field(ge=0)]
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class Message:
     """One message of a subset file."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     variable: str
     """Name of the field, or of the product made of it."""
-    offset: int
-    length: int
+    offset: Octets
+    length: Octets
 
 
 @dataclass(frozen=True)
 class Sidecar:
     """Where a file came from and what it holds; written after the file, so that its presence says `whole`."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     source: str
     url: str
     etag: str | None
     """ETag or Last-Modified of the publisher's file, as it stood when all ranges were read."""
-    ranges: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[Octets, Octets], ...]
     """Of the publisher's file, bytes, end excluded."""
     messages: tuple[Message, ...]
-    bytes: int
+    bytes: Octets
     sha256: str
     simulated: bool
     fetched: str
@@ -56,15 +66,17 @@ class Sidecar:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, table: dict[str, Any]) -> Sidecar:
-        return cls(
-            **{
-                **table,
-                "ranges": tuple((int(start), int(end)) for start, end in table["ranges"]),
-                "messages": tuple(Message(**message) for message in table["messages"]),
-                "lacking": tuple(str(name) for name in table.get("lacking", ())),
-            }
-        )
+    def from_json(cls, text: str) -> Sidecar:
+        """Raises ValueError where this is not what `to_dict` was written as, or messages lie outside of the file."""
+        sidecar = _adapter().validate_json(text)
+        if any(message.offset + message.length > sidecar.bytes for message in sidecar.messages):
+            raise ValueError("a message ends after the file")
+        return sidecar
+
+
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Sidecar]:
+    return TypeAdapter(Sidecar)
 
 
 class Archive:
@@ -88,7 +100,7 @@ class Archive:
         for sidecar in self.root.glob(f"hrrr.*/conus/hrrr.t??z.wrfsfcf{lead:02d}.grib2{SIDECAR_SUFFIX}"):
             path = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX))
             parsed = locations.parse_path(path.relative_to(self.root).as_posix())
-            if parsed is not None and path.is_file():
+            if parsed is not None and path.is_file() and self._has_inside(path):
                 found.append(parsed.valid)
         return np.array(sorted(found), "datetime64[h]")
 
@@ -96,22 +108,32 @@ class Archive:
         """Every data file, in order, with or without a sidecar."""
         if self.static.is_file():
             yield self.static
-        yield from sorted(self.root.glob("*.????????/**/*.grib2"))
+        yield from (path for path in sorted(self.root.glob("*.????????/**/*.grib2")) if self._has_inside(path))
+
+    def refuse_outside(self, path: Path) -> None:
+        """Raises DamagedFileError where a link among the archive's own files and folders leads out of it."""
+        if not self._has_inside(path):
+            raise DamagedFileError(f"{path} is a link that leads out of the archive", advice="remove the link")
+
+    def _has_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
 
     def sidecar(self, path: Path) -> Sidecar:
         """What is known of a file.
 
         Raises DamagedFileError where the file or its sidecar is missing, unreadable, or they disagree about the size.
         """
+        self.refuse_outside(path)
         beside = sidecar_path(path)
         try:
-            sidecar = Sidecar.from_dict(read_json(beside))
+            sidecar = Sidecar.from_json(beside.read_text())
             size = path.stat().st_size
         except FileNotFoundError as error:
             raise DamagedFileError(f"{error.filename} is missing", advice="run `convcast fetch` again") from None
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except ValueError as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise DamagedFileError(
-                f"{beside} is no sidecar of convcast's ({error})", advice="run `convcast fetch` again"
+                f"{beside} is no sidecar of convcast's ({reason})", advice="run `convcast fetch` again"
             ) from None
         if size != sidecar.bytes:
             raise DamagedFileError(

@@ -260,6 +260,7 @@ class _Run:
     def _bring(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
         """Copy, check and name one file; the sidecar comes last."""
         path = path or request.path
+        request.archive.refuse_outside(path.parent)
         located = source.locate(request.file, request.wanted, partial=request.partial)
         with whole_file(path) as temporary:
             with open(temporary, "wb+") as file:

@@ -72,9 +72,10 @@ def message_length(start: bytes) -> int:
 
     Raises Bad where they begin no GRIB2 message.
     """
-    if len(start) < INDICATOR_LENGTH or start[:4] != START or start[7] != 2:
+    length = int.from_bytes(start[8:16], "big")
+    if len(start) < INDICATOR_LENGTH or start[:4] != START or start[7] != 2 or length <= INDICATOR_LENGTH + len(END):
         raise Bad("no GRIB2 message stands where one should")
-    return int.from_bytes(start[8:16], "big")
+    return length
 
 
 def walk(file: BinaryIO) -> Iterator[Frame]:

@@ -28,7 +28,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from convcast import __version__
+from convcast import __version__, stores
 from convcast.conventions import FILL, field_attributes, pack, unpack
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import PARTIAL, append_line, signature
@@ -98,10 +98,9 @@ class Description:
             variables = tuple(FIELDS[name] for name in attributes["fields"])
             if [variable.scale for variable in variables] != list(attributes["scale"]):
                 raise DamagedFileError(f"{path} stores its fields on other lattices than this convcast")
-            return cls(
-                variables, Grid(**attributes["grid"]), bool(attributes["simulated"]), int(attributes["analysis_lead"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            grid, lead = Grid.from_dict(attributes["grid"]), int(attributes["analysis_lead"])
+            return cls(variables, grid, bool(attributes["simulated"]), lead)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedFileError(
                 f"the attributes of {path} are damaged ({error!r})",
                 advice=f"delete {path} and run `convcast preprocess` again",
@@ -133,10 +132,11 @@ class Store:
         self.path = path
         self.description = description
         self._group = group
-        self._data = _array(group, "data", path)
-        self._status = _array(group, "status", path)
-        self._values = _array(group, "histograms/values", path)
-        self._tendencies = _array(group, "histograms/tendencies", path)
+        count, grid = len(description.variables), description.grid.shape
+        self._status = _array(group, "status", path, np.uint8)
+        self._data = _array(group, "data", path, np.int16, count, *grid)
+        self._values = _array(group, "histograms/values", path, np.uint32, count, BINS)
+        self._tendencies = _array(group, "histograms/tendencies", path, np.uint32, count, BINS)
         self._recent: dict[Hour, NDArray[np.int16]] = {}
 
     @classmethod
@@ -144,10 +144,8 @@ class Store:
         """Raises SettingsError where there is nothing, DamagedFileError where it is not ours or damaged."""
         if not path.exists():
             raise SettingsError(f"there is no dataset at {path}", advice="run `convcast preprocess`")
-        try:
-            group = zarr.open_group(path, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace") from error
+        complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
+        group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
         return cls(path, group, Description.from_attributes(dict(group.attrs), path))
 
     @classmethod
@@ -169,15 +167,15 @@ class Store:
 
     @property
     def static(self) -> NDArray[np.float32]:
-        return np.asarray(_array(self._group, "static", self.path)[:], np.float32)
+        static = _array(self._group, "static", self.path, np.float32, *self.description.grid.shape)
+        return np.asarray(self._checked(static, slice(None)), np.float32)
 
     @property
     def archived_grid(self) -> Grid:
         """The grid of the archive's files, of which the dataset may keep a part."""
         try:
-            attributes: dict[str, Any] = dict(self._group.attrs)
-            return Grid(**attributes["archived_grid"])
-        except (KeyError, TypeError) as error:
+            return Grid.from_dict(dict(self._group.attrs)["archived_grid"])
+        except (KeyError, ValueError) as error:
             raise DamagedFileError(
                 f"the attributes of {self.path} are damaged ({error!r})",
                 advice=f"delete {self.path} and run `convcast preprocess` again",
@@ -185,7 +183,7 @@ class Store:
 
     def read_status(self) -> tuple[Hours, NDArray[np.uint8]]:
         """Every hour from the first to the last that anything is known of, and its status."""
-        status = np.asarray(self._status[:], np.uint8)
+        status = np.asarray(self._checked(self._status, slice(None)), np.uint8)
         known = np.flatnonzero(status)
         first, last = (known[0], known[-1] + 1) if known.size else (0, 0)
         return EPOCH + np.arange(first, last) * HOUR, status[first:last]
@@ -252,7 +250,7 @@ class Store:
         length = -(-(index(valid) + 1) // YEAR) * YEAR
         for array in (self._data, self._values, self._tendencies):
             array.resize((length, *array.shape[1:]))
-        time = _array(self._group, "time", self.path)
+        time = _array(self._group, "time", self.path, np.int64)
         time.resize((length,))
         time[:] = np.arange(length)
         self._status.resize((length,))
@@ -326,14 +324,11 @@ class Store:
                 if file.is_file():
                     _sync(file)
 
-    def _checked(self, array: zarr.Array, part: Any, first: Hour) -> Any:
-        try:
+    def _checked(self, array: zarr.Array, part: Any, first: Hour | None = None) -> Any:
+        where = "" if first is None else f" at {first} or soon after"
+        again = f"delete {self.path} and run `convcast preprocess` again"
+        with stores.readable(f"{self.path / array.path} is damaged{where}", again):
             return array[part]
-        except (ValueError, RuntimeError) as error:
-            raise DamagedFileError(
-                f"{self.path / array.path} is damaged at {first} or soon after ({error})",
-                advice=f"delete {self.path} and run `convcast preprocess` again",
-            ) from error
 
 
 def index(valid: Hour) -> int:
@@ -344,13 +339,12 @@ def index(valid: Hour) -> int:
     return place
 
 
-def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    try:
-        array = group[name]
-    except KeyError:
-        array = None
-    if not isinstance(array, zarr.Array):
-        raise DamagedFileError(f"{path} has no array {name}", advice=f"delete {path} and run `convcast preprocess`")
+def _array(group: zarr.Group, name: str, path: Path, dtype: type[np.generic], *shape: int) -> zarr.Array:
+    """An array of this type and shape, whatever the length of its first dimension, which is bounded."""
+    advice = f"delete {path} and run `convcast preprocess`"
+    array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=advice)
+    if array.dtype != dtype or array.shape[1:] != shape or array.shape[0] > STATUS_CHUNK:
+        raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=advice)
     return array
 
 

@@ -26,7 +26,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from convcast import conventions
+from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import PARTIAL, lock
 from convcast.grid import Grid
@@ -102,7 +102,8 @@ class EnsembleStore:
         if _members_seen(path) < members:
             with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
                 group = _open(path, description)
-                _grow(group, path, members)
+                with stores.readable(f"{path} cannot take more members", f"delete {path} and sample again"):
+                    _grow(group, path, members)
             group = _open(path, description)
         return cls(path, replace(description, leads=_leads(dict(group.attrs))), group)
 
@@ -183,13 +184,11 @@ def _encoding(description: Description) -> dict[str, dict[str, Any]]:
 
 def _open(path: Path, description: Description) -> zarr.Group:
     """The group at `path`, which must be the ensemble described."""
-    try:
-        group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is not a convcast ensemble", advice=f"delete or rename {path}") from error
+    complaint, advice = f"{path} is not a convcast ensemble", f"delete or rename {path}"
+    group = stores.open_group(path, writing=True, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
-        raise DamagedFileError(f"{path} is not a convcast ensemble", advice=f"delete or rename {path}")
+        raise DamagedFileError(complaint, advice=advice)
     for name, wanted in description.attributes().items():
         if name in description.information or stored.get(name) == wanted:
             continue
@@ -211,10 +210,11 @@ def _leads(stored: dict[str, Any]) -> tuple[int, ...]:
 def _members_seen(path: Path) -> int:
     """How many members a reader sees; 0 without consolidated metadata, which growing writes anew."""
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=True)
-    except ValueError:
+        with stores.readable(f"{path} has no consolidated metadata"):
+            group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=True)
+        return _array(group, "number", path).shape[0]
+    except DamagedFileError:
         return 0
-    return _array(group, "number", path).shape[0]
 
 
 def _grow(group: zarr.Group, path: Path, members: int) -> None:
@@ -242,13 +242,8 @@ def _sweep(path: Path) -> None:
 
 
 def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    try:
-        array = group[name]
-    except (KeyError, ValueError) as error:
-        raise DamagedFileError(f"{path} has no usable {name}", advice=f"delete {path} and sample again") from error
-    if not isinstance(array, zarr.Array):
-        raise DamagedFileError(f"{path} has no usable {name}", advice=f"delete {path} and sample again")
-    return array
+    complaint, advice = f"{path} has no usable {name}", f"delete {path} and sample again"
+    return stores.open_array(group, name, complaint=complaint, advice=advice)
 
 
 def _to_disk(file: Path) -> None:

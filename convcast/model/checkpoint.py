@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -138,7 +137,7 @@ class Description:
                 model=ModelSettings.model_validate(values["model"]),
                 variables=variables,
                 departures=Departures.from_dict(normalisation, values["departures"]),
-                grid=Grid(**values["grid"]),
+                grid=Grid.from_dict(values["grid"]),
                 spacing=float(values["spacing"]),
                 simulated=bool(values["simulated"]),
                 analysis_lead=int(values["analysis_lead"]),
@@ -152,7 +151,7 @@ class Description:
                 validation=None if values["validation"] is None else Validation.from_dict(values["validation"]),
                 trained=int(values["trained"]),
             )
-        except (KeyError, TypeError, ValueError, ValidationError, SettingsError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SettingsError) as error:
             raise DamagedFileError(f"{path} is damaged ({error!r})", advice="train again") from error
 
 

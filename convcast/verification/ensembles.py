@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
-from convcast.verification.layout import as_ensemble, check_values, check_winds, find_fields, open_zarr, read_values
+from convcast.verification.layout import (
+    as_ensemble,
+    check_dimensions,
+    check_values,
+    check_winds,
+    find_fields,
+    open_zarr,
+    read_values,
+)
 from convcast.verification.place import Box, Place, read_place, shared
 
 
@@ -44,12 +52,21 @@ class Ensemble:
 
     @property
     def training_hours(self) -> tuple[Hour, Hour] | None:
-        """First and last hour that the model was trained on, where the file says so."""
+        """First and last hour that the model was trained on, where the file says so.
+
+        Raises DamagedFileError where what it says is no two hours.
+        """
         said = self.data.attrs.get("training_hours")
         if not said:
             return None
-        first, last = said.split("/") if isinstance(said, str) else said
-        return parse_hour(str(first)), parse_hour(str(last))
+        try:
+            first, last = said.split("/") if isinstance(said, str) else said
+            return parse_hour(str(first)), parse_hour(str(last))
+        except (TypeError, ValueError, SettingsError) as error:
+            raise DamagedFileError(
+                f"{self.path} says {said!r} for the hours that its model was trained on",
+                advice="set its attribute training_hours to first/last, or remove it",
+            ) from error
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,7 +92,7 @@ class Ensemble:
         """Positions along `number` of the members that are complete at this lead."""
         if "complete" not in self.data:
             return np.arange(self.data.sizes["number"])
-        complete = np.asarray(self.data["complete"].isel(lead_time=self.leads.index(lead)).values)
+        complete = read_values(self.data["complete"].isel(lead_time=self.leads.index(lead)), self.path)
         return np.flatnonzero(np.isfinite(complete) & (complete > 0))
 
     def read(self, variable: Variable, lead: int, members: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -143,6 +160,7 @@ def open_ensembles(
     leads = tuple(int(lead) for lead in data["lead_time"].values)
     inits = data["init_time"].values.astype("datetime64[h]")
     chosen_names = {variable: names[variable] for variable in chosen}
+    check_dimensions(data, list(chosen_names.values()), path)
     check_winds(data, chosen_names, there, path)
     axis = _stored_axis(path, data, chosen_names)
     ensembles = [

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from convcast import stores
 from convcast.errors import DamagedFileError
 from convcast.variables import FIELDS, U10, V10, Variable
 from convcast.verification.place import Place
@@ -54,13 +55,16 @@ def open_zarr(path: Path, what: str) -> xr.Dataset:
 
     Raises DamagedFileError where it does not open, or has two dimensions that could be the same.
     """
-    try:
+    advice = f"give the path of a Zarr store, or delete {path} and make it again"
+    complaint = f"{path} does not open as a Zarr {what}"
+    with stores.readable(complaint, advice):
         data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(
-            f"{path} does not open as a Zarr {what} ({_first_line(error)})",
-            advice=f"give the path of a Zarr store, or delete {path} and make it again",
-        ) from error
+        for variable in data.variables.values():
+            chunks = variable.encoding.get("shards") or variable.encoding.get("chunks") or ()
+            stores.refuse_chunks(chunks, complaint=complaint, advice=advice)
+        for name, coordinate in data.coords.items():
+            if name != "complete":  # which may change until it is asked for
+                coordinate.load()
     roles: dict[str, str] = {}
     for name in [*data.sizes, *(n for n, c in data.coords.items() if c.ndim == 0)]:
         role = _role(str(name), data)
@@ -104,6 +108,17 @@ def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
     return data.isel(lead_time=whole).assign_coords(lead_time=np.rint(hours[whole]).astype(np.int64))
 
 
+def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path) -> None:
+    """Raises DamagedFileError where one of these fields, or what says which members are complete, lacks a dimension."""
+    wanted = {name: {"init_time", "number", "lead_time", "y", "x"} for name in names}
+    if "complete" in data:
+        wanted["complete"] = {"init_time", "number", "lead_time"}
+    for name, dimensions in wanted.items():
+        if set(data[name].dims) != dimensions:
+            there = " ".join(map(str, data[name].dims)) or "none"
+            raise DamagedFileError(f"{path} has {name} with the dimensions {there}, not {' '.join(sorted(dimensions))}")
+
+
 def find_fields(data: xr.Dataset, path: Path) -> dict[Variable, str]:
     """Which variable of the file is which field: by name, else by standard name, in their units.
 
@@ -130,7 +145,7 @@ def find_fields(data: xr.Dataset, path: Path) -> dict[Variable, str]:
                 advice=f"convert it, or leave {name} out of the file",
             )
         standard = attributes.get("standard_name")
-        if standard is not None and not _means(variable, standard):
+        if standard is not None and not _means(variable, str(standard)):
             raise DamagedFileError(
                 f"{path} has {standard} as {name}, where convcast has {variable.standard_name}",
                 advice=f"rename it, or leave {name} out of the file",
@@ -145,9 +160,10 @@ class UnreadableError(DamagedFileError):
 def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
     """Values from the store; raises UnreadableError where they are damaged."""
     try:
-        return np.asarray(chosen.values, np.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UnreadableError(f"{path} is damaged ({_first_line(error)})", advice=f"make {path} again") from error
+        with stores.readable(f"{path} is damaged", f"make {path} again"):
+            return np.asarray(chosen.values, np.float32)
+    except DamagedFileError as error:
+        raise UnreadableError(str(error), advice=error.advice) from error
 
 
 def check_winds(data: xr.Dataset, names: Mapping[Variable, str], place: Place, path: Path) -> None:
@@ -218,7 +234,3 @@ def _hours(lead: xr.DataArray, path: Path) -> NDArray[np.float64]:
     if units not in _HOURS:
         raise DamagedFileError(f"{path} has leads in {units or 'no units'}, not in hours")
     return np.asarray(lead.values, float) * _HOURS[units]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -136,7 +136,7 @@ BAD = {
         "checksum",
         lambda archive, good: archive.path(MIDDLE, 0).write_bytes(good[:2000] + bytes([good[2000] ^ 1]) + good[2001:]),
     ),
-    "not GRIB": ("is missing", lambda archive, good: archive.add(MIDDLE, b"<html>Not found</html>" * 20)),
+    "not GRIB": ("no GRIB message", lambda archive, good: archive.add(MIDDLE, b"<html>Not found</html>" * 20)),
 }
 
 

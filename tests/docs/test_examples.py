@@ -1,49 +1,124 @@
-"""The examples do what they say, as far as that can be seen without cron and systemd."""
+"""The examples are valid: cron reads the table, the shell the scripts, convcast all commands, there and in the docs."""
 
 from __future__ import annotations
 
-import configparser
-import os
+import ast
+import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
-from convcast.operations.outcome import INTERRUPTED, QUIET
-from convcast.settings import load_settings
+from convcast.cli.main import app
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-@pytest.mark.parametrize(("code", "mail"), [(0, ""), (4, ""), (5, ""), (3, "it said\n"), (1, "it said\n")])
-def test_cron_mails_only_what_somebody_should_know(tmp_path, code, mail):
-    program = tmp_path / "convcast"
-    program.write_text(f"#!/bin/sh\necho it said\nexit {code}\n")
-    program.chmod(0o755)
-    (line,) = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if "convcast cycle" in line]
-    minute, hour, day, month, weekday, command = line.split(maxsplit=5)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
-
-    ended = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
-
-    assert (ended.stdout, ended.stderr) == (mail, "")
-    assert minute == "5,25,45"
-    assert {hour, day, month, weekday} == {"*"}
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*") if path.is_file())
+CRONTABS = [path for path in EXAMPLES if path.name.startswith("crontab")]
+SCRIPTS = [path for path in EXAMPLES if path.read_bytes().startswith(b"#!") or path.suffix in (".sh", ".sbatch")]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMMANDS = typer.main.get_command(app).commands
+RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+"""Of the five columns of a crontab."""
+COMMAND = re.compile(r"(?:^|[\s(;&|$/=])(?:convcast|-m convcast) (?P<rest>[a-z][^;&|)#>]*)")
 
 
-def unit(name):
-    parser = configparser.ConfigParser(strict=True, interpolation=None)
-    parser.optionxform = str
-    parser.read(EXAMPLES / name)
-    return parser
+def joined(text: str) -> list[str]:
+    """Lines, those that go on after a backslash made one."""
+    return text.replace("\\\n", " ").splitlines()
 
 
-def test_systemd_takes_late_data_for_success_and_outwaits_the_deadline():
-    service = unit("convcast.service")["Service"]
+def commands(lines):
+    """What follows `convcast` in these lines."""
+    return [match["rest"].strip() for line in lines for match in COMMAND.finditer(line)]
 
-    assert {int(code) for code in service["SuccessExitStatus"].split()} == set(QUIET) - {0, INTERRUPTED}
-    operations = load_settings().operations
-    minutes = int(service["TimeoutStartSec"].removesuffix("min"))
-    assert 60 > minutes > operations.deadline + (operations.grace + 2 * operations.hook_seconds) / 60
-    assert service["ExecStart"].endswith("convcast cycle -q")
-    assert unit("convcast.timer")["Timer"]["OnCalendar"] == "*-*-* *:05,25,45:00"
+
+def problem(command: str) -> str | None:
+    """What convcast would say of the verb and the options, without running it."""
+    verb, *words = shlex.split(command)
+    if verb not in COMMANDS:
+        return f"there is no verb {verb}"
+    options = {name: option for option in COMMANDS[verb].params for name in (*option.opts, *option.secondary_opts)}
+    for word in words:
+        name = word.split("=")[0]
+        if re.fullmatch(r"--?[a-z][a-z-]*", name) and name not in {*options, "--help", "-h"}:
+            return f"{verb} has no {name}"
+    return None
+
+
+@pytest.mark.parametrize("path", CRONTABS, ids=lambda path: path.name)
+def test_cron_reads_the_table(path):
+    jobs = []
+    for line in path.read_text().splitlines():
+        if not line.strip() or line.startswith("#") or re.fullmatch(r"[A-Z_]+=\S*", line):
+            continue
+        *times, job = line.split(None, 5)
+        assert len(times) == 5, line
+        for column, (low, high) in zip(times, RANGES, strict=True):
+            for part in column.split(","):
+                match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/\d+)?", part)
+                assert match, line
+                assert all(low <= int(number) <= high for number in match.groups() if number), line
+        assert "%" not in job.replace("\\%", ""), "cron takes % for the end of the command"
+        jobs.append(job)
+    assert jobs
+    for job in jobs:
+        subprocess.run(["bash", "-n", "-c", job], check=True)
+        assert commands([job])
+        assert [found for found in map(problem, commands([job])) if found] == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_the_shell_reads_the_script(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    lines = [line for line in joined(path.read_text()) if not line.startswith("#")]
+    assert "set -euo pipefail" in lines
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(path)], check=True)
+
+
+def test_slurm_starts_convcast():
+    lines = joined((ROOT / "examples/slurm.sbatch").read_text())
+    assert commands(lines) == ["train --phase 2"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_command_of_an_example_exists(path):
+    text = path.read_text()
+    if path.suffix == ".py":
+        ast.parse(text, str(path))
+    lines = [line for line in joined(text) if not line.startswith("#")]
+    assert [found for found in map(problem, commands(lines)) if found] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_of_a_page_exists(path):
+    """In its blocks of code, where a command is meant to be typed."""
+    blocks = re.findall(r"^```(?:console|bash|sh)?\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"(?:^    .*\n)+", path.read_text(), re.MULTILINE)
+    lines = [line.split("  #")[0] for block in blocks for line in joined(block)]
+    assert [found for found in map(problem, commands(lines)) if found] == []
+
+
+def test_commands_are_found_where_they_stand():
+    lines = [
+        "$ convcast fetch --days 1   ",
+        "(convcast train -q && /opt/bin/convcast sample -q) >> log",
+        "see convcast.",
+    ]
+    assert commands(lines) == ["fetch --days 1", "train -q", "sample -q"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("fetch --days 1 -q", None),
+        ("fetch --dais 1", "fetch has no --dais"),
+        ("fetsh", "there is no verb fetsh"),
+        ("sample --members=5 -w x", None),
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(command, said):
+    assert problem(command) == said

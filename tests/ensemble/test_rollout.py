@@ -152,7 +152,6 @@ class TestRanks:
         assert shares[0] | shares[1] == set(members)
         xr.testing.assert_identical(together, one)
 
-
     def test_what_a_process_that_died_left_undone_the_next_run_does(self, dataset, tmp_path):
         path, members = tmp_path / "f.zarr", range(25)
         _, first = draw(dataset, path, leads=(1,), members=members, rank=0, ranks=2)

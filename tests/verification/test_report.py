@@ -83,6 +83,17 @@ def test_the_page_says_what_was_compared_and_how_surely(verification, figures):
         assert said in text
 
 
+def test_the_page_tells_the_browser_to_load_nothing_and_run_nothing(verification, figures):
+    page = render_report(verification, figures)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert [part.strip() for part in policy.split(";")] == [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+    ]
+    assert not re.search(r"url\(|@import|<(script|link|iframe|object|form)\b", page)
+
+
 def test_text_is_escaped(verification, figures):
     spoilt = replace(verification, facts=replace(verification.facts, models=("<script>alert(1)</script>",)))
     page = render_report(spoilt, figures)

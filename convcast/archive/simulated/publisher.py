@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convcast import grib
 from convcast.archive import locations
+from convcast.archive.simulated.observation import FIELDS as SIMULATED
 from convcast.archive.simulated.world import State, World
 from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_bytes, write_json
@@ -35,7 +36,7 @@ _LAYER = GribKey(0, 7, 6, 108, 18000)
 ORDER: tuple[tuple[str, str, str, GribKey], ...] = tuple(
     [("refc", "REFC", "entire atmosphere", FIELDS["refc"].grib), ("orog", "HGT", "surface", TERRAIN.grib)]
     + [("ground", "TMP", "surface", _GROUND)]
-    + [(name, FIELDS[name].index_name, FIELDS[name].index_level, FIELDS[name].grib) for name in list(FIELDS)[1:]]
+    + [(name, FIELDS[name].index_name, FIELDS[name].index_level, FIELDS[name].grib) for name in SIMULATED[1:]]
     + [("layer", "CAPE", "180-0 mb above ground", _LAYER), ("lsm", "LAND", "surface", LAND.grib)]
 )
 """Name, index columns and GRIB key of a file's messages, first to last; HRRR's files are ordered so."""
@@ -111,7 +112,7 @@ class Publisher:
         rows, messages, offset = [], [], 0
         cycle = str(time).replace("-", "").replace("T", "")
         for number, (name, index_name, level, key) in enumerate(ORDER, 1):
-            if name in FIELDS:
+            if name in SIMULATED:
                 message = self._encode(fields[name][0], key, time)
             else:
                 message = _redate(self._unchanging(name, key), time)

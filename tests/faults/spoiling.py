@@ -1,0 +1,78 @@
+"""Ways to spoil what was whole: bytes, lines of text, values of a JSON document."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+
+
+def examples(count: int) -> settings:
+    """As many examples as CI affords, and the same in each run."""
+    return settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+BYTES = st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255))
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, -1, 1, 2**31, 2**63, 10**30]),
+    st.floats(),
+    st.sampled_from(["", "x", "../../../etc/passwd", "/etc/passwd", "\0", "\ud800", "2024-13-01T99", "NaT", "é" * 300]),
+    st.text(max_size=8),
+    st.lists(st.integers(-2, 2), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+"""What a number, a name or a list might be in a document that somebody else wrote."""
+
+
+@st.composite
+def spoilt_bytes(draw, data: bytes, *, within: int | None = None) -> bytes:
+    """Some of the first `within` bytes changed, bytes put in or taken out, or the end cut off."""
+    spoilt, most = bytearray(data), within or len(data)
+    for _ in range(draw(st.integers(1, 3))):
+        where = draw(st.integers(0, min(most, len(spoilt)) - 1)) if spoilt else 0
+        how = draw(st.sampled_from(["change", "change", "change", "cut", "take", "put"]))
+        if how == "change" and spoilt:
+            spoilt[where] = draw(BYTES)
+        elif how == "cut":
+            del spoilt[where:]
+        elif how == "take":
+            del spoilt[where : where + draw(st.integers(1, 12))]
+        else:
+            spoilt[where:where] = draw(st.binary(min_size=1, max_size=12))
+    return bytes(spoilt)
+
+
+@st.composite
+def spoilt_json(draw, document) -> bytes:
+    """Values replaced or left out, or, at times, bytes of the text spoilt."""
+    spoilt = copy.deepcopy(document)
+    for _ in range(draw(st.integers(1, 2))):
+        places = list(_places(spoilt))
+        if not places:
+            break
+        parent, key = draw(st.sampled_from(places))
+        if draw(st.integers(0, 3)) == 0:
+            del parent[key]
+        else:
+            parent[key] = draw(ODD)
+    text = json.dumps(draw(st.sampled_from([spoilt] * 9 + [draw(ODD)]))).encode()
+    return draw(spoilt_bytes(text)) if draw(st.integers(0, 4)) == 0 else text
+
+
+def _places(document):
+    """Each value of a document, as where it stands and its key or number there."""
+    entries = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(entries):
+        yield document, key
+        if isinstance(value, dict | list):
+            yield from _places(value)

@@ -1,0 +1,228 @@
+"""Whatever stands in a file from elsewhere, what comes out is its content or one of the documented errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+
+import laboratory as lab
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from spoiling import examples, spoilt_bytes, spoilt_json
+
+from convcast import grib
+from convcast.archive import Archive, framing, index
+from convcast.archive.archive import SIDECAR_SUFFIX
+from convcast.archive.failures import Failure
+from convcast.archive.wanted import fields
+from convcast.dataset import Dataset, Status
+from convcast.dataset.decode import decode_hour
+from convcast.dataset.store import Description, Store
+from convcast.ensemble.store import Description as Sampled, EnsembleStore
+from convcast.errors import ConvcastError, SettingsError
+from convcast.model import checkpoint
+from convcast.model.preparation import describe
+from convcast.notation import HOUR
+from convcast.settings import load_settings, nested
+from convcast.variables import FIELDS
+from convcast.verification.ensembles import open_ensembles
+from convcast.verification.truth import open_truth
+
+LINES = lab.index(lab.HOUR, lab.messages(lab.HOUR)).splitlines(keepends=True)
+WANTED = fields(lab.VARIABLES)
+
+
+@given(st.one_of(spoilt_bytes("".join(LINES).encode()), st.text(max_size=60).map(lambda text: text.encode())))
+@examples(100)
+def test_an_index_of_anything_is_read_or_refused(data):
+    with suppress(Failure, UnicodeDecodeError):  # the client has decoded it
+        spans, _ = index.select(index.parse(data.decode("ascii")), WANTED, init=lab.HOUR, lead=0)
+        assert all(span.length > 0 or span.end == index.OPEN for span in spans)
+        index.merge(spans)
+
+
+MESSAGES = [m for m, (_, _, key) in zip(lab.messages(lab.HOUR), lab.ROWS, strict=True) if key != lab.ROWS[2][2]]
+HEADERS = 230
+"""Octets before the packed values."""
+
+
+@given(st.integers(0, 2), spoilt_bytes(MESSAGES[0], within=HEADERS), spoilt_bytes(MESSAGES[1]))
+@examples(100)
+def test_grib_of_anything_is_read_or_refused(tmp_path, place, one, other):
+    spoilt = b"".join([*MESSAGES[:place], one, *MESSAGES[place + 1 :], other])
+    path = tmp_path / "hour.grib2"
+    path.write_bytes(spoilt)
+    with suppress(Failure), open(path, "rb") as file:
+        list(framing.walk(file))
+    with suppress(ConvcastError):
+        for header in grib.scan(path):
+            header.grid()
+    with suppress(ConvcastError):
+        decode_hour(path, valid=lab.HOUR, lead=0, variables=lab.VARIABLES)
+    for message in (one, other):
+        with suppress(ConvcastError):
+            grib.decode(message)
+
+
+TOML = """\
+preset = "demo"
+[archive]
+sources = ["simulated"]
+read_timeout = 3.5
+[model]
+leads = [1, 3]
+reference = { default = "regression", refc = "advected" }
+[training]
+weights = { refc = 2.0 }
+"""
+
+
+@given(st.one_of(spoilt_bytes(TOML.encode()), st.binary(max_size=40)))
+@examples(100)
+def test_settings_of_anything_are_read_or_refused(tmp_path, data):
+    path = tmp_path / "convcast.toml"
+    path.write_bytes(data)
+    with suppress(SettingsError):
+        load_settings(path)
+
+
+SETTINGS = load_settings(preset="demo").model_dump(mode="json")
+FLAT = [(group, name) for group, values in SETTINGS.items() if isinstance(values, dict) for name in values]
+
+
+@given(st.sampled_from(FLAT), st.text(max_size=12))
+@examples(100)
+def test_an_assignment_of_anything_is_read_or_refused(place, text):
+    with suppress(SettingsError):
+        load_settings(flags=nested([".".join(place) + "=" + text]))
+    with suppress(SettingsError):
+        load_settings(flags=nested([text]))
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory):
+    """An archive of one hour, and its sidecar."""
+    archive = Archive(tmp_path_factory.mktemp("archive"))
+    path = archive.path(lab.HOUR, 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(lab.subset(lab.HOUR))
+    size = path.stat().st_size
+    sidecar = {
+        "source": "aws",
+        "url": "https://example.org/file.grib2",
+        "etag": '"tag"',
+        "ranges": [[10, 10 + size]],
+        "messages": [{"variable": "t2m", "offset": 0, "length": 10}],
+        "bytes": size,
+        "sha256": "00",
+        "simulated": True,
+        "fetched": "2024-05-07T01:00:00Z",
+        "lacking": ["cin"],
+    }
+    return archive, path, sidecar
+
+
+@given(st.data())
+@examples(100)
+def test_a_sidecar_of_anything_is_read_or_refused(archived, data):
+    archive, path, sidecar = archived
+    path.with_name(path.name + SIDECAR_SUFFIX).write_bytes(data.draw(spoilt_json(sidecar)))
+    with suppress(ConvcastError):
+        said = archive.sidecar(path)
+        assert said.bytes == path.stat().st_size
+        assert all(m.offset >= 0 and m.offset + m.length <= said.bytes for m in said.messages)
+    archive.has(path, ["t2m"])
+    assert archive.simulated in (None, True, False)
+    assert archive.hours(0).tolist() == [lab.HOUR.item()]
+
+
+HOURS = np.datetime64("2014-07-02T00", "h") + np.arange(12) * HOUR
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dataset") / "dataset.zarr"
+    variables = tuple(FIELDS.values())
+    store = Store.create(path, Description(variables, lab.GRID, False, 0), np.ones((2, *lab.GRID.shape), "f4"))
+    for hour in HOURS:
+        values = [np.random.default_rng(0).uniform(v.display[0], v.display[1], lab.GRID.shape) for v in variables]
+        store.write_hour(hour, np.stack(values).astype("f4"), neighbours=[hour - HOUR] if hour > HOURS[0] else [])
+    store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
+    return path
+
+
+SAMPLED = Sampled(HOURS[6], (1,), tuple(FIELDS.values()), lab.GRID, {"simulated": 0}, {"title": "an ensemble"})
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    path = tmp_path_factory.mktemp("forecasts") / "20140702T06.zarr"
+    store = EnsembleStore.prepare(path, SAMPLED, members=2)
+    for member in range(2):
+        store.write(member, 1, np.stack([np.full(lab.GRID.shape, v.display[1], "f4") for v in FIELDS.values()]))
+    return path
+
+
+def spoil(data, store, tmp_path):
+    """A copy of a Zarr store, one of whose metadata files is spoilt."""
+    copied = tmp_path / store.name
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.copytree(store, copied, copy_function=os.link)
+    descriptions = sorted(path.relative_to(store) for path in store.rglob("zarr.json"))
+    chosen = copied / data.draw(st.sampled_from(descriptions))
+    spoilt = data.draw(spoilt_json(json.loads(chosen.read_bytes())))
+    chosen.unlink()
+    chosen.write_bytes(spoilt)
+    return copied
+
+
+@given(st.data())
+@examples(15)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_a_dataset_of_any_metadata_is_read_or_refused(dataset, tmp_path, data):
+    path = spoil(data, dataset, tmp_path)
+    with suppress(ConvcastError):
+        opened = Dataset.open(path)
+        opened.read(opened.hours[:2])
+        opened.static  # noqa: B018
+        opened.store.archived_grid  # noqa: B018
+        opened.store.read_histogram(HOURS[1])
+        opened.store.read_tendencies(HOURS[1])
+
+
+@given(st.data())
+@examples(15)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_an_ensemble_of_any_metadata_is_read_or_refused(dataset, ensemble, tmp_path, data):
+    path = spoil(data, ensemble, tmp_path)
+    truth = open_truth(dataset)
+    with suppress(ConvcastError):
+        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False)
+        for one in found.ensembles:
+            one.training_hours  # noqa: B018
+            one.fingerprint  # noqa: B018
+            for lead in one.leads:
+                one.read(found.fields[0], lead, one.members(lead))
+    with suppress(ConvcastError):
+        EnsembleStore.prepare(path, SAMPLED, members=3).complete()
+
+
+@pytest.fixture(scope="module")
+def model(dataset, tmp_path_factory):
+    """A model's description, and the document that says it."""
+    directory = tmp_path_factory.mktemp("model")
+    flags = {"split": {"validation_days": 0, "test_days": 0, "gap_hours": 0}, "training": {"patch": 16}}
+    describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).write(directory)
+    return directory, json.loads((directory / checkpoint.DESCRIPTION).read_bytes())
+
+
+@given(st.data())
+@examples(60)
+def test_a_model_s_description_of_anything_is_read_or_refused(model, data):
+    directory, document = model
+    (directory / checkpoint.DESCRIPTION).write_bytes(data.draw(spoilt_json(document)))
+    with suppress(ConvcastError):
+        checkpoint.Description.read(directory)
