@@ -61,7 +61,7 @@ def statistics(folder: Path, dataset: Dataset) -> Floats:
     """Fair CRPS and variance, (init, field, 2)."""
     rows = []
     for path in sorted(folder.glob("*.zarr")):
-        with xr.open_zarr(path, decode_timedelta=True) as data:
+        with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data:
             init = data.init_time.values[0].astype("datetime64[h]")
             truth = dict(zip((v.name for v in dataset.variables), dataset.read([init + HOUR])[0], strict=True))
             row = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
+from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from convcast.grid import Grid, projection
 
@@ -18,6 +19,8 @@ SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
 """Degrees between lines that are drawn."""
 LINES = 4
 """About so many across a map."""
+SPECKS = 130
+"""Lakes and islands less wide than such a part of the map are left out: over CONUS they are more than the weather."""
 NEAR = 3.0
 """Degrees beyond a map within which a border that crosses it may have its points."""
 UNITED_STATES = (24.0, 50.0, -125.5, -66.0)
@@ -50,12 +53,9 @@ class Ground:
     def draw(self, axes: Axes, *, small: bool = False) -> None:
         """Coasts and states, and parallels and meridians with their degrees; thin and without degrees where `small`."""
         weight = 0.4 if small else 1.0
-        if self.land is not None and self.land.min() < 0.5 <= self.land.max():
-            axes.contour(self.x, self.y, self.land, [0.5], colors="#222222", linewidths=0.7 * weight)
-        west, south = self.grid.x[0], self.grid.y[0]
-        borders = [(line - (west, south)) / 1000 for line in self._borders()]
-        if borders:
-            axes.add_collection(LineCollection(borders, colors="#444444", linewidths=0.45 * weight), autolim=False)
+        for lines, colour, width in ((self._coasts, "#222222", 0.7), (self._borders, "#444444", 0.45)):
+            if lines:
+                axes.add_collection(LineCollection(lines, colors=colour, linewidths=width * weight), autolim=False)
         if not small:
             self._degrees(axes)
         axes.set(xlim=self.extent[:2], ylim=self.extent[2:], xticks=[], yticks=[], aspect="equal")
@@ -73,15 +73,32 @@ class Ground:
             names = {level: f"{abs(level):g}°{positive if level >= 0 else negative}" for level in levels}
             axes.clabel(lines, fmt=names, fontsize=5.5, colors="#666666", inline_spacing=1)
 
-    def _borders(self) -> Iterator[NDArray[np.float64]]:
-        """Lines (point, x and y) in metres of the projection, near this rectangle."""
+    @cached_property
+    def _coasts(self) -> list[NDArray[np.float64]]:
+        """Lines (point, x and y), km, around land and water that a map of this size can show."""
+        if self.land is None:
+            return []
+        land = self.land >= 0.5
+        for part in (True, False):
+            labels, _ = label(land == part)
+            speck = np.bincount(labels.ravel()) < (self.grid.nx / SPECKS) ** 2
+            speck[0] = False  # the other part
+            land = land ^ speck[labels]
+        return contour_generator(self.x, self.y, land.astype(float)).lines(0.5)  # type: ignore[return-value]
+
+    @cached_property
+    def _borders(self) -> list[NDArray[np.float64]]:
+        """Lines (point, x and y), km, of states near this rectangle."""
         latitude, longitude = self.grid.latitude_longitude()
         low = np.array([longitude.min(), latitude.min()]) - NEAR
         high = np.array([longitude.max(), latitude.max()]) + NEAR
+        corner = np.array([self.grid.x[0], self.grid.y[0]])
+        found = []
         for line in state_lines():
             inside = ((line >= low) & (line <= high)).all(axis=1)
             if inside.any():
-                yield np.stack(projection()(*line[inside].T), axis=1)
+                found.append((np.stack(projection()(*line[inside].T), axis=1) - corner) / 1000)
+        return found
 
 
 @lru_cache(maxsize=1)

