@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
 from convcast.pictures.ground import Ground
 from convcast.variables import STATIC, Variable
 from convcast.workspace import Workspace
+
+Rest = Callable[..., Shown]
+"""Makes what is shown of what differs from field to field."""
 
 
 def show(
@@ -49,87 +52,57 @@ def show(
     assert path is not None
     with opened(path) as data:
         grid = place_of(data, path)
-        ground = Ground(grid, _land(workspace, grid))
+        rest = partial(
+            Shown,
+            init=source.init,
+            ground=Ground(grid, _land(workspace, grid)),
+            simulated=bool(data.attrs.get("simulated", 0)),
+            source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
+        )
+        read = _from_products if source.members is None else _from_members
         there = leads_of(data, path, None)
         for lead in leads_of(data, path, leads):
             for variable in variables:
-                read = _from_members if source.members is not None else _from_products
-                shown = read(
-                    data, path, variable, there.index(lead), _threshold(variable, threshold), source, lead, ground
-                )
+                limit = _threshold(variable, threshold)
+                shown = read(data.isel(init_time=0, lead_time=there.index(lead)), path, variable, limit, lead, rest)
                 if shown is not None:
                     yield shown, possible
 
 
 def _from_members(
-    data: xr.Dataset,
-    path: Path,
-    variable: Variable,
-    place: int,
-    threshold: float,
-    source: Source,
-    lead: int,
-    ground: Ground,
+    here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest
 ) -> Shown | None:
     """None where no member is complete yet."""
-    if variable.name not in data:
+    if variable.name not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
-    numbers = np.flatnonzero(data.complete.values[0, :, place] == COMPLETE)
+    numbers = np.flatnonzero(here.complete.values == COMPLETE)
     if numbers.size == 0:
         return None
-    members = np.asarray(data[variable.name].isel(init_time=0, number=numbers, lead_time=place).values)
-    rest = partial(
-        Shown,
-        variable=variable,
-        threshold=threshold,
-        init=source.init,
-        lead=lead,
-        ground=ground,
-        numbers=tuple(int(number) for number in data.number.values[numbers]),
-        **_said(data),
-    )
-    return of_members(rest, variable, threshold, members)
+    members = np.asarray(here[variable.name].isel(number=numbers).values)
+    named = tuple(int(number) for number in here.number.values[numbers])
+    made = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=named)
+    return of_members(made, variable, threshold, members)
 
 
-def _from_products(
-    data: xr.Dataset,
-    path: Path,
-    variable: Variable,
-    place: int,
-    threshold: float,
-    source: Source,
-    lead: int,
-    ground: Ground,
-) -> Shown:
-    if f"{variable.name}_mean" not in data:
+def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest) -> Shown:
+    if f"{variable.name}_mean" not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
-    here = data.isel(init_time=0, lead_time=place)
     thresholds = here[f"{variable.name}_threshold"].values.tolist()
     if threshold not in thresholds:
         raise SettingsError(
             f"{path} has no probability of {variable.name} at {threshold:g}",
             advice=f"choose from --threshold {' '.join(f'{t:g}' for t in thresholds)}, or sample with --keep both",
         )
-    return Shown(
+    return rest(
         variable=variable,
         threshold=threshold,
-        init=source.init,
         lead=lead,
-        ground=ground,
-        numbers=parse_numbers(str(data.attrs["members"]), "members"),
+        numbers=parse_numbers(str(here.attrs["members"]), "members"),
         members=None,
         mean=here[f"{variable.name}_mean"].values,
         spread=here[f"{variable.name}_spread"].values,
         probability=here[f"{variable.name}_probability"].values[thresholds.index(threshold)],
-        **_said(data),
     )
-
-
-def _said(data: xr.Dataset) -> dict[str, Any]:
-    return {
-        "simulated": bool(data.attrs.get("simulated", 0)),
-        "source": f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
-    }
 
 
 def _threshold(variable: Variable, asked: float | None) -> float:
