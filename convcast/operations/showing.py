@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ def show(
     threshold: float | None,
     kinds: Sequence[str],
     chosen: bool,
+    most: int | None = None,
 ) -> Iterator[tuple[Shown, list[str]]]:
-    """Each field at each lead, and the kinds of pictures that can be made of it.
+    """Each field at each lead, and the kinds of pictures that can be made of it; of members, the first `most`.
 
     Raises SettingsError for leads, fields, thresholds or (where they were `chosen`) kinds that there is nothing of,
     DamagedFileError for files of others.
@@ -51,9 +53,9 @@ def show(
         grid = place_of(data, path)
         ground = Ground(grid, _land(workspace, grid))
         there = leads_of(data, path, None)
+        read = partial(_from_members, most=most) if source.members is not None else _from_products
         for lead in leads_of(data, path, leads):
             for variable in variables:
-                read = _from_members if source.members is not None else _from_products
                 shown = read(
                     data, path, variable, there.index(lead), _threshold(variable, threshold), source, lead, ground
                 )
@@ -70,11 +72,13 @@ def _from_members(
     source: Source,
     lead: int,
     ground: Ground,
+    *,
+    most: int | None,
 ) -> Shown | None:
     """None where no member is complete yet."""
     if variable.name not in data:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
-    numbers = np.flatnonzero(data.complete.values[0, :, place] == COMPLETE)
+    numbers = np.flatnonzero(data.complete.values[0, :, place] == COMPLETE)[:most]
     if numbers.size == 0:
         return None
     members = np.asarray(data[variable.name].isel(init_time=0, number=numbers, lead_time=place).values)
@@ -123,6 +127,16 @@ def _from_products(
         probability=here[f"{variable.name}_probability"].values[thresholds.index(threshold)],
         **_said(data),
     )
+
+
+def nearby(shown: Shown, path: Path) -> Shown:
+    """The same with the probability of the event in the neighbourhood, from the products it was read from."""
+    name = shown.variable.name
+    with opened(path) as data:
+        here = data.isel(init_time=0, lead_time=leads_of(data, path, None).index(shown.lead))
+        place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
+        chances = here[f"{name}_neighbourhood_probability"].values[place]
+        return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
 
 
 def _said(data: xr.Dataset) -> dict[str, Any]:
