@@ -45,7 +45,8 @@ AGE = """(() => {
   const say = () => {
     const minutes = Math.floor((Date.now() - Date.parse(age.dataset.init)) / 60000);
     const old = minutes > 60 * Number(age.dataset.limit);
-    const long = Math.floor(minutes / 60) + " h " + (minutes % 60) + " min";
+    const hours = Math.floor(minutes / 60);
+    const long = hours < 48 ? hours + " h " + (minutes % 60) + " min" : Math.floor(hours / 24) + " days";
     age.textContent = old ? "OLD: started " + long + " ago. Newer ones should be here." : "Started " + long + " ago.";
     age.classList.toggle("old", old);
   };
