@@ -218,7 +218,7 @@ prune(Workspace(root), Prunable(forecasts=(path,)))
 
 
 def test_a_picture_that_a_killed_cycle_was_writing_is_swept(place):
-    place.page.mkdir()
+    place.page.mkdir(parents=True)
     (place.page / "mean.png.999999999.partial").touch()
     (place.page / "mean.png").touch()
     assert sweep(place, ()) == 1
