@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 VERIFIED_HOURS = 24
 """Back from the initial time: forecasts that came true in them are in the table."""
+ALWAYS = np.datetime64(0, "h")
 STAMPS = 6
 """Members that are shown."""
 WIDTH, DOTS = 4.6, 240
@@ -238,7 +240,7 @@ def _render(
         members=0 if about is None else about.members,
         max_age=max_age,
         tables=[(lead, *_table(list(lines))) for lead, lines in groupby(scored, key=lambda one: one.lead)],
-        last=None if scored else max((case["init"] for case in history.cases()), default=None),
+        last=None if scored else max((start for start, _ in history.scored(ALWAYS)), default=None),
         hours=VERIFIED_HOURS,
         script=Markup(AGE),
         script_hash=b64encode(hashlib.sha256(AGE.encode()).digest()).decode(),
@@ -267,7 +269,7 @@ def _table(scored: list[Scored]) -> tuple[Hour, Hour, list[Line]]:
     return min(one.first for one in scored), max(one.last for one in scored), lines
 
 
-def _clock(hour: Hour | str) -> str:
+def _clock(hour: Hour) -> str:
     """`2024-05-06 21:00`."""
     return f"{hour}:00".replace("T", " ")
 
