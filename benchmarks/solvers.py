@@ -15,23 +15,30 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+import convcast.grib
 from convcast.cli.demo import DAYS
 from convcast.dataset import Dataset
-from convcast.notation import HOUR
+from convcast.ensemble import cover, member_noise
+from convcast.ensemble.case import Case
+from convcast.model import SOLVERS, Forecaster
+from convcast.notation import HOUR, Hour, parse_hours
+from convcast.settings import SolverName
 from convcast.verification.scores import crps_ensemble
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"
 STEPS = (5, 10, 20, 50)
 FIELDS = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
-SOLVERS = ("dpmpp_2m", "unipc", "ddim", "ddpm")
+SOLVER_NAMES: tuple[SolverName, ...] = ("dpmpp_2m", "unipc", "ddim", "ddpm")
 REFERENCE = "ddpm 200"
 RESAMPLES = 2000
 EXACT_MEMBERS = 20
@@ -46,32 +53,78 @@ def convcast(workspace: Path, *words: str, threads: int) -> dict[str, Any]:
     return found
 
 
-def measure(workspace: Path, path: Path, members: int, words: list[str], threads: int) -> None:
-    """Draw every initial hour so, and keep what scores are made of."""
-    if path.exists():
+@dataclass(frozen=True)
+class Run:
+    """One way to draw an ensemble."""
+
+    solver: SolverName
+    steps: int
+    guidance: float = 1.0
+    eta: float = 0.0
+
+    @property
+    def name(self) -> str:
+        extra = f", eta {self.eta:g}" * bool(self.eta) + f", guidance {self.guidance:g}" * (self.guidance != 1)
+        return f"{self.solver}{extra} {self.steps}"
+
+
+def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> None:
+    """Draw every initial hour in every way that has no file yet, and keep CRPS and variance, (init, field, 2)."""
+    wanted = [run for run in runs if not (workspace / f"{run.name}.npy").exists()]
+    if not wanted:
         return
-    sampling = [*words, "--set", f"sampling.threads={threads}"]
-    convcast(workspace, "sample", "--init", INITS, "--members", str(members), *sampling, threads=threads)
-    np.save(path, statistics(workspace / "forecasts", Dataset.open(workspace.joinpath("dataset.zarr"))))
-    shutil.rmtree(workspace / "forecasts")
-    print(path.stem, "drawn", flush=True)
+    dataset = Dataset.open(workspace / "dataset.zarr")
+    forecaster = Forecaster.load(workspace / "models" / "demo", precision="float32")
+    tiling = cover(dataset.grid, tile=256, overlap=64)
+    shape = (len(forecaster.variables), *dataset.grid.shape)
+    rows: dict[str, list[Floats]] = {run.name: [] for run in wanted}
+    torch.set_num_threads(threads)
+    for init in parse_hours(INITS):
+        truth = dataset.read([init + HOUR])[0]
+        for guidance in sorted({run.guidance for run in wanted}):
+            with torch.inference_mode():
+                case = Case(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
+                for run in (run for run in wanted if run.guidance == guidance):
+                    rows[run.name].append(statistics(draw(case, run, init, shape, members), truth))
+        print(init, flush=True)
+    for name, row in rows.items():
+        np.save(workspace / f"{name}.npy", np.array(row))
 
 
-def statistics(folder: Path, dataset: Dataset) -> Floats:
-    """Fair CRPS and variance, (init, field, 2)."""
-    rows = []
-    for path in sorted(folder.glob("*.zarr")):
+def draw(case: Case, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
+    """(member, variable, y, x), each member from the noise that `convcast sample` gives it."""
+
+    def noise(step: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack([member_noise(0, init, m, 1, shape, step=step) for m in range(members)]))
+
+    x0 = SOLVERS[run.solver](
+        case.predict_noise,
+        noise(0),
+        schedule=case.forecaster.schedule,
+        steps=run.steps,
+        clamp=case.clamp,
+        noise=lambda k: noise(1 + k),
+        **({"eta": run.eta} if run.solver == "ddim" else {}),
+    )
+    return case.fields(x0)
+
+
+def statistics(members: NDArray[np.float32], truth: NDArray[np.float32]) -> Floats:
+    """Fair CRPS and variance of each field, (field, 2)."""
+    drawn = xr.DataArray(members.astype(float), dims=("number", "field", "y", "x"))
+    observed = xr.DataArray(truth.astype(float), dims=("field", "y", "x"))
+    crps = crps_ensemble(observed, drawn, member_dim="number", estimator="fair", dim=["y", "x"])
+    return np.stack([crps.values, drawn.var("number", ddof=1).mean(["y", "x"]).values], axis=-1)
+
+
+def exact_statistics(workspace: Path) -> Floats:
+    """Of the exact ensembles that verification made, (init, field, 2)."""
+    dataset, rows = Dataset.open(workspace / "dataset.zarr"), []
+    for path in sorted((workspace / "baselines" / "exact").glob("*.zarr")):
         with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data:
             init = data.init_time.values[0].astype("datetime64[h]")
-            truth = dict(zip((v.name for v in dataset.variables), dataset.read([init + HOUR])[0], strict=True))
-            row = []
-            for field in FIELDS:
-                drawn = data[field].isel(init_time=0, lead_time=0).astype(float).load()
-                observed = xr.DataArray(truth[field].astype(float), dims=("y", "x"))
-                variance = float(drawn.var("number", ddof=1).mean())
-                crps = float(crps_ensemble(observed, drawn, member_dim="number", estimator="fair", dim=["y", "x"]))
-                row.append((crps, variance))
-            rows.append(row)
+            members = np.stack([data[field].values[0, :, 0] for field in FIELDS], axis=1)
+            rows.append(statistics(members, dataset.read([init + HOUR])[0]))
     return np.array(rows)
 
 
@@ -133,16 +186,13 @@ def main() -> None:
         convcast(root, "sample", "--init", INITS, "--members", "2", "--steps", "1", threads=threads)
         baseline = ["--against", "exact", "--set", f"verification.baseline_members={EXACT_MEMBERS}"]
         convcast(root, "verify", *baseline, "--name", "solvers", threads=threads)
-        np.save(exact, statistics(root / "baselines" / "exact", Dataset.open(root / "dataset.zarr")))
+        np.save(exact, exact_statistics(root))
         shutil.rmtree(root / "forecasts")
-    runs = {f"{solver} {n}": ["--solver", solver, "--steps", str(n)] for solver in SOLVERS for n in STEPS}
-    runs |= {REFERENCE: ["--solver", "ddpm"]}
-    runs |= {"ddim, eta 0.5 20": ["--solver", "ddim", "--steps", "20", "--set", "sampling.eta=0.5"]}
-    for w in (float(text) for text in arguments.guidance.split(",") if text):
-        runs[f"dpmpp_2m, guidance {w:g} 20"] = ["--guidance", str(w)]
-    for name, words in runs.items():
-        measure(root, root / f"{name}.npy", members, words, threads)
-    table(root, list(runs), REFERENCE)
+    runs = [Run(solver, steps) for solver in SOLVER_NAMES for steps in STEPS]
+    runs += [Run("ddpm", 200), Run("ddim", 20, eta=0.5)]
+    runs += [Run("dpmpp_2m", 20, guidance=float(w)) for w in arguments.guidance.split(",") if w]
+    measure(root, runs, members, threads)
+    table(root, [run.name for run in runs], REFERENCE)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,19 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PlainSerializer,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -43,6 +53,15 @@ FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.nam
 # JSON has no infinity; as text it is read again as what it was.
 Lasting = Annotated[float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")]
 """A length of time that may be for ever."""
+
+
+def _an_address(text: SecretStr) -> SecretStr:
+    """Raises ValueError, without the address, which often is a password, for what cannot be posted to."""
+    try:
+        TypeAdapter(HttpUrl).validate_python(text.get_secret_value())
+    except ValidationError:
+        raise ValueError("it is not an http or https address") from None
+    return text
 
 
 class Group(BaseModel):
@@ -256,6 +275,30 @@ class VerificationSettings(Group):
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 
+class ThresholdPoint(Group):
+    """An event near a place, and how probable it must be to be told of."""
+
+    name: str = ""
+    """What the place is called, for whoever is told."""
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    """Degrees, negative in the west."""
+    field: FieldName
+    threshold: float
+    """In the field's units; the event is to reach it from the side that counts (CIN from above)."""
+    probability: float = Field(ge=0, lt=100)
+    """Percent that must be exceeded."""
+    radius_km: float = Field(0, ge=0, le=300)
+    """The largest probability within this distance counts; 0 is the nearest grid point's."""
+
+
+class ThresholdSettings(Group):
+    """What is watched, and who is told."""
+
+    points: tuple[ThresholdPoint, ...] = ()
+    command: tuple[str, ...] = ()
+
+
 class OperationsSettings(Group):
     """The hourly cycle."""
 
@@ -277,8 +320,15 @@ class OperationsSettings(Group):
     """Command (a list of words, no shell) run when a cycle fails, with its journal entry as JSON on stdin."""
     on_publish: tuple[str, ...] = ()
     """Command run when there is a new forecast, with what latest.json says on stdin."""
+    on_threshold: ThresholdSettings = ThresholdSettings()
+    """`points` (each with name, latitude, longitude, field, threshold, probability, radius_km), and the `command` run,
+    once a forecast, for each point whose probability (percent) is exceeded, with what was found as JSON on stdin."""
+    webhook: Annotated[SecretStr, AfterValidator(_an_address)] | None = None
+    """Address that what on_failure and on_threshold are told is posted to as well. It is shown nowhere."""
     hook_seconds: float = Field(120, gt=0)
-    """Time that either command has."""
+    """Time that each command has."""
+    page_max_age: float = Field(3, gt=0)
+    """Hours since its initial time after which latest/index.html calls the newest forecast old."""
 
 
 class RetentionSettings(Group):
@@ -400,7 +450,10 @@ def _known(path: tuple[str, ...]) -> tuple[str, ...]:
     """Names that may stand at this place of the tree."""
     model: type[BaseModel] = Settings
     for name in path:
+        if name.isdecimal():  # of a list
+            continue
         inner = model.model_fields[name].annotation if name in model.model_fields else None
+        inner = next(iter(get_args(inner)), inner)
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return ()
         model = inner
@@ -424,6 +477,8 @@ def _explain(error: ValidationError, file: Path | None) -> SettingsError:
         return SettingsError(f"there is no setting {name!r}", advice=_suggestion(path))
     where = f" (see {file})" if file else ""
     reason = first["msg"].removeprefix("Value error, ")
+    if path[-1] == "webhook":
+        return SettingsError(f"{name} cannot be used: {reason}{where}")
     return SettingsError(f"{name} = {first['input']!r} cannot be: {reason}{where}")
 
 

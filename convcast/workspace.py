@@ -66,6 +66,16 @@ class Workspace:
         return self.root / "latest.json"
 
     @property
+    def page(self) -> Path:
+        """The folder of what people look at: index.html and its pictures."""
+        return self.root / "latest"
+
+    @property
+    def told(self) -> Path:
+        """Of which forecasts and points somebody was told."""
+        return self.root / "thresholds.json"
+
+    @property
     def last_cycle(self) -> Path:
         """The journal entry of the last cycle, by itself."""
         return self.root / "cycle.json"

@@ -35,6 +35,8 @@ name is refused with a suggestion. The settings in force are saved, with their h
 def show(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(show(item) for item in value) + "]"
+    if isinstance(value, BaseModel):
+        value = dict(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {show(item)}" for key, item in value.items()) + "}"
     if isinstance(value, float):

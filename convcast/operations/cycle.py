@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from convcast.errors import ConvcastError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
 from convcast.operations.holdings import VERIFICATION, Holdings, Surveyor, expected_hour
+from convcast.operations.hooks import Hooks
 from convcast.operations.metrics import write_metrics
-from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, tell, worst
+from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
 from convcast.operations.publication import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
 from convcast.operations.situation import assess, limits_of, reach, young
+from convcast.operations.thresholds import watch
 
 
 class Cycle:
@@ -51,6 +53,7 @@ class Cycle:
         self._facts: dict[str, Any] = {}
         self._notes: list[str] = []
         self._unreachable = False
+        self._hooks = Hooks(self.settings.operations)
         self.code = 0
         self._seen = Holdings(self.expected)
         self.entry: dict[str, Any] = {}
@@ -115,7 +118,7 @@ class Cycle:
 
     def _do(self, step: Step, holdings: Holdings) -> StageDone:
         if step.stage == "publish":
-            return self._here(step.stage, lambda: self._publish(holdings))
+            return self._publish(holdings)
         if step.stage == "prune":
             return self._here(step.stage, lambda: self._prune(holdings))
         named = ["--name", VERIFICATION] if step.stage == "verify" else []
@@ -177,14 +180,36 @@ class Cycle:
         with xr.open_zarr(path, consolidated=False) as scores:
             return f"{self._surveyor.history.add(scores)} cases"
 
-    def _publish(self, holdings: Holdings) -> str:
+    def _publish(self, holdings: Holdings) -> StageDone:
+        """latest.json, warnings and the page; that one fails keeps the others from nothing."""
         newest = holdings.newest
         if newest is None:
-            return "no forecast yet"
-        said, new = publish(self.place, newest, holdings.forecasts[newest])
-        if new:
-            self._tell("on_publish", said)
-        return str(newest)
+            return self._here("publish", lambda: "no forecast yet")
+        new: list[dict[str, Any]] = []
+
+        def point() -> str:
+            said, is_new = publish(self.place, newest, holdings.forecasts[newest])
+            new.extend([said] if is_new else [])
+            return str(newest)
+
+        def warn() -> str:
+            points = self.settings.operations.on_threshold.points
+            self._notes += watch(self.place, newest, points, self._hooks.exceeded) if points else []
+            return str(newest)
+
+        def draw() -> str:
+            from convcast.operations.page import write_page
+
+            history, limit = self._surveyor.history, self.settings.operations.page_max_age
+            write_page(self.place, newest, holdings.forecasts[newest].leads, history, max_age=limit)
+            return str(newest)
+
+        done = [self._here("publish", work) for work in (point, warn, draw)]
+        for said in new:  # with the page in place, which the command may copy
+            self._notes += self._hooks.published(said)
+        bad = worst(one.code for one in done)
+        first = next(one for one in done if one.code == bad)
+        return replace(first, seconds=round(sum(one.seconds for one in done), 3))
 
     def _prune(self, holdings: Holdings) -> str:
         keep = self.settings.retention
@@ -235,17 +260,10 @@ class Cycle:
             "stages": [asdict(stage) for stage in self._stages],
         }
         if self.code not in QUIET:
-            self._tell("on_failure", {"workspace": str(self.place.root)} | self.entry)
+            self._notes += self._hooks.failed({"workspace": str(self.place.root)} | self.entry)
         write_json(self.place.last_cycle, self.entry)
         write_metrics(self.place, replace(situation, last=self.entry))
         self.place.record("cycle", **self.entry)
-
-    def _tell(self, name: Literal["on_failure", "on_publish"], document: dict[str, Any]) -> None:
-        """That a command fails is noted, and is no failure of the cycle."""
-        operations = self.settings.operations
-        note = tell(f"operations.{name}", getattr(operations, name), document, seconds=operations.hook_seconds)
-        if note:
-            self._notes.append(note)
 
 
 def _about(step: Step, holdings: Holdings) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from convcast.files import append_line
 from convcast.notation import HOUR, Hour, parse_hour
+from convcast.variables import FIELDS
 from convcast.verification.finish import spread_error_ratio
 from convcast.verification.summary import MODEL
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 SCORES = ("crps", "rmse", "spread", "error")
 """Of scores.zarr: fair CRPS, and of the ensemble mean the RMSE, the spread about it and the bias."""
 DIGITS = 5
+LONGEST_LEAD = 48
+"""Hours."""
 
 Systems = dict[str, dict[str, float]]
 """Scores of one field and case, by system."""
@@ -41,6 +44,24 @@ class Skill:
     spread_error_ratio: float
     skill: Mapping[str, float]
     """1 - CRPS / CRPS of a baseline, over the same cases, by baseline."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Mean scores of a field at a lead over some cases."""
+
+    lead: int
+    """Hours."""
+    field: str
+    cases: int
+    first: Hour
+    """Valid time of the earliest case."""
+    last: Hour
+    crps: float
+    """Fair, in the field's units."""
+    spread_error_ratio: float
+    persistence: tuple[float, float] | None
+    """CRPS of persistence and the skill against it, 1 - CRPS / its CRPS, over the cases that have it."""
 
 
 class History:
@@ -99,6 +120,20 @@ class History:
                     found.setdefault(name, []).append(systems)
         return [_mean(name, cases, members) for name, cases in found.items()]
 
+    def valid_within(self, hours: int, until: Hour) -> list[Scored]:
+        """Mean scores, by lead and field, of the cases that came true within so many hours up to `until`."""
+        found: dict[tuple[int, str], list[tuple[Hour, Systems, int]]] = {}
+        for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
+            lead = int(case["lead"])
+            valid = parse_hour(case["init"]) + lead * HOUR
+            if not until - hours * HOUR < valid <= until:
+                continue
+            for name, systems in case.get("scores", {}).items():
+                if name in FIELDS and "crps" in systems.get(MODEL, {}):
+                    found.setdefault((lead, name), []).append((valid, systems, case.get("members", 2)))
+        order = list(FIELDS)
+        return [_scored(*key, found[key]) for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
+
 
 def _values(case: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
     """Scores of one case by field, then system; nothing where it was not scored."""
@@ -124,6 +159,14 @@ def _mean(name: str, cases: list[Systems], members: int) -> Skill:
             skill[system] = float(1 - mine / other)
     ratio = float(spread_error_ratio(np.asarray(variance), np.asarray(error), members))
     return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
+
+
+def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> Scored:
+    valid = [when for when, _, _ in cases]
+    mean = _mean(name, [systems for _, systems, _ in cases], cases[-1][2])
+    theirs = [systems["persistence"]["crps"] for _, systems, _ in cases if "crps" in systems.get("persistence", {})]
+    persistence = (float(np.mean(theirs)), mean.skill["persistence"]) if "persistence" in mean.skill else None
+    return Scored(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)
 
 
 def _end_torn_line(path: Path) -> None:

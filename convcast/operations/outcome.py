@@ -1,13 +1,10 @@
-"""What stages and cycles come to: exit codes in words, which of them matter, and the commands that are told."""
+"""What stages and cycles come to: exit codes in words, and which of them matter."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from convcast.operations import stages
 from convcast.operations.plan import Stage
 
 CODES = {0: "ok", 2: "unusable", 3: "incomplete", 4: "late", 5: "locked", 6: "damaged"}
@@ -51,16 +48,3 @@ def stage_seconds(cycle: dict[str, object]) -> dict[str, float]:
     for stage in stages if isinstance(stages, list) else ():
         total[stage["stage"]] = round(total.get(stage["stage"], 0.0) + stage["seconds"], 3)
     return total
-
-
-def tell(setting: str, command: Sequence[str], document: dict[str, Any], *, seconds: float) -> str | None:
-    """Run the command of this setting with the document as JSON on stdin; why that failed, if it did."""
-    if not command:
-        return None
-    try:
-        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=json.dumps(document, default=str))
-    except OSError as error:
-        return f"{setting}: {command[0]} cannot be run ({error.strerror})"
-    if ended.stopped:
-        return f"{setting} took longer than {seconds:g} s and was stopped"
-    return f"{setting} ended with {ended.code}: {ended.said}" if ended.code else None

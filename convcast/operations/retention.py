@@ -259,7 +259,8 @@ def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
     forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
     """
     rooms = [place.archive, place.simulated, place.root / "verification", place.root / "baselines"]
-    left = [path for folder in (place.root, place.forecasts, place.products) for path in folder.glob(f"*{PARTIAL}")]
+    tops = (place.root, place.forecasts, place.products, place.page)
+    left = [path for folder in tops for path in folder.glob(f"*{PARTIAL}")]
     left += [path for folder in (*rooms, *map(place.forecast, inits)) for path in folder.rglob(f"*{PARTIAL}")]
     return sum(_sweep(path) for path in left)
 

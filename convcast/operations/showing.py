@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def show(
     threshold: float | None,
     kinds: Sequence[str],
     chosen: bool,
+    most: int | None = None,
 ) -> Iterator[tuple[Shown, list[str]]]:
-    """Each field at each lead, and the kinds of pictures that can be made of it.
+    """Each field at each lead, and the kinds of pictures that can be made of it; of members, the first `most`.
 
     Raises SettingsError for leads, fields, thresholds or (where they were `chosen`) kinds that there is nothing of,
     DamagedFileError for files of others.
@@ -59,8 +61,8 @@ def show(
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
-        read = _from_products if source.members is None else _from_members
         there = leads_of(data, path, None)
+        read = partial(_from_members, most=most) if source.members is not None else _from_products
         for lead in leads_of(data, path, leads):
             for variable in variables:
                 limit = _threshold(variable, threshold)
@@ -70,12 +72,19 @@ def show(
 
 
 def _from_members(
-    here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest
+    here: xr.Dataset,
+    path: Path,
+    variable: Variable,
+    threshold: float,
+    lead: int,
+    rest: Rest,
+    *,
+    most: int | None,
 ) -> Shown | None:
     """None where no member is complete yet."""
     if variable.name not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
-    numbers = np.flatnonzero(here.complete.values == COMPLETE)
+    numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
     if numbers.size == 0:
         return None
     members = np.asarray(here[variable.name].isel(number=numbers).values)
@@ -103,6 +112,16 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
         spread=here[f"{variable.name}_spread"].values,
         probability=here[f"{variable.name}_probability"].values[thresholds.index(threshold)],
     )
+
+
+def nearby(shown: Shown, path: Path) -> Shown:
+    """The same with the probability of the event in the neighbourhood, from the products it was read from."""
+    name = shown.variable.name
+    with opened(path) as data:
+        here = data.isel(init_time=0, lead_time=leads_of(data, path, None).index(shown.lead))
+        place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
+        chances = here[f"{name}_neighbourhood_probability"].values[place]
+        return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
 
 
 def _threshold(variable: Variable, asked: float | None) -> float:

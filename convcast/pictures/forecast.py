@@ -53,12 +53,19 @@ class Shown:
     spread: Floats
     probability: Floats
     """0 to 1."""
+    near: float | None = None
+    """Kilometres within which the event counts in `probability`; at each point itself where there are none."""
+    width: float | None = None
+    """Inches of a picture, where it is not as wide as its kind should be; letters keep their size."""
+    dots: int = DOTS
+    """By inch."""
 
     @property
     def event(self) -> str:
-        """`REFC ≥ 40 dBZ`."""
+        """`REFC ≥ 40 dBZ`, or `REFC ≥ 40 dBZ within 40 km`."""
         sign = "≤" if self.variable.events_below else "≥"
-        return f"{self.variable.name.upper()} {sign} {self.threshold:g} {self.variable.units}"
+        near = "" if self.near is None else f" within {self.near:g} km"
+        return f"{self.variable.name.upper()} {sign} {self.threshold:g} {self.variable.units}{near}"
 
     @property
     def title(self) -> str:
@@ -86,8 +93,8 @@ def draw_stamps(shown: Shown) -> bytes:
     members = _members(shown)
     columns = min(COLUMNS, ceil(np.sqrt(len(members) * 1.3)))
     rows = ceil(len(members) / columns)
-    width = 10.5
-    canvas = Canvas(figsize=(width, 1.4 + rows * (width / columns * _shape(shown) + 0.2)), dpi=DOTS)
+    width = shown.width or 10.5
+    canvas = Canvas(figsize=(width, 1.4 + rows * (width / columns * _shape(shown) + 0.2)), dpi=shown.dots)
     panels = canvas.subplots(rows, columns, squeeze=False).ravel()
     colours = field_colours(shown.variable)
     factor = _joined(shown, width / columns)
@@ -215,7 +222,8 @@ def _single(shown: Shown, values: Floats, colours: Colours, label: str, what: st
 
 
 def _page(shown: Shown) -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=(8.4, 1.7 + 7.6 * _shape(shown)), dpi=DOTS)
+    width, across = (8.4, 7.6) if shown.width is None else (shown.width, shown.width)
+    canvas = Canvas(figsize=(width, 1.7 + across * _shape(shown)), dpi=shown.dots)
     return canvas, canvas.subplots()
 
 
@@ -260,7 +268,7 @@ def _outline(axes: Axes, shown: Shown, values: Floats, *, color: Any, linewidths
 
 def _joined(shown: Shown, inches: float) -> int:
     """Cells along a side that are drawn as one."""
-    return max(1, int(shown.ground.grid.nx * PIXELS / (inches * DOTS)))
+    return max(1, int(shown.ground.grid.nx * PIXELS / (inches * shown.dots)))
 
 
 def _shape(shown: Shown) -> float:

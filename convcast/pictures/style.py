@@ -29,6 +29,11 @@ STYLE: Any = {
 }
 NOTE_LETTERS = 15.5
 """In a line under a figure, by inch of its width."""
+TITLE, NARROW_TITLE, LETTERS = 12.5, 10.0, 12.3
+"""Points of the title of figures from WIDE inches on and of narrower ones, and letters by inch in a line of these."""
+WIDE = 8.0
+MARK = 1.1
+"""Inches that the mark of simulated weather takes beside the title."""
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
@@ -43,10 +48,16 @@ def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
     """The figure as PNG, with its title above and a note below."""
     width, height = canvas.get_size_inches()
     note = textwrap.fill(note, int(NOTE_LETTERS * width))
-    head, foot = 0.55 / height, (0.3 + 0.13 * len(note.splitlines())) / height
+    if width < WIDE:
+        letters = int(LETTERS * (width - MARK * simulated))
+        title = "\n".join(textwrap.fill(part, letters) for part in title.replace(": ", ":\n").splitlines())
+    head = (0.55 + 0.18 * title.count("\n")) / height
+    foot = (0.3 + 0.13 * len(note.splitlines())) / height
     layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
     canvas.set_layout_engine(layout)
-    canvas.text(0.012, 1 - 0.12 / height, title, fontsize=12.5, weight="bold", va="top")
+    canvas.text(
+        0.012, 1 - 0.12 / height, title, fontsize=TITLE if width >= WIDE else NARROW_TITLE, weight="bold", va="top"
+    )
     if simulated:
         mark = canvas.text(
             *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"

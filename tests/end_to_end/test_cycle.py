@@ -77,6 +77,10 @@ def test_everything_that_is_due_is_done_newest_first(workspace, first):
     assert (latest["init"], latest["members"], latest["valid"]) == ("2024-05-13T01", 4, ["2024-05-13T02"])
     assert (workspace / latest["forecast"] / "zarr.json").is_file()
     assert (workspace / latest["report"]).is_file()
+    page = (workspace / "latest" / "index.html").read_text()
+    assert "SIMULATED weather" in page
+    assert "2024-05-13 01:00 UTC" in page
+    assert "Not verified yet" not in page, "the second publishing has the scores"
     assert "convcast_cycle_exit_code 0" in (workspace / "metrics.prom").read_text()
 
 
@@ -102,7 +106,7 @@ def test_once_more_changes_nothing(workspace, first):
     def state():
         return {
             path: path.stat().st_mtime_ns
-            for room in ("archive", "dataset.zarr", "forecasts", "verification")
+            for room in ("archive", "dataset.zarr", "forecasts", "latest", "verification")
             for path in (workspace / room).rglob("*")
         }
 

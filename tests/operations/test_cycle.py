@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from convcast.dataset import Status
 from convcast.errors import DamagedFileError, DiskFullError
+from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.operations import cycle as module
 from convcast.operations.cycle import Cycle
@@ -26,6 +27,8 @@ from convcast.workspace import create_workspace
 
 CLOCK = np.datetime64("2024-05-20T06:05", "s")
 NOW = np.datetime64("2024-05-20T05", "h")
+GRID = Grid(6, 8, 300, 800)
+"""Of the ensembles that `ensemble_of` makes."""
 MODEL = Model(4, (1,), (NOW - 900 * HOUR, NOW - 800 * HOUR))
 
 
@@ -322,6 +325,37 @@ def test_a_new_forecast_is_told_once(world, tmp_path):
     told.unlink()
     run(there)
     assert not told.exists()
+
+
+def test_a_published_forecast_has_its_page_and_its_warnings_before_it_is_told_of(world, tmp_path, ensemble_of):
+    command, told = hook(tmp_path)
+    latitude, longitude = (float(degrees[3, 4]) for degrees in GRID.latitude_longitude())
+    point = {"latitude": latitude, "longitude": longitude, "field": "t2m", "threshold": 280, "probability": 90}
+    page, copied = tmp_path / "w" / "latest" / "index.html", tmp_path / "copy"
+    copy = [sys.executable, "-S", "-c", f"import shutil; shutil.copy({str(page)!r}, {str(copied)!r})"]
+    there = world(on_threshold={"points": [point], "command": command}, on_publish=copy)
+    ensemble_of(there.workspace.forecast(NOW), NOW, leads=(1,))
+    cycle, _ = run(there)
+
+    assert (cycle.code, cycle.entry["notes"]) == (0, [])
+    document = json.loads(told.read_text())
+    assert (document["event"], document["probability"], document["valid"]) == ("threshold", 100, str(NOW + HOUR))
+    assert "4 members" in copied.read_text()
+    assert len(list(there.workspace.page.glob("*_refc_f01_*.png"))) == 4
+    told.unlink()
+    run(there)
+    assert not told.exists(), "once"
+
+
+def test_a_page_that_cannot_be_made_keeps_nobody_from_being_told(world, tmp_path):
+    command, told = hook(tmp_path)
+    there = world(on_publish=command)
+    there.workspace.forecast(NOW).mkdir(parents=True)
+    cycle, done = run(there)
+
+    assert cycle.code == 6
+    assert str(there.workspace.forecast(NOW)) in next(one.said for one in done if one.stage == "publish")
+    assert json.loads(told.read_text())["init"] == str(NOW)
 
 
 @pytest.mark.parametrize(

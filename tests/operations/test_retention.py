@@ -217,6 +217,14 @@ prune(Workspace(root), Prunable(forecasts=(path,)))
 """
 
 
+def test_a_picture_that_a_killed_cycle_was_writing_is_swept(place):
+    place.page.mkdir(parents=True)
+    (place.page / "mean.png.999999999.partial").touch()
+    (place.page / "mean.png").touch()
+    assert sweep(place, ()) == 1
+    assert [path.name for path in place.page.iterdir()] == ["mean.png"]
+
+
 def test_killed_while_deleting_nothing_half_there_is_left_and_the_next_sweeps_it(place):
     path = stored(place.forecast(hour(900)))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(place.root), str(path)], check=False)

@@ -1,0 +1,75 @@
+"""Who is told what: commands with JSON on stdin, and a webhook. That telling fails is noted, and fails nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from convcast import __version__
+from convcast.operations import stages
+from convcast.settings import OperationsSettings
+
+TIMEOUT = (5, 10)
+"""Seconds to connect, and without a byte of an answer."""
+
+
+class Hooks:
+    """Those that the settings name; each method gives the notes of what failed."""
+
+    def __init__(self, settings: OperationsSettings) -> None:
+        self._settings = settings
+
+    def failed(self, document: dict[str, Any]) -> list[str]:
+        return list(self._tell("on_failure", self._settings.on_failure, {"event": "failure"} | document))
+
+    def published(self, document: dict[str, Any]) -> list[str]:
+        return list(self._tell("on_publish", self._settings.on_publish, document, post=False))
+
+    def exceeded(self, document: dict[str, Any]) -> list[str]:
+        command = self._settings.on_threshold.command
+        return list(self._tell("on_threshold", command, {"event": "threshold"} | document))
+
+    def _tell(
+        self, setting: str, command: Sequence[str], document: dict[str, Any], *, post: bool = True
+    ) -> Iterator[str]:
+        text = json.dumps(document, default=str)
+        if command:
+            yield from _run(f"operations.{setting}", command, text, self._settings.hook_seconds)
+        if post and self._settings.webhook is not None:
+            yield from _post(self._settings.webhook.get_secret_value(), text)
+
+
+def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
+    """Run the command of this setting with `text` on stdin; why that failed, if it did."""
+    try:
+        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text)
+    except OSError as error:
+        yield f"{setting}: {command[0]} cannot be run ({error.strerror})"
+        return
+    if ended.stopped:
+        yield f"{setting} took longer than {seconds:g} s and was stopped"
+    elif ended.code:
+        yield f"{setting} ended with {ended.code}: {ended.said}"
+
+
+def _post(url: str, text: str) -> Iterator[str]:
+    """Post JSON once; why that failed, if it did, without the address, whose path often is a password.
+
+    A redirect is not followed: it would send what is said here to whomever the other side names.
+    """
+    where = f"operations.webhook ({urlsplit(url).hostname})"
+    headers = {"Content-Type": "application/json", "User-Agent": f"convcast/{__version__}"}
+    try:
+        with requests.post(
+            url, data=text.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+        ) as response:
+            if not 200 <= response.status_code < 300:
+                yield f"{where} answered {response.status_code}"
+    except requests.Timeout:
+        yield f"{where} does not answer"
+    except (requests.RequestException, OSError, ValueError) as error:
+        yield f"{where} cannot be reached ({type(error).__name__})"

@@ -1,0 +1,109 @@
+"""Commands and the webhook: what they get, and that their failures are notes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from convcast.errors import SettingsError
+from convcast.operations import hooks as module
+from convcast.operations.hooks import Hooks
+from convcast.settings import OperationsSettings, load_settings
+
+
+@pytest.fixture
+def server():
+    """Answers with `status`, a redirect to /elsewhere, and keeps what came."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.came.append((self.path, self.headers["Content-Type"], json.loads(body)))
+            self.send_response(self.server.status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        found.status, found.came = 204, []
+        found.url = f"http://127.0.0.1:{found.server_port}/secret"
+        Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def test_failures_and_thresholds_are_posted_and_publications_are_not(server):
+    hooks = Hooks(OperationsSettings(webhook=server.url))
+    assert hooks.failed({"code": 3}) == hooks.exceeded({"limit": 50}) == hooks.published({"init": "x"}) == []
+    assert server.came == [
+        ("/secret", "application/json", {"event": "failure", "code": 3}),
+        ("/secret", "application/json", {"event": "threshold", "limit": 50}),
+    ]
+
+
+def test_the_command_gets_the_same(server, tmp_path):
+    kept = tmp_path / "told.json"
+    command = [sys.executable, "-S", "-c", f"import sys; open({str(kept)!r}, 'w').write(sys.stdin.read())"]
+    hooks = Hooks(OperationsSettings(webhook=server.url, on_threshold={"command": command}))
+    assert hooks.exceeded({"name": "$(reboot); 'x'"}) == []
+    assert json.loads(kept.read_text()) == server.came[0][2] == {"event": "threshold", "name": "$(reboot); 'x'"}
+
+
+@pytest.mark.parametrize("status", [302, 307, 404, 500])
+def test_a_redirect_is_not_followed_and_a_refusal_is_a_note_without_the_address(server, status):
+    server.status = status
+    (note,) = Hooks(OperationsSettings(webhook=server.url)).failed({})
+    assert note == f"operations.webhook (127.0.0.1) answered {status}"
+    assert len(server.came) == 1
+
+
+def test_a_server_that_is_away_or_silent_is_a_note(server, monkeypatch):
+    (note,) = Hooks(OperationsSettings(webhook="http://127.0.0.1:9/secret")).failed({})
+    assert "operations.webhook (127.0.0.1) cannot be reached" in note
+    assert "secret" not in note
+
+    monkeypatch.setattr(module, "TIMEOUT", (1, 0.05))
+    monkeypatch.setattr(server.RequestHandlerClass, "do_POST", lambda self: __import__("time").sleep(0.3))
+    (note,) = Hooks(OperationsSettings(webhook=server.url)).failed({})
+    assert "does not answer" in note
+
+
+@pytest.mark.parametrize("address", ["ftp://host/secret", "file:///secret", "secret"])
+def test_what_cannot_be_posted_to_is_refused_and_addresses_are_shown_nowhere(address):
+    with pytest.raises(SettingsError, match=r"operations\.webhook cannot be used: it is not an http") as caught:
+        load_settings(flags={"operations": {"webhook": address}})
+    assert "secret" not in str(caught.value)
+
+    settings = load_settings(flags={"operations": {"webhook": "https://host/secret"}})
+    assert "secret" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"probability": 100}, "less than 100"),
+        ({"field": "rain"}, "rain"),
+        ({"latitude": 91}, "less than or equal to 90"),
+        ({"radius": 3}, r"there is no setting 'operations\.on_threshold\.points\.0\.radius'"),
+    ],
+)
+def test_a_point_that_cannot_be_is_refused_when_settings_are_read(wrong, said):
+    point = {"latitude": 35, "longitude": -97, "field": "refc", "threshold": 40, "probability": 30} | wrong
+    with pytest.raises(SettingsError, match=said) as caught:
+        load_settings(flags={"operations": {"on_threshold": {"points": [point]}}})
+    if "radius" in wrong:
+        assert "radius_km" in caught.value.advice
