@@ -6,7 +6,6 @@ Members go after some days and reports are of what is there; these lines stay, 1
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,6 @@ class History:
                 if (init, lead) in known or not values:
                     continue
                 path = self.folder / f"{init.astype('datetime64[M]')}.jsonl"
-                _end_torn_line(path)
                 members = int(scores.attrs["members"])
                 append_line(path, {"init": str(init), "lead": lead, "members": members, "scores": values})
                 added += 1
@@ -124,13 +122,3 @@ def _mean(name: str, cases: list[Systems], members: int) -> Skill:
             skill[system] = float(1 - mine / other)
     ratio = float(spread_error_ratio(np.asarray(variance), np.asarray(error), members))
     return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
-
-
-def _end_torn_line(path: Path) -> None:
-    """A line that a power cut left without its end must not swallow the next one."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with open(path, "rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
