@@ -21,14 +21,15 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from convcast.archive import http
+from convcast.archive import fetch, http, locations
+from convcast.cli import console
 from convcast.cli.main import app
-from convcast.dataset import Dataset
+from convcast.dataset import Dataset, decode, preprocess
 from convcast.ensemble.store import Description, EnsembleStore
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
 from convcast.notation import HOUR, from_compact, parse_hour
-from convcast.operations import holdings, metrics, stages
+from convcast.operations import cycle as cycles, holdings, metrics, stages
 from convcast.operations.stages import Finished
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
@@ -166,7 +167,8 @@ def over(running):
 
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
-    assert metrics.render  # imported here, once
+    assert all((fetch, preprocess, decode, cycles, metrics, console))  # imported here, once
+    locations.prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     http.FIRST_WAIT = 0.01
