@@ -55,12 +55,9 @@ class Witness:
 
     def _forecast(self, path: Path) -> None:
         """Members are copies of the analysis: the stand-in's."""
-        try:
-            group = zarr.open_group(path, mode="r", use_consolidated=False)
-            there = np.asarray(group["complete"])[0, :, 0] > 0
-            stored = np.stack([np.asarray(group[name][0, there, 0]) for name in FIELDS], 1)
-        except FileNotFoundError:  # a cycle's stage that outlived it prunes
-            return
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        there = np.asarray(group["complete"])[0, :, 0] > 0
+        stored = np.stack([np.asarray(group[name][0, there, 0]) for name in FIELDS], 1)
         init = from_compact(path.stem)
         assert group.attrs["init"] == path.stem
         for member in stored:
