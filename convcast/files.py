@@ -61,13 +61,20 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Add one JSON line, stamped with the time, in one write, so that two runs never share a line."""
+    """Add one JSON line, stamped with the time, in one write, so that two runs never share a line.
+
+    Where the disk fills within it, it raises OSError, and the half that is there swallows no later line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     stamp = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    line = json.dumps(stamp | entry, default=str) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    line = (json.dumps(stamp | entry, default=str) + "\n").encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, line.encode())
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk or a power cut left a line torn
+            line = b"\n" + line
+        while line:
+            line = line[os.write(descriptor, line) :]
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """Files are whole or absent; locks hold; lines of the journal never mix."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -82,6 +83,27 @@ def test_lines_of_two_processes_never_mix(tmp_path):
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(entries) == 400
     assert [e["number"] for e in entries if e["who"] == "a"] == list(range(200))
+
+
+def test_a_line_that_is_cut_short_swallows_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    append_line(path, {"number": 1})
+    to_file, filled = os.write, iter([False, True])
+
+    def filling(descriptor, data):
+        """As on a disk that fills within a write: what fits is written, and the next write fails."""
+        if next(filled):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return to_file(descriptor, data[:9])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", filling)
+        with pytest.raises(OSError, match="No space left"):
+            append_line(path, {"number": 2})
+    append_line(path, {"number": 3})
+
+    first, torn, last = path.read_text().splitlines()
+    assert (json.loads(first)["number"], len(torn), json.loads(last)["number"]) == (1, 9, 3)
 
 
 def _hold(path, ready):

@@ -6,7 +6,6 @@ Members go after some days and reports are of what is there; these lines stay, 1
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +102,6 @@ class History:
                 if (init, lead) in known or not values:
                     continue
                 path = self.folder / f"{init.astype('datetime64[M]')}.jsonl"
-                _end_torn_line(path)
                 members = int(scores.attrs["members"])
                 append_line(path, {"init": str(init), "lead": lead, "members": members, "scores": values})
                 added += 1
@@ -167,13 +165,3 @@ def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> Sco
     theirs = [systems["persistence"]["crps"] for _, systems, _ in cases if "crps" in systems.get("persistence", {})]
     persistence = (float(np.mean(theirs)), mean.skill["persistence"]) if "persistence" in mean.skill else None
     return Scored(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)
-
-
-def _end_torn_line(path: Path) -> None:
-    """A line that a power cut left without its end must not swallow the next one."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    with open(path, "rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")

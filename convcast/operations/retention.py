@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from convcast.files import PARTIAL, folder_bytes, lock
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.holdings import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
+from convcast.operations.situation import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
@@ -85,7 +86,10 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
     history = holdings.model.history if holdings.model else limits.history
     needed = newest - (limits.catch_up + history) * HOUR
     first = newest - limits.catch_up * HOUR
-    busy = unfinished(holdings, limits)
+    busy = unfinished(replace(holdings, expected=newest), limits)
+    # Where the clock is far ahead, those that are not old have not been looked at.
+    looked_at, near = holdings.expected - reach(limits), newest - reach(limits)
+    busy |= {init for init in stock.forecasts.values() if near <= init < looked_at}
     needed = min([needed, *(init - (history - 1) * HOUR for init in busy)])
 
     dataset_before = min(_before(newest, keep.dataset_hours), needed)

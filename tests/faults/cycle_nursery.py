@@ -1,11 +1,14 @@
 """Forks cycles whose stages are forks too, so that a cycle takes a second: imports are done once.
 
-Each line on stdin is a time, a number of cycles, and if they are to be killed: how many seconds after the how manieth
-stage began, and whether its stage is killed with it, as by a power cut; the answer is their exit codes. Sampling and
-scoring are stand-ins that write what the real ones write.
+Each line on stdin is JSON: `now`, the `count` of cycles and further `words` for them; to have them killed, as `kill`
+how many seconds after the how manieth stage began, and whether its stage is killed with it, as by a power cut; and as
+`full` after how many files a process finds the disk full, where none really is. The answer is their exit codes.
+Sampling and scoring are stand-ins that write what the real ones write.
 """
 
 import contextlib
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -18,13 +21,15 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from convcast.archive import fetch, http, locations
+from convcast.cli import console
 from convcast.cli.main import app
-from convcast.dataset import Dataset
+from convcast.dataset import Dataset, decode, preprocess
 from convcast.ensemble.store import Description, EnsembleStore
-from convcast.errors import ConvcastError
+from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
 from convcast.notation import HOUR, from_compact, parse_hour
-from convcast.operations import holdings, metrics, stages
+from convcast.operations import cycle as cycles, holdings, metrics, stages
 from convcast.operations.stages import Finished
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
@@ -94,6 +99,9 @@ def work(words):
         return stop.code or 0
     except ConvcastError as error:
         return error.exit_code
+    except OSError as error:
+        expected = from_os_error(error)
+        return expected.exit_code if expected else 1
     except BaseException:  # noqa: BLE001  as the program: a traceback and 1
         traceback.print_exc()
         return 1
@@ -122,14 +130,29 @@ def forked(words, *, seconds, grace):
     return Finished(code, time.monotonic() - begun, json.loads(text.splitlines()[-1]) if text.strip() else {}, "")
 
 
-def cycle(now):
+def cycle(now, words, full):
     """A forked cycle."""
     child = os.fork()
     if child == 0:
         stages.run = forked
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os._exit(work(["cycle", "--now", now, "-q", "--json", "-w", str(PLACE.root)]))
+        if full is not None:
+            os.fsync = filling(full)
+        os._exit(work(["cycle", "--now", now, *words, "-q", "--json", "-w", str(PLACE.root)]))
     return child
+
+
+def filling(count):
+    """An os.fsync that finds the disk full after so many files."""
+    written = itertools.count()
+    to_disk = os.fsync
+
+    def fsync(descriptor):
+        if next(written) >= count:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        to_disk(descriptor)
+
+    return fsync
 
 
 def begun():
@@ -144,21 +167,23 @@ def over(running):
 
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
-    assert metrics.render  # imported here, once
+    assert all((fetch, preprocess, decode, cycles, metrics, console))  # imported here, once
+    locations.prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    http.FIRST_WAIT = 0.01
     for line in sys.stdin:
-        when, count, *kill = line.split()
+        wanted = json.loads(line)
         BEGUN.unlink(missing_ok=True)
-        running = [cycle(when) for _ in range(int(count))]
-        if kill:
-            stage, after = int(kill[0]), float(kill[1])
+        running = [cycle(wanted["now"], wanted["words"], wanted["full"]) for _ in range(wanted["count"])]
+        if wanted["kill"]:
+            stage, after, whom = wanted["kill"]
             while not over(running) and stage > len(begun()):
                 time.sleep(0.005)
             time.sleep(after)
             for process in running:
                 os.kill(process, signal.SIGKILL)
-            for process in begun() if kill[2] == "all" else ():
+            for process in begun() if whom == "all" else ():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         say([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in running])

@@ -19,6 +19,7 @@ from convcast.operations import retention
 from convcast.operations.holdings import Forecast, Holdings, Model
 from convcast.operations.plan import Limits
 from convcast.operations.retention import Prunable, Stock, plan_prune, prune, sweep, take_stock
+from convcast.operations.situation import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
@@ -96,6 +97,17 @@ def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
     plan = plan_prune(stock, there, LIMITS, RetentionSettings())
 
     assert (plan.archive, ages(plan.forecasts, files)) == ((), [300])
+
+
+@pytest.mark.parametrize("ahead", [0, 24, 24 * 365])
+def test_members_to_be_scored_stay_when_the_clock_is_ahead(tmp_path, ahead):
+    expected = NOW + ahead * HOUR
+    known = {hour(age): SCORED for age in (4, 5) if hour(age) >= expected - reach(LIMITS)}
+    holdings = Holdings(expected, status={NOW: Status.OK}, forecasts=known, model=MODEL)
+    files = named(tmp_path, [4, 5])
+    keep = RetentionSettings(forecasts_days=0.1)
+
+    assert plan_prune(Stock(forecasts=files), holdings, LIMITS, keep).forecasts == ()
 
 
 def test_archived_hours_that_the_dataset_has_not_seen_stay(tmp_path):
@@ -209,6 +221,7 @@ def test_a_room_that_another_run_is_at_is_left_alone(place, room, guard):
 KILLED = """
 import shutil, sys, os, signal
 from pathlib import Path
+from convcast.operations.situation import reach
 from convcast.operations.retention import Prunable, prune
 from convcast.workspace import Workspace
 shutil.rmtree = lambda path, *rest, **more: os.kill(os.getpid(), signal.SIGKILL)
