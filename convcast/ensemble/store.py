@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,8 @@ NUMBERS = 1024
 """Members that one chunk of the coordinate `number` covers."""
 STALE = 3600
 """Seconds after which a temporary file belongs to a run that was killed."""
+_WARNINGS = RLock()
+"""What is ignored is ignored in the whole process, so that threads must take turns in saying so."""
 GROWTH_PATIENCE = 60
 """Seconds to wait for another process that is adding members."""
 
@@ -257,6 +260,6 @@ def _to_disk(file: Path) -> None:
 @contextmanager
 def unconsolidated_is_fine() -> Iterator[None]:
     """Zarr warns that consolidated metadata is not in the v3 specification; those who ignore it read the same."""
-    with warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         yield

@@ -28,7 +28,7 @@ class Witness:
         """Which upload of an hour the dataset holds."""
         self.forecasts: set[np.datetime64] = set()
         self.largest: Counter[str] = Counter()
-        """Bytes of a room's largest thing, and of all rooms."""
+        """Bytes of a room's largest thing, and of all rooms but the page, whose pictures are counted."""
         self.most: Counter[str] = Counter()
         """Things in a room."""
 
@@ -72,16 +72,19 @@ class Witness:
             "archive": list(self.place.archive.rglob("*.grib2")),
             "dataset": list(store.kept()) if store else [],
             "forecasts": list(self.place.forecasts.glob("*.zarr")),
+            "page": list(self.place.page.glob("*.png")),
         }
         sizes = {
             "archive": [_size(path) for path in things["archive"]],
             "dataset": [sum(folder_bytes(c) for c in arrays) / max(1, len(things["dataset"]))],
             "forecasts": [folder_bytes(path) for path in things["forecasts"]],
+            "page": [],
         }
         for room, found in things.items():
             self.most[room] = max(self.most[room], len(found))
             self.largest[room] = round(max([self.largest[room], *sizes[room]]))
-        self.largest["all"] = max(self.largest["all"], folder_bytes(self.place.root))
+        without_page = folder_bytes(self.place.root) - folder_bytes(self.place.page)
+        self.largest["all"] = max(self.largest["all"], without_page)
 
 
 def _size(path: Path) -> int:

@@ -68,8 +68,8 @@ archive_hours = 10
 dataset_hours = 12
 forecasts_days = 0.34
 """
-KEPT = {"archive": 10 + 2, "dataset": 12 + 1, "forecasts": 8 + 1}
-"""Hours that retention leaves, the newest and the static fields among them."""
+KEPT = {"archive": 10 + 2, "dataset": 12 + 1, "forecasts": 8 + 1, "page": 2 * 5}
+"""Hours that retention leaves, the newest and the static fields among them, and pictures of two forecasts."""
 UNPRUNED = 6
 """Hours for which cycles may be killed before they prune."""
 NURSERY = Path(__file__).with_name("cycle_nursery.py")

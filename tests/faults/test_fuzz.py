@@ -154,7 +154,7 @@ def dataset(tmp_path_factory):
     return path
 
 
-SAMPLED = Sampled(HOURS[6], (1,), tuple(FIELDS.values()), lab.GRID, {"simulated": 0}, {"title": "an ensemble"})
+SAMPLED = Sampled(HOURS[6], (1,), (1,), tuple(FIELDS.values()), lab.GRID, {"simulated": 0}, {"title": "an ensemble"})
 
 
 @pytest.fixture(scope="module")
