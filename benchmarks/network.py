@@ -29,7 +29,7 @@ from convcast.grid import CONUS
 from convcast.model.condition import channel_count
 from convcast.model.devices import resolve_precision
 from convcast.model.network import Network
-from convcast.settings import load_settings
+from convcast.settings import ENOUGH, load_settings
 
 FIELDS = 7
 GPUS = {"RTX 4090": 165e12, "H100": 989e12}
@@ -165,11 +165,11 @@ def compare(side: int, repeats: int) -> None:
 
 
 def estimates() -> None:
-    """Of a member and lead over CONUS with 20 evaluations: a forward pass a tile, each counted at 256²."""
+    """Of a member and lead over CONUS with the default evaluations: a forward pass a tile, each counted at 256²."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         forward_of_ours(64)()
     tiles = len(cover(CONUS, tile=256, overlap=64).places)
-    flops = counter.get_total_flops() * 16 * tiles * 20
+    flops = counter.get_total_flops() * 16 * tiles * ENOUGH
     for name, rate in GPUS.items():
         seconds = flops / (rate * UTILISATION)
         print(

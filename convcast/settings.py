@@ -208,6 +208,10 @@ class TrainingSettings(Group):
     seed: int = Field(0, ge=0)
 
 
+ENOUGH = 10
+"""Network evaluations that keep CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
+
+
 class SamplingSettings(Group):
     """How an ensemble is drawn."""
 
@@ -215,7 +219,7 @@ class SamplingSettings(Group):
     seed: int = Field(0, ge=0)
     solver: SolverName = "dpmpp_2m"
     steps: int | None = Field(None, ge=1)
-    """Network evaluations a member and lead; if not set, 20, and for `ddpm` all T."""
+    """Network evaluations a member and lead; if not set, 10, and for `ddpm` all T."""
     eta: float = Field(0.0, ge=0, le=1)
     """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
     guidance: float = Field(1.0, ge=0)
@@ -241,7 +245,7 @@ class SamplingSettings(Group):
         """Network evaluations a member and lead, of a model whose diffusion process has this many steps."""
         if self.steps is not None:
             return self.steps
-        return diffusion_steps if self.solver == "ddpm" else min(20, diffusion_steps)
+        return diffusion_steps if self.solver == "ddpm" else min(ENOUGH, diffusion_steps)
 
 
 class ProductSettings(Group):
