@@ -116,9 +116,7 @@ def of_peer(side: int, steps: int) -> float:
     return time.perf_counter() - started
 
 
-def table(sides: list[int], threads: int, repeats: int) -> None:
-    own = resolve_precision("auto", torch.device("cpu"))
-    precisions = ["float32", *(["bfloat16"] if own == "bfloat16" else [])]
+def table(sides: list[int], threads: int, repeats: int, precisions: list[str]) -> None:
     print("| domain | precision | s per member and step | diffusers | network's share |")
     print("|---|---|---|---|---|")
     for side in sides:
@@ -176,6 +174,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sides", default="64,128,256,512")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precisions", help="float32,bfloat16 (default: those in which this processor computes)")
     parser.add_argument("--full-domain", action="store_true")
     parser.add_argument("--memory", type=float, default=6.0, help="GB, of --full-domain")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
@@ -186,8 +185,11 @@ def main() -> None:
     elif arguments.full_domain:
         full_domain(arguments.threads, arguments.memory)
     else:
-        table([int(side) for side in arguments.sides.split(",")], arguments.threads, arguments.repeats)
-        linear(arguments.threads)
+        own = resolve_precision("auto", torch.device("cpu"))
+        precisions = arguments.precisions.split(",") if arguments.precisions else sorted({"float32", own}, reverse=True)
+        table([int(side) for side in arguments.sides.split(",")], arguments.threads, arguments.repeats, precisions)
+        if not arguments.precisions:
+            linear(arguments.threads)
 
 
 if __name__ == "__main__":
