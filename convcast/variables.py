@@ -87,6 +87,19 @@ class Variable:
     """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
     comment: str = ""
 
+    @property
+    def middle_threshold(self) -> float:
+        """Of the event that is drawn where none is asked for: of REFC, 40 dBZ."""
+        return self.thresholds[len(self.thresholds) // 2]
+
+    def happens(self, values: Array, threshold: float) -> NDArray[np.bool_]:
+        """Whether the event of this threshold happens: at or above it, or at or below where `events_below`."""
+        return values <= threshold if self.events_below else values >= threshold
+
+    def event(self, threshold: float) -> str:
+        """`REFC ≥ 40 dBZ`."""
+        return f"{self.name.upper()} {'≤' if self.events_below else '≥'} {threshold:g} {self.units}"
+
     def __reduce__(self) -> tuple[Callable[[str], Variable], tuple[str]]:
         """A row of the table goes to another process by its name, and is the same row there."""
         return row, (self.name,)

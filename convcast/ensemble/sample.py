@@ -87,14 +87,16 @@ def sample(
         missing = store.missing(mine, lead)
         for together, wanted in _groups(missing, at_once.members, fixed=forecaster.device.type == "cpu"):
             started = time.perf_counter()
-            drawn = draw(together, lead, init, None)
+            drawn = draw(together, init, lead, None)
             yield from _keep(store, drawn, together, wanted, lead, started)
     unfinished = sorted({member for lead in rolled for member in store.missing(mine, lead)})
+    if not unfinished:
+        return
+    past = dataset.read(_history(forecaster, init))
     for together, wanted in _groups(unfinished, at_once.members, fixed=forecaster.device.type == "cpu"):
         started = time.perf_counter()
         last = max(lead for lead in rolled if store.missing(wanted, lead))
-        past = dataset.read(_history(forecaster, init))
-        for lead, drawn in rollout(partial(_step, draw, together), init, past, dataset.variables):
+        for lead, drawn in rollout(partial(draw, together), init, past, dataset.variables):
             if lead in rolled:
                 yield from _keep(store, drawn, together, store.missing(wanted, lead), lead, started)
                 started = time.perf_counter()
@@ -226,7 +228,7 @@ class _Drawing:
         self._init, self._settings, self._kept = init, settings, kept
         self._direct: tuple[int, Case] | None = None
 
-    def __call__(self, members: Sequence[int], lead: int, start: Hour, pasts: Floats | None) -> Floats:
+    def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
         """Fields (member, variable, y, x) at `lead` hours, by one forecast from `start`, which knows the `pasts`."""
         with torch.inference_mode(), _threads(self._settings.threads):
             case = self._case(lead, start, pasts)
@@ -251,10 +253,6 @@ class _Drawing:
         if pasts is None:
             self._direct = ahead, case
         return case
-
-
-def _step(draw: _Drawing, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
-    return draw(members, lead, start, pasts)
 
 
 def _groups(missing: Sequence[int], size: int, *, fixed: bool) -> Iterator[tuple[Sequence[int], list[int]]]:

@@ -56,7 +56,7 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
         mean += off / count
         squares += off * (values - mean)
         for k, threshold in enumerate(variable.thresholds):
-            event = happens(variable, field, threshold)
+            event = variable.happens(field, threshold)
             events[k] += event
             nearby[k] += happens_near(event, radius)
         pooled.add(field)
@@ -70,11 +70,6 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
         (nearby / count).astype(np.float32),
         pooled.matched(mean, count),
     )
-
-
-def happens(variable: Variable, field: Floats, threshold: float) -> NDArray[np.bool_]:
-    """Whether the event of this threshold happens: at or above it, or at or below where `events_below`."""
-    return field <= threshold if variable.events_below else field >= threshold
 
 
 def quantiles(

@@ -25,6 +25,11 @@ class Source:
     members: Path | None
     products: Path | None
 
+    @classmethod
+    def of(cls, workspace: Workspace, init: Hour) -> Source:
+        paths = (workspace.forecast(init), workspace.product(init))
+        return cls(init, *(path if path.exists() else None for path in paths))
+
 
 def available(workspace: Workspace, text: str) -> list[Source]:
     """Forecasts by `latest`, a time or a range; of a range, those that there are.
@@ -36,10 +41,7 @@ def available(workspace: Workspace, text: str) -> list[Source]:
     if not wanted:
         which = "" if text == "latest" else f" from {text}"
         raise MissingInputError(f"there is no forecast{which}", advice="run `convcast sample --init latest`")
-    return [
-        Source(init, *(path if path.exists() else None for path in (workspace.forecast(init), workspace.product(init))))
-        for init in wanted
-    ]
+    return [Source.of(workspace, init) for init in wanted]
 
 
 def opened(path: Path) -> xr.Dataset:

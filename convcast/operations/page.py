@@ -91,7 +91,7 @@ def write_page(place: Workspace, init: Hour, leads: Sequence[int], history: Hist
 
     Raises DamagedFileError for a forecast that cannot be read.
     """
-    source = Source(init, *(path if path.exists() else None for path in (place.forecast(init), place.product(init))))
+    source = Source.of(place, init)
     about = _about(source)
     pictures = {lead: list(_pictures(place, source, about, lead)) for lead in leads}
     text = _render(init, pictures, about, history, max_age)
@@ -132,7 +132,7 @@ def _about(source: Source) -> _About | None:
             if path == source.members:
                 count = data.sizes["number"]
             else:
-                mapped = _event(variable) in data[f"{variable.name}_threshold"].values
+                mapped = variable.middle_threshold in data[f"{variable.name}_threshold"].values
                 near = float(data.attrs["neighbourhood_km"]) if mapped else None
                 count = count or _count(data)
     if not said:
@@ -147,11 +147,6 @@ def _about(source: Source) -> _About | None:
         mapped=mapped,
         digest=hashlib.sha256(identity.encode()).hexdigest()[:8],
     )
-
-
-def _event(variable: Variable) -> float:
-    """The threshold in the middle, of REFC 40 dBZ."""
-    return variable.thresholds[len(variable.thresholds) // 2]
 
 
 def _count(products: xr.Dataset) -> int:
@@ -179,7 +174,7 @@ def _pictures(place: Workspace, source: Source, about: _About | None, lead: int)
 def _captions(about: _About, source: Source) -> dict[str, str]:
     """What the pictures that can be made show, by kind, in the order in which they stand."""
     variable = about.variable
-    event = f"{variable.name.upper()} {'≤' if variable.events_below else '≥'} {_event(variable):g} {variable.units}"
+    event = variable.event(variable.middle_threshold)
     found = {"probability": f"Probability of {event} at each point: the share of {about.members} members with it."}
     if about.near is not None:
         found["near"] = f"Probability of {event} somewhere within {about.near:g} km."

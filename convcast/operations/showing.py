@@ -125,7 +125,7 @@ def nearby(shown: Shown, path: Path) -> Shown:
 
 
 def _threshold(variable: Variable, asked: float | None) -> float:
-    return variable.thresholds[len(variable.thresholds) // 2] if asked is None else asked
+    return variable.middle_threshold if asked is None else asked
 
 
 def _land(workspace: Workspace, grid: Grid) -> Any:

@@ -142,7 +142,7 @@ class _Near:
             return 0.0
         of_lead = data[variable.name].isel(init_time=0, lead_time=place, y=self._rows, x=self._columns)
         members = of_lead.isel(number=numbers).values
-        event = members <= self._threshold if variable.events_below else members >= self._threshold
+        event = variable.happens(members, self._threshold)
         return float(event.mean(axis=0)[self._inside].max())
 
 

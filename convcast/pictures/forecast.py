@@ -63,9 +63,7 @@ class Shown:
     @property
     def event(self) -> str:
         """`REFC ≥ 40 dBZ`, or `REFC ≥ 40 dBZ within 40 km`."""
-        sign = "≤" if self.variable.events_below else "≥"
-        near = "" if self.near is None else f" within {self.near:g} km"
-        return f"{self.variable.name.upper()} {sign} {self.threshold:g} {self.variable.units}{near}"
+        return self.variable.event(self.threshold)
 
     @property
     def title(self) -> str:
@@ -78,12 +76,12 @@ class Shown:
         return f"{self.lead} h forecast from {self.init} UTC; {count} member{'s' * (count != 1)}; {self.source}"
 
     def happens(self, values: Floats) -> NDArray[np.bool_]:
-        return values <= self.threshold if self.variable.events_below else values >= self.threshold
+        return self.variable.happens(values, self.threshold)
 
 
 def of_members(shown: Callable[..., Shown], variable: Variable, threshold: float, members: Floats) -> Shown:
     """Mean, spread and probability from the members themselves, by a `shown` that takes the rest."""
-    event = members <= threshold if variable.events_below else members >= threshold
+    event = variable.happens(members, threshold)
     spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(members[0])
     return shown(members=members, mean=members.mean(axis=0), spread=spread, probability=event.mean(axis=0))
 

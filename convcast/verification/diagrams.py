@@ -39,11 +39,6 @@ class Drawing:
     note: str | None = None
 
 
-def event_name(variable: Variable, threshold: float) -> str:
-    """`REFC ≥ 40 dBZ`."""
-    return f"{variable.name.upper()} {'≤' if variable.events_below else '≥'} {threshold:g} {variable.units}"
-
-
 def draw_relative(verification: Verification) -> Drawing | None:
     """Fair CRPS of every system in units of the exact ensemble's, or of persistence's where there is none."""
     facts = verification.facts
@@ -144,7 +139,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
             _reliability(curve, counts, daily, system, bars=system == MODEL)
         total = verification.ledger.total(MODEL, variable.name, lead).tables[column]
         events, points = int(total[:, 1].sum()), int(total.sum())
-        curve.set_title(event_name(variable, threshold), fontsize=9.5)
+        curve.set_title(variable.event(threshold), fontsize=9.5)
         if points:
             curve.axhline(events / points, color="#999999", lw=0.8, ls=":")
         curve.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")

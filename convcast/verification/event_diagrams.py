@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from convcast.verification import finish
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.diagrams import COMPARED, Drawing, event_name
+from convcast.verification.diagrams import COMPARED, Drawing
 from convcast.verification.result import Verification
 from convcast.verification.summary import MODEL
 
@@ -42,7 +42,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
             colour, _ = SYSTEMS[system]
             style = {"color": colour, "alpha": shade, "lw": 1.6 if system == MODEL else 1.1}
             dashes = "-" if system == MODEL else "--"
-            name = event_name(variable, variable.thresholds[number])
+            name = variable.event(variable.thresholds[number])
             label = f"{system}, {name}: area {float(finish.roc_area(table)):.3f}"
             roc.plot([1, *false_rate, 0], [1, *pod, 0], dashes, label=label, **style)
             success = hits[seen] / (hits + false_alarms)[seen]

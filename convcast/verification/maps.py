@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from convcast.pictures.colours import field_colours, probability_colours
-from convcast.verification.diagrams import Drawing, event_name
+from convcast.verification.diagrams import Drawing
 from convcast.verification.result import CaseShown, Verification
 
 ROWS = 64
@@ -23,7 +23,7 @@ def draw_case(verification: Verification) -> Drawing:
     """Observed, ensemble mean, spread, and the probability of the event with the observed outline."""
     case = verification.case
     variable, threshold = case.variable, case.threshold
-    event = event_name(variable, threshold)
+    event = variable.event(threshold)
     canvas = Canvas(figsize=(8.4, 1.4 + 7.4 * _shape(case)), layout="constrained")
     ((observed, mean), (spread, probability)) = canvas.subplots(2, 2, sharex=True, sharey=True)
     colours = field_colours(variable)
@@ -35,9 +35,9 @@ def draw_case(verification: Verification) -> Drawing:
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
     top = max(float(np.nanquantile(deviation, 0.998)), 1e-6)
     _map(canvas, spread, case, deviation, ("YlGnBu", Normalize(0, top)), f"spread: standard deviation ({units})")
-    hits = case.members <= threshold if variable.events_below else case.members >= threshold
+    hits = variable.happens(case.members, threshold)
     _map(canvas, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)")
-    happened = case.observed <= threshold if variable.events_below else case.observed >= threshold
+    happened = variable.happens(case.observed, threshold)
     if happened.any() and not happened.all():
         y, x, _ = case.place.axes
         probability.contour(x, y, happened.astype(float), [0.5], colors="#d55e00", linewidths=1.2)
@@ -121,5 +121,5 @@ def _label(case: CaseShown) -> str:
 def _chosen(case: CaseShown) -> str:
     return (
         f"started {case.init} UTC; chosen for the largest observed area of "
-        f"{event_name(case.variable, case.threshold)} among {case.among} forecasts"
+        f"{case.variable.event(case.threshold)} among {case.among} forecasts"
     )

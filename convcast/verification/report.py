@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from convcast import __version__
 from convcast.variables import FIELDS
 from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, diagnose
-from convcast.verification.diagrams import event_name
 from convcast.verification.result import Verification
 from convcast.verification.summary import MODEL, Row, verdict
 
@@ -270,7 +269,7 @@ def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, 
             row = verification.find(variable.name, "brier", MODEL, threshold=threshold, lead_hours=lead)
             if row is not None:
                 score = "no events" if row.get("note") == "no events" else _number(row, 5)
-                found.append((event_name(variable, threshold), row["events"], score, _interval(row, 5)))
+                found.append((variable.event(threshold), row["events"], score, _interval(row, 5)))
     return found
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 
 from convcast.grid import SPACING
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.diagrams import COMPARED, Drawing, event_name, log_axis, panels_of, shared_legend
+from convcast.verification.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.regimes import REGIMES
 from convcast.verification.result import Verification
 from convcast.verification.spatial import BANDS
@@ -41,7 +41,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
             )
             if its:
                 _with_intervals(axes, its, system)
-        axes.set_title(event_name(variable, threshold), fontsize=9.5)
+        axes.set_title(variable.event(threshold), fontsize=9.5)
         log_axis(axes, sorted({row["scale_km"] for row in rows}))
         axes.set_xlabel("side of the square (km)", fontsize=8.5)
         axes.set_ylim(0, 1.02)
