@@ -25,7 +25,7 @@ from convcast.verification.products import Compared
 from convcast.verification.records import Record, Records, digest, program
 from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
-from convcast.verification.scoring import Outcome, Scorer, Task, shown_threshold, shown_variable
+from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
 from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
 from convcast.verification.truth import Analyses, Truth
@@ -247,7 +247,7 @@ class Evaluation:
         variable = shown_variable(self._truth.variables)
         return CaseShown(
             variable=variable,
-            threshold=shown_threshold(variable),
+            threshold=variable.middle_threshold,
             area=area,
             among=len(done),
             init=case.init,

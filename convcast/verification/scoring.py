@@ -144,7 +144,7 @@ class Scorer:
         record.notes["check_points"] = record.notes.get("check_points", 0.0) + agreement.points
         record.notes["check_largest"] = max(record.notes.get("check_largest", 0.0), agreement.largest)
         if variable is self._shown:
-            record.notes["area"] = float(np.mean(is_event(observed, variable, shown_threshold(variable))))
+            record.notes["area"] = float(np.mean(variable.happens(observed, variable.middle_threshold)))
 
 
 class Alike:
@@ -180,12 +180,3 @@ def _where_all_are(forecasts: Field, observed: Field, record: Record | None) -> 
 def shown_variable(variables: Sequence[Variable]) -> Variable:
     """The field that shows convection best of those there are."""
     return next((v for v in (REFC, CAPE) if v in variables), variables[0])
-
-
-def shown_threshold(variable: Variable) -> float:
-    """The event whose probability is drawn: 40 dBZ for reflectivity, else the field's middle threshold."""
-    return 40.0 if variable is REFC else variable.thresholds[len(variable.thresholds) // 2]
-
-
-def is_event(values: Field, variable: Variable, threshold: float) -> NDArray[np.bool_]:
-    return values <= threshold if variable.events_below else values >= threshold
