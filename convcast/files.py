@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,22 @@ def folder_bytes(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def discard(path: Path) -> int:
+    """Delete a file or folder, which loses its name at once and then its contents; gives its bytes, 0 if it is gone."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        path.rename(doomed)
+    except FileNotFoundError:
+        return 0
+    if doomed.is_dir():
+        size = folder_bytes(doomed)
+        shutil.rmtree(doomed)
+    else:
+        size = doomed.stat().st_size
+        doomed.unlink()
+    return size
 
 
 @contextmanager

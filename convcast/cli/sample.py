@@ -194,7 +194,8 @@ class _Run:
         )
 
     def _products(self, init: Hour) -> Iterator[MemberDone]:
-        from convcast.ensemble import describe, leads_there, make_products, remove_members
+        from convcast.ensemble import describe, leads_there, make_products
+        from convcast.files import discard
 
         place, settings = self.session.workspace, self.session.settings.products
         target, passing = place.product(init), place.passing_members(init)
@@ -210,4 +211,4 @@ class _Run:
         self.session.terminal.say(f"making products of {len(self.members)} members of {init}")
         done = make_products(path, target, description, members=self.members, leads=self.leads, settings=settings)
         if done and path == passing:
-            remove_members(passing)
+            discard(passing)

@@ -4,7 +4,7 @@
 """
 
 from convcast.ensemble.noise import member_noise
-from convcast.ensemble.products import leads_there, make_products, remove_members
+from convcast.ensemble.products import leads_there, make_products
 from convcast.ensemble.sample import MemberDone, describe, latest_init, sample
 from convcast.ensemble.store import EnsembleStore
 from convcast.ensemble.tiles import Tiling, cover
@@ -19,6 +19,5 @@ __all__ = [
     "leads_there",
     "make_products",
     "member_noise",
-    "remove_members",
     "sample",
 ]

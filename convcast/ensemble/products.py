@@ -18,7 +18,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from convcast import conventions
+from convcast import conventions, stores
 from convcast.ensemble.store import Description, unconsolidated_is_fine
 from convcast.ensemble.summary import Floats, Summary, quantiles, summarise
 from convcast.errors import DamagedFileError
@@ -46,13 +46,10 @@ def leads_there(path: Path, description: Description, members: Sequence[int], se
     """
     if not path.exists():
         return set()
-    try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
-        stored = dict(group.attrs)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _foreign(path) from error
+    complaint, advice = f"{path} is not convcast's products", f"delete or rename {path}"
+    stored = dict(stores.open_group(path, writing=False, complaint=complaint, advice=advice).attrs)
     if stored.get("format") != FORMAT:
-        raise _foreign(path)
+        raise DamagedFileError(complaint, advice=advice)
     wanted = _attributes(description, members, settings)
     ignored = {*description.information, "leads"}
     if any(stored.get(name) != value for name, value in wanted.items() if name not in ignored):
@@ -82,10 +79,10 @@ def make_products(
         missing = sorted(set(leads) - there)
         if not missing:
             return True
-        group = zarr.open_group(ensemble, mode="r", zarr_format=3, use_consolidated=False)
+        complaint, advice = f"{ensemble} is not a convcast ensemble", f"delete {ensemble} and sample again"
+        group = stores.open_group(ensemble, writing=False, complaint=complaint, advice=advice)
         stored_leads = _integers(group.attrs["leads"])
-        complete = group["complete"]
-        assert isinstance(complete, zarr.Array)
+        complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         flags = np.asarray(complete[0])[np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
         if not np.all(flags == conventions.COMPLETE):
             return False
@@ -101,16 +98,6 @@ def make_products(
         data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *there})}
         _replace(path, data)
     return True
-
-
-def remove_members(ensemble: Path) -> None:
-    """Delete an ensemble, which is no longer under its name from the first moment on."""
-    aside = ensemble.with_name(f".{ensemble.name}.{uuid4().hex}{PARTIAL}")
-    try:
-        ensemble.rename(aside)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _one_lead(
@@ -233,7 +220,3 @@ def _replace(path: Path, data: xr.Dataset) -> None:
 
 def _integers(values: object) -> list[int]:
     return [value for value in values if isinstance(value, int)] if isinstance(values, list) else []
-
-
-def _foreign(path: Path) -> DamagedFileError:
-    return DamagedFileError(f"{path} is not convcast's products", advice=f"delete or rename {path}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from convcast import stores
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
@@ -49,10 +50,8 @@ def opened(path: Path) -> xr.Dataset:
 
     Raises DamagedFileError for anything else.
     """
-    try:
+    with stores.readable(f"{path} cannot be read", f"delete or rename {path}"):
         data: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} cannot be read ({error})", advice=f"delete or rename {path}") from error
     if data.attrs.get("format") not in FORMATS:
         raise DamagedFileError(f"{path} is not a convcast forecast", advice=f"delete or rename {path}")
     return data

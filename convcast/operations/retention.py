@@ -22,7 +22,7 @@ from convcast.archive.archive import sidecar_path
 from convcast.archive.locations import parse_path
 from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
-from convcast.files import PARTIAL, folder_bytes, lock
+from convcast.files import PARTIAL, discard, folder_bytes, lock
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.holdings import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
@@ -232,20 +232,8 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _delete(path: Path) -> int:
-    """A file or folder: it loses its name at once, then its contents."""
     path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
-    doomed = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        path.rename(doomed)
-    except FileNotFoundError:
-        return 0
-    if doomed.is_dir():
-        size = folder_bytes(doomed)
-        shutil.rmtree(doomed)
-    else:
-        size = doomed.stat().st_size
-        doomed.unlink()
-    return size
+    return discard(path)
 
 
 def _free(path: Path) -> bool:

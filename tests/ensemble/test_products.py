@@ -8,10 +8,11 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from convcast.conventions import on_lattice
-from convcast.ensemble.products import leads_there, made_of, make_products, remove_members
+from convcast.ensemble.products import leads_there, made_of, make_products
 from convcast.ensemble.store import Description, EnsembleStore
 from convcast.ensemble.summary import quantiles, summarise
 from convcast.errors import DamagedFileError
+from convcast.files import discard
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
@@ -206,8 +207,8 @@ class TestProducts:
         assert [p.name for p in path.parent.iterdir() if p.name.endswith(".partial")] == []
 
     def test_removed_members_are_gone_at_once(self, ensemble):
-        remove_members(ensemble)
-        remove_members(ensemble)
+        assert discard(ensemble) > 0
+        assert discard(ensemble) == 0
         assert list(ensemble.parent.iterdir()) == []
 
 
