@@ -74,61 +74,42 @@ class Summary:
 
     def add(self, variable: Variable, lead: int, systems: Sequence[str]) -> None:
         """Enter every score of a field at a lead, of all systems."""
-        daily = {
-            system: Daily(
-                self._ledger.daily(system, variable.name, lead), len(self._ledger.cases[system, variable.name, lead])
+        entries = {
+            system: _Entries(
+                self.rows,
+                self._bootstrap,
+                variable,
+                lead,
+                system,
+                Daily(
+                    self._ledger.daily(system, variable.name, lead),
+                    len(self._ledger.cases[system, variable.name, lead]),
+                ),
             )
             for system in systems
         }
-        for system, its in daily.items():
-            put = self._writer(variable, lead, system, its)
-            for estimator, name in _ESTIMATORS.items():
-                put("crps", finish.ratio, its[name], its["points"], estimator=estimator, units=variable.units)
-            put("rmse", _root_mean, its["squared_error"], its["points"], units=variable.units)
-            put("bias", finish.ratio, its["error"], its["points"], units=variable.units)
-            if its.members > 1:
-                self._spread(put, its)
-                put("outliers", finish.outliers, its.ranks, reference="2 / (M + 1)")
-            self._events(variable, lead, system, its)
-            self._whole(put, variable, its)
-            self._regimes(put, variable, its)
-        self._comparisons(variable, lead, daily)
+        for its in entries.values():
+            _points(its)
+            _events(its)
+            _whole(its, self._scales)
+            _regimes(its)
+        _comparisons(entries)
 
-    def _spread(self, put: Callable[..., None], its: Daily) -> None:
-        members = its.members
-        put(
-            "spread_error_ratio",
-            lambda v, e: finish.spread_error_ratio(v, e, members),
-            its["variance"],
-            its["squared_error"],
-            estimator="unbiased",
-        )
-        put(
-            "spread_error_ratio_centred",
-            lambda v, e, b, n: finish.spread_error_ratio(v, e - finish.ratio(b * b, n), members),
-            *(its[name] for name in ("variance", "squared_error", "error", "points")),
-            estimator="unbiased",
-        )
-        put("spread_error_correlation", finish.correlation, *(its[name] for name in MOMENTS))
 
-    def _events(self, variable: Variable, lead: int, system: str, its: Daily) -> None:
-        for number, threshold in enumerate(variable.thresholds):
-            table, named = its.tables[:, number], {"threshold": threshold}
-            self._table(variable, lead, system, its, table, named, EVENT_SCORES)
-            self._table(
-                variable, lead, system, its, table, named | {"probability": 0.5}, _yes_or_no(finish.half(its.members))
-            )
-        for number, table in enumerate(np.moveaxis(its.near, 1, 0)):
-            named = {"threshold": variable.thresholds[number], "scale_km": RADIUS * SPACING / 1000}
-            if table.sum():
-                self._table(variable, lead, system, its, table, named, NEAR_SCORES)
+class _Entries:
+    """Where the scores of one system, field and lead are entered, from its `daily` sums."""
 
-    def _table(
+    def __init__(
+        self, rows: list[Row], bootstrap: Bootstrap, variable: Variable, lead: int, system: str, daily: Daily
+    ) -> None:
+        self.variable, self.system, self.daily = variable, system, daily
+        self._rows, self._bootstrap, self._lead = rows, bootstrap, lead
+
+    def put(self, score: str, finished: Callable[..., Floats], *sums: Floats, **extra: Any) -> None:
+        self._enter(score, self._bootstrap.estimate(finished, *sums), extra)
+
+    def table(
         self,
-        variable: Variable,
-        lead: int,
-        system: str,
-        its: Daily,
         table: Floats,
         named: dict[str, Any],
         scores: Sequence[tuple[str, str | None, Callable[[Floats], Floats]]],
@@ -143,86 +124,116 @@ class Summary:
         else:
             estimates = self._bootstrap.estimates([finished for _, _, finished in scores], table)
         for (score, estimator, _), estimate in zip(scores, estimates, strict=True):
-            self._enter(variable, lead, system, its, score, estimate, {"estimator": estimator, **extra})
+            self._enter(score, estimate, {"estimator": estimator, **extra})
 
-    def _whole(self, put: Callable[..., None], variable: Variable, its: Daily) -> None:
-        for number, threshold in enumerate(variable.thresholds[: its.fractions.shape[1]]):
-            for at, width in enumerate(self._scales.widths):
-                sums = its.fractions[:, number, at]
-                extra: dict[str, Any] = {"threshold": threshold, "scale_km": width * SPACING / 1000}
-                if sums[:, 1:3].sum() == 0:
-                    extra["note"] = "no events"
-                put("fss", finish.fractions_skill_score, sums, estimator="ensemble", **extra)
-        for place, estimator in ((1, "fair"), (2, "ensemble")):
-            cases, total = its.energy[:, 0], its.energy[:, place]
-            put("energy_score", finish.ratio, total, cases, estimator=estimator, units=variable.units)
-        if its.power.any():
-            put("log_spectral_distance", finish.log_spectral_distance, its.power, units="dB")
-
-    def _regimes(self, put: Callable[..., None], variable: Variable, its: Daily) -> None:
-        for regime in REGIMES:
-            sums = its.within(regime)
-            if not sums["points"].any():
-                continue
-            extra = {"regime": regime, "points": int(sums["points"].sum())}
-            units = variable.units
-            put("crps", finish.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
-            if its.members > 1:
-                ratio = (sums["variance"], sums["squared_error"])
-                finished = lambda v, e: finish.spread_error_ratio(v, e, its.members)  # noqa: E731
-                put("spread_error_ratio", finished, *ratio, estimator="unbiased", **extra)
-                put("spread_error_correlation", finish.correlation, *(sums[name] for name in MOMENTS), **extra)
-
-    def _comparisons(self, variable: Variable, lead: int, daily: dict[str, Daily]) -> None:
-        """Paired: numerator and denominator see the same draws of days."""
-        for system, its in daily.items():
-            put = self._writer(variable, lead, system, its)
-            fair = its["crps_fair"]
-            if "exact" in daily and system != "exact":
-                exact = daily["exact"]["crps_fair"]
-                put("crps_ratio_exact", finish.ratio, fair, exact, estimator="fair", reference="exact")
-            for other in ("persistence", "climatology"):
-                if other in daily and system != other:
-                    put("crpss", _skill, fair, daily[other]["crps_fair"], estimator="fair", reference=other)
-            if system == MODEL:
-                for other in daily:
-                    if other != MODEL:
-                        extra = {"estimator": "fair", "units": variable.units, "reference": other}
-                        difference = fair - daily[other]["crps_fair"]
-                        put("crps_difference", finish.ratio, difference, its["points"], **extra)
-
-    def _writer(self, variable: Variable, lead: int, system: str, its: Daily) -> Callable[..., None]:
-        def put(score: str, finished: Callable[..., Floats], *sums: Floats, **extra: Any) -> None:
-            estimate = self._bootstrap.estimate(finished, *sums)
-            self._enter(variable, lead, system, its, score, estimate, extra)
-
-        return put
-
-    def _enter(
-        self,
-        variable: Variable,
-        lead: int,
-        system: str,
-        its: Daily,
-        score: str,
-        estimate: Estimate,
-        extra: dict[str, Any],
-    ) -> None:
-        self.rows.append(
+    def _enter(self, score: str, estimate: Estimate, extra: dict[str, Any]) -> None:
+        self._rows.append(
             {
-                "field": variable.name,
-                "lead_hours": lead,
+                "field": self.variable.name,
+                "lead_hours": self._lead,
                 "score": score,
                 "estimator": extra.pop("estimator", None),
-                "system": system,
+                "system": self.system,
                 **numbers(estimate),
-                "n": its.cases,
+                "n": self.daily.cases,
                 "days": self._bootstrap.days,
-                "points": int(its["points"].sum()),
-                "members": its.members,
+                "points": int(self.daily["points"].sum()),
+                "members": self.daily.members,
                 **extra,
             }
         )
+
+
+def _points(its: _Entries) -> None:
+    """Of members and truth point by point."""
+    daily, units = its.daily, its.variable.units
+    for estimator, name in _ESTIMATORS.items():
+        its.put("crps", finish.ratio, daily[name], daily["points"], estimator=estimator, units=units)
+    its.put("rmse", _root_mean, daily["squared_error"], daily["points"], units=units)
+    its.put("bias", finish.ratio, daily["error"], daily["points"], units=units)
+    if daily.members > 1:
+        _spread(its, daily)
+        its.put(
+            "spread_error_ratio_centred",
+            lambda v, e, b, n: finish.spread_error_ratio(v, e - finish.ratio(b * b, n), daily.members),
+            *(daily[name] for name in ("variance", "squared_error", "error", "points")),
+            estimator="unbiased",
+        )
+        its.put("outliers", finish.outliers, daily.ranks, reference="2 / (M + 1)")
+
+
+def _spread(its: _Entries, sums: Daily | dict[str, Floats], **extra: Any) -> None:
+    """How well spread tells error, by the sums of all points or of some."""
+    its.put(
+        "spread_error_ratio",
+        lambda v, e: finish.spread_error_ratio(v, e, its.daily.members),
+        sums["variance"],
+        sums["squared_error"],
+        estimator="unbiased",
+        **extra,
+    )
+    its.put("spread_error_correlation", finish.correlation, *(sums[name] for name in MOMENTS), **extra)
+
+
+def _events(its: _Entries) -> None:
+    """Of each of the field's events, at the point and in the neighbourhood."""
+    daily, thresholds = its.daily, its.variable.thresholds
+    for number, threshold in enumerate(thresholds):
+        table, named = daily.tables[:, number], {"threshold": threshold}
+        its.table(table, named, EVENT_SCORES)
+        its.table(table, named | {"probability": 0.5}, _yes_or_no(finish.half(daily.members)))
+    for number, table in enumerate(np.moveaxis(daily.near, 1, 0)):
+        named = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
+        if table.sum():
+            its.table(table, named, NEAR_SCORES)
+
+
+def _whole(its: _Entries, scales: Scales) -> None:
+    """Of the field as a whole: fractions, energy, spectra."""
+    daily = its.daily
+    for number, threshold in enumerate(its.variable.thresholds[: daily.fractions.shape[1]]):
+        for at, width in enumerate(scales.widths):
+            sums = daily.fractions[:, number, at]
+            extra: dict[str, Any] = {"threshold": threshold, "scale_km": width * SPACING / 1000}
+            if sums[:, 1:3].sum() == 0:
+                extra["note"] = "no events"
+            its.put("fss", finish.fractions_skill_score, sums, estimator="ensemble", **extra)
+    for place, estimator in ((1, "fair"), (2, "ensemble")):
+        cases, total = daily.energy[:, 0], daily.energy[:, place]
+        its.put("energy_score", finish.ratio, total, cases, estimator=estimator, units=its.variable.units)
+    if daily.power.any():
+        its.put("log_spectral_distance", finish.log_spectral_distance, daily.power, units="dB")
+
+
+def _regimes(its: _Entries) -> None:
+    """Of the points of each regime by themselves."""
+    for regime in REGIMES:
+        sums = its.daily.within(regime)
+        if not sums["points"].any():
+            continue
+        extra = {"regime": regime, "points": int(sums["points"].sum())}
+        units = its.variable.units
+        its.put("crps", finish.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
+        if its.daily.members > 1:
+            _spread(its, sums, **extra)
+
+
+def _comparisons(entries: dict[str, _Entries]) -> None:
+    """Paired: numerator and denominator see the same draws of days."""
+    fair = {system: its.daily["crps_fair"] for system, its in entries.items()}
+    for system, its in entries.items():
+        if "exact" in fair and system != "exact":
+            ratio = (fair[system], fair["exact"])
+            its.put("crps_ratio_exact", finish.ratio, *ratio, estimator="fair", reference="exact")
+        for other in ("persistence", "climatology"):
+            if other in fair and system != other:
+                its.put("crpss", _skill, fair[system], fair[other], estimator="fair", reference=other)
+        if system == MODEL:
+            for other in fair:
+                if other != MODEL:
+                    extra = {"estimator": "fair", "units": its.variable.units, "reference": other}
+                    difference = fair[system] - fair[other]
+                    its.put("crps_difference", finish.ratio, difference, its.daily["points"], **extra)
 
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:
