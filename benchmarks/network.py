@@ -1,12 +1,13 @@
 """What the 32 M network costs: memory and time of a forward pass and of a training step, beside diffusers.
 
-    python benchmarks/network.py [--threads 1] [--repeats 5] [--full-domain]
+    python benchmarks/network.py [--threads 1] [--repeats 5] [--full-domain] [--accounted]
 
-Each measurement of memory has a process of its own, since peaks do not fall. The peer is diffusers' UNet2DModel with
-the same widths, blocks and attention levels; both are given random weights, and runs alternate. bfloat16 is measured
-where the processor computes in it, or by `--precision bfloat16`, slowly, where it imitates it. `--full-domain` adds one
-forward pass over 1059 x 1799 points, tile by tile as sampling does it and in one piece. Estimates for GPUs follow from
-counted FLOPs and are labelled estimates.
+Each measurement of memory has a process of its own, since peaks do not fall. `--accounted` adds what the tensors of a
+training step take, from their sizes and without computing them, for processors that only imitate bfloat16. The peer is
+diffusers' UNet2DModel with the same widths, blocks and attention levels; both are given random weights, and runs
+alternate. bfloat16 is measured where the processor computes in it, or by `--precision bfloat16`, slowly, where it
+imitates it. `--full-domain` adds one forward pass over 1059 x 1799 points, tile by tile as sampling does it and in one
+piece. Estimates for GPUs follow from counted FLOPs and are labelled estimates.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ def forward_of_peer(side: int) -> Callable[[], object]:
 
 
 def training_step(side: int, *, recompute: bool) -> Callable[[], object]:
+    return learner(side, recompute=recompute)[2]
+
+
+def learner(side: int, *, recompute: bool) -> tuple[Network, torch.optim.Optimizer, Callable[[], object]]:
+    """A network, its optimiser, and what makes a step."""
     net = ours()
     net.recompute(recompute)
     optimiser = torch.optim.AdamW(net.parameters(), fused=True)
@@ -85,7 +91,24 @@ def training_step(side: int, *, recompute: bool) -> Callable[[], object]:
         optimiser.step()
         optimiser.zero_grad()
 
-    return step
+    return net, optimiser, step
+
+
+def accounted(side: int, *, recompute: bool, precision: str) -> float:
+    """GB of all tensors at the peak of a training step, weights and optimiser included, by their sizes alone."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    tracker = MemTracker()
+    with FakeTensorMode():
+        net, optimiser, step = learner(side, recompute=recompute)
+        tracker.track_external(net, optimiser)
+        with tracker, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            step()  # makes the optimiser's state
+            tracker.reset_mod_stats()
+            step()
+    peak: int = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    return peak / 1e9
 
 
 def full_domain(*, tiled: bool) -> Callable[[], object]:
@@ -183,6 +206,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--full-domain", action="store_true")
+    parser.add_argument("--accounted", action="store_true")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -201,6 +225,12 @@ def main() -> None:
     for name in wanted:
         peak, seconds = memory(name, arguments.threads, precision)
         print(f"{name}: {peak:.2f} GB peak resident memory, {seconds:.1f} s")
+    if arguments.accounted:
+        for kind in ("float32", "bfloat16"):
+            for recompute in (False, True):
+                peak = accounted(256, recompute=recompute, precision=kind)
+                said = ", recomputing" * recompute
+                print(f"training step 256{said}, {kind}: {peak:.2f} GB of tensors at the peak, accounted")
     estimates()
 
 
