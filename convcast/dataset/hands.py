@@ -79,7 +79,7 @@ class Hands:
             return Placed((), str(error), None, time.perf_counter() - started)
         found = Placed(tuple(examine(fields, variables)), "", None, 0.0)
         if not found.rejected:
-            self._store.write_hour(source.valid, fields, neighbours=())
+            self._store.write_hour(source.valid, fields)
             found = replace(found, means=field_means(fields, variables))
         return replace(found, seconds=time.perf_counter() - started)
 

@@ -255,19 +255,14 @@ class Store:
         time[:] = np.arange(length)
         self._status.resize((length,))
 
-    def write_hour(self, valid: Hour, values: NDArray[np.float32], *, neighbours: Sequence[Hour]) -> None:
-        """Put an hour's fields in their place; it does not exist before `write_status` says ok.
-
-        `neighbours` are those of the hours before and after that are ok, and whose changes are counted now.
-        """
+    def write_hour(self, valid: Hour, values: NDArray[np.float32]) -> None:
+        """Put an hour's fields in their place; it does not exist before `write_status` says ok."""
         self.reserve(valid)
         stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
         self._data[index(valid)] = stored
         self._values[index(valid)] = np.stack([_count(field) for field in stored])
         self._recent = dict([*self._recent.items(), (valid, stored)][-2:])
         self._flush(valid)
-        for neighbour in neighbours:
-            self.write_tendencies(max(valid, neighbour))
 
     def write_tendencies(self, valid: Hour) -> None:
         """Count the changes from the hour before to this one; the fields of both must be in their place."""

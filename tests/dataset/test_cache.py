@@ -51,7 +51,7 @@ def test_an_hour_preprocessed_again_is_unpacked_again(cached, archive, run, tmp_
     before = files(tmp_path)
     store = cached().store.open(tmp_path / "dataset.zarr", writing=True)
     fields = np.stack(list(archive.weather(START + 2 * HOUR).values()))
-    store.write_hour(START, fields, neighbours=())
+    store.write_hour(START, fields)
     np.testing.assert_array_equal(cached().read([START])[0], fields)
     after = files(tmp_path)
     assert len(after) == 2

@@ -60,7 +60,7 @@ def test_missing_values_do_not_count(tmp_path):
     values[0, 3, 4:9] = np.nan
     description = Description((T2M,), Grid(20, 20, 300, 800), False, 0)
     store = Store.create(tmp_path / "dataset.zarr", description, np.zeros((2, 20, 20), np.float32))
-    store.write_hour(START, values, neighbours=[])
+    store.write_hour(START, values)
     store.write_status([START], Status.OK, [])
     statistics = Statistics.of(Dataset(store), np.array([START]))
     np.testing.assert_allclose(statistics.mean, np.nanmean(values, dtype=np.float64), rtol=1e-12)

@@ -39,19 +39,19 @@ def files_of(store, hour):
 
 
 def test_nothing_exists_before_its_status_says_so(large):
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     assert Dataset(large).hours.size == 0
     large.write_status([START], Status.OK, [])
     assert list(Dataset(large).hours) == [START]
 
 
 def test_an_hour_of_a_large_domain_is_one_file(large):
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     assert len(files_of(large, START)) == 1
 
 
 def test_a_window_of_a_large_domain_is_the_same_part(large):
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     large.write_status([START], Status.OK, [])
     part = Dataset(large).read([START], slice(100, 164), slice(120, 184))
     np.testing.assert_array_equal(part[0], some_values()[:, 100:164, 120:184])
@@ -60,14 +60,14 @@ def test_a_window_of_a_large_domain_is_the_same_part(large):
 def test_missing_points_stay_missing(large):
     values = some_values()
     values[1, 5, 6] = np.nan
-    large.write_hour(START, values, neighbours=[])
+    large.write_hour(START, values)
     large.write_status([START], Status.OK, [])
     np.testing.assert_array_equal(Dataset(large).read([START])[0], values)
 
 
 def test_rounding_is_half_a_lattice_step_at_most(large):
     values = np.random.default_rng(1).uniform(0, 80, (3, 300, 200)).astype(np.float32)
-    large.write_hour(START, values, neighbours=[])
+    large.write_hour(START, values)
     large.write_status([START], Status.OK, [])
     error = np.abs(Dataset(large).read([START])[0] - values).max(axis=(1, 2))
     assert (error <= np.array([1 / 32, 1 / 32, 1 / 8]) + 1e-5).all()
@@ -76,7 +76,7 @@ def test_rounding_is_half_a_lattice_step_at_most(large):
 def test_hours_years_apart_fit(large):
     hours = [EPOCH, START, np.datetime64("2035-01-01T00", "h")]
     for seed, hour in enumerate(hours):
-        large.write_hour(hour, some_values(seed), neighbours=[])
+        large.write_hour(hour, some_values(seed))
         large.write_status([hour], Status.OK, [])
     dataset = Dataset.open(large.path)
     assert list(dataset.hours) == hours
@@ -86,13 +86,13 @@ def test_hours_years_apart_fit(large):
 
 def test_an_hour_before_hrrr_is_refused(large):
     with pytest.raises(SettingsError, match="2014-06-30T23 is before"):
-        large.write_hour(EPOCH - HOUR, some_values(), neighbours=[])
+        large.write_hour(EPOCH - HOUR, some_values())
 
 
 def test_time_is_readable_by_others(large):
     import zarr
 
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     group = zarr.open_group(large.path, mode="r")
     assert group["time"].attrs["units"] == "hours since 2014-07-01 00:00"
     assert group["time"][index(START)] == index(START)
@@ -104,13 +104,13 @@ def test_time_is_readable_by_others(large):
 def test_an_array_that_a_kill_left_longer_is_harmless(large):
     large._data.resize((1000, 3, 300, 200))
     store = Store.open(large.path, writing=True)
-    store.write_hour(START, some_values(), neighbours=[])
+    store.write_hour(START, some_values())
     store.write_status([START], Status.OK, [])
     np.testing.assert_array_equal(Dataset.open(large.path).read([START])[0], some_values())
 
 
 def test_a_flipped_bit_is_found(large):
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     large.write_status([START], Status.OK, [])
     (file,) = files_of(large, START)
     content = bytearray(file.read_bytes())
@@ -121,7 +121,7 @@ def test_a_flipped_bit_is_found(large):
 
 
 def test_a_lost_file_is_found(large):
-    large.write_hour(START, some_values(), neighbours=[])
+    large.write_hour(START, some_values())
     large.write_status([START], Status.OK, [])
     (file,) = files_of(large, START)
     file.unlink()

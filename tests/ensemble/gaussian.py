@@ -35,7 +35,7 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
     times = START + np.arange(hours) * HOUR
     base = np.array([20, 290, 1000, 280, 1, 1, -50], np.float32)[: len(variables), None, None]
     for k, valid in enumerate(times):
-        store.write_hour(valid, (base + 2 * np.sin((x + y + k) / 7)).astype(np.float32), neighbours=())
+        store.write_hour(valid, (base + 2 * np.sin((x + y + k) / 7)).astype(np.float32))
     store.write_status(times, Status.OK, [{"valid": str(t)} for t in times])
     return Dataset.open(path)
 

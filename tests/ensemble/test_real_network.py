@@ -54,7 +54,9 @@ def made(request, tmp_path_factory):
     )
     times = START + np.arange(30) * HOUR
     for hour, valid in enumerate(times):
-        store.write_hour(valid, weather(hour, grid), neighbours=[valid - HOUR] if hour else [])
+        store.write_hour(valid, weather(hour, grid))
+        if hour:
+            store.write_tendencies(valid)
     store.write_status(times, Status.OK, [])
     dataset = Dataset.open(path)
     description = describe(dataset, load_settings(flags=SETTINGS, preset="demo"))
@@ -111,7 +113,9 @@ def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_pat
     )
     times = START + np.arange(20) * HOUR
     for hour, valid in enumerate(times):
-        store.write_hour(valid, weather(hour, grid), neighbours=[valid - HOUR] if hour else [])
+        store.write_hour(valid, weather(hour, grid))
+        if hour:
+            store.write_tendencies(valid)
     store.write_status(times, Status.OK, [])
     dataset = Dataset.open(tmp_path / "d")
     flags = SETTINGS | {"model": SETTINGS["model"] | {"multipliers": [1], "unshuffle": 1, "attention": []}}

@@ -149,7 +149,9 @@ def dataset(tmp_path_factory):
     store = Store.create(path, Description(variables, lab.GRID, False, 0), np.ones((2, *lab.GRID.shape), "f4"))
     for hour in HOURS:
         values = [np.random.default_rng(0).uniform(v.display[0], v.display[1], lab.GRID.shape) for v in variables]
-        store.write_hour(hour, np.stack(values).astype("f4"), neighbours=[hour - HOUR] if hour > HOURS[0] else [])
+        store.write_hour(hour, np.stack(values).astype("f4"))
+        if hour > HOURS[0]:
+            store.write_tendencies(hour)
     store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
     return path
 

@@ -77,8 +77,9 @@ def make_dataset(tmp_path_factory):
         store = Store.create(path, Description(select(names), grid, simulated, 0), ground.astype(np.float32))
         chosen = [list(TYPICAL).index(name) for name in names]
         for hour in range(HOURS):
-            before = [START + (hour - 1) * HOUR] if hour else []
-            store.write_hour(START + hour * HOUR, weather(hour, side)[chosen], neighbours=before)
+            store.write_hour(START + hour * HOUR, weather(hour, side)[chosen])
+            if hour:
+                store.write_tendencies(START + hour * HOUR)
         store.write_status([START + hour * HOUR for hour in range(HOURS)], Status.OK, [])
         return Dataset.open(path)
 

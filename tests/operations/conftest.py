@@ -20,7 +20,7 @@ def dataset_of():
         store = Store.create(path, Description(FIELDS, GRID, False, 0), np.zeros((2, *GRID.shape), np.float32))
         values = np.stack([np.full(GRID.shape, value, np.float32) for value in (10, 290)])
         for hour in hours:
-            store.write_hour(hour, values, neighbours=[])
+            store.write_hour(hour, values)
             store.write_status([hour], Status.OK, [])
         return store
 

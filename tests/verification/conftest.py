@@ -81,7 +81,7 @@ def whole(tmp_path_factory):
     store = Store.create(workspace.dataset, Description(VARIABLES, place(SIZE), True, 0), terrain)
     for hour, anomaly in zip(HOURS, truth_anomalies(), strict=True):
         values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True)])
-        store.write_hour(hour, values, neighbours=[])
+        store.write_hour(hour, values)
     store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
     paths = [write_forecast(workspace.forecast(init), init, MEMBERS) for init in INITS]
     return Small(workspace, Dataset.open(workspace.dataset), paths)

@@ -53,7 +53,7 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
     store = Store.create(workspace.dataset, Description(variables, grid, False, 0), np.zeros((2, *grid.shape), "f4"))
     hours = np.arange(min(inits), max(inits) + (lead + 1) * HOUR)
     for number, hour in enumerate(hours):
-        store.write_hour(hour, np.stack([weather(v, grid, number) for v in variables]), neighbours=[])
+        store.write_hour(hour, np.stack([weather(v, grid, number) for v in variables]))
     store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
     for number, init in enumerate(inits):
         drawn = {

@@ -132,7 +132,7 @@ def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_pat
         values = generator.normal(290, 1, shape).astype(np.float32)
         values[2:4] -= 285
         values[-2:] = 0  # no CAPE, no CIN
-        store.write_hour(hour, values, neighbours=[])
+        store.write_hour(hour, values)
     store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
     members = generator.normal(290, 1, (4, *shape)).astype(np.float32)
     members[:, 2:4] -= 285
