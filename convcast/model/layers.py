@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 HEAD_WIDTH = 64
@@ -28,10 +29,38 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor, periodic: bool) -> Tensor:  # type: ignore[override]
         if periodic:
-            return functional.conv2d(
-                functional.pad(x, (1, 1, 1, 1), mode="circular"), self.weight, self.bias, self.stride
-            )
+            wrapped: Tensor = _Wrap.apply(x)
+            return functional.conv2d(wrapped, self.weight, self.bias, self.stride)
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding=1)
+
+
+class _Wrap(torch.autograd.Function):
+    """One row and column more on each side, from the opposite side.
+
+    The bits of torch's own circular padding and of its gradient, without the copies that take it a tenth of a training
+    step.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # noqa: ARG004
+        *rows, ny, nx = x.shape
+        out = x.new_empty(*rows, ny + 2, nx + 2)
+        out[..., 1:-1, 1:-1] = x
+        out[..., 0, 1:-1], out[..., -1, 1:-1] = x[..., -1, :], x[..., 0, :]
+        out[..., 0], out[..., -1] = out[..., -2], out[..., 1]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        """Each margin's gradient belongs to the opposite side."""
+        down = gradient[..., 1:-1, :].clone()
+        down[..., -1, :] += gradient[..., 0, :]
+        down[..., 0, :] += gradient[..., -1, :]
+        out = down[..., 1:-1].contiguous()
+        out[..., -1] += down[..., 0]
+        out[..., 0] += down[..., -1]
+        return out
 
 
 class ChannelNorm(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convcast.model.condition import channel_count
-from convcast.model.layers import WindowAttention
+from convcast.model.layers import Convolution, WindowAttention
 from convcast.model.network import Network
 from convcast.settings import load_settings
 
@@ -46,6 +46,22 @@ def test_presets_have_the_size_they_claim(preset, low, high):
     with torch.device("meta"):
         net = network(load_settings(preset=preset).model)
     assert low < sum(p.numel() for p in net.parameters()) < high
+
+
+def test_a_convolution_that_wraps_is_torchs_own_with_circular_padding():
+    """Values and all gradients, bit for bit."""
+    ours = Convolution(3, 5, stride=2)
+    torchs = torch.nn.Conv2d(3, 5, 3, stride=2, padding=1, padding_mode="circular")
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 6, 4, requires_grad=True)
+    found, expected = ours(x, periodic=True), torchs(x)
+    weight = torch.randn(found.shape)
+    assert torch.equal(found, expected)
+    gradients = [
+        torch.autograd.grad((out * weight).sum(), [x, *module.parameters()])
+        for out, module in ((found, ours), (expected, torchs))
+    ]
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("periodic", [True, False])
