@@ -1,7 +1,7 @@
 """What each part of the method is worth: the same training without it, on the simulated archive.
 
     python benchmarks/ablations.py --workspace DIR [--variants chosen,raw] [--seeds 0,1,2] [--steps 200] [--threads 1]
-        [--world 1]
+        [--world 1] [--set model.parameterisation="preconditioned"]
 
 Every variant has the same weather, the same number of steps and the same test cases; only what its name says differs.
 The score is fair CRPS divided by that of the exact ensemble; an interval is Student's over the training seeds, of the
@@ -35,8 +35,8 @@ VARIANTS = {
     "direct": ['model.reference={default="direct"}'],
     "persistence": ['model.reference={default="persistence"}'],
     "advected": ['model.reference={default="advected"}'],
+    "guess": ['model.parameterisation="preconditioned"'],
     "no guess": ['model.parameterisation="velocity"'],
-    "direct, no guess": ['model.parameterisation="velocity"', 'model.reference={default="direct"}'],
     "raw": ['model.parameterisation="raw"'],
     "equal weights": [EQUAL],
     "no condition dropout": ["model.condition_dropout=0.0"],
@@ -54,14 +54,25 @@ def flags(assignments: list[str]) -> list[str]:
     return [word for assignment in assignments for word in ("--set", assignment)]
 
 
-def measure(root: Path, variant: str, seed: int, guidances: list[float], *, steps: int, threads: int) -> None:
-    """Train, sample and score one variant with one seed; the chosen one is also sampled with each guidance."""
+def measure(
+    root: Path, variant: str, seed: int, guidances: list[float], common: list[str], *, steps: int, threads: int
+) -> None:
+    """Train, sample and score one variant with one seed; the chosen one is also sampled with each guidance.
+
+    `common` settings are those of all variants.
+    """
     wanted = {w: path for w, path in results(root, variant, seed, guidances).items() if not path.exists()}
     if not wanted:
         return
     workspace = root / f"{variant.replace(' ', '-').replace(',', '')}-{seed}"
     shutil.copytree(root / "data", workspace, dirs_exist_ok=True)
-    settings = [*VARIANTS[variant], f"training.threads={threads}", f"training.seed={seed}", "training.minutes=1000.0"]
+    settings = [
+        *common,
+        *VARIANTS[variant],
+        f"training.threads={threads}",
+        f"training.seed={seed}",
+        "training.minutes=1000.0",
+    ]
     convcast(workspace, "train", "--max-steps", str(steps), *flags(settings), threads=threads)
     for guidance, result in wanted.items():
         sampling = [f"sampling.threads={threads}", f"sampling.guidance={guidance}"]
@@ -140,6 +151,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--world", type=int, default=1, help="the seed of the simulated weather")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", action="append", default=[], help="a setting of all variants")
     parser.add_argument(
         "--guidance", default="0.7,0.85,1.15", help="other than 1, that the chosen recipe is drawn with"
     )
@@ -152,7 +164,7 @@ def main() -> None:
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:
         for variant in (name.strip().replace(";", ",") for name in arguments.variants.split(",")):
-            measure(root, variant, seed, guidances, steps=arguments.steps, threads=arguments.threads)
+            measure(root, variant, seed, guidances, arguments.set, steps=arguments.steps, threads=arguments.threads)
     print(table(root, seeds, guidances))
 
 
