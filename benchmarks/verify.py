@@ -42,7 +42,7 @@ def write(root: Path, cases: int, members: int) -> None:
     )
     hours = START + np.arange(cases + 1)
     for number, hour in enumerate(hours):
-        store.write_hour(hour, echo(number)[None], neighbours=[])
+        store.write_hour(hour, echo(number)[None])
     store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
     for case in range(cases):
         fields = {"refc": np.stack([echo(case + m + 5) for m in range(members)])[:, None]}

@@ -49,7 +49,7 @@ def publish(path: Path) -> None:
                 rest = variable.bounds[0] if variable.name == "refc" else 0
                 field = np.where(moved > 0.5, field, rest)
             fields.append(field)
-        store.write_hour(START + hour * HOUR, np.stack(fields).astype(np.float32), neighbours=())
+        store.write_hour(START + hour * HOUR, np.stack(fields).astype(np.float32))
     store.write_status(START + np.arange(HOURS) * HOUR, Status.OK, [])
 
 
