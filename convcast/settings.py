@@ -149,8 +149,9 @@ class ModelSettings(Group):
     dropout: float = Field(0.1, ge=0, lt=1)
     diffusion_steps: int = Field(ge=10)
     """T, the steps of the diffusion process."""
-    parameterisation: Literal["preconditioned", "velocity", "raw"] = "velocity"
-    """How the noise is predicted; `preconditioned` goes by the encoder's guess, `raw` is without preconditioning."""
+    parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
+    """How noise is predicted: by a network beside what the departures' spectrum tells, by one alone, or by one beside
+    the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)

@@ -19,6 +19,7 @@ from convcast.errors import DamagedFileError
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression
+from convcast.model.spectrum import WHITE, Spectrum, band_power
 from convcast.settings import ReferenceName
 
 Cases = Iterable[tuple[Inputs, Tensor]]
@@ -26,12 +27,16 @@ Cases = Iterable[tuple[Inputs, Tensor]]
 
 @dataclass(frozen=True)
 class Departures:
-    """The reference of each field, and the standard deviation of the departures from it, lead -> (variable,)."""
+    """The reference of each field, and what departures from it are like.
+
+    `scale` is their standard deviation, lead -> (variable,); `spectrum` is that of departures in its units, all leads.
+    """
 
     normalisation: Normalisation
     references: tuple[ReferenceName, ...]
     regression: Regression
     scale: dict[int, NDArray[np.float64]]
+    spectrum: Spectrum
 
     @classmethod
     def fit(
@@ -40,16 +45,20 @@ class Departures:
         """From training cases (inputs and standardised targets), which are gone through twice."""
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
-        departures = cls(normalisation, references, regression, {})
+        departures = cls(normalisation, references, regression, {}, WHITE)
         squares: dict[int, list[NDArray[np.float64]]] = {}
+        powers: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
-            means = (target - departures.reference(inputs)).square().mean(dim=(2, 3)).double().numpy()
-            for lead, row in zip(inputs.leads, means, strict=True):
+            off = target - departures.reference(inputs)
+            means = off.square().mean(dim=(2, 3)).double().numpy()
+            by_band = band_power(off, periodic=inputs.periodic).double().numpy()
+            for lead, row, bands in zip(inputs.leads, means, by_band, strict=True):
                 squares.setdefault(lead, []).append(row)
-        scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in squares.items()}
-        return cls(
-            normalisation, references, regression, {k: np.where(v > 1e-6, v, 1.0) for k, v in sorted(scale.items())}
-        )
+                powers.setdefault(lead, []).append(bands)
+        scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in sorted(squares.items())}
+        scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
+        power = [np.mean(powers[lead], axis=0) / row[:, None] ** 2 for lead, row in scale.items()]
+        return cls(normalisation, references, regression, scale, Spectrum(np.mean(power, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Standardised fields (row, variable, y, x) within the fields' bounds."""
@@ -82,6 +91,7 @@ class Departures:
         return {
             "references": list(self.references),
             "scale": {str(lead): values.tolist() for lead, values in self.scale.items()},
+            "power": self.spectrum.power.tolist(),
             "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
         }
 
@@ -91,6 +101,8 @@ class Departures:
         try:
             scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
             weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
-            return cls(normalisation, tuple(values["references"]), Regression(weights), scale)
+            # Models of other parameterisations may have been written without one, and have no use for it.
+            power = np.array(values["power"], np.float64) if "power" in values else WHITE.power
+            return cls(normalisation, tuple(values["references"]), Regression(weights), scale, Spectrum(power))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error

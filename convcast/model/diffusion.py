@@ -1,14 +1,21 @@
 """Predicting noise, preconditioned, and the loss that teaches it.
 
-With a = √ᾱ and b = √(1-ᾱ), x = a x_0 + b ε, and the encoder's guess that x_0 has mean m and standard deviation s at
-this pixel, x - a m has the variance d² = a²s² + b², and the noise is predicted as
+With a = √ᾱ, b = √(1-ᾱ) and x = a x_0 + b ε, the noise is predicted as
+
+    ε̂ = b x + a (F(x, t, c) + E[v | x]),
+
+where v = a ε - b x_0 and the expectation is what the spectrum of x_0 alone tells (`spectral`; see Spectrum): the
+network F corrects a denoiser that is already good. Without it (`velocity`) this is v-prediction (Salimans & Ho 2022,
+arXiv 2202.00512) seen from the noise side.
+
+`preconditioned` goes by the encoder's guess in its place, that x_0 has mean m and standard deviation s at this pixel.
+Then x - a m has the variance d² = a²s² + b², and
 
     ε̂ = (b / d²) (x - a m) + (a s / d) F((x - a m) / d, t, c).
 
-The first term is the noise that x implies if the guess were all there is (the conditional mean of a Gaussian), so the
-network F corrects a forecast that is already good, and cannot leave noise behind where nothing can happen. This is the
-preconditioning of Karras et al. (2022, arXiv 2206.00364, section 5) with a σ_data for each pixel, not one for all.
-For m = 0 and s = 1 it is ε̂ = b x + a F: v-prediction (Salimans & Ho 2022, arXiv 2202.00512) seen from the noise side.
+The first term is the noise that x implies if the guess were all there is (the conditional mean of a Gaussian). This is
+the preconditioning of Karras et al. (2022, arXiv 2206.00364, section 5) with a σ_data for each pixel, not one for all.
+For m = 0 and s = 1 it is `velocity`.
 
 The loss is ‖ε - ε̂‖² / ᾱ. With F* the output that would give ε̂ = ε, it is (s / d)² ‖F - F*‖², and computed so: nothing
 is divided by ᾱ, which is 6e-8 at the noisy end.
@@ -23,6 +30,7 @@ from torch import Tensor
 
 from convcast.model.network import Encoded, Network
 from convcast.model.schedule import Schedule, cosine
+from convcast.model.spectrum import Spectrum
 from convcast.settings import ModelSettings
 
 
@@ -41,10 +49,11 @@ class Losses:
 class Diffusion:
     """The process of one model: schedule and parameterisation."""
 
-    def __init__(self, settings: ModelSettings, device: torch.device | str = "cpu") -> None:
+    def __init__(self, settings: ModelSettings, spectrum: Spectrum, device: torch.device | str = "cpu") -> None:
         self.schedule: Schedule = cosine(settings.diffusion_steps)
         self.raw = settings.parameterisation == "raw"
         self.guessing = settings.parameterisation == "preconditioned"
+        self._spectrum = spectrum if settings.parameterisation == "spectral" else None
         self.signal, self.noise, self.level = (
             torch.from_numpy(table).float().to(device)
             for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
@@ -59,7 +68,7 @@ class Diffusion:
         a, b = self._coefficients(t)
         rest = x - a * encoded.mean
         d = torch.sqrt((a * encoded.scale) ** 2 + b**2)
-        out = network(rest / d, self.level[t], encoded, periodic=periodic)
+        out = network(rest / d, self.level[t], encoded, periodic=periodic) + self._expected(x, t, periodic=periodic)
         predicted: Tensor = b / d**2 * rest + a * encoded.scale / d * out
         return predicted
 
@@ -84,9 +93,15 @@ class Diffusion:
         else:
             s, rest = known.scale, x - a * known.mean
             d = torch.sqrt((a * s) ** 2 + b**2)
-            target = (a * s * noise - b * (x0 - known.mean) / s) / d
+            target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(x, t, periodic=periodic)
             noise_loss = (s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)) ** 2
         return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
+
+    def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
+        """Of the network's output by the spectrum alone, where that is gone by."""
+        if self._spectrum is None:
+            return 0.0
+        return self._spectrum.velocity(x, *self._coefficients(t), periodic=periodic)
 
     def _guessed(self, encoded: Encoded) -> Encoded:
         return encoded if self.guessing else encoded.without_guess()

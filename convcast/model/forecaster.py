@@ -48,7 +48,7 @@ class Forecaster:
         self.device = devices.resolve(device)
         self.precision = devices.resolve_precision(precision, self.device)
         """bfloat16 or float32."""
-        self._diffusion = Diffusion(description.model, self.device)
+        self._diffusion = Diffusion(description.model, description.departures.spectrum, self.device)
         # Inference is 4 to 20 % faster so, training is slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)

@@ -37,7 +37,7 @@ class Objective(nn.Module):
         super().__init__()
         self.network: Network = description.network().to(device)
         self.network.recompute(settings.recompute)
-        self.diffusion = Diffusion(description.model, device)
+        self.diffusion = Diffusion(description.model, description.departures.spectrum, device)
         self.periodic = description.grid.periodic
         self._half = settings.precision == "bfloat16"
         self._device = device.type

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from convcast.model.departure import Departures
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression, predictors
+from convcast.model.spectrum import band_power
 
 HISTORY = 4
 
@@ -68,6 +71,18 @@ def test_departures_have_spread_1_in_the_cases_they_were_fitted_on(fit, case):
     torch.testing.assert_close(torch.stack(squares).mean(dim=0), torch.ones(7), rtol=1e-4, atol=0)
 
 
+def test_the_spectrum_is_that_of_departures_in_their_own_units(fit, case):
+    departures = fit({"default": "persistence"})
+    found = []
+    for hour in range(HISTORY, 30):
+        inputs, target = case(hour)
+        departure = (target - departures.reference(inputs)) / departures.scales(inputs)
+        found.append(band_power(departure, periodic=True)[0])
+    expected = torch.stack(found).mean(dim=0).double().numpy()
+    np.testing.assert_allclose(departures.spectrum.power, expected, rtol=1e-3)
+    assert Departures.from_dict(departures.normalisation, departures.to_dict()).spectrum.power.shape == expected.shape
+
+
 def test_every_lead_has_its_own_scale(fit):
     scale = fit({"default": "persistence"}, leads=(1, 3)).scale
     assert list(scale) == [1, 3]
@@ -78,7 +93,7 @@ def test_the_reference_is_within_the_fields_bounds(fit, case, normalisation):
     inputs, _ = case(20)
     departures = fit({"default": "regression"})
     wild = Regression({1: 100 * departures.regression.weights[1]})
-    reference = Departures(normalisation, departures.references, wild, departures.scale).reference(inputs)
+    reference = replace(departures, regression=wild).reference(inputs)
     low, high = normalisation.bounds()
     assert (reference.amin(dim=(0, 2, 3)).numpy() >= low - 1e-4).all()
     assert (reference.amax(dim=(0, 2, 3)).numpy() <= high + 1e-4).all()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from convcast.model.diffusion import Diffusion, stratified_steps
 from convcast.model.network import Encoded
+from convcast.model.spectrum import BANDS, WHITE, Spectrum, band_power
 
 
 class Answer:
@@ -26,7 +28,7 @@ def encoded(mean, scale):
 @pytest.fixture
 def diffusion(make_settings):
     """That goes by the encoder's guess, of which the others are special cases."""
-    return Diffusion(make_settings(model={"parameterisation": "preconditioned"}).model)
+    return Diffusion(make_settings(model={"parameterisation": "preconditioned"}).model, WHITE)
 
 
 def test_a_silent_network_predicts_the_noise_of_the_guess(diffusion):
@@ -65,13 +67,14 @@ def test_the_network_sees_states_of_variance_1_at_every_noise_level(diffusion):
         assert answer.seen.mean().item() == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("parameterisation", ["preconditioned", "velocity", "raw"])
+@pytest.mark.parametrize("parameterisation", ["spectral", "velocity", "preconditioned", "raw"])
 def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     """‖ε - ε̂‖² / ᾱ, and ‖ε - ε̂‖² for raw, at noise levels where dividing by ᾱ is harmless."""
-    diffusion = Diffusion(make_settings(model={"parameterisation": parameterisation}).model)
-    x0, noise, out = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    spectrum = Spectrum(np.geomspace(0.1, 30, 3 * BANDS).reshape(3, BANDS))
+    diffusion = Diffusion(make_settings(model={"parameterisation": parameterisation}).model, spectrum)
+    x0, noise, out = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     t = torch.tensor([5, 30])
-    known = encoded(0.3 * torch.randn(2, 3, 4, 4), 0.2 + torch.rand(2, 3, 4, 4))
+    known = encoded(0.3 * torch.randn(2, 3, 8, 8), 0.2 + torch.rand(2, 3, 8, 8))
     blank = torch.zeros(2, 1, 1, 1, dtype=torch.bool)
     loss = diffusion.losses(Answer(out), x0, noise, t, known, blank, periodic=True).noise
     a, b = diffusion.signal[t, None, None, None], diffusion.noise[t, None, None, None]
@@ -82,12 +85,28 @@ def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
 
 def test_velocity_is_v_prediction_from_the_noise_side(make_settings):
     """ε̂ = b x + a F (Salimans & Ho 2022), whatever the encoder guesses."""
-    diffusion = Diffusion(make_settings(model={"parameterisation": "velocity"}).model)
+    diffusion = Diffusion(make_settings(model={"parameterisation": "velocity"}).model, WHITE)
     x, out, t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([5, 30])
     known = encoded(torch.randn(2, 3, 4, 4), 0.2 + torch.rand(2, 3, 4, 4))
     a, b = diffusion.signal[t, None, None, None], diffusion.noise[t, None, None, None]
     predicted = diffusion.predict_noise(Answer(out), x, t, known, periodic=True)
     torch.testing.assert_close(predicted, b * x + a * out)
+
+
+def test_a_silent_network_leaves_what_the_spectrum_cannot_tell(make_settings):
+    """Of the noise that velocity leaves in a smooth field, spectral prediction has most before any training."""
+    smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 1, 72, 72), 9, stride=1)
+    smooth = smooth / smooth.std()
+    spectrum = Spectrum(band_power(smooth, periodic=False).mean(0).double().numpy())
+    noise, t = torch.randn_like(smooth), torch.tensor([25])
+    left = {}
+    for name in ("velocity", "spectral"):
+        diffusion = Diffusion(make_settings(model={"parameterisation": name}).model, spectrum)
+        x = diffusion.signal[25] * smooth + diffusion.noise[25] * noise
+        known = encoded(torch.zeros_like(smooth), torch.ones_like(smooth))
+        found = diffusion.predict_noise(Answer(torch.zeros(1)), x, t, known, periodic=False)
+        left[name] = float((found - noise).square().mean())
+    assert left["spectral"] < 0.4 * left["velocity"]
 
 
 def test_the_loss_is_finite_where_no_signal_is_left(diffusion):
