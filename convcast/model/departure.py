@@ -19,7 +19,7 @@ from convcast.errors import DamagedFileError
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression
-from convcast.model.spectrum import WHITE, Spectrum, band_power
+from convcast.model.spectrum import WHITE, Spectrum, band_moments
 from convcast.settings import ReferenceName
 
 Cases = Iterable[tuple[Inputs, Tensor]]
@@ -47,18 +47,18 @@ class Departures:
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         departures = cls(normalisation, references, regression, {}, WHITE)
         squares: dict[int, list[NDArray[np.float64]]] = {}
-        powers: dict[int, list[NDArray[np.float64]]] = {}
+        moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             off = target - departures.reference(inputs)
             means = off.square().mean(dim=(2, 3)).double().numpy()
-            by_band = band_power(off, periodic=inputs.periodic).double().numpy()
-            for lead, row, bands in zip(inputs.leads, means, by_band, strict=True):
+            products = band_moments(off, periodic=inputs.periodic).double().numpy()
+            for lead, row, product in zip(inputs.leads, means, products, strict=True):
                 squares.setdefault(lead, []).append(row)
-                powers.setdefault(lead, []).append(bands)
+                moments.setdefault(lead, []).append(product)
         scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in sorted(squares.items())}
         scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
-        power = [np.mean(powers[lead], axis=0) / row[:, None] ** 2 for lead, row in scale.items()]
-        return cls(normalisation, references, regression, scale, Spectrum(np.mean(power, axis=0)))
+        of_leads = [np.mean(moments[lead], axis=0) / row[:, None, None] ** 2 for lead, row in scale.items()]
+        return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Standardised fields (row, variable, y, x) within the fields' bounds."""
@@ -91,7 +91,7 @@ class Departures:
         return {
             "references": list(self.references),
             "scale": {str(lead): values.tolist() for lead, values in self.scale.items()},
-            "power": self.spectrum.power.tolist(),
+            "spectrum": self.spectrum.moments.tolist(),
             "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
         }
 
@@ -102,7 +102,7 @@ class Departures:
             scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
             weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
             # Models of other parameterisations may have been written without one, and have no use for it.
-            power = np.array(values["power"], np.float64) if "power" in values else WHITE.power
-            return cls(normalisation, tuple(values["references"]), Regression(weights), scale, Spectrum(power))
+            spectrum = Spectrum(np.array(values["spectrum"], np.float64)) if "spectrum" in values else WHITE
+            return cls(normalisation, tuple(values["references"]), Regression(weights), scale, spectrum)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error

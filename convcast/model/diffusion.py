@@ -30,7 +30,7 @@ from torch import Tensor
 
 from convcast.model.network import Encoded, Network
 from convcast.model.schedule import Schedule, cosine
-from convcast.model.spectrum import Spectrum
+from convcast.model.spectrum import Spectrum, bands
 from convcast.settings import ModelSettings
 
 
@@ -53,7 +53,10 @@ class Diffusion:
         self.schedule: Schedule = cosine(settings.diffusion_steps)
         self.raw = settings.parameterisation == "raw"
         self.guessing = settings.parameterisation == "preconditioned"
-        self._spectrum = spectrum if settings.parameterisation == "spectral" else None
+        self._gains: Tensor | None = None
+        if settings.parameterisation == "spectral":
+            gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
+            self._gains = torch.from_numpy(gains).float().to(device)
         self.signal, self.noise, self.level = (
             torch.from_numpy(table).float().to(device)
             for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
@@ -98,10 +101,14 @@ class Diffusion:
         return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
 
     def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
-        """Of the network's output by the spectrum alone, where that is gone by."""
-        if self._spectrum is None:
+        """What the spectrum alone makes of `x`, where that is gone by."""
+        if self._gains is None:
             return 0.0
-        return self._spectrum.velocity(x, *self._coefficients(t), periodic=periodic)
+        gains = self._gains[t, :, :, None, None]
+        expected = torch.zeros_like(x)
+        for number, part in enumerate(bands(x, periodic=periodic)):
+            expected = expected + gains[:, :, number] * part
+        return expected
 
     def _guessed(self, encoded: Encoded) -> Encoded:
         return encoded if self.guessing else encoded.without_guess()

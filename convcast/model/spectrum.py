@@ -40,38 +40,36 @@ def _smooth(x: Tensor, spacing: int, *, periodic: bool) -> Tensor:
     return (x[..., : -2 * spacing] + 2 * x[..., spacing:-spacing] + x[..., 2 * spacing :]) / 4
 
 
-def band_power(fields: Tensor, *, periodic: bool) -> Tensor:
-    """Mean square of each of `bands`, (row, channel, band), in units of what white noise of variance 1 has there."""
-    found = [part.square().mean(dim=(2, 3)) for part in bands(fields, periodic=periodic)]
-    return torch.stack(found, dim=-1) / _white()
+def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
+    """Mean products of each two of `bands`, (row, channel, band, band)."""
+    parts = torch.stack(bands(fields, periodic=periodic), dim=2).flatten(3)
+    return parts @ parts.transpose(-1, -2) / parts.shape[-1]
 
 
-def _white() -> Tensor:
-    """Variance of unit white noise in each band: the sum of the squares of its weights."""
+def _white() -> NDArray[np.float64]:
+    """Of unit white noise: the products of the bands' weights, summed."""
     side = 4 * sum(SPACINGS)
-    impulse = torch.zeros(1, 1, side, side)
-    impulse[..., side // 2, side // 2] = 1
-    return torch.stack([part.square().sum() for part in bands(impulse, periodic=True)])
+    impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
+    impulse[..., side // 2, side // 2] = side**2
+    return band_moments(impulse / side, periodic=True)[0, 0].numpy()
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """`power` (variable, band), float64: of departures of variance 1, as `band_power`; 1 everywhere of white noise."""
+    """`moments` (variable, band, band) of departures of variance 1, as `band_moments`."""
 
-    power: NDArray[np.float64]
+    moments: NDArray[np.float64]
 
-    def velocity(self, x: Tensor, signal: Tensor, noise: Tensor, *, periodic: bool) -> Tensor:
-        """What is to be expected of v = a ε - b x_0 (row, variable, y, x), given `x` = a x_0 + b ε.
+    def gains(self, signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of each band of x = a x_0 + b ε in what is to be expected of v = a ε - b x_0: (step, variable, band).
 
-        a is the `signal`, b the `noise`, (row, 1, 1, 1). Band by band, as if bands were independent: where x_0 has q
-        times the variance of white noise, it is x's part times cov(v, x) / var(x) = a b (1 - q) / (a² q + b²). Nothing
-        where x_0 is white, which no linear denoiser can tell from noise.
+        By linear least squares, for each a of `signal` and b of `noise` (step,): with the moments Q of x_0 and W of
+        white noise, (a² Q + b² W) g = a b (W - Q) 1. Where x_0 is white, 0: nothing linear can tell it from noise.
         """
-        power = torch.from_numpy(self.power).float().to(x.device)
-        expected = torch.zeros_like(x)
-        for q, part in zip(power.T[:, None, :, None, None], bands(x, periodic=periodic), strict=True):
-            expected = expected + signal * noise * (1 - q) / (signal**2 * q + noise**2) * part
-        return expected
+        a, b = (values[:, None, None, None] for values in (signal, noise))
+        both = a**2 * self.moments + b**2 * _white()
+        wanted = a * b * (_white() - self.moments).sum(axis=-1, keepdims=True)
+        return np.linalg.solve(both, wanted)[..., 0]
 
 
-WHITE = Spectrum(np.ones((1, BANDS)))
+WHITE = Spectrum(_white()[None])

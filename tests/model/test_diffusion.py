@@ -6,7 +6,7 @@ import torch
 
 from convcast.model.diffusion import Diffusion, stratified_steps
 from convcast.model.network import Encoded
-from convcast.model.spectrum import BANDS, WHITE, Spectrum, band_power
+from convcast.model.spectrum import BANDS, WHITE, Spectrum, band_moments
 
 
 class Answer:
@@ -70,7 +70,7 @@ def test_the_network_sees_states_of_variance_1_at_every_noise_level(diffusion):
 @pytest.mark.parametrize("parameterisation", ["spectral", "velocity", "preconditioned", "raw"])
 def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     """‖ε - ε̂‖² / ᾱ, and ‖ε - ε̂‖² for raw, at noise levels where dividing by ᾱ is harmless."""
-    spectrum = Spectrum(np.geomspace(0.1, 30, 3 * BANDS).reshape(3, BANDS))
+    spectrum = Spectrum(np.geomspace(0.1, 30, 3)[:, None, None] * np.eye(BANDS) * WHITE.moments)
     diffusion = Diffusion(make_settings(model={"parameterisation": parameterisation}).model, spectrum)
     x0, noise, out = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     t = torch.tensor([5, 30])
@@ -97,7 +97,7 @@ def test_a_silent_network_leaves_what_the_spectrum_cannot_tell(make_settings):
     """Of the noise that velocity leaves in a smooth field, spectral prediction has most before any training."""
     smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 1, 72, 72), 9, stride=1)
     smooth = smooth / smooth.std()
-    spectrum = Spectrum(band_power(smooth, periodic=False).mean(0).double().numpy())
+    spectrum = Spectrum(band_moments(smooth, periodic=False).mean(0).double().numpy())
     noise, t = torch.randn_like(smooth), torch.tensor([25])
     left = {}
     for name in ("velocity", "spectral"):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.model.spectrum import BANDS, SPACINGS, WHITE, Spectrum, band_power, bands
+from convcast.model.schedule import cosine
+from convcast.model.solvers import SOLVERS
+from convcast.model.spectrum import BANDS, SPACINGS, WHITE, Spectrum, band_moments, bands
 
 SIDE = 64
 
@@ -20,6 +22,10 @@ def red(rows: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.fft.ifft2(torch.fft.fft2(white) * power.sqrt()).real, power
 
 
+def of(fields: torch.Tensor) -> Spectrum:
+    return Spectrum(band_moments(fields, periodic=True).mean(dim=0).double().numpy())
+
+
 @pytest.mark.parametrize("periodic", [True, False])
 def test_bands_add_up_to_the_field(periodic):
     field = torch.randn(2, 3, 20, 33)
@@ -28,9 +34,10 @@ def test_bands_add_up_to_the_field(periodic):
     torch.testing.assert_close(sum(parts), field)
 
 
-def test_white_noise_has_a_power_of_1_in_each_band():
-    power = band_power(torch.randn(200, 2, SIDE, SIDE), periodic=True).mean(dim=0)
-    np.testing.assert_allclose(power.numpy(), 1, atol=0.12)
+def test_the_moments_of_white_noise_are_those_of_the_bands_weights():
+    moments = band_moments(torch.randn(400, 1, SIDE, SIDE), periodic=True).mean(dim=0)
+    np.testing.assert_allclose(moments.numpy(), WHITE.moments, rtol=0.05, atol=2e-4)
+    assert WHITE.moments.sum() == pytest.approx(1)
 
 
 def test_a_band_depends_on_nothing_beyond_its_smoothings():
@@ -46,17 +53,50 @@ def test_a_band_depends_on_nothing_beyond_its_smoothings():
 def test_the_denoiser_tells_most_of_what_wieners_does(signal):
     """Of the variance of v that a linear denoiser can tell, five bands tell two thirds or more."""
     x0, power = red(40, seed=1)
-    a, b = torch.tensor(signal), torch.tensor((1 - signal**2) ** 0.5)
+    a, b = signal, (1 - signal**2) ** 0.5
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
     x, v = a * x0 + b * noise, a * noise - b * x0
-    spectrum = Spectrum(band_power(red(40, seed=3)[0], periodic=True).mean(dim=0).double().numpy())
-    ours = (v - spectrum.velocity(x, a, b, periodic=True)).square().mean()
+    gains = of(red(40, seed=3)[0]).gains(np.array([a]), np.array([b]))[0, 0]
+    ours = (v - sum(g * part for g, part in zip(gains, bands(x, periodic=True), strict=True))).square().mean()
     wiener = torch.fft.ifft2(torch.fft.fft2(x) * a * b * (1 - power) / (a**2 * power + b**2)).real
     best, untold = (v - wiener).square().mean(), v.square().mean()
     assert best < 0.7 * untold
-    assert untold - ours > 0.6 * (untold - best)
+    assert untold - ours > 0.66 * (untold - best)
+
+
+def test_no_other_gains_do_better():
+    """They are those of least squares: a step in any direction leaves more of v."""
+    x0, _ = red(20, seed=1)
+    noise = torch.randn_like(x0)
+    x, v = 0.8 * x0 + 0.6 * noise, 0.8 * noise - 0.6 * x0
+    gains = of(x0).gains(np.array([0.8]), np.array([0.6]))[0, 0]
+    parts = torch.stack(bands(x, periodic=True)).double()
+
+    def left(gains):
+        return (v - torch.tensordot(torch.from_numpy(gains), parts, 1)).square().mean()
+
+    for band in range(BANDS):
+        for step in (-0.2, 0.2):
+            assert left(gains + step * np.eye(BANDS)[band]) > left(gains)
+
+
+def test_the_denoiser_alone_samples_fields_of_the_variance_it_was_told():
+    """The probability flow of the linear denoiser, from white noise."""
+    x0, _ = red(60, seed=1)
+    schedule = cosine(200)
+    gains = torch.from_numpy(of(x0).gains(schedule.signal, schedule.noise)).float()
+
+    def predict_noise(x, t):
+        a, b = schedule.signal[t], schedule.noise[t]
+        return b * x + a * sum(g * part for g, part in zip(gains[t, 0], bands(x, periodic=True), strict=True))
+
+    start = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
+    drawn = SOLVERS["dpmpp_2m"](
+        predict_noise, start, schedule=schedule, steps=40, clamp=lambda x: x, noise=lambda _: start
+    )
+    assert drawn.var().item() == pytest.approx(1, abs=0.15)
 
 
 def test_of_a_white_field_nothing_is_expected():
-    x = torch.randn(2, 3, SIDE, SIDE)
-    assert WHITE.velocity(x, torch.tensor(0.6), torch.tensor(0.8), periodic=True).abs().max() < 1e-5
+    schedule = cosine(50)
+    np.testing.assert_allclose(WHITE.gains(schedule.signal, schedule.noise), 0, atol=1e-9)
