@@ -35,7 +35,7 @@ VARIANTS = {
     "direct": ['model.reference={default="direct"}'],
     "persistence": ['model.reference={default="persistence"}'],
     "advected": ['model.reference={default="advected"}'],
-    "no spectrum": ['model.parameterisation="velocity"'],
+    "spectrum": ['model.parameterisation="spectral"'],
     "guess": ['model.parameterisation="preconditioned"'],
     "no guess": ['model.parameterisation="velocity"'],
     "raw": ['model.parameterisation="raw"'],

@@ -149,8 +149,8 @@ class ModelSettings(Group):
     dropout: float = Field(0.1, ge=0, lt=1)
     diffusion_steps: int = Field(ge=10)
     """T, the steps of the diffusion process."""
-    parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
-    """How noise is predicted: by a network beside what the departures' spectrum tells, by one alone, or by one beside
+    parameterisation: Literal["velocity", "spectral", "preconditioned", "raw"] = "velocity"
+    """How noise is predicted: by a network alone, by one beside what the departures' spectrum tells, or by one beside
     the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
