@@ -63,7 +63,7 @@ class Shown:
     @property
     def event(self) -> str:
         """`REFC ≥ 40 dBZ`, or `REFC ≥ 40 dBZ within 40 km`."""
-        return self.variable.event(self.threshold)
+        return self.variable.event(self.threshold) + ("" if self.near is None else f" within {self.near:g} km")
 
     @property
     def title(self) -> str:

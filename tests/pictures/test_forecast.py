@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_probability_is_the_share_of_members():
     assert found.probability[15, 15] == 1
     assert found.probability[30, 45] == pytest.approx(1 / 6)
     assert found.event == "REFC ≥ 40 dBZ"
+    assert replace(found, near=40).event == "REFC ≥ 40 dBZ within 40 km"
 
     certain = share(draw("probability", found), SURE)
     none = share(draw("probability", shown(np.full((6, *GRID.shape), -10, np.float32))), SURE)
