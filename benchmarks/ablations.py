@@ -1,7 +1,7 @@
 """What each part of the method is worth: the same training without it, on the simulated archive.
 
     python benchmarks/ablations.py --workspace DIR [--variants chosen,raw] [--seeds 0,1,2] [--steps 200] [--threads 1]
-        [--world 1] [--set model.parameterisation="preconditioned"]
+        [--world 1] [--set 'model.parameterisation="preconditioned"']
 
 Every variant has the same weather, the same number of steps and the same test cases; only what its name says differs.
 The score is fair CRPS divided by that of the exact ensemble; an interval is Student's over the training seeds, of the

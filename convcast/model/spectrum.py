@@ -67,8 +67,8 @@ class Spectrum:
         white noise, (a² Q + b² W) g = a b (W - Q) 1. Where x_0 is white, 0: nothing linear can tell it from noise.
         """
         a, b = (values[:, None, None, None] for values in (signal, noise))
-        both = a**2 * self.moments + b**2 * _white()
-        wanted = a * b * (_white() - self.moments).sum(axis=-1, keepdims=True)
+        both = a**2 * self.moments + b**2 * WHITE.moments
+        wanted = a * b * (WHITE.moments - self.moments).sum(axis=-1, keepdims=True)
         return np.linalg.solve(both, wanted)[..., 0]
 
 
