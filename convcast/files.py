@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -62,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Add one JSON line, stamped with the time, in one write, so that two runs never share a line.
+    """Add one JSON line, stamped with the time; runs that add to the same file take turns, so no two share a line.
 
     Where the disk fills within it, it raises OSError, and the half that is there swallows no later line.
     """
@@ -71,6 +72,7 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
     line = (json.dumps(stamp | entry, default=str) + "\n").encode()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # or another run's line, half written, would look like a torn one
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk or a power cut left a line torn
             line = b"\n" + line

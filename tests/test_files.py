@@ -67,22 +67,22 @@ def test_json_round_trips_and_damage_is_named(tmp_path):
 
 
 def _append(path, name):
-    for number in range(200):
+    for number in range(1000):
         append_line(path, {"who": name, "number": number, "padding": "x" * 500})
 
 
-def test_lines_of_two_processes_never_mix(tmp_path):
+def test_lines_of_several_processes_never_mix(tmp_path):
     path = tmp_path / "journal.jsonl"
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append, args=(path, name)) for name in "ab"]
+    workers = [context.Process(target=_append, args=(path, name)) for name in "abcd"]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
 
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(entries) == 400
-    assert [e["number"] for e in entries if e["who"] == "a"] == list(range(200))
+    assert len(entries) == 4000
+    assert [e["number"] for e in entries if e["who"] == "a"] == list(range(1000))
 
 
 def test_a_line_that_is_cut_short_swallows_no_other(tmp_path, monkeypatch):
