@@ -21,11 +21,9 @@ from convcast.model.network import Network
 from convcast.model.ranks import Ranks
 from convcast.model.skill import FieldSkill
 from convcast.model.solvers import dpmpp_2m
-from convcast.settings import Precision
+from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable
 
-STEPS = 20
-"""Of the solver: what sampling takes by default."""
 RESAMPLES = 1000
 SEED = 1 << 33
 MEASURES = ("crps", "persistence", "variance", "square")
@@ -84,7 +82,7 @@ def draw(forecaster: Forecaster, window: Window, members: int, *, seed: int, per
             lambda x, t: forecaster.predict_noise(x, t, condition),
             noise.to(forecaster.device),
             schedule=forecaster.schedule,
-            steps=min(STEPS, forecaster.schedule.steps),
+            steps=SamplingSettings().evaluations(forecaster.schedule.steps),
             clamp=lambda x: forecaster.clamp(x, condition),
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
         )
