@@ -4,8 +4,8 @@
 
 Each measurement of memory has a process of its own, since peaks do not fall. `--accounted` adds what the tensors of a
 training step take, from their sizes and without computing them, for processors that only imitate bfloat16. The peer is
-diffusers' UNet2DModel with the same widths, blocks and attention levels; both are given random weights, and runs
-alternate. bfloat16 is measured where the processor computes in it, or by `--precision bfloat16`, slowly, where it
+diffusers' UNet2DModel with the same widths, blocks and attention levels; both are given random weights and, as in
+sampling, channels last in memory, and runs alternate. bfloat16 is measured where the processor computes in it, or by `--precision bfloat16`, slowly, where it
 imitates it. `--full-domain` adds one forward pass over 1059 x 1799 points, tile by tile as sampling does it and in one
 piece. Estimates for GPUs follow from counted FLOPs and are labelled estimates.
 """
@@ -61,14 +61,14 @@ def peer(inputs: int = FIELDS + channel_count(FIELDS, 4)) -> Any:
 
 
 def forward_of_ours(side: int) -> Callable[[], object]:
-    net = ours().eval()
+    net = ours().eval().to(memory_format=torch.channels_last)
     encoded = net.encode(torch.randn(1, channel_count(FIELDS, 4), side, side), torch.zeros(1, 3), periodic=False)
     x, level = torch.randn(1, FIELDS, side, side), torch.full((1,), 0.5)
     return lambda: net(x, level, encoded, periodic=False)
 
 
 def forward_of_peer(side: int) -> Callable[[], object]:
-    net = peer().eval()
+    net = peer().eval().to(memory_format=torch.channels_last)
     x = torch.randn(1, FIELDS + channel_count(FIELDS, 4), side, side)
     return lambda: net(x, 10)
 

@@ -67,7 +67,11 @@ class ChannelNorm(nn.Module):
     """Root-mean-square normalisation over the channels of each pixel (Zhang & Sennrich 2019), without a gain."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-5)
+        if x.is_contiguous(memory_format=torch.channels_last):  # as in inference: a tenth of its time in bfloat16
+            power = torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / x.shape[1]
+        else:
+            power = x.square().mean(dim=1, keepdim=True)
+        return x * torch.rsqrt(power + 1e-5)
 
 
 class ResidualBlock(nn.Module):

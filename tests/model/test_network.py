@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convcast.model.condition import channel_count
-from convcast.model.layers import Convolution, WindowAttention
+from convcast.model.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network import Network
 from convcast.settings import load_settings
 
@@ -62,6 +62,16 @@ def test_a_convolution_that_wraps_is_torchs_own_with_circular_padding():
         for out, module in ((found, ours), (expected, torchs))
     ]
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_a_pixel_is_normalised_by_is_its_own(layout):
+    """Its mean square over channels (Zhang & Sennrich 2019), whichever way it lies in memory; nothing stays nothing."""
+    x = torch.randn(2, 16, 5, 7)
+    x[:, :, 0, 0] = 0
+    normalised = ChannelNorm()(x.contiguous(memory_format=layout))
+    torch.testing.assert_close(normalised, x / (x.square().mean(dim=1, keepdim=True) + 1e-5).sqrt())
+    assert not normalised[:, :, 0, 0].any()
 
 
 @pytest.mark.parametrize("periodic", [True, False])
