@@ -33,7 +33,7 @@ from convcast.model.departure import Departures
 from convcast.model.devices import resolve_precision
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression
-from convcast.model.spectrum import WHITE
+from convcast.model.spectrum import Spectrum
 from convcast.notation import HOUR
 from convcast.settings import ENOUGH, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC
@@ -63,7 +63,9 @@ def untrained(precision: str) -> Forecaster:
     normalisation = Normalisation(
         variables, np.zeros(count), np.full(count, 100.0), np.zeros(len(STATIC)), np.ones(len(STATIC))
     )
-    departures = Departures(normalisation, ("persistence",) * count, Regression({}), {1: np.ones(count)}, WHITE)
+    departures = Departures(
+        normalisation, ("persistence",) * count, Regression({}), {1: np.ones(count)}, Spectrum.white(count)
+    )
     description = Description(
         model=settings,
         variables=variables,

@@ -19,7 +19,7 @@ from convcast.errors import DamagedFileError
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression
-from convcast.model.spectrum import WHITE, Spectrum, band_moments
+from convcast.model.spectrum import Spectrum, band_moments
 from convcast.settings import ReferenceName
 
 Cases = Iterable[tuple[Inputs, Tensor]]
@@ -45,7 +45,7 @@ class Departures:
         """From training cases (inputs and standardised targets), which are gone through twice."""
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
-        departures = cls(normalisation, references, regression, {}, WHITE)
+        departures = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
         squares: dict[int, list[NDArray[np.float64]]] = {}
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
@@ -57,7 +57,9 @@ class Departures:
                 moments.setdefault(lead, []).append(product)
         scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in sorted(squares.items())}
         scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
-        of_leads = [np.mean(moments[lead], axis=0) / row[:, None, None] ** 2 for lead, row in scale.items()]
+        of_leads = [
+            np.mean(moments[lead], axis=0) / (row[:, None, None, None] * row[:, None]) for lead, row in scale.items()
+        ]
         return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
@@ -101,8 +103,13 @@ class Departures:
         try:
             scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
             weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
-            # Models of other parameterisations may have been written without one, and have no use for it.
-            spectrum = Spectrum(np.array(values["spectrum"], np.float64)) if "spectrum" in values else WHITE
-            return cls(normalisation, tuple(values["references"]), Regression(weights), scale, spectrum)
+            references = tuple(values["references"])
+            # Models may have been written without one, or with one of each field by itself.
+            moments = np.array(values["spectrum"], np.float64) if "spectrum" in values else None
+            if moments is None:
+                spectrum = Spectrum.white(len(references))
+            else:
+                spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments)
+            return cls(normalisation, references, Regression(weights), scale, spectrum)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error

@@ -4,7 +4,7 @@ With a = √ᾱ, b = √(1-ᾱ) and x = a x_0 + b ε, the noise is predicted as
 
     ε̂ = b x + a (F(x, t, c) + E[v | x]),
 
-where v = a ε - b x_0 and the expectation is what the spectrum of x_0 alone tells (`spectral`; see Spectrum): the
+where v = a ε - b x_0 and the expectation is what the spectra of x_0 alone tell (`spectral`; see Spectrum): the
 network F corrects a denoiser that is already good. Without it (`velocity`) this is v-prediction (Salimans & Ho 2022,
 arXiv 2202.00512) seen from the noise side.
 
@@ -56,7 +56,7 @@ class Diffusion:
         self._gains: Tensor | None = None
         if settings.parameterisation == "spectral":
             gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
-            self._gains = torch.from_numpy(gains).float().to(device)
+            self._gains = torch.from_numpy(gains).float().flatten(2).to(device)
         self.signal, self.noise, self.level = (
             torch.from_numpy(table).float().to(device)
             for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
@@ -101,13 +101,12 @@ class Diffusion:
         return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
 
     def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
-        """What the spectrum alone makes of `x`, where that is gone by."""
+        """What the spectra alone make of `x`, where these are gone by."""
         if self._gains is None:
             return 0.0
-        gains = self._gains[t, :, :, None, None]
-        expected = torch.zeros_like(x)
-        for number, part in enumerate(bands(x, periodic=periodic)):
-            expected = expected + gains[:, :, number] * part
+        parts = torch.stack(bands(x, periodic=periodic), dim=2).flatten(1, 2).flatten(2)
+        with torch.autocast(x.device.type, enabled=False):  # a state's finest bands are differences, which need float32
+            expected: Tensor = (self._gains[t] @ parts).view_as(x)
         return expected
 
     def _guessed(self, encoded: Encoded) -> Encoded:

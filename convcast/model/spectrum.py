@@ -1,7 +1,8 @@
-"""Which scales a departure's variance is at, and what that alone tells of the noise in it.
+"""Which scales the departures' covariances are at, and what these alone tell of the noise in a departure.
 
-The denoiser of least squared error that is linear and knows nothing but a spectrum (Wiener 1949): what a smooth field
-has at its finest scales is noise, nearly all of it, long before a network has learnt to say so.
+The denoiser of least squared error that is linear and knows nothing but spectra and cross-spectra (Wiener 1949): what a
+smooth field has at its finest scales is noise, nearly all of it, and what two fields that vary together do not share is
+too, long before a network has learnt to say so.
 """
 
 from __future__ import annotations
@@ -41,35 +42,51 @@ def _smooth(x: Tensor, spacing: int, *, periodic: bool) -> Tensor:
 
 
 def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
-    """Mean products of each two of `bands`, (row, channel, band, band)."""
-    parts = torch.stack(bands(fields, periodic=periodic), dim=2).flatten(3)
-    return parts @ parts.transpose(-1, -2) / parts.shape[-1]
-
-
-def _white() -> NDArray[np.float64]:
-    """Of unit white noise: the products of the bands' weights, summed."""
-    side = 4 * sum(SPACINGS)
-    impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
-    impulse[..., side // 2, side // 2] = side**2
-    return band_moments(impulse / side, periodic=True)[0, 0].numpy()
+    """Mean products of each two of all channels' `bands`, (row, channel, band, channel, band)."""
+    parts = torch.stack(bands(fields, periodic=periodic), dim=2)
+    rows, channels = parts.shape[:2]
+    flat = parts.flatten(1, 2).flatten(2)
+    products = flat @ flat.transpose(-1, -2) / flat.shape[-1]
+    return products.view(rows, channels, BANDS, channels, BANDS)
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """`moments` (variable, band, band) of departures of variance 1, as `band_moments`."""
+    """`moments` (variable, band, variable, band) of departures of variance 1, as `band_moments`."""
 
     moments: NDArray[np.float64]
 
+    def __post_init__(self) -> None:
+        count = len(self.moments)
+        if self.moments.shape != (count, BANDS, count, BANDS):
+            raise ValueError(f"moments of shape {self.moments.shape}")
+
+    @classmethod
+    def independent(cls, moments: NDArray[np.float64]) -> Spectrum:
+        """Of variables that have nothing to do with one another, from the `moments` (variable, band, band) of each."""
+        return cls(np.einsum("ibc,ij->ibjc", moments, np.eye(len(moments))))
+
+    @classmethod
+    def white(cls, variables: int) -> Spectrum:
+        """Of unit white noise in so many variables: the products of the bands' weights, summed."""
+        side = 4 * sum(SPACINGS)
+        impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
+        impulse[..., side // 2, side // 2] = side
+        of_one = band_moments(impulse, periodic=True)[0, 0, :, 0].numpy()
+        return cls.independent(np.stack([of_one] * variables))
+
     def gains(self, signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of each band of x = a x_0 + b ε in what is to be expected of v = a ε - b x_0: (step, variable, band).
+        """What is to be expected of v = a ε - b x_0 where x = a x_0 + b ε, a variable a row, as weights of the bands of
+        all variables of x: (step, variable, variable, band).
 
         By linear least squares, for each a of `signal` and b of `noise` (step,): with the moments Q of x_0 and W of
-        white noise, (a² Q + b² W) g = a b (W - Q) 1. Where x_0 is white, 0: nothing linear can tell it from noise.
+        white noise, and 1 the sum over a variable's bands, (a² Q + b² W) g = a b (W - Q) 1. Where x_0 is white, 0:
+        nothing linear can tell it from noise.
         """
-        a, b = (values[:, None, None, None] for values in (signal, noise))
-        both = a**2 * self.moments + b**2 * WHITE.moments
-        wanted = a * b * (WHITE.moments - self.moments).sum(axis=-1, keepdims=True)
-        return np.linalg.solve(both, wanted)[..., 0]
-
-
-WHITE = Spectrum(_white()[None])
+        count = len(self.moments)
+        size = count * BANDS
+        white = Spectrum.white(count).moments
+        a, b = (values[:, None, None] for values in (signal, noise))
+        both = a**2 * self.moments.reshape(size, size) + b**2 * white.reshape(size, size)
+        wanted = a * b * (white - self.moments).sum(axis=-1).reshape(size, count)
+        return np.linalg.solve(both, wanted).transpose(0, 2, 1).reshape(-1, count, count, BANDS)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from convcast.model.diffusion import Diffusion, stratified_steps
 from convcast.model.network import Encoded
-from convcast.model.spectrum import BANDS, WHITE, Spectrum, band_moments
+from convcast.model.spectrum import Spectrum, band_moments
 
 
 class Answer:
@@ -25,10 +24,19 @@ def encoded(mean, scale):
     return Encoded(torch.zeros(rows, 1, 1, 1), torch.zeros(rows, 1), mean, scale)
 
 
+def smooth_fields(rows, fields):
+    smoothed = torch.nn.functional.avg_pool2d(torch.randn(rows, fields, 72, 72), 9, stride=1)
+    return smoothed / smoothed.std()
+
+
+def of(fields):
+    return Spectrum(band_moments(fields, periodic=False).mean(0).double().numpy())
+
+
 @pytest.fixture
 def diffusion(make_settings):
     """That goes by the encoder's guess, of which the others are special cases."""
-    return Diffusion(make_settings(model={"parameterisation": "preconditioned"}).model, WHITE)
+    return Diffusion(make_settings(model={"parameterisation": "preconditioned"}).model, Spectrum.white(3))
 
 
 def test_a_silent_network_predicts_the_noise_of_the_guess(diffusion):
@@ -70,7 +78,7 @@ def test_the_network_sees_states_of_variance_1_at_every_noise_level(diffusion):
 @pytest.mark.parametrize("parameterisation", ["spectral", "velocity", "preconditioned", "raw"])
 def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     """‖ε - ε̂‖² / ᾱ, and ‖ε - ε̂‖² for raw, at noise levels where dividing by ᾱ is harmless."""
-    spectrum = Spectrum(np.geomspace(0.1, 30, 3)[:, None, None] * np.eye(BANDS) * WHITE.moments)
+    spectrum = of(smooth_fields(20, 3))
     diffusion = Diffusion(make_settings(model={"parameterisation": parameterisation}).model, spectrum)
     x0, noise, out = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     t = torch.tensor([5, 30])
@@ -85,7 +93,7 @@ def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
 
 def test_velocity_is_v_prediction_from_the_noise_side(make_settings):
     """ε̂ = b x + a F (Salimans & Ho 2022), whatever the encoder guesses."""
-    diffusion = Diffusion(make_settings(model={"parameterisation": "velocity"}).model, WHITE)
+    diffusion = Diffusion(make_settings(model={"parameterisation": "velocity"}).model, Spectrum.white(3))
     x, out, t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([5, 30])
     known = encoded(torch.randn(2, 3, 4, 4), 0.2 + torch.rand(2, 3, 4, 4))
     a, b = diffusion.signal[t, None, None, None], diffusion.noise[t, None, None, None]
@@ -95,9 +103,8 @@ def test_velocity_is_v_prediction_from_the_noise_side(make_settings):
 
 def test_a_silent_network_leaves_what_the_spectrum_cannot_tell(make_settings):
     """Of the noise that velocity leaves in a smooth field, spectral prediction has most before any training."""
-    smooth = torch.nn.functional.avg_pool2d(torch.randn(16, 1, 72, 72), 9, stride=1)
-    smooth = smooth / smooth.std()
-    spectrum = Spectrum(band_moments(smooth, periodic=False).mean(0).double().numpy())
+    smooth = smooth_fields(16, 1)
+    spectrum = of(smooth)
     noise, t = torch.randn_like(smooth), torch.tensor([25])
     left = {}
     for name in ("velocity", "spectral"):

@@ -8,7 +8,7 @@ import torch
 
 from convcast.model.schedule import cosine
 from convcast.model.solvers import SOLVERS
-from convcast.model.spectrum import BANDS, SPACINGS, WHITE, Spectrum, band_moments, bands
+from convcast.model.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
 
 SIDE = 64
 
@@ -35,9 +35,10 @@ def test_bands_add_up_to_the_field(periodic):
 
 
 def test_the_moments_of_white_noise_are_those_of_the_bands_weights():
-    moments = band_moments(torch.randn(400, 1, SIDE, SIDE), periodic=True).mean(dim=0)
-    np.testing.assert_allclose(moments.numpy(), WHITE.moments, rtol=0.05, atol=2e-4)
-    assert WHITE.moments.sum() == pytest.approx(1)
+    moments = band_moments(torch.randn(400, 2, SIDE, SIDE), periodic=True).mean(dim=0)
+    white = Spectrum.white(2).moments
+    np.testing.assert_allclose(moments.numpy(), white, rtol=0.05, atol=4e-4)
+    assert white.sum(axis=(1, 3)) == pytest.approx(np.eye(2))
 
 
 def test_a_band_depends_on_nothing_beyond_its_smoothings():
@@ -56,7 +57,7 @@ def test_the_denoiser_tells_most_of_what_wieners_does(signal):
     a, b = signal, (1 - signal**2) ** 0.5
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
     x, v = a * x0 + b * noise, a * noise - b * x0
-    gains = of(red(40, seed=3)[0]).gains(np.array([a]), np.array([b]))[0, 0]
+    gains = of(red(40, seed=3)[0]).gains(np.array([a]), np.array([b]))[0, 0, 0]
     ours = (v - sum(g * part for g, part in zip(gains, bands(x, periodic=True), strict=True))).square().mean()
     wiener = torch.fft.ifft2(torch.fft.fft2(x) * a * b * (1 - power) / (a**2 * power + b**2)).real
     best, untold = (v - wiener).square().mean(), v.square().mean()
@@ -69,7 +70,7 @@ def test_no_other_gains_do_better():
     x0, _ = red(20, seed=1)
     noise = torch.randn_like(x0)
     x, v = 0.8 * x0 + 0.6 * noise, 0.8 * noise - 0.6 * x0
-    gains = of(x0).gains(np.array([0.8]), np.array([0.6]))[0, 0]
+    gains = of(x0).gains(np.array([0.8]), np.array([0.6]))[0, 0, 0]
     parts = torch.stack(bands(x, periodic=True)).double()
 
     def left(gains):
@@ -88,7 +89,7 @@ def test_the_denoiser_alone_samples_fields_of_the_variance_it_was_told():
 
     def predict_noise(x, t):
         a, b = schedule.signal[t], schedule.noise[t]
-        return b * x + a * sum(g * part for g, part in zip(gains[t, 0], bands(x, periodic=True), strict=True))
+        return b * x + a * sum(g * part for g, part in zip(gains[t, 0, 0], bands(x, periodic=True), strict=True))
 
     start = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
     drawn = SOLVERS["dpmpp_2m"](
@@ -97,6 +98,49 @@ def test_the_denoiser_alone_samples_fields_of_the_variance_it_was_told():
     assert drawn.var().item() == pytest.approx(1, abs=0.15)
 
 
-def test_of_a_white_field_nothing_is_expected():
+def related(rows: int, *, seed: int) -> torch.Tensor:
+    """Three smooth fields of variance 1: two that are nearly the same, and one by itself."""
+    same, own, apart = (red(rows, seed=10 * seed + number)[0] for number in range(3))
+    return torch.cat([same, 0.95 * same + (1 - 0.95**2) ** 0.5 * own, apart], dim=1)
+
+
+@pytest.mark.parametrize("steps", [10, 40])
+def test_fields_that_vary_together_are_drawn_together(steps):
+    """Of the correlation and the variance that they were told."""
+    x0 = related(60, seed=1)
+    schedule = cosine(200)
+    gains = torch.from_numpy(of(x0).gains(schedule.signal, schedule.noise)).float()
+
+    def predict_noise(x, t):
+        parts = torch.stack(bands(x, periodic=True), dim=2)
+        return schedule.noise[t] * x + schedule.signal[t] * torch.einsum("ijb,rjbyx->riyx", gains[t], parts)
+
+    start = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
+    drawn = SOLVERS["dpmpp_2m"](
+        predict_noise, start, schedule=schedule, steps=steps, clamp=lambda x: x, noise=lambda _: start
+    )
+    correlations = np.corrcoef(drawn.transpose(0, 1).flatten(1).numpy())
+    assert correlations[0, 1] == pytest.approx(0.95, abs=0.02)
+    assert correlations[:2, 2] == pytest.approx([0, 0], abs=0.1)
+    assert drawn.var(dim=(0, 2, 3)).numpy() == pytest.approx([1, 1, 1], abs=0.15)
+
+
+def test_of_fields_told_independent_each_is_judged_by_itself():
+    alone = [of(red(20, seed=seed)[0]).moments[0, :, 0] for seed in (1, 2)]
+    both = Spectrum.independent(np.stack(alone))
+    signal, noise = np.array([0.9, 0.3]), np.array([0.19**0.5, 0.91**0.5])
+    gains = both.gains(signal, noise)
+    for number, moments in enumerate(alone):
+        single = Spectrum.independent(moments[None]).gains(signal, noise)[:, 0, 0]
+        np.testing.assert_allclose(gains[:, number, number], single, rtol=1e-6)
+        np.testing.assert_allclose(gains[:, number, 1 - number], 0, atol=1e-9)
+
+
+def test_of_white_fields_nothing_is_expected():
     schedule = cosine(50)
-    np.testing.assert_allclose(WHITE.gains(schedule.signal, schedule.noise), 0, atol=1e-9)
+    np.testing.assert_allclose(Spectrum.white(3).gains(schedule.signal, schedule.noise), 0, atol=1e-9)
+
+
+def test_moments_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="shape"):
+        Spectrum(np.ones((3, BANDS, BANDS)))
