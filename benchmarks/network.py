@@ -5,9 +5,10 @@
 Each measurement of memory has a process of its own, since peaks do not fall. `--accounted` adds what the tensors of a
 training step take, from their sizes and without computing them, for processors that only imitate bfloat16. The peer is
 diffusers' UNet2DModel with the same widths, blocks and attention levels; both are given random weights and, as in
-sampling, channels last in memory, and runs alternate. bfloat16 is measured where the processor computes in it, or by `--precision bfloat16`, slowly, where it
-imitates it. `--full-domain` adds one forward pass over 1059 x 1799 points, tile by tile as sampling does it and in one
-piece. Estimates for GPUs follow from counted FLOPs and are labelled estimates.
+sampling, channels last in memory, and runs alternate. bfloat16 is measured where the processor computes in it, or by
+`--precision bfloat16`, slowly, where it imitates it. `--full-domain` adds one forward pass over 1059 x 1799 points,
+tile by tile as sampling does it and in one piece. Estimates for GPUs follow from counted FLOPs and are labelled
+estimates.
 """
 
 from __future__ import annotations
