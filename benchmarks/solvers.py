@@ -31,14 +31,14 @@ from convcast.ensemble import cover, member_noise
 from convcast.ensemble.case import Case
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
-from convcast.settings import SolverName
+from convcast.settings import ENOUGH, SamplingSettings, SolverName
 from convcast.verification.scores import crps_ensemble
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"
 STEPS = (5, 10, 20, 50)
 FIELDS = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
-SOLVER_NAMES: tuple[SolverName, ...] = ("dpmpp_2m", "unipc", "ddim", "ddpm")
+SOLVER_NAMES: tuple[SolverName, ...] = ("unipc", "dpmpp_2m", "ddim", "ddpm")
 REFERENCE = "ddpm 200"
 RESAMPLES = 2000
 EXACT_MEMBERS = 20
@@ -190,7 +190,8 @@ def main() -> None:
         shutil.rmtree(root / "forecasts")
     runs = [Run(solver, steps) for solver in SOLVER_NAMES for steps in STEPS]
     runs += [Run("ddpm", 200), Run("ddim", 20, eta=0.5)]
-    runs += [Run("dpmpp_2m", 20, guidance=float(w)) for w in arguments.guidance.split(",") if w]
+    usual = SamplingSettings().solver
+    runs += [Run(usual, ENOUGH, guidance=float(w)) for w in arguments.guidance.split(",") if w]
     measure(root, runs, members, threads)
     table(root, [run.name for run in runs], REFERENCE)
 

@@ -149,8 +149,8 @@ class ModelSettings(Group):
     dropout: float = Field(0.1, ge=0, lt=1)
     diffusion_steps: int = Field(ge=10)
     """T, the steps of the diffusion process."""
-    parameterisation: Literal["velocity", "spectral", "preconditioned", "raw"] = "velocity"
-    """How noise is predicted: by a network alone, by one beside what the departures' spectrum tells, or by one beside
+    parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
+    """How noise is predicted: by a network beside what the departures' covariances tell, by one alone, or by one beside
     the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
@@ -218,7 +218,7 @@ class SamplingSettings(Group):
 
     members: int = Field(50, ge=1)
     seed: int = Field(0, ge=0)
-    solver: SolverName = "dpmpp_2m"
+    solver: SolverName = "unipc"
     steps: int | None = Field(None, ge=1)
     """Network evaluations a member and lead; if not set, 10, and for `ddpm` all T."""
     eta: float = Field(0.0, ge=0, le=1)

@@ -47,20 +47,23 @@ class Departures:
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         departures = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
         squares: dict[int, list[NDArray[np.float64]]] = {}
+        fourths: dict[int, list[NDArray[np.float64]]] = {}
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             off = target - departures.reference(inputs)
-            means = off.square().mean(dim=(2, 3)).double().numpy()
+            means, of_fourths = (off.pow(power).mean(dim=(2, 3)).double().numpy() for power in (2, 4))
             products = band_moments(off, periodic=inputs.periodic).double().numpy()
-            for lead, row, product in zip(inputs.leads, means, products, strict=True):
+            for lead, row, fourth, product in zip(inputs.leads, means, of_fourths, products, strict=True):
                 squares.setdefault(lead, []).append(row)
+                fourths.setdefault(lead, []).append(fourth)
                 moments.setdefault(lead, []).append(product)
         scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in sorted(squares.items())}
         scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
         of_leads = [
             np.mean(moments[lead], axis=0) / (row[:, None, None, None] * row[:, None]) for lead, row in scale.items()
         ]
-        return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0)))
+        kurtosis = np.mean([np.mean(fourths[lead], axis=0) / row**4 for lead, row in scale.items()], axis=0)
+        return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0), kurtosis))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Standardised fields (row, variable, y, x) within the fields' bounds."""
@@ -94,6 +97,7 @@ class Departures:
             "references": list(self.references),
             "scale": {str(lead): values.tolist() for lead, values in self.scale.items()},
             "spectrum": self.spectrum.moments.tolist(),
+            "kurtosis": None if self.spectrum.kurtosis is None else self.spectrum.kurtosis.tolist(),
             "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
         }
 
@@ -109,7 +113,9 @@ class Departures:
             if moments is None:
                 spectrum = Spectrum.white(len(references))
             else:
-                spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments)
+                kurtosis = values.get("kurtosis")
+                tails = None if kurtosis is None else np.array(kurtosis, np.float64)
+                spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments, tails)
             return cls(normalisation, references, Regression(weights), scale, spectrum)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error

@@ -20,7 +20,7 @@ from convcast.model.forecaster import Forecaster
 from convcast.model.network import Network
 from convcast.model.ranks import Ranks
 from convcast.model.skill import FieldSkill
-from convcast.model.solvers import dpmpp_2m
+from convcast.model.solvers import SOLVERS
 from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable
 
@@ -77,12 +77,13 @@ def draw(forecaster: Forecaster, window: Window, members: int, *, seed: int, per
     """Members (member, variable, y, x) of one case, GRIB units."""
     condition = forecaster.condition([window], periodic=periodic)
     noise = torch.randn(members, *condition.shape, generator=torch.Generator().manual_seed(seed))
+    usual = SamplingSettings()
     with torch.inference_mode():
-        x0 = dpmpp_2m(
+        x0 = SOLVERS[usual.solver](
             lambda x, t: forecaster.predict_noise(x, t, condition),
             noise.to(forecaster.device),
             schedule=forecaster.schedule,
-            steps=SamplingSettings().evaluations(forecaster.schedule.steps),
+            steps=usual.evaluations(forecaster.schedule.steps),
             clamp=lambda x: forecaster.clamp(x, condition),
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
         )

@@ -82,6 +82,27 @@ def test_the_spectrum_is_that_of_departures_in_their_own_units(fit, case):
     np.testing.assert_allclose(departures.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
     again = Departures.from_dict(departures.normalisation, departures.to_dict())
     np.testing.assert_array_equal(again.spectrum.moments, departures.spectrum.moments)
+    np.testing.assert_array_equal(again.spectrum.kurtosis, departures.spectrum.kurtosis)
+
+
+def test_the_kurtosis_is_that_of_departures(fit, case):
+    departures = fit({"default": "persistence"})
+    off = []
+    for hour in range(HISTORY, 30):
+        inputs, target = case(hour)
+        off.append(target - departures.reference(inputs))
+    joined = torch.cat(off).double()
+    expected = (joined**4).mean((0, 2, 3)) / (joined**2).mean((0, 2, 3)) ** 2
+    np.testing.assert_allclose(departures.spectrum.kurtosis, expected.numpy(), rtol=1e-3)
+
+
+def test_a_spectrum_of_each_field_by_itself_is_read_too(fit):
+    departures = fit({"default": "persistence"})
+    values = departures.to_dict()
+    own = np.einsum("ibic->ibc", departures.spectrum.moments)
+    older = Departures.from_dict(departures.normalisation, values | {"spectrum": own.tolist()})
+    np.testing.assert_array_equal(np.einsum("ibic->ibc", older.spectrum.moments), own)
+    assert not older.spectrum.moments[0, :, 1].any()
 
 
 def test_every_lead_has_its_own_scale(fit):
