@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +46,20 @@ def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: 
     """Run any command, a list of words and no shell, as `run` does."""
     begun = time.monotonic()
     stopped = False
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # so that what it starts ends with it
-    ) as process:
+    with (
+        _signals_held_back() as let_through,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # so that what it starts ends with it
+        ) as process,
+    ):
         try:
+            let_through()
             out, err = process.communicate(stdin, timeout=max(0.0, seconds))
         except subprocess.TimeoutExpired:
             stopped = True
@@ -62,6 +68,31 @@ def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: 
             _stop(process, grace)
             raise
     return Finished(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[Callable[[], None]]:
+    """What would interrupt this process waits until it is let through: a process that is just being started has no name
+    yet by which it could be ended, and would be left behind.
+    """
+    came: list[int] = []
+    ours: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # others are not interrupted
+        ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = {number: handler for number, handler in ours.items() if callable(handler)}
+
+    def let_through() -> None:
+        while ours:
+            signal.signal(*ours.popitem())
+        while came:
+            signal.raise_signal(came.pop())
+
+    for number in ours:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield let_through
+    finally:
+        let_through()
 
 
 def _stop(process: subprocess.Popen[str], grace: float) -> tuple[str, str]:

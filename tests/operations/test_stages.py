@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 
@@ -65,3 +66,18 @@ def test_it_reads_its_document():
 
 def test_one_that_does_not_read_it_does_no_harm():
     assert python("import sys; sys.stdin.close()", stdin="x" * 1_000_000).code == 0
+
+
+def test_an_interruption_while_a_process_starts_leaves_none_behind(monkeypatch):
+    started, start = [], subprocess.Popen
+
+    def interrupted(*words, **options):
+        started.append(start(*words, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        python("import time; time.sleep(60)")
+    assert started[0].poll() is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
