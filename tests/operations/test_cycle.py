@@ -274,7 +274,7 @@ def test_the_deadline_before_the_newest_forecast_is_3(world):
 
 
 def test_after_the_deadline_nothing_begins_but_publishing_and_pruning(world):
-    there = world(deadline=1e-6)
+    there = world(deadline=1e-9)
     _, done = run(there)
 
     assert there.ran == []
