@@ -46,23 +46,22 @@ class Departures:
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         departures = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
-        squares: dict[int, list[NDArray[np.float64]]] = {}
-        fourths: dict[int, list[NDArray[np.float64]]] = {}
+        powers: dict[int, list[NDArray[np.float64]]] = {}  # means of the second and the fourth, (2, variable)
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             off = target - departures.reference(inputs)
-            means, of_fourths = (off.pow(power).mean(dim=(2, 3)).double().numpy() for power in (2, 4))
+            means = torch.stack([off.pow(power).mean(dim=(2, 3)) for power in (2, 4)], dim=1).double().numpy()
             products = band_moments(off, periodic=inputs.periodic).double().numpy()
-            for lead, row, fourth, product in zip(inputs.leads, means, of_fourths, products, strict=True):
-                squares.setdefault(lead, []).append(row)
-                fourths.setdefault(lead, []).append(fourth)
+            for lead, row, product in zip(inputs.leads, means, products, strict=True):
+                powers.setdefault(lead, []).append(row)
                 moments.setdefault(lead, []).append(product)
-        scale = {lead: np.sqrt(np.mean(rows, axis=0)) for lead, rows in sorted(squares.items())}
+        means_of = {lead: np.mean(rows, axis=0) for lead, rows in sorted(powers.items())}
+        scale = {lead: np.sqrt(second) for lead, (second, _) in means_of.items()}
         scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
         of_leads = [
             np.mean(moments[lead], axis=0) / (row[:, None, None, None] * row[:, None]) for lead, row in scale.items()
         ]
-        kurtosis = np.mean([np.mean(fourths[lead], axis=0) / row**4 for lead, row in scale.items()], axis=0)
+        kurtosis = np.mean([means_of[lead][1] / row**4 for lead, row in scale.items()], axis=0)
         return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0), kurtosis))
 
     def reference(self, inputs: Inputs) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from convcast.model.network import Encoded, Network
 from convcast.model.schedule import Schedule, cosine
-from convcast.model.spectrum import Spectrum, bands
+from convcast.model.spectrum import Spectrum, flat_bands
 from convcast.settings import ModelSettings
 
 
@@ -104,7 +104,7 @@ class Diffusion:
         """What the spectra alone make of `x`, where these are gone by."""
         if self._gains is None:
             return 0.0
-        parts = torch.stack(bands(x, periodic=periodic), dim=2).flatten(1, 2).flatten(2)
+        parts = flat_bands(x, periodic=periodic)
         with torch.autocast(x.device.type, enabled=False):  # a state's finest bands are differences, which need float32
             expected: Tensor = (self._gains[t] @ parts).view_as(x)
         return expected

@@ -45,13 +45,16 @@ def _smooth(x: Tensor, spacing: int, *, periodic: bool) -> Tensor:
     return (x[..., : -2 * spacing] + 2 * x[..., spacing:-spacing] + x[..., 2 * spacing :]) / 4
 
 
+def flat_bands(fields: Tensor, *, periodic: bool) -> Tensor:
+    """`bands` of all channels, those of a channel together: (row, channel * band, point)."""
+    return torch.stack(bands(fields, periodic=periodic), dim=2).flatten(1, 2).flatten(2)
+
+
 def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
     """Mean products of each two of all channels' `bands`, (row, channel, band, channel, band)."""
-    parts = torch.stack(bands(fields, periodic=periodic), dim=2)
-    rows, channels = parts.shape[:2]
-    flat = parts.flatten(1, 2).flatten(2)
-    products = flat @ flat.transpose(-1, -2) / flat.shape[-1]
-    return products.view(rows, channels, BANDS, channels, BANDS)
+    parts = flat_bands(fields, periodic=periodic)
+    products = parts @ parts.transpose(-1, -2) / parts.shape[-1]
+    return products.view(len(fields), -1, BANDS, fields.shape[1], BANDS)
 
 
 @dataclass(frozen=True)
