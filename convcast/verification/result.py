@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast import __version__
-from convcast.files import PARTIAL, write_bytes, write_json
+from convcast.files import whole_folder, write_bytes, write_json
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
@@ -138,10 +136,5 @@ class Verification:
             "simulated": self.facts.simulated,
             "members": self.facts.members,
         }
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-        try:
+        with whole_folder(path) as unfinished:
             data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.rename(path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
