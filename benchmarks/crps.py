@@ -28,7 +28,7 @@ Field = NDArray[np.float32]
 
 
 def convcast_fair(forecasts: Field, observed: Field) -> float:
-    from convcast.verification.kernels import crps_points
+    from convcast.metrics.kernels import crps_points
 
     return float(np.mean(crps_points(forecasts.reshape(MEMBERS, -1), observed.reshape(-1), "fair")))
 
@@ -147,7 +147,7 @@ def main() -> None:
 def first_call() -> float:
     code = (
         "import time; begun = time.perf_counter(); import numpy as np; "
-        "from convcast.verification.kernels import crps_points; "
+        "from convcast.metrics.kernels import crps_points; "
         f"crps_points(np.ones(({MEMBERS}, 1000), np.float32), np.ones(1000, np.float32), 'fair'); "
         "print(time.perf_counter() - begun)"
     )

@@ -13,9 +13,9 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
+from convcast.metrics.kernels import exceedances, present_points
 from convcast.neighbourhood import RADIUS, far_from_missing, happens_near
 from convcast.variables import CAPE, REFC, Variable
-from convcast.verification.kernels import exceedances, present_points
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

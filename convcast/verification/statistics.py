@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
+from convcast.metrics.kernels import exceedances, rank_counts, score_points
 from convcast.variables import Variable
-from convcast.verification.kernels import exceedances, rank_counts, score_points
 from convcast.verification.regimes import REGIMES
 from convcast.verification.spatial import Scales, Spatial, score_whole
 

@@ -8,8 +8,8 @@ import properscoring
 import pytest
 
 from convcast.errors import SettingsError
-from convcast.verification import kernels
-from convcast.verification.kernels import crps_points, exceedances, rank_counts, score_points
+from convcast.metrics import kernels
+from convcast.metrics.kernels import crps_points, exceedances, rank_counts, score_points
 from convcast.verification.sorting import WRITTEN_OUT, sorting_network
 
 
@@ -62,7 +62,7 @@ def test_crps_alone_is_the_same_by_any_number_of_threads(monkeypatch, points, th
 def test_compiled_code_is_kept_between_processes():
     """What a second process waits for, its imports apart, is far less than compiling takes (eight seconds)."""
     code = (
-        "import time, numpy as np; from convcast.verification.kernels import crps_points; begun = time.perf_counter(); "
+        "import time, numpy as np; from convcast.metrics.kernels import crps_points; begun = time.perf_counter(); "
         "crps_points(np.ones((50, 300), 'f4'), np.ones(300, 'f4'), 'fair'); print(time.perf_counter() - begun)"
     )
     crps_points(np.ones((50, 300), "f4"), np.ones(300, "f4"), "fair")
