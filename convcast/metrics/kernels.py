@@ -1,6 +1,6 @@
 """The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
 
-A block of points is copied, examined and sorted in the cache (convcast.verification.sorting); ties and the data's order
+A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the data's order
 change nothing. Memory beyond the arguments and the results is one block a thread.
 
 Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
-from convcast.verification.sorting import LANES, WRITTEN_OUT, sorting_network, sum_pairs
+from convcast.metrics.sorting_network import LANES, WRITTEN_OUT, sorting_network, sum_pairs
 
 Estimator = Literal["fair", "ensemble"]
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pytest
 from convcast.errors import SettingsError
 from convcast.metrics import kernels
 from convcast.metrics.kernels import crps_points, exceedances, rank_counts, score_points
-from convcast.verification.sorting import WRITTEN_OUT, sorting_network
+from convcast.metrics.sorting_network import WRITTEN_OUT, sorting_network
 
 
 def reference_crps(forecasts, observation, *, fair):
