@@ -28,7 +28,10 @@ def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | 
     if cape is not None:
         regimes[cape >= UNSTABLE] = REGIMES.index("unstable")
     if refc is not None:
-        from convcast.neighbourhood import RADIUS, happens_near  # brings numba along, which sampling does without
+        from convcast.metrics.neighbourhood import (  # brings numba along, which sampling does without
+            RADIUS,
+            happens_near,
+        )
 
         regimes[happens_near(refc >= ECHO, RADIUS)] = REGIMES.index("echo")
     return regimes

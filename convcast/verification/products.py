@@ -21,7 +21,7 @@ from convcast.archive.locations import GribFile
 from convcast.archive.references import Product, products
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import Grid
-from convcast.neighbourhood import far_from_missing, happens_near, smoothed
+from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.archived import fingerprint, held, read_message

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
 from convcast.metrics.kernels import exceedances, present_points
-from convcast.neighbourhood import RADIUS, far_from_missing, happens_near
+from convcast.metrics.neighbourhood import RADIUS, far_from_missing, happens_near
 from convcast.variables import CAPE, REFC, Variable
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.grid import SPACING
-from convcast.neighbourhood import RADIUS
+from convcast.metrics.neighbourhood import RADIUS
 from convcast.variables import Variable
 from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap, Estimate

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.neighbourhood import RADIUS
+from convcast.metrics.neighbourhood import RADIUS
 from convcast.variables import REFC, T2M
 from convcast.verification import finish
 from convcast.verification.spatial import BANDS, STEP, Scales, score_whole, spectrum

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.neighbourhood import far_from_missing, happens_near, smoothed
+from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
 
 
 def near_by_hand(event, radius):
