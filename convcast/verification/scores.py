@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import Estimator, crps_points, exceedances, present_points, rank_counts, score_points
+from convcast.metrics.spatial import Scales, energy, fraction_sums
 from convcast.verification import finish
-from convcast.verification.spatial import Scales, energy, fraction_sums
 
 Dimensions = str | Iterable[Hashable] | None
 

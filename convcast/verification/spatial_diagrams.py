@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from convcast.grid import SPACING
+from convcast.metrics.spatial import BANDS
 from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.regimes import REGIMES
 from convcast.verification.result import Verification
-from convcast.verification.spatial import BANDS
 from convcast.verification.summary import MODEL, Row
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from convcast.grid import SPACING
 from convcast.metrics.neighbourhood import RADIUS
+from convcast.metrics.spatial import Scales
 from convcast.variables import Variable
 from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap, Estimate
 from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
-from convcast.verification.spatial import Scales
 from convcast.verification.statistics import Statistics
 
 Floats = NDArray[np.float64]

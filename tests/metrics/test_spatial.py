@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from convcast.metrics.neighbourhood import RADIUS
+from convcast.metrics.spatial import BANDS, STEP, Scales, score_whole, spectrum
 from convcast.variables import REFC, T2M
 from convcast.verification import finish
-from convcast.verification.spatial import BANDS, STEP, Scales, score_whole, spectrum
 
 SHAPE = (40, 44)
 
