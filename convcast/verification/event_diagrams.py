@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from convcast.verification import finish
+from convcast.metrics import formulas
 from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import COMPARED, Drawing
 from convcast.verification.result import Verification
@@ -36,18 +36,20 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
         total = verification.ledger.total(system, variable.name, lead)
         for shade, number in zip(SHADES, kept, strict=False):
             table = total.tables[number].astype(float)
-            hits, misses, false_alarms = np.array([finish.contingency(table, k) for k in range(1, total.members + 1)]).T
+            hits, misses, false_alarms = np.array(
+                [formulas.contingency(table, k) for k in range(1, total.members + 1)]
+            ).T
             pod, seen = hits / (hits + misses), hits + false_alarms > 0
             false_rate = false_alarms / max(table[:, 0].sum(), 1)
             colour, _ = SYSTEMS[system]
             style = {"color": colour, "alpha": shade, "lw": 1.6 if system == MODEL else 1.1}
             dashes = "-" if system == MODEL else "--"
             name = variable.event(variable.thresholds[number])
-            label = f"{system}, {name}: area {float(finish.roc_area(table)):.3f}"
+            label = f"{system}, {name}: area {float(formulas.roc_area(table)):.3f}"
             roc.plot([1, *false_rate, 0], [1, *pod, 0], dashes, label=label, **style)
             success = hits[seen] / (hits + false_alarms)[seen]
             performance.plot(success, pod[seen], dashes, **style)
-            middle = finish.half(total.members) - 1
+            middle = formulas.half(total.members) - 1
             if system == MODEL and seen[middle]:
                 ratio = hits[middle] / (hits + false_alarms)[middle]
                 performance.plot(ratio, pod[middle], "o", color=colour, alpha=shade, ms=6, mec="white")

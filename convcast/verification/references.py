@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from convcast.errors import MissingInputError, SettingsError
+from convcast.metrics import formulas
 from convcast.notation import Hour
 from convcast.variables import Variable
-from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import SUMS, Comparison, Products, comparisons_by_name
@@ -122,7 +122,7 @@ def _rows(
         (one.score, theirs, system),
         (f"{one.score}_difference", ours - theirs, MODEL),
     ):
-        estimate = bootstrap.estimate(finish.ratio, its, np.zeros_like(points) if silent else points)
+        estimate = bootstrap.estimate(formulas.ratio, its, np.zeros_like(points) if silent else points)
         row: Row = {
             "field": one.product.variable.name,
             "lead_hours": lead,

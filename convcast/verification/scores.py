@@ -16,9 +16,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
+from convcast.metrics import formulas
 from convcast.metrics.kernels import Estimator, crps_points, exceedances, present_points, rank_counts, score_points
 from convcast.metrics.spatial import Scales, energy, fraction_sums
-from convcast.verification import finish
 
 Dimensions = str | Iterable[Hashable] | None
 
@@ -57,7 +57,7 @@ def spread_error_ratio(
     variance, error = _moments(observations, forecasts, member_dim)
     squared: xr.DataArray = error * error
     ratio: xr.DataArray = xr.apply_ufunc(
-        lambda v, e: finish.spread_error_ratio(v, e, members),
+        lambda v, e: formulas.spread_error_ratio(v, e, members),
         _mean(variance, dim),
         _mean(squared, dim),
         dask="parallelized",
@@ -79,7 +79,7 @@ def spread_error_correlation(
     spread, distance = np.sqrt(variance), np.abs(error)
     means = [_mean(m, dim) for m in (spread, distance, variance, error * error, spread * distance)]
     result: xr.DataArray = xr.apply_ufunc(
-        lambda *m: finish.correlation(np.ones_like(m[0]), *m), *means, dask="parallelized", output_dtypes=[float]
+        lambda *m: formulas.correlation(np.ones_like(m[0]), *m), *means, dask="parallelized", output_dtypes=[float]
     )
     return _describe(result, "spread-error correlation")
 
@@ -171,7 +171,7 @@ def roc_area(
     """
     table = reliability(observations, forecasts, threshold, member_dim, dim, events_below)
     area: xr.DataArray = xr.apply_ufunc(
-        finish.roc_area,
+        formulas.roc_area,
         table,
         input_core_dims=[["forecast_count", "observed"]],
         dask="parallelized",
@@ -219,7 +219,7 @@ def fractions_skill_score(
     )
     total = found.sum([name for name in found.dims if name != "sum"])
     score: xr.DataArray = xr.apply_ufunc(
-        finish.fractions_skill_score, total, input_core_dims=[["sum"]], dask="parallelized", output_dtypes=[float]
+        formulas.fractions_skill_score, total, input_core_dims=[["sum"]], dask="parallelized", output_dtypes=[float]
     )
     return _describe(score, "fractions skill score")
 

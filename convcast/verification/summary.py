@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.grid import SPACING
+from convcast.metrics import formulas
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.spatial import Scales
 from convcast.variables import Variable
-from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap, Estimate
 from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
@@ -27,18 +27,18 @@ _ESTIMATORS = {"fair": "crps_fair", "ensemble": "crps_ensemble"}
 MOMENTS = ("points", "spread", "absolute_error", "variance", "squared_error", "spread_error")
 """What the correlation of spread and error is made of."""
 EVENT_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
-    ("brier", "fair", lambda t: finish.brier(t, fair=True)),
-    ("brier_skill", "fair", lambda t: finish.brier_skill(t, fair=True)),
-    ("brier_reliability", "ensemble", lambda t: finish.brier_parts(t)[0]),
-    ("brier_resolution", "ensemble", lambda t: finish.brier_parts(t)[1]),
-    ("brier_uncertainty", None, lambda t: finish.brier_parts(t)[2]),
-    ("roc_area", "ensemble", finish.roc_area),
-    ("frequency_bias", None, finish.frequency_bias),
+    ("brier", "fair", lambda t: formulas.brier(t, fair=True)),
+    ("brier_skill", "fair", lambda t: formulas.brier_skill(t, fair=True)),
+    ("brier_reliability", "ensemble", lambda t: formulas.brier_parts(t)[0]),
+    ("brier_resolution", "ensemble", lambda t: formulas.brier_parts(t)[1]),
+    ("brier_uncertainty", None, lambda t: formulas.brier_parts(t)[2]),
+    ("roc_area", "ensemble", formulas.roc_area),
+    ("frequency_bias", None, formulas.frequency_bias),
 ]
 NEAR_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
-    ("nmep_brier", "fair", lambda t: finish.brier(t, fair=True)),
-    ("nmep_brier_skill", "fair", lambda t: finish.brier_skill(t, fair=True)),
-    ("nmep_roc_area", "ensemble", finish.roc_area),
+    ("nmep_brier", "fair", lambda t: formulas.brier(t, fair=True)),
+    ("nmep_brier_skill", "fair", lambda t: formulas.brier_skill(t, fair=True)),
+    ("nmep_roc_area", "ensemble", formulas.roc_area),
 ]
 
 
@@ -148,31 +148,31 @@ def _points(its: _Entries) -> None:
     """Of members and truth point by point."""
     daily, units = its.daily, its.variable.units
     for estimator, name in _ESTIMATORS.items():
-        its.put("crps", finish.ratio, daily[name], daily["points"], estimator=estimator, units=units)
+        its.put("crps", formulas.ratio, daily[name], daily["points"], estimator=estimator, units=units)
     its.put("rmse", _root_mean, daily["squared_error"], daily["points"], units=units)
-    its.put("bias", finish.ratio, daily["error"], daily["points"], units=units)
+    its.put("bias", formulas.ratio, daily["error"], daily["points"], units=units)
     if daily.members > 1:
         _spread(its, daily)
         its.put(
             "spread_error_ratio_centred",
-            lambda v, e, b, n: finish.spread_error_ratio(v, e - finish.ratio(b * b, n), daily.members),
+            lambda v, e, b, n: formulas.spread_error_ratio(v, e - formulas.ratio(b * b, n), daily.members),
             *(daily[name] for name in ("variance", "squared_error", "error", "points")),
             estimator="unbiased",
         )
-        its.put("outliers", finish.outliers, daily.ranks, reference="2 / (M + 1)")
+        its.put("outliers", formulas.outliers, daily.ranks, reference="2 / (M + 1)")
 
 
 def _spread(its: _Entries, sums: Daily | dict[str, Floats], **extra: Any) -> None:
     """How well spread tells error, by the sums of all points or of some."""
     its.put(
         "spread_error_ratio",
-        lambda v, e: finish.spread_error_ratio(v, e, its.daily.members),
+        lambda v, e: formulas.spread_error_ratio(v, e, its.daily.members),
         sums["variance"],
         sums["squared_error"],
         estimator="unbiased",
         **extra,
     )
-    its.put("spread_error_correlation", finish.correlation, *(sums[name] for name in MOMENTS), **extra)
+    its.put("spread_error_correlation", formulas.correlation, *(sums[name] for name in MOMENTS), **extra)
 
 
 def _events(its: _Entries) -> None:
@@ -181,7 +181,7 @@ def _events(its: _Entries) -> None:
     for number, threshold in enumerate(thresholds):
         table, named = daily.tables[:, number], {"threshold": threshold}
         its.table(table, named, EVENT_SCORES)
-        its.table(table, named | {"probability": 0.5}, _yes_or_no(finish.half(daily.members)))
+        its.table(table, named | {"probability": 0.5}, _yes_or_no(formulas.half(daily.members)))
     for number, table in enumerate(np.moveaxis(daily.near, 1, 0)):
         named = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
         if table.sum():
@@ -197,12 +197,12 @@ def _whole(its: _Entries, scales: Scales) -> None:
             extra: dict[str, Any] = {"threshold": threshold, "scale_km": width * SPACING / 1000}
             if sums[:, 1:3].sum() == 0:
                 extra["note"] = "no events"
-            its.put("fss", finish.fractions_skill_score, sums, estimator="ensemble", **extra)
+            its.put("fss", formulas.fractions_skill_score, sums, estimator="ensemble", **extra)
     for place, estimator in ((1, "fair"), (2, "ensemble")):
         cases, total = daily.energy[:, 0], daily.energy[:, place]
-        its.put("energy_score", finish.ratio, total, cases, estimator=estimator, units=its.variable.units)
+        its.put("energy_score", formulas.ratio, total, cases, estimator=estimator, units=its.variable.units)
     if daily.power.any():
-        its.put("log_spectral_distance", finish.log_spectral_distance, daily.power, units="dB")
+        its.put("log_spectral_distance", formulas.log_spectral_distance, daily.power, units="dB")
 
 
 def _regimes(its: _Entries) -> None:
@@ -213,7 +213,7 @@ def _regimes(its: _Entries) -> None:
             continue
         extra = {"regime": regime, "points": int(sums["points"].sum())}
         units = its.variable.units
-        its.put("crps", finish.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
+        its.put("crps", formulas.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
         if its.daily.members > 1:
             _spread(its, sums, **extra)
 
@@ -224,7 +224,7 @@ def _comparisons(entries: dict[str, _Entries]) -> None:
     for system, its in entries.items():
         if "exact" in fair and system != "exact":
             ratio = (fair[system], fair["exact"])
-            its.put("crps_ratio_exact", finish.ratio, *ratio, estimator="fair", reference="exact")
+            its.put("crps_ratio_exact", formulas.ratio, *ratio, estimator="fair", reference="exact")
         for other in ("persistence", "climatology"):
             if other in fair and system != other:
                 its.put("crpss", _skill, fair[system], fair[other], estimator="fair", reference=other)
@@ -233,7 +233,7 @@ def _comparisons(entries: dict[str, _Entries]) -> None:
                 if other != MODEL:
                     extra = {"estimator": "fair", "units": its.variable.units, "reference": other}
                     difference = fair[system] - fair[other]
-                    its.put("crps_difference", finish.ratio, difference, its.daily["points"], **extra)
+                    its.put("crps_difference", formulas.ratio, difference, its.daily["points"], **extra)
 
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:
@@ -261,15 +261,15 @@ def numbers(estimate: Estimate) -> dict[str, float | None]:
 def _yes_or_no(fewest: int) -> list[tuple[str, str | None, Callable[[Floats], Floats]]]:
     """Scores of the forecast of an event that so many members or more have."""
     return [
-        ("csi", "ensemble", lambda t: finish.critical_success_index(t, fewest)),
-        ("pod", "ensemble", lambda t: finish.detection(t, fewest)),
-        ("success_ratio", "ensemble", lambda t: finish.success_ratio(t, fewest)),
+        ("csi", "ensemble", lambda t: formulas.critical_success_index(t, fewest)),
+        ("pod", "ensemble", lambda t: formulas.detection(t, fewest)),
+        ("success_ratio", "ensemble", lambda t: formulas.success_ratio(t, fewest)),
     ]
 
 
 def _root_mean(total: Floats, points: Floats) -> Floats:
-    return np.sqrt(finish.ratio(total, points))
+    return np.sqrt(formulas.ratio(total, points))
 
 
 def _skill(score: Floats, reference: Floats) -> Floats:
-    return 1 - finish.ratio(score, reference)
+    return 1 - formulas.ratio(score, reference)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convcast.metrics import formulas
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.spatial import BANDS, STEP, Scales, score_whole, spectrum
 from convcast.variables import REFC, T2M
-from convcast.verification import finish
 
 SHAPE = (40, 44)
 
@@ -64,10 +64,10 @@ def test_fss_of_the_truth_is_1_and_of_what_never_meets_it_0():
     far = np.roll(truth, 20, axis=1)
     scales = Scales((1, 9, 21), periodic=True)
     same, apart = (score_whole(np.stack([f, f]), truth, REFC, scales).fractions for f in (truth, far))
-    np.testing.assert_allclose(finish.fractions_skill_score(same)[1], 1)
-    skill = finish.fractions_skill_score(apart)[1]
+    np.testing.assert_allclose(formulas.fractions_skill_score(same)[1], 1)
+    skill = formulas.fractions_skill_score(apart)[1]
     assert skill[0] == skill[1] == 0 < skill[2]  # found again once neighbourhoods reach it
-    assert np.isnan(finish.fractions_skill_score(same)[3]).all()  # no echo of 50 dBZ, in neither
+    assert np.isnan(formulas.fractions_skill_score(same)[3]).all()  # no echo of 50 dBZ, in neither
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -135,9 +135,9 @@ def test_spectra_twice_as_strong_are_three_decibels_apart():
     _, truth = storms(5)
     scales = Scales((), periodic=True)
     same = score_whole(np.stack([truth] * 3), truth, T2M, scales).power
-    assert finish.log_spectral_distance(same) == pytest.approx(0, abs=1e-9)
+    assert formulas.log_spectral_distance(same) == pytest.approx(0, abs=1e-9)
     louder = (truth - truth.mean()) * np.float32(np.sqrt(2))
-    found = finish.log_spectral_distance(score_whole(louder[None], truth, T2M, scales).power)
+    found = formulas.log_spectral_distance(score_whole(louder[None], truth, T2M, scales).power)
     assert found == pytest.approx(10 * np.log10(2), abs=0.05)
 
 
@@ -146,7 +146,7 @@ def test_what_is_weaker_than_the_lattice_is_alike():
     generator = np.random.default_rng(0)
     truth = np.full((64, 64), 280, np.float32)
     rounded = truth + generator.uniform(-0.5, 0.5, (64, 64)).astype(np.float32) / T2M.scale
-    found = finish.log_spectral_distance(score_whole(rounded[None], truth, T2M, Scales((), periodic=True)).power)
+    found = formulas.log_spectral_distance(score_whole(rounded[None], truth, T2M, Scales((), periodic=True)).power)
     assert found < 4  # decibels; without regard to the lattice it is over a hundred
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from convcast.errors import SettingsError
+from convcast.metrics import formulas
 from convcast.variables import CIN, REFC
-from convcast.verification import finish
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.statistics import score_field
 
@@ -64,7 +64,7 @@ def daily(generator, days=60, **how):
 def ratio_of(statistics):
     bootstrap = Bootstrap(len(statistics), resamples=1000, seed=0, confidence=0.99)
     sums = ([getattr(s.sums, name) for s in statistics] for name in ("variance", "squared_error"))
-    return bootstrap.estimate(lambda v, e: finish.spread_error_ratio(v, e, statistics[0].members), *sums)
+    return bootstrap.estimate(lambda v, e: formulas.spread_error_ratio(v, e, statistics[0].members), *sums)
 
 
 def test_a_perfect_ensemble_reads_calibrated():
