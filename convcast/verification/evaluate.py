@@ -12,6 +12,7 @@ import numpy as np
 
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError
+from convcast.metrics.bootstrap import Bootstrap
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
@@ -19,7 +20,6 @@ from convcast.verification.baselines import Baseline, make_baselines
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
 from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
-from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import Compared
 from convcast.verification.records import Record, Records, digest, program

@@ -10,9 +10,9 @@ import numpy as np
 
 from convcast.errors import MissingInputError, SettingsError
 from convcast.metrics import formulas
+from convcast.metrics.bootstrap import Bootstrap
 from convcast.notation import Hour
 from convcast.variables import Variable
-from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import SUMS, Comparison, Products, comparisons_by_name
 from convcast.verification.refs import ReferenceMembers

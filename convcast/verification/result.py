@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from convcast import __version__
 from convcast.files import PARTIAL, write_bytes, write_json
+from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
-from convcast.verification.intervals import FEW_DAYS
 from convcast.verification.ledger import Ledger, valid
 from convcast.verification.place import Place
 from convcast.verification.summary import Row, find, verdict

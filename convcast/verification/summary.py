@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from convcast.grid import SPACING
 from convcast.metrics import formulas
+from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.spatial import Scales
 from convcast.variables import Variable
-from convcast.verification.intervals import Bootstrap, Estimate
 from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
 from convcast.verification.statistics import Statistics

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import Scales
 from convcast.variables import T2M
 from convcast.verification.diagnosis import diagnose
-from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.statistics import score_field
 from convcast.verification.summary import Summary, find

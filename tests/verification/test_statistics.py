@@ -5,8 +5,8 @@ import pytest
 
 from convcast.errors import SettingsError
 from convcast.metrics import formulas
+from convcast.metrics.bootstrap import Bootstrap
 from convcast.variables import CIN, REFC
-from convcast.verification.intervals import Bootstrap
 from convcast.verification.statistics import score_field
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convcast.metrics import formulas
-from convcast.verification.intervals import Bootstrap
+from convcast.metrics.bootstrap import Bootstrap
 
 
 def bootstrap(days, **changes):
