@@ -6,12 +6,12 @@ from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocess import HourVerdict, preprocess
 from convcast.dataset.quality import Finding, examine
-from convcast.dataset.regimes import REGIMES, sort_points
 from convcast.dataset.split import Split, divide
 from convcast.dataset.statistics import Statistics
 from convcast.dataset.store import Status
 from convcast.dataset.sun import Sun
 from convcast.dataset.windows import Window, Windows, shuffled, usable_inits, window
+from convcast.metrics.regimes import REGIMES, sort_points
 
 if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset
