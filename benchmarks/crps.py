@@ -35,8 +35,8 @@ def convcast_fair(forecasts: Field, observed: Field) -> float:
 
 def convcast_all(forecasts: Field, observed: Field) -> float:
     """Every statistic of the report, by one thread."""
+    from convcast.metrics.sums import score_field
     from convcast.variables import REFC
-    from convcast.verification.statistics import score_field
 
     sums = score_field(forecasts, observed, REFC).sums
     return sums.crps_fair / sums.points

@@ -13,6 +13,7 @@ import numpy as np
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
@@ -26,7 +27,6 @@ from convcast.verification.records import Record, Records, digest, program
 from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
-from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
 from convcast.verification.truth import Analyses, Truth
 from convcast.workers import Workers, spread

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from convcast.metrics.sums import Statistics, Sums
 from convcast.notation import HOUR, Hour
 from convcast.verification.products import Compared
-from convcast.verification.statistics import Statistics, Sums
 
 Key = tuple[str, str, int]
 """System, field, lead in hours."""

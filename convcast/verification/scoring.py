@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.metrics.spatial import Scales
+from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines import Baseline
@@ -23,7 +24,6 @@ from convcast.verification.layout import UnreadableError, check_floors
 from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.regimes import find_regimes
-from convcast.verification.statistics import score_field
 from convcast.verification.summary import MODEL
 from convcast.verification.truth import Truth
 

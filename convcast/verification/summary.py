@@ -13,10 +13,10 @@ from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.spatial import Scales
+from convcast.metrics.sums import Statistics
 from convcast.variables import Variable
 from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
-from convcast.verification.statistics import Statistics
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]

@@ -7,10 +7,10 @@ import pytest
 
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import Scales
+from convcast.metrics.sums import score_field
 from convcast.variables import T2M
 from convcast.verification.diagnosis import diagnose
 from convcast.verification.ledger import Ledger
-from convcast.verification.statistics import score_field
 from convcast.verification.summary import Summary, find
 
 DAYS, MEMBERS, SHAPE = 40, 12, (16, 16)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from convcast.metrics.sums import Sums, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.layout import UnreadableError
 from convcast.verification.place import Place
 from convcast.verification.regimes import REGIMES, find_regimes
-from convcast.verification.statistics import Sums, score_field
 
 INIT = np.datetime64("2024-05-06T21", "h")
 SHAPE = (60, 50)

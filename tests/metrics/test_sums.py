@@ -6,8 +6,8 @@ import pytest
 from convcast.errors import SettingsError
 from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.sums import score_field
 from convcast.variables import CIN, REFC
-from convcast.verification.statistics import score_field
 
 
 def draw(generator, members=20, points=600, *, scale=1.0, shift=0.0):
