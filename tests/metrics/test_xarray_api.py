@@ -6,8 +6,8 @@ import xarray as xr
 import xskillscore as xs
 
 from convcast.errors import SettingsError
-from convcast.verification import scores
-from convcast.verification.scores import (
+from convcast.metrics import xarray_api
+from convcast.metrics.xarray_api import (
     brier_score,
     crps_ensemble,
     rank_histogram,
@@ -132,35 +132,35 @@ def test_roc_area_is_scipy_s():
     event = truth.values.ravel() >= 1
     share = (forecasts.values >= 1).mean(0).ravel()
     expected = mannwhitneyu(share[event], share[~event]).statistic / (event.sum() * (~event).sum())
-    assert float(scores.roc_area(truth, forecasts, 1)) == pytest.approx(expected)
-    assert scores.roc_area(truth, forecasts, 1, dim=("y", "x")).dims == ("time",)
+    assert float(xarray_api.roc_area(truth, forecasts, 1)) == pytest.approx(expected)
+    assert xarray_api.roc_area(truth, forecasts, 1, dim=("y", "x")).dims == ("time",)
 
 
 def test_fss_pools_cases_and_chunks_do_not_matter():
     truth, forecasts = fields(1)
-    found = float(scores.fractions_skill_score(truth, forecasts, 1, 3))
-    lazy = scores.fractions_skill_score(truth.chunk(time=1), forecasts.chunk(time=1, number=2), 1, 3)
+    found = float(xarray_api.fractions_skill_score(truth, forecasts, 1, 3))
+    lazy = xarray_api.fractions_skill_score(truth.chunk(time=1), forecasts.chunk(time=1, number=2), 1, 3)
     assert float(lazy) == pytest.approx(found)
-    assert 0 < found < float(scores.fractions_skill_score(truth, forecasts, 1, 9, periodic=True)) < 1
-    assert float(scores.fractions_skill_score(truth, truth.expand_dims(number=2), 1, 3)) == pytest.approx(1)
+    assert 0 < found < float(xarray_api.fractions_skill_score(truth, forecasts, 1, 9, periodic=True)) < 1
+    assert float(xarray_api.fractions_skill_score(truth, truth.expand_dims(number=2), 1, 3)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("width", [2, 0, 13])
 def test_a_square_without_a_centre_is_refused(width):
     with pytest.raises(SettingsError, match="no centre"):
-        scores.fractions_skill_score(*fields(2), 1, width)
+        xarray_api.fractions_skill_score(*fields(2), 1, width)
 
 
 def test_the_energy_score_of_a_case_is_its_own():
     truth, forecasts = fields(3)
-    found = scores.energy_score(truth, forecasts)
+    found = xarray_api.energy_score(truth, forecasts)
     assert found.dims == ("time",)
-    alone = scores.energy_score(truth.isel(time=1), forecasts.isel(time=1))
+    alone = xarray_api.energy_score(truth.isel(time=1), forecasts.isel(time=1))
     assert float(alone) == pytest.approx(float(found[1]))
-    one = scores.energy_score(truth, forecasts.isel(number=[0]), estimator="ensemble")
+    one = xarray_api.energy_score(truth, forecasts.isel(number=[0]), estimator="ensemble")
     rmse = np.sqrt(((forecasts[0] - truth) ** 2).mean(("y", "x")))
     np.testing.assert_allclose(one, rmse)
     with pytest.raises(SettingsError, match="fair energy score"):
-        scores.energy_score(truth, forecasts.isel(number=[0]))
+        xarray_api.energy_score(truth, forecasts.isel(number=[0]))
     with pytest.raises(SettingsError, match="no estimator"):
-        scores.energy_score(truth, forecasts, estimator="median")
+        xarray_api.energy_score(truth, forecasts, estimator="median")
