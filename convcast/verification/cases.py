@@ -11,7 +11,7 @@ import numpy as np
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
 from convcast.verification.baselines import Baseline
-from convcast.verification.ensembles import Ensemble
+from convcast.verification.data.ensembles import Ensemble
 from convcast.verification.ledger import valid
 from convcast.verification.truth import Truth
 

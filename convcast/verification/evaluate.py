@@ -19,7 +19,7 @@ from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines import Baseline, make_baselines
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
-from convcast.verification.ensembles import Ensemble, open_ensembles
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import Compared

@@ -26,7 +26,7 @@ from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, 
 from convcast.files import PARTIAL, read_json
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
-from convcast.verification.ensembles import Ensemble, open_ensembles
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.place import Place
 from convcast.verification.truth import Analyses
 from convcast.workspace import Workspace
