@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from convcast.dataset import REGIMES, sort_points
 from convcast.notation import Hour
 from convcast.variables import CAPE, REFC, Variable
-from convcast.verification.layout import UnreadableError
+from convcast.verification.data.cf import UnreadableError
 from convcast.verification.truth import Truth
 
 __all__ = ["REGIMES", "find_regimes"]

@@ -20,7 +20,7 @@ from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines import Baseline
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
-from convcast.verification.layout import UnreadableError, check_floors
+from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.regimes import find_regimes

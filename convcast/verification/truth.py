@@ -17,7 +17,14 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
-from convcast.verification.layout import UnreadableError, check_values, check_winds, find_fields, open_zarr, read_values
+from convcast.verification.data.cf import (
+    UnreadableError,
+    check_values,
+    check_winds,
+    find_fields,
+    open_zarr,
+    read_values,
+)
 from convcast.verification.place import Box, Place, read_place
 
 Field = NDArray[np.float32]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
-from convcast.verification.layout import (
+from convcast.verification.data.cf import (
     as_ensemble,
     check_dimensions,
     check_values,
