@@ -27,7 +27,7 @@ from convcast.files import PARTIAL, read_json
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.place import Place
+from convcast.verification.data.points import Place
 from convcast.verification.truth import Analyses
 from convcast.workspace import Workspace
 

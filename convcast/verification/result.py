@@ -17,8 +17,8 @@ from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
+from convcast.verification.data.points import Place
 from convcast.verification.ledger import Ledger, valid
-from convcast.verification.place import Place
 from convcast.verification.summary import Row, find, verdict
 
 SCHEMA = 2

@@ -25,7 +25,7 @@ from convcast.verification.data.cf import (
     open_zarr,
     read_values,
 )
-from convcast.verification.place import Box, Place, read_place
+from convcast.verification.data.points import Box, Place, read_place
 
 Field = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import pytest
 from convcast.metrics.sums import Sums, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.data.cf import UnreadableError
-from convcast.verification.place import Place
+from convcast.verification.data.points import Place
 from convcast.verification.regimes import REGIMES, find_regimes
 
 INIT = np.datetime64("2024-05-06T21", "h")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from convcast import stores
 from convcast.errors import DamagedFileError
 from convcast.variables import FIELDS, U10, V10, Variable
-from convcast.verification.place import Place
+from convcast.verification.data.points import Place
 
 _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "number": (("realization",), ("number", "member", "members", "realization", "realisation", "ensemble", "ens")),

@@ -27,7 +27,7 @@ from convcast.verification.data.cf import (
     open_zarr,
     read_values,
 )
-from convcast.verification.place import Box, Place, read_place, shared
+from convcast.verification.data.points import Box, Place, read_place, shared
 
 
 @dataclass(frozen=True)
