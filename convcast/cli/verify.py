@@ -75,8 +75,8 @@ def verify(
     from convcast.errors import SettingsError
     from convcast.settings import load_settings
     from convcast.verification import evaluate
+    from convcast.verification.data.truth import Analyses, open_truth
     from convcast.verification.report import caveats, headline, product_lines
-    from convcast.verification.truth import Analyses, open_truth
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 

@@ -12,8 +12,8 @@ from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
 from convcast.verification.baselines import Baseline
 from convcast.verification.data.ensembles import Ensemble
+from convcast.verification.data.truth import Truth
 from convcast.verification.ledger import valid
-from convcast.verification.truth import Truth
 
 
 @dataclass(frozen=True)

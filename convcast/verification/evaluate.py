@@ -20,6 +20,7 @@ from convcast.verification import crosscheck
 from convcast.verification.baselines import Baseline, make_baselines
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
+from convcast.verification.data.truth import Analyses, Truth
 from convcast.verification.exact import Exact
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import Compared
@@ -28,7 +29,6 @@ from convcast.verification.references import REFERENCES, References, make_refere
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
 from convcast.verification.summary import MODEL, Row, Summary
-from convcast.verification.truth import Analyses, Truth
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 

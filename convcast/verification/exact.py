@@ -28,7 +28,7 @@ from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.points import Place
-from convcast.verification.truth import Analyses
+from convcast.verification.data.truth import Analyses
 from convcast.workspace import Workspace
 
 WORKERS = 2

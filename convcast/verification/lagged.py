@@ -16,7 +16,7 @@ from convcast.dataset.decode import Fields, decode_hour
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
-from convcast.verification.truth import Truth
+from convcast.verification.data.truth import Truth
 
 Members = Callable[[Hour, int], tuple[Member, ...]]
 """The forecasts that make an ensemble for an initial time and a lead."""

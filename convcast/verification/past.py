@@ -14,7 +14,7 @@ from convcast.conventions import unpack
 from convcast.dataset import Dataset, usable_inits, window
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
-from convcast.verification.truth import Truth
+from convcast.verification.data.truth import Truth
 
 Field = NDArray[np.float32]
 

@@ -25,9 +25,9 @@ from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoot
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.archived import fingerprint, held, read_message
+from convcast.verification.data.truth import Truth
 from convcast.verification.refs import cycle_and_lead, fetch_command
 from convcast.verification.regrid import Regridder, check_grid_227
-from convcast.verification.truth import Truth
 from convcast.workspace import Workspace
 
 Field = NDArray[np.float32]

@@ -13,11 +13,11 @@ from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.notation import Hour
 from convcast.variables import Variable
+from convcast.verification.data.truth import Truth
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import SUMS, Comparison, Products, comparisons_by_name
 from convcast.verification.refs import ReferenceMembers
 from convcast.verification.summary import MODEL, Row, numbers
-from convcast.verification.truth import Truth
 from convcast.workspace import Workspace
 
 REFERENCES = ("refs", "href")

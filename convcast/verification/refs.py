@@ -14,7 +14,7 @@ from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import REFC, GribKey, Variable
 from convcast.verification.archived import fingerprint, held, read_message
-from convcast.verification.truth import Truth
+from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
 MOST_OFTEN = 0.5

@@ -9,7 +9,7 @@ from convcast.dataset import REGIMES, sort_points
 from convcast.notation import Hour
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.data.cf import UnreadableError
-from convcast.verification.truth import Truth
+from convcast.verification.data.truth import Truth
 
 __all__ = ["REGIMES", "find_regimes"]
 

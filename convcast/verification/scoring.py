@@ -21,11 +21,11 @@ from convcast.verification.baselines import Baseline
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
+from convcast.verification.data.truth import Truth
 from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.regimes import find_regimes
 from convcast.verification.summary import MODEL
-from convcast.verification.truth import Truth
 
 Field = NDArray[np.float32]
 SAMPLED = 4096

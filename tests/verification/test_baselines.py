@@ -13,8 +13,8 @@ from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR, compact
 from convcast.variables import CIN, REFC, T2M
 from convcast.verification.baselines import make_baselines
+from convcast.verification.data.truth import Analyses
 from convcast.verification.past import near_hour_of_day
-from convcast.verification.truth import Analyses
 
 from .conftest import HOURS, INITS
 

@@ -10,7 +10,7 @@ from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, FIELDS, T2M
 from convcast.verification import evaluate
 from convcast.verification.baselines import make_baselines
-from convcast.verification.truth import Analyses
+from convcast.verification.data.truth import Analyses
 
 from .published import INSIDE, WIDE, forecast, make_workspace, put, weather
 

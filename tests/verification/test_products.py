@@ -16,11 +16,11 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
+from convcast.verification.data.truth import Analyses
 from convcast.verification.plots import draw_figures
 from convcast.verification.products import Products, crps_normal, refusal
 from convcast.verification.regrid import Regridder
 from convcast.verification.report import product_lines, render_report
-from convcast.verification.truth import Analyses
 
 from .published import OURS, make_workspace, product_message, put
 from .test_neighbourhood import near_by_hand, smooth_by_hand
