@@ -17,7 +17,7 @@ from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
-from convcast.verification.baselines import Baseline, make_baselines
+from convcast.verification.baselines.base import Baseline, make_baselines
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.truth import Analyses, Truth

@@ -17,7 +17,7 @@ from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
-from convcast.verification.baselines import Baseline
+from convcast.verification.baselines.base import Baseline
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
