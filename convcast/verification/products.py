@@ -25,8 +25,8 @@ from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoot
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.archived import fingerprint, held, read_message
+from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
 from convcast.verification.data.truth import Truth
-from convcast.verification.refs import cycle_and_lead, fetch_command
 from convcast.verification.regrid import Regridder, check_grid_227
 from convcast.workspace import Workspace
 
