@@ -9,7 +9,7 @@ import xarray as xr
 
 from convcast.metrics.sums import Statistics, Sums
 from convcast.notation import HOUR, Hour
-from convcast.verification.products import Compared
+from convcast.verification.baselines.published import Compared
 
 Key = tuple[str, str, int]
 """System, field, lead in hours."""

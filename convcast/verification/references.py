@@ -13,10 +13,10 @@ from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.notation import Hour
 from convcast.variables import Variable
+from convcast.verification.baselines.published import SUMS, Comparison, Products, comparisons_by_name
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
 from convcast.verification.ledger import Ledger
-from convcast.verification.products import SUMS, Comparison, Products, comparisons_by_name
 from convcast.verification.summary import MODEL, Row, numbers
 from convcast.workspace import Workspace
 

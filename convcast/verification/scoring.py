@@ -18,11 +18,11 @@ from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines.base import Baseline
+from convcast.verification.baselines.published import Products
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth
-from convcast.verification.products import Products
 from convcast.verification.records import Record
 from convcast.verification.regimes import find_regimes
 from convcast.verification.summary import MODEL

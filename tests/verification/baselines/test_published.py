@@ -16,9 +16,9 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
+from convcast.verification.baselines.published import Products, crps_normal, refusal
 from convcast.verification.data.truth import Analyses
 from convcast.verification.plots import draw_figures
-from convcast.verification.products import Products, crps_normal, refusal
 from convcast.verification.regrid import Regridder
 from convcast.verification.report import product_lines, render_report
 
