@@ -13,10 +13,10 @@ from convcast.notation import Hour, Hours
 from convcast.settings import VerificationSettings
 from convcast.variables import Variable
 from convcast.verification.baselines.analogues import Climatology, Control, Persistence, Recent
+from convcast.verification.baselines.choose import REFERENCES
 from convcast.verification.baselines.exact import Exact
 from convcast.verification.baselines.hrrr import Forecasts, latest_forecast, time_lagged
 from convcast.verification.data.truth import Truth
-from convcast.verification.references import REFERENCES
 from convcast.workspace import Workspace
 
 

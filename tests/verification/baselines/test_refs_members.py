@@ -14,8 +14,8 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings, load_settings
 from convcast.variables import CIN, FIELDS, REFC, T2M, GribKey
 from convcast.verification import evaluate
+from convcast.verification.baselines.choose import make_references
 from convcast.verification.data.truth import Analyses
-from convcast.verification.references import make_references
 
 from .published import GRID, INSIDE, WIDE, forecast, make_workspace, put, weather
 
