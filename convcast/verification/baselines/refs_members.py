@@ -13,7 +13,7 @@ from convcast.archive.references import Member, cycle_of, refs_members
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import REFC, GribKey, Variable
-from convcast.verification.archived import fingerprint, held, read_message
+from convcast.verification.baselines.archived import fingerprint, held, read_message
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
