@@ -26,8 +26,8 @@ from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.baselines.archived import fingerprint, held, read_message
 from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
+from convcast.verification.baselines.regrid import Regridder, check_grid_227
 from convcast.verification.data.truth import Truth
-from convcast.verification.regrid import Regridder, check_grid_227
 from convcast.workspace import Workspace
 
 Field = NDArray[np.float32]

@@ -17,9 +17,9 @@ from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
 from convcast.verification.baselines.published import Products, crps_normal, refusal
+from convcast.verification.baselines.regrid import Regridder
 from convcast.verification.data.truth import Analyses
 from convcast.verification.plots import draw_figures
-from convcast.verification.regrid import Regridder
 from convcast.verification.report import product_lines, render_report
 
 from .published import OURS, make_workspace, product_message, put

@@ -7,7 +7,7 @@ import pytest
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
 from convcast.variables import REFC, T2M, U10
-from convcast.verification.regrid import CELL, NX, NY, Regridder
+from convcast.verification.baselines.regrid import CELL, NX, NY, Regridder
 
 PART = Grid(100, 120, 500, 900)
 
