@@ -13,7 +13,7 @@ from convcast.notation import Hour, Hours, describe
 from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.ensembles import Ensemble
 from convcast.verification.data.truth import Truth
-from convcast.verification.ledger import valid
+from convcast.verification.results.accumulator import valid
 
 
 @dataclass(frozen=True)

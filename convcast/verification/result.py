@@ -18,7 +18,7 @@ from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.data.points import Place
-from convcast.verification.ledger import Ledger, valid
+from convcast.verification.results.accumulator import Ledger, valid
 from convcast.verification.summary import Row, find, verdict
 
 SCHEMA = 2

@@ -15,8 +15,8 @@ from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import Statistics
 from convcast.variables import Variable
-from convcast.verification.ledger import Ledger
 from convcast.verification.regimes import REGIMES
+from convcast.verification.results.accumulator import Ledger
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]

@@ -16,7 +16,7 @@ from convcast.variables import Variable
 from convcast.verification.baselines.published import SUMS, Comparison, Products, comparisons_by_name
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
-from convcast.verification.ledger import Ledger
+from convcast.verification.results.accumulator import Ledger
 from convcast.verification.summary import MODEL, Row, numbers
 from convcast.workspace import Workspace
 
