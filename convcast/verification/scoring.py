@@ -23,8 +23,8 @@ from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth
-from convcast.verification.records import Record
 from convcast.verification.regimes import find_regimes
+from convcast.verification.results.case_cache import Record
 from convcast.verification.summary import MODEL
 
 Field = NDArray[np.float32]
