@@ -17,7 +17,7 @@ from convcast.files import append_line
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
 from convcast.variables import FIELDS
-from convcast.verification.summary import MODEL
+from convcast.verification.results.table import MODEL
 
 if TYPE_CHECKING:
     import xarray as xr

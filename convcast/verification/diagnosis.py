@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convcast.verification.summary import Row
+from convcast.verification.results.table import Row
 
 CALIBRATED = "calibrated"
 UNKNOWN = "no interval"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from convcast.variables import Variable
 from convcast.verification.colours import SYSTEMS
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL, find
+from convcast.verification.results.table import MODEL, find
 
 Floats = NDArray[np.float64]
 

@@ -27,8 +27,8 @@ from convcast.verification.data.truth import Analyses, Truth
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.results.accumulator import Ledger
 from convcast.verification.results.case_cache import Record, Records, digest, program
+from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
-from convcast.verification.summary import MODEL, Row, Summary
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 

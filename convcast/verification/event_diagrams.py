@@ -12,7 +12,7 @@ from convcast.metrics import formulas
 from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import COMPARED, Drawing
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL
+from convcast.verification.results.table import MODEL
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import Drawing
 from convcast.verification.report import product_rows_of, said
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL
+from convcast.verification.results.table import MODEL
 
 
 def draw_products(verification: Verification) -> Drawing | None:

@@ -15,7 +15,7 @@ from convcast import __version__
 from convcast.variables import FIELDS
 from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL, Row, verdict
+from convcast.verification.results.table import MODEL, Row, verdict
 
 if TYPE_CHECKING:
     from convcast.verification.plots import Figure

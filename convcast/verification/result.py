@@ -19,7 +19,7 @@ from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.data.points import Place
 from convcast.verification.results.accumulator import Ledger, valid
-from convcast.verification.summary import Row, find, verdict
+from convcast.verification.results.table import Row, find, verdict
 
 SCHEMA = 2
 

@@ -25,7 +25,7 @@ from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth
 from convcast.verification.regimes import find_regimes
 from convcast.verification.results.case_cache import Record
-from convcast.verification.summary import MODEL
+from convcast.verification.results.table import MODEL
 
 Field = NDArray[np.float32]
 SAMPLED = 4096

@@ -14,7 +14,7 @@ from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.regimes import REGIMES
 from convcast.verification.result import Verification
-from convcast.verification.summary import MODEL, Row
+from convcast.verification.results.table import MODEL, Row
 
 
 def draw_scales(verification: Verification) -> Drawing | None:

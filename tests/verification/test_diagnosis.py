@@ -11,7 +11,7 @@ from convcast.metrics.sums import score_field
 from convcast.variables import T2M
 from convcast.verification.diagnosis import diagnose
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.summary import Summary, find
+from convcast.verification.results.table import Summary, find
 
 DAYS, MEMBERS, SHAPE = 40, 12, (16, 16)
 

@@ -17,7 +17,7 @@ from convcast.verification.baselines.published import SUMS, Comparison, Products
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.summary import MODEL, Row, numbers
+from convcast.verification.results.table import MODEL, Row, numbers
 from convcast.workspace import Workspace
 
 REFERENCES = ("refs", "href")
