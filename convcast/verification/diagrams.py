@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from convcast.variables import Variable
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.result import Verification
 from convcast.verification.results.table import MODEL, find
+from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]
 

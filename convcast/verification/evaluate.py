@@ -24,10 +24,10 @@ from convcast.verification.baselines.published import Compared
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.truth import Analyses, Truth
-from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.results.accumulator import Ledger
 from convcast.verification.results.case_cache import Record, Records, digest, program
 from convcast.verification.results.table import MODEL, Row, Summary
+from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convcast.pictures.colours import field_colours, probability_colours
 from convcast.verification.diagrams import Drawing
-from convcast.verification.result import CaseShown, Verification
+from convcast.verification.results.verification import CaseShown, Verification
 
 ROWS = 64
 STAMPS = 8

@@ -9,7 +9,7 @@ import numpy as np
 
 from convcast.pictures.style import finish, styled
 from convcast.verification import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
-from convcast.verification.result import Verification
+from convcast.verification.results.verification import Verification
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from convcast import __version__
 from convcast.variables import FIELDS
 from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, diagnose
-from convcast.verification.result import Verification
 from convcast.verification.results.table import MODEL, Row, verdict
+from convcast.verification.results.verification import Verification
 
 if TYPE_CHECKING:
     from convcast.verification.plots import Figure

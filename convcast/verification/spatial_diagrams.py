@@ -13,8 +13,8 @@ from convcast.metrics.spatial import BANDS
 from convcast.verification.colours import SYSTEMS
 from convcast.verification.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.regimes import REGIMES
-from convcast.verification.result import Verification
 from convcast.verification.results.table import MODEL, Row
+from convcast.verification.results.verification import Verification
 
 
 def draw_scales(verification: Verification) -> Drawing | None:
