@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
 from convcast.variables import FIELDS
-from convcast.verification.diagnosis import CALIBRATED, UNKNOWN, diagnose
+from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.table import MODEL, Row, verdict
 from convcast.verification.results.verification import Verification
 

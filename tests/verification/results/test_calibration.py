@@ -9,8 +9,8 @@ from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import score_field
 from convcast.variables import T2M
-from convcast.verification.diagnosis import diagnose
 from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.calibration import diagnose
 from convcast.verification.results.table import Summary, find
 
 DAYS, MEMBERS, SHAPE = 40, 12, (16, 16)
