@@ -76,7 +76,7 @@ def verify(
     from convcast.settings import load_settings
     from convcast.verification import evaluate
     from convcast.verification.data.truth import Analyses, open_truth
-    from convcast.verification.report import caveats, headline, product_lines
+    from convcast.verification.report.html import caveats, headline, product_lines
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 

@@ -171,7 +171,7 @@ def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
 
 
 def test_verification_works_where_torch_is_not_installed():
-    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report"
+    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report.html"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -117,7 +117,7 @@ class Verification:
         scores.json comes last, so that where it is the others are.
         """
         from convcast.verification.plots import draw_figures
-        from convcast.verification.report import render_report
+        from convcast.verification.report.html import render_report
 
         directory.mkdir(parents=True, exist_ok=True)
         figures = draw_figures(self)

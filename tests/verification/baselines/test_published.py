@@ -20,7 +20,7 @@ from convcast.verification.baselines.published import Products, crps_normal, ref
 from convcast.verification.baselines.regrid import Regridder
 from convcast.verification.data.truth import Analyses
 from convcast.verification.plots import draw_figures
-from convcast.verification.report import product_lines, render_report
+from convcast.verification.report.html import product_lines, render_report
 
 from .published import OURS, make_workspace, product_message, put
 from .test_neighbourhood import near_by_hand, smooth_by_hand

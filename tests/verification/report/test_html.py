@@ -17,7 +17,7 @@ from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
 from convcast.verification.plots import draw_figures
-from convcast.verification.report import headline, render_report
+from convcast.verification.report.html import headline, render_report
 from convcast.workspace import create_workspace
 
 from .conftest import HOURS
