@@ -18,7 +18,7 @@ from convcast.verification.results.table import MODEL, Row, verdict
 from convcast.verification.results.verification import Verification
 
 if TYPE_CHECKING:
-    from convcast.verification.plots import Figure
+    from convcast.verification.report.figures import Figure
 
 
 REFERENCES = ("hrrr", "time-lagged", "refs", "href")

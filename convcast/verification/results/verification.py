@@ -116,7 +116,7 @@ class Verification:
 
         scores.json comes last, so that where it is the others are.
         """
-        from convcast.verification.plots import draw_figures
+        from convcast.verification.report.figures import draw_figures
         from convcast.verification.report.html import render_report
 
         directory.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.published import Products, crps_normal, refusal
 from convcast.verification.baselines.regrid import Regridder
 from convcast.verification.data.truth import Analyses
-from convcast.verification.plots import draw_figures
+from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import product_lines, render_report
 
 from .published import OURS, make_workspace, product_message, put

@@ -16,7 +16,7 @@ from convcast.grid import Grid
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
-from convcast.verification.plots import draw_figures
+from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import headline, render_report
 from convcast.workspace import create_workspace
 
