@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from convcast.metrics import formulas
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.diagrams import COMPARED, Drawing
+from convcast.verification.report.diagrams import COMPARED, Drawing
 from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from convcast.pictures.colours import field_colours, probability_colours
-from convcast.verification.diagrams import Drawing
+from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
 ROWS = 64

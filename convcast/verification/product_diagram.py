@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
 from convcast.verification.colours import SYSTEMS
-from convcast.verification.diagrams import Drawing
+from convcast.verification.report.diagrams import Drawing
 from convcast.verification.report.html import product_rows_of, said
 from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification
