@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convcast.pictures.style import finish, styled
-from convcast.verification import maps
-from convcast.verification.report import diagrams, event_diagrams, product_diagram, spatial_diagrams
+from convcast.verification.report import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
 from convcast.verification.results.verification import Verification
 
 
