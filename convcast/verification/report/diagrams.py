@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, Scala
 from numpy.typing import NDArray
 
 from convcast.variables import Variable
-from convcast.verification.colours import SYSTEMS
+from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.results.table import MODEL, find
 from convcast.verification.results.verification import Verification
 

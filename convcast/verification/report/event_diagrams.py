@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from convcast.metrics import formulas
-from convcast.verification.colours import SYSTEMS
+from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing
 from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from convcast.verification.colours import SYSTEMS
+from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.report.html import product_rows_of, said
 from convcast.verification.results.table import MODEL
