@@ -77,6 +77,7 @@ def verify(
     from convcast.verification import evaluate
     from convcast.verification.data.truth import Analyses, open_truth
     from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
@@ -108,7 +109,7 @@ def verify(
         terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
     terminal.say("drawing the report")
     verification = evaluation.result()
-    report, *_ = verification.save(results)
+    report, *_ = save(verification, results)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(verification, lead) for lead in verification.facts.leads),

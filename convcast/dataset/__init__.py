@@ -11,13 +11,11 @@ from convcast.dataset.statistics import Statistics
 from convcast.dataset.store import Status
 from convcast.dataset.sun import Sun
 from convcast.dataset.windows import Window, Windows, shuffled, usable_inits, window
-from convcast.metrics.regimes import REGIMES, sort_points
 
 if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset
 
 __all__ = [
-    "REGIMES",
     "Dataset",
     "Finding",
     "HourVerdict",
@@ -34,7 +32,6 @@ __all__ = [
     "open_dataset",
     "preprocess",
     "shuffled",
-    "sort_points",
     "usable_inits",
     "window",
 ]

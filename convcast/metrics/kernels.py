@@ -1,7 +1,7 @@
 """The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
 
-A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the data's order
-change nothing. Memory beyond the arguments and the results is one block a thread.
+A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the order of
+the data change nothing. Memory beyond the arguments and the results is one block a thread.
 
 Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
 counts of -1, and enters no sum; an ensemble is not silently made smaller.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.patches import ECHO
-from convcast.variables import CAPE
+from convcast.variables import CAPE, REFC
 
 REGIMES = ("quiet", "unstable", "echo")
 """Neither of the others; CAPE of 1000 J/kg or more and no echo near; an echo of 20 dBZ or more within 39 km."""
+ECHO = REFC.thresholds[0]
+"""Reflectivity, dBZ, from which an echo counts as convection."""
 UNSTABLE = CAPE.thresholds[1]
-"""J/kg."""
+"""CAPE, J/kg, from which air counts as unstable."""
 
 
 def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | None) -> NDArray[np.int8] | None:
@@ -28,10 +29,8 @@ def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | 
     if cape is not None:
         regimes[cape >= UNSTABLE] = REGIMES.index("unstable")
     if refc is not None:
-        from convcast.metrics.neighbourhood import (  # brings numba along, which sampling does without
-            RADIUS,
-            happens_near,
-        )
+        # Imported here since it imports numba, which sampling does without.
+        from convcast.metrics.neighbourhood import RADIUS, happens_near
 
         regimes[happens_near(refc >= ECHO, RADIUS)] = REGIMES.index("echo")
     return regimes

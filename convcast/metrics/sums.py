@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import exceedances, rank_counts, score_points
+from convcast.metrics.regimes import REGIMES
 from convcast.metrics.spatial import Scales, Spatial, score_whole
 from convcast.variables import Variable
-from convcast.verification.regimes import REGIMES
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -18,7 +18,7 @@ from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines.base import Baseline, make_baselines
-from convcast.verification.baselines.choose import REFERENCES, References, make_references, product_rows
+from convcast.verification.baselines.choose import REFERENCES, References, make_references
 from convcast.verification.baselines.exact import Exact
 from convcast.verification.baselines.published import Compared
 from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
@@ -26,6 +26,7 @@ from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.truth import Analyses, Truth
 from convcast.verification.results.accumulator import Ledger
 from convcast.verification.results.case_cache import Record, Records, digest, program
+from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable

@@ -22,8 +22,7 @@ from convcast.verification.baselines.published import Products
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
-from convcast.verification.data.truth import Truth
-from convcast.verification.regimes import find_regimes
+from convcast.verification.data.truth import Truth, find_regimes
 from convcast.verification.results.case_cache import Record
 from convcast.verification.results.table import MODEL
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from convcast.errors import MissingInputError, SettingsError
-from convcast.metrics import formulas
-from convcast.metrics.bootstrap import Bootstrap
 from convcast.notation import Hour
-from convcast.variables import Variable
-from convcast.verification.baselines.published import SUMS, Comparison, Products, comparisons_by_name
+from convcast.verification.baselines.published import Products
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
-from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.table import MODEL, Row, numbers
 from convcast.workspace import Workspace
 
 REFERENCES = ("refs", "href")
@@ -93,53 +85,3 @@ def make_references(
 
 def _share(some: Sequence[object], of: Sequence[object]) -> str:
     return f"for {len(some)} of {len(of)} forecasts"
-
-
-def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
-    """Scores of a system's products, of ours made alike, and their paired difference, as tidy rows."""
-    cases = ledger.compared.get((system, variable.name, lead), {})
-    known = comparisons_by_name(system)
-    for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
-        having = {init: c for init, c in cases.items() if name in c.names}
-        days = sorted({init.astype("datetime64[D]") for init in having})
-        sums = np.zeros((len(days), len(SUMS)))
-        for init, compared in having.items():
-            sums[days.index(init.astype("datetime64[D]"))] += compared.sums[compared.names.index(name)]
-        bootstrap = Bootstrap(
-            len(days), resamples=settings.resamples, seed=settings.seed, confidence=settings.confidence
-        )
-        size = next(iter(having.values())).members
-        yield from _rows(known[name], system, lead, bootstrap, sums, len(having), size)
-
-
-def _rows(
-    one: Comparison, system: str, lead: int, bootstrap: Bootstrap, sums: np.ndarray, n: int, members: int
-) -> Iterator[Row]:
-    points, ours, theirs, events, stated_ours, stated_theirs = sums.T
-    silent = one.threshold is not None and not (events.sum() or stated_ours.sum() or stated_theirs.sum())
-    for score, its, of in (
-        (one.score, ours, MODEL),
-        (one.score, theirs, system),
-        (f"{one.score}_difference", ours - theirs, MODEL),
-    ):
-        estimate = bootstrap.estimate(formulas.ratio, its, np.zeros_like(points) if silent else points)
-        row: Row = {
-            "field": one.product.variable.name,
-            "lead_hours": lead,
-            "score": score,
-            "estimator": "as published",
-            "system": of,
-            **numbers(estimate),
-            "n": n,
-            "days": bootstrap.days,
-            "points": int(points.sum()),
-            "members": members,
-            "reference": system,
-        }
-        if one.threshold is not None:
-            row |= {"threshold": one.threshold, "below": one.below, "events": int(events.sum())}
-        if one.scale_km is not None:
-            row["scale_km"] = one.scale_km
-        if silent:
-            row["note"] = "no events"
-        yield row

@@ -15,8 +15,9 @@ from convcast.dataset import Dataset
 from convcast.dataset.store import FORMAT, index
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
+from convcast.metrics.regimes import sort_points
 from convcast.notation import HOUR, Hour, Hours
-from convcast.variables import Variable
+from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.data.cf import (
     UnreadableError,
     check_values,
@@ -184,6 +185,20 @@ def open_truth(path: Path) -> Truth:
     if _is_dataset(path):
         return Analyses(Dataset.open(path))
     return StoredTruth(path, open_zarr(path, "truth"))
+
+
+def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
+    """The place in REGIMES of every point, (y, x); None where the truth has neither field, or not that hour."""
+    if not np.isin(init, truth.hours):
+        return None
+
+    def analysis(variable: Variable) -> NDArray[np.floating] | None:
+        return truth.read(variable, init) if variable in truth.variables else None
+
+    try:
+        return sort_points(analysis(REFC), analysis(CAPE))
+    except UnreadableError:
+        return None
 
 
 def _is_dataset(path: Path) -> bool:

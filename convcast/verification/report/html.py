@@ -12,8 +12,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
-from convcast.variables import FIELDS
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
+from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
 from convcast.verification.results.verification import Verification
 
@@ -56,7 +56,7 @@ class Line:
 def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
     """The whole page."""
     environment = Environment(
-        loader=PackageLoader("convcast.verification", "."),
+        loader=PackageLoader("convcast.verification.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -226,22 +226,15 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
     )
 
 
-def product_rows_of(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:
-    """Ours, theirs and the difference, of everything that is compared with a system's products at a lead."""
-    wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
-    rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
-    return list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))
-
-
 def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
     """What is compared with a system's products at a lead."""
     lines = []
-    for ours, theirs, difference in product_rows_of(verification, system, lead):
+    for ours, theirs, difference in find_product_rows(verification, system, lead):
         digits = 3 if ours["score"] == "crps_gaussian" else 5
         silent = ours.get("note") == "no events"
         lines.append(
             ProductLine(
-                what=said(ours),
+                what=comparison_label(ours),
                 ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
                 theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
                 difference=_interval(difference, digits),
@@ -249,16 +242,6 @@ def product_lines(verification: Verification, system: str, lead: int) -> list[Pr
             )
         )
     return lines
-
-
-def said(row: Row) -> str:
-    """`REFC ≥ 40 dBZ within 40.6 km`."""
-    variable = FIELDS[row["field"]]
-    if "threshold" not in row:
-        return f"{variable.name.upper()} as a normal distribution ({variable.units})"
-    sign = "≤" if row["below"] else "≥"
-    near = f" within {row['scale_km']:g} km" if "scale_km" in row else " at the point"
-    return f"{variable.name.upper()} {sign} {row['threshold']:g} {variable.units}{near}"
 
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:

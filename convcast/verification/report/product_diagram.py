@@ -7,7 +7,7 @@ from matplotlib.ticker import PercentFormatter
 
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import Drawing
-from convcast.verification.report.html import product_rows_of, said
+from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification
 
@@ -18,7 +18,7 @@ def draw_products(verification: Verification) -> Drawing | None:
     lines = [
         (system, ours, theirs, difference)
         for system in facts.products
-        for ours, theirs, difference in product_rows_of(verification, system, lead)
+        for ours, theirs, difference in find_product_rows(verification, system, lead)
         if theirs["value"] and difference["value"] is not None
     ]
     if not lines:
@@ -32,7 +32,7 @@ def draw_products(verification: Verification) -> Drawing | None:
             axes.plot([difference["low"] * scale, difference["high"] * scale], [place, place], color=colour, lw=2.2)
         axes.plot(difference["value"] * scale, place, marker, color=colour, ms=7, mec="white", mew=0.7)
     axes.axvline(0, color="#666666", lw=1.2, zorder=0)
-    axes.set_yticks(range(len(lines)), [f"{said(ours)}, {system.upper()}" for system, ours, _, _ in lines])
+    axes.set_yticks(range(len(lines)), [f"{comparison_label(ours)}, {system.upper()}" for system, ours, _, _ in lines])
     axes.invert_yaxis()
     widest = max(abs(limit) for limit in axes.get_xlim())
     axes.set_xlim(-max(widest, 0.05), max(widest, 0.05))

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from convcast.grid import SPACING
+from convcast.metrics.regimes import REGIMES
 from convcast.metrics.spatial import BANDS
-from convcast.verification.regimes import REGIMES
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.results.table import MODEL, Row

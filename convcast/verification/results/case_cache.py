@@ -95,7 +95,11 @@ def program() -> str:
     """Digits of the program that scores: what another one computed is not mixed with its own."""
     said = hashlib.blake2b(digest_size=16)
     package = files("convcast")
-    for path in [*sorted(Path(str(package / "verification")).glob("*.py")), Path(str(package / "variables.py"))]:
+    folders = [Path(str(package / name)) for name in ("metrics", "verification")]
+    for path in [
+        *(path for folder in folders for path in sorted(folder.rglob("*.py"))),
+        Path(str(package / "variables.py")),
+    ]:
         said.update(path.read_bytes())
     return said.hexdigest()
 

@@ -12,10 +12,10 @@ from convcast.grid import SPACING
 from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.neighbourhood import RADIUS
+from convcast.metrics.regimes import REGIMES
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import Statistics
 from convcast.variables import Variable
-from convcast.verification.regimes import REGIMES
 from convcast.verification.results.accumulator import Ledger
 
 Floats = NDArray[np.float64]

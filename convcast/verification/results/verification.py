@@ -1,18 +1,14 @@
-"""What a verification found, and the files it is kept in."""
+"""The result of a verification: scores, the facts behind them, and the case that is drawn."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast import __version__
-from convcast.files import PARTIAL, write_bytes, write_json
 from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
@@ -110,38 +106,3 @@ class Verification:
             "check": asdict(self.agreement),
             "scores": self.scores,
         }
-
-    def save(self, directory: Path) -> list[Path]:
-        """Write scores.json, scores.zarr, figures and report.html; the paths, the report first.
-
-        scores.json comes last, so that where it is the others are.
-        """
-        from convcast.verification.report.figures import draw_figures
-        from convcast.verification.report.html import render_report
-
-        directory.mkdir(parents=True, exist_ok=True)
-        figures = draw_figures(self)
-        for figure in figures:
-            write_bytes(directory / f"{figure.name}.png", figure.png)
-        report = directory / "report.html"
-        write_bytes(report, render_report(self, figures).encode())
-        self._save_zarr(directory / "scores.zarr")
-        write_json(directory / "scores.json", self.to_dict())
-        pictures = [directory / f"{figure.name}.png" for figure in figures]
-        return [report, *pictures, directory / "scores.zarr", directory / "scores.json"]
-
-    def _save_zarr(self, path: Path) -> None:
-        data = self.ledger.dataset({variable.name: variable.units for variable in self.variables})
-        data.attrs = {
-            "title": "convcast verification by case",
-            "convcast_version": __version__,
-            "simulated": self.facts.simulated,
-            "members": self.facts.members,
-        }
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-        try:
-            data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.rename(path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)

@@ -18,6 +18,7 @@ from convcast.variables import FIELDS
 from convcast.verification import evaluate
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import headline, render_report
+from convcast.verification.report.save import save
 from convcast.workspace import create_workspace
 
 from .conftest import HOURS
@@ -151,7 +152,7 @@ def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_pat
     )
     assert len(list(under_way)) == 1
     result = under_way.result()
-    result.save(tmp_path / "out")
+    save(result, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert result.case.variable is FIELDS["cape"]
     assert "SIMULATED" not in page

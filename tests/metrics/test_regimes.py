@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from convcast.metrics.regimes import REGIMES
 from convcast.metrics.sums import Sums, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.data.cf import UnreadableError
 from convcast.verification.data.points import Place
-from convcast.verification.regimes import REGIMES, find_regimes
+from convcast.verification.data.truth import find_regimes
 
 INIT = np.datetime64("2024-05-06T21", "h")
 SHAPE = (60, 50)
