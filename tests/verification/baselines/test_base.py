@@ -16,7 +16,7 @@ from convcast.verification.baselines.analogues import near_hour_of_day
 from convcast.verification.baselines.base import make_baselines
 from convcast.verification.data.truth import Analyses
 
-from .conftest import HOURS, INITS
+from ..conftest import HOURS, INITS
 
 CASES = [(init, 1) for init in INITS]
 

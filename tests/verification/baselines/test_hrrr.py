@@ -12,7 +12,7 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.base import make_baselines
 from convcast.verification.data.truth import Analyses
 
-from .published import INSIDE, WIDE, forecast, make_workspace, put, weather
+from ..published import INSIDE, WIDE, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-20T09", "h")]
 AGES = (1, 3)

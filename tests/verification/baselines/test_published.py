@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import properscoring
 import pytest
+from neighbourhood_by_hand import near_by_hand, smooth_by_hand
 
 from convcast.archive.locations import GribFile
 from convcast.archive.references import products
@@ -22,8 +23,7 @@ from convcast.verification.data.truth import Analyses
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import product_lines, render_report
 
-from .published import OURS, make_workspace, product_message, put
-from .test_neighbourhood import near_by_hand, smooth_by_hand
+from ..published import OURS, make_workspace, product_message, put
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T06", "h")]
 FIELDS_USED = ("refc", "t2m", "d2m", "u10", "cape")

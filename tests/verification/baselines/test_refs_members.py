@@ -17,7 +17,7 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_references
 from convcast.verification.data.truth import Analyses
 
-from .published import GRID, INSIDE, WIDE, forecast, make_workspace, put, weather
+from ..published import GRID, INSIDE, WIDE, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T09", "h")]
 WMO = {"refc": GribKey(0, 16, 5, 10, 0)}

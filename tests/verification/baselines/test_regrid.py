@@ -20,7 +20,7 @@ def regrid():
 @pytest.fixture(scope="module")
 def angles():
     """Latitude and longitude of grid 227 as ecCodes has them, which did not learn them from us."""
-    from .published import GRID_227
+    from ..published import GRID_227
 
     handle = eccodes.codes_grib_new_from_samples("GRIB2")
     keys = {"gridDefinitionTemplateNumber": 30, "shapeOfTheEarth": 6, "resolutionAndComponentFlags": 8}

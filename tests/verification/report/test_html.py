@@ -21,7 +21,7 @@ from convcast.verification.report.html import headline, render_report
 from convcast.verification.report.save import save
 from convcast.workspace import create_workspace
 
-from .conftest import HOURS
+from ..conftest import HOURS
 
 
 @pytest.fixture(scope="module")
