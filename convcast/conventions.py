@@ -30,6 +30,10 @@ ENCODING = {"dtype": "float32", "_FillValue": np.float32(np.nan)}
 Measured on four whole HRRR fields, zstd with bit shuffling: 10 % larger than int16 with a scale factor, as fast to
 write and to read. But xarray opens such integers as float64: twice the memory of an ensemble that may fill it.
 """
+ON_SCALE, DIFFERENCE = "temperature: on_scale", "temperature: difference"
+"""`units_metadata` of temperatures and of differences between them (CF section 3.1.2)."""
+NO_LEAP_SECONDS = "leap_seconds: none"
+"""`units_metadata` of times: they are counted as Unix time counts them, without leap seconds (CF section 4.4)."""
 ABSENT, COMPLETE = 0, 1
 """What `complete` says of a member and lead."""
 DIRECT, ROLLOUT = 0, 1
@@ -44,6 +48,8 @@ def field_attributes(variable: Variable) -> dict[str, Any]:
         "units": variable.units,
         "grid_mapping": "spatial_ref",
     }
+    if variable.units == "K":
+        attributes["units_metadata"] = ON_SCALE
     return attributes | ({"comment": variable.comment} if variable.comment else {})
 
 
@@ -122,7 +128,11 @@ def ensemble_dataset(
         "init_time": xr.Variable(
             "init_time",
             start,
-            {"standard_name": "forecast_reference_time", "long_name": "time of the last analysis used"},
+            {
+                "standard_name": "forecast_reference_time",
+                "long_name": "time of the last analysis used",
+                "units_metadata": NO_LEAP_SECONDS,
+            },
             dict(SECONDS),
         ),
         "number": xr.Variable(
@@ -139,7 +149,11 @@ def ensemble_dataset(
         "valid_time": xr.Variable(
             ("init_time", "lead_time"),
             start[:, None] + steps,
-            {"standard_name": "time", "long_name": "time that the forecast is for"},
+            {
+                "standard_name": "time",
+                "long_name": "time that the forecast is for",
+                "units_metadata": NO_LEAP_SECONDS,
+            },
             dict(SECONDS),
         ),
         "complete": xr.Variable(
@@ -148,6 +162,7 @@ def ensemble_dataset(
             {
                 "standard_name": "status_flag",
                 "long_name": "whether this member and lead has been made",
+                "units": "1",
                 "flag_values": np.array([ABSENT, COMPLETE], np.int8),
                 "flag_meanings": "absent complete",
             },

@@ -140,6 +140,7 @@ def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: boo
 def spatial_reference() -> dict[str, Any]:
     """Attributes of the CF grid mapping variable (CF conventions, appendix F)."""
     return {
+        "long_name": "projection of the HRRR grid",
         "grid_mapping_name": "lambert_conformal_conic",
         "standard_parallel": LATIN,
         "longitude_of_central_meridian": ORIENTATION,

@@ -1,13 +1,14 @@
-"""How times, ranges, members and leads are written on the command line, in file names and in JSON.
+"""Times, ranges, members, leads and durations, as the command line, file names and JSON write them.
 
-Times are UTC and whole hours (`2024-05-06T21`), ranges `start/end` or `start/end/6h` with both ends included,
-members `50` (the first fifty) or `0-49`, leads `1,3,6,12`.
+Times are UTC and whole hours (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends
+included, members `50` (the first fifty) or `0-49`, leads `1,3,6,12`. No other module parses dates.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -20,79 +21,185 @@ Hour = np.datetime64
 Hours = NDArray[np.datetime64]
 
 HOUR = np.timedelta64(1, "h")
+EARLIEST = np.datetime64("2014-01-01T00", "h")
+"""HRRR became operational in this year."""
+DAYS_AHEAD = 30
+"""Days after today until which a time may lie: forecasts, and simulated worlds that start today."""
+MOST_MEMBERS = 10_000
+LONGEST_LEAD = 240
+"""Hours."""
+LONGEST_DURATION = 100 * 365 * 86400
+"""Seconds. Timers of the operating system end at about 292 years."""
+
+_TIME = re.compile(
+    r"(\d{4})(-?)(\d\d)\2(\d\d)"
+    # After a date of eight digits the hour needs no T: YYYYMMDDHH.
+    r"(?:(?:[T ]|(?<=\d{8}))(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,9}))?)?)?"
+    r"(?:Z|([+-]\d\d)(?::?(\d\d))?)?)?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def parse_hour(text: str) -> Hour:
-    """A whole hour, UTC, from ISO 8601 text (`2024-05-06T21`, `2024-05-06`, `2024-05-06T21:00Z`)."""
-    refusal = SettingsError(f"{text!r} is not a whole hour", advice="write times as 2024-05-06T21 (UTC)")
-    try:
-        time = np.datetime64(text.strip().removesuffix("Z").removesuffix("+00:00"), "s")
-    except ValueError:
-        raise refusal from None
+    """The whole hour, UTC, that a text gives.
+
+    Args:
+        text: `2024-05-06T21`, `2024050621`, `20240506T21`, `2024-05-06` or `2024-05-06T15:00-06:00`, for example.
+
+    Raises:
+        SettingsError: The text is no time, no whole hour, or a time for which there is no HRRR.
+    """
+    time = _time(text)
+    if time is None or time != time.astype("datetime64[h]"):
+        raise SettingsError(f"{_shown(text)} is not a whole hour", advice="write times as 2024-05-06T21 (UTC)")
     hour: Hour = time.astype("datetime64[h]")
-    if np.isnat(time) or time != hour:
-        raise refusal
-    return hour
+    return _checked(hour, text)
 
 
 def parse_time(text: str) -> np.datetime64:
-    """A time to the second, UTC, from ISO 8601 text (`2024-05-06T21:05`)."""
-    try:
-        time: np.datetime64 = np.datetime64(text.strip().removesuffix("Z").removesuffix("+00:00"), "s")
-    except ValueError:
-        time = np.datetime64("NaT", "s")
-    if np.isnat(time):
-        raise SettingsError(f"{text!r} is not a time", advice="write 2024-05-06T21:05 (UTC)")
-    return time
+    """The time to the second, UTC, that a text gives (`2024-05-06T21:05`).
+
+    Raises:
+        SettingsError: The text is no time, or a time for which there is no HRRR.
+    """
+    time = _time(text)
+    if time is None:
+        raise SettingsError(f"{_shown(text)} is not a time", advice="write 2024-05-06T21:05 (UTC)")
+    return _checked(time.astype("datetime64[s]"), text)
 
 
 def parse_hours(text: str) -> Hours:
-    """Hours from `time`, `start/end` or `start/end/6h`, both ends included."""
+    """The hours of `time`, `start/end` or `start/end/6h`, both ends included.
+
+    Raises:
+        SettingsError: The text is no range, or ends before it starts.
+    """
     parts = text.split("/")
     if len(parts) == 1:
         return np.array([parse_hour(text)], "datetime64[h]")
-    step = re.fullmatch(r"(\d+)h", parts[2]) if len(parts) == 3 else None
-    if len(parts) > 3 or (len(parts) == 3 and (step is None or int(step[1]) == 0)):
-        raise SettingsError(f"{text!r} is not a range", advice="write start/end or start/end/6h")
-    start, end = parse_hour(parts[0]), parse_hour(parts[1])
+    step = re.fullmatch(r"0*([1-9]\d{0,5})h", parts[2], re.ASCII) if len(parts) == 3 else None
+    if len(parts) > 3 or (len(parts) == 3 and step is None):
+        raise SettingsError(f"{_shown(text)} is not a range", advice="write start/end or start/end/6h")
+    return hours_between(parse_hour(parts[0]), parse_hour(parts[1]), int(step[1]) if step else 1)
+
+
+def hours_between(start: Hour, end: Hour, step: int = 1) -> Hours:
+    """The hours from `start` to `end`, both included, `step` hours apart.
+
+    Raises:
+        SettingsError: The range ends before it starts.
+    """
     if end < start:
-        raise SettingsError(f"the range {text!r} ends before it starts", advice="write start/end")
-    return np.arange(start, end + HOUR, int(step[1]) if step else 1)
+        raise SettingsError(f"the range {start}/{end} ends before it starts", advice="write start/end")
+    return np.arange(start, end + HOUR, step)
 
 
-def parse_numbers(text: str, what: str) -> tuple[int, ...]:
-    """Whole numbers from `1,3,6` and `0-49`, in rising order, each once."""
+def parse_numbers(text: str, what: str, *, most: int = MOST_MEMBERS) -> tuple[int, ...]:
+    """The whole numbers of `1,3,6` and `0-49`, in rising order, each once.
+
+    Args:
+        text: What was typed.
+        what: What the numbers stand for, in the plural, for the message of the error.
+        most: The highest number that makes sense.
+
+    Raises:
+        SettingsError: The text is no list of numbers, or a number is higher than `most`.
+    """
     numbers: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if match is None or (match[2] and int(match[2]) < int(match[1])):
-            raise SettingsError(f"{text!r} does not name {what}", advice="write 1,3,6 or 0-49")
-        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part, re.ASCII)
+        first, last = (_number(match[1]), _number(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise SettingsError(f"{_shown(text)} does not name {what}", advice="write 1,3,6 or 0-49")
+        if last > most:
+            raise SettingsError(f"{_shown(text)} names {what} above {most}", advice="write 1,3,6 or 0-49")
+        numbers.update(range(first, last + 1))
     return tuple(sorted(numbers))
 
 
 def parse_members(text: str) -> tuple[int, ...]:
-    """Member numbers: `50` is the first fifty, `0-49` the same, `3,17` those two."""
-    members = tuple(range(int(text))) if text.isdecimal() else parse_numbers(text, "members")
-    if not members:
+    """The member numbers of a text: `50` is the first fifty, `0-49` the same, `3,17` those two.
+
+    Raises:
+        SettingsError: The text names no members, or more than an ensemble can have.
+    """
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        return parse_numbers(text, "members", most=MOST_MEMBERS - 1)
+    count = _number(text)
+    if count == 0:
         raise SettingsError("an ensemble of no members was asked for", advice="use --members 50")
-    return members
+    if count > MOST_MEMBERS:
+        raise SettingsError(f"an ensemble has at most {MOST_MEMBERS} members", advice="use --members 50")
+    return tuple(range(count))
 
 
 def parse_leads(text: str) -> tuple[int, ...]:
-    """Lead times in hours, 1 or more."""
-    leads = parse_numbers(text, "leads")
+    """The lead times, in hours and 1 or more, of a text.
+
+    Raises:
+        SettingsError: The text names no leads, or one of 0 or of more than LONGEST_LEAD hours.
+    """
+    leads = parse_numbers(text, "leads", most=LONGEST_LEAD)
     if leads[0] < 1:
         raise SettingsError("a lead of 0 hours is the analysis itself", advice="use --leads 1")
     return leads
 
 
 def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
-    """Seconds from `90s`, `50m`, `2h` or `7d`; a bare number is of `unit`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
+    """The seconds of `90s`, `50m`, `2h` or `7d`; a bare number is of `unit`.
+
+    Raises:
+        SettingsError: The text is no duration, or one of more than a hundred years.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text, re.ASCII)
     if match is None:
-        raise SettingsError(f"{text!r} is not a length of time", advice="write 90s, 50m, 2h or 7d")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or unit]
+        raise SettingsError(f"{_shown(text)} is not a length of time", advice="write 90s, 50m, 2h or 7d")
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or unit]
+    if seconds > LONGEST_DURATION:
+        raise SettingsError(f"{_shown(text)} is longer than a hundred years", advice="write 90s, 50m, 2h or 7d")
+    return seconds
+
+
+def _time(text: str) -> np.datetime64 | None:
+    """The time in microseconds, UTC; None where the text gives none."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        return None
+    year, _, month, day, hour, minute, second, fraction, offset_hours, offset_minutes = match.groups()
+    microsecond = int((fraction or "0").ljust(6, "0")[:6])
+    behind = timedelta(hours=int(offset_hours or 0), minutes=int(f"{(offset_hours or '+')[0]}{offset_minutes or 0}"))
+    if abs(behind) >= timedelta(hours=24):
+        return None
+    try:
+        date = datetime(
+            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), microsecond
+        )
+        time = date - behind
+    except (ValueError, OverflowError):
+        return None
+    return np.datetime64(time, "us")
+
+
+def _checked(time: np.datetime64, text: str) -> np.datetime64:
+    """Raises SettingsError for a time that no file of HRRR can have."""
+    latest = np.datetime64("now").astype("datetime64[D]") + DAYS_AHEAD
+    if EARLIEST <= time < latest + 1:
+        return time
+    raise SettingsError(
+        f"{_shown(text)} is not between {EARLIEST.astype('datetime64[D]')} and {latest}",
+        advice="write times as 2024-05-06T21 (UTC)",
+    )
+
+
+def _number(digits: str) -> int:
+    """The number that decimal digits give; of more than 18 digits, one that is too high for any purpose."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else 10**18
+
+
+def _shown(text: str) -> str:
+    """What was typed, short enough for one line."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def compact(time: Hour) -> str:
@@ -102,7 +209,7 @@ def compact(time: Hour) -> str:
 
 def from_compact(text: str) -> Hour | None:
     """The time a file is named for, or None where it is named otherwise."""
-    match = re.fullmatch(r"(\d{4})(\d{2})(\d{2})T(\d{2})", text)
+    match = re.fullmatch(r"(\d{4})(\d{2})(\d{2})T(\d{2})", text, re.ASCII)
     if match is None:
         return None
     try:

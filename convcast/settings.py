@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 
 from convcast.errors import SettingsError
+from convcast.notation import parse_hour
 from convcast.variables import select
 
 PRESETS = ("demo", "phase1", "phase2")
@@ -64,6 +65,15 @@ def _an_address(text: SecretStr) -> SecretStr:
     return text
 
 
+def _an_hour(text: str) -> str:
+    """Raises ValueError for what is no hour that HRRR can have."""
+    try:
+        parse_hour(text)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,13 +85,13 @@ class ArchiveSettings(Group):
     """Tried in this order until one has the file; each as --source describes."""
     workers: int = Field(8, ge=1, le=64)
     """Files fetched at the same time."""
-    connect_timeout: float = Field(5, gt=0)
+    connect_timeout: float = Field(5, gt=0, le=3600)
     """Seconds."""
-    read_timeout: float = Field(30, gt=0)
-    """Seconds without a byte."""
-    retries: int = Field(4, ge=0)
+    read_timeout: float = Field(30, gt=0, le=3600)
+    """Seconds without a byte. Connecting and the headers together may take no longer than both timeouts."""
+    retries: int = Field(4, ge=0, le=100)
     """Further attempts after a reset, a 429 or a 5xx, with growing, randomised waits."""
-    deadline: float | None = Field(None, gt=0)
+    deadline: float | None = Field(None, gt=0, le=525_600)
     """Minutes after which no further hour is begun; the next run goes on from there."""
     late_hours: float = Field(3, ge=0)
     """An hour that is nowhere and younger than this is late, an older one is a gap."""
@@ -94,8 +104,8 @@ class SimulationSettings(Group):
 
     size: int = Field(64, ge=32, le=512)
     """Cells along each side."""
-    start: str = "2024-05-09T00"
-    days: int = Field(22, ge=1)
+    start: Annotated[str, AfterValidator(_an_hour)] = "2024-05-09T00"
+    days: int = Field(22, ge=1, le=3660)
     """Days published."""
     seed: int = Field(1, ge=0)
 

@@ -70,8 +70,8 @@ COMMANDS_HEADER = """\
 Made from the program's own `--help` by `python docs/generate.py`; a test keeps it current.
 
 Results go to stdout, as a table or, with `--json`, as exactly one JSON object; progress and logs go to stderr. Times
-are UTC (`2024-05-06T21`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or `3,17`,
-leads `1,3,6`.
+are UTC (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or
+`3,17`, leads `1,3,6`.
 """
 
 

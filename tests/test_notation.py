@@ -1,10 +1,19 @@
 """Times, ranges, members and leads as people type them."""
 
+import warnings
+from contextlib import suppress
+
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from convcast.errors import SettingsError
 from convcast.notation import (
+    DAYS_AHEAD,
+    EARLIEST,
+    LONGEST_DURATION,
+    LONGEST_LEAD,
+    MOST_MEMBERS,
     compact,
     describe,
     from_compact,
@@ -17,12 +26,59 @@ from convcast.notation import (
 )
 
 
-@pytest.mark.parametrize("text", ["2024-05-06T21", "2024-05-06T21:00", "2024-05-06T21:00:00Z", " 2024-05-06T21 "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-05-06T21",
+        "2024-05-06T21:00",
+        "2024-05-06T21:00:00Z",
+        "2024-05-06T21:00:00.000000000",
+        " 2024-05-06T21 ",
+        "2024-05-06 21:00",
+        "2024050621",
+        "2024050621Z",
+        "202405062100",
+        "20240506T21",
+        "2024-05-06T15:00-06:00",
+        "2024-05-06T15-06",
+        "2024-05-07T02:30+05:30",
+    ],
+)
 def test_an_hour_is_read_from_iso_text(text):
-    assert parse_hour(text) == np.datetime64("2024-05-06T21", "h")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hour = parse_hour(text)
+    assert (hour, hour.dtype) == (np.datetime64("2024-05-06T21", "h"), np.dtype("datetime64[h]"))
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2024-05-06T21:30", "2024-13-01", "NaT", "latest"])
+def test_a_date_alone_is_its_first_hour():
+    assert parse_hour("2024-05-06") == parse_hour("20240506") == np.datetime64("2024-05-06T00", "h")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "yesterday",
+            "2024-05-06T21:30",
+            "2024-13-01",
+            "NaT",
+            "latest",
+            "2024",
+            "2024-05",
+            "2024-05-06T21:00:00.5",
+        ),
+        *(
+            "2024-05-0621",
+            "20240506215",
+            "2024-05-06T24",
+            "2024-05-06-06:00",
+            "2024-05-06T21+99:00",
+            "\u0662\u0660240506",
+        ),
+    ],
+)
 def test_what_is_not_a_whole_hour_is_refused(text):
     with pytest.raises(SettingsError, match="not a whole hour"):
         parse_hour(text)
@@ -32,6 +88,62 @@ def test_a_range_includes_both_ends():
     hours = parse_hours("2024-05-06T00/2024-05-06T12/6h")
 
     assert [str(h) for h in hours] == ["2024-05-06T00", "2024-05-06T06", "2024-05-06T12"]
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "1970-01-01T00", "2013-12-31T23", "20240506180", "9999-12-31", "2099010100"]
+)
+def test_a_time_that_no_file_of_hrrr_has_is_refused(text):
+    for parse in (parse_hour, parse_hours, parse_time):
+        with pytest.raises(SettingsError, match="is not "):
+            parse(text)
+
+
+def test_times_reach_from_2014_to_some_days_ahead():
+    today = np.datetime64("now").astype("datetime64[D]")
+    parse_hours(f"2014-01-01/{today + DAYS_AHEAD}")
+    with pytest.raises(SettingsError, match=f"is not between 2014-01-01 and {today.astype(str)[:4]}"):
+        parse_hour(str(today + DAYS_AHEAD + 2))
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-05-06/2024-05-07/" + "9" * 5000 + "h", "0001-01-01/9999-12-31", "2024-05-06/" * 9]
+)
+def test_an_absurd_range_is_refused_in_one_short_sentence(text):
+    with pytest.raises(SettingsError) as caught:
+        parse_hours(text)
+    assert len(str(caught.value)) < 200
+
+
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.from_regex(
+            r"[0-9]{1,40}|[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{0,16}([+-][0-9:]{1,6}|Z)?)?", fullmatch=True
+        ),
+        st.datetimes(timezones=st.none() | st.timezones()).map(lambda time: time.isoformat()),
+    )
+)
+@settings(deadline=None)
+def test_any_text_is_a_time_of_hrrr_or_is_refused(text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for parse in (parse_hour, parse_time):
+            with suppress(SettingsError):
+                assert parse(text) >= EARLIEST
+        for written in (f"{text}/{text}", f"2024-05-01/{text}", f"2024-05-01/2024-05-02/{text}h"):
+            with suppress(SettingsError):
+                assert len(parse_hours(written)) < 200_000
+
+
+@given(
+    st.datetimes(min_value=EARLIEST.item(), max_value=np.datetime64("2026-01-01", "s").item()),
+    st.integers(-14 * 60, 14 * 60),
+)
+def test_an_offset_is_taken_off(moment, minutes):
+    time = np.datetime64(moment.replace(microsecond=0), "s")
+    sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+    assert parse_time(f"{time + np.timedelta64(minutes, 'm')}{sign}{hours:02d}:{rest:02d}") == time
 
 
 @pytest.mark.parametrize("text", ["2024-05-07/2024-05-06", "2024-05-06/2024-05-07/0h", "a/b", "2024-05-06/x/1h/2"])
@@ -58,6 +170,37 @@ def test_a_lead_of_no_hours_is_refused():
     assert parse_leads("1,3,6,12") == (1, 3, 6, 12)
     with pytest.raises(SettingsError, match="analysis itself"):
         parse_leads("0,1")
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_members, "99999999999"),
+        (parse_members, "0-99999999999"),
+        (parse_members, "1," * 3 + "9" * 5000),
+        (parse_members, "9" * 5000),
+        (parse_members, "\u00b2"),
+        (parse_leads, "1-99999999999"),
+        (parse_leads, f"{LONGEST_LEAD + 1}"),
+        (lambda text: parse_duration(text, "d"), "9" * 400),
+        (lambda text: parse_duration(text, "d"), "36525"),
+    ],
+)
+def test_absurd_numbers_are_refused_in_one_short_sentence(parse, text):
+    with pytest.raises(SettingsError) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 200
+
+
+@given(st.one_of(st.text(max_size=20), st.from_regex(r"[0-9,\-. ]{1,30}[smhd]?", fullmatch=True)))
+@settings(deadline=None)
+def test_any_text_is_members_leads_and_a_duration_or_is_refused(text):
+    with suppress(SettingsError):
+        assert max(parse_members(text)) < MOST_MEMBERS
+    with suppress(SettingsError):
+        assert max(parse_leads(text)) <= LONGEST_LEAD
+    with suppress(SettingsError):
+        assert 0 <= parse_duration(text, "h") <= LONGEST_DURATION
 
 
 def test_file_names_round_trip():

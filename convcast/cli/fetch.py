@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @verb
 def fetch(
-    days: Annotated[int | None, typer.Option("--days", min=1, help="The last N days (default: 14).")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, max=5000, help="The last N days (default: 14).")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First valid hour, as 2024-05-06T21 (UTC).")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last valid hour.")] = None,
     what: Annotated[
@@ -90,7 +90,7 @@ def fetch(
     from convcast.cli.console import Terminal
     from convcast.errors import SettingsError
     from convcast.files import lock
-    from convcast.notation import HOUR, describe, parse_hours, parse_leads, parse_time
+    from convcast.notation import HOUR, describe, hours_between, parse_hour, parse_hours, parse_leads, parse_time
     from convcast.settings import load_settings
     from convcast.variables import select
     from convcast.workspace import SETTINGS_FILE, create_workspace, open_workspace
@@ -127,11 +127,12 @@ def fetch(
     variables = select(resolved.dataset.fields)
     lead = resolved.dataset.analysis_lead
     with open_sources(resolved.archive.sources, workspace=place, settings=resolved) as sources:
-        if start:
-            hours = parse_hours(f"{start}/{end}") if end else parse_hours(f"{start}/{latest(sources, lead=lead)}")
+        if start and end:
+            hours = parse_hours(f"{start}/{end}")
         else:
             last = latest(sources, lead=lead)
-            hours = parse_hours(f"{last - ((days or 14) * 24 - 1) * HOUR}/{last}")
+            first = parse_hour(start) if start else last - ((days or 14) * 24 - 1) * HOUR
+            hours = hours_between(first, last)
         terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
         if what == "hrrr":
             requests, unit = analyses(archives["hrrr"], hours, variables, lead), "hours"

@@ -28,6 +28,7 @@ from convcast.settings import ProductSettings
 from convcast.variables import Variable
 
 FORMAT, FORMAT_VERSION = "convcast products", 1
+SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
 PATIENCE = 3600
 """Seconds to wait for another process that is making the same products."""
 
@@ -110,7 +111,7 @@ def _one_lead(
 ) -> xr.Dataset:
     shape = description.grid.shape
     data: dict[str, xr.Variable] = {}
-    coordinates: dict[str, Any] = {"quantile": ("quantile", list(settings.quantiles), {"units": "1"})}
+    coordinates: dict[str, Any] = {"quantile": ("quantile", list(settings.quantiles), SHARE)}
     for variable in description.variables:
         array = group[variable.name]
         assert isinstance(array, zarr.Array)
@@ -152,16 +153,18 @@ def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float
     def map_of(values: Floats, between: tuple[str, ...], attributes: dict[str, Any]) -> xr.Variable:
         return xr.Variable((*dims, *between, *where), values[None, None], attributes, dict(conventions.ENCODING))
 
-    def field(values: Floats, between: tuple[str, ...], what: str, methods: str | None) -> xr.Variable:
+    def field(values: Floats, between: tuple[str, ...], what: str, **more: str) -> xr.Variable:
         rounded = conventions.on_lattice(variable, values)
-        cell_methods = {"cell_methods": methods} if methods else {}
-        return map_of(rounded, between, said | {"long_name": f"{what} of {long}"} | cell_methods)
+        return map_of(rounded, between, said | {"long_name": f"{what} of {long}"} | more)
 
     near = f"probability of {long} {event} the threshold somewhere within {kilometres:g} km"
+    deviation = {"cell_methods": "realization: standard_deviation"}
+    if "units_metadata" in said:
+        deviation["units_metadata"] = conventions.DIFFERENCE
     made = {
-        f"{name}_mean": field(summary.mean, (), "ensemble mean", "number: mean"),
-        f"{name}_spread": field(summary.spread, (), "ensemble spread", "number: standard_deviation"),
-        f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile", None),
+        f"{name}_mean": field(summary.mean, (), "ensemble mean", cell_methods="realization: mean"),
+        f"{name}_spread": field(summary.spread, (), "ensemble spread", **deviation),
+        f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile"),
         f"{name}_probability": map_of(
             summary.probability,
             (f"{name}_threshold",),
@@ -172,7 +175,7 @@ def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float
         ),
     }
     if variable.may_be_constant:
-        made[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean", None)
+        made[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
     return made
 
 
@@ -200,6 +203,8 @@ def _replace(path: Path, data: xr.Dataset) -> None:
         variable.encoding = {
             name: v for name, v in variable.encoding.items() if name in ("dtype", "_FillValue", "units")
         }
+    for coordinate in data.coords.values():
+        coordinate.encoding["_FillValue"] = None  # CF allows none on coordinates
     encoding = {
         str(name): conventions.ENCODING | {"chunks": (1,) * (v.ndim - 2) + v.shape[-2:], "compressors": compressor}
         for name, v in data.data_vars.items()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -64,16 +64,13 @@ class PointScores:
         return self.absolute - self.pairs / (self.members * (self.members - (estimator == "fair")))
 
 
-def crps_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating], estimator: Estimator) -> Floats:
+def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: Estimator) -> Floats:
     """`score_points(...).crps(estimator)` alone, (point,), by `threads()` threads.
 
     Raises SettingsError where there is no member.
     """
+    forecasts, observations = _alike(forecasts, observations)
     members, points = forecasts.shape
-    if members == 0:
-        raise SettingsError("an ensemble of no members cannot be scored")
-    kind = np.result_type(forecasts.dtype, observations.dtype, np.float32)
-    forecasts, observations = np.asarray(forecasts, kind), np.ascontiguousarray(observations, kind)
     divisor = float(members * (members - (estimator == "fair" and members > 1)))
     crps = np.empty(points)
     share = max(BLOCK, -(-points // (threads() * BLOCK)) * BLOCK)
@@ -87,6 +84,40 @@ def crps_points(forecasts: NDArray[np.floating], observations: NDArray[np.floati
     return crps
 
 
+def float_type(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
+    """The type in which values of this type are scored: float32 where it holds them all exactly, else float64.
+
+    Raises SettingsError for values that are no real numbers.
+    """
+    if dtype.kind not in "buif":
+        raise SettingsError(f"values of type {dtype} cannot be scored", advice="convert them to floating-point numbers")
+    return np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
+
+
+def as_floats(values: NDArray[Any]) -> NDArray[np.floating]:
+    """These values in their `float_type`, in native byte order, and NaN where they are masked.
+
+    Every score converts its arguments by this first. Integers would wrap round, and numba reads foreign byte orders as
+    numbers of its own.
+    """
+    kind = float_type(values.dtype)
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(values.astype(kind), np.nan), kind)
+    return np.asarray(values, kind)
+
+
+def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Forecasts (member, point) and contiguous observations (point,) in the wider of their floating-point types.
+
+    Raises SettingsError where there is no member.
+    """
+    if len(forecasts) == 0:
+        raise SettingsError("an ensemble of no members cannot be scored")
+    members, truth = as_floats(forecasts), as_floats(observations)
+    kind = np.result_type(members, truth)
+    return np.asarray(members, kind), np.ascontiguousarray(truth, kind)
+
+
 def threads() -> int:
     """How many this process may have: as OMP_NUM_THREADS says, which dask's workers set, else one for each core."""
     return int(os.environ.get("OMP_NUM_THREADS") or 0) or os.cpu_count() or 1
@@ -97,42 +128,43 @@ def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
     return (0,) * members if members <= WRITTEN_OUT else sorting_network(members)
 
 
-def score_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating]) -> PointScores:
+def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointScores:
     """The scores of (member, point) forecasts against (point,) observations, compared in the wider of their types.
 
     Raises SettingsError where there is no member.
     """
+    forecasts, observations = _alike(forecasts, observations)
     members, points = forecasts.shape
-    if members == 0:
-        raise SettingsError("an ensemble of no members cannot be scored")
-    kind = np.result_type(forecasts.dtype, observations.dtype, np.float32)
     absolute, pairs, error, variance = np.empty((4, points))
     below, equal = np.empty((2, points), np.int32)
-    _pass(
-        np.asarray(forecasts, kind),
-        np.ascontiguousarray(observations, kind),
-        _network(members),
-        absolute,
-        pairs,
-        error,
-        variance,
-        below,
-        equal,
-    )
+    _pass(forecasts, observations, _network(members), absolute, pairs, error, variance, below, equal)
     return PointScores(members, absolute, pairs, error, variance, below, equal)
 
 
-def present_points(forecasts: NDArray[np.floating], observations: NDArray[np.floating]) -> NDArray[np.bool_]:
+def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArray[np.bool_]:
     """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
-    return np.asarray(np.isfinite(observations) & np.isfinite(forecasts.sum(0, dtype=np.float64)))
+    members, truth = as_floats(forecasts), as_floats(observations)
+    return np.asarray(np.isfinite(truth) & np.isfinite(members.sum(0, dtype=np.float64)))
 
 
-def exceedances(forecasts: NDArray[np.floating], threshold: float, *, events_below: bool = False) -> Counts:
+def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool = False) -> Counts:
     """Number of (member, point) members at or above the threshold (at or below where `events_below`), (point,).
 
-    A NaN is never an event; leave missing points out by `PointScores.present`.
+    The threshold is rounded as in `happens`. A NaN is never an event; leave missing points out by
+    `PointScores.present`.
     """
-    return np.asarray(_count(forecasts, forecasts.dtype.type(threshold), events_below), np.int32)
+    members = as_floats(forecasts)
+    return np.asarray(_count(members, members.dtype.type(threshold), events_below), np.int32)
+
+
+def happens(values: NDArray[Any], threshold: float, *, events_below: bool = False) -> NDArray[np.bool_]:
+    """Whether each of these values (any shape) is at or above the threshold, or at or below it for `events_below`.
+
+    The threshold is rounded to the floating-point type of the values: 273.15 stored as float32 reaches 273.15.
+    """
+    floats = as_floats(values)
+    limit = floats.dtype.type(threshold)
+    return np.asarray(floats <= limit if events_below else floats >= limit)
 
 
 def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:

@@ -6,6 +6,7 @@ Neighbourhoods with a missing point, or that leave the domain, are left out; the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,13 @@ from scipy import fft
 from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
-from convcast.metrics.kernels import exceedances, present_points
+from convcast.metrics.kernels import as_floats, exceedances, happens, present_points
 from convcast.metrics.neighbourhood import RADIUS, far_from_missing, happens_near
 from convcast.variables import CAPE, REFC, Variable
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Field = NDArray[np.float32]
+Field = NDArray[Any]
 
 NEIGHBOURLY = (REFC, CAPE)
 """Fields whose events are looked for in neighbourhoods."""
@@ -81,6 +82,7 @@ class Spatial:
 
 def score_whole(forecasts: Field, observations: Field, variable: Variable, scales: Scales) -> Spatial:
     """The spatial statistics of one case, (member, y, x) forecasts against (y, x) observations."""
+    forecasts, observations = as_floats(forecasts), as_floats(observations)
     there = present_points(forecasts, observations)
     thresholds = variable.thresholds if variable in NEIGHBOURLY else ()
     made = Spatial.none(len(forecasts), len(thresholds), len(scales.widths))
@@ -105,7 +107,8 @@ def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
 
     A domain with edges is tapered by a Hann window first, whose loss of variance is the same for all fields.
     """
-    from_mean = field - field.mean(dtype=np.float64)
+    values = as_floats(field)
+    from_mean = values - values.mean(dtype=np.float64)
     ny, nx = field.shape
     size = (ny, nx)
     if not periodic:
@@ -124,8 +127,8 @@ def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
 
 
 def fraction_sums(
-    forecasts: NDArray[np.floating],
-    observations: NDArray[np.floating],
+    forecasts: Field,
+    observations: Field,
     there: NDArray[np.bool_],
     thresholds: tuple[float, ...],
     scales: Scales,
@@ -137,7 +140,7 @@ def fraction_sums(
     for row, threshold in enumerate(thresholds):
         counts = exceedances(forecasts.reshape(len(forecasts), -1), threshold).reshape(there.shape)
         forecast = np.where(there, counts / len(forecasts), 0)
-        observed = np.where(there & (observations >= threshold), 1.0, 0.0)
+        observed = np.where(there & happens(observations, threshold), 1.0, 0.0)
         for column, width in enumerate(scales.widths):
             n, o = (uniform_filter(each, width, mode=mode)[whole[column]] for each in (forecast, observed))
             sums[row, column] = n.size, n @ n, o @ o, n @ o
@@ -165,20 +168,19 @@ def _near(
     for threshold, table in zip(thresholds, out, strict=True):
         count = np.zeros(counted.shape, np.int64)
         for member in forecasts:
-            count += happens_near(member >= threshold, RADIUS, step=STEP)[inner]
-        seen = happens_near(observations >= threshold, RADIUS, step=STEP)[inner]
+            count += happens_near(happens(member, threshold), RADIUS, step=STEP)[inner]
+        seen = happens_near(happens(observations, threshold), RADIUS, step=STEP)[inner]
         table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)
 
 
-def energy(
-    forecasts: NDArray[np.floating], observations: NDArray[np.floating], there: NDArray[np.bool_]
-) -> tuple[float, float]:
+def energy(forecasts: Field, observations: Field, there: NDArray[np.bool_]) -> tuple[float, float]:
     """Energy score (Gneiting et al. 2008, eq. 3) of the field as one vector, over the root of its length.
 
     By the fair and by the ensemble estimator:
     mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)), or M² in its place; by the products of all pairs of departures
     from the observation, so that the members are read once.
     """
+    forecasts, observations = as_floats(forecasts), as_floats(observations)
     members = len(forecasts)
     values, truth, kept = forecasts.reshape(members, -1), observations.reshape(-1), there.reshape(-1)
     products = np.zeros((members, members))

@@ -7,12 +7,13 @@ workers in any order; nothing here grows with the number of points.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
-from convcast.metrics.kernels import exceedances, rank_counts, score_points
+from convcast.metrics.kernels import as_floats, exceedances, happens, rank_counts, score_points
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.spatial import Scales, Spatial, score_whole
 from convcast.variables import Variable
@@ -96,8 +97,8 @@ class Statistics:
 
 
 def score_field(
-    forecasts: NDArray[np.float32],
-    observations: NDArray[np.float32],
+    forecasts: NDArray[Any],
+    observations: NDArray[Any],
     variable: Variable,
     *,
     regimes: NDArray[np.int8] | None = None,
@@ -109,6 +110,7 @@ def score_field(
     Points where the observation or a member is missing are left out of all of them. `regimes` (y, x) are places in
     REGIMES; spatial statistics are made where `scales` say how.
     """
+    forecasts, observations = as_floats(forecasts), as_floats(observations)
     members = len(forecasts)
     members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
     kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
@@ -125,7 +127,7 @@ def score_field(
 
 
 def _score(
-    forecasts: NDArray[np.float32], observations: NDArray[np.float32], regimes: NDArray[np.int8], variable: Variable
+    forecasts: NDArray[Any], observations: NDArray[Any], regimes: NDArray[np.int8], variable: Variable
 ) -> Statistics:
     members = len(forecasts)
     found = score_points(forecasts, observations)
@@ -151,8 +153,7 @@ def _score(
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold in zip(tables, variable.thresholds, strict=True):
         count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
-        truth = observations[present]
-        event = truth <= np.float32(threshold) if variable.events_below else truth >= np.float32(threshold)
+        event = happens(observations[present], threshold, events_below=variable.events_below)
         table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(found.below, found.equal, members)
     by_spread = _by_spread(spread, error, variable)

@@ -3,7 +3,8 @@
 Observations are (...), forecasts (member_dim, ...) over the same dimensions. `dim` names the dimensions that are
 averaged over, all of them by default and none for `()`. Every score is a statistic of each point that is averaged
 and then finished, so scores of parts may be joined. A point at which the observation or any member is missing is
-left out. Dask arrays are worked on chunk by chunk, with all members of a point in one chunk.
+left out. Values of any real type are scored as floating-point numbers. Dask arrays are worked on chunk by chunk, with
+all members of a point in one chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.metrics import formulas
-from convcast.metrics.kernels import Estimator, crps_points, exceedances, present_points, rank_counts, score_points
+from convcast.metrics.kernels import (
+    Estimator,
+    as_floats,
+    crps_points,
+    exceedances,
+    float_type,
+    happens,
+    present_points,
+    rank_counts,
+    score_points,
+)
 from convcast.metrics.spatial import Scales, energy, fraction_sums
 
 Dimensions = str | Iterable[Hashable] | None
@@ -41,7 +52,7 @@ def crps_ensemble(
     if estimator not in ("fair", "ensemble"):
         raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
     needed = 2 if estimator == "fair" else 1
-    _require(forecasts, member_dim, needed, f"the {estimator} CRPS")
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} CRPS")
     score = _points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
     return _describe(_mean(score, dim), f"{estimator} CRPS", observations)
 
@@ -53,7 +64,7 @@ def spread_error_ratio(
 
     Below 1 the ensemble is over-confident. Raises SettingsError for fewer than two members.
     """
-    members = _require(forecasts, member_dim, 2, "spread")
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
     squared: xr.DataArray = error * error
     ratio: xr.DataArray = xr.apply_ufunc(
@@ -74,7 +85,7 @@ def spread_error_correlation(
     A perfect ensemble stays well below 1, and at 0 where uncertainty is the same everywhere (Whitaker and Loughe 1998):
     compare with the exact ensemble where there is one. Raises SettingsError for fewer than two members.
     """
-    _require(forecasts, member_dim, 2, "spread")
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
     spread, distance = np.sqrt(variance), np.abs(error)
     means = [_mean(m, dim) for m in (spread, distance, variance, error * error, spread * distance)]
@@ -100,11 +111,12 @@ def brier_score(
     `fair` removes what a finite ensemble adds (Ferro 2014), so that ensembles of different sizes may be compared.
     Raises SettingsError for no member, and for one with `fair`.
     """
-    members = _require(forecasts, member_dim, 2 if fair else 1, "the fair Brier score" if fair else "a probability")
+    needed, what = (2, "the fair Brier score") if fair else (1, "a probability")
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, needed, what)
 
     def score(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.float64]:
         k = exceedances(f, threshold, events_below=events_below)
-        event = o <= threshold if events_below else o >= threshold
+        event = happens(o, threshold, events_below=events_below)
         loss = (k / members - event) ** 2
         if fair:
             loss -= k * (members - k) / (members**2 * (members - 1))
@@ -121,7 +133,7 @@ def rank_histogram(
     Ties are shared in equal parts by the ranks they could have: deterministic, the expectation of the random choice
     of Hamill (2001). Raises SettingsError for no member.
     """
-    members = _require(forecasts, member_dim, 1, "a rank")
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a rank")
 
     def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
         found = score_points(f, o)
@@ -143,12 +155,12 @@ def reliability(
     Row k has forecast probability k / M; no probability is rounded into a bin. Events are at or above the threshold
     (`events_below`: at or below). Raises SettingsError for no member.
     """
-    members = _require(forecasts, member_dim, 1, "a probability")
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a probability")
 
     def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.int64]:
         present = present_points(f, o)
         k = exceedances(f, threshold, events_below=events_below)[present]
-        event = (o <= threshold if events_below else o >= threshold)[present]
+        event = happens(o, threshold, events_below=events_below)[present]
         return np.bincount(2 * k + event, minlength=2 * (members + 1)).reshape(-1, 2).astype(np.int64)
 
     return _tabulate(
@@ -196,7 +208,7 @@ def fractions_skill_score(
     domain, unless it is `periodic`, or hold a missing point are left out. Raises SettingsError for no member, and for a
     width that is even or larger than the domain.
     """
-    _require(forecasts, member_dim, 1, "a probability")
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 1, "a probability")
     sizes = [observations.sizes[name] for name in spatial_dims]
     if width % 2 == 0 or not 1 <= width <= min(sizes):
         raise SettingsError(f"a square of {width} cells has no centre in a domain of {sizes[0]} x {sizes[1]}")
@@ -238,7 +250,8 @@ def energy_score(
     """
     if estimator not in ("fair", "ensemble"):
         raise SettingsError(f"there is no estimator {estimator!r} of the energy score", advice="use fair or ensemble")
-    _require(forecasts, member_dim, 2 if estimator == "fair" else 1, f"the {estimator} energy score")
+    needed = 2 if estimator == "fair" else 1
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} energy score")
 
     def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
         there = present_points(f, o)
@@ -257,13 +270,28 @@ def energy_score(
     return _describe(result, f"{estimator} energy score", observations)
 
 
-def _require(forecasts: xr.DataArray, member_dim: str, needed: int, what: str) -> int:
+def _enter(
+    observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str, needed: int, what: str
+) -> tuple[xr.DataArray, xr.DataArray, int]:
+    """Both as floating-point numbers, and the number of members; raises SettingsError for what cannot be scored."""
+    for name, given in (("observations", observations), ("forecasts", forecasts)):
+        if not isinstance(given, xr.DataArray):
+            raise SettingsError(
+                f"the {name} are {type(given).__name__}, not xarray.DataArray", advice="wrap them in one"
+            )
     if member_dim not in forecasts.dims:
         raise SettingsError(f"the forecasts have no dimension {member_dim!r}", advice="name it with member_dim")
     members = forecasts.sizes[member_dim]
     if members < needed:
         raise SettingsError(f"{what} needs {needed} members or more, the ensemble has {members}")
-    return members
+    return _as_floats(observations), _as_floats(forecasts), members
+
+
+def _as_floats(values: xr.DataArray) -> xr.DataArray:
+    result: xr.DataArray = xr.apply_ufunc(
+        as_floats, values, dask="parallelized", output_dtypes=[float_type(values.dtype)], keep_attrs=True
+    )
+    return result
 
 
 def _points(function: Any, observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> xr.DataArray:

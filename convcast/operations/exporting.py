@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from convcast import grib
+from convcast import __version__, grib
 from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.files import whole_file, write_bytes
@@ -21,10 +22,6 @@ from convcast.variables import FIELDS, Variable
 
 SHUFFLED = {"zlib": True, "complevel": 1, "shuffle": True}
 """Lossless; higher levels take several times as long for a few percent."""
-
-
-CARRIED_OVER = ("dtype", "units", "calendar", "_FillValue")
-"""Of a variable's encoding; the rest is Zarr's."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,24 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
             )
         chosen = data[names].sel(lead_time=[np.timedelta64(hour, "h") for hour in hours])
         for name in chosen.variables:
-            chosen[name].encoding = {
-                key: value
-                for key, value in chosen[name].encoding.items()
-                if key in ("dtype", "units", "calendar", "_FillValue")
-            }
+            _encode(chosen[name], coordinate=name in chosen.coords)
+        chosen.attrs["history"] = (
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} convcast {__version__} export of {source.name}"
+        )
         encoding: dict[str, dict[str, Any]] = {
             name: SHUFFLED | {"chunksizes": (1,) * (chosen[name].ndim - 2) + chosen[name].shape[-2:]} for name in names
         }
         with whole_file(target) as temporary:
             chosen.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
         return len(names)
+
+
+def _encode(variable: xr.DataArray, *, coordinate: bool) -> None:
+    """Replace Zarr's encoding by netCDF's; Zarr keeps no type of attributes, and flags must have their variable's."""
+    encoding = {key: variable.encoding[key] for key in ("dtype", "units", "calendar") if key in variable.encoding}
+    variable.encoding = encoding | {"_FillValue": None if coordinate else variable.encoding.get("_FillValue")}
+    if "flag_values" in variable.attrs:
+        variable.attrs["flag_values"] = np.asarray(variable.attrs["flag_values"], variable.dtype)
 
 
 def to_grib(
@@ -141,10 +145,6 @@ def _of_products(here: xr.Dataset, variable: Variable) -> Iterator[Map]:
         percent = 100 * here[f"{variable.name}_probability"].values[place]
         keys = grib.OfEnsemble(size, threshold=threshold, below=below)
         yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, percent
-
-
-def _without(source: Path, fields: Sequence[str] | None) -> SettingsError:
-    return SettingsError(f"{source} has none of the fields {' '.join(fields or ())}", advice="choose another --field")
 
 
 def _index_line(number: int, offset: int, init: Hour, message: Message) -> str:

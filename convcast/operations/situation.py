@@ -85,7 +85,7 @@ def read_clock(now: str | None, settings: Settings, place: Workspace) -> np.date
         return parse_time(now)
     if simulated(settings, place):
         simulation = settings.simulation
-        return np.datetime64(simulation.start, "s") + np.timedelta64(24 * simulation.days, "h")
+        return parse_time(simulation.start) + np.timedelta64(24 * simulation.days, "h")
     return np.datetime64("now", "s")
 
 

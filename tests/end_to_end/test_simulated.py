@@ -200,7 +200,7 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
         (["export", "--init", "2024-05-12T15", "--what", "products"], 3, "no products were kept"),
         (["plot", "--init", "2020-01-01T00"], 3, "there is no forecast from 2020-01-01T00"),
         (["verify", "--against", "href"], 2, "the simulated world has no href"),
-        (["verify", "--init", "2030-01-01T00"], 3, "there is no forecast"),
+        (["verify", "--init", "2020-01-01T00"], 3, "there is no forecast"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

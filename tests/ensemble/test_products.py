@@ -133,7 +133,7 @@ class TestProducts:
         assert data.lead_method.values.tolist() == [0, 1]
         assert "refc_matched_mean" in data
         assert "t2m_matched_mean" not in data
-        assert data.t2m_mean.attrs["cell_methods"] == "number: mean"
+        assert data.t2m_mean.attrs["cell_methods"] == "realization: mean"
         assert data.refc_neighbourhood_probability.attrs["long_name"].endswith("somewhere within 10 km")
         assert data.attrs["members"] == "0-6"
         assert data.attrs["simulated"] == 1

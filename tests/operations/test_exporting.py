@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cfgrib
 import numpy as np
@@ -31,6 +33,26 @@ DESCRIPTION = Description(
     information={"title": "SIMULATED convcast ensemble", "model": "demo"},
 )
 MEMBERS = range(3)
+CHECK = """
+import json, sys
+from compliance_checker.runner import CheckSuite
+
+def failures(results):
+    for result in results:
+        yield from failures(result.children)
+        yield from ([result.weight, message] for message in result.msgs or () if result.value[0] != result.value[1])
+
+suite = CheckSuite()
+suite.load_all_available_checkers()
+results, errors = suite.run_all(suite.load_dataset(sys.argv[1]), ["cf:1.11"])["cf:1.11"]
+print(json.dumps([len(results), list(errors), list(failures(results))]))
+"""
+REQUIRED = 3
+"""Weight of what the conventions require; what they recommend weighs less."""
+ACCEPTED = (
+    "spatio-temporal dimensions are not in the recommended order",  # init_time, number, lead_time is the contract
+    "cell_methods name component realization",  # a standard name, which CF section 7.3 allows and the checker does not
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +146,19 @@ def test_netcdf_is_what_was_kept(kept, tmp_path, name):
     xr.testing.assert_equal(theirs, read(kept / name))
     assert theirs.attrs["title"].startswith("SIMULATED")
     assert theirs["refc" if name == "f.zarr" else "refc_mean"].attrs["grid_mapping"] == "spatial_ref"
+
+
+@pytest.mark.parametrize("name", ["f.zarr", "p.zarr"])
+def test_netcdf_keeps_the_conventions_that_it_names(kept, tmp_path, name):
+    """In a process of its own: the checker's libraries and ecCodes bring libproj twice."""
+    to_netcdf(kept / name, tmp_path / "f.nc", fields=None, leads=None)
+    run = subprocess.run([sys.executable, "-c", CHECK, tmp_path / "f.nc"], capture_output=True, text=True, check=True)
+    count, errors, failures = json.loads(run.stdout.splitlines()[-1])
+
+    assert count > 10, "checks were made"
+    assert errors == []
+    assert [message for weight, message in failures if weight >= REQUIRED] == []
+    assert [message for _, message in failures if not any(known in message for known in ACCEPTED)] == []
 
 
 def test_some_fields_and_leads_of_all(kept, tmp_path):
