@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convcast.pictures.style import finish, styled
-from convcast.verification.report.html import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
+from convcast.verification.report import diagrams, event_diagrams, maps, product_diagram, spatial_diagrams
 from convcast.verification.results.verification import Verification
 
 
