@@ -74,6 +74,13 @@ def _an_hour(text: str) -> str:
     return text
 
 
+def _each_once(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Raises ValueError where one of them is there twice."""
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("give each once")
+    return numbers
+
+
 class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -286,7 +293,7 @@ class VerificationSettings(Group):
     """Sides in km of the squares in which FSS compares fractions."""
     cache_gigabytes: float = Field(4, gt=0)
     """Memory for past weather that climatology and control draw from, of each worker."""
-    lagged_ages: tuple[int, ...] = (1, 2, 3, 4, 5)
+    lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 

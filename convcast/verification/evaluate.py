@@ -16,7 +16,16 @@ from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines import Baseline, make_baselines
-from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
+from convcast.verification.cases import (
+    Case,
+    analysed,
+    complete,
+    outside_training,
+    require_each_once,
+    training_hours,
+    with_baselines,
+)
+from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
 from convcast.verification.intervals import Bootstrap
@@ -282,11 +291,12 @@ def evaluate(
     if foreign:
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
-    for path in forecast_paths:
+    between: list[LeftOut] = []
+    for number, path in enumerate(forecast_paths):
         opened = open_ensembles(
             path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
         )
-        if not ensembles and foreign:
+        if number == 0 and foreign:
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
             raise DamagedFileError(
@@ -294,7 +304,14 @@ def evaluate(
                 advice="verify them one by one",
             )
         ensembles += opened.ensembles
-    left_out: Counter[str] = Counter()
+        between += opened.left_out
+    left_out = reasons(between)
+    if not ensembles:
+        raise MissingInputError(
+            f"no forecast can be scored: {'; '.join(left_out) or 'there is none'}",
+            advice="give forecasts that start at a whole hour (UTC), for whole hours after it",
+        )
+    require_each_once(ensembles)
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
