@@ -55,7 +55,18 @@ def status(
     old = age is None or age > limit
     value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
     value |= {"operations": situation.to_dict() | {"too_old": old}}
-    if not (check and quiet):
+    failure = None
+    if check and old:
+        newest = "there is no complete forecast"
+        if age is not None:
+            newest = (
+                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
+            )
+        failure = NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
+    if check and quiet and not as_json:
+        if failure is not None:
+            raise failure
+    else:
         rows, held = _held(place, session.settings)
         value |= held
         rows += _standing(situation)
@@ -65,15 +76,8 @@ def status(
             reports = read_log(logs[-1])
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
             if len(reports) > 1:
-                shown += [f"\nloss of {logs[-1].parent.name}", draw_loss(reports)]
-        terminal.result(value, *shown)
-    if check and old:
-        newest = "there is no complete forecast"
-        if age is not None:
-            newest = (
-                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
-            )
-        raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
+                shown += ["", f"loss of {logs[-1].parent.name}", *draw_loss(reports).splitlines()]
+        terminal.result(value, *shown, failure=failure)
 
 
 def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
@@ -161,7 +165,8 @@ def _skill(situation: Situation) -> list[Table | str]:
         ]
         for one in situation.skill
     ]
-    title = "\nrecent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
+    title = "recent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
     return [
-        table("field", "cases", "CRPS", *(f"than {name}" for name in others), "spread/error", title=title, rows=rows)
+        "",
+        table("field", "cases", "CRPS", *(f"than {name}" for name in others), "spread/error", title=title, rows=rows),
     ]
