@@ -225,10 +225,3 @@ def describe(times: Sequence[Hour] | Hours) -> str:
     ordered = np.sort(np.asarray(times, "datetime64[h]"))
     count = f"{len(ordered)} hour{'s' * (len(ordered) != 1)}"
     return f"{ordered[0]} ({count})" if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]} ({count})"
-
-
-def printable(text: str) -> str:
-    """Text from outside as it may be shown: control characters, line ends and marks of direction stand as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

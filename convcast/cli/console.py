@@ -30,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convcast.errors import ConvcastError
-from convcast.notation import printable
+from convcast.text import printable
 
 Unit = TypeVar("Unit")
 Cell = str | Sequence[str]

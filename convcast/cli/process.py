@@ -19,7 +19,7 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from convcast.notation import printable
+from convcast.text import printable
 
 INTERRUPTED = 130
 PATIENCE = 1.7

@@ -7,7 +7,7 @@ import typer
 
 from convcast.cli.console import Terminal, table
 from convcast.errors import DamagedFileError, MissingInputError
-from convcast.notation import printable
+from convcast.text import printable
 
 HOSTILE = "[/b] [red]x[/] [link=file:///]y :smile: \x1b[2J\x07 a\nb\r \u202eevil\u2028 \udcff {0} {task} %s"
 SHOWN = "[/b] [red]x[/] [link=file:///]y :smile: \\x1b[2J\\x07 a\\nb\\r \\u202eevil\\u2028 \\udcff {0} {task} %s"
