@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -41,6 +41,9 @@ WIDE = 10_000
 
 class Terminal:
     """Where one command's words go."""
+
+    held: ClassVar[dict[str, Any] | None] = None
+    """The result of the command that runs, for --json."""
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
@@ -102,39 +105,29 @@ class Terminal:
                 progress.update(task, **({"completed": percent(unit)} if percent else {"advance": 1}))
                 yield unit
 
-    def result(self, value: dict[str, Any], *shown: Table | str, failure: ConvcastError | None = None) -> None:
-        """The command's result: `value` as JSON where --json was given, the tables and lines elsewhere.
-
-        With a `failure`, which then is told too, it ends the command with that exit code.
-        """
+    def result(self, value: dict[str, Any], *shown: Table | str) -> None:
+        """The command's result: `value` where --json was given, when the command ends; else the tables and lines."""
         if self.as_json:
-            self._json(value | (described(failure) if failure else {}))
-        else:
-            for one in shown:
-                self.out.print(Text(printable(one)) if isinstance(one, str) else one)
-        if failure is not None:
-            self._sentence(failure)
-            raise typer.Exit(failure.exit_code)
+            Terminal.held = value
+            return
+        for one in shown:
+            self.out.print(Text(printable(one)) if isinstance(one, str) else one)
+
+    def end(self, failure: ConvcastError | None = None) -> None:
+        """Print what --json prints: one object, of the result and of the failure that came after or in place of it."""
+        value = (Terminal.held or {}) | (described(failure) if failure else {})
+        Terminal.held = None
+        if self.as_json and value:
+            sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     def fail(self, error: ConvcastError) -> NoReturn:
-        """End a command that has no result: one sentence, what to do next, and the exit code."""
-        self.document(error)
-        self._sentence(error)
-        raise typer.Exit(error.exit_code)
-
-    def document(self, error: ConvcastError) -> None:
-        """A failure on stdout, where --json was given; one of stdout itself is told on stderr alone."""
-        if self.as_json:
-            with suppress(OSError):
-                self._json(described(error))
-
-    def _sentence(self, error: ConvcastError) -> None:
+        """End the command: one sentence, what to do next, and the exit code."""
+        with suppress(OSError):  # where stdout itself is what failed
+            self.end(error)
         self._tell(f"convcast: {error}", style="red")
         if error.advice:
             self._tell(f"  → {error.advice}")
-
-    def _json(self, value: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(value, default=str) + "\n")
+        raise typer.Exit(error.exit_code)
 
 
 def described(error: ConvcastError) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     from collections import Counter
 
     from convcast.cli.console import size, table
-    from convcast.errors import ConvcastError, MissingInputError, NotPublishedError
+    from convcast.errors import MissingInputError, NotPublishedError
 
     counts = Counter(outcome.status for outcome in outcomes)
     fetched = sum(outcome.bytes for outcome in outcomes if outcome.status == "ok")
@@ -235,24 +235,22 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
         "counts": dict(counts),
         "outcomes": [{"valid": str(o.valid), "status": o.status, "reason": o.reason, "file": o.file} for o in outcomes],
     }
-    failure: ConvcastError | None = None
-    summary, late = "", {o.status for o in troubles} == {"late"}
-    if troubles:
-        first = troubles[0]
-        summary = f"{len(troubles)} of {len(outcomes)} {unit} are not here; the first is {first.valid}, {first.status}"
-        if first.reason:
-            summary += f" ({first.reason})"
-    if late and not counts["ok"] and not counts["cached"]:
-        failure = NotPublishedError(summary, advice="try again in some minutes")
-    elif not late and len(troubles) > allowed * len(outcomes):
-        failure = MissingInputError(summary, advice="run the same command again, or allow more with --max-missing")
     terminal.result(
         value,
         table(unit, *counts, rows=[[str(len(outcomes)), *(str(n) for n in counts.values())]]),
         f"{size(fetched)} fetched into {where}",
-        failure=failure,
     )
-    if late:
+    if not troubles:
+        return
+    first = troubles[0]
+    summary = f"{len(troubles)} of {len(outcomes)} {unit} are not here; the first is {first.valid}, {first.status}"
+    if first.reason:
+        summary += f" ({first.reason})"
+    if {o.status for o in troubles} == {"late"}:
+        if not counts["ok"] and not counts["cached"]:
+            raise NotPublishedError(summary, advice="try again in some minutes")
         terminal.say(f"{summary}: not published yet")
-    elif troubles:
+    elif len(troubles) > allowed * len(outcomes):
+        raise MissingInputError(summary, advice="run the same command again, or allow more with --max-missing")
+    else:
         terminal.warn(summary)

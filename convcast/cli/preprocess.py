@@ -77,12 +77,6 @@ def preprocess(
     counts = Counter(verdict.status for verdict in verdicts)
     bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
     stored = folder_bytes(place.dataset)
-    failure, summary = None, ""
-    if bad:
-        summary = f"{len(bad)} of {len(verdicts)} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
-        if len(bad) > session.settings.archive.max_missing * len(verdicts):
-            advice = "see `convcast status`; fetch those hours again or go on without"
-            failure = MissingInputError(summary, advice=advice)
     terminal.result(
         {
             "dataset": str(place.dataset),
@@ -94,7 +88,9 @@ def preprocess(
         },
         table("new hours", *counts, rows=[[str(len(verdicts)), *(str(n) for n in counts.values())]]),
         f"{place.dataset} holds {size(stored)}",
-        failure=failure,
     )
     if bad:
+        summary = f"{len(bad)} of {len(verdicts)} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
+        if len(bad) > session.settings.archive.max_missing * len(verdicts):
+            raise MissingInputError(summary, advice="see `convcast status`; fetch those hours again or go on without")
         terminal.warn(summary)

@@ -119,12 +119,6 @@ def sample(
     forecasts = [str(place.forecast(hour)) for hour in made] if run.keep != "products" else []
     products = [str(place.product(hour)) for hour in made] if run.keep != "members" else []
     paths = products or forecasts
-    failure = None
-    if len(run.missing) > session.settings.archive.max_missing * len(inits):
-        failure = MissingInputError(
-            f"{len(run.missing)} of {len(inits)} inits lack history in the dataset; the first is {run.missing[0]}",
-            advice="fetch and preprocess the hours before them",
-        )
     terminal.result(
         {
             "forecasts": forecasts,
@@ -142,8 +136,12 @@ def sample(
             rows=[[str(len(made)), str(len(numbers)), ",".join(map(str, hours)), str(drawn_by_all)]],
         ),
         paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}" if paths else "nothing",
-        failure=failure,
     )
+    if len(run.missing) > session.settings.archive.max_missing * len(inits):
+        raise MissingInputError(
+            f"{len(run.missing)} of {len(inits)} inits lack history in the dataset; the first is {run.missing[0]}",
+            advice="fetch and preprocess the hours before them",
+        )
 
 
 @dataclass

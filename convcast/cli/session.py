@@ -116,8 +116,12 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     def reported(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json, verbose = bool(kwargs.get("as_json")), bool(kwargs.get("verbose"))
         try:
-            function(*args, **kwargs)
-            sys.stdout.flush()  # a full disk is told of here, and not as the interpreter ends
+            try:
+                function(*args, **kwargs)
+            except typer.Exit:
+                _end(as_json=as_json)
+                raise
+            _end(as_json=as_json)
         except ConvcastError as error:
             _fail(error, as_json=as_json, verbose=verbose)
         except OSError as error:
@@ -139,6 +143,14 @@ def verb(function: Callable[P, None]) -> Callable[P, None]:
     return reported
 
 
+def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
+    if as_json:
+        from convcast.cli.console import Terminal
+
+        Terminal(as_json=True).end(failure)
+    sys.stdout.flush()  # a full disk is told of here, and not as the interpreter ends
+
+
 def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
     from convcast.cli.console import Terminal
 
@@ -149,8 +161,5 @@ def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
 
 def _tell_bug(error: Exception, *, as_json: bool) -> None:
     """What a program reads of a bug; people have the traceback."""
-    if as_json:
-        from convcast.cli.console import Terminal
-
-        bug = ConvcastError(f"a bug: {type(error).__name__}: {error}", advice="report it, with what stands on stderr")
-        Terminal(as_json=True).document(bug)
+    bug = ConvcastError(f"a bug: {type(error).__name__}: {error}", advice="report it, with what stands on stderr")
+    _end(as_json=as_json, failure=bug)

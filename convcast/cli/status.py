@@ -55,18 +55,7 @@ def status(
     old = age is None or age > limit
     value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
     value |= {"operations": situation.to_dict() | {"too_old": old}}
-    failure = None
-    if check and old:
-        newest = "there is no complete forecast"
-        if age is not None:
-            newest = (
-                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
-            )
-        failure = NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
-    if check and quiet and not as_json:
-        if failure is not None:
-            raise failure
-    else:
+    if as_json or not (check and quiet):
         rows, held = _held(place, session.settings)
         value |= held
         rows += _standing(situation)
@@ -77,7 +66,14 @@ def status(
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
             if len(reports) > 1:
                 shown += ["", f"loss of {logs[-1].parent.name}", *draw_loss(reports).splitlines()]
-        terminal.result(value, *shown, failure=failure)
+        terminal.result(value, *shown)
+    if check and old:
+        newest = "there is no complete forecast"
+        if age is not None:
+            newest = (
+                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
+            )
+        raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
 
 
 def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:

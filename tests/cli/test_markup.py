@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from convcast.cli.console import Terminal, table
+from convcast.cli.session import verb
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.text import printable
 
@@ -40,7 +41,9 @@ def test_every_way_to_the_terminal(capsys, monkeypatch, dress):
 
 
 def test_json_stays_one_line_of_ascii(capsys):
-    Terminal(as_json=True).result({"reason": HOSTILE})
+    terminal = Terminal(as_json=True)
+    terminal.result({"reason": HOSTILE})
+    terminal.end()
     said = capsys.readouterr().out
     assert json.loads(said)["reason"] == HOSTILE
     assert said.isascii()
@@ -85,8 +88,13 @@ def test_a_failure_is_one_object_too(convcast, words):
 
 
 def test_a_result_that_fails_is_still_one_object(capsys):
+    @verb
+    def fails(*, as_json: bool) -> None:
+        Terminal(as_json=as_json).result({"hours": 3})
+        raise MissingInputError("one is missing", advice="again")
+
     with pytest.raises(typer.Exit) as ended:
-        Terminal(as_json=True).result({"hours": 3}, failure=MissingInputError("one is missing", advice="again"))
+        fails(as_json=True)
     said = capsys.readouterr()
     assert json.loads(said.out) == {"hours": 3, "error": "one is missing", "exit_code": 3, "advice": "again"}
     assert said.err.splitlines() == ["convcast: one is missing", "  → again"]
