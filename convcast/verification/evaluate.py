@@ -31,15 +31,19 @@ from convcast.verification.exact import Exact
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import Compared
-from convcast.verification.records import Record, Records, digest, program
+from convcast.verification.records import Record, Records, digest
 from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
+from convcast.verification.source_digest import source_digest
 from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
-from convcast.verification.truth import Analyses, Truth
+from convcast.verification.truth import Analyses, Truth, open_truth
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
+
+COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
+"""What the stored statistics of a case are computed by, directly or through others."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,8 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: Case) -> str:
-        said: list[Any] = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
-        said += [self._settings.rim, self._settings.neighbourhoods]
+        said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
+        said += [self._truth.place.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
