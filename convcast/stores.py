@@ -6,19 +6,54 @@ Metadata is a document that anybody may have written or damaged. zarr answers wi
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
 
 from convcast.errors import DamagedFileError, from_os_error
+from convcast.files import sync_folder, write_bytes
 
 LARGEST_CHUNK = 1 << 28
 """Values: a chunk is in memory whole, and damaged metadata could ask for more than there is."""
 LARGEST_OWN_CHUNK = 1 << 25
 """Of convcast's own stores: an hour of seven fields over CONUS has half as many."""
+
+
+class DurableStore(LocalStore):
+    """A folder of Zarr whose keys are whole files that have reached the disk, folders included, once they are set.
+
+    What is written first is on the disk first, so that a record of other keys may vouch for them.
+    """
+
+    async def set(self, key: str, value: Buffer) -> None:
+        await asyncio.to_thread(self.set_sync, key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+        write_bytes(self.root / key, value.as_buffer_like())
+
+    async def delete(self, key: str) -> None:
+        await super().delete(key)
+        await asyncio.to_thread(self._sync_above, key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        await super().delete_dir(prefix)
+        await asyncio.to_thread(self._sync_above, prefix)
+
+    def _sync_above(self, key: str) -> None:
+        folder = (self.root / key).parent
+        if folder.is_dir():
+            sync_folder(folder)
 
 
 @contextmanager
@@ -41,10 +76,15 @@ def readable(complaint: str, advice: str | None = None) -> Iterator[None]:
 def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zarr.Group:
     """The Zarr v3 group at `path`, by its own metadata and not what was consolidated of it.
 
+    What is written through it has reached the disk when the writing returns.
+
     Raises DamagedFileError where there is none, or it cannot be read.
     """
     with readable(complaint, advice):
-        return zarr.open_group(path, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
+        if not path.is_dir():
+            raise NotADirectoryError(f"{path} is not a folder")
+        store = DurableStore(path) if writing else LocalStore(path, read_only=True)
+        return zarr.open_group(store, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
 
 
 def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> zarr.Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from convcast.archive import locations
 from convcast.errors import DamagedFileError
-from convcast.files import PARTIAL, sha256, write_json
+from convcast.files import sha256, sweep, write_json
 from convcast.notation import HOUR, Hour, Hours
 
 SIDECAR_SUFFIX = ".json"
@@ -177,10 +175,7 @@ class Archive:
 
     def sweep(self) -> None:
         """Delete what killed runs were writing."""
-        for path in self.root.rglob(f"*{PARTIAL}"):
-            match = re.search(rf"\.(\d+){re.escape(PARTIAL)}$", path.name)
-            if match and not _is_running(int(match[1])):
-                path.unlink(missing_ok=True)
+        sweep(self.root)
 
 
 ROOMS = ("hrrr", "refs", "href")
@@ -199,13 +194,3 @@ def sidecar_path(path: Path) -> Path:
 def matches(path: Path, sidecar: Sidecar) -> bool:
     """Whether the file's bytes are those that were fetched."""
     return sha256(path) == sidecar.sha256
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()

@@ -7,7 +7,6 @@ preprocessed again is unpacked again; it appears whole; the folder may be delete
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 
 from convcast.dataset.store import Store
 from convcast.errors import DiskFullError
-from convcast.files import PARTIAL, whole_file
+from convcast.files import sweep, whole_file
 from convcast.notation import Hour, Hours
 
 MAPPED = 256
 """Files mapped at a time: each takes one of the process's file descriptors."""
-LITTER_AGE = 3600
-"""Seconds after which a file that is still being written must be of a killed run."""
 _unpacking = Lock()
 
 
@@ -34,9 +31,7 @@ class Cache:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self._store = store
-        for litter in folder.glob(f"*{PARTIAL}"):
-            if time.time() - litter.stat().st_mtime > LITTER_AGE:
-                litter.unlink(missing_ok=True)
+        sweep(folder, recursive=False)
 
     def read(self, hours: Sequence[Hour] | Hours, rows: slice, columns: slice) -> NDArray[np.int16]:
         """Stored integers of these hours, (time, variable, y, x), which must be there.

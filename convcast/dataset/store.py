@@ -15,7 +15,6 @@ take no space. Arrays grow a year at a time, `status` last.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import __version__, stores
 from convcast.conventions import FILL, field_attributes, pack, unpack
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import PARTIAL, append_line, signature
+from convcast.files import append_lines, signature, sweep, whole_folder
 from convcast.grid import Grid, spatial_reference
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import FIELDS, STATIC, Variable
@@ -156,13 +155,11 @@ class Store:
 
         It appears at `path` whole.
         """
-        unfinished = path.with_name(path.name + PARTIAL)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        group = zarr.open_group(unfinished, mode="w", zarr_format=3)
-        _lay_out(group, description, static)
-        group.attrs["archived_grid"] = (archived or description.grid).to_dict()
-        unfinished.rename(path)
+        sweep(path.parent, recursive=False)
+        with whole_folder(path) as unfinished:
+            group = zarr.open_group(unfinished, mode="w", zarr_format=3)
+            _lay_out(group, description, static)
+            group.attrs["archived_grid"] = (archived or description.grid).to_dict()
         return cls.open(path, writing=True)
 
     @property
@@ -262,13 +259,11 @@ class Store:
         self._data[index(valid)] = stored
         self._values[index(valid)] = np.stack([_count(field) for field in stored])
         self._recent = dict([*self._recent.items(), (valid, stored)][-2:])
-        self._flush(valid)
 
     def write_tendencies(self, valid: Hour) -> None:
         """Count the changes from the hour before to this one; the fields of both must be in their place."""
         pairs = zip(self.description.variables, self._written(valid - HOUR), self._written(valid), strict=True)
         self._tendencies[index(valid)] = np.stack([_count_changes(*pair) for pair in pairs])
-        self._flush(valid)
 
     def _written(self, valid: Hour) -> NDArray[np.int16]:
         """An hour's stored integers (variable, y, x); the last two that were written are at hand."""
@@ -277,8 +272,8 @@ class Store:
 
     def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
         """Commit: first the reasons, then the status."""
-        for verdict in verdicts:
-            append_line(self.path / "status" / "verdicts.jsonl", verdict)
+        if verdicts:
+            append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
         where = [index(hour) for hour in hours]
         self.reserve(max(hours))
         if len(where) == 1:
@@ -307,17 +302,7 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what killed runs were in the middle of writing; only the holder of the lock may."""
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                if name.endswith(PARTIAL):
-                    (Path(folder) / name).unlink(missing_ok=True)
-
-    def _flush(self, valid: Hour) -> None:
-        """Have the files of this hour reach the disk, so that no power cut leaves them behind their status."""
-        for array in (self._data, self._values, self._tendencies):
-            for file in (self.path / array.path / "c" / str(index(valid))).rglob("*"):
-                if file.is_file():
-                    _sync(file)
+        sweep(self.path, alone=True)
 
     def _checked(self, array: zarr.Array, part: Any, first: Hour | None = None) -> Any:
         where = "" if first is None else f" at {first} or soon after"
@@ -400,14 +385,6 @@ def _lay_out(group: zarr.Group, description: Description, static: NDArray[np.flo
         attributes={"flag_values": [int(s) for s in Status], "flag_meanings": " ".join(s.name.lower() for s in Status)},
     )
     group.attrs.update(description.to_attributes())
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _count_changes(variable: Variable, earlier: NDArray[np.int16], later: NDArray[np.int16]) -> NDArray[np.uint32]:

@@ -6,12 +6,9 @@ that are absent in most places the probability-matched mean. Written whole, unde
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -22,7 +19,7 @@ from convcast import conventions, stores
 from convcast.ensemble.store import Description, unconsolidated_is_fine
 from convcast.ensemble.summary import Floats, Summary, quantiles, summarise
 from convcast.errors import DamagedFileError
-from convcast.files import PARTIAL, lock
+from convcast.files import lock, whole_folder
 from convcast.grid import SPACING
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
@@ -196,8 +193,6 @@ def _replace(path: Path, data: xr.Dataset) -> None:
     """Write under a temporary name, then give it its own; a reader finds the old products, the new, or for an instant
     none.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}") for _ in range(2))
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4)
     for variable in data.variables.values():
         variable.encoding = {
@@ -209,18 +204,8 @@ def _replace(path: Path, data: xr.Dataset) -> None:
         str(name): conventions.ENCODING | {"chunks": (1,) * (v.ndim - 2) + v.shape[-2:], "compressors": compressor}
         for name, v in data.data_vars.items()
     }
-    try:
-        with unconsolidated_is_fine():
-            data.to_zarr(temporary, zarr_format=3, consolidated=True, encoding=encoding)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    finally:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+    with whole_folder(path) as temporary, unconsolidated_is_fine():
+        data.to_zarr(temporary, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
 
 
 def _integers(values: object) -> list[int]:

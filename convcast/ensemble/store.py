@@ -8,9 +8,6 @@ consolidated metadata, a single file, so that they see either the old or the new
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +17,6 @@ from math import ceil
 from pathlib import Path
 from threading import RLock
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -29,7 +25,7 @@ from zarr.codecs import BloscCodec
 
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
-from convcast.files import PARTIAL, lock
+from convcast.files import lock, sweep, whole_folder
 from convcast.grid import Grid
 from convcast.notation import Hour, compact
 from convcast.variables import FIELDS, Variable
@@ -39,8 +35,6 @@ INNER = 265, 450
 """Cells of a chunk at most, where a shard holds several: 1059 x 1799 is 4 x 4 of them."""
 NUMBERS = 1024
 """Members that one chunk of the coordinate `number` covers."""
-STALE = 3600
-"""Seconds after which a temporary file belongs to a run that was killed."""
 _WARNINGS = RLock()
 """What is ignored is ignored in the whole process, so that threads must take turns in saying so."""
 GROWTH_PATIENCE = 60
@@ -100,7 +94,8 @@ class EnsembleStore:
         """
         if not path.exists():
             _create(path, description, members)
-        _sweep(path)
+        sweep(path)
+        sweep(path.parent, recursive=False)
         group = _open(path, description)
         if _members_seen(path) < members:
             with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
@@ -126,26 +121,26 @@ class EnsembleStore:
         Raises DamagedFileError where values are not finite, which is the model's fault.
         """
         place = 0, member, self.description.leads.index(lead)
-        files = []
-        for variable, array, values in zip(self.description.variables, self._fields, fields, strict=True):
+        for variable, values in zip(self.description.variables, fields, strict=True):
             if not np.isfinite(values).all():
                 raise DamagedFileError(
                     f"the model gave {variable.name} values that are not finite (member {member}, lead {lead} h)",
                     advice="train it again with a lower learning rate, or try --set sampling.precision=float32",
                 )
+
+        def put(variable: Variable, array: zarr.Array, values: NDArray[np.floating]) -> None:
             array[place] = conventions.on_lattice(variable, values)
-            files.append(self.path / array.path / array.metadata.encode_chunk_key((*place, 0, 0)))
-        # The flag must not survive a power cut that a field does not. Waiting for the disk once, not once a field.
-        with ThreadPoolExecutor(len(files)) as pool:
-            list(pool.map(_to_disk, files))
+
+        # A field is on the disk once it is put, so that the flag survives no power cut that a field does not. All at
+        # once, since each waits for the disk.
+        with ThreadPoolExecutor(len(self._fields)) as pool:
+            list(pool.map(put, self.description.variables, self._fields, fields))
         self._complete[place] = conventions.COMPLETE
 
 
 def _create(path: Path, description: Description, members: int) -> None:
     """Write the template with no member, make room for `members`, and give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
-    try:
+    with whole_folder(path, replace=False) as temporary:
         shape = 0, len(description.leads), *description.grid.shape
         dataset = conventions.ensemble_dataset(
             {variable.name: np.zeros(shape, np.float32) for variable in description.variables},
@@ -157,16 +152,8 @@ def _create(path: Path, description: Description, members: int) -> None:
             attributes=description.attributes(),
         )
         with unconsolidated_is_fine():
-            dataset.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=_encoding(description))
-        _grow(zarr.open_group(temporary, mode="r+", use_consolidated=False), temporary, members)
-        try:
-            temporary.rename(path)
-        except OSError:
-            # Another process was faster; what it made is looked at as any other.
-            if not path.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            dataset.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=_encoding(description))
+        _grow(zarr.open_group(temporary, mode="r+", zarr_format=3, use_consolidated=False), temporary, members)
 
 
 def _encoding(description: Description) -> dict[str, dict[str, Any]]:
@@ -233,28 +220,9 @@ def _grow(group: zarr.Group, path: Path, members: int) -> None:
         zarr.consolidate_metadata(group.store)
 
 
-def _sweep(path: Path) -> None:
-    """Delete what killed runs left half-written, in the ensemble at `path` or on the way to it."""
-    for left in [*path.parent.glob(f".{path.name}.*{PARTIAL}"), *path.rglob(f"*{PARTIAL}")]:
-        try:
-            if time.time() - left.stat().st_mtime < STALE:
-                continue
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        except FileNotFoundError:
-            continue
-
-
 def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
     complaint, advice = f"{path} has no usable {name}", f"delete {path} and sample again"
     return stores.open_array(group, name, complaint=complaint, advice=advice)
-
-
-def _to_disk(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -7,22 +7,20 @@ What an unfinished run needs stays, whatever its age: see `plan_prune`. A room w
 from __future__ import annotations
 
 import math
-import os
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from convcast import files
 from convcast.archive import open_archives
 from convcast.archive.archive import sidecar_path
 from convcast.archive.locations import parse_path
 from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
-from convcast.files import PARTIAL, discard, folder_bytes, lock
+from convcast.files import discard, folder_bytes, lock
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.holdings import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
@@ -30,8 +28,6 @@ from convcast.operations.situation import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
-STALE = 3600
-"""Seconds after which a half-written file that no process's number vouches for belongs to a run that was killed."""
 LAGGED = 24
 """Hours before a forecast that kept forecasts of other systems may have been started."""
 
@@ -247,38 +243,9 @@ def _free(path: Path) -> bool:
 def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
     """Delete what killed runs left half-written, in any room; gives how much there was.
 
-    Its name carries the number of the process, which must not be running any more; what carries none is old. Of the
-    forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
+    Of the forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
     """
-    rooms = [place.archive, place.simulated, place.root / "verification", place.root / "baselines"]
     tops = (place.root, place.forecasts, place.products, place.page)
-    left = [path for folder in tops for path in folder.glob(f"*{PARTIAL}")]
-    left += [path for folder in (*rooms, *map(place.forecast, inits)) for path in folder.rglob(f"*{PARTIAL}")]
-    return sum(_sweep(path) for path in left)
-
-
-def _sweep(path: Path) -> bool:
-    number = re.search(rf"\.(\d+){re.escape(PARTIAL)}$", path.name)
-    try:
-        if number is not None:
-            if _running(int(number[1])):
-                return False
-        elif time.time() - path.stat().st_mtime < STALE:
-            return False
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    rooms = [place.archive, place.simulated, *(place.root / name for name in ("baselines", "models", "verification"))]
+    whole = [*rooms, *map(place.forecast, inits)]
+    return sum(files.sweep(folder, recursive=False) for folder in tops) + sum(map(files.sweep, whole))

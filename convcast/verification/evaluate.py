@@ -21,17 +21,30 @@ from convcast.verification.baselines.base import Baseline, make_baselines
 from convcast.verification.baselines.choose import REFERENCES, References, make_references
 from convcast.verification.baselines.exact import Exact
 from convcast.verification.baselines.published import Compared
-from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
+from convcast.verification.cases import (
+    Case,
+    analysed,
+    complete,
+    outside_training,
+    require_each_once,
+    training_hours,
+    with_baselines,
+)
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.data.truth import Analyses, Truth
+from convcast.verification.data.times import LeftOut, reasons
+from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.case_cache import Record, Records, digest, program
+from convcast.verification.results.case_cache import Record, Records, digest
 from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
+from convcast.verification.source_digest import source_digest
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
+
+COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
+"""What the stored statistics of a case are computed by, directly or through others."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +156,8 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: Case) -> str:
-        said: list[Any] = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
-        said += [self._settings.rim, self._settings.neighbourhoods]
+        said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
+        said += [self._truth.place.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
@@ -283,11 +296,12 @@ def evaluate(
     if foreign:
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
-    for path in forecast_paths:
+    between: list[LeftOut] = []
+    for number, path in enumerate(forecast_paths):
         opened = open_ensembles(
             path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
         )
-        if not ensembles and foreign:
+        if number == 0 and foreign:
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
             raise DamagedFileError(
@@ -295,7 +309,14 @@ def evaluate(
                 advice="verify them one by one",
             )
         ensembles += opened.ensembles
-    left_out: Counter[str] = Counter()
+        between += opened.left_out
+    left_out = reasons(between)
+    if not ensembles:
+        raise MissingInputError(
+            f"no forecast can be scored: {'; '.join(left_out) or 'there is none'}",
+            advice="give forecasts that start at a whole hour (UTC), for whole hours after it",
+        )
+    require_each_once(ensembles)
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)

@@ -26,6 +26,7 @@ from cycle_witness import Witness
 from convcast.archive import Archive, verify_archive
 from convcast.archive.simulated.server import serve
 from convcast.dataset import Status
+from convcast.files import HOST
 from convcast.notation import HOUR, compact
 from convcast.operations.holdings import Surveyor
 from convcast.operations.plan import due_cases
@@ -135,8 +136,8 @@ def litter(place):
     gone.wait()
     forecast = sorted(place.forecasts.glob("*.zarr"))[-1]
     for path in (
-        place.root / f"latest.json.{gone.pid}.partial",
-        place.verification("operational") / f"scores.zarr.{gone.pid}.partial" / "crps",
+        place.root / f".latest.json.{HOST}-{gone.pid}-0.partial",
+        place.verification("operational") / f".scores.zarr.{HOST}-{gone.pid}-0.partial" / "crps",
         place.forecasts / ".20240519T20.zarr.1a2b3c.partial" / "t2m",
         forecast / "t2m" / "c" / "0.1a2b3c.partial",
     ):

@@ -81,14 +81,14 @@ def test_hour_with_more_fields_than_wanted_is_cached(run):
 
 def test_leftovers_of_a_dead_process_are_swept(run):
     path = run().archive.path(lab.HOUR, 0)
-    leftover = path.with_name(f"{path.name}.{2**22 + 1}.partial")
+    leftover = path.with_name(f".{path.name}.{files.HOST}-{2**22 + 1}-0.partial")
     leftover.write_bytes(b"GRIB")
     assert run().files == WHOLE
 
 
 def test_leftovers_of_a_running_process_stay(run):
     path = run().archive.path(lab.HOUR, 0)
-    path.with_name(f"{path.name}.{os.getppid()}.partial").write_bytes(b"GRIB")
+    path.with_name(f".{path.name}.{files.HOST}-{os.getppid()}-0.partial").write_bytes(b"GRIB")
     assert len(run().files - WHOLE) == 1
 
 

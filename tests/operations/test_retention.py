@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from convcast import files
 from convcast.archive import Archive
 from convcast.archive.archive import sidecar_path
 from convcast.dataset import Dataset, Status
 from convcast.files import lock
 from convcast.notation import HOUR, compact
-from convcast.operations import retention
 from convcast.operations.holdings import Forecast, Holdings, Model
 from convcast.operations.plan import Limits
 from convcast.operations.retention import Prunable, Stock, plan_prune, prune, sweep, take_stock
@@ -232,7 +232,7 @@ prune(Workspace(root), Prunable(forecasts=(path,)))
 
 def test_a_picture_that_a_killed_cycle_was_writing_is_swept(place):
     place.page.mkdir(parents=True)
-    (place.page / "mean.png.999999999.partial").touch()
+    (place.page / f".mean.png.{files.HOST}-999999999-0.partial").touch()
     (place.page / "mean.png").touch()
     assert sweep(place, ()) == 1
     assert [path.name for path in place.page.iterdir()] == ["mean.png"]
@@ -253,7 +253,7 @@ def test_killed_while_deleting_nothing_half_there_is_left_and_the_next_sweeps_it
 def test_what_a_running_process_writes_is_not_swept_and_old_nameless_pieces_are(place):
     folder = place.forecast(hour(0)) / "t2m"
     folder.mkdir(parents=True)
-    mine = place.root / f"latest.json.{os.getpid()}.partial"
+    mine = place.root / f".latest.json.{files.HOST}-{os.getpid()}-0.partial"
     fresh, stale = folder / "0.1a2b.partial", folder / "1.1a2b.partial"
     for path in (mine, fresh, stale):
         path.touch()
@@ -291,4 +291,3 @@ def test_what_was_pruned_is_no_gap_and_is_not_decoded_again(place):
     assert there.unjudged == frozenset()
     assert not there.lacks(hour(3))
     assert not replace(there, status={}).lacks(hour(2))
-    assert retention.STALE > 60

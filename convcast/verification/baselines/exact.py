@@ -7,8 +7,6 @@ beside the workspace's other results and made only once.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +21,7 @@ from convcast.archive.simulated.world import FIELDS as SIMULATED_FIELDS, World
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
-from convcast.files import PARTIAL, read_json
+from convcast.files import read_json, whole_folder
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
@@ -115,7 +113,10 @@ class Exact:
 
     def _open(self, path: Path) -> Ensemble:
         place = Place.of_grid(self._dataset.grid)
-        return open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles[0]
+        found = open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles
+        if not found:
+            raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
+        return found[0]
 
     def _make(self, init: Hour) -> Path:
         path = self._folder / f"{compact(init)}.zarr"
@@ -138,13 +139,8 @@ class Exact:
             grid=self._dataset.grid,
             attributes=self._attributes | {"convcast_version": __version__},
         )
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-        try:
+        with whole_folder(path) as unfinished:
             data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
-            shutil.rmtree(path, ignore_errors=True)
-            unfinished.rename(path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return path
 
     def _is_there(self, path: Path, init: Hour) -> bool:

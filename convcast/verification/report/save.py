@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from convcast import __version__
-from convcast.files import PARTIAL, write_bytes, write_json
+from convcast.files import whole_folder, write_bytes, write_json
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import render_report
 from convcast.verification.results.verification import Verification
@@ -38,10 +36,5 @@ def _save_zarr(verification: Verification, path: Path) -> None:
         "simulated": verification.facts.simulated,
         "members": verification.facts.members,
     }
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    try:
+    with whole_folder(path) as unfinished:
         data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
-        shutil.rmtree(path, ignore_errors=True)
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
