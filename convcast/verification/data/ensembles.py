@@ -21,7 +21,6 @@ from convcast.variables import Variable
 from convcast.verification.data.cf import (
     check_dimensions,
     check_values,
-    find_fields,
     read_values,
 )
 from convcast.verification.data.fields import Found, find_fields, settle_winds, turned

@@ -21,7 +21,6 @@ from convcast.verification.data.cf import (
     UnreadableError,
     check_dimensions,
     check_values,
-    find_fields,
     read_values,
 )
 from convcast.verification.data.fields import find_fields, settle_winds, turned
