@@ -129,6 +129,10 @@ def verify(
         "\n".join([*headline(verification), *caveats(verification)]),
         f"report: {report}",
     )
+    for error in evaluation.damaged[1:]:
+        terminal.warn(str(error))
+    if evaluation.damaged:
+        raise evaluation.damaged[0]
 
 
 def _forecasts(place: Workspace, init: str | None) -> list[Path]:

@@ -59,11 +59,14 @@ class Evaluation:
         settings: VerificationSettings,
         records: Records,
         workers: Workers | None,
+        damaged: Sequence[DamagedFileError] = (),
     ) -> None:
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
+        self.damaged = list(damaged)
+        """The errors of forecast files that were left out."""
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
@@ -273,19 +276,26 @@ def evaluate(
 
     Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
     ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
-    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. What is computed is
-    kept in the folder `keep`, and not computed again. Raises NotPublishedError where no valid time has come,
-    MissingInputError where no case is left, SettingsError and DamagedFileError for files and baselines that cannot be
-    used.
+    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. Damaged files of a
+    workspace are left out. What is computed is kept in the folder `keep`, and not computed again. Raises
+    NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
+    DamagedFileError for files and baselines that cannot be used.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
+    damaged: list[DamagedFileError] = []
     for path in forecast_paths:
-        opened = open_ensembles(
-            path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
-        )
+        try:
+            opened = open_ensembles(
+                path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+            )
+        except DamagedFileError as error:
+            if foreign:
+                raise
+            damaged.append(error)
+            continue
         if not ensembles and foreign:
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
@@ -294,7 +304,9 @@ def evaluate(
                 advice="verify them one by one",
             )
         ensembles += opened.ensembles
-    left_out: Counter[str] = Counter()
+    if damaged and not ensembles:
+        raise damaged[0]
+    left_out: Counter[str] = Counter({"a file is damaged": len(damaged)} if damaged else {})
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
@@ -320,6 +332,7 @@ def evaluate(
         settings=settings,
         records=Records(keep),
         workers=workers,
+        damaged=damaged,
     )
 
 
