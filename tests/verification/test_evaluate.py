@@ -225,7 +225,7 @@ def test_the_rim_of_a_real_domain_is_left_out_for_all(small, monkeypatch):
 
 
 def test_a_forecast_that_lost_values_is_named_and_the_others_are_scored(small):
-    lost = small.paths[1] / "t2m" / "c" / "0" / "2" / "0" / "0" / "0"
+    lost = small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0"
     assert lost.is_file()
     lost.unlink()
 
@@ -234,12 +234,12 @@ def test_a_forecast_that_lost_values_is_named_and_the_others_are_scored(small):
 
     assert [str(one.init) for one in scored] == [str(init) for init in (INITS[0], *INITS[2:])]
     assert [str(error) for error in under_way.damaged] == [
-        f"{small.paths[1]} has lost values of member 2 at lead 1 h, which it marks as complete: t2m/c/0/2/0/0/0 is gone"
+        f"{small.paths[1]} has lost values of member 0-7 at lead 1 h, which it marks as complete: t2m/c/0/0/0/0/0 is gone"
     ]
     assert "a file is damaged" in under_way.result().facts.left_out
 
 
 def test_a_damaged_forecast_alone_is_an_error(small):
-    (small.paths[1] / "t2m" / "c" / "0" / "2" / "0" / "0" / "0").unlink()
-    with pytest.raises(DamagedFileError, match="lost values of member 2"):
+    (small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    with pytest.raises(DamagedFileError, match="lost values of member 0-7"):
         verify(small, paths=[small.paths[1]])
