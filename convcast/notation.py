@@ -229,6 +229,11 @@ def from_compact(text: str) -> Hour | None:
         return None
 
 
+def without_credentials(text: str) -> str:
+    """The text, with no user and no password in the addresses that stand in it."""
+    return re.sub(r"://[^/?#\s]*@", "://", text)
+
+
 def describe(times: Sequence[Hour] | Hours) -> str:
     """`2024-05-06T21 to 2024-05-08T03 (5 hours)`, for people."""
     if len(times) == 0:

@@ -37,7 +37,7 @@ from pydantic_settings import (
 )
 
 from convcast.errors import SettingsError
-from convcast.notation import parse_hour
+from convcast.notation import parse_hour, without_credentials
 from convcast.variables import select
 
 PRESETS = ("demo", "phase1", "phase2")
@@ -54,6 +54,10 @@ FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.nam
 # JSON has no infinity; as text it is read again as what it was.
 Lasting = Annotated[float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")]
 """A length of time that may be for ever."""
+
+
+SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str)]
+"""A source as --source describes; the password that an address may hold is in nothing that is written."""
 
 
 def _an_address(text: SecretStr) -> SecretStr:
@@ -74,6 +78,13 @@ def _an_hour(text: str) -> str:
     return text
 
 
+def _each_once(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Raises ValueError where one of them is there twice."""
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("give each once")
+    return numbers
+
+
 class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,7 +92,7 @@ class Group(BaseModel):
 class ArchiveSettings(Group):
     """Where GRIB files come from, and how patiently."""
 
-    sources: tuple[str, ...] = ("aws", "google", "azure", "nomads")
+    sources: tuple[SourceName, ...] = ("aws", "google", "azure", "nomads")
     """Tried in this order until one has the file; each as --source describes."""
     workers: int = Field(8, ge=1, le=64)
     """Files fetched at the same time."""
@@ -286,7 +297,7 @@ class VerificationSettings(Group):
     """Sides in km of the squares in which FSS compares fractions."""
     cache_gigabytes: float = Field(4, gt=0)
     """Memory for past weather that climatology and control draw from, of each worker."""
-    lagged_ages: tuple[int, ...] = (1, 2, 3, 4, 5)
+    lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 
@@ -439,7 +450,8 @@ def nested(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
-            raise SettingsError(f"{assignment!r} is not group.name=value", advice="try --set training.batch=8")
+            shown = without_credentials(repr(assignment))
+            raise SettingsError(f"{shown} is not group.name=value", advice="try --set training.batch=8")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -494,7 +506,7 @@ def _explain(error: ValidationError, file: Path | None) -> SettingsError:
     reason = first["msg"].removeprefix("Value error, ")
     if path[-1] == "webhook":
         return SettingsError(f"{name} cannot be used: {reason}{where}")
-    return SettingsError(f"{name} = {first['input']!r} cannot be: {reason}{where}")
+    return SettingsError(f"{name} = {without_credentials(repr(first['input']))} cannot be: {reason}{where}")
 
 
 def _refuse_unknown_variables() -> None:

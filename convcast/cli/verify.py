@@ -23,6 +23,7 @@ from convcast.cli.session import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from convcast.cli.console import Cell
     from convcast.verification import CaseScored, Verification
     from convcast.workspace import Workspace
 
@@ -126,7 +127,8 @@ def verify(
             for lead in verification.facts.leads
             if (lines := product_lines(verification, system, lead))
         ),
-        "\n".join([*headline(verification), *caveats(verification)]),
+        *headline(verification),
+        *caveats(verification),
         f"report: {report}",
     )
     for error in evaluation.damaged[1:]:
@@ -164,21 +166,21 @@ def _table(verification: Verification, lead: int) -> Table:
     facts = verification.facts
     systems = facts.systems
 
-    def crps(field: str, system: str) -> str:
+    def crps(field: str, system: str) -> Cell:
         row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
         if row is None or row["value"] is None:
             return "-"
         text = f"{row['value']:.3g}"
-        return text if row["low"] is None else f"{text}\n{row['low']:.3g} – {row['high']:.3g}"
+        return text if row["low"] is None else (text, f"{row['low']:.3g} – {row['high']:.3g}")
 
     def spread(field: str) -> str:
         row = verification.find(field, "spread_error_ratio", systems[0], lead_hours=lead)
         return "-" if row is None or row["value"] is None else f"{row['value']:.2f}"
 
-    control = ["than\ncontrol"] if "control" in systems else []
+    control = [("than", "control")] if "control" in systems else []
     rows = [
         [
-            f"{variable.name}\n{variable.units}",
+            (variable.name, variable.units),
             *(crps(variable.name, system) for system in systems),
             spread(variable.name),
             *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in control),
@@ -189,4 +191,4 @@ def _table(verification: Verification, lead: int) -> Table:
     title = (
         f"{world}lead {lead} h: fair CRPS [{facts.confidence:.0%} interval over {facts.days} days], {facts.cases} cases"
     )
-    return table("field", *systems, "spread\n/error", *control, title=title, rows=rows)
+    return table("field", *systems, ("spread", "/error"), *control, title=title, rows=rows)

@@ -94,7 +94,11 @@ def require_members(path: Path) -> None:
     if not damaged:
         return
     attributes, first = _attributes(path), damaged[0]
-    leads = leads_of(attributes) or range(1 + max(one.lead for one in damaged))
+    with (
+        stores.readable(f"{path} cannot be read", begin_again(path)),
+        xr.open_zarr(path, decode_timedelta=True) as data,
+    ):
+        leads = (data.lead_time.values / HOUR).astype(int).tolist()
     members, hours = sorted({one.member for one in damaged}), sorted({leads[one.lead] for one in damaged})
     raise DamagedFileError(
         f"{path} has lost values of member {join_numbers(members)} at lead {join_numbers(hours)} h, "

@@ -20,6 +20,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.integrity import require_members
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
+from convcast.verification.data.times import LeftOut, scorable_times
 from convcast.verification.layout import (
     as_ensemble,
     check_dimensions,
@@ -123,6 +124,8 @@ class Opened:
     box: Box
     """Rows and columns of the truth."""
     place: Place
+    left_out: tuple[LeftOut, ...]
+    """Forecasts that are between hours, or no forecasts."""
 
 
 def open_ensembles(
@@ -131,8 +134,8 @@ def open_ensembles(
     """The ensembles of a Zarr store of these fields at this place.
 
     One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
-    not an ensemble of these fields at these points, in these units, and SettingsError where nothing overlaps or
-    simulated and real weather would be mixed.
+    not an ensemble of these fields at these points, in these units, or holds a forecast twice, and SettingsError where
+    nothing overlaps or simulated and real weather would be mixed.
     """
     if not path.exists():
         raise SettingsError(f"there is no {path}", advice="give --ensemble the path of a Zarr store")
@@ -164,17 +167,19 @@ def open_ensembles(
     whole = boxes[0] if there.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
     if not foreign and (whole is not None or place.shape != there.shape):
         raise DamagedFileError(f"{path} is on another grid than the truth: {there.shape} points, not {place.shape}")
-    leads = tuple(int(lead) for lead in data["lead_time"].values)
-    inits = data["init_time"].values.astype("datetime64[h]")
+    times = scorable_times(data, path)
+    leads = tuple(lead for _, lead in times.leads)
+    data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
     chosen_names = {variable: names[variable] for variable in chosen}
     check_dimensions(data, list(chosen_names.values()), path)
     check_winds(data, chosen_names, there, path)
     axis = _stored_axis(path, data, chosen_names)
     ensembles = [
         Ensemble(path, init, leads, data.isel(init_time=i), chosen_names, None if axis is None else (axis, i), whole)
-        for i, init in enumerate(inits)
+        for i, init in times.inits
+        if leads
     ]
-    return Opened(ensembles, chosen, boxes[1], place.crop(boxes[1]))
+    return Opened(ensembles, chosen, boxes[1], place.crop(boxes[1]), times.left_out)
 
 
 def _stored_axis(path: Path, data: xr.Dataset, names: dict[Variable, str]) -> int | None:

@@ -16,21 +16,34 @@ from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines import Baseline, make_baselines
-from convcast.verification.cases import Case, analysed, complete, outside_training, training_hours, with_baselines
+from convcast.verification.cases import (
+    Case,
+    analysed,
+    complete,
+    outside_training,
+    require_each_once,
+    training_hours,
+    with_baselines,
+)
+from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
 from convcast.verification.intervals import Bootstrap
 from convcast.verification.ledger import Ledger
 from convcast.verification.products import Compared
-from convcast.verification.records import Record, Records, digest, program
+from convcast.verification.records import Record, Records, digest
 from convcast.verification.references import REFERENCES, References, make_references, product_rows
 from convcast.verification.result import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
+from convcast.verification.source_digest import source_digest
 from convcast.verification.statistics import Statistics
 from convcast.verification.summary import MODEL, Row, Summary
-from convcast.verification.truth import Analyses, Truth
+from convcast.verification.truth import Analyses, Truth, open_truth
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
+
+COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
+"""What the stored statistics of a case are computed by, directly or through others."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +158,8 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: Case) -> str:
-        said: list[Any] = [program(), self._truth.fingerprint(case.valid), self._truth.place.fingerprint]
-        said += [self._settings.rim, self._settings.neighbourhoods]
+        said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
+        said += [self._truth.place.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
@@ -286,7 +299,8 @@ def evaluate(
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
     damaged: list[DamagedFileError] = []
-    for path in forecast_paths:
+    between: list[LeftOut] = []
+    for number, path in enumerate(forecast_paths):
         try:
             opened = open_ensembles(
                 path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
@@ -296,7 +310,7 @@ def evaluate(
                 raise
             damaged.append(error)
             continue
-        if not ensembles and foreign:
+        if number == 0 and foreign:
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
             raise DamagedFileError(
@@ -304,9 +318,18 @@ def evaluate(
                 advice="verify them one by one",
             )
         ensembles += opened.ensembles
+        between += opened.left_out
     if damaged and not ensembles:
         raise damaged[0]
-    left_out: Counter[str] = Counter({"a file is damaged": len(damaged)} if damaged else {})
+    left_out = reasons(between)
+    if not ensembles:
+        raise MissingInputError(
+            f"no forecast can be scored: {'; '.join(left_out) or 'there is none'}",
+            advice="give forecasts that start at a whole hour (UTC), for whole hours after it",
+        )
+    require_each_once(ensembles)
+    if damaged:
+        left_out["a file is damaged"] += len(damaged)
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)

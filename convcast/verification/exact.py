@@ -113,7 +113,10 @@ class Exact:
 
     def _open(self, path: Path) -> Ensemble:
         place = Place.of_grid(self._dataset.grid)
-        return open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles[0]
+        found = open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles
+        if not found:
+            raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
+        return found[0]
 
     def _make(self, init: Hour) -> Path:
         path = self._folder / f"{compact(init)}.zarr"

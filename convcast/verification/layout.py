@@ -85,7 +85,7 @@ def open_zarr(path: Path, what: str) -> xr.Dataset:
 
 
 def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """With dimensions (init_time, number, lead_time, y, x), leads in whole hours; those between hours are dropped.
+    """With dimensions (init_time, number, lead_time, y, x), leads in hours.
 
     Raises DamagedFileError for what is no ensemble, or does not say when its forecasts began.
     """
@@ -101,11 +101,7 @@ def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
             f"{path} is not an ensemble: it has no dimension {' '.join(absent)}",
             advice=f"name it, or its coordinate's standard_name, as one of: {known}",
         )
-    hours = _hours(data["lead_time"], path)
-    whole = np.flatnonzero((hours == np.rint(hours)) & (hours > 0))
-    if whole.size == 0:
-        raise DamagedFileError(f"{path} holds no lead of whole hours")
-    return data.isel(lead_time=whole).assign_coords(lead_time=np.rint(hours[whole]).astype(np.int64))
+    return data.assign_coords(lead_time=_hours(data["lead_time"], path))
 
 
 def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path) -> None:

@@ -11,8 +11,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -88,16 +86,6 @@ class Records:
 def digest(*parts: object) -> str:
     """Digits of these parts, which must print all that counts of them."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def program() -> str:
-    """Digits of the program that scores: what another one computed is not mixed with its own."""
-    said = hashlib.blake2b(digest_size=16)
-    package = files("convcast")
-    for path in [*sorted(Path(str(package / "verification")).glob("*.py")), Path(str(package / "variables.py"))]:
-        said.update(path.read_bytes())
-    return said.hexdigest()
 
 
 def _flatten(value: Any, prefix: str) -> dict[str, Any]:

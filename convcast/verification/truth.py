@@ -15,8 +15,9 @@ from convcast.dataset import Dataset
 from convcast.dataset.store import FORMAT, index
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.notation import HOUR, Hour, Hours
+from convcast.notation import Hour, Hours
 from convcast.variables import Variable
+from convcast.verification.data.times import nearest_hours, require_once
 from convcast.verification.layout import UnreadableError, check_values, check_winds, find_fields, open_zarr, read_values
 from convcast.verification.place import Box, Place, read_place
 
@@ -131,13 +132,11 @@ class StoredTruth:
         self.variables = tuple(self._names)
         self.place = read_place(data, path)
         check_winds(data, self._names, self.place, path)
-        times = data["time"].values.astype("datetime64[ns]")
-        hours = times.astype("datetime64[h]")
-        whole = np.flatnonzero(hours == times)
+        hours, near = nearest_hours(data["time"].values, path)
+        whole = np.flatnonzero(near)
         order = whole[np.argsort(hours[whole], kind="stable")]
         self.hours = hours[order]
-        if self.hours.size and (np.diff(self.hours) == 0 * HOUR).any():
-            raise DamagedFileError(f"{path} holds an hour twice")
+        require_once(list(self.hours), "the hour", "time", path)
         self._index = dict(zip(self.hours.tolist(), order.tolist(), strict=True))
         self.simulated = str(data.attrs.get("simulated", 0)).lower() in ("true", "1")
         self.source = str(data.attrs.get("title") or data.attrs.get("source") or path.name)

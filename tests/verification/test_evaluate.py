@@ -233,9 +233,8 @@ def test_a_forecast_that_lost_values_is_named_and_the_others_are_scored(small):
     scored = list(under_way)
 
     assert [str(one.init) for one in scored] == [str(init) for init in (INITS[0], *INITS[2:])]
-    assert [str(error) for error in under_way.damaged] == [
-        f"{small.paths[1]} has lost values of member 0-7 at lead 1 h, which it marks as complete: t2m/c/0/0/0/0/0 is gone"
-    ]
+    lost = f"{small.paths[1]} has lost values of member 0-7 at lead 1 h, which it marks as complete"
+    assert [str(error) for error in under_way.damaged] == [f"{lost}: t2m/c/0/0/0/0/0 is gone"]
     assert "a file is damaged" in under_way.result().facts.left_out
 
 
