@@ -45,12 +45,17 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--ensemble",
-            help="A CF Zarr of anybody's ensemble, in place of the workspace's forecasts; may be repeated.",
+            help="Anybody's ensemble, in place of the workspace's forecasts: Zarr, NetCDF or GRIB2; repeated, or a "
+            "pattern in quotes ('mem*.grib2'), where members, leads or initial times lie in files of their own.",
         ),
     ] = None,
     truth: Annotated[
-        Path | None,
-        typer.Option("--truth", help="A CF Zarr (time, y, x) to judge by, in place of the workspace's analyses."),
+        list[Path] | None,
+        typer.Option(
+            "--truth",
+            help="Fields (time, y, x) to judge by, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
+            "repeated, or a pattern in quotes.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
     output: Annotated[
@@ -76,6 +81,7 @@ def verify(
     from convcast.errors import SettingsError
     from convcast.settings import load_settings
     from convcast.verification import evaluate
+    from convcast.verification.data.fields import describe
     from convcast.verification.report import caveats, headline, product_lines
     from convcast.verification.truth import Analyses, open_truth
     from convcast.workers import Workers
@@ -87,7 +93,7 @@ def verify(
     root = workspace_root(workspace)
     known = (root / SETTINGS_FILE).is_file()
     place = None if ensemble and truth and not known and workspace is None else open_workspace(root)
-    judge = open_truth(truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
+    judge = open_truth(*truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
     resolved = load_settings(place.settings_file if place else None, given(settings, flags))
     options = resolved.verification
@@ -102,6 +108,8 @@ def verify(
         keep=results / "cases",
         workers=Workers.chosen(workers, dask_address),
     )
+    for line in dict.fromkeys(describe(said) for said in evaluation.files):
+        terminal.say(line)
     for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
         if place is not None:
             place.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from convcast.errors import DamagedFileError
 
 
@@ -54,7 +56,9 @@ class Validation:
     def from_dict(cls, values: Mapping[str, Any]) -> Validation:
         """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
         try:
-            fields = {name: FieldSkill(**skill) for name, skill in values["fields"].items()}
-            return cls(**{**values, "fields": fields})
-        except (AttributeError, KeyError, TypeError) as error:
+            return _VALIDATION.validate_python(dict(values))
+        except (TypeError, ValueError) as error:
             raise DamagedFileError(f"the validation of a model is damaged ({error!r})", advice="train again") from error
+
+
+_VALIDATION = TypeAdapter(Validation)

@@ -20,16 +20,11 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.integrity import require_members
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
+from convcast.verification.data.fields import Found, find_fields, settle_winds, turned
+from convcast.verification.data.files import expand, is_zarr, stamp
+from convcast.verification.data.gather import Gathered, gather_ensembles
 from convcast.verification.data.times import LeftOut, scorable_times
-from convcast.verification.layout import (
-    as_ensemble,
-    check_dimensions,
-    check_values,
-    check_winds,
-    find_fields,
-    open_zarr,
-    read_values,
-)
+from convcast.verification.layout import check_dimensions, check_values, read_values
 from convcast.verification.place import Box, Place, read_place, shared
 
 
@@ -42,12 +37,14 @@ class Ensemble:
     leads: tuple[int, ...]
     data: xr.Dataset
     """Dimensions `(number, lead_time, y, x)`, not yet read."""
-    names: dict[Variable, str]
-    """Of the fields, in the file."""
+    found: dict[Variable, Found]
+    """The variable of the file that is each field."""
     place: tuple[int, int] | None = None
     """Axis of the initial times in the stored arrays, and this one's place along it, where they have such an axis."""
     box: Box | None = None
     """Rows and columns that are scored, where it is not all of them."""
+    files: tuple[Path, ...] = ()
+    """The files that it lies in, where it is no Zarr store."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -79,8 +76,11 @@ class Ensemble:
         """
         said = [str(self.path.resolve()), str(self.init), self.leads, sorted(self.data.attrs.items(), key=str)]
         digest = hashlib.blake2b(repr(said).encode(), digest_size=16)
+        if self.files:
+            digest.update("\n".join(map(stamp, self.files)).encode())
+            return digest.hexdigest()
         group = zarr.open_group(self.path, mode="r", use_consolidated=False)
-        for name in (*self.names.values(), *({"complete"} & set(group))):
+        for name in (*(one.name for one in self.found.values()), *({"complete"} & set(group))):
             array = group[name]
             assert isinstance(array, zarr.Array)
             for key in _keys(array, self.place):
@@ -106,13 +106,20 @@ class Ensemble:
         consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
         # By a slice, members are read into place; by their numbers, into a copy first.
         number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
-        chosen = self.data[self.names[variable]].isel(lead_time=self.leads.index(lead), number=number)
-        values = read_values(chosen.transpose("number", "y", "x"), self.path)
+        found = self.found[variable]
+        values = self._read(found.name, lead, number)
+        if found.turn is not None:
+            values = turned(variable, values, self._read(found.turn[0], lead, number), found.turn[1])
+        values = found.convert(values)
         if len(values):
             check_values(variable, values[0], self.path)
         if self.box is None:
             return values
         return values[:, self.box[0][:, None], self.box[1]]
+
+    def _read(self, name: str, lead: int, number: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        chosen = self.data[name].isel(lead_time=self.leads.index(lead), number=number)
+        return read_values(chosen.transpose("number", "y", "x"), self.path)
 
 
 @dataclass(frozen=True)
@@ -124,30 +131,36 @@ class Opened:
     box: Box
     """Rows and columns of the truth."""
     place: Place
+    said: dict[str, Any]
+    """Which variable was taken for which field, and why others are not scored."""
     left_out: tuple[LeftOut, ...]
     """Forecasts that are between hours, or no forecasts."""
 
 
 def open_ensembles(
-    path: Path, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
+    source: Path | Gathered, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
 ) -> Opened:
-    """The ensembles of a Zarr store of these fields at this place.
+    """The ensembles of a Zarr store, or of files that were gathered, of these fields at this place.
 
     One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
     not an ensemble of these fields at these points, in these units, or holds a forecast twice, and SettingsError where
     nothing overlaps or simulated and real weather would be mixed.
     """
-    if not path.exists():
-        raise SettingsError(f"there is no {path}", advice="give --ensemble the path of a Zarr store")
-    data = as_ensemble(open_zarr(path, "ensemble"), path)
-    names = find_fields(data, path)
-    absent = [variable.name for variable in fields if variable not in names]
-    chosen = tuple(variable for variable in fields if variable in names)
-    if not chosen or (absent and not foreign):
+    if isinstance(source, Path):
+        (source,) = gather_ensembles(expand([source], "--ensemble"))
+    path, data = source.path, source.data
+    matches = find_fields(data, path)
+    there = read_place(data, path)
+    settle_winds(data, matches, there)
+    matches.unscored |= source.unread
+    absent = [variable.name for variable in fields if variable not in matches.found]
+    found = {variable: matches.found[variable] for variable in fields if variable in matches.found}
+    if not found or (absent and not foreign):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in matches.lacking.items() if name in absent)
         has = " ".join(str(name) for name in data.data_vars) or "nothing"
         raise DamagedFileError(
-            f"{path} does not hold {' '.join(absent)}, which the truth has; it holds {has}",
-            advice="name its fields as convcast does, or give them CF standard names",
+            f"{path} does not hold {' '.join(absent)}, which the truth has; it holds {has} ({reasons})",
+            advice=f'name its variables as convcast does: data.rename(temperature="{absent[0]}")',
         )
     _check_simulated(path, data, simulated)
     if (
@@ -155,7 +168,6 @@ def open_ensembles(
         and (path / "zarr.json").is_file()
     ):
         require_members(path)
-    there = read_place(data, path)
     try:
         boxes = shared(there, place)
     except DamagedFileError as error:
@@ -170,21 +182,21 @@ def open_ensembles(
     times = scorable_times(data, path)
     leads = tuple(lead for _, lead in times.leads)
     data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
-    chosen_names = {variable: names[variable] for variable in chosen}
-    check_dimensions(data, list(chosen_names.values()), path)
-    check_winds(data, chosen_names, there, path)
-    axis = _stored_axis(path, data, chosen_names)
+    check_dimensions(data, [one.name for one in found.values()], path)
+    axis = _stored_axis(path, data, found) if is_zarr(path) else None
+    files = () if is_zarr(path) else source.files
     ensembles = [
-        Ensemble(path, init, leads, data.isel(init_time=i), chosen_names, None if axis is None else (axis, i), whole)
+        Ensemble(path, init, leads, data.isel(init_time=i), found, None if axis is None else (axis, i), whole, files)
         for i, init in times.inits
         if leads
     ]
-    return Opened(ensembles, chosen, boxes[1], place.crop(boxes[1]), times.left_out)
+    said = {"file": str(path), "files": len(source.files), **matches.said(found)}
+    return Opened(ensembles, tuple(found), boxes[1], place.crop(boxes[1]), said, times.left_out)
 
 
-def _stored_axis(path: Path, data: xr.Dataset, names: dict[Variable, str]) -> int | None:
+def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, Found]) -> int | None:
     """The axis of the initial times in the stored arrays, None where they have none."""
-    first = next(iter(names.values()))
+    first = next(iter(found.values())).name
     array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
     assert isinstance(array, zarr.Array)
     return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None

@@ -25,6 +25,9 @@ from convcast.verification.cases import (
     training_hours,
     with_baselines,
 )
+from convcast.verification.data.fields import describe
+from convcast.verification.data.files import expand
+from convcast.verification.data.gather import Gathered, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.ensembles import Ensemble, open_ensembles
 from convcast.verification.exact import Exact
@@ -73,6 +76,7 @@ class Evaluation:
         records: Records,
         workers: Workers | None,
         damaged: Sequence[DamagedFileError] = (),
+        files: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._products, self._notes = references.products, references.notes
@@ -80,6 +84,8 @@ class Evaluation:
         self._records, self._workers = records, workers
         self.damaged = list(damaged)
         """The errors of forecast files that were left out."""
+        self.files = tuple(files)
+        """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
@@ -148,11 +154,12 @@ class Evaluation:
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
             products=tuple(one.system for one in self._products),
-            notes=(*self._names(done), *self._notes),
+            notes=(*self._names(done), *self._notes, *dict.fromkeys(map(describe, self.files))),
             confidence=self._settings.confidence,
             resamples=self._settings.resamples,
             seed=self._settings.seed,
             models=tuple(sorted({_model(case.ensemble) for case in done})),
+            files=self.files,
         )
         rows = [row for lead in leads for row in self._rows(lead, systems)]
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
@@ -300,21 +307,29 @@ def evaluate(
     ensembles: list[Ensemble] = []
     damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
-    for number, path in enumerate(forecast_paths):
+    said: list[dict[str, Any]] = []
+    sources: list[Path | Gathered] = list(forecast_paths)
+    if foreign:
+        sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
+    for source in sources:
         try:
             opened = open_ensembles(
-                path, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+                source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
             )
         except DamagedFileError as error:
             if foreign:
                 raise
             damaged.append(error)
             continue
-        if number == 0 and foreign:
+        if foreign:
+            said.append(opened.said)
+        if len(said) == 1:
+            said.insert(0, judge.said(opened.fields))
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
+            path, first = (one if isinstance(one, Path) else one.path for one in (source, sources[0]))
             raise DamagedFileError(
-                f"{path} shares fewer fields or points with the truth than {forecast_paths[0]}",
+                f"{path} shares fewer fields or points with the truth than {first}",
                 advice="verify them one by one",
             )
         ensembles += opened.ensembles
@@ -356,6 +371,7 @@ def evaluate(
         records=Records(keep),
         workers=workers,
         damaged=damaged,
+        files=said,
     )
 
 

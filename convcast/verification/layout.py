@@ -6,7 +6,7 @@ WeatherBench, WRF); what is returned has convcast's names whatever the file had.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +16,93 @@ from numpy.typing import NDArray
 
 from convcast import stores
 from convcast.errors import DamagedFileError
-from convcast.variables import FIELDS, U10, V10, Variable
-from convcast.verification.place import Place
+from convcast.variables import Variable
 
 _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "number": (("realization",), ("number", "member", "members", "realization", "realisation", "ensemble", "ens")),
+    "number": (
+        ("realization",),
+        ("number", "member", "members", "realization", "realisation", "ensemble", "ens", "ensemble_member"),
+    ),
     "init_time": (
         ("forecast_reference_time",),
         ("init_time", "init", "initial_time", "forecast_reference_time", "reference_time"),
     ),
-    "lead_time": (("forecast_period",), ("lead_time", "step", "lead", "prediction_timedelta", "forecast_period")),
+    "lead_time": (
+        ("forecast_period",),
+        ("lead_time", "step", "lead", "prediction_timedelta", "forecast_period", "forecast_hour", "fhour"),
+    ),
     "time": (("time",), ("time", "valid_time")),
     "y": (
         ("projection_y_coordinate", "latitude", "grid_latitude"),
-        ("y", "latitude", "lat", "south_north", "rlat"),
+        ("y", "latitude", "lat", "south_north", "rlat", "hrrr_y"),
     ),
     "x": (
         ("projection_x_coordinate", "longitude", "grid_longitude"),
-        ("x", "longitude", "lon", "west_east", "rlon"),
+        ("x", "longitude", "lon", "west_east", "rlon", "hrrr_x"),
     ),
 }
 """Of each dimension, by convcast's name: standard names, then names."""
-_SPELLINGS = {
-    "K": ("K", "kelvin", "Kelvin"),
-    "m s-1": ("m s-1", "m/s", "m s**-1", "m s^-1", "m.s-1"),
-    "J kg-1": ("J kg-1", "J/kg", "J kg**-1", "J kg^-1", "m2 s-2", "m**2 s**-2"),
-    "dBZ": ("dBZ", "dbz", "DBZ"),
-}
 _HOURS = {"hours": 1.0, "hour": 1.0, "h": 1.0, "hr": 1.0, "minutes": 1 / 60, "seconds": 1 / 3600, "s": 1 / 3600}
+_EARTH2STUDIO_UNITS = {"refc": "dBZ", "t2m": "K", "d2m": "K", "u10m": "m s-1", "v10m": "m s-1", "cape": "J kg-1"}
+"""Of the fields in earth2studio's lexicon (`E2STUDIO_VOCAB`). HRRR's winds stay along the grid's axes there."""
 MOST_IMPOSSIBLE = 0.001
 """Share of points that may lie outside a field's bounds."""
 FLOOR_SHARE, FLOOR_APART = 0.2, 1.0
 """Where so many points lie at a field's least value, it means none, and no two may mean that by values so far apart."""
 
 
-def open_zarr(path: Path, what: str) -> xr.Dataset:
-    """A Zarr store with convcast's names of dimensions, nothing read yet.
+def by_role(data: xr.Dataset, path: Path) -> xr.Dataset:
+    """A dataset with convcast's names of dimensions and of scalar coordinates.
 
-    Raises DamagedFileError where it does not open, or has two dimensions that could be the same.
+    Raises DamagedFileError where two of them could be the same.
     """
-    advice = f"give the path of a Zarr store, or delete {path} and make it again"
-    complaint = f"{path} does not open as a Zarr {what}"
-    with stores.readable(complaint, advice):
-        data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=True)
-        for variable in data.variables.values():
-            chunks = variable.encoding.get("shards") or variable.encoding.get("chunks") or ()
-            stores.refuse_chunks(chunks, complaint=complaint, advice=advice)
-        for name, coordinate in data.coords.items():
-            if name != "complete":  # which may change until it is asked for
-                coordinate.load()
-    roles: dict[str, str] = {}
+    data = _of_earth2studio(data)
+    named: dict[str, list[str]] = {}
     for name in [*data.sizes, *(n for n, c in data.coords.items() if c.ndim == 0)]:
         role = _role(str(name), data)
-        if role is None:
-            if data.sizes.get(name) == 1:
-                data = data.squeeze(name)
-            continue
-        if role in roles:
-            raise DamagedFileError(f"{path} has two {role}: {roles[role]} and {name}")
-        roles[role] = str(name)
-    if "lead_time" in roles and "time" in roles and "init_time" not in roles:
-        roles["init_time"] = roles.pop("time")  # ECMWF's `time` is that of the analysis
-    taken = {role for role, name in roles.items() if role != name and role in data.variables}
-    data = data.drop_vars(taken).rename({name: role for role, name in roles.items() if name != role})
-    scalars = [role for role in ("init_time", "lead_time") if role in data and role not in data.sizes]
-    expanded: xr.Dataset = data.expand_dims(scalars)
-    return expanded
+        if role is not None:
+            named.setdefault(role, []).append(str(name))
+        elif data.sizes.get(name) == 1:
+            data = data.squeeze(name)
+    times = named.get("time", [])
+    if "lead_time" in named and "init_time" not in named and times:
+        # ECMWF's `time` is that of the analysis, and `valid_time` that of the forecast.
+        begins = "time" if "time" in times else times[0]
+        named["init_time"] = [begins]
+        times.remove(begins)
+    roles: dict[str, str] = {}
+    for role, names in named.items():
+        sized = [name for name in names if name in data.sizes] or names
+        if len(sized) > 1:
+            raise DamagedFileError(
+                f"{path} has two {role}: {sized[0]} and {sized[1]}",
+                advice=f'drop one of them: data.drop_vars("{sized[1]}"), or data.squeeze("{sized[1]}")',
+            )
+        roles |= dict.fromkeys(sized, role)
+    taken = {role for name, role in roles.items() if role != name and role in data.variables and role not in roles}
+    renamed = {name: role for name, role in roles.items() if name != role}
+    result: xr.Dataset = data.drop_vars(taken).rename(renamed)
+    return result
+
+
+def with_leads(data: xr.Dataset, path: Path) -> xr.Dataset:
+    """Forecasts with dimensions init_time and lead_time, where a file says either as a single value or as valid times.
+
+    Raises DamagedFileError where it has several initial times and valid times in place of leads.
+    """
+    scalars = [role for role in ("init_time", "lead_time") if role in data.coords and role not in data.sizes]
+    data = data.expand_dims([role for role in scalars if data[role].ndim == 0])
+    if "lead_time" not in data.sizes and "time" in data.coords and "init_time" in data:
+        if data.sizes.get("init_time", 1) != 1:
+            raise DamagedFileError(
+                f"{path} has dimensions of initial and valid time: convcast reads leads",
+                advice="give it a dimension lead_time in place of the valid time, one file an initial time",
+            )
+        if "time" not in data.sizes:
+            data = data.expand_dims("time")
+        lead = data["time"].values - data["init_time"].values[0]
+        data = data.assign_coords(time=lead).rename(time="lead_time")
+    return data
 
 
 def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
@@ -89,64 +110,65 @@ def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
 
     Raises DamagedFileError for what is no ensemble, or does not say when its forecasts began.
     """
-    if "lead_time" not in data.sizes and "time" in data.sizes and "init_time" in data:
-        if data.sizes["init_time"] != 1:
-            raise DamagedFileError(f"{path} has dimensions of initial and valid time: convcast reads leads")
-        lead = data["time"].values - data["init_time"].values[0]
-        data = data.assign_coords(time=lead).rename(time="lead_time")
+    data = with_leads(data, path)
     absent = [name for name in ("number", "init_time", "lead_time", "y", "x") if name not in data.sizes]
     if absent:
-        known = ", ".join(_ROLES[absent[0]][0] + _ROLES[absent[0]][1][:3])
-        raise DamagedFileError(
-            f"{path} is not an ensemble: it has no dimension {' '.join(absent)}",
-            advice=f"name it, or its coordinate's standard_name, as one of: {known}",
-        )
-    return data.assign_coords(lead_time=_hours(data["lead_time"], path))
+        raise lacks(absent, path)
+    return data.assign_coords(lead_time=lead_hours(data["lead_time"], path))
 
 
-def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path) -> None:
+def lacks(absent: Sequence[str], path: Path) -> DamagedFileError:
+    """The error of a file without these dimensions of an ensemble."""
+    known = ", ".join(_ROLES[absent[0]][0] + _ROLES[absent[0]][1][:3])
+    return DamagedFileError(
+        f"{path} is not an ensemble: it has no dimension {' '.join(absent)}",
+        advice=f"name it, or its coordinate's standard_name, as one of: {known}",
+    )
+
+
+def as_truth(data: xr.Dataset, path: Path) -> xr.Dataset:
+    """With the dimension `time`, the hour that each map is for.
+
+    Raises DamagedFileError for forecasts of several leads, of which none is the truth.
+    """
+    if "lead_time" in data.coords and ("init_time" in data.coords or data["lead_time"].size != 1):
+        data = with_leads(data, path)
+        hours = lead_hours(data["lead_time"], path)
+        if len(hours) != 1:
+            raise DamagedFileError(
+                f"{path} holds forecasts of {len(hours)} leads, and a truth has one map an hour",
+                advice="choose the lead that is the truth: data.isel(lead_time=[0])",
+            )
+        valid = data["init_time"].values + np.timedelta64(round(3600 * hours[0]), "s")
+        data = data.isel(lead_time=0, drop=True).drop_vars("time", errors="ignore")
+        data = data.assign_coords(init_time=valid).assign_attrs(analysis_lead=round(hours[0]))
+    if "time" not in data.coords and "init_time" in data.coords:
+        data = data.rename(init_time="time")
+    if "time" in data.coords and data["time"].ndim == 0:
+        data = data.expand_dims("time")
+    if data.sizes.get("number") == 1:
+        data = data.isel(number=0, drop=True)
+    return data
+
+
+ENSEMBLE = frozenset({"init_time", "number", "lead_time", "y", "x"})
+
+
+def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path, needed: Set[str] = ENSEMBLE) -> None:
     """Raises DamagedFileError where one of these fields, or what says which members are complete, lacks a dimension."""
-    wanted = {name: {"init_time", "number", "lead_time", "y", "x"} for name in names}
-    if "complete" in data:
+    wanted: dict[str, Set[str]] = dict.fromkeys(names, needed)
+    if "complete" in data and needed == ENSEMBLE:
         wanted["complete"] = {"init_time", "number", "lead_time"}
     for name, dimensions in wanted.items():
         if set(data[name].dims) != dimensions:
             there = " ".join(map(str, data[name].dims)) or "none"
-            raise DamagedFileError(f"{path} has {name} with the dimensions {there}, not {' '.join(sorted(dimensions))}")
-
-
-def find_fields(data: xr.Dataset, path: Path) -> dict[Variable, str]:
-    """Which variable of the file is which field: by name, else by standard name, in their units.
-
-    Raises DamagedFileError where a field is in other units, or of another quantity than its name says.
-    """
-    found: dict[Variable, str] = {}
-    for variable in FIELDS.values():
-        if variable.name in data:
-            found[variable] = variable.name
-            continue
-        named = [str(n) for n, v in data.data_vars.items() if v.attrs.get("standard_name") == variable.standard_name]
-        if len(named) == 1:
-            found[variable] = named[0]
-    for variable, name in found.items():
-        attributes = data[name].attrs
-        units = attributes.get("units")
-        if units is None:
+            extra = [str(one) for one in data[name].dims if one not in dimensions]
             raise DamagedFileError(
-                f"{path} does not say the units of {name}", advice=f"set its attribute units to {variable.units}"
+                f"{path} has {name} with the dimensions {there}, not {' '.join(sorted(dimensions))}",
+                advice=f"choose one {extra[0]}: data.isel({extra[0]}=0)"
+                if extra
+                else "give every field all of these dimensions: data.expand_dims",
             )
-        if units not in _SPELLINGS.get(variable.units, (variable.units,)):
-            raise DamagedFileError(
-                f"{path} has {name} in {units}, not in {variable.units}",
-                advice=f"convert it, or leave {name} out of the file",
-            )
-        standard = attributes.get("standard_name")
-        if standard is not None and not _means(variable, str(standard)):
-            raise DamagedFileError(
-                f"{path} has {standard} as {name}, where convcast has {variable.standard_name}",
-                advice=f"rename it, or leave {name} out of the file",
-            )
-    return found
 
 
 class UnreadableError(DamagedFileError):
@@ -156,21 +178,10 @@ class UnreadableError(DamagedFileError):
 def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
     """Values from the store; raises UnreadableError where they are damaged."""
     try:
-        with stores.readable(f"{path} is damaged", f"make {path} again"):
+        with stores.readable(f"{path} is damaged", "write it again with the program that made it, or copy it again"):
             return np.asarray(chosen.values, np.float32)
     except DamagedFileError as error:
         raise UnreadableError(str(error), advice=error.advice) from error
-
-
-def check_winds(data: xr.Dataset, names: Mapping[Variable, str], place: Place, path: Path) -> None:
-    """Raises DamagedFileError for winds towards east and north where the grid's axes point elsewhere."""
-    for variable in (U10, V10):
-        standard = data[names[variable]].attrs.get("standard_name") if variable in names else None
-        if standard in ("eastward_wind", "northward_wind") and (place.unit != "degrees" or place.y is None):
-            raise DamagedFileError(
-                f"{path} has {standard} as {names[variable]}, where convcast has wind along the grid's axes",
-                advice="rotate it to the grid, or leave it out of the file",
-            )
 
 
 def check_values(variable: Variable, values: NDArray[np.floating], path: Path) -> None:
@@ -208,6 +219,23 @@ def _floor(values: NDArray[np.floating]) -> float | None:
     return least if np.mean(finite == least) > FLOOR_SHARE else None
 
 
+def _of_earth2studio(data: xr.Dataset) -> xr.Dataset:
+    """With the units that NVIDIA's earth2studio leaves unsaid: they follow from its names of variables.
+
+    Its HRRR models (StormCast) write no attributes, or call metres along HRRR's axes latitude and longitude.
+    """
+    if not {"hrrr_y", "hrrr_x"} <= set(data.sizes):
+        return data
+    data = data.assign_attrs({"source": "earth2studio"} | data.attrs)
+    for name in ("hrrr_y", "hrrr_x"):
+        if name in data.coords:
+            data[name].attrs = {"units": "m"}
+    for name, units in _EARTH2STUDIO_UNITS.items():
+        if name in data.data_vars and "units" not in data[name].attrs:
+            data[name].attrs["units"] = units
+    return data
+
+
 def _role(name: str, data: xr.Dataset) -> str | None:
     attributes: Mapping[str, Any] = data[name].attrs if name in data.coords else {}
     for role, (standard, _) in _ROLES.items():
@@ -216,17 +244,13 @@ def _role(name: str, data: xr.Dataset) -> str | None:
     return next((role for role, (_, names) in _ROLES.items() if name in names), None)
 
 
-def _means(variable: Variable, standard: str) -> bool:
-    """Whether a standard name may be the field's. A file of CAPE may leave open of which parcel."""
-    if variable in (U10, V10):
-        return standard in (variable.standard_name, {U10: "eastward_wind", V10: "northward_wind"}[variable])
-    return variable.standard_name.startswith(standard)
-
-
-def _hours(lead: xr.DataArray, path: Path) -> NDArray[np.float64]:
+def lead_hours(lead: xr.DataArray, path: Path) -> NDArray[np.float64]:
     if np.issubdtype(lead.dtype, np.timedelta64):
         return np.asarray(lead.values / np.timedelta64(1, "h"), float)
     units = str(lead.attrs.get("units", ""))
     if units not in _HOURS:
-        raise DamagedFileError(f"{path} has leads in {units or 'no units'}, not in hours")
+        raise DamagedFileError(
+            f"{path} has leads in {units or 'no units'}, not in hours",
+            advice=f'set its units: data["{lead.name}"].attrs["units"] = "hours"',
+        )
     return np.asarray(lead.values, float) * _HOURS[units]

@@ -120,7 +120,7 @@ def read_place(data: xr.Dataset, path: Path) -> Place:
                 f"{path} does not say where its points are: it has no coordinates y and x, latitude and longitude",
                 advice="add them, as the CF conventions describe",
             )
-        return Place(shape, None, None, angles, "degrees", _from_corners(angles, shape))
+        return _from_angles(angles, shape)
     units = str(y.attrs.get("units", "m"))
     if units.startswith("degree") or "latitude" in str(y.attrs.get("standard_name", "")):
         longitude = (np.asarray(x.values, float) + 180) % 360 - 180
@@ -199,7 +199,8 @@ def _agree(one: Place, other: Place, boxes: tuple[Box, Box]) -> bool:
 def _corner_angles(grid: Grid) -> tuple[Floats, Floats]:
     from convcast.grid import projection
 
-    longitude, latitude = projection()(*np.meshgrid(grid.x[[0, -1]], grid.y[[0, -1]]), inverse=True)
+    x, y = (axis[:: max(1, len(axis) - 1)] for axis in (grid.x, grid.y))
+    longitude, latitude = projection()(*np.meshgrid(x, y), inverse=True)
     return latitude, longitude
 
 
@@ -241,14 +242,21 @@ def _from_axes(y: Floats, x: Floats, *, periodic: bool) -> Grid | None:
     return Grid(len(y), len(x), y0, x0, periodic)
 
 
-def _from_corners(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Grid | None:
-    latitude, longitude = angles
-    try:
-        grid = locate(float(latitude[0, 0]), float(longitude[0, 0]), *shape)
-    except DamagedFileError:
-        return None
-    far = tuple(a[-1, -1] for a in _corner_angles(grid))
-    return grid if np.allclose(far, (latitude[-1, -1], longitude[-1, -1]), rtol=0, atol=ANGLE) else None
+def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place:
+    """The place of points that only latitude and longitude are known of, on HRRR's axes where they lie there."""
+    for rows in (slice(None), slice(None, None, -1)):  # from the south, or from the north
+        latitude, longitude = (angle[rows] for angle in angles)
+        try:
+            grid = locate(float(latitude[0, 0]), float(longitude[0, 0]), *shape)
+        except DamagedFileError:
+            continue
+        theirs = (
+            latitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
+            longitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
+        )
+        if all(_close(one, other) for one, other in zip(theirs, _corner_angles(grid), strict=True)):
+            return Place(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
+    return Place(shape, None, None, angles, "degrees", None)
 
 
 def _crop_grid(grid: Grid | None, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Grid | None:

@@ -51,6 +51,8 @@ class Facts:
     resamples: int
     seed: int
     models: tuple[str, ...]
+    files: tuple[dict[str, Any], ...] = ()
+    """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
 
     @property
     def few_days(self) -> bool:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from convcast.dataset import Dataset
 from convcast.dataset.store import FORMAT, index
-from convcast.errors import DamagedFileError, SettingsError
+from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.notation import Hour, Hours
-from convcast.variables import Variable
+from convcast.variables import T2M, Variable
+from convcast.verification.data.fields import find_fields, settle_winds, turned
+from convcast.verification.data.files import expand
+from convcast.verification.data.gather import Gathered, gather_truth
 from convcast.verification.data.times import nearest_hours, require_once
-from convcast.verification.layout import UnreadableError, check_values, check_winds, find_fields, open_zarr, read_values
+from convcast.verification.layout import UnreadableError, check_dimensions, check_values, read_values
 from convcast.verification.place import Box, Place, read_place
 
 Field = NDArray[np.float32]
@@ -61,6 +63,9 @@ class Truth(Protocol):
     def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
         """The same of these rows, columns and fields."""
 
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        """Which variable was taken for which field, where these are scored, and why others are not."""
+
 
 class Analyses:
     """The hours of a convcast dataset."""
@@ -95,6 +100,16 @@ class Analyses:
         field: Field = self._held[1][self._all.variables.index(variable)]
         return field if self._box is None else field[np.ix_(*self._box)]
 
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        left = [variable.name for variable in self._all.variables if variable not in scored]
+        return {
+            "file": str(self._all.path),
+            "files": 1,
+            "scored": {variable.name: variable.name for variable in scored},
+            "fields_not_scored": dict.fromkeys(left, "the other file does not hold it"),
+            "variables_not_scored": {},
+        }
+
     def fingerprint(self, hour: Hour) -> str:
         files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
         if not files:
@@ -116,22 +131,30 @@ class StoredTruth:
     """Fields by time of a Zarr store: observations, or another's analyses."""
 
     simulated: bool
-    analysis_lead = 0
     dataset = None
 
-    def __init__(self, path: Path, data: xr.Dataset) -> None:
+    def __init__(self, gathered: Gathered) -> None:
+        path, data = gathered.path, gathered.data
         absent = [name for name in ("time", "y", "x") if name not in data.sizes]
         if absent or "number" in data.sizes:
-            lacking = f"no dimension {' '.join(absent)}" if absent else "members"
+            lacking = f"no dimension {' '.join(absent)}" if absent else f"{data.sizes['number']} members"
             raise DamagedFileError(
                 f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
             )
-        self.path, self._data, self._names = path, data, find_fields(data, path)
-        if not self._names:
-            raise DamagedFileError(f"{path} holds none of the fields that convcast knows")
-        self.variables = tuple(self._names)
+        self.path, self._data, self._gathered = path, data, gathered
         self.place = read_place(data, path)
-        check_winds(data, self._names, self.place, path)
+        self.matches = find_fields(data, path)
+        settle_winds(data, self.matches, self.place)
+        self.matches.unscored |= gathered.unread
+        self._found = self.matches.found
+        if not self._found:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.matches.lacking.items())
+            raise DamagedFileError(
+                f"{path} holds none of the fields that convcast knows ({reasons})",
+                advice=f'name its variables as convcast does: data.rename(temperature="{T2M.name}")',
+            )
+        self.variables = tuple(self._found)
+        check_dimensions(data, [one.name for one in self._found.values()], path, {"time", "y", "x"})
         hours, near = nearest_hours(data["time"].values, path)
         whole = np.flatnonzero(near)
         order = whole[np.argsort(hours[whole], kind="stable")]
@@ -139,15 +162,26 @@ class StoredTruth:
         require_once(list(self.hours), "the hour", "time", path)
         self._index = dict(zip(self.hours.tolist(), order.tolist(), strict=True))
         self.simulated = str(data.attrs.get("simulated", 0)).lower() in ("true", "1")
+        self.analysis_lead = int(data.attrs.get("analysis_lead", 0))
         self.source = str(data.attrs.get("title") or data.attrs.get("source") or path.name)
         self._box: Box | None = None
         self._prints: dict[Hour, str] = {}
 
     def read(self, variable: Variable, hour: Hour) -> Field:
-        one = self._data[self._names[variable]].isel(time=self._index[hour.astype("datetime64[h]").item()])
-        field = read_values(one.transpose("y", "x"), self.path)
+        found = self._found[variable]
+        field = self._read(found.name, hour)
+        if found.turn is not None:
+            field = turned(variable, field, self._read(found.turn[0], hour), found.turn[1])
+        field = found.convert(field)
         check_values(variable, field, self.path)
         return field if self._box is None else field[np.ix_(*self._box)]
+
+    def _read(self, name: str, hour: Hour) -> Field:
+        one = self._data[name].isel(time=self._index[hour.astype("datetime64[h]").item()])
+        return read_values(one.transpose("y", "x"), self.path)
+
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.said(scored)}
 
     def fingerprint(self, hour: Hour) -> str:
         if hour not in self._prints:
@@ -161,26 +195,33 @@ class StoredTruth:
         return self._prints[hour]
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:
-        part = StoredTruth(self.path, self._data)
+        part = StoredTruth(self._gathered)
         part.variables, part._box, part.place = tuple(variables), box, self.place.crop(box)
         return part
 
 
-def open_truth(path: Path) -> Truth:
-    """The truth in a Zarr store, convcast's own dataset or another's fields.
+def open_truth(*paths: Path) -> Truth:
+    """The truth in a Zarr store, convcast's own dataset or another's fields, or in NetCDF and GRIB2 files together.
 
     Raises SettingsError where there is nothing, DamagedFileError for what is no truth.
     """
-    if not path.exists():
-        raise SettingsError(f"there is no {path}", advice="give --truth the path of a Zarr store")
-    if _is_dataset(path):
-        return Analyses(Dataset.open(path))
-    return StoredTruth(path, open_zarr(path, "truth"))
+    files = expand(paths, "--truth")
+    if len(files) == 1 and _is_dataset(files[0]):
+        try:
+            return Analyses(Dataset.open(files[0]))
+        except DamagedFileError as error:
+            raise DamagedFileError(
+                str(error), advice="run `convcast preprocess` in the workspace that it is of, or give another --truth"
+            ) from error
+    return StoredTruth(gather_truth(files))
 
 
 def _is_dataset(path: Path) -> bool:
     description = path / "zarr.json"
     if not description.is_file():
         return False
-    said = read_json(description)
+    try:
+        said = read_json(description)
+    except DamagedFileError as error:
+        raise DamagedFileError(str(error), advice="write the store again with the program that made it") from error
     return isinstance(said, dict) and said.get("attributes", {}).get("format") == FORMAT
