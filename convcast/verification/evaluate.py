@@ -76,12 +76,15 @@ class Evaluation:
         settings: VerificationSettings,
         records: Records,
         workers: Workers | None,
+        damaged: Sequence[DamagedFileError] = (),
         files: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
+        self.damaged = list(damaged)
+        """The errors of forecast files that were left out."""
         self.files = tuple(files)
         """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
         self._ledger = Ledger()
@@ -294,24 +297,31 @@ def evaluate(
 
     Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
     ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
-    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. What is computed is
-    kept in the folder `keep`, and not computed again. Raises NotPublishedError where no valid time has come,
-    MissingInputError where no case is left, SettingsError and DamagedFileError for files and baselines that cannot be
-    used.
+    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. Damaged files of a
+    workspace are left out. What is computed is kept in the folder `keep`, and not computed again. Raises
+    NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
+    DamagedFileError for files and baselines that cannot be used.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
+    damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
     said: list[dict[str, Any]] = []
     sources: list[Path | Gathered] = list(forecast_paths)
     if foreign:
         sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
     for source in sources:
-        opened = open_ensembles(
-            source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
-        )
+        try:
+            opened = open_ensembles(
+                source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+            )
+        except DamagedFileError as error:
+            if foreign:
+                raise
+            damaged.append(error)
+            continue
         if foreign:
             said.append(opened.said)
         if len(said) == 1:
@@ -325,6 +335,8 @@ def evaluate(
             )
         ensembles += opened.ensembles
         between += opened.left_out
+    if damaged and not ensembles:
+        raise damaged[0]
     left_out = reasons(between)
     if not ensembles:
         raise MissingInputError(
@@ -332,6 +344,8 @@ def evaluate(
             advice="give forecasts that start at a whole hour (UTC), for whole hours after it",
         )
     require_each_once(ensembles)
+    if damaged:
+        left_out["a file is damaged"] += len(damaged)
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
@@ -357,6 +371,7 @@ def evaluate(
         settings=settings,
         records=Records(keep),
         workers=workers,
+        damaged=damaged,
         files=said,
     )
 

@@ -162,7 +162,7 @@ def test_ensembles_of_something_else_are_named(small, spoil, expected):
     data = spoil(xr.open_zarr(small.paths[0], consolidated=False).load())
     data.to_zarr(small.paths[0], mode="w", zarr_format=3, consolidated=False)
     with pytest.raises(DamagedFileError, match=expected):
-        verify(small)
+        verify(small, paths=small.paths[:1])
 
 
 def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
@@ -223,3 +223,23 @@ def test_the_rim_of_a_real_domain_is_left_out_for_all(small, monkeypatch):
         assert found.find("t2m", "crps", system)["points"] == 4 * 22 * 22
     with pytest.raises(SettingsError, match="no point is left"):
         verify_with(small, rim=16)
+
+
+def test_a_forecast_that_lost_values_is_named_and_the_others_are_scored(small):
+    lost = small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0"
+    assert lost.is_file()
+    lost.unlink()
+
+    under_way = evaluate(small.paths, small.dataset, against=(), settings=small.settings(), workspace=small.workspace)
+    scored = list(under_way)
+
+    assert [str(one.init) for one in scored] == [str(init) for init in (INITS[0], *INITS[2:])]
+    lost = f"{small.paths[1]} has lost values of member 0-7 at lead 1 h, which it marks as complete"
+    assert [str(error) for error in under_way.damaged] == [f"{lost}: t2m/c/0/0/0/0/0 is gone"]
+    assert "a file is damaged" in under_way.result().facts.left_out
+
+
+def test_a_damaged_forecast_alone_is_an_error(small):
+    (small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    with pytest.raises(DamagedFileError, match="lost values of member 0-7"):
+        verify(small, paths=[small.paths[1]])

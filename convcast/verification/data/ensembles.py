@@ -15,7 +15,9 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+from convcast.conventions import FLAG_MEANINGS
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.forecasts.integrity import require_members
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
 from convcast.verification.data.cf import (
@@ -165,6 +167,11 @@ def open_ensembles(
             advice=f'name its variables as convcast does: data.rename(temperature="{absent[0]}")',
         )
     _check_simulated(path, data, simulated)
+    if (
+        data.get("complete", xr.DataArray()).attrs.get("flag_meanings") == FLAG_MEANINGS
+        and (path / "zarr.json").is_file()
+    ):
+        require_members(path)
     try:
         boxes = shared(there, place)
     except DamagedFileError as error:
