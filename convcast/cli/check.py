@@ -32,7 +32,8 @@ def check(
 
     Needs no workspace. Exit code 2 where something must be mended first.
     """
-    from convcast.cli.console import Terminal
+    from convcast.cli.console import Terminal, described
+    from convcast.errors import SettingsError
     from convcast.operations.readiness import Finding, examine
     from convcast.settings import load_settings
     from convcast.workspace import SETTINGS_FILE, Workspace
@@ -49,6 +50,10 @@ def check(
         lines.append(f"{SIGNS[finding.state]} {finding.subject}: {finding.detail}")
         if finding.fix is not None:
             lines.append(f"    → {finding.fix}")
-    terminal.result({"ready": not failed, "findings": [asdict(finding) for finding in findings]}, *lines)
+    value = {"ready": not failed, "findings": [asdict(finding) for finding in findings]}
     if failed:
-        raise typer.Exit(2)
+        first = failed[0]
+        value |= described(SettingsError(f"{first.subject}: {first.detail}", advice=first.fix))
+    terminal.result(value, *lines)
+    if failed:
+        raise typer.Exit(SettingsError.exit_code)

@@ -45,7 +45,8 @@ def cycle(
     Safe to start at any time, twice, or again: a second one exits with 5 at once, and where nothing is due it takes
     seconds. Exit code 4: the newest hour is not published yet, and what could be done was.
     """
-    from convcast.cli.console import Terminal, duration, table
+    from convcast.cli.console import Terminal, described, duration, table
+    from convcast.errors import ConvcastError
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
@@ -79,8 +80,16 @@ def cycle(
                 terminal.warn(f"{stage.stage}: {stage.said}")
     for note in run.entry["notes"]:
         terminal.say(note) if run.code in (0, 4) else terminal.warn(note)
+    value = run.entry
+    if run.code:
+        bad = next((f"{stage.stage}: {stage.said}" for stage in done if stage.code == run.code and stage.said), "")
+        ended = ConvcastError(
+            "; ".join(filter(None, [f"the cycle ended {run.entry['outcome']}", bad, *run.entry["notes"]])),
+            advice="see `convcast status`",
+        )
+        value = value | described(ended) | {"exit_code": run.code}
     terminal.result(
-        run.entry,
+        value,
         table(
             "stage",
             "about",

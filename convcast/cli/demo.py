@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convcast.cli.session import JsonOption, QuietOption, VerboseOption, verb
+from convcast.errors import ConvcastError
 
 if TYPE_CHECKING:
     from convcast.cli.console import Terminal
@@ -61,10 +62,10 @@ def demo(
     clock["verify"] = _run(terminal, judge, verbose=verbose, quiet=quiet, result=True, as_json=as_json)
     total = time.monotonic() - started
     times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items())
-    terminal.say(f"\ndone in {duration(total)}: {times}")
+    terminal.say("", f"done in {duration(total)}: {times}")
     terminal.say(f"the report: {workspace / 'verification' / 'demo' / 'report.html'}")
     program = "convcast" if shutil.which("convcast") else sys.argv[0]
-    terminal.say("\nnext, on this simulated world:")
+    terminal.say("", "next, on this simulated world:")
     terminal.say(f"  {program} sample --init latest --members 100 -w {workspace}")
     terminal.say(f"  {program} status -w {workspace}")
     terminal.say("and on real HRRR analyses (3.3 GB; training wants a GPU):")
@@ -81,13 +82,16 @@ def _run(
     as_json: bool = False,
 ) -> float:
     """Run one verb as a user would and give its seconds; only the last one's result belongs on stdout."""
-    terminal.say(f"\n$ convcast {shlex.join(words)}")
+    from convcast.operations.stages import PROGRAM
+
+    terminal.say("", f"$ convcast {shlex.join(words)}")
     flags = ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
     started = time.monotonic()
-    finished = subprocess.run(
-        [sys.executable, "-m", "convcast", *words, *flags], stdout=None if result else sys.stderr, check=False
-    )
+    finished = subprocess.run([*PROGRAM, *words, *flags], stdout=None if result else sys.stderr, check=False)
     if finished.returncode:
-        terminal.warn(f"`convcast {words[0]}` stopped; mend what it says and run the demo again: it goes on from there")
-        raise typer.Exit(finished.returncode)
+        advice = "mend what it says and run the demo again: it goes on from there"
+        stopped = ConvcastError(f"`convcast {words[0]}` stopped with {finished.returncode}", advice=advice)
+        stopped.exit_code = finished.returncode if finished.returncode > 0 else 1
+        terminal.as_json = as_json and not result  # the last one has said it on stdout itself
+        terminal.fail(stopped)
     return time.monotonic() - started

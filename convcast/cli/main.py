@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
-import signal
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from convcast import __version__
 from convcast.cli import check, cycle, demo, export, fetch, plot, preprocess, sample, status, train, verify
+from convcast.cli.process import INTERRUPTED, end_on_sigterm, prepare
+from convcast.errors import SettingsError
 
 EPILOGUE = (
     "Exit codes: 0 done, or nothing to do · 1 a bug · 2 usage or settings · 3 too much input missing or rejected, or "
     "the disk is full · 4 not published yet · 5 another run holds the lock · 6 a file is damaged or not ours."
 )
 
+
+class Program(TyperGroup):
+    """All verbs; what was typed wrongly is told as any other failure is."""
+
+    def main(
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,  # noqa: ARG002  as the class above has it
+        **options: Any,
+    ) -> Any:
+        options |= {"args": args, "prog_name": prog_name, "complete_var": complete_var, "standalone_mode": False}
+        if not standalone_mode:
+            return super().main(**options)
+        try:
+            code = super().main(**options)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            explain = getattr(error, "format_message", None)  # typer may or may not have a click of its own
+            if explain is None:
+                raise
+            if type(error).__name__ == "NoArgsIsHelpError":  # the help is there by now
+                sys.exit(SettingsError.exit_code)
+            code = _tell_usage(explain(), error, as_json="--json" in (sys.argv[1:] if args is None else args))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_usage(said: str, error: Exception, *, as_json: bool) -> int:
+    from convcast.cli.console import Terminal
+
+    path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
+    wrong = SettingsError(said, advice=f"see `{path} --help`")
+    try:
+        Terminal(as_json=as_json).fail(wrong)
+    except typer.Exit as done:
+        return done.exit_code
+
+
 app = typer.Typer(
     name="convcast",
+    cls=Program,
     help="Learn to sample the next hours of convection from HRRR analyses.\n\nStart with: convcast demo",
     epilog=EPILOGUE,
     no_args_is_help=True,
@@ -43,10 +88,6 @@ for module in (fetch, preprocess, train, sample, plot, export, verify, cycle, st
 
 
 def run() -> None:
-    # What `kill` or a scheduler sends ends a run as Ctrl-C does: it takes away what it was in the middle of writing.
-    signal.signal(signal.SIGTERM, _interrupt)
+    prepare()
+    end_on_sigterm()
     app()
-
-
-def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
 
 import typer
 
+from convcast.cli.process import INTERRUPTED, escaped
 from convcast.errors import ConvcastError, from_os_error
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ DaskAddressOption = Annotated[
         "--dask-address", help="A dask scheduler (tcp://…) whose workers, which see the same files, share the work."
     ),
 ]
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -104,32 +103,63 @@ def given(assignments: list[str] | None, flags: dict[str, dict[str, Any]] | None
 P = ParamSpec("P")
 
 
+class InterruptedRunError(ConvcastError):
+    """Ctrl-C, or a signal that asks the run to end."""
+
+    exit_code = INTERRUPTED
+
+
 def verb(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn expected errors into one sentence and the documented exit code."""
+    """Turn expected errors into one sentence and the documented exit code; with --json into one object too."""
 
     @wraps(function)
     def reported(*args: P.args, **kwargs: P.kwargs) -> None:
-        verbose = bool(kwargs.get("verbose"))
+        as_json, verbose = bool(kwargs.get("as_json")), bool(kwargs.get("verbose"))
         try:
-            function(*args, **kwargs)
+            try:
+                function(*args, **kwargs)
+            except typer.Exit:
+                _end(as_json=as_json)
+                raise
+            _end(as_json=as_json)
         except ConvcastError as error:
-            _fail(error, verbose=verbose)
+            _fail(error, as_json=as_json, verbose=verbose)
         except OSError as error:
             expected = from_os_error(error)
             if expected is None:
+                _tell_bug(error, as_json=as_json)
                 raise
-            _fail(expected, verbose=verbose)
+            _fail(expected, as_json=as_json, verbose=verbose)
         except KeyboardInterrupt:
-            sys.stderr.write("convcast: interrupted; what was complete is kept, the same command goes on from there\n")
-            raise typer.Exit(INTERRUPTED) from None
+            stopped = InterruptedRunError(
+                "interrupted; what was complete is kept", advice="the same command goes on from there"
+            )
+            _fail(stopped, as_json=as_json, verbose=False)
+        except Exception as error:
+            if not isinstance(error, typer.Exit):
+                _tell_bug(error, as_json=as_json)
+            raise
 
     return reported
 
 
-def _fail(error: ConvcastError, *, verbose: bool) -> NoReturn:
+def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
+    if as_json:
+        from convcast.cli.console import Terminal
+
+        Terminal(as_json=True).end(failure)
+    sys.stdout.flush()  # a full disk is told of here, and not as the interpreter ends
+
+
+def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
     from convcast.cli.console import Terminal
 
     if verbose:
-        traceback.print_exc()
-    Terminal().fail(error)
-    raise typer.Exit(error.exit_code)
+        sys.stderr.write(escaped(traceback.format_exc()))
+    Terminal(as_json=as_json).fail(error)
+
+
+def _tell_bug(error: Exception, *, as_json: bool) -> None:
+    """What a program reads of a bug; people have the traceback."""
+    bug = ConvcastError(f"a bug: {type(error).__name__}: {error}", advice="report it, with what stands on stderr")
+    _end(as_json=as_json, failure=bug)

@@ -55,7 +55,7 @@ def status(
     old = age is None or age > limit
     value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
     value |= {"operations": situation.to_dict() | {"too_old": old}}
-    if not (check and quiet):
+    if as_json or not (check and quiet):
         rows, held = _held(place, session.settings)
         value |= held
         rows += _standing(situation)
@@ -65,7 +65,7 @@ def status(
             reports = read_log(logs[-1])
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
             if len(reports) > 1:
-                shown += [f"\nloss of {logs[-1].parent.name}", draw_loss(reports)]
+                shown += ["", f"loss of {logs[-1].parent.name}", *draw_loss(reports).splitlines()]
         terminal.result(value, *shown)
     if check and old:
         newest = "there is no complete forecast"
@@ -161,7 +161,8 @@ def _skill(situation: Situation) -> list[Table | str]:
         ]
         for one in situation.skill
     ]
-    title = "\nrecent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
+    title = "recent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
     return [
-        table("field", "cases", "CRPS", *(f"than {name}" for name in others), "spread/error", title=title, rows=rows)
+        "",
+        table("field", "cases", "CRPS", *(f"than {name}" for name in others), "spread/error", title=title, rows=rows),
     ]

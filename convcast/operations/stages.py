@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+PROGRAM = (sys.executable, "-P", "-m", "convcast")
+"""A verb of its own process. Without -P, a calendar.py in the working directory would be run as the library's."""
 STOPPED = "told to stop at the deadline"
+INTERRUPTED_GRACE = 1.0
+"""Seconds that a process has to end when the caller itself is told to, which has two."""
 LAST_WORDS = 400
 """Characters of what a stage said last that are kept."""
 
@@ -39,7 +43,7 @@ def run(words: Sequence[str], *, seconds: float, grace: float) -> Finished:
 
     Whatever interrupts the caller ends the process too.
     """
-    return run_command([sys.executable, "-m", "convcast", *words], seconds=seconds, grace=grace)
+    return run_command([*PROGRAM, *words], seconds=seconds, grace=grace)
 
 
 def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: str | None = None) -> Finished:
@@ -65,7 +69,7 @@ def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: 
             stopped = True
             out, err = _stop(process, grace)
         except BaseException:
-            _stop(process, grace)
+            _stop(process, min(grace, INTERRUPTED_GRACE))
             raise
     return Finished(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
 

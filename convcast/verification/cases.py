@@ -10,10 +10,10 @@ import numpy as np
 
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
-from convcast.verification.baselines import Baseline
-from convcast.verification.ensembles import Ensemble
-from convcast.verification.ledger import valid
-from convcast.verification.truth import Truth
+from convcast.verification.baselines.base import Baseline
+from convcast.verification.data.ensembles import Ensemble
+from convcast.verification.data.truth import Truth
+from convcast.verification.results.accumulator import valid
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,22 @@ class Case:
     @property
     def valid(self) -> Hour:
         return valid(self.init, self.lead)
+
+
+def require_each_once(ensembles: Sequence[Ensemble]) -> None:
+    """Raises SettingsError where two of them hold the same forecast, which would be counted twice."""
+    found: dict[tuple[Hour, int], Ensemble] = {}
+    for ensemble in ensembles:
+        for lead in ensemble.leads:
+            other = found.setdefault((ensemble.init, lead), ensemble)
+            if other is ensemble:
+                continue
+            if other.path.resolve() == ensemble.path.resolve():
+                raise SettingsError(f"{ensemble.path} is given twice", advice="give each file once")
+            raise SettingsError(
+                f"{other.path} and {ensemble.path} both hold the forecast of {ensemble.init} for {lead} h ahead",
+                advice="leave one of them out; ensembles of different systems are verified one by one",
+            )
 
 
 def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[Case]:
@@ -66,7 +82,8 @@ def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[C
 def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> list[Case]:
     hours = truth.hours
     if hours.size == 0:
-        raise MissingInputError("the truth holds no hours", advice="run `convcast preprocess`")
+        advice = "give --truth fields at whole hours, UTC" if truth.dataset is None else "run `convcast preprocess`"
+        raise MissingInputError("the truth holds no whole hour", advice=advice)
     due = [case for case in cases if case.valid <= hours[-1]]
     if not due and truth.dataset is not None:
         first = min(case.valid for case in cases)

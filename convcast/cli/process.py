@@ -1,0 +1,161 @@
+"""The process that a verb runs in: its standard streams, its home folder, and how a signal ends it."""
+
+from __future__ import annotations
+
+import atexit
+import codecs
+import io
+import logging
+import os
+import pwd
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from types import TracebackType
+from typing import Any
+
+from convcast.text import printable
+
+INTERRUPTED = 130
+PATIENCE = 1.7
+"""Seconds in which an interrupted run may take away what it was writing, before it is ended where it stands."""
+WIDTHS = range(40, 1001)
+"""Columns that a terminal is believed to have."""
+ASCII = {"✓": "ok", "✗": "x", "→": "->", "–": "-", "…": "...", "·": "-", "°": "deg", "ε": "eps", "×": "x", "−": "-"}
+"""What stands for our own signs where the encoding of the output has none; any other becomes an escape."""
+
+
+def prepare() -> None:
+    """Settle what a shell, a scheduler or a container may have left open."""
+    _open_closed_streams()
+    codecs.register_error("convcast", _in_ascii)
+    sys.stdout, sys.stderr = _Stream.over(sys.stdout, 1), _Stream.over(sys.stderr, 2)
+    columns = os.environ.get("COLUMNS", "")
+    if columns and not (columns.isdecimal() and len(columns) < 5 and int(columns) in WIDTHS):
+        del os.environ["COLUMNS"]
+    _find_a_home()
+    _escape_what_others_print()
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM, which `kill` and schedulers send, ends a run as Ctrl-C does, and within two seconds in any case.
+
+    A handler waits for the main thread, which may be in compiled code or wait for a server; a thread of its own
+    does not. What was complete is kept, as after any kill.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_soon, args=(reader,), name="sigterm", daemon=True).start()
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _end_soon(reader: int) -> None:
+    while signal.SIGTERM not in os.read(reader, 1):
+        continue
+    time.sleep(PATIENCE)
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    os._exit(INTERRUPTED)
+
+
+class _Stream(io.TextIOWrapper):
+    """A standard stream that takes every character, and to whose closed pipe nothing is lost but what it would show."""
+
+    @classmethod
+    def over(cls, stream: Any, number: int) -> _Stream:
+        """The same file with its encoding; `stream` is None where it was closed as the process began."""
+        if stream is None:
+            return cls(open(number, "wb", closefd=False), encoding="utf-8", errors="convcast")
+        encoding, buffered = stream.encoding, stream.line_buffering
+        return cls(stream.detach(), encoding=encoding, errors="convcast", line_buffering=buffered)
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self.discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self.discard()
+            super().flush()
+
+    def discard(self) -> None:
+        """Let what is written from now on, and what waits to be, go nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def _open_closed_streams() -> None:
+    """Open what `>&-` closed, or the first file that the run opens would be taken for it, by C libraries too."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(ASCII.get(one) or one.encode("unicode_escape").decode() for one in lost), error.end
+
+
+def _find_a_home() -> None:
+    """Give a user without a home, as containers start them, an empty one for as long as the run takes.
+
+    Libraries look for settings and caches there. Without one they raise, or make a folder of the name `~`.
+    """
+    if "HOME" in os.environ:
+        return
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        home = tempfile.mkdtemp(prefix="convcast-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        os.environ["HOME"] = home
+        os.environ.setdefault("LOGNAME", str(os.getuid()))
+
+
+def _escape_what_others_print() -> None:
+    """Tracebacks, warnings and log lines quote what came from outside: it steers no terminal from there either."""
+    logging.lastResort = logging.StreamHandler()
+    logging.lastResort.setLevel(logging.WARNING)
+    logging.lastResort.setFormatter(_Escaping())
+    written = warnings.formatwarning
+
+    def formatted(message: Warning | str, *where: Any, **more: Any) -> str:
+        return escaped(written(message, *where, **more))
+
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(escaped("".join(traceback.format_exception(kind, error, trace))))
+
+    warnings.formatwarning = formatted
+    sys.excepthook = told
+
+
+class _Escaping(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
+
+
+def escaped(text: str) -> str:
+    """Lines that may be shown, whatever they quote."""
+    return "\n".join(map(printable, text.split("\n")))

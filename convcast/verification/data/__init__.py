@@ -1,0 +1,1 @@
+"""Inputs of a verification: ensembles and truths, opened from files of any origin."""
