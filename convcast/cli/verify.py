@@ -84,8 +84,9 @@ def verify(
     from convcast.settings import load_settings
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
-    from convcast.verification.report import caveats, headline, product_lines
-    from convcast.verification.truth import Analyses, open_truth
+    from convcast.verification.data.truth import Analyses, open_truth
+    from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
@@ -120,7 +121,7 @@ def verify(
         terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
     terminal.say("drawing the report")
     verification = evaluation.result()
-    report, *_ = verification.save(results)
+    report, *_ = save(verification, results)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(verification, lead) for lead in verification.facts.leads),

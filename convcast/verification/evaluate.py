@@ -12,10 +12,15 @@ import numpy as np
 
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError
+from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
-from convcast.verification.baselines import Baseline, make_baselines
+from convcast.verification.baselines.base import Baseline, make_baselines
+from convcast.verification.baselines.choose import REFERENCES, References, make_references
+from convcast.verification.baselines.exact import Exact
+from convcast.verification.baselines.published import Compared
 from convcast.verification.cases import (
     Case,
     analysed,
@@ -25,23 +30,19 @@ from convcast.verification.cases import (
     training_hours,
     with_baselines,
 )
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.fields import describe
 from convcast.verification.data.files import expand
 from convcast.verification.data.gather import Gathered, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
-from convcast.verification.ensembles import Ensemble, open_ensembles
-from convcast.verification.exact import Exact
-from convcast.verification.intervals import Bootstrap
-from convcast.verification.ledger import Ledger
-from convcast.verification.products import Compared
-from convcast.verification.records import Record, Records, digest
-from convcast.verification.references import REFERENCES, References, make_references, product_rows
-from convcast.verification.result import CaseShown, Facts, Verification
+from convcast.verification.data.truth import Analyses, Truth, open_truth
+from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.case_cache import Record, Records, digest
+from convcast.verification.results.published_scores import product_rows
+from convcast.verification.results.table import MODEL, Row, Summary
+from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
 from convcast.verification.source_digest import source_digest
-from convcast.verification.statistics import Statistics
-from convcast.verification.summary import MODEL, Row, Summary
-from convcast.verification.truth import Analyses, Truth, open_truth
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 

@@ -13,6 +13,7 @@ from convcast.errors import DamagedFileError, MissingInputError, NotPublishedErr
 from convcast.notation import HOUR
 from convcast.variables import T2M
 from convcast.verification import evaluate
+from convcast.verification.report.save import save
 
 from .conftest import HOURS, INITS, MEMBERS, write_forecast
 
@@ -88,7 +89,7 @@ def test_the_order_of_files_does_not_matter(small):
 
 
 def test_what_is_written_can_be_read_by_others(verification, tmp_path):
-    paths = verification.save(tmp_path)
+    paths = save(verification, tmp_path)
     assert all(path.exists() for path in paths)
     said = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert said["scores"] == verification.scores
@@ -154,7 +155,7 @@ def test_simulated_and_real_weather_are_not_mixed(small):
         (lambda data: data.isel(y=slice(1, None)), "another grid"),
         (lambda data: data.drop_vars("cin"), "does not hold cin"),
         (lambda data: data.isel(number=0), "no dimension number"),
-        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="degC")), "t2m in degC, not in K"),
+        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="m")), "t2m in m, not in K"),
     ],
 )
 def test_ensembles_of_something_else_are_named(small, spoil, expected):
@@ -171,7 +172,7 @@ def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
 
 
 def test_verification_works_where_torch_is_not_installed():
-    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report"
+    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report.html"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
