@@ -229,7 +229,7 @@ class Store:
         """The last verdict on each hour; a line that a power cut left torn is passed over."""
         verdicts = {}
         path = self.path / "status" / "verdicts.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 entry = json.loads(line)
                 verdicts[np.datetime64(entry["valid"], "h")] = entry

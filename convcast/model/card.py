@@ -7,6 +7,7 @@ from pathlib import Path
 from convcast.files import write_bytes
 from convcast.model.checkpoint import CARD, Description
 from convcast.model.skill import Validation
+from convcast.text import markdown
 
 
 def write_card(directory: Path, description: Description) -> None:
@@ -26,7 +27,7 @@ def card(name: str, description: Description) -> str:
     loss = "none" if d.validation is None else f"{d.validation.loss:.4f}"
     chosen = "" if d.steps == d.trained else f" (the weights are of step {d.steps}, the best on the validation hours)"
     return f"""\
-# Model card: {name}
+# Model card: {markdown(name)}
 
 A conditional diffusion model that draws ensembles of the coming hours (convcast {d.version}).
 

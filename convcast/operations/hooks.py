@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import requests
 from convcast import __version__
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
+from convcast.workers import SAFE_PATH
 
 TIMEOUT = (5, 10)
 """Seconds to connect, and without a byte of an answer."""
@@ -46,7 +48,9 @@ class Hooks:
 def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
     """Run the command of this setting with `text` on stdin; why that failed, if it did."""
     try:
-        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text)
+        # A script of the user's may well import what lies beside it.
+        env = {name: value for name, value in os.environ.items() if (name, value) != SAFE_PATH}
+        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text, env=env)
     except OSError as error:
         yield f"{setting}: {command[0]} cannot be run ({error.strerror})"
         return
