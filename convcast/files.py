@@ -27,6 +27,8 @@ HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 """Stands for this machine in the names of partial files: another one's processes have other numbers."""
 _MADE_BY = re.compile(rf"\.([0-9a-f]{{8}})-(\d{{1,9}})-\d+{re.escape(PARTIAL)}$")
 _numbers = itertools.count()
+LARGEST_JSON = 64 << 20
+"""Bytes of a JSON file beyond which it is not read: a file may be larger than the memory."""
 
 
 @contextmanager
@@ -174,11 +176,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises DamagedFileError where the file is not JSON."""
+    """Raises DamagedFileError where the file is not JSON, or larger than any that convcast writes."""
     try:
-        return json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
+        return parse_json(path.read_bytes())
+    except ValueError as error:
         raise DamagedFileError(f"{path} is not readable JSON ({error})", advice=f"delete {path} and rerun") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text from anywhere; raises ValueError where it is none, or is nested too deeply to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from pydantic_settings import (
 )
 
 from convcast.errors import SettingsError
-from convcast.notation import parse_hour
+from convcast.notation import parse_hour, without_credentials
 from convcast.variables import select
 
 PRESETS = ("demo", "phase1", "phase2")
@@ -49,11 +49,16 @@ ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
+Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
 # JSON has no infinity; as text it is read again as what it was.
 Lasting = Annotated[float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")]
 """A length of time that may be for ever."""
+
+
+SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str)]
+"""A source as --source describes; the password that an address may hold is in nothing that is written."""
 
 
 def _an_address(text: SecretStr) -> SecretStr:
@@ -88,7 +93,7 @@ class Group(BaseModel):
 class ArchiveSettings(Group):
     """Where GRIB files come from, and how patiently."""
 
-    sources: tuple[str, ...] = ("aws", "google", "azure", "nomads")
+    sources: tuple[SourceName, ...] = ("aws", "google", "azure", "nomads")
     """Tried in this order until one has the file; each as --source describes."""
     workers: int = Field(8, ge=1, le=64)
     """Files fetched at the same time."""
@@ -141,30 +146,32 @@ class SplitSettings(Group):
 class ModelSettings(Group):
     """The network and the diffusion process."""
 
-    leads: tuple[int, ...] = (1,)
+    # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
+
+    leads: Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)] = (1,)
     """Hours ahead that the model is trained for."""
-    history: int = Field(4, ge=2)
+    history: int = Field(4, ge=2, le=48)
     """Past hours that the model sees, the last analysis included."""
-    base: int = Field(ge=8)
+    base: int = Field(ge=8, le=4096)
     """Channels of the first level."""
-    multipliers: tuple[int, ...]
+    multipliers: Multipliers
     """Channels of each level, in units of `base`; each level halves the resolution."""
-    blocks: int = Field(ge=1)
+    blocks: int = Field(ge=1, le=16)
     """Residual blocks a level."""
-    attention: tuple[int, ...]
+    attention: Annotated[tuple[int, ...], Field(max_length=16)]
     """Downsampling factors at which the denoiser has attention."""
-    window: int = Field(ge=2)
+    window: int = Field(ge=2, le=128)
     """Side of the attention windows, in tokens."""
-    encoder_multipliers: tuple[int, ...] = (1, 2)
+    encoder_multipliers: Multipliers = (1, 2)
     """Of the encoder of the condition, as `multipliers`."""
-    encoder_blocks: int = Field(1, ge=1)
+    encoder_blocks: int = Field(1, ge=1, le=16)
     """Residual blocks a level of the encoder."""
-    unshuffle: int = Field(1, ge=1)
+    unshuffle: int = Field(1, ge=1, le=16)
     """Cells folded into channels before the first level, along each side."""
-    embedding: int = Field(128, ge=8)
+    embedding: int = Field(128, ge=8, le=8192)
     """Width of the embedding of noise level, lead and hour."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    diffusion_steps: int = Field(ge=10)
+    diffusion_steps: int = Field(ge=10, le=10_000)
     """T, the steps of the diffusion process."""
     parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
     """How noise is predicted: by a network beside what the departures' covariances tell, by one alone, or by one beside
@@ -446,7 +453,8 @@ def nested(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
-            raise SettingsError(f"{assignment!r} is not group.name=value", advice="try --set training.batch=8")
+            shown = without_credentials(repr(assignment))
+            raise SettingsError(f"{shown} is not group.name=value", advice="try --set training.batch=8")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -501,7 +509,7 @@ def _explain(error: ValidationError, file: Path | None) -> SettingsError:
     reason = first["msg"].removeprefix("Value error, ")
     if path[-1] == "webhook":
         return SettingsError(f"{name} cannot be used: {reason}{where}")
-    return SettingsError(f"{name} = {first['input']!r} cannot be: {reason}{where}")
+    return SettingsError(f"{name} = {without_credentials(repr(first['input']))} cannot be: {reason}{where}")
 
 
 def _refuse_unknown_variables() -> None:

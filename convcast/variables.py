@@ -86,6 +86,10 @@ class Variable:
     may_be_constant: bool = False
     """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
     comment: str = ""
+    other_names: tuple[str, ...] = ()
+    """What GRIB tables and other programs call it: short names, long names and names of variables."""
+    other_standard_names: tuple[str, ...] = ()
+    """CF standard names that may stand for it too."""
 
     @property
     def middle_threshold(self) -> float:
@@ -121,6 +125,14 @@ REFC = Variable(
     thresholds=(20.0, 30.0, 40.0, 50.0),
     may_be_constant=True,
     comment="-10 dBZ means no echo",
+    other_names=(
+        "Maximum/Composite radar reflectivity",
+        "composite radar reflectivity",
+        "REFC_entireatmosphere",
+        "REFC_entire_atmosphere",
+        "MergedReflectivityQCComposite",
+        "mdbz",
+    ),
 )
 T2M = Variable(
     name="t2m",
@@ -134,6 +146,17 @@ T2M = Variable(
     colour_map="RdYlBu_r",
     display=(283.0, 313.0),
     thresholds=(273.15, 303.15, 308.15),
+    other_names=(
+        "2t",
+        "2 metre temperature",
+        "2m temperature",
+        "temperature 2m",
+        "tmp 2m",
+        "t 2m",
+        "tas",
+        "TMP_2maboveground",
+        "TMP_2_m_above_ground",
+    ),
 )
 D2M = Variable(
     name="d2m",
@@ -147,6 +170,17 @@ D2M = Variable(
     colour_map="BrBG",
     display=(273.0, 298.0),
     thresholds=(283.15, 288.71, 294.26),
+    other_names=(
+        "2d",
+        "2 metre dewpoint temperature",
+        "2m dewpoint temperature",
+        "dew point temperature 2m",
+        "dewpoint 2m",
+        "dpt 2m",
+        "td2m",
+        "DPT_2maboveground",
+        "DPT_2_m_above_ground",
+    ),
 )
 U10 = Variable(
     name="u10",
@@ -161,6 +195,18 @@ U10 = Variable(
     display=(-12.0, 12.0),
     thresholds=(10.3, 15.4),
     comment="relative to the grid, not to east and north",
+    other_names=(
+        "10u",
+        "u10m",
+        "10 metre U wind component",
+        "10m u component of wind",
+        "wind u 10m",
+        "u 10m",
+        "uas",
+        "UGRD_10maboveground",
+        "UGRD_10_m_above_ground",
+    ),
+    other_standard_names=("grid_eastward_wind", "eastward_wind"),
 )
 V10 = Variable(
     name="v10",
@@ -175,6 +221,18 @@ V10 = Variable(
     display=(-12.0, 12.0),
     thresholds=(10.3, 15.4),
     comment="relative to the grid, not to east and north",
+    other_names=(
+        "10v",
+        "v10m",
+        "10 metre V wind component",
+        "10m v component of wind",
+        "wind v 10m",
+        "v 10m",
+        "vas",
+        "VGRD_10maboveground",
+        "VGRD_10_m_above_ground",
+    ),
+    other_standard_names=("grid_northward_wind", "northward_wind"),
 )
 CAPE = Variable(
     name="cape",
@@ -192,6 +250,13 @@ CAPE = Variable(
     display=(0.0, 4000.0),
     thresholds=(500.0, 1000.0, 2000.0),
     may_be_constant=True,
+    other_names=(
+        "sbcape",
+        "convective available potential energy",
+        "convective available potential energy surface",
+        "CAPE_surface",
+    ),
+    other_standard_names=("atmosphere_convective_available_potential_energy",),
 )
 CIN = Variable(
     name="cin",
@@ -210,6 +275,13 @@ CIN = Variable(
     events_below=True,
     may_be_constant=True,
     comment="zero or negative, as in GRIB; packing may leave up to +0.1",
+    other_names=(
+        "sbcin",
+        "convective inhibition",
+        "convective inhibition surface",
+        "CIN_surface",
+    ),
+    other_standard_names=("atmosphere_convective_inhibition",),
 )
 TERRAIN = Variable(
     name="orog",

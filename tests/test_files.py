@@ -66,6 +66,24 @@ def test_json_round_trips_and_damage_is_named(tmp_path):
         read_json(path)
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\xff"], ids=["list", "object", "digits", "bytes"]
+)
+def test_json_that_cannot_be_read_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(DamagedFileError, match=r"a\.json is not readable JSON"):
+        read_json(path)
+
+
+def test_json_larger_than_any_of_ours_is_not_read(tmp_path):
+    path = tmp_path / "a.json"
+    with open(path, "wb") as file:
+        file.truncate(32 << 30)
+    with pytest.raises(DamagedFileError, match=r"a\.json is not readable JSON \(it has 34359738368 bytes\)"):
+        read_json(path)
+
+
 def _append(path, name):
     for number in range(1000):
         append_line(path, {"who": name, "number": number, "padding": "x" * 500})

@@ -6,18 +6,25 @@ Microsoft's Planetary Computer gives one without an account, and one serves for 
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from datetime import datetime
 from urllib.parse import quote, urlsplit
 
-from convcast.archive.failures import Absent, Bad, Transient
+from pydantic import AwareDatetime, BaseModel, Field
+
+from convcast.archive.failures import STOPPED, Absent, Bad, Transient
 from convcast.archive.http import Client
 
 SERVICE = "https://planetarycomputer.microsoft.com/api/sas/v1/sign?href="
 MARGIN = 300.0
 """Seconds before its end at which a signature is replaced."""
+
+
+class _Grant(BaseModel):
+    """What the Planetary Computer answers."""
+
+    href: str
+    end: AwareDatetime = Field(alias="msft:expiry")
 
 
 class SharedAccess:
@@ -30,6 +37,14 @@ class SharedAccess:
         self._query = ""
         self._end = 0.0
 
+    @property
+    def unreachable(self) -> str | None:
+        """Why no signature can be had in this run, if so."""
+        return self._client.unreachable
+
+    def close(self, reason: str = STOPPED) -> None:
+        self._client.close(reason)
+
     def __call__(self, url: str) -> str:
         """The address with its signature; raises Transient where none is to be had."""
         with self._lock:
@@ -39,10 +54,10 @@ class SharedAccess:
 
     def _renew(self, url: str) -> None:
         try:
-            answer = json.loads(self._client.text(self._service + quote(url, safe="")))
-            query, end = urlsplit(answer["href"]).query, datetime.fromisoformat(answer["msft:expiry"]).timestamp()
-        except (Absent, Bad, ValueError, KeyError, TypeError) as error:
-            raise Transient(f"no access to Azure was given ({error})") from None
+            grant = _Grant.model_validate_json(self._client.text(self._service + quote(url, safe="")))
+            query = urlsplit(grant.href).query
+        except (Absent, Bad, ValueError):
+            raise Transient("no access to Azure was given") from None
         if not query:
             raise Transient("no access to Azure was given")
-        self._query, self._end = query, end
+        self._query, self._end = query, grant.end.timestamp()

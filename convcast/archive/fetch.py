@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Timer
+from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from convcast.archive.archive import Archive, Message, Sidecar, matches
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.archive.index import Span
 from convcast.archive.locations import GribFile
+from convcast.archive.pool import GRACE, Pool
 from convcast.archive.request import Request
 from convcast.archive.sources import Source
 from convcast.archive.wanted import Wanted, fields
@@ -66,9 +67,9 @@ def fetch(
     simulated and real files would mix; OSError (a full disk) as it comes. What was complete stays.
     """
     archive.sweep()
-    run = _Run(sources, settings, now)
-    yield from run.each(analyses(archive, hours, variables, lead), run.fetch)
-    run.complete_static(archive, lead)
+    with _Run(sources, settings, now) as run:
+        yield from run.each(analyses(archive, hours, variables, lead), run.fetch)
+        run.complete_static(archive, lead)
 
 
 def fetch_files(
@@ -77,16 +78,16 @@ def fetch_files(
     """Bring these files into their archives; one outcome a file, as they end. Raises what `fetch` does."""
     for archive in _archives(requests):
         archive.sweep()
-    run = _Run(sources, settings, now)
-    yield from run.each(requests, run.fetch)
+    with _Run(sources, settings, now) as run:
+        yield from run.each(requests, run.fetch)
 
 
 def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[Outcome]:
     """What fetching would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
-    run = _Run(sources, settings, now)
-    yield from run.each(requests, run.estimate)
+    with _Run(sources, settings, now) as run:
+        yield from run.each(requests, run.estimate)
 
 
 def analyses(
@@ -133,9 +134,22 @@ class _Run:
         self.settings = settings
         self.now = now
         self._stopped = Event()
+        self._deadline = None if settings.deadline is None else Timer(60 * settings.deadline, self._end)
         self._stop_reason = STOPPED
         self._admission = Lock()
         self._simulated: dict[Path, bool | None] = {}
+
+    def __enter__(self) -> _Run:
+        if self._deadline is not None:
+            self._deadline.daemon = True
+            self._deadline.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def each(self, requests: Sequence[Request], work: Callable[[Request], Outcome]) -> Iterator[Outcome]:
         """The files that are here, as cached, then what `work` makes of the others, as they end.
@@ -152,25 +166,29 @@ class _Run:
                 yield Outcome(request.file.valid, "cached", file=_name(request))
             else:
                 wanted.append(request)
-        pool = ThreadPoolExecutor(self.settings.workers, thread_name_prefix="fetch")
-        deadline = None if self.settings.deadline is None else Timer(60 * self.settings.deadline, self._end)
-        if deadline is not None:
-            deadline.daemon = True
-            deadline.start()
+        models = {request.file.model: request.file for request in wanted}.values()
+        concerned = [source for source in self.sources if any(source.carries(file) for file in models)]
+        pool = Pool(lambda request: self._guarded(request, work), wanted, self.settings.workers, self._stopped)
         try:
-            for future in as_completed([pool.submit(self._guarded, request, work) for request in wanted]):
-                outcome = future.result()
-                self._refuse_isolation()
-                yield outcome
+            held = []
+            for outcome in pool.results():
+                _refuse_isolation(concerned)
+                # Where a source cannot be reached it may yet turn out that none can, which is then all there is to say.
+                if outcome.status == "transient" and any(source.unreachable for source in concerned):
+                    held.append(outcome)
+                else:
+                    yield outcome
+            yield from held
+            for request in pool.unfinished():
+                yield self._given_up(request)
         except KeyboardInterrupt:
-            for source in self.sources:
-                source.close()
+            self._end(STOPPED)
+            pool.join(GRACE)
             raise
-        finally:
+        except BaseException:
             self._stopped.set()
-            if deadline is not None:
-                deadline.cancel()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.join()  # what is under way is kept
+            raise
 
     def fetch(self, request: Request) -> Outcome:
         def bring(source: Source) -> Outcome:
@@ -202,6 +220,18 @@ class _Run:
         """
         if archive.has(archive.static, list(STATIC)):
             return
+        pool = Pool(lambda _: self._bring_static(archive, lead), [archive], 1, self._stopped)
+        try:
+            reasons = list(pool.results())
+        except KeyboardInterrupt:
+            self._end(STOPPED)
+            pool.join(GRACE)
+            raise
+        if reason := "".join(reasons) or (self._stop_reason if pool.unfinished() else ""):
+            raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
+
+    def _bring_static(self, archive: Archive, lead: int) -> str:
+        """Why there are no static fields; nothing where there are, or no hour to take them from."""
         reason = ""
         for valid in archive.hours(lead)[:STATIC_ATTEMPTS]:
             request = Request(locations.hrrr(valid - lead * HOUR, lead), _STATIC, archive)
@@ -211,21 +241,21 @@ class _Run:
                 except Failure as failure:
                     reason = f"{source.name}: {failure}"
                 else:
-                    return
-        if reason:
-            raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
+                    return ""
+        return reason
 
-    def _end(self) -> None:
-        """The deadline: nothing new begins, and what waits or is under way is given up."""
-        self._stop_reason = "the run's deadline passed"
+    def _end(self, reason: str = "the run's deadline passed") -> None:
+        """Nothing new begins, and what waits or is under way is given up."""
+        self._stop_reason = reason
         self._stopped.set()
         for source in self.sources:
             source.close(self._stop_reason)
 
     def _guarded(self, request: Request, work: Callable[[Request], Outcome]) -> Outcome:
-        if self._stopped.is_set():
-            return Outcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
-        return work(request)
+        return self._given_up(request) if self._stopped.is_set() else work(request)
+
+    def _given_up(self, request: Request) -> Outcome:
+        return Outcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
 
     def _first(self, request: Request, ask: Callable[[Source], Outcome]) -> Outcome:
         """The outcome at the first source that has the file, or what the failures of all of them amount to."""
@@ -247,15 +277,6 @@ class _Run:
         if young and all(isinstance(failure, Absent | Incomplete) for failure in failures):
             return "late"
         return "bad" if any(isinstance(failure, Bad) for failure in failures) else "gap"
-
-    def _refuse_isolation(self) -> None:
-        reasons = [source.unreachable for source in self.sources]
-        if reasons and all(reasons):
-            names = ", ".join(source.name for source in self.sources)
-            raise MissingInputError(
-                f"nothing can be fetched from {names}: {reasons[0]}",
-                advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
-            )
 
     def _bring(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
         """Copy, check and name one file; the sidecar comes last."""
@@ -292,6 +313,17 @@ class _Run:
 
 
 _STATIC: tuple[Wanted, ...] = fields(tuple(STATIC.values()))
+
+
+def _refuse_isolation(sources: Sequence[Source]) -> None:
+    """Raises MissingInputError where none of these can be reached."""
+    reasons = [source.unreachable for source in sources]
+    if reasons and all(reasons):
+        names = ", ".join(source.name for source in sources)
+        raise MissingInputError(
+            f"nothing can be fetched from {names}: {reasons[0]}",
+            advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
+        )
 
 
 def _archives(requests: Sequence[Request]) -> list[Archive]:

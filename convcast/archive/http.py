@@ -1,7 +1,7 @@
 """Bytes over HTTP, with patience for what passes and none for what is wrong.
 
-requests carries the connection pool, redirects, proxies and CA bundles (its own environment variables). Attempts are
-counted here and not in urllib3's Retry, which ends where the body begins: resets, truncation and stalls come later.
+Attempts are counted here and not in urllib3's Retry, which ends where the body begins: resets, truncation and stalls
+come later. Whatever a server sends, a request returns what was asked for or raises one of the archive's failures.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
-from convcast import __version__
+from convcast.archive.connections import MOST_REDIRECTS, Exchange, Session
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.settings import ArchiveSettings
 
@@ -30,36 +31,75 @@ SLOWEST = 20_000
 """Bytes a second below which a transfer counts as stalled: one that drips never runs into the read timeout."""
 CHUNK = 1 << 16
 LONGEST_INDEX = 1 << 22
-MOST_REDIRECTS = 5
+_SIZE = r"[0-9]{1,15}"
+"""Digits of a size in bytes that a file can have."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a server says of a file's identity."""
+
+    etag: str
+    modified: str
+    size: int | None
+
+    @property
+    def label(self) -> str | None:
+        """The ETag, else Last-Modified, as sidecars have it."""
+        return (self.etag or self.modified)[:LONGEST_LABEL] or None
+
+    def may_be(self, other: Version) -> bool:
+        """Whether both can be of one file.
+
+        Servers that share an address may name the same file by different ETags; size and time of change tell then.
+        """
+        if None not in (self.size, other.size) and self.size != other.size:
+            return False
+        if self.label is None or (self.etag and _strong(self.etag) == _strong(other.etag)):
+            return True
+        told = self.size is not None or not (self.etag and other.etag)
+        return told and bool(self.modified) and self.modified == other.modified
+
+
+LONGEST_LABEL = 256
+"""Characters of an ETag that are kept."""
+
+
+def _strong(etag: str) -> str:
+    return etag.removeprefix("W/")
 
 
 class Client:
     """One server, seen by all threads of a run."""
 
-    def __init__(self, settings: ArchiveSettings, *, direct: bool = False, pause: float = 0.0) -> None:
+    def __init__(
+        self, settings: ArchiveSettings, *, auth: AuthBase | None = None, direct: bool = False, pause: float = 0.0
+    ) -> None:
         """`direct` goes past any proxy; `pause` is the least time between two requests, seconds."""
         self._timeout = (settings.connect_timeout, settings.read_timeout)
         self._retries = settings.retries
-        self._session = requests.Session()
-        self._session.trust_env = not direct
-        self._session.max_redirects = MOST_REDIRECTS
-        self._session.headers.update({"User-Agent": f"convcast/{__version__}", "Accept-Encoding": "identity"})
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=settings.workers)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._patience = settings.workers * (settings.retries + 1)
+        self._session = Session(auth, direct=direct, connections=settings.workers)
         self._pace = _Pace(pause)
+        self._guard = threading.Lock()
+        self._exchanges: set[Exchange] = set()
         self._reached = False
+        self._missed = 0
         self._stopping = threading.Event()
         self._stop_reason = STOPPED
         self.unreachable: str | None = None
         """Why no connection could be made, once that is certain; further requests fail at once."""
 
     def close(self, reason: str = STOPPED) -> None:
-        """Stop attempts and waits in all threads."""
+        """Stop attempts, waits and transfers in all threads."""
         self._stop_reason = reason
         self._stopping.set()
+        with self._guard:
+            under_way = list(self._exchanges)
+        for exchange in under_way:
+            exchange.end()
         self._session.close()
 
     def text(self, url: str) -> str:
@@ -76,7 +116,7 @@ class Client:
         """
 
         def attempt() -> bool:
-            with self._request("HEAD", url) as response:
+            with self._request("HEAD", url) as (response, _):
                 if response.status_code == 200:
                     return True
                 failure = _refusal(response)
@@ -90,48 +130,48 @@ class Client:
         """The size of a file and `count` bytes of it; raises Absent, Transient or Bad."""
 
         def attempt() -> tuple[int, bytes]:
-            with self._request("GET", url, start, start + count - 1) as response:
+            with self._request("GET", url, start, start + count - 1) as (response, exchange):
                 size = _check_range(response, start, start + count - 1)
                 if size is None:
                     raise Bad("the server does not say how large the file is")
-                return size, b"".join(self._body(response, count))
+                return size, b"".join(self._body(response, exchange, count))
 
         return self._persist(attempt)
 
-    def copy(self, url: str, start: int, end: int, file: BinaryIO, *, version: str | None = None) -> str | None:
-        """Append the bytes from `start` to before `end` to `file`; returns the version (ETag) they belong to.
+    def copy(self, url: str, start: int, end: int, file: BinaryIO, *, version: Version | None = None) -> Version:
+        """Append the bytes from `start` to before `end` to `file`; returns the version of the file they belong to.
 
         Raises Transient where the file there is no longer `version`, or cannot be had now; Absent; Bad.
         """
         position = file.tell()
 
-        def attempt() -> str | None:
+        def attempt() -> Version:
             file.seek(position)
             file.truncate()
-            with self._request("GET", url, start, end - 1) as response:
-                _check_range(response, start, end - 1)
-                found = response.headers.get("ETag") or response.headers.get("Last-Modified")
-                if version in (None, found):
-                    for chunk in self._body(response, end - start):
+            with self._request("GET", url, start, end - 1) as (response, exchange):
+                size = _check_range(response, start, end - 1)
+                found = Version(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
+                if version is None or version.may_be(found):
+                    for chunk in self._body(response, exchange, end - start):
                         file.write(chunk)
                 return found
 
         found = self._persist(attempt)
-        if version not in (None, found):
+        if version is not None and not version.may_be(found):
             raise Transient("the file was replaced while it was being read")
         return found
 
     def _text(self, url: str) -> str:
-        with self._request("GET", url) as response:
+        with self._request("GET", url) as (response, exchange):
             if response.status_code != 200:
                 raise _refusal(response)
             if _is_page(response):
                 raise Bad("a web page came in place of the index")
             declared = response.headers.get("Content-Length", "")
-            expected = int(declared) if declared.isdecimal() else None
-            if expected is not None and expected > LONGEST_INDEX:
-                raise Bad(f"the index is {expected} bytes long")
-            body = b"".join(self._body(response, expected))
+            expected = int(declared) if re.fullmatch(_SIZE, declared) else None
+            if declared.isdecimal() and (expected is None or expected > LONGEST_INDEX):
+                raise Bad(f"the index is {_brief(declared)} bytes long")
+            body = b"".join(self._body(response, exchange, expected))
         try:
             return body.decode("ascii")
         except UnicodeDecodeError:
@@ -140,30 +180,79 @@ class Client:
     @contextmanager
     def _request(
         self, method: str, url: str, first: int | None = None, last: int | None = None
-    ) -> Iterator[requests.Response]:
+    ) -> Iterator[tuple[requests.Response, Exchange]]:
+        """The answer, once its headers are here, and the exchange that its body belongs to."""
         self._pace.wait(self._stopping)
-        headers = {} if first is None else {"Range": f"bytes={first}-{last}"}
-        with self._session.request(
-            method, url, headers=headers, timeout=self._timeout, stream=True, allow_redirects=True
-        ) as response:
-            self._reached = True
-            yield response
+        with Exchange(sum(self._timeout)) as exchange, self._under_way(exchange):
+            response = self._answer(exchange, method, url, {} if first is None else {"Range": f"bytes={first}-{last}"})
+            with response:
+                self._reached, self._missed = True, 0
+                yield response, exchange
 
-    def _body(self, response: requests.Response, expected: int | None) -> Iterator[bytes]:
+    def _answer(self, exchange: Exchange, method: str, url: str, headers: dict[str, str]) -> requests.Response:
+        try:
+            response = self._session.request(method, url, headers=headers, timeout=self._timeout, stream=True)
+        except requests.exceptions.InvalidProxyURL:
+            raise _Unreachable("the proxy's address cannot be used") from None
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
+            raise Bad("the address, or one that it redirects to, cannot be used") from None
+        except (requests.RequestException, HTTPError):
+            if exchange.ended:
+                raise Transient(self._reason("the server sent no whole answer in time")) from None
+            raise
+        except OSError as error:  # of a file: the CA bundle that the environment names
+            raise _Unreachable(str(error)) from None
+        except Exception as error:  # noqa: BLE001  whatever the libraries make of what a server sends is its fault
+            raise Bad(f"the server's answer cannot be understood ({type(error).__name__})") from None
+        if exchange.ended:
+            # The headers that had come count as all of them where the connection ends.
+            response.close()
+            raise Transient(self._reason("the server sent no whole answer in time"))
+        return response
+
+    @contextmanager
+    def _under_way(self, exchange: Exchange) -> Iterator[None]:
+        """Let `close` end this exchange."""
+        with self._guard:
+            self._exchanges.add(exchange)
+        try:
+            if self._stopping.is_set():
+                raise Transient(self._reason(STOPPED))
+            yield
+        finally:
+            with self._guard:
+                self._exchanges.discard(exchange)
+
+    def _body(self, response: requests.Response, exchange: Exchange, expected: int | None) -> Iterator[bytes]:
         """The body as it arrives; raises Transient where it is shorter or slower than it should be."""
         begun, received = time.monotonic(), 0
         most = LONGEST_INDEX if expected is None else expected
-        while chunk := response.raw.read1(CHUNK):
+        while True:
+            exchange.allow(begun + self._timeout[1] + received / SLOWEST)
+            try:
+                chunk = response.raw.read1(CHUNK)
+            except (requests.RequestException, HTTPError):
+                if not exchange.ended:
+                    raise
+                chunk = b""
+            except Exception as error:  # noqa: BLE001  as above
+                raise Bad(f"the server's answer cannot be understood ({type(error).__name__})") from None
+            if exchange.ended:
+                raise Transient(self._reason(f"the transfer stalled after {received} bytes"))
+            if not chunk:
+                break
             received += len(chunk)
             if received > most:
                 raise Bad("more bytes came than were asked for")
-            if self._stopping.is_set():
-                raise Transient(self._stop_reason)
-            if time.monotonic() - begun > self._timeout[1] + received / SLOWEST:
-                raise Transient(f"the transfer stalled after {received} bytes")
             yield chunk
         if expected is not None and received != expected:
             raise Transient(f"the connection ended after {received} of {expected} bytes")
+
+    def _reason(self, otherwise: str) -> str:
+        """Why an exchange was ended."""
+        if self.unreachable is not None:
+            return self.unreachable
+        return self._stop_reason if self._stopping.is_set() else otherwise
 
     def _persist(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, tried again after every failure that may pass."""
@@ -175,23 +264,40 @@ class Client:
                 raise Transient(self._stop_reason)
             try:
                 return attempt()
+            except _Unreachable as error:
+                self._give_up(str(error))
+                raise
             except _Busy as error:
                 failure, pause = error, error.pause
             except Transient as error:
                 failure, pause = error, None
             except requests.TooManyRedirects:
                 raise Bad(f"more than {MOST_REDIRECTS} redirects") from None
-            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-                raise Bad(f"the address cannot be used ({error})") from None
             except (requests.RequestException, HTTPError) as error:
                 failure, pause = Transient(_clause(error)), None
-                # Waiting out a network that is not there helps nobody: a server never reached gets two attempts.
-                if not self._reached and number >= min(1, self._retries) and _never_connected(error):
-                    self.unreachable = str(failure)
-                    self._stopping.set()
+                if _never_connected(error) and self._gives_up(number):
+                    self._give_up(str(failure))
             if number < self._retries and self._stopping.wait(_wait(number) if pause is None else pause):
                 break
         raise failure
+
+    def _gives_up(self, number: int) -> bool:
+        """Whether a connection that could not be made, at this attempt, means that none can be.
+
+        Waiting for a network that is not there helps nobody: a server never reached gets two attempts, and one that
+        was, as many in a row as all threads together have.
+        """
+        with self._guard:
+            self._missed += 1
+            return self._missed >= self._patience if self._reached else number >= min(1, self._retries)
+
+    def _give_up(self, reason: str) -> None:
+        self.unreachable = reason
+        self._stopping.set()
+
+
+class _Unreachable(Transient):
+    """No request can be made from here."""
 
 
 class _Busy(Transient):
@@ -228,10 +334,9 @@ def _refusal(response: requests.Response) -> Failure:
     if status in (404, 410):
         return Absent("not there")
     if status in (408, 429) or status >= 500:
-        seconds = response.headers.get("Retry-After", "")
-        return _Busy(
-            f"the server answered {status}", min(float(seconds), LONGEST_WAIT) if seconds.isdecimal() else None
-        )
+        asked = response.headers.get("Retry-After", "")
+        seconds = min(float(asked), LONGEST_WAIT) if re.fullmatch(r"[0-9]{1,9}", asked) else None
+        return _Busy(f"the server answered {status}", seconds)
     if status in (401, 403):
         return Transient(f"the server refused access ({status})")
     return Bad(f"the server answered {status}")
@@ -246,9 +351,9 @@ def _check_range(response: requests.Response, first: int, last: int) -> int | No
     if response.status_code != 206:
         raise _refusal(response)
     header = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header)
+    match = re.fullmatch(rf"bytes ({_SIZE})-({_SIZE})/({_SIZE}|\*)", header)
     if match is None or int(match[1]) != first or int(match[2]) > last:
-        raise Bad(f"bytes {first}-{last} were asked for and {header or 'unnamed ones'} came")
+        raise Bad(f"bytes {first}-{last} were asked for and {_brief(header) or 'unnamed ones'} came")
     if int(match[2]) < last:
         raise Incomplete("the file is shorter than its index says")
     return None if match[3] == "*" else int(match[3])
@@ -258,8 +363,14 @@ def _is_page(response: requests.Response) -> bool:
     return response.headers.get("Content-Type", "").startswith("text/html")
 
 
+def _brief(header: str) -> str:
+    """What a server said, short enough for one line."""
+    return header if len(header) <= 60 else header[:57] + "..."
+
+
 def _never_connected(error: Exception) -> bool:
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+    kinds = requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError
+    if isinstance(error, kinds):
         return True
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(reason, NewConnectionError | NameResolutionError)
@@ -267,7 +378,7 @@ def _never_connected(error: Exception) -> bool:
 
 def _clause(error: Exception) -> str:
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy does not answer"
+        return "the proxy gives no connection"
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate cannot be trusted"
     if _never_connected(error):

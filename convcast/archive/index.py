@@ -19,10 +19,12 @@ from convcast.notation import Hour, compact
 class Row:
     """One row of an index."""
 
-    number: str
-    offset: int
+    line: int
+    """From 1 on."""
+    offset: int | None
+    """Of the message, in octets; None where the row gives no number that a file can have."""
     cycle: str
-    """YYYYMMDDHH."""
+    """YYYYMMDDHH, as a rule."""
     name: str
     level: str
     forecast: str
@@ -44,60 +46,82 @@ class Span:
 
 
 OPEN = -1
-"""The `end` of a file's last message, which an index does not give."""
+"""The `end` of a message that the index does not give: of the file's last, and of one before an odd row."""
 
 
-_ROW = re.compile(r"(\d+(?:\.\d+)?):(\d+):d=(\d{10}):([^:]+):([^:]+):([^:]+):?(.*)")
+_ROW = re.compile(r"[^:]*:([^:]*):d=([^:]*):([^:]*):([^:]*):([^:]*):?(.*)", re.DOTALL)
+_OFFSET = re.compile(r"[0-9]{1,12}")
 
 
-def parse(text: str) -> tuple[Row, ...]:
-    """The rows of an index.
+def parse(text: str) -> tuple[Row | None, ...]:
+    """The rows of an index, with None for a line that is none; blank lines do not count.
 
-    Raises Bad where the text is none, Incomplete where it is empty or its last row is cut.
+    What is odd in a row matters only to who needs it: `select` refuses the fields that it concerns.
+
+    Raises Bad where the text is no index, Incomplete where it is empty or its last row is cut.
     """
-    rows: list[Row] = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        match = _ROW.fullmatch(line)
+    rows: list[Row | None] = []
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    for number, line in lines:
+        match = _ROW.fullmatch(line.rstrip("\r"))
         if match is None:
-            kind = Incomplete if rows and number == len(lines) else Bad
-            raise kind(f"line {number} of the index is not a row: {line[:60]!r}")
-        name = match.groups()
-        row = Row(name[0], int(name[1]), *name[2:])
-        if rows and row.offset < rows[-1].offset:
-            raise Bad(f"the offsets of the index fall at line {number}")
-        rows.append(row)
+            rows.append(None)
+            continue
+        offset, *columns = match.groups()
+        rows.append(Row(number, int(offset) if _OFFSET.fullmatch(offset) else None, *columns))
     if not rows:
         raise Incomplete("the index is empty")
+    if not any(rows) or rows[-1] is None:
+        kind = Incomplete if any(rows) else Bad
+        number, line = lines[-1] if any(rows) else lines[0]
+        raise kind(f"line {number} of the index is not a row: {line[:60]!r}")
     return tuple(rows)
 
 
 def select(
-    rows: Sequence[Row], wanted: Sequence[Wanted], *, init: Hour, lead: int
+    rows: Sequence[Row | None], wanted: Sequence[Wanted], *, init: Hour, lead: int
 ) -> tuple[tuple[Span, ...], tuple[Wanted, ...]]:
     """Where each message lies, in the order of the file, and those that are not there.
 
-    The end of the file's last message is OPEN. Raises Bad where one stands twice, shares its message with another
-    field, or the index is of another cycle.
+    Raises Bad where one stands twice, shares its message with another field, is of another cycle, or its place is not
+    told.
     """
     cycle = compact(init).replace("T", "")
-    strangers = {row.cycle for row in rows} - {cycle}
-    if strangers:
-        raise Bad(f"the index is of the cycle {min(strangers)}, not {cycle}")
     spans, lacking = [], []
     for one in wanted:
-        found = [row for row in rows if row.forecast == forecast(lead) and one.in_index(row.name, row.level, row.rest)]
+        found = [
+            (place, row)
+            for place, row in enumerate(rows)
+            if row and row.forecast == forecast(lead) and one.in_index(row.name, row.level, row.rest)
+        ]
         if not found:
             lacking.append(one)
             continue
         if len(found) > 1:
             raise Bad(f"the index has {one.name} {len(found)} times")
-        (row,) = found
-        if sum(other.offset == row.offset for other in rows) > 1:
-            raise Bad(f"{one.name} is a submessage (row {row.number} of the index)")
-        end = next((other.offset for other in rows if other.offset > row.offset), OPEN)
-        spans.append(Span(one, row.offset, end))
+        ((place, row),) = found
+        if row.cycle != cycle:
+            raise Bad(f"the index is of the cycle {row.cycle[:20]}, not {cycle}")
+        spans.append(_span(one, row, rows[:place], rows[place + 1 :]))
     return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
+
+
+def _span(wanted: Wanted, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
+    """Where the message of a row lies, which ends where the next one begins."""
+    if row.offset is None:
+        raise Bad(f"line {row.line} of the index does not say where {wanted.name} lies")
+    previous = before[-1].offset if before and before[-1] else None
+    following = after[0].offset if after and after[0] else None
+    if row.offset in (previous, following):
+        raise Bad(f"{wanted.name} is a submessage (line {row.line} of the index)")
+    if following is not None and following < row.offset:
+        raise Bad(f"the offsets of the index fall after line {row.line}")
+    return Span(wanted, row.offset, OPEN if following is None else following)
+
+
+def last_offset(rows: Sequence[Row | None]) -> int | None:
+    """Where the file's last message lies, if its row tells."""
+    return rows[-1].offset if rows[-1] else None
 
 
 def forecast(lead: int) -> str:

@@ -5,7 +5,8 @@ A source answers two questions about a file: where in it the wanted messages lie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -16,15 +17,18 @@ import numpy as np
 
 from convcast.archive import framing, locations
 from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
-from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
+from convcast.archive.index import OPEN, Span, lacks, last_offset, merge, parse, select
 from convcast.archive.locations import GribFile
 from convcast.archive.wanted import Wanted
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
-from convcast.notation import HOUR, Hour
+from convcast.notation import HOUR, Hour, without_credentials
 from convcast.settings import ArchiveSettings, Settings
 from convcast.workspace import Workspace
 
 if TYPE_CHECKING:
+    from requests.auth import AuthBase
+
+    from convcast.archive.azure import SharedAccess
     from convcast.archive.http import Client
 
 SIMULATED = "simulated"
@@ -65,6 +69,9 @@ class Source(Protocol):
     def unreachable(self) -> str | None:
         """Why nothing can be had from it in this run, if so."""
 
+    def carries(self, file: GribFile) -> bool:
+        """Whether it has a place for such files."""
+
     def latest(self, lead: int) -> Hour | None:
         """The last valid hour of HRRR it holds, or None where only the clock can tell."""
 
@@ -88,21 +95,24 @@ class WebSource:
         *,
         base: str | None = None,
         last: Hour | None = None,
-        sign: Callable[[str], str] = str,
+        access: SharedAccess | None = None,
     ) -> None:
         """`base` is the bucket's address where Herbie does not know it, `last` the last hour, where that is known.
 
-        `sign` makes the address to ask of that of a file; it may raise a Failure.
+        `access` signs addresses, where the server asks for it.
         """
         self.name = name
         self._client = client
         self._base = base
         self._last = last
-        self._sign = sign
+        self._access = access
 
     @property
     def unreachable(self) -> str | None:
-        return self._client.unreachable
+        return self._client.unreachable or (self._access.unreachable if self._access else None)
+
+    def carries(self, file: GribFile) -> bool:
+        return bool(self._urls(file))
 
     def latest(self, lead: int) -> Hour | None:
         return None if self._last is None else self._last + lead * HOUR
@@ -113,19 +123,28 @@ class WebSource:
         spans, lacking = select(rows, wanted, init=file.init, lead=file.lead)
         if lacking and not (partial and spans):
             raise lacks(lacking, file.lead)
-        if lacking and spans[-1].end != OPEN:
+        last = last_offset(rows)
+        if lacking and spans[-1].start != last:
             # An index that was cut short lacks rows as well: only one that reaches the end of the file tells.
-            self._closed(url, Span(lacking[0], rows[-1].offset, OPEN))
-        return Located(url, tuple(self._closed(url, span) for span in spans), lacking)
+            if last is None:
+                raise Bad("the last row of the index cannot be read")
+            self._closed(url, Span(lacking[0], last, OPEN), last)
+        return Located(url, tuple(self._closed(url, span, last) for span in spans), lacking)
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         version = None
         for start, end in located.ranges:
             version = self._client.copy(self._sign(located.url), start, end, file, version=version)
-        return version
+        return version.label if version else None
 
     def close(self, reason: str = STOPPED) -> None:
         self._client.close(reason)
+        if self._access is not None:
+            self._access.close(reason)
+
+    def _sign(self, url: str) -> str:
+        """The address to ask for a file; raises a Failure where none is given."""
+        return url if self._access is None else self._access(url)
 
     def _index(self, file: GribFile) -> tuple[str, str]:
         """The address that has the file, and its index."""
@@ -144,15 +163,18 @@ class WebSource:
             return locations.urls(file).get(self.name, ())
         return (f"{self._base.rstrip('/')}/{locations.bucket_path(file)}",)
 
-    def _closed(self, url: str, span: Span) -> Span:
-        """The span with its end: for a file's last message, where its own length and the file's size both put it."""
+    def _closed(self, url: str, span: Span, last: int | None) -> Span:
+        """The span with its end, which its own length tells where the index does not.
+
+        The message that begins at `last` must be the last of the file.
+        """
         if span.end != OPEN:
             return span
         size, start = self._client.size_and_bytes(self._sign(url), span.start, framing.INDICATOR_LENGTH)
-        length = framing.message_length(start)
-        if span.start + length != size:
+        end = span.start + framing.message_length(start)
+        if end > size or (span.start == last and end != size):
             raise Incomplete("the index ends before the file does")
-        return replace(span, end=size)
+        return replace(span, end=end)
 
 
 class DirectorySource:
@@ -173,6 +195,9 @@ class DirectorySource:
                 f"the folder {root} holds no HRRR files",
                 advice="it should hold hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2",
             )
+
+    def carries(self, file: GribFile) -> bool:  # noqa: ARG002
+        return True
 
     def latest(self, lead: int) -> Hour | None:
         hrrr = [file for file in self._files if file.model == "hrrr"]
@@ -272,11 +297,32 @@ def kind_of(name: str) -> Literal["cloud", "simulated", "address", "folder"]:
     if Path(name).expanduser().is_dir():
         return "folder"
     known = (*locations.CLOUDS, SIMULATED)
+    shown = re.sub(r"^[^/\s]*:\S*@", "", without_credentials(name))
     close = get_close_matches(name, known, n=1)
     raise SettingsError(
-        f"there is no source or folder {name!r}",
+        f"there is no source or folder {shown!r}",
         advice=f"did you mean {close[0]}?" if close else f"use {', '.join(known)}, a folder or a web address",
     )
+
+
+def split_address(name: str) -> tuple[str, AuthBase | None]:
+    """The address that a source's name is, without user and password, and these as requests takes them.
+
+    The address is safe to be written and printed. Raises SettingsError where no file can be asked of it.
+    """
+    from convcast.archive.connections import split_credentials
+
+    try:
+        base, auth = split_credentials(name)
+        if re.search(r"[?#\s]", name):
+            raise ValueError("paths are added to it, so it has no ?, # or spaces")
+    except ValueError as error:
+        reason = str(error).partition(":")[0]  # what follows is a part of the address, perhaps of its password
+        raise SettingsError(
+            f"the address of a source cannot be used ({reason})",
+            advice="write https://host/path; a /, ?, # or @ in a password is written %2F, %3F, %23 or %40",
+        ) from None
+    return base, auth
 
 
 def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
@@ -287,12 +333,13 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
     if kind == "cloud":
         locations.prepare()
         client = Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0)
-        return WebSource(name, client, sign=SharedAccess(Client(archive)) if name == "azure" else str)
+        return WebSource(name, client, access=SharedAccess(Client(archive)) if name == "azure" else None)
     if kind == "simulated":
         return _open_simulated(workspace.simulated, settings, stack)
     if kind == "address":
         locations.prepare()
-        return WebSource(name, Client(archive), base=name)
+        base, auth = split_address(name)
+        return WebSource(base, Client(archive, auth=auth), base=base)
     return DirectorySource(Path(name).expanduser())
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from convcast.cli.console import Cell
+    from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
     from convcast.workspace import Workspace
 
@@ -45,12 +46,17 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--ensemble",
-            help="A CF Zarr of anybody's ensemble, in place of the workspace's forecasts; may be repeated.",
+            help="Anybody's ensemble, in place of the workspace's forecasts: Zarr, NetCDF or GRIB2; repeated, or a "
+            "pattern in quotes ('mem*.grib2'), where members, leads or initial times lie in files of their own.",
         ),
     ] = None,
     truth: Annotated[
-        Path | None,
-        typer.Option("--truth", help="A CF Zarr (time, y, x) to judge by, in place of the workspace's analyses."),
+        list[Path] | None,
+        typer.Option(
+            "--truth",
+            help="Fields (time, y, x) to judge by, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
+            "repeated, or a pattern in quotes.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
     output: Annotated[
@@ -74,26 +80,30 @@ def verify(
     from convcast.cli.console import Terminal, table
     from convcast.dataset import Dataset
     from convcast.errors import SettingsError
+    from convcast.notation import parse_hours
     from convcast.settings import load_settings
     from convcast.verification import evaluate
-    from convcast.verification.report import caveats, headline, product_lines
-    from convcast.verification.truth import Analyses, open_truth
+    from convcast.verification.data.fields import describe
+    from convcast.verification.data.truth import Analyses, open_truth
+    from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     if init and ensemble:
         raise SettingsError("--init is of the workspace's forecasts", advice="leave out --init, or --ensemble")
+    inits = parse_hours(init) if init else None
     root = workspace_root(workspace)
     known = (root / SETTINGS_FILE).is_file()
     place = None if ensemble and truth and not known and workspace is None else open_workspace(root)
-    judge = open_truth(truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
+    judge = open_truth(*truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
     resolved = load_settings(place.settings_file if place else None, given(settings, flags))
     options = resolved.verification
     results = output or (place.verification(name) if place else Path("verification") / name)
     evaluation = evaluate(
-        ensemble or _forecasts(open_workspace(root), init),
+        ensemble or _forecasts(open_workspace(root), inits),
         judge,
         against=options.against,
         settings=options,
@@ -102,6 +112,8 @@ def verify(
         keep=results / "cases",
         workers=Workers.chosen(workers, dask_address),
     )
+    for line in dict.fromkeys(describe(said) for said in evaluation.files):
+        terminal.say(line)
     for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
         if place is not None:
             place.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
@@ -109,7 +121,7 @@ def verify(
         terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
     terminal.say("drawing the report")
     verification = evaluation.result()
-    report, *_ = verification.save(results)
+    report, *_ = save(verification, results)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(verification, lead) for lead in verification.facts.leads),
@@ -131,20 +143,24 @@ def verify(
         *caveats(verification),
         f"report: {report}",
     )
+    for error in evaluation.damaged[1:]:
+        terminal.warn(str(error))
+    if evaluation.damaged:
+        raise evaluation.damaged[0]
 
 
-def _forecasts(place: Workspace, init: str | None) -> list[Path]:
+def _forecasts(place: Workspace, inits: Hours | None) -> list[Path]:
     from convcast.errors import MissingInputError
-    from convcast.notation import parse_hours
+    from convcast.notation import describe
 
     paths = (
         sorted(place.forecasts.glob("*.zarr"))
-        if init is None
-        else [path for path in map(place.forecast, parse_hours(init)) if path.exists()]
+        if inits is None
+        else [path for path in map(place.forecast, inits) if path.exists()]
     )
     if not paths:
         raise MissingInputError(
-            f"there is no forecast{f' of {init}' if init else ''} in {place.forecasts}",
+            f"there is no forecast{'' if inits is None else f' of {describe(inits)}'} in {place.forecasts}",
             advice="run `convcast sample`",
         )
     return paths

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from convcast.files import write_bytes
-from convcast.model.checkpoint import CARD, Description
+from convcast.model.checkpoint import Description
 from convcast.model.skill import Validation
 from convcast.text import markdown
-
-
-def write_card(directory: Path, description: Description) -> None:
-    write_bytes(directory / CARD, card(directory.name, description).encode())
 
 
 def card(name: str, description: Description) -> str:

@@ -9,27 +9,28 @@ models/<name>/model.json              what the model is: settings, fields, norma
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
+import psutil
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 import convcast
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import read_json, write_bytes, write_json
+from convcast.files import read_json, write_bytes
 from convcast.grid import Grid
 from convcast.model.condition import channel_count
 from convcast.model.departure import Departures
 from convcast.model.network import Network
 from convcast.model.normalisation import Normalisation
 from convcast.model.skill import Validation
+from convcast.model.tensors import FORMAT, Shape, digest, read_header, read_tensors
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Settings
 from convcast.variables import Variable, select
@@ -39,7 +40,6 @@ WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 CARD = "MODEL_CARD.md"
-FORMAT = "convcast model 2"
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,26 @@ class Description:
         fields = len(self.variables)
         return Network(fields, channel_count(fields, self.model.history), self.model)
 
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each weight of the network, found without allocating it."""
+        with torch.device("meta"):
+            return {name: tuple(weights.shape) for name, weights in self.network().state_dict().items()}
+
     @property
     def parameters(self) -> int:
         """How many weights the network has."""
-        with torch.device("meta"):
-            return sum(weights.numel() for weights in self.network().parameters())
+        return sum(map(math.prod, self.shapes.values()))
+
+    @property
+    def origin(self) -> str:
+        """Digest of what a training starts from (model settings, data, statistics), not of how far it has come.
+
+        Two trainings of one origin may go on from each other's checkpoints; other settings of `training` may be tried.
+        """
+        progress = ("version", "steps", "trained", "minutes", "validation", "settings", "settings_digest")
+        start = {name: value for name, value in self.to_dict().items() if name not in progress}
+        return hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
 
     def after(self, *, trained: int, minutes: float) -> Description:
         return replace(self, trained=trained, minutes=minutes)
@@ -89,30 +104,71 @@ class Description:
     def with_weights(self, *, steps: int, validation: Validation | None) -> Description:
         return replace(self, steps=steps, validation=validation)
 
+    def under(self, settings: Settings) -> Description:
+        """The training goes on under these settings."""
+        return replace(self, settings=describe_settings(settings), settings_digest=settings.digest())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "simulated": self.simulated,
+            "fields": [variable.name for variable in self.variables],
+            "steps": self.steps,
+            "trained": self.trained,
+            "minutes": round(self.minutes, 2),
+            "validation": None if self.validation is None else self.validation.to_dict(),
+            "training_hours": [str(hour) for hour in self.training_hours],
+            "split": self.split,
+            "grid": self.grid.to_dict(),
+            "spacing": self.spacing,
+            "analysis_lead": self.analysis_lead,
+            "model": self.model.model_dump(mode="json"),
+            "settings": self.settings,
+            "settings_digest": self.settings_digest,
+            "normalisation": self.departures.normalisation.to_dict(),
+            "departures": self.departures.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Description:
+        """Raises ValueError, or one of the errors of convcast, where this is not what `to_dict` makes."""
+        try:
+            variables = select(values["fields"])
+            normalisation = Normalisation.from_dict(variables, values["normalisation"])
+            first, last = (np.datetime64(text, "h") for text in values["training_hours"])
+            description = cls(
+                model=ModelSettings.model_validate(values["model"]),
+                variables=variables,
+                departures=Departures.from_dict(normalisation, values["departures"]),
+                grid=Grid.from_dict(values["grid"]),
+                spacing=float(values["spacing"]),
+                simulated=bool(values["simulated"]),
+                analysis_lead=int(values["analysis_lead"]),
+                training_hours=(first, last),
+                split=values["split"],
+                settings=dict(values["settings"]),
+                settings_digest=str(values["settings_digest"]),
+                version=str(values["version"]),
+                steps=int(values["steps"]),
+                minutes=float(values["minutes"]),
+                validation=None if values["validation"] is None else Validation.from_dict(values["validation"]),
+                trained=int(values["trained"]),
+            )
+            for part in ("training", "validation", "test"):
+                int(description.split[part]["hours"])
+        except (AttributeError, KeyError, TypeError, OverflowError) as error:
+            raise ValueError(repr(error)) from error
+        if not set(description.model.leads) <= set(description.departures.scale):
+            raise ValueError(f"its reference has no statistics of one of the leads {description.model.leads}")
+        return description
+
+    def to_json(self) -> bytes:
+        """The text of model.json."""
+        return (json.dumps(self.to_dict(), indent=2, default=str) + "\n").encode()
+
     def write(self, directory: Path) -> None:
-        write_json(
-            directory / DESCRIPTION,
-            {
-                "format": FORMAT,
-                "version": self.version,
-                "simulated": self.simulated,
-                "fields": [variable.name for variable in self.variables],
-                "steps": self.steps,
-                "trained": self.trained,
-                "minutes": round(self.minutes, 2),
-                "validation": None if self.validation is None else self.validation.to_dict(),
-                "training_hours": [str(hour) for hour in self.training_hours],
-                "split": self.split,
-                "grid": self.grid.to_dict(),
-                "spacing": self.spacing,
-                "analysis_lead": self.analysis_lead,
-                "model": self.model.model_dump(mode="json"),
-                "settings": self.settings,
-                "settings_digest": self.settings_digest,
-                "normalisation": self.departures.normalisation.to_dict(),
-                "departures": self.departures.to_dict(),
-            },
-        )
+        write_bytes(directory / DESCRIPTION, self.to_json())
 
     @classmethod
     def read(cls, directory: Path) -> Description:
@@ -130,28 +186,8 @@ class Description:
         if found != FORMAT:
             raise DamagedFileError(f"{path} does not describe a convcast model", advice="train again")
         try:
-            variables = select(values["fields"])
-            normalisation = Normalisation.from_dict(variables, values["normalisation"])
-            first, last = (np.datetime64(text, "h") for text in values["training_hours"])
-            return cls(
-                model=ModelSettings.model_validate(values["model"]),
-                variables=variables,
-                departures=Departures.from_dict(normalisation, values["departures"]),
-                grid=Grid.from_dict(values["grid"]),
-                spacing=float(values["spacing"]),
-                simulated=bool(values["simulated"]),
-                analysis_lead=int(values["analysis_lead"]),
-                training_hours=(first, last),
-                split=values["split"],
-                settings=values["settings"],
-                settings_digest=values["settings_digest"],
-                version=values["version"],
-                steps=int(values["steps"]),
-                minutes=float(values["minutes"]),
-                validation=None if values["validation"] is None else Validation.from_dict(values["validation"]),
-                trained=int(values["trained"]),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, SettingsError) as error:
+            return cls.from_dict(values)
+        except (ValueError, SettingsError) as error:
             raise DamagedFileError(f"{path} is damaged ({error!r})", advice="train again") from error
 
 
@@ -168,29 +204,28 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """A safetensors file with `facts` as JSON in its header, whole or not at all."""
-    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
+def load_network(directory: Path, description: Description) -> tuple[Network, str]:
+    """The network in `directory` with its weights, and their digest, which is the model's identity.
 
-
-def read_tensors(path: Path, *, advice: str = "train again") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts. Raises DamagedFileError where the file is damaged or not ours."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        if header.get("format") != FORMAT:
-            raise DamagedFileError(f"{path} was not written by convcast", advice=advice)
-        return load_file(path), json.loads(header["facts"])
-    except (OSError, safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
-
-
-def read_weights(directory: Path, network: Network) -> None:
-    """The weights in `directory` into `network`; raises DamagedFileError where they are not of its shape."""
+    Raises DamagedFileError where the weights are missing, damaged or another network's, and SettingsError where the
+    network does not fit into memory; both before anything of its size is allocated or read.
+    """
     path = directory / WEIGHTS
+    if read_header(path).shapes != description.shapes:
+        raise DamagedFileError(f"{path} holds the weights of another network", advice="train again")
+    require_memory(description.parameters)
+    network = description.network()
     tensors, _ = read_tensors(path)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DamagedFileError(f"{path} holds the weights of another network", advice="train again") from error
+    network.load_state_dict(tensors)
+    return network, digest(tensors)
+
+
+def require_memory(parameters: int) -> None:
+    """Raises SettingsError where the weights alone are more than the machine's memory."""
+    size, memory = 4 * parameters, psutil.virtual_memory().total
+    if size > memory:
+        raise SettingsError(
+            f"a network of {parameters / 1e6:.0f} million parameters takes {size / 1e9:.0f} GB, "
+            f"and this machine has {memory / 1e9:.0f} GB",
+            advice="lower model.base or model.multipliers",
+        )

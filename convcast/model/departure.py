@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from convcast.errors import DamagedFileError
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
-from convcast.model.regression import Regression
+from convcast.model.regression import Regression, predictor_count
 from convcast.model.spectrum import Spectrum, band_moments
 from convcast.settings import ReferenceName
 
@@ -115,6 +115,27 @@ class Departures:
                 kurtosis = values.get("kurtosis")
                 tails = None if kurtosis is None else np.array(kurtosis, np.float64)
                 spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments, tails)
-            return cls(normalisation, references, Regression(weights), scale, spectrum)
+            departures = cls(normalisation, references, Regression(weights), scale, spectrum)
+            departures._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
+        return departures
+
+    def _check(self) -> None:
+        """Raises ValueError where parts are not of the same fields and leads."""
+        fields = len(self.normalisation.variables)
+        names = get_args(ReferenceName)
+        if len(self.references) != fields or not all(name in names for name in self.references):
+            raise ValueError(f"{self.references!r} are not the references of {fields} fields")
+        if len(self.spectrum.moments) != fields:
+            raise ValueError(f"a spectrum of {len(self.spectrum.moments)} fields, not {fields}")
+        for lead, row in self.scale.items():
+            if row.shape != (fields,) or not (np.isfinite(row) & (row > 0)).all():
+                raise ValueError(f"the scale at lead {lead} is not {fields} positive numbers")
+        if "regression" not in self.references:
+            return
+        if self.regression.weights.keys() != self.scale.keys():
+            raise ValueError("the regression has other leads than the scale")
+        for lead, rows in self.regression.weights.items():
+            if rows.shape != (predictor_count(fields), fields):
+                raise ValueError(f"the regression at lead {lead} has weights of shape {rows.shape}")

@@ -1,24 +1,48 @@
-"""The training's course as TensorBoard event files."""
+"""The training's course, in log.jsonl and as TensorBoard event files."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from convcast.files import append_line, parse_json
+from convcast.model.checkpoint import LOG
 from convcast.model.progress import TrainingProgress
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 EVENTS = "events"
 
 
-class Events:
-    """Writes to events/ of a model; `tensorboard --logdir` shows it."""
+class TrainingLog:
+    """Reports go to events/ (`tensorboard --logdir` shows it), and then to log.jsonl."""
 
-    def __init__(self, directory: Path, step: int) -> None:
-        """What an earlier run wrote beyond `step`, from which training goes on, is hidden by TensorBoard."""
-        from tensorboardX import SummaryWriter  # two seconds of imports that sampling does without
+    def __init__(self, directory: Path, step: int, last: TrainingProgress | None) -> None:
+        """Go on after `step`, whose report is `last` and is written where it is missing.
 
-        self._writer = SummaryWriter(str(directory / EVENTS), purge_step=step, flush_secs=30)
+        What an earlier run wrote beyond `step` is cut off the log, and hidden by TensorBoard.
+        """
+        self._directory = directory
+        logged = _cut(directory / LOG, step)
+        self._hidden_from = step + 1 if logged == step else step
+        self._writer: SummaryWriter | None = None
+        if last is not None and logged != step:
+            self.write(last)
 
     def write(self, report: TrainingProgress) -> None:
+        """The line of the log comes last: where it is, the events are."""
+        self._write_events(report)
+        append_line(self._directory / LOG, asdict(report))
+
+    def _write_events(self, report: TrainingProgress) -> None:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter  # two seconds of imports that sampling does without
+
+            folder = str(self._directory / EVENTS)
+            self._writer = SummaryWriter(folder, purge_step=self._hidden_from, flush_secs=30)
         named = {
             "loss/all": report.loss,
             **{f"loss/field/{name}": value for name, value in report.fields.items()},
@@ -40,3 +64,28 @@ class Events:
         for name, value in named.items():
             self._writer.add_scalar(name, value, report.step)
         self._writer.flush()
+
+
+def _cut(log: Path, step: int) -> int | None:
+    """End the log before its first line of a later step, and before a line that was left half written.
+
+    Gives the step of the last line that stays. Nothing is written: the file is only made shorter.
+    """
+    if not log.is_file():
+        return None
+    size, last = 0, None
+    with open(log, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                number = parse_json(line)["step"]
+                if number > step:
+                    break
+                last = int(number)
+            except (KeyError, TypeError, ValueError):
+                pass  # torn in the middle of an earlier run; readers pass over it
+            size += len(line)
+    if size < log.stat().st_size:
+        os.truncate(log, size)
+    return last

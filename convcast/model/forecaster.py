@@ -12,9 +12,8 @@ from torch import Tensor
 
 from convcast.dataset import Window
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import sha256
 from convcast.model import devices
-from convcast.model.checkpoint import WEIGHTS, Description, read_weights
+from convcast.model.checkpoint import Description, load_network
 from convcast.model.condition import Condition, channels, numbers
 from convcast.model.diffusion import Diffusion
 from convcast.model.inputs import Inputs
@@ -44,7 +43,7 @@ class Forecaster:
     ) -> None:
         self.description = description
         self.sha256 = digest
-        """Of model.safetensors."""
+        """The model's identity: the digest of its weights, whatever file they are in."""
         self.device = devices.resolve(device)
         self.precision = devices.resolve_precision(precision, self.device)
         """bfloat16 or float32."""
@@ -58,12 +57,12 @@ class Forecaster:
     def load(cls, directory: Path, *, device: str = "cpu", precision: Precision = "bfloat16") -> Forecaster:
         """The model in `directory`; `precision` is bfloat16, float32 or, by the device, auto.
 
-        Raises SettingsError where there is none, DamagedFileError where it is damaged or another program's.
+        Raises SettingsError where there is none or it does not fit into memory, DamagedFileError where it is damaged or
+        another program's.
         """
         description = Description.read(directory)
-        network = description.network()
-        read_weights(directory, network)
-        return cls(description, network, sha256(directory / WEIGHTS), device=device, precision=precision)
+        network, digest = load_network(directory, description)
+        return cls(description, network, digest, device=device, precision=precision)
 
     @property
     def variables(self) -> tuple[Variable, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.validation import Validator
 from convcast.notation import HOUR, Hours
-from convcast.settings import Settings
+from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 
 FITTED_CASES = 400
 """That the reference is fitted on, at most, at each lead: it has some sixty weights a field."""
@@ -27,6 +28,20 @@ LOSS_CASES = 32
 """Validation cases that the loss is taken over, at most."""
 LOSS_BATCH = 4
 """Of them: not training.batch, so that the loss does not depend on how a batch is shared out."""
+
+FREE = {
+    "steps",
+    "minutes",
+    "cache",
+    "workers",
+    "threads",
+    "recompute",
+    "shard_above",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+}
+"""Settings of `training` that change how long and how quickly a model is trained, not what it learns."""
 
 
 def describe(dataset: Dataset, settings: Settings) -> Description:
@@ -64,17 +79,32 @@ def describe(dataset: Dataset, settings: Settings) -> Description:
     )
 
 
-def same_model(found: Description, dataset: Dataset, settings: Settings, directory: Path) -> Description:
+def same_model(
+    found: Description, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
+) -> Description:
     """The model found in `directory`, if it is one that these settings and this dataset would have begun.
+
+    A training may go on with another learning rate and the like. With `strict` it may not: only its length and what
+    changes nothing that is learnt may differ.
 
     Raises SettingsError for other settings, DamagedFileError for other data.
     """
-    for name, value in settings.model:
-        if getattr(found.model, name) != value:
-            raise SettingsError(
-                f"the model in {directory} was begun with model.{name} = {getattr(found.model, name)!r}, not {value!r}",
-                advice="train under another name (--model), or put the setting back",
-            )
+    before = found.settings | {"model": found.model.model_dump(mode="json")}
+    training = {name for name in TrainingSettings.model_fields if name not in FREE} if strict else {"seed"}
+    compared = {
+        "model": set(ModelSettings.model_fields),
+        "split": set(SplitSettings.model_fields),
+        "training": training,
+    }
+    for group, values in describe_settings(settings).items():
+        recorded: Any = before.get(group)
+        for name, value in values.items() if group in compared and isinstance(recorded, dict) else ():
+            was = recorded.get(name, value)  # a setting may be newer than the model
+            if name in compared[group] and was != value:
+                raise SettingsError(
+                    f"the model in {directory} was begun with {group}.{name} = {was!r}, not {value!r}",
+                    advice=f"train under another name (--model), put the setting back, or delete {directory}",
+                )
     ours = (dataset.variables, dataset.grid, dataset.simulated, dataset.analysis_lead)
     if ours != (found.variables, found.grid, found.simulated, found.analysis_lead):
         raise DamagedFileError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from convcast.model.diffusion import Losses
@@ -13,6 +16,7 @@ from convcast.model.skill import Validation
 
 LEVELS = 5
 """Equal parts of the noise levels that the loss is reported for."""
+SUMS = ("noise", "guess", "by_level", "in_level")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class TrainingProgress:
     samples_per_second: float
     finished: bool
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
+        """Raises ValueError where this is not what `dataclasses.asdict` makes of one."""
+        return _PROGRESS.validate_python(dict(values))
+
+
+_PROGRESS = TypeAdapter(TrainingProgress)
+
 
 @dataclass
 class Tally:
@@ -60,7 +72,7 @@ class Tally:
         """`level` (row,) is each row's noise level, between 0 and 1."""
         noise = losses.noise.detach().float().cpu()
         self.samples += len(noise)
-        self.noise += noise.sum(dim=0)
+        self.noise = self.noise + noise.sum(dim=0)
         self.guess += losses.mean.detach().float().cpu().mean() * len(noise)
         part = (level.cpu() * LEVELS).long().clamp(max=LEVELS - 1)
         self.by_level.index_add_(0, part, noise.mean(dim=1))
@@ -70,6 +82,20 @@ class Tally:
     def loss(self) -> float:
         """Mean over the fields."""
         return float(torch.as_tensor(self.noise).mean()) / max(self.samples, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the time, as JSON has it."""
+        sums = {name: torch.as_tensor(getattr(self, name)).tolist() for name in SUMS}
+        return {"steps": self.steps, "samples": self.samples, "gradient": self.gradient, **sums}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
+        """Raises ValueError where this is not what `to_dict` makes."""
+        sums = {name: torch.tensor(values[name], dtype=torch.float32) for name in SUMS}
+        if any(sums[name].shape != (LEVELS,) for name in ("by_level", "in_level")):
+            raise ValueError("the sums by noise level are not one for each")
+        steps, samples, gradient = int(values["steps"]), int(values["samples"]), float(values["gradient"])
+        return cls(steps, samples, gradient, sums["noise"], sums["guess"], sums["by_level"], sums["in_level"])
 
     def report(
         self,

@@ -42,6 +42,11 @@ def predictors(inputs: Inputs) -> Tensor:
     )
 
 
+def predictor_count(fields: int) -> int:
+    """Of `predictors`: the ground as it is and by the daily cycle, two of the sun, and those of each field."""
+    return 3 * 5 + 2 + (3 + len(WIDTHS)) * fields
+
+
 @dataclass(frozen=True)
 class Regression:
     """`weights` at each lead, lead -> (predictor, variable), float64."""

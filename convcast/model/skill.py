@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from convcast.errors import DamagedFileError
 
 
@@ -23,7 +25,7 @@ class FieldSkill:
     spread_error: float
     """√(mean variance · (M+1)/M) over the root mean square error of the ensemble mean: 1 if calibrated."""
     correlation: dict[str, float | None]
-    """Of spread and absolute error of the mean over the points of each regime (convcast.dataset.regimes)."""
+    """Of spread and absolute error of the mean over the points of each regime (convcast.metrics.regimes)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Validation:
     def from_dict(cls, values: Mapping[str, Any]) -> Validation:
         """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
         try:
-            fields = {name: FieldSkill(**skill) for name, skill in values["fields"].items()}
-            return cls(**{**values, "fields": fields})
-        except (AttributeError, KeyError, TypeError) as error:
+            return _VALIDATION.validate_python(dict(values))
+        except (TypeError, ValueError) as error:
             raise DamagedFileError(f"the validation of a model is damaged ({error!r})", advice="train again") from error
+
+
+_VALIDATION = TypeAdapter(Validation)

@@ -2,8 +2,9 @@
 
 Exactly resumable: the order of the cases follows from the seed, and every random number of a step from seed and step.
 So a run that was killed and goes on from its last checkpoint reaches the weights of one that was not, as long as its
-length is given in steps and not in minutes. Under torchrun all processes run this same loop, each with its own share
-of the cases; the first of them writes.
+length is given in steps and not in minutes. What its last save did not come to write is written first, and only then
+is it asked whether training is finished. Under torchrun all processes run this same loop, each with its own share of
+the cases; the first of them writes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -19,14 +19,14 @@ import torch
 
 from convcast.dataset import Dataset, shuffled
 from convcast.errors import SettingsError
-from convcast.files import append_line
+from convcast.files import sweep
 from convcast.model import preparation
-from convcast.model.card import write_card
 from convcast.model.cases import batches
-from convcast.model.checkpoint import DESCRIPTION, LOG, Description
-from convcast.model.events import Events
+from convcast.model.checkpoint import DESCRIPTION
+from convcast.model.events import TrainingLog
 from convcast.model.progress import Tally, TrainingProgress
 from convcast.model.ranks import Ranks, join
+from convcast.model.saving import newest
 from convcast.model.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
 
@@ -66,19 +66,30 @@ def _train(
     max_steps: int | None,
     max_minutes: float | None,
 ) -> Iterator[TrainingProgress]:
-    resuming = (directory / DESCRIPTION).is_file()
-    if resuming:
-        description = preparation.same_model(Description.read(directory), dataset, settings, directory)
-    else:
+    if ranks.first:
+        sweep(directory)
+    found = newest(directory)
+    if found is None:
         description = preparation.describe(dataset, settings)
+    else:
+        begun = (directory / DESCRIPTION).is_file()
+        description = preparation.same_model(found[1].description, dataset, settings, directory, strict=not begun)
     trainer = Trainer(description, settings.training, ranks)
-    if resuming:
-        trainer.restore(directory)
-    before = trainer.minutes
+    if found is not None:
+        trainer.restore(*found)
+    if ranks.agreed(trainer.step) != trainer.step:
+        raise SettingsError(
+            f"this process finds {directory} after step {trainer.step}, and the first process finds it after another",
+            advice="put the workspace on a file system that all processes share",
+        )
+    tally, last = (Tally(), None) if found is None else (found[1].tally, found[1].report)
+    log = TrainingLog(directory, trainer.step, last) if ranks.first else None
+    before = trainer.description.minutes
     steps, limit = max_steps or settings.training.steps, max_minutes or settings.training.minutes
 
-    if resuming and (trainer.step >= steps or (limit and before >= limit)):
+    if found is not None and (trainer.step >= steps or (limit and before >= limit)):
         return
+    trainer.description = trainer.description.under(settings)
     cases, validator = preparation.cases(dataset, description, settings)
     started = time.monotonic()  # the time to train in is not spent on preparing
 
@@ -98,23 +109,20 @@ def _train(
     each = settings.training.batch * settings.training.accumulation
     dealt = shuffled(len(cases), seed=settings.training.seed, rank=ranks.rank, ranks=ranks.size)
     order = islice(dealt, trainer.step * each, None)
-    events = Events(directory, trainer.step) if ranks.first else None
     prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
-    tally, saved, done = Tally(), trainer.step, fraction()
+    saved, done = trainer.step, fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)
         parts = [next(prepared).to(ranks.device) for _ in range(settings.training.accumulation)]
         if not math.isfinite(trainer.learn(parts, rate, tally)):
             raise stop("is not finite")
         done, score = fraction(), None
-        if done >= 1 or trainer.step % settings.training.checkpoint_every == 0:
+        saving = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
+        if saving:
             if tally.loss > DIVERGED:
                 raise stop(f"has grown to {tally.loss:.1f}")
             score = trainer.validate(validator)
-            trainer.save(directory, minutes(), score)
-            if ranks.first:
-                write_card(directory, trainer.description)
-            saved = trainer.step
+        report = None
         if done >= 1 or trainer.step % settings.training.log_every == 0:
             report = tally.report(
                 [variable.name for variable in description.variables],
@@ -127,13 +135,16 @@ def _train(
                 ranks=ranks.size,
                 finished=done >= 1,
             )
-            if events is not None:
-                append_line(directory / LOG, asdict(report))
-                events.write(report)
+            tally = Tally()
+        if saving:
+            trainer.save(directory, minutes(), score, report=report, tally=tally)
+            saved = trainer.step
+        if report is not None:
+            if log is not None:
+                log.write(report)
             yield report
             if report.loss > DIVERGED:
                 raise stop(f"has grown to {report.loss:.1f}")
-            tally = Tally()
 
 
 def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:

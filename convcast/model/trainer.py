@@ -14,22 +14,17 @@ from torch import Tensor, nn
 from convcast.errors import DamagedFileError
 from convcast.model.averaging import Average
 from convcast.model.cases import Batch
-from convcast.model.checkpoint import (
-    WEIGHTS,
-    Description,
-    checkpoint_path,
-    checkpoints,
-    read_tensors,
-    write_tensors,
-)
+from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion import Losses, stratified_steps
 from convcast.model.network import Network
 from convcast.model.objective import Objective, Task
-from convcast.model.progress import Tally
+from convcast.model.progress import Tally, TrainingProgress
 from convcast.model.ranks import Ranks
+from convcast.model.saving import AVERAGE, Checkpoint, advice_for, complete, save
 from convcast.model.sharding import as_shared, fill, gradients_kept_back, parallel, whole
 from convcast.model.skill import Validation
+from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.validation import Validator
 from convcast.settings import TrainingSettings
 
@@ -52,7 +47,9 @@ class Trainer:
         self.description, self.ranks, self.device = description, ranks, ranks.device
         self.settings = settings.model_copy(update={"precision": precision})
         self.step = 0
-        self.minutes = 0.0
+        self.best = ""
+        """Digest of the best weights so far; only the first rank has one."""
+        require_memory(description.parameters)
         torch.manual_seed(settings.seed)
         self.objective = Objective(description, self.settings, self.device)
         shard = description.parameters > settings.shard_above
@@ -106,15 +103,23 @@ class Trainer:
         skill = validator.ensembles(self.description, objective.network, self.ranks, self.settings.precision)
         return Validation(loss, len(validator.numbers), validator.members, *validator.dates, skill)
 
-    def save(self, directory: Path, minutes: float, validation: Validation | None) -> None:
-        """The description last: a model without one is none, and one that is there has weights at least as new.
+    def save(
+        self,
+        directory: Path,
+        minutes: float,
+        validation: Validation | None,
+        *,
+        report: TrainingProgress | None,
+        tally: Tally,
+    ) -> None:
+        """Write a checkpoint and what follows from it; the weights that are sampled from are replaced by better ones.
 
-        All ranks must ask; the first writes. The weights that are sampled from are replaced where they are better.
+        All ranks must ask; the first writes. `report` is what is said of this step, if anything, and `tally` what is
+        summed up for the next report.
         """
-        self.minutes = minutes
         tensors = {f"network.{name}": whole(value) for name, value in self.network.state_dict().items()}
         averages = {name: whole(value) for name, value in self.average.weights.items()}
-        tensors |= {f"average.{name}": value for name, value in averages.items()}
+        tensors |= {f"{AVERAGE}{name}": value for name, value in averages.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": whole(value) for name, value in state.items()}
         before = self.description.validation
@@ -124,24 +129,19 @@ class Trainer:
             self.description = self.description.with_weights(steps=self.step, validation=validation)
         if not self.ranks.first:
             return
-        write_tensors(checkpoint_path(directory, self.step), tensors, {"step": self.step, "minutes": minutes})
         if better:
-            write_tensors(directory / WEIGHTS, averages, {"step": self.step})
-        self.description.write(directory)
-        for old in checkpoints(directory)[: -self.settings.keep]:
-            old.unlink()
+            self.best = digest(averages)
+        checkpoint = Checkpoint(self.description, self.best, validation, report, tally)
+        save(directory, tensors, averages, checkpoint, keep=self.settings.keep)
 
-    def restore(self, directory: Path) -> None:
-        """Go on from the latest checkpoint.
+    def restore(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, the newest; the first rank writes what lags behind it.
 
-        Raises DamagedFileError where it is missing, damaged, or not of this network.
+        Raises DamagedFileError where it is damaged or not of this network.
         """
-        found = checkpoints(directory)
-        if not found:
-            raise DamagedFileError(f"{directory} has no checkpoint to go on from", advice="train under another name")
-        path = found[-1]
-        advice = f"delete {path}, and training goes on from the one before" if len(found) > 1 else "train again"
-        tensors, facts = read_tensors(path, advice=advice)
+        directory = path.parent.parent
+        advice = advice_for(directory)
+        tensors = self._read(path, advice)
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimiser": {}}
         try:
             for name, value in tensors.items():
@@ -151,15 +151,36 @@ class Trainer:
                 fill(value, parts["network"][name])
             for name, value in self.average.weights.items():
                 fill(value, parts["average"][name])
-            weights = [p for group in self.optimiser.param_groups for p in group["params"]]
+            weights = self._weights
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in parts["optimiser"].items():
                 index, rest = name.split(".", 1)
                 state.setdefault(int(index), {})[rest] = as_shared(value, weights[int(index)])
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
-            self.step, self.minutes = int(facts["step"]), float(facts["minutes"])
         except (IndexError, KeyError, ValueError, RuntimeError) as error:
             raise DamagedFileError(f"{path} is not of this model ({error})", advice=advice) from error
+        self.step = checkpoint.step
+        if self.ranks.first:
+            checkpoint = complete(directory, parts["average"], checkpoint, keep=self.settings.keep)
+        self.description, self.best = checkpoint.description, checkpoint.weights
+
+    @property
+    def _weights(self) -> list[Tensor]:
+        """In the order of the optimiser."""
+        return [weights for group in self.optimiser.param_groups for weights in group["params"]]
+
+    def _read(self, path: Path, advice: str) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, which are not read where they are not those of a training of this network."""
+        expected = {
+            f"{part}{name}": shape for part in ("network.", AVERAGE) for name, shape in self.description.shapes.items()
+        }
+        for index, weights in enumerate(self._weights):
+            shape = tuple(weights.shape)
+            moments = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+            expected |= {f"optimiser.{index}.{name}": size for name, size in moments.items()}
+        if not read_header(path, advice=advice).shapes.items() <= expected.items():
+            raise DamagedFileError(f"{path} is not of this model: it holds other tensors", advice=advice)
+        return read_tensors(path, advice=advice)[0]
 
     def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> Task:
         """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn.

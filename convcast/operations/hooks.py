@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from convcast import __version__
+from convcast.archive.connections import Exchange, Session, split_credentials
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
 from convcast.workers import SAFE_PATH
@@ -66,14 +66,20 @@ def _post(url: str, text: str) -> Iterator[str]:
     A redirect is not followed: it would send what is said here to whomever the other side names.
     """
     where = f"operations.webhook ({urlsplit(url).hostname})"
-    headers = {"Content-Type": "application/json", "User-Agent": f"convcast/{__version__}"}
+    headers = {"Content-Type": "application/json"}
+    exchange = Exchange(sum(TIMEOUT))
     try:
-        with requests.post(
-            url, data=text.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-        ) as response:
-            if not 200 <= response.status_code < 300:
+        address, auth = split_credentials(url)
+        with Session(auth) as session, exchange:
+            response = session.post(
+                address, data=text.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+            )
+            response.close()
+            if exchange.ended:
+                yield f"{where} does not answer"
+            elif not 200 <= response.status_code < 300:
                 yield f"{where} answered {response.status_code}"
     except requests.Timeout:
         yield f"{where} does not answer"
     except (requests.RequestException, OSError, ValueError) as error:
-        yield f"{where} cannot be reached ({type(error).__name__})"
+        yield f"{where} " + ("does not answer" if exchange.ended else f"cannot be reached ({type(error).__name__})")

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
 
+from convcast.notation import without_credentials
 from convcast.operations import stages
 from convcast.settings import Settings
 from convcast.workspace import Workspace
@@ -169,7 +169,8 @@ def _source(name: str, settings: Settings) -> tuple[Finding, Finding | None]:
     """Whether it answers; and by the time that it says, whether the clock is right."""
     from convcast.archive import kind_of, probe
 
-    subject, kind = f"source {name}", kind_of(name)
+    shown, kind = without_credentials(name), kind_of(name)
+    subject = f"source {shown}"
     if kind in ("simulated", "folder"):
         return Finding(subject, "ok", "made here" if kind == "simulated" else "a folder"), None
     reached = probe(name, settings.archive)
@@ -177,11 +178,11 @@ def _source(name: str, settings: Settings) -> tuple[Finding, Finding | None]:
         fix = "name another in archive.sources, or check network and proxy (HTTPS_PROXY)"
         return Finding(subject, "fail", reached.error, fix), None
     answers = Finding(subject, "ok", f"answers in {reached.seconds:.1f} s")
-    return answers, None if reached.date is None else _clock(name, reached.date)
+    return answers, None if reached.clock is None else _clock(shown, reached.clock)
 
 
-def _clock(name: str, date: str) -> Finding:
-    wrong = time.time() - parsedate_to_datetime(date).timestamp()
+def _clock(name: str, said: float) -> Finding:
+    wrong = time.time() - said
     if abs(wrong) <= SKEW:
         return Finding("clock", "ok", f"within {SKEW} s of {name}")
     fix = "set the clock (timedatectl set-ntp true)"

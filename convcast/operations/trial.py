@@ -37,7 +37,7 @@ def scores() -> None:
     """Two members at 0 and 2 with the truth at 1: a fair CRPS of 0."""
     import numpy as np
 
-    from convcast.verification.kernels import crps_points
+    from convcast.metrics.kernels import crps_points
 
     found = crps_points(np.array([[0.0], [2.0]]), np.array([1.0]), "fair")
     if not np.allclose(found, 0):

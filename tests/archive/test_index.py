@@ -101,9 +101,58 @@ def test_all_missing_variables_are_named():
         found(parse(TWO), (CAPE, T2M, CIN), init=INIT, lead=0)
 
 
-def test_empty_index_is_incomplete():
+@pytest.mark.parametrize("text", ["", "\n", " \r\n\n"])
+def test_empty_index_is_incomplete(text):
     with pytest.raises(Incomplete, match="empty"):
-        parse("")
+        parse(text)
+
+
+ROWS = [
+    "1:0:d=2023120100:REFC:entire atmosphere:anl:",
+    "2:90:d=2023120100:HGT:surface:anl:",
+    "3:100:d=2023120100:TMP:2 m above ground:anl:",
+]
+ODD = {
+    "an empty column": "2:90:d=2023120100::surface:anl:",
+    "no column but the offset": "2:90:d=::::",
+    "another cycle": "2:90:d=2023113023:HGT:surface:anl:",
+    "a year of too many digits": "2:90:d=" + "9" * 5000 + ":HGT:surface:anl:",
+    "an offset of thousands of digits": f"2:{'9' * 5000}:d=2023120100:HGT:surface:anl:",
+    "an offset beyond any file": f"2:{10**19}:d=2023120100:HGT:surface:anl:",
+    "a negative offset": "2:-90:d=2023120100:HGT:surface:anl:",
+    "no offset": "2::d=2023120100:HGT:surface:anl:",
+    "no row": "HGT",
+    "a number of thousands of digits": "9" * 5000 + ":90:d=2023120100:HGT:surface:anl:",
+}
+
+
+# A last line that is no row is that of an index that is still being uploaded.
+@pytest.mark.parametrize(
+    ("odd", "place"), sorted({(odd, place) for odd in ODD for place in range(3)} - {("no row", 2)})
+)
+def test_an_odd_row_that_is_not_wanted_is_nobody_s(odd, place):
+    rows = [ROWS[0], ROWS[2]]
+    rows.insert(place, ODD[odd].replace(":90:", f":{(0, 90, 200)[place]}:"))
+    if place == 0:
+        rows = [rows[0], *(row.replace(":0:d", ":50:d") for row in rows[1:])]
+    spans = found(parse("\n".join(rows) + "\n"), (REFC, T2M), init=INIT, lead=0)
+    assert [span.start for span in spans] == [50 if place == 0 else 0, 100]
+    assert spans[0].end in ((90, OPEN) if place == 1 else (100,))
+    assert spans[1].end in ((200, OPEN) if place == 2 else (OPEN,))
+
+
+@pytest.mark.parametrize("offset", ["9" * 5000, str(10**19), "-1", "", "1e3", "\u0664"])
+def test_an_odd_offset_of_a_wanted_row_is_refused_in_one_short_sentence(offset):
+    text = "\n".join([ROWS[0], f"2:{offset}:d=2023120100:TMP:2 m above ground:anl:", ROWS[1]])
+    with pytest.raises(Bad, match="does not say where t2m lies") as caught:
+        found(parse(text), (REFC, T2M), init=INIT, lead=0)
+    assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize("blank", ["\n", "  \n", "\r\n"])
+def test_blank_lines_do_not_count(blank):
+    text = blank + TWO.replace("\n", "\n" + blank) + blank
+    assert found(parse(text), (T2M, REFC), init=INIT, lead=0) == found(parse(TWO), (T2M, REFC), init=INIT, lead=0)
 
 
 def test_touching_spans_merge_and_others_do_not():

@@ -51,7 +51,9 @@ def run(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    def run(*scripts, hours=(laboratory.HOUR,), root=bucket, age=1000, variables=laboratory.VARIABLES, **settings):
+    def run(
+        *scripts, hours=(laboratory.HOUR,), root=bucket, age=1000, variables=laboratory.VARIABLES, user="", **settings
+    ):
         settings = load_settings(
             flags={"archive": {"retries": 2, "read_timeout": 0.3, "connect_timeout": 2, "workers": 2} | settings}
         )
@@ -59,6 +61,7 @@ def run(bucket, tmp_path, monkeypatch):
         made = [laboratory.Script(list(rules)) for rules in scripts or [[]]]
         with ExitStack() as stack:
             urls = [stack.enter_context(serve(root, handler=laboratory.faulty(script))).url for script in made]
+            urls = [url.replace("//", f"//{user}") for url in urls]
             sources = stack.enter_context(open_sources(urls, workspace=Workspace(tmp_path), settings=settings))
             now = max(hours) + np.timedelta64(age, "h")
             options = {"variables": variables, "lead": 0, "settings": settings.archive, "now": now}

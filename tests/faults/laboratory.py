@@ -90,15 +90,19 @@ class Script:
     rules: list[Rule] = field(default_factory=list)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     bytes_sent: int = 0
+    credentials: list[str] = field(default_factory=list)
+    """Authorization headers that came."""
 
 
 class FaultyHandler(Handler):
     script: Script
     edit: Callable[[bytes], bytes] | None = None
     tag: str | None = None
+    extra: dict[str, str] | None = None
 
     def answer(self) -> None:
-        self.edit, self.tag = None, None
+        self.edit, self.tag, self.extra = None, None, None
+        self.script.credentials += self.headers.get_all("Authorization", [])
         self.script.requests.append((self.command, self.path, self.headers.get("Range", "")))
         for rule in self.script.rules:
             if self.path.endswith(rule.ending) and self.command == rule.method and rule.times > 0:
@@ -117,7 +121,7 @@ class FaultyHandler(Handler):
 
     def respond(self, status, body, headers=None) -> None:
         self.script.bytes_sent += len(body) if self.command == "GET" else 0
-        super().respond(status, body, headers)
+        super().respond(status, body, (headers or {}) | (self.extra or {}))
 
     def hang_up(self) -> None:
         """Close without ceremony: the client sees a reset."""
@@ -207,6 +211,60 @@ def slow(handler, pause=0.005) -> bool:
     return True
 
 
+def _until_gone(handler, pieces, pause: float) -> bool:
+    """Send the pieces, over and over, until the client has gone."""
+    handler.close_connection = True
+    try:
+        while True:
+            for piece in pieces:
+                handler.wfile.write(piece)
+                handler.wfile.flush()
+                time.sleep(pause)
+    except OSError:
+        return True
+
+
+def drip_headers(handler) -> bool:
+    """A proper beginning, then one header after the other, letter by letter, for ever."""
+    handler.wfile.write(b"HTTP/1.1 206 Partial Content\r\n")
+    return _until_gone(handler, [bytes([letter]) for letter in b"X-Cache: miss\r\n"], 0.02)
+
+
+def drip_status(handler) -> bool:
+    return _until_gone(handler, [b"H", b"T", b"T", b"P"], 0.02)
+
+
+def wait_for_ever(handler) -> bool:
+    """`100 Continue`, again and again: each begins the wait for headers anew."""
+    return _until_gone(handler, [b"HTTP/1.1 100 Continue\r\n\r\n"], 0.001)
+
+
+def drip_chunk(handler) -> bool:
+    """A body whose first chunk never says how long it is."""
+    first, last = (int(n) for n in handler.headers["Range"].removeprefix("bytes=").split("-"))
+    head = f"HTTP/1.1 206 P\r\nContent-Range: bytes {first}-{last}/99999999\r\nTransfer-Encoding: chunked\r\n\r\n5;"
+    handler.wfile.write(head.encode())
+    return _until_gone(handler, [b"x"], 0.02)
+
+
+def endless_redirect(handler) -> bool:
+    """A redirect whose body has no end."""
+    handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: " + handler.path.encode() + b"?\r\n\r\n")
+    return _until_gone(handler, [bytes(1 << 16)], 0)
+
+
+def raw(data: bytes) -> Answer:
+    """These bytes in place of an answer."""
+
+    def answer(handler):
+        handler.wfile.write(data)
+        handler.wfile.flush()
+        handler.close_connection = True
+        return True
+
+    return answer
+
+
 def very_slow(handler) -> bool:
     return slow(handler, pause=0.2)
 
@@ -265,6 +323,16 @@ def lines(change: Callable[[list[str]], list[str]]) -> Answer:
 def tag(text: str) -> Answer:
     def answer(handler):
         handler.tag = text
+        return False
+
+    return answer
+
+
+def headers(**fields: str) -> Answer:
+    """The ordinary answer, with these headers in it or in place of its own."""
+
+    def answer(handler):
+        handler.extra = {name.replace("_", "-"): value for name, value in fields.items()}
         return False
 
     return answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import laboratory as lab
 import pytest
 from laboratory import Rule
@@ -90,6 +92,23 @@ FATAL = {
         "bad",
         "redirects",
     ),
+    "Content-Range of thousands of digits": (
+        Rule(DATA, lab.content_range(f"bytes 0-{'9' * 5000}/{'9' * 5000}")),
+        "bad",
+        "were asked for",
+    ),
+    "Content-Length of thousands of digits": (Rule(INDEX, lab.headers(Content_Length="9" * 5000)), "bad", "bytes long"),
+    "Content-Length beyond 64 bits": (Rule(INDEX, lab.headers(Content_Length="9" * 20)), "bad", "bytes long"),
+    "redirect to no address": (Rule(DATA, lab.status(302, Location="http://[/x")), "bad", "cannot be understood"),
+    "redirect to no text": (Rule(INDEX, lab.status(302, Location="/\xff\xfe")), "bad", "cannot be understood"),
+    "redirect to no port": (Rule(INDEX, lab.status(302, Location="http://127.0.0.1:99999999/")), "bad", "cannot be"),
+    "redirect to a file": (Rule(INDEX, lab.status(302, Location="file:///etc/passwd")), "bad", "cannot be used"),
+    "Retry-After of thousands of digits": (Rule(INDEX, lab.status(503, Retry_After="9" * 5000)), "transient", "503"),
+    "wanted offset of thousands of digits": (
+        Rule(INDEX, lab.edit(lambda data: data.replace(b"4:", b"4:" + b"9" * 5000, 1))),
+        "bad",
+        "does not say where",
+    ),
     "redirect to a page": (Rule(DATA, lab.redirect("/nowhere.html")), "gap", "not there"),
 }
 
@@ -103,6 +122,18 @@ PASSING = {
     "truncation": Rule(DATA, lab.truncate, times=1),
     "stall": Rule(DATA, lab.stall, times=1),
     "slow": Rule(DATA, lab.slow),
+    "index with an empty column": Rule(INDEX, lab.edit(lambda data: data.replace(b":TMP:surface", b"::surface"))),
+    "index with an unwanted offset of thousands of digits": Rule(
+        INDEX, lab.lines(lambda rows: [*rows[:2], f"3:{'9' * 5000}:d=2024050618:TMP:surface:anl:\n", *rows[3:]])
+    ),
+    "index with blank last lines": Rule(INDEX, lab.edit(lambda data: data + b"\n \n")),
+    "headers of any content": Rule(
+        "",
+        lab.headers(
+            Last_Modified="\xff" * 300, Date="9" * 5000, Age="-1", Set_Cookie=f"a=b; Max-Age={'9' * 5000}", Vary=""
+        ),
+    ),
+    "ETag of thousands of signs": Rule(DATA, lab.headers(ETag='"' + "\xe9" * 5000 + '"')),
 }
 
 
@@ -141,6 +172,88 @@ def test_redirect_to_another_server_is_followed(run, bucket):
 def test_ranges_of_two_versions_are_not_joined(run):
     done = run([Rule(DATA, lab.tag('"first"'), times=1), Rule(DATA, lab.tag('"second"'))])
     assert (done.outcome.status, "was replaced" in done.outcome.reason, done.files) == ("transient", True, set())
+
+
+def test_servers_of_one_address_may_tag_a_file_differently(run):
+    def server(tag):
+        return lab.headers(ETag=tag, Last_Modified="Mon, 06 May 2024 18:50:00 GMT")
+
+    done = run([Rule(DATA, server('"first"'), times=1), Rule(DATA, server('"second"'))])
+    assert (done.outcome.status, done.data()) == ("ok", lab.subset(lab.HOUR))
+
+
+@pytest.mark.parametrize(
+    "second", [{"ETag": '"second"', "Last-Modified": "Mon, 06 May 2024 18:51:00 GMT"}, {"ETag": '"second"'}]
+)
+def test_ranges_of_a_file_that_was_changed_meanwhile_are_not_joined(run, second):
+    first = lab.headers(ETag='"first"', Last_Modified="Mon, 06 May 2024 18:50:00 GMT")
+    done = run([Rule(DATA, first, times=1), Rule(DATA, lab.headers(**second))])
+    assert (done.outcome.status, "was replaced" in done.outcome.reason, done.files) == ("transient", True, set())
+
+
+QUICK = {"connect_timeout": 0.2, "read_timeout": 0.3, "retries": 0}
+
+
+@pytest.mark.parametrize(
+    ("ending", "habit"),
+    [
+        (INDEX, lab.drip_headers),
+        (INDEX, lab.drip_status),
+        (INDEX, lab.wait_for_ever),
+        (DATA, lab.drip_headers),
+        (DATA, lab.drip_chunk),
+        (DATA, lab.drip),
+    ],
+)
+def test_a_request_has_one_limit_headers_included(run, ending, habit):
+    done = run([Rule(ending, habit)], **QUICK)
+    assert (done.outcome.status, done.files) == ("transient", set())
+    assert "in time" in done.outcome.reason or "stalled" in done.outcome.reason
+
+
+def test_a_redirect_s_body_is_not_read(run):
+    done = run([Rule(INDEX, lab.endless_redirect, times=1)])
+    assert (done.outcome.status, done.data()) == ("ok", lab.subset(lab.HOUR))
+
+
+@pytest.mark.parametrize("habit", [lab.drip_headers, lab.drip_status, lab.drip])
+def test_the_deadline_ends_what_is_under_way(run, habit):
+    patient = {"connect_timeout": 900, "read_timeout": 900, "retries": 0, "deadline": 0.02}
+    done = run([Rule(DATA, habit)], hours=lab.HOURS, **patient)
+    assert {(o.status, "deadline passed" in o.reason) for o in done.outcomes} == {("transient", True)}
+
+
+def test_nothing_of_netrc_is_sent_and_environment_s_proxies_stay(run, bucket, tmp_path, monkeypatch):
+    from convcast.archive.simulated.server import serve
+
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    behind = lab.Script()
+    with serve(bucket, handler=lab.faulty(behind)) as mirror:
+        done = run([Rule(DATA, lab.redirect(mirror.url)), Rule(INDEX, lab.redirect(mirror.url))])
+    assert (done.outcome.status, done.scripts[0].credentials, behind.credentials) == ("ok", [], [])
+
+    proxy = lab.Script()
+    monkeypatch.setenv("NO_PROXY", "")
+    with serve(bucket, handler=lab.faulty(proxy)) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        run([], hours=lab.HOURS[1:2])
+    assert proxy.requests
+    assert proxy.credentials == []
+
+
+def test_a_password_in_an_address_goes_to_its_server_and_into_no_file(run, bucket, tmp_path):
+    from convcast.archive.simulated.server import serve
+
+    elsewhere = lab.Script()
+    with serve(bucket, handler=lab.faulty(elsewhere)) as mirror:
+        done = run([Rule(DATA, lab.redirect(mirror.url))], user="me:s%2Fcr\u00e9t@")
+    assert set(done.scripts[0].credentials) == {"Basic " + base64.b64encode("me:s/cr\u00e9t".encode()).decode()}
+    assert elsewhere.credentials == []
+    assert done.outcome.source == done.archive.sidecar(done.archive.path(lab.HOUR, 0)).source
+    written = [path.read_bytes() for path in done.archive.root.rglob("*") if path.is_file()]
+    assert not any(b"cr\xc3\xa9t" in data or b"s%2F" in data or b"me:" in data for data in written)
 
 
 def test_young_hour_that_is_nowhere_is_late(run):

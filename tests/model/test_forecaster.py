@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import sha256
 from convcast.model import SOLVERS, Forecaster, train
 from convcast.model.checkpoint import DESCRIPTION, WEIGHTS
+from convcast.model.tensors import digest
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_it_knows_what_it_was_trained_on(forecaster, directory, dataset):
     assert forecaster.simulated is True
     assert forecaster.analysis_lead == 0
     assert forecaster.schedule.steps == 50
-    assert forecaster.sha256 == sha256(directory / WEIGHTS)
+    assert forecaster.sha256 == digest(load_file(directory / WEIGHTS))
 
 
 @pytest.mark.parametrize("solver", list(SOLVERS))

@@ -14,14 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints, read_tensors
+from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints
 from convcast.model.ranks import Ranks
+from convcast.model.tensors import read_tensors
 from convcast.model.train import train
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from convcast.dataset import Dataset
+from convcast.model.tensors import read_tensors
 from convcast.model.train import train
 from convcast.settings import load_settings
 dataset, directory, flags = sys.argv[1:]

@@ -19,10 +19,10 @@ from convcast.model.checkpoint import (
     WEIGHTS,
     Description,
     checkpoints,
-    read_tensors,
 )
 from convcast.model.events import EVENTS
 from convcast.model.objective import Objective
+from convcast.model.tensors import read_tensors
 from convcast.model.train import learning_rate, train
 from convcast.model.trainer import Trainer
 

@@ -1,0 +1,194 @@
+"""HTTP sessions whose requests always end and which take no credentials from the machine.
+
+requests carries the connection pool, redirects, proxies and CA bundles (its own environment variables). Its read
+timeout begins again with every byte, so a server that sends its headers one byte at a time would hold a request for
+ever. An Exchange knows the sockets of one request and shuts them down when its time is over, or when it is told to.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.utils import urldefragauth
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from convcast import __version__
+
+MOST_REDIRECTS = 5
+
+
+class Exchange:
+    """One request and its answer, with a limit on the wall clock: connecting, redirects, headers and body.
+
+    Used as a context, it belongs to the thread that enters it, and all connections that this thread makes or takes
+    from a pool meanwhile are the exchange's.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._limit = time.monotonic() + seconds
+        self._sockets: list[socket.socket] = []
+        self._guard = threading.Lock()
+        self._over = threading.Event()
+        self.ended = False
+        """Whether it was ended before its time or at its limit; what was read since then is worthless."""
+
+    def __enter__(self) -> Exchange:
+        _here.exchange = self
+        threading.Thread(target=self._watch, name="exchange", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _here.exchange = None
+        self._over.set()
+        with self._guard:
+            for handle in self._sockets:
+                handle.close()
+            self._sockets.clear()
+
+    def allow(self, until: float) -> None:
+        """Move the limit to this time of the monotonic clock."""
+        self._limit = until
+
+    def end(self) -> None:
+        """Shut the connection down, from any thread; whoever waits for it is woken."""
+        with self._guard:
+            self.ended = True
+            for handle in self._sockets:
+                _shut(handle)
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Remember a connection, by a handle of our own: TLS replaces the socket, and pools close it."""
+        handle = socket.socket(fileno=os.dup(connected.fileno()))  # its own `dup` is one that a TLS socket refuses
+        with self._guard:
+            self._sockets.append(handle)
+            if self.ended:
+                _shut(handle)
+
+    def _watch(self) -> None:
+        while not self._over.wait(max(0.0, self._limit - time.monotonic())):
+            if time.monotonic() >= self._limit:
+                return self.end()
+        return None
+
+
+_here = threading.local()
+
+
+def _shut(handle: socket.socket) -> None:
+    with suppress(OSError):  # the other side was quicker
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+def _adopt(connected: socket.socket | None) -> None:
+    exchange: Exchange | None = getattr(_here, "exchange", None)
+    if exchange is not None and connected is not None:
+        exchange.adopt(connected)
+
+
+class _Http(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        made = super()._new_conn()
+        _adopt(made)
+        return made
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _adopt(self.sock)  # of a connection from the pool
+        super().request(*args, **options)
+
+
+class _Https(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        made = super()._new_conn()
+        _adopt(made)
+        return made
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _adopt(self.sock)
+        super().request(*args, **options)
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _Https
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class _Anonymous(AuthBase):
+    """Credentials that are none. requests looks into ~/.netrc where it is given nothing."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class Session(requests.Session):
+    """A session with the environment's proxies and CA bundles, and with no credentials but those it is given."""
+
+    def __init__(self, auth: AuthBase | None = None, *, direct: bool = False, connections: int = 1) -> None:
+        """`direct` goes past any proxy; `connections` is how many are kept open to one server."""
+        super().__init__()
+        self.trust_env = not direct
+        self.auth = auth or _Anonymous()
+        self.max_redirects = MOST_REDIRECTS
+        self.headers.update({"User-Agent": f"convcast/{__version__}", "Accept-Encoding": "identity"})
+        adapter = _Adapter(pool_connections=4, pool_maxsize=connections)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Take the credentials away where a redirect leads to another server. requests would look into ~/.netrc too."""
+        before, after = response.request.url or "", prepared_request.url or ""
+        if "Authorization" in prepared_request.headers and self.should_strip_auth(before, after):
+            del prepared_request.headers["Authorization"]
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where a redirect leads. Its body, which requests would read to its end, if it has one, is left unread."""
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            resp.close()
+        return target
+
+
+def split_credentials(address: str) -> tuple[str, AuthBase | None]:
+    """The address without user and password, and these as requests takes them.
+
+    Raises:
+        ValueError: The text is no http or https address.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it names no server")
+    parts.port  # noqa: B018  raises ValueError where it is none
+    if parts.username is None:
+        return address, None
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    return urldefragauth(address), HTTPBasicAuth(user.encode(), password.encode())

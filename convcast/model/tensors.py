@@ -1,0 +1,81 @@
+"""Tensors in safetensors files, which cannot run code: written whole, and looked at before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from convcast.errors import DamagedFileError
+from convcast.files import parse_json, write_bytes
+
+FORMAT = "convcast model 2"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its tensors, all of them float32."""
+
+    shapes: dict[str, Shape]
+    facts: dict[str, Any]
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in the order of the names.
+
+    A file of the same tensors need not have the same bytes: safetensors writes its metadata in any order.
+    """
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        plain = tensor.detach().to("cpu").contiguous()
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """A safetensors file with `facts` as JSON in its header, whole or not at all."""
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
+
+
+def read_header(path: Path, *, advice: str = "train again") -> Header:
+    """The header, which takes no memory for the tensors, however large the file says that they are.
+
+    Raises DamagedFileError where the file is missing, damaged or not ours.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            others = {part.get_dtype() for part in parts.values()} - {"F32"}
+        if metadata.get("format") != FORMAT:
+            raise DamagedFileError(f"{path} was not written by convcast", advice=advice)
+        facts = parse_json(metadata["facts"])
+        if others or not isinstance(facts, dict):
+            raise DamagedFileError(f"{path} holds what convcast does not write", advice=advice)
+        return Header(shapes, facts)
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
+
+
+def read_tensors(path: Path, *, advice: str = "train again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and facts; their shapes should have been looked at before (`read_header`), since they take memory.
+
+    Raises DamagedFileError where the file is missing, damaged or not ours.
+    """
+    facts = read_header(path, advice=advice).facts
+    try:
+        return load_file(path), facts
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error

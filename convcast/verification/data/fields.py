@@ -1,0 +1,310 @@
+"""Which variable of a file is which field: by standard name, short name, long name and name, in this order.
+
+What is left over is said too, with its reason: no field goes unscored in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.errors import DamagedFileError
+from convcast.grid import LATIN, ORIENTATION
+from convcast.variables import FIELDS, U10, V10, Variable
+from convcast.verification.data.points import Place
+from convcast.verification.data.units import SAME, Conversion, conversion
+
+KEYS = ("standard_name", "short_name", "long_name", "name")
+"""What a variable is known by, the most telling first."""
+_ATTRIBUTES = {
+    "standard_name": ("standard_name",),
+    "short_name": ("GRIB_shortName", "short_name", "GRIB_cfVarName"),
+    "long_name": ("long_name", "GRIB_name", "description"),
+}
+_SAY_NOTHING = ("", "unknown", "undef", "none", "~")
+_SURFACES = {
+    "heightAboveGround": 103,
+    "surface": 1,
+    "atmosphere": 10,
+    "entireAtmosphere": 10,
+    "atmosphereSingleLayer": 10,
+}
+"""GRIB's code of a surface (table 4.5), by ecCodes' name of it."""
+_LEVELS = ("heightAboveGround", "height", "level", "plev", "isobaricInhPa", "pressure")
+"""Scalar coordinates that say at which level a variable is."""
+SINGLE_FORECASTS = (0, 1)
+"""GRIB product templates of a forecast at a point in time: alone, or a member of an ensemble."""
+MOST_NAMED = 8
+"""Variables that are no field, in a sentence."""
+NO_FIELD = "no field that convcast knows"
+STATISTIC = "a statistic of an ensemble, or of a period"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A variable of a file that holds a field."""
+
+    name: str
+    by: str
+    """One of KEYS."""
+    units: str
+    convert: Conversion = SAME
+    turn: tuple[str, NDArray[np.float32]] | None = None
+    """For a wind towards east or north: the variable of the other component, and the angle (y, x), radians, from the
+    grid's x axis to east."""
+
+    def __str__(self) -> str:
+        converted = "" if self.convert == SAME else f", converted from {self.units}"
+        turned = "" if self.turn is None else ", turned to the grid's axes"
+        return f"{self.name} by its {self.by.replace('_', ' ')}{converted}{turned}"
+
+
+@dataclass
+class Matches:
+    """What of a file is scored, and what is not."""
+
+    found: dict[Variable, Found] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
+    """Why a field is not scored, by the field's name."""
+    unscored: dict[str, str] = field(default_factory=dict)
+    """Why a variable of the file is not scored, by the variable's name."""
+
+    def without(self, variable: Variable, reason: str) -> None:
+        """Leave out this field."""
+        self.lacking[variable.name] = reason
+        self.unscored[self.found.pop(variable).name] = reason
+
+    def said(self, scored: Collection[Variable]) -> dict[str, Any]:
+        """As scores.json has it, where these fields are scored."""
+        return {
+            "scored": {v.name: str(found) for v, found in self.found.items() if v in scored},
+            "fields_not_scored": self.lacking
+            | {v.name: "the other file does not hold it" for v in self.found if v not in scored},
+            "variables_not_scored": dict(self.unscored),
+        }
+
+
+def describe(said: Mapping[str, Any]) -> str:
+    """What was scored of a file and what was not, in a sentence; of many variables that are no field, some."""
+    scored = ", ".join(f"{name} is {variable}" for name, variable in said["scored"].items()) or "nothing is scored"
+    lacking = [f"{name} ({reason})" for name, reason in said["fields_not_scored"].items()]
+    left = said["variables_not_scored"]
+    aside = [
+        f"{name} ({why})" for name, why in left.items() if why not in (NO_FIELD, *said["fields_not_scored"].values())
+    ]
+    others = [name for name, reason in left.items() if reason == NO_FIELD]
+    named = ", ".join(others[:MOST_NAMED]) + (f" and {len(others) - MOST_NAMED} more" * (len(others) > MOST_NAMED))
+    more = said["files"] - 1
+    return "; ".join(
+        [
+            f"{said['file']}{f' and {more} more files' if more else ''}: {scored}",
+            *([f"not scored: {', '.join(lacking)}"] if lacking else []),
+            *([f"other variables: {', '.join(aside)}"] if aside else []),
+            *([f"{NO_FIELD}: {named}"] if named else []),
+        ]
+    )
+
+
+def find_fields(data: xr.Dataset, path: Path) -> Matches:
+    """Which variable of a file with dimensions y and x is which field.
+
+    Raises DamagedFileError where two variables may be one field, or a field is in units that no conversion is known
+    for, or of another quantity than its name says.
+    """
+    matches = Matches()
+    maps = {str(name): variable for name, variable in data.data_vars.items() if {"y", "x"} <= set(variable.dims)}
+    reasons = dict.fromkeys(maps, NO_FIELD)
+    for variable in FIELDS.values():
+        candidates: dict[str, list[bool]] = {}
+        other: dict[str, str] = {}
+        for name, array in maps.items():
+            known = _known_by(array, name, variable)
+            standard = _said(array, "standard_name")
+            if not any(known):
+                continue
+            if standard and not known[0]:
+                other[name] = reasons[name] = f"its standard_name is {standard}, not {variable.standard_name}"
+            elif reason := _elsewhere(array, name, variable, known):
+                other[name] = reasons[name] = reason
+            else:
+                candidates[name] = known
+        if not candidates:
+            if variable.name in other:
+                standard = _said(maps[variable.name], "standard_name")
+                if standard and not _means(variable, standard):
+                    raise DamagedFileError(
+                        f"{path} has {standard} as {variable.name}, where convcast has {variable.standard_name}",
+                        advice=f'rename it: data.rename({variable.name}="another_name"), or correct its standard_name',
+                    )
+            matches.lacking[variable.name] = next(
+                (f"{name}: {reason}" for name, reason in other.items()), "the file does not hold it"
+            )
+            continue
+        name, by = _choose(candidates, variable, path)
+        matches.found[variable] = _in_units(maps[name], name, by, variable, path)
+        reasons |= dict.fromkeys(set(candidates) - {name}, f"{variable.name} is {name}")
+    used = {found.name for found in matches.found.values()}
+    matches.unscored = {name: reason for name, reason in reasons.items() if name not in used}
+    return matches
+
+
+def settle_winds(data: xr.Dataset, matches: Matches, place: Place) -> None:
+    """Turn winds towards east and north to the grid's axes, or leave them out where that cannot be known.
+
+    Where rows and columns are parallels and meridians, the two are the same.
+    """
+    if place.unit == "degrees" and place.y is not None:
+        return
+    before = dict(matches.found)
+    for variable, other in ((U10, V10), (V10, U10)):
+        if variable not in before:
+            continue
+        found, partner = before[variable], before.get(other)
+        attributes = data[found.name].attrs
+        relative = attributes.get("GRIB_uvRelativeToGrid")
+        standard = str(attributes.get("standard_name"))
+        if relative is None and standard in ("eastward_wind", "northward_wind"):
+            matches.without(
+                variable,
+                f"it is {standard}, and the file does not say whether it points along the grid's axes, as HRRR's does, "
+                f'or to east and north: set data["{found.name}"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0',
+            )
+        elif relative is not None and str(relative) != "1":
+            if partner is None or place.grid is None:
+                lacks = f"{other.name} is not there" if partner is None else "the file's grid is not HRRR's"
+                matches.without(variable, f"it points to east or north, and {lacks}: rotate it to the grid's axes")
+            else:
+                matches.found[variable] = replace(found, turn=(partner.name, _angle(place)))
+
+
+def turned(
+    variable: Variable, values: NDArray[np.float32], other: NDArray[np.float32], angle: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """A wind component along the grid's axis, from the one towards east or north and the other of the two."""
+    sign = np.float32(-1 if variable is U10 else 1)
+    return np.asarray(np.cos(angle) * values + sign * np.sin(angle) * other, np.float32)
+
+
+def _angle(place: Place) -> NDArray[np.float32]:
+    """The angle between north and the grid's y axis in HRRR's projection, (y, x), radians."""
+    assert place.latitude_longitude is not None
+    longitude = place.latitude_longitude[1]
+    return np.asarray(np.radians(np.sin(np.radians(LATIN)) * (longitude - ORIENTATION)), np.float32)
+
+
+def _known_by(array: xr.DataArray, name: str, variable: Variable) -> list[bool]:
+    """By which of KEYS a variable is the field."""
+    standard = _said(array, "standard_name")
+    return [
+        standard is not None and _means(variable, standard),
+        any(is_named(variable, text) for text in _all_said(array, "short_name")),
+        any(is_named(variable, text) for text in _all_said(array, "long_name")),
+        is_named(variable, name),
+    ]
+
+
+def _elsewhere(array: xr.DataArray, name: str, variable: Variable, known: list[bool]) -> str | None:
+    """Why a variable that bears the field's name is not the field: another level, or a period."""
+    attributes = array.attrs
+    kind = str(attributes.get("GRIB_stepType", attributes.get("step_type", "instant")))
+    if kind != "instant":
+        return f"it is of a period ({kind}), not of an hour"
+    template = attributes.get("GRIB_productDefinitionTemplateNumber", 0)
+    if template not in SINGLE_FORECASTS:
+        return f"it is {STATISTIC}"
+    surface = attributes.get("GRIB_typeOfLevel")
+    if surface is not None and not is_level(variable, str(surface)):
+        return f"its level is {surface}, not {variable.index_level}"
+    if known[1] or known[3]:
+        return None
+    for level in _LEVELS:
+        if level in array.coords and array.coords[level].ndim == 0 and variable.grib.level:
+            value = float(array.coords[level])
+            if value != variable.grib.level:
+                return f"its {level} is {value:g}, not {variable.index_level}"
+    short = _said(array, "short_name")
+    if short is not None:
+        return f"its short name is {short}, which is not one of {variable.name}"
+    levels = re.findall(r"\d+", name)
+    if levels and variable.grib.level and all(float(level) != variable.grib.level for level in levels):
+        return f"by its name it is at another level than {variable.index_level}"
+    return None
+
+
+def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -> tuple[str, str]:
+    """The variable that more of KEYS speak for, in their order, and the first of them."""
+    left = dict(candidates)
+    for place in range(len(KEYS)):
+        agreeing = {name: known for name, known in left.items() if known[place]}
+        left = agreeing or left
+    if len(left) > 1 and variable.name in left:
+        left = {variable.name: left[variable.name]}
+    if len(left) > 1:
+        one, other, *_ = left
+        raise DamagedFileError(
+            f"{path} has {' and '.join(left)}, each of which may be {variable.name}",
+            advice=f'rename the right one: data.rename({one}="{variable.name}"), or data.drop_vars("{other}")',
+        )
+    ((name, known),) = left.items()
+    return name, KEYS[known.index(True)]
+
+
+def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path: Path) -> Found:
+    units = array.attrs.get("units")
+    if units is None:
+        raise DamagedFileError(
+            f"{path} does not say the units of {name}",
+            advice=f'set them: data["{name}"].attrs["units"] = "{variable.units}"',
+        )
+    convert = conversion(str(units), variable.units)
+    if convert is None:
+        raise DamagedFileError(
+            f"{path} has {name} in {units}, not in {variable.units}",
+            advice=f'convert it, or leave it out: data.drop_vars("{name}")',
+        )
+    return Found(name, by, str(units), convert)
+
+
+def is_named(variable: Variable, text: str) -> bool:
+    """Whether a short name, a long name or the name of a variable is the field's."""
+    return _plain(text) in _names(variable)
+
+
+def is_level(variable: Variable, type_of_level: str) -> bool:
+    """Whether the field lies at this type of level, by ecCodes' name of it."""
+    return _SURFACES.get(type_of_level) == variable.grib.surface
+
+
+def _means(variable: Variable, standard: str) -> bool:
+    """Whether a standard name may be the field's."""
+    return standard == variable.standard_name or standard in variable.other_standard_names
+
+
+def _all_said(array: xr.DataArray, key: str) -> Iterator[str]:
+    for attribute in _ATTRIBUTES[key]:
+        text = str(array.attrs.get(attribute, "")).strip()
+        if text.lower() not in _SAY_NOTHING:
+            yield text
+
+
+def _said(array: xr.DataArray, key: str) -> str | None:
+    return next(_all_said(array, key), None)
+
+
+@lru_cache
+def _names(variable: Variable) -> frozenset[str]:
+    own = (variable.name, variable.long_name, *variable.other_names)
+    return frozenset(_plain(text) for text in own)
+
+
+def _plain(text: str) -> str:
+    """Lower case, words joined by one underscore."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -1,0 +1,246 @@
+"""Files of anybody opened by what they hold: Zarr, NetCDF or GRIB2, with convcast's names of dimensions."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from convcast import (
+    grib,  # noqa: F401 (before cfgrib: it imports ecCodes in the order that works)
+    sections,
+    stores,
+)
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.variables import FIELDS, SIMULATED_STATUS, GribKey, Variable
+from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
+
+__all__ = ["Opened", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
+
+_ZARR = ("zarr.json", ".zgroup", ".zmetadata")
+_NETCDF = (b"\x89HDF", b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_GRIB_KEYS = (
+    "discipline",
+    "parameterCategory",
+    "parameterNumber",
+    "typeOfFirstFixedSurface",
+    "productDefinitionTemplateNumber",
+    "productionStatusOfProcessedData",
+    "uvRelativeToGrid",
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file, or a part of one whose variables share their dimensions."""
+
+    path: Path
+    data: xr.Dataset
+    """As the file names its dimensions; nothing is read but coordinates."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Why what else is in the file was not opened, by its name."""
+
+
+def expand(paths: Sequence[Path], option: str) -> list[Path]:
+    """The files of an option that may be repeated and may hold a pattern (`'mem*.grib2'`), each once.
+
+    Raises SettingsError where there is none, or one is given twice.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.exists():
+            found.append(path)
+            continue
+        if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
+            raise SettingsError(
+                f"{option} reads files of this machine, and {path} is none", advice="copy it here first"
+            )
+        named = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (a pattern may be absolute)
+        named = [one for one in named if one.suffix != ".idx"]
+        if not named:
+            raise SettingsError(
+                f"there is no {path}", advice=f"give {option} the path of a Zarr store, a NetCDF or a GRIB2 file"
+            )
+        found += named
+    once: dict[Path, Path] = {}
+    for path in found:
+        if once.setdefault(path.resolve(), path) is not path:
+            raise SettingsError(f"{path} is given twice", advice=f"give {option} each file once")
+    return found
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is a Zarr store, or a folder that may be a damaged one."""
+    return path.is_dir()
+
+
+def stamp(path: Path) -> str:
+    """What changes with a file: its name, size and time of change."""
+    said = path.stat()
+    return f"{path.resolve()} {said.st_size} {said.st_mtime_ns}"
+
+
+def open_zarr(path: Path, what: str) -> xr.Dataset:
+    """A Zarr store of either format, nothing read yet but coordinates.
+
+    Raises DamagedFileError where it does not open.
+    """
+    if path.is_dir() and not any((path / name).exists() for name in _ZARR):
+        raise DamagedFileError(
+            f"{path} is a folder and no Zarr store", advice=f"name the files in it by a pattern: '{path}/*.grib2'"
+        )
+    advice = "give the path of a Zarr store, or write it again with the program that made it"
+    complaint = f"{path} does not open as a Zarr {what}"
+    with stores.readable(complaint, advice):
+        data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=True)
+        for variable in data.variables.values():
+            chunks = variable.encoding.get("shards") or variable.encoding.get("chunks") or ()
+            stores.refuse_chunks(chunks, complaint=complaint, advice=advice)
+        return _with_coordinates(data)
+
+
+def open_file(path: Path) -> Iterator[Opened]:
+    """A NetCDF file, or the fields of a GRIB2 file.
+
+    Raises DamagedFileError for another file, or one that cannot be read.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start in _NETCDF:
+        yield Opened(path, _open_netcdf(path))
+    elif start == sections.START:
+        yield from _open_grib(path)
+    else:
+        raise DamagedFileError(
+            f"{path} is neither a Zarr store nor a NetCDF or GRIB2 file",
+            advice="write it as one of them: xarray's data.to_netcdf, or data.to_zarr",
+        )
+
+
+def _open_netcdf(path: Path) -> xr.Dataset:
+    complaint = f"{path} does not open as a NetCDF file"
+    with stores.readable(complaint, "write it again with the program that made it, or copy it again"):
+        data = xr.open_dataset(path, engine="netcdf4", chunks=None, cache=False, decode_timedelta=True)
+        for name, variable in data.variables.items():
+            if variable.size > 1 << 40:
+                raise DamagedFileError(f"{complaint} ({name} has the shape {variable.shape})")
+        return _with_coordinates(data)
+
+
+def _with_coordinates(data: xr.Dataset) -> xr.Dataset:
+    for name, coordinate in data.coords.items():
+        if name != "complete":  # which may change until it is asked for
+            coordinate.load()
+    return data
+
+
+def _open_grib(path: Path) -> Iterator[Opened]:
+    """One part a field, through cfgrib, without an index file."""
+    advice = "copy it again from where it came"
+    _check_messages(path)
+    with stores.readable(f"{path} does not open as a GRIB2 file", advice):
+        wanted, unread = _fields_of(path)
+    if not wanted:
+        there = ", ".join(unread) or "nothing"
+        raise DamagedFileError(
+            f"{path} holds none of the fields that convcast knows; it holds {there}",
+            advice=f"convcast knows {' '.join(FIELDS)}, as NCEP's GRIB2 tables have them",
+        )
+    for variable, offsets in wanted.items():
+        with stores.readable(f"{path} does not open as a GRIB2 file", advice):
+            data = _open_messages(path, offsets)
+            (name,) = data.data_vars
+            data = data.rename({name: variable.name}) if name != variable.name else data
+            array = data[variable.name]
+            simulated = array.attrs.get("GRIB_productionStatusOfProcessedData") == SIMULATED_STATUS
+            said = f"GRIB2 of {data.attrs.get('institution', 'an unknown centre')}"
+            data = _with_coordinates(data.assign_attrs(simulated=int(simulated), source=said))
+        yield Opened(path, data, unread)
+        unread = {}
+
+
+def _check_messages(path: Path) -> None:
+    """Raises DamagedFileError where a message's sections do not fit each other: ecCodes would end the process."""
+    size, offset = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while offset < size:
+            try:
+                start = file.read(sections.INDICATOR)
+                length = sections.message_length(start)
+                sections.check(start + file.read(max(0, min(length, size - offset) - len(start))))
+            except DamagedFileError as error:
+                old = start[:4] == sections.START and start[7:8] == b"\x01"
+                raise DamagedFileError(
+                    f"{path} cannot be read after byte {offset} ({error})",
+                    advice=f"convert it: grib_set -s edition=2 {path} new.grib2"
+                    if old
+                    else "copy it again from where it came, or convert it: cfgrib to_netcdf",
+                ) from error
+            offset += length
+
+
+def _fields_of(path: Path) -> tuple[dict[Variable, list[Any]], dict[str, str]]:
+    """Offsets of the messages of each field, and why others are not opened.
+
+    Raises DamagedFileError where two messages are the same field of one member, time and lead.
+    """
+    from cfgrib.messages import FileStream
+
+    wanted: dict[Variable, list[Any]] = {}
+    unread: dict[str, str] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for offset, message in FileStream(str(path), errors="raise").items():
+        variable, reason = _field_of(message)
+        if variable is None:
+            unread[f"{message['shortName']} at {message['level']} {message['typeOfLevel']}"] = reason
+            continue
+        member = message.get("number")
+        said = (variable, message["dataDate"], message["dataTime"], message["stepRange"], member)
+        if said in seen:
+            of = "" if member is None else f" of member {member}"
+            raise DamagedFileError(
+                f"{path} holds {variable.name}{of} twice, {message['stepRange']} h after {message['dataDate']} "
+                f"{message['dataTime']:04d}",
+                advice="keep one of them: grib_copy writes the messages that are chosen by their keys",
+            )
+        seen.add(said)
+        wanted.setdefault(variable, []).append(offset)
+    return wanted, unread
+
+
+def _field_of(message: Any) -> tuple[Variable | None, str]:
+    key = GribKey(
+        message["discipline"],
+        message["parameterCategory"],
+        message["parameterNumber"],
+        message["typeOfFirstFixedSurface:int"],
+        float(message["level"]),
+    )
+    for variable in FIELDS.values():
+        known = is_named(variable, str(message["shortName"])) and is_level(variable, str(message["typeOfLevel"]))
+        if key != variable.grib and not known:
+            continue
+        if message["productDefinitionTemplateNumber"] in SINGLE_FORECASTS:
+            return variable, ""
+        return None, STATISTIC
+    return None, NO_FIELD
+
+
+def _open_messages(path: Path, offsets: Sequence[Any]) -> xr.Dataset:
+    """The messages at these offsets, which are of one field at one level."""
+    from convcast.verification.data.messages import Chosen
+
+    data: xr.Dataset = xr.open_dataset(
+        Chosen.of(path, offsets),
+        engine="cfgrib",
+        chunks=None,
+        cache=False,
+        decode_timedelta=True,
+        backend_kwargs={"errors": "raise", "read_keys": list(_GRIB_KEYS)},
+    )
+    return data

@@ -1,0 +1,265 @@
+"""Where the points of a field lie, and which of them two fields share.
+
+Ensembles of others come on other rectangles, with rows from the north, or with latitude and longitude alone; only
+points that are the same are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.errors import DamagedFileError
+from convcast.grid import CONUS, SPACING, Grid, locate, spatial_reference
+
+Floats = NDArray[np.float64]
+Box = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows and columns that are taken, in order."""
+
+TOLERANCE = 0.05
+"""Of the spacing, that a point may lie off another's and be the same."""
+ANGLE = 2e-3
+"""Degrees."""
+_METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "km": 1000.0, "kilometer": 1000.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Rows and columns of points: by projection coordinates, or by latitude and longitude of rows and columns.
+
+    Attributes
+    ----------
+    shape : rows, columns
+    y, x : of rows and columns, metres of a projection or degrees; None where there are only the `angles`
+    angles : latitude and longitude of every point, degrees, each (y, x), where they are known
+    unit : m or degrees, of `y` and `x`
+    grid : the rectangle of the HRRR grid that it is, if it is one
+    """
+
+    shape: tuple[int, int]
+    y: Floats | None
+    x: Floats | None
+    angles: tuple[Floats, Floats] | None
+    unit: str
+    grid: Grid | None
+
+    @classmethod
+    def of_grid(cls, grid: Grid) -> Place:
+        return cls(grid.shape, grid.y, grid.x, None, "m", grid)
+
+    def crop(self, box: Box) -> Place:
+        rows, columns = box
+        part = [np.ix_(rows, columns)]
+        return Place(
+            (len(rows), len(columns)),
+            None if self.y is None else self.y[rows],
+            None if self.x is None else self.x[columns],
+            None if self.angles is None else (self.angles[0][part[0]], self.angles[1][part[0]]),
+            self.unit,
+            _crop_grid(self.grid, rows, columns),
+        )
+
+    @cached_property
+    def latitude_longitude(self) -> tuple[Floats, Floats] | None:
+        """Degrees, each (y, x); None where they cannot be had."""
+        if self.angles is not None:
+            return self.angles
+        if self.grid is not None:
+            return self.grid.latitude_longitude()
+        if self.unit == "degrees" and self.y is not None and self.x is not None:
+            longitude, latitude = np.meshgrid(self.x, self.y)
+            return latitude, longitude
+        return None
+
+    @property
+    def rows(self) -> Floats:
+        """Coordinate of the rows, or their number."""
+        return np.arange(self.shape[0], dtype=float) if self.y is None else self.y
+
+    @property
+    def columns(self) -> Floats:
+        return np.arange(self.shape[1], dtype=float) if self.x is None else self.x
+
+    @property
+    def fingerprint(self) -> str:
+        """Digits of where the points are."""
+        digest = hashlib.blake2b(repr(self.shape).encode(), digest_size=8)
+        for values in (self.y, self.x, *(self.angles or ())):
+            if values is not None:
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def axes(self) -> tuple[Floats, Floats, str]:
+        """Rows and columns as a map has them, and in what: km from the south-west corner, degrees, or points."""
+        if self.y is None or self.x is None:
+            return self.rows, self.columns, "points"
+        if self.unit == "degrees":
+            return self.y, self.x, "degrees"
+        return (self.y - self.y.min()) / 1000, (self.x - self.x.min()) / 1000, "km"
+
+
+def read_place(data: xr.Dataset, path: Path) -> Place:
+    """Where the points of a dataset with dimensions y and x lie.
+
+    Raises DamagedFileError where it does not say.
+    """
+    shape = data.sizes["y"], data.sizes["x"]
+    angles = _angles(data)
+    y, x = (data[name] if name in data.coords and data[name].ndim == 1 else None for name in ("y", "x"))
+    if y is None or x is None:
+        if angles is None:
+            raise DamagedFileError(
+                f"{path} does not say where its points are: it has no coordinates y and x, latitude and longitude",
+                advice="add them, as the CF conventions describe",
+            )
+        return _from_angles(angles, shape)
+    units = str(y.attrs.get("units", "m"))
+    if units.startswith("degree") or "latitude" in str(y.attrs.get("standard_name", "")):
+        longitude = (np.asarray(x.values, float) + 180) % 360 - 180
+        return Place(shape, np.asarray(y.values, float), longitude, None, "degrees", None)
+    if units not in _METRES:
+        raise DamagedFileError(f"{path} has y in {units}, not in m", advice="give y and x in metres or degrees")
+    rows, columns = (np.asarray(one.values, float) * _METRES[units] for one in (y, x))
+    grid = None
+    if _is_hrrr(data):
+        grid = _from_axes(rows, columns, periodic=str(data.attrs.get("simulated", 0)) in ("1", "True"))
+    return Place(shape, rows, columns, angles, "m", grid)
+
+
+def shared(one: Place, other: Place) -> tuple[Box, Box] | None:
+    """The points that both have, as rows and columns of each; None where there are none.
+
+    Raises DamagedFileError where both cover the same ground with other points.
+    """
+    if one.unit == other.unit and one.axes[2] == other.axes[2] != "points":
+        rows, columns = _same(one.rows, other.rows), _same(one.columns, other.columns)
+        if all(len(axis[0]) for axis in (rows, columns)):
+            boxes = (rows[0], columns[0]), (rows[1], columns[1])
+            if not _agree(one, other, boxes):
+                raise DamagedFileError("the two are on different projections")
+            return boxes
+        if _apart(one.rows, other.rows) or _apart(one.columns, other.columns):
+            return None
+        raise DamagedFileError("the two cover the same ground with other points")
+    mine, theirs = one.latitude_longitude, other.latitude_longitude
+    if mine is None or theirs is None:
+        raise DamagedFileError("one says latitude and longitude and the other says neither")
+    if one.shape == other.shape and all(
+        np.allclose(a, b, rtol=0, atol=2e-3) for a, b in zip(mine, theirs, strict=True)
+    ):
+        whole = np.arange(one.shape[0]), np.arange(one.shape[1])
+        return whole, whole
+    if _apart(mine[0], theirs[0]) or _apart(mine[1], theirs[1]):
+        return None
+    raise DamagedFileError("the two cover the same ground with other points")
+
+
+def _close(one: Floats, other: Floats) -> bool:
+    """Degrees of the same points, as files round them."""
+    return np.allclose(one, other, rtol=0, atol=ANGLE)
+
+
+def _same(one: Floats, other: Floats) -> Box:
+    """Places in both of the values that are in both, within the tolerance, in the order of `other`."""
+    order = np.argsort(one)
+    spacing = min(np.abs(np.diff(a)).min() if a.size > 1 else np.inf for a in (one, other))
+    tolerance = TOLERANCE * (spacing if np.isfinite(spacing) else SPACING)
+    after = np.searchsorted(one[order], other - tolerance).clip(0, one.size - 1)
+    found = np.abs(one[order][after] - other) <= tolerance
+    return order[after[found]], np.flatnonzero(found)
+
+
+def _apart(one: Floats, other: Floats) -> bool:
+    return bool(one.max() < other.min() or other.max() < one.min())
+
+
+def _agree(one: Place, other: Place, boxes: tuple[Box, Box]) -> bool:
+    """Whether latitude and longitude of the corners, where both say them, are the same too."""
+    if one.angles is None or (other.angles is None and other.grid is None):
+        return True
+    mine, theirs = one.crop(boxes[0]), other.crop(boxes[1])
+    corners = np.ix_([0, -1], [0, -1])
+    assert mine.angles is not None
+    if theirs.angles is not None:
+        expected = theirs.angles[0][corners], theirs.angles[1][corners]
+    else:
+        assert theirs.grid is not None
+        expected = _corner_angles(theirs.grid)
+    return all(_close(angle[corners], its) for angle, its in zip(mine.angles, expected, strict=True))
+
+
+def _corner_angles(grid: Grid) -> tuple[Floats, Floats]:
+    from convcast.grid import projection
+
+    x, y = (axis[:: max(1, len(axis) - 1)] for axis in (grid.x, grid.y))
+    longitude, latitude = projection()(*np.meshgrid(x, y), inverse=True)
+    return latitude, longitude
+
+
+def _angles(data: xr.Dataset) -> tuple[Floats, Floats] | None:
+    found: dict[str, Any] = {}
+    for name, variable in data.variables.items():
+        standard = variable.attrs.get("standard_name", str(name))
+        for angle, short in (("latitude", "lat"), ("longitude", "lon")):
+            if standard in (angle, short) and set(variable.dims) == {"y", "x"}:
+                found[angle] = np.asarray(variable.transpose("y", "x").values, float)
+    if len(found) < 2:
+        return None
+    return found["latitude"], (found["longitude"] + 180) % 360 - 180
+
+
+def _is_hrrr(data: xr.Dataset) -> bool:
+    """Whether a grid mapping says HRRR's projection."""
+    said = spatial_reference()
+    for variable in data.variables.values():
+        if "grid_mapping_name" in variable.attrs:
+            return all(
+                np.allclose(np.ravel(variable.attrs[name]).astype(float), float(value), atol=1e-3)
+                if not isinstance(value, str)
+                else variable.attrs[name] == value
+                for name, value in said.items()
+                if name in variable.attrs
+            )
+    return False
+
+
+def _from_axes(y: Floats, x: Floats, *, periodic: bool) -> Grid | None:
+    rows, columns = (CONUS.y - y[0]) / SPACING, (CONUS.x - x[0]) / SPACING
+    y0, x0 = int(np.abs(rows).argmin()), int(np.abs(columns).argmin())
+    grid = Grid(len(y), len(x), y0, x0)
+    if not CONUS.covers(grid) or not all(
+        np.allclose(a, b, rtol=0, atol=TOLERANCE * SPACING) for a, b in ((grid.y, y), (grid.x, x))
+    ):
+        return None
+    return Grid(len(y), len(x), y0, x0, periodic)
+
+
+def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place:
+    """The place of points that only latitude and longitude are known of, on HRRR's axes where they lie there."""
+    for rows in (slice(None), slice(None, None, -1)):  # from the south, or from the north
+        latitude, longitude = (angle[rows] for angle in angles)
+        try:
+            grid = locate(float(latitude[0, 0]), float(longitude[0, 0]), *shape)
+        except DamagedFileError:
+            continue
+        theirs = (
+            latitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
+            longitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
+        )
+        if all(_close(one, other) for one, other in zip(theirs, _corner_angles(grid), strict=True)):
+            return Place(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
+    return Place(shape, None, None, angles, "degrees", None)
+
+
+def _crop_grid(grid: Grid | None, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Grid | None:
+    if grid is None or not all(len(a) == 1 or np.array_equal(np.diff(a), np.ones(len(a) - 1)) for a in (rows, columns)):
+        return None
+    return grid.crop(slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))

@@ -1,0 +1,117 @@
+"""What was computed of each case, kept beside the scores, so that the next run scores only what is new.
+
+One file a case and system, named for them, with a key: digits of the forecasts, the truth, the settings and the program
+that it was computed from. A file with another key is not used, and is replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+
+from convcast.files import whole_file
+from convcast.notation import Hour, compact
+
+Kept = TypeVar("Kept")
+SUFFIX = ".npz"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Statistics of one system's forecasts of a case by field, and single numbers about them."""
+
+    statistics: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+class Records:
+    """The records in a folder, or nowhere."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
+        """The record with this key, of statistics of this kind; None where there is none."""
+        arrays = self._read(system, init, lead, "")
+        if str(arrays.pop("key", "")) != key:
+            return None
+        notes = {n.removeprefix("note/"): float(a) for n, a in arrays.items() if n.startswith("note/")}
+        names = sorted({n.split("/")[1] for n in arrays if n.startswith("field/")})
+        try:
+            return Record({name: _build(kind, arrays, f"field/{name}/") for name in names}, notes)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def notes(self, system: str, init: Hour, lead: int, key: str) -> dict[str, float] | None:
+        """What is noted in the record with this key, without its statistics; None where there is none."""
+        arrays = self._read(system, init, lead, "note/")
+        if str(arrays.pop("key", "")) != key:
+            return None
+        return {name.removeprefix("note/"): float(array) for name, array in arrays.items()}
+
+    def _read(self, system: str, init: Hour, lead: int, prefix: str) -> dict[str, Any]:
+        """The key and the arrays whose names begin so; nothing where the file cannot be read."""
+        path = self._path(system, init, lead)
+        if path is None or not path.is_file():
+            return {}
+        try:
+            # numpy leaves a file open that it cannot read, where it is given a path.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files if name == "key" or name.startswith(prefix)}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            return {}
+
+    def save(self, system: str, init: Hour, lead: int, key: str, record: Record) -> None:
+        path = self._path(system, init, lead)
+        if path is None:
+            return
+        arrays: dict[str, Any] = {"key": np.array(key)}
+        arrays |= {f"note/{name}": np.array(value) for name, value in record.notes.items()}
+        for name, statistics in record.statistics.items():
+            arrays |= _flatten(statistics, f"field/{name}/")
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    def _path(self, system: str, init: Hour, lead: int) -> Path | None:
+        return None if self._folder is None else self._folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
+
+
+def digest(*parts: object) -> str:
+    """Digits of these parts, which must print all that counts of them."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _flatten(value: Any, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in fields(value):
+        its, name = getattr(value, one.name), f"{prefix}{one.name}"
+        if is_dataclass(its):
+            found |= _flatten(its, f"{name}/")
+        elif isinstance(its, Mapping):
+            raise TypeError(f"{one.name} of {type(value).__name__} is a mapping, which records do not keep")
+        else:
+            found[name] = np.asarray(its)
+    return found
+
+
+def _build(kind: type[Kept], arrays: Mapping[str, Any], prefix: str) -> Kept:
+    values: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for one in fields(kind):  # type: ignore[arg-type]
+        hint, name = hints[one.name], f"{prefix}{one.name}"
+        if is_dataclass(hint):
+            values[one.name] = _build(hint, arrays, f"{name}/")  # type: ignore[arg-type]
+        elif hint in (int, float, bool, str):
+            values[one.name] = hint(arrays[name].item())
+        elif getattr(hint, "__origin__", None) is tuple:
+            values[one.name] = tuple(arrays[name].tolist())
+        else:
+            values[one.name] = arrays[name]
+    return kind(**values)

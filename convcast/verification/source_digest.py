@@ -1,0 +1,159 @@
+"""A digest of the source that computes a score, by which stored scores of another program are told apart.
+
+It covers the functions, classes and constants that the roots reach by name, in whichever modules of convcast they are.
+Comments, docstrings, type hints of functions, error messages, formatting, and code that is not reached do not count.
+Neither does the place of a definition: a module can be moved.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+PACKAGE = "convcast"
+IGNORED = frozenset({"colour_map", "comment", "long_name"})
+"""Arguments and attributes by which fields are drawn and described, and not scored."""
+LEFT_OUT = frozenset({"convcast", "convcast.errors", "convcast.files"})
+"""Modules that compute nothing: the version, the errors, and how files are replaced."""
+Name = tuple[str, str]
+"""Module and name of a definition."""
+
+
+@dataclass
+class _Module:
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, Name] = field(default_factory=dict)
+    """Module and name behind each imported name; the name is empty for a module."""
+
+
+@lru_cache(maxsize=4)
+def source_digest(*roots: Any) -> str:
+    """Digest of what these functions, classes and modules are computed by."""
+    found = reached(*((root.__module__, root.__qualname__) for root in roots))
+    return hashlib.blake2b("\n".join(sorted(found.values())).encode(), digest_size=16).hexdigest()
+
+
+def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> dict[Name, str]:
+    """The definitions that the roots use, directly or through others, with their syntax as text.
+
+    `read` gives the source of a module by its name, and None where there is no such module.
+    """
+    modules: dict[str, _Module | None] = {}
+    found: dict[Name, str] = {}
+
+    def module(name: str) -> _Module | None:
+        if name not in modules:
+            source = (read or read_source)(name)
+            modules[name] = None if source is None else _parse(source)
+        return modules[name]
+
+    def resolve(home: str, name: str) -> Name | None:
+        """Where what a module calls `name` is defined."""
+        there = module(home)
+        if there is None:
+            return None
+        if name in there.definitions:
+            return home, name
+        if name in there.imports:
+            source, original = there.imports[name]
+            if original and module(f"{source}.{original}") is not None:
+                return f"{source}.{original}", ""
+            return resolve(source, original) if original else (source, "")
+        return None
+
+    due = list(roots)
+    while due:
+        home, name = due.pop()
+        if (home, name) in found:
+            continue
+        there = module(home)
+        if there is None or name not in there.definitions:
+            raise LookupError(f"{home} defines no {name}")
+        statements = there.definitions[name]
+        found[home, name] = "\n".join(ast.dump(statement) for statement in statements)
+        for used, attribute in {pair for statement in statements for pair in _uses(statement)}:
+            target = resolve(home, used)
+            if target is not None and not target[1]:
+                target = resolve(target[0], attribute) if attribute else None
+            if target is not None and target[1] and target[0] not in LEFT_OUT:
+                due.append(target)
+    return found
+
+
+def read_source(name: str) -> str | None:
+    """The source of a module of convcast, None where there is no such module."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    loader: Any = None if spec is None else spec.loader
+    source: str | None = None if loader is None else loader.get_source(name)
+    return source
+
+
+def _parse(source: str) -> _Module:
+    tree = ast.parse(source)
+    made = _Module()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
+            made.imports |= {alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            made.imports |= {a.asname: (a.name, "") for a in node.names if a.asname and a.name.startswith(PACKAGE)}
+    for statement in _Plain().visit(tree).body:
+        for name in _defined(statement):
+            made.definitions.setdefault(name, []).append(statement)
+    return made
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _uses(statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Each name that is read, with the attribute that is taken of it."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
+        elif isinstance(node, ast.Name):
+            yield node.id, ""
+
+
+class _Plain(ast.NodeTransformer):
+    """Takes away what does not change a value."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                argument.annotation = None
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Docstrings, of definitions and of attributes, are expressions of a constant."""
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        pass
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        pass
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:  # noqa: ARG002
+        return ast.Raise()
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        ignored = isinstance(node.target, ast.Name) and node.target.id in IGNORED
+        return None if ignored else self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        return None if node.arg in IGNORED else self.generic_visit(node)
