@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from convcast.files import parse_json
 
 WIDTH, HEIGHT = 64, 10
 LARGEST = 1e12
@@ -16,8 +17,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     reports = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            report = json.loads(line)
-        except (ValueError, RecursionError):
+            report = parse_json(line)
+        except ValueError:
             continue
         if isinstance(report, dict) and type(report.get("step")) is int and _is_loss(report):
             reports.append(report)
