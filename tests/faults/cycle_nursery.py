@@ -25,9 +25,9 @@ from convcast.archive import fetch, http, locations
 from convcast.cli import console
 from convcast.cli.main import app
 from convcast.dataset import Dataset, decode, preprocess
-from convcast.ensemble.store import Description, EnsembleStore
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
+from convcast.forecasts.store import Description, EnsembleStore
 from convcast.notation import HOUR, from_compact, parse_hour
 from convcast.operations import cycle as cycles, holdings, metrics, stages
 from convcast.operations.stages import Finished

@@ -21,8 +21,8 @@ from convcast.archive.wanted import fields
 from convcast.dataset import Dataset, Status
 from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import Description, Store
-from convcast.ensemble.store import Description as Sampled, EnsembleStore
 from convcast.errors import ConvcastError, SettingsError
+from convcast.forecasts.store import Description as Sampled, EnsembleStore
 from convcast.model import checkpoint
 from convcast.model.preparation import describe
 from convcast.notation import HOUR

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convcast.ensemble.products import make_products
-from convcast.ensemble.store import Description, EnsembleStore
+from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.operations.thresholds import exceeded, watch

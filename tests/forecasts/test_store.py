@@ -12,8 +12,8 @@ import xarray as xr
 import zarr
 
 from convcast import conventions
-from convcast.ensemble.store import INNER, Description, EnsembleStore
 from convcast.errors import DamagedFileError
+from convcast.forecasts.store import INNER, Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.variables import FIELDS, select
 
