@@ -12,8 +12,8 @@ import xarray as xr
 
 from convcast.archive.index import parse
 from convcast.conventions import on_lattice
-from convcast.ensemble.products import make_products
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grib import scan
 from convcast.grid import Grid

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from convcast.ensemble.products import make_products
+from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import HOUR

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from convcast.ensemble.products import make_products
+from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import HOUR

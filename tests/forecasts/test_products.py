@@ -8,10 +8,10 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from convcast.conventions import on_lattice
-from convcast.ensemble.products import leads_there, made_of, make_products
 from convcast.ensemble.summary import quantiles, summarise
 from convcast.errors import DamagedFileError
 from convcast.files import discard
+from convcast.forecasts.products import leads_there, made_of, make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
