@@ -16,11 +16,11 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from convcast import conventions, stores
-from convcast.ensemble.summary import Floats, Summary, quantiles, summarise
 from convcast.errors import DamagedFileError
 from convcast.files import lock, whole_folder
 from convcast.forecasts.integrity import begin_again, leads_of, read_flags, require_coordinates
 from convcast.forecasts.store import Description, unconsolidated_is_fine
+from convcast.forecasts.summary import Floats, Summary, quantiles, summarise
 from convcast.grid import SPACING
 from convcast.settings import ProductSettings
 from convcast.variables import Variable

@@ -8,11 +8,11 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from convcast.conventions import on_lattice
-from convcast.ensemble.summary import quantiles, summarise
 from convcast.errors import DamagedFileError
 from convcast.files import discard
 from convcast.forecasts.products import leads_there, made_of, make_products
 from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.summary import quantiles, summarise
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
@@ -101,7 +101,7 @@ class TestSummary:
         np.testing.assert_array_equal(np.sort(one.matched_mean.ravel()), np.sort(drawn[0, 0, 0].ravel()))
 
     def test_quantiles_in_bands_are_those_of_the_whole(self, drawn, monkeypatch):
-        monkeypatch.setattr("convcast.ensemble.summary.BAND", 7 * 36 * 4)
+        monkeypatch.setattr("convcast.forecasts.summary.BAND", 7 * 36 * 4)
         fields, asked = drawn[:, 0, 1], []
 
         def rows(band):
