@@ -18,8 +18,8 @@ from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.files import whole_file, write_bytes
 from convcast.forecasts.integrity import read_values
+from convcast.forecasts.open import leads_of, opened, place_of
 from convcast.notation import Hour, compact, parse_numbers
-from convcast.operations.kept import leads_of, opened, place_of
 from convcast.variables import FIELDS, Variable
 
 SHUFFLED = {"zlib": True, "complevel": 1, "shuffle": True}

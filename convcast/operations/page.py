@@ -24,9 +24,9 @@ from markupsafe import Markup
 
 from convcast import __version__
 from convcast.files import write_bytes
+from convcast.forecasts.open import Source, opened
 from convcast.notation import HOUR, Hour, compact, parse_numbers
 from convcast.operations.history import History, Scored
-from convcast.operations.kept import Source, opened
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
 

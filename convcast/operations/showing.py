@@ -15,9 +15,9 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.integrity import read_values
+from convcast.forecasts.open import Source, leads_of, opened, place_of
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
-from convcast.operations.kept import Source, leads_of, opened, place_of
 from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
 from convcast.pictures.ground import Ground
 from convcast.variables import STATIC, Variable

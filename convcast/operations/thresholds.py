@@ -15,9 +15,9 @@ from convcast.conventions import COMPLETE
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
 from convcast.files import read_json, write_json
 from convcast.forecasts.integrity import read_values
+from convcast.forecasts.open import Source, available, leads_of, opened, place_of
 from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
 from convcast.notation import HOUR, Hour
-from convcast.operations.kept import Source, available, leads_of, opened, place_of
 from convcast.settings import ThresholdPoint
 from convcast.variables import FIELDS, Variable
 from convcast.workspace import Workspace
