@@ -15,7 +15,7 @@ import zarr
 from convcast import grib
 from convcast.archive.simulated.publisher import place as world
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.operations.exporting import to_grib, to_netcdf
+from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate

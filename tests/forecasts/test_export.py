@@ -13,11 +13,11 @@ import xarray as xr
 from convcast.archive.index import parse
 from convcast.conventions import on_lattice
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grib import scan
 from convcast.grid import Grid
-from convcast.operations.exporting import to_grib, to_netcdf
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
 
