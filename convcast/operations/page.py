@@ -192,7 +192,7 @@ def _draw(
     place: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
-    from convcast.operations.showing import nearby, show
+    from convcast.forecasts.plot import nearby, show
     from convcast.pictures.forecast import draw
 
     maps = Source(source.init, None, source.products) if about.mapped else Source(source.init, source.members, None)
