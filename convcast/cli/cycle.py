@@ -50,7 +50,7 @@ def cycle(
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
-    from convcast.operations.holdings import Surveyor
+    from convcast.operations.inventory import Surveyor
     from convcast.operations.situation import read_clock, simulated
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)

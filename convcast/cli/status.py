@@ -42,7 +42,7 @@ def status(
     from convcast.cli.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
-    from convcast.operations.holdings import Surveyor
+    from convcast.operations.inventory import Surveyor
     from convcast.operations.situation import assess, read_clock
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)

@@ -14,8 +14,8 @@ import numpy as np
 from convcast.errors import ConvcastError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
-from convcast.operations.holdings import VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.hooks import Hooks
+from convcast.operations.inventory import VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.metrics import write_metrics
 from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits

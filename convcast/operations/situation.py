@@ -14,7 +14,7 @@ from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.notation import Hour, parse_time
 from convcast.operations.history import LONGEST_LEAD, Skill
-from convcast.operations.holdings import Holdings, Surveyor, expected_hour
+from convcast.operations.inventory import Holdings, Surveyor, expected_hour
 from convcast.operations.plan import Limits, due_cases, gaps, late_hours
 from convcast.settings import Settings
 from convcast.workspace import Workspace

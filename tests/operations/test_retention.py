@@ -16,7 +16,7 @@ from convcast.archive.archive import sidecar_path
 from convcast.dataset import Dataset, Status
 from convcast.files import lock
 from convcast.notation import HOUR, compact
-from convcast.operations.holdings import Forecast, Holdings, Model
+from convcast.operations.inventory import Forecast, Holdings, Model
 from convcast.operations.plan import Limits
 from convcast.operations.retention import Prunable, Stock, plan_prune, prune, sweep, take_stock
 from convcast.operations.situation import reach

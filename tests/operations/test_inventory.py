@@ -12,7 +12,7 @@ import zarr
 from convcast.dataset import Status
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
-from convcast.operations.holdings import Forecast, Model, Surveyor, read_forecast, read_products
+from convcast.operations.inventory import Forecast, Model, Surveyor, read_forecast, read_products
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace
 
@@ -56,7 +56,7 @@ def test_hours_and_the_model(place, dataset_of):
 def test_the_model_s_description_is_the_one_that_training_writes():
     """The names are written twice, since the model room brings torch along."""
     from convcast.model import checkpoint
-    from convcast.operations import holdings
+    from convcast.operations import inventory as holdings
 
     assert (holdings.DESCRIPTION, holdings.WEIGHTS) == (checkpoint.DESCRIPTION, checkpoint.WEIGHTS)
 
