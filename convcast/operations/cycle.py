@@ -21,7 +21,7 @@ from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, Stag
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
 from convcast.operations.publication import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
-from convcast.operations.situation import assess, limits_of, reach, young
+from convcast.operations.status import assess, limits_of, reach, young
 from convcast.operations.thresholds import watch
 
 
