@@ -14,6 +14,7 @@ import numpy as np
 from convcast.errors import ConvcastError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
+from convcast.operations.alerts import watch
 from convcast.operations.hooks import Hooks
 from convcast.operations.inventory import VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.metrics import write_metrics
@@ -22,7 +23,6 @@ from convcast.operations.plan import Stage, Step, late_hours, next_step, possibl
 from convcast.operations.publication import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
 from convcast.operations.status import assess, limits_of, reach, young
-from convcast.operations.thresholds import watch
 
 
 class Cycle:

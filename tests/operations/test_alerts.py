@@ -11,7 +11,7 @@ from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import HOUR
-from convcast.operations.thresholds import exceeded, watch
+from convcast.operations.alerts import exceeded, watch
 from convcast.settings import ProductSettings, ThresholdPoint
 from convcast.variables import CIN, REFC
 from convcast.workspace import create_workspace
