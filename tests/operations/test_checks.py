@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
-from convcast.operations.readiness import examine
+from convcast.operations.checks import examine
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
 
