@@ -198,7 +198,7 @@ class Cycle:
             return str(newest)
 
         def draw() -> str:
-            from convcast.operations.page import write_page
+            from convcast.operations.publish import write_page
 
             history, limit = self._surveyor.history, self.settings.operations.page_max_age
             write_page(self.place, newest, holdings.forecasts[newest].leads, history, max_age=limit)
