@@ -17,8 +17,8 @@ import numpy as np
 
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, hrrr
+from convcast.archive.message_spec import Limit, Wanted, fields
 from convcast.archive.request import Request
-from convcast.archive.wanted import Limit, Wanted, fields
 from convcast.errors import SettingsError
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable

@@ -17,7 +17,7 @@ from convcast import grib
 from convcast.archive import Archive, framing, index
 from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
-from convcast.archive.wanted import fields
+from convcast.archive.message_spec import fields
 from convcast.dataset import Dataset, Status
 from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import Description, Store
