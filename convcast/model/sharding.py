@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from convcast.model.distributed import Ranks
 from convcast.model.network import UNet
 from convcast.model.objective import Objective
-from convcast.model.ranks import Ranks
 
 
 def parallel(objective: Objective, ranks: Ranks, *, shard: bool) -> nn.Module:

@@ -23,9 +23,9 @@ from convcast.files import sweep
 from convcast.model import preparation
 from convcast.model.cases import batches
 from convcast.model.checkpoint import DESCRIPTION
+from convcast.model.distributed import Ranks, join
 from convcast.model.events import TrainingLog
 from convcast.model.progress import Tally, TrainingProgress
-from convcast.model.ranks import Ranks, join
 from convcast.model.saving import newest
 from convcast.model.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings

@@ -17,10 +17,10 @@ from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion import Losses, stratified_steps
+from convcast.model.distributed import Ranks
 from convcast.model.network import Network
 from convcast.model.objective import Objective, Task
 from convcast.model.progress import Tally, TrainingProgress
-from convcast.model.ranks import Ranks
 from convcast.model.saving import AVERAGE, Checkpoint, advice_for, complete, save
 from convcast.model.sharding import as_shared, fill, gradients_kept_back, parallel, whole
 from convcast.model.skill import Validation

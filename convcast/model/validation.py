@@ -17,9 +17,9 @@ from convcast.dataset import Window, Windows
 from convcast.metrics.regimes import REGIMES, sort_points
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
+from convcast.model.distributed import Ranks
 from convcast.model.forecaster import Forecaster
 from convcast.model.network import Network
-from convcast.model.ranks import Ranks
 from convcast.model.skill import FieldSkill
 from convcast.model.solvers import SOLVERS
 from convcast.settings import Precision, SamplingSettings

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints
-from convcast.model.ranks import Ranks
+from convcast.model.distributed import Ranks
 from convcast.model.tensors import read_tensors
 from convcast.model.train import train
 
