@@ -15,7 +15,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import devices
 from convcast.model.checkpoint import Description, load_network
 from convcast.model.condition import Condition, channels, numbers
-from convcast.model.diffusion import Diffusion
+from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.inputs import Inputs
 from convcast.model.network import Network
 from convcast.model.schedule import Schedule

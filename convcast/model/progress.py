@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from convcast.model.diffusion import Losses
+from convcast.model.diffusion.noise_prediction import Losses
 from convcast.model.skill import Validation
 
 LEVELS = 5

@@ -16,7 +16,7 @@ from convcast.model.averaging import Average
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
-from convcast.model.diffusion import Losses, stratified_steps
+from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
 from convcast.model.distributed import Ranks
 from convcast.model.network import Network
 from convcast.model.objective import Objective, Task

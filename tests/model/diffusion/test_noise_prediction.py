@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.diffusion import Diffusion, stratified_steps
+from convcast.model.diffusion.noise_prediction import Diffusion, stratified_steps
 from convcast.model.network import Encoded
 from convcast.model.spectrum import Spectrum, band_moments
 
