@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from convcast.model.schedule import Schedule
+from convcast.model.diffusion.schedule import Schedule
 from convcast.settings import SolverName
 
 Denoise = Callable[[Tensor, int], Tensor]

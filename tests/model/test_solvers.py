@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.schedule import cosine
+from convcast.model.diffusion.schedule import cosine
 from convcast.model.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, unipc
 
 MEAN, SPREAD = 0.7, 0.3

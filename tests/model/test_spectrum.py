@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.model.schedule import cosine
+from convcast.model.diffusion.schedule import cosine
 from convcast.model.solvers import SOLVERS
 from convcast.model.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
 

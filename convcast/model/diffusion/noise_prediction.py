@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convcast.model.diffusion.schedule import Schedule, cosine
 from convcast.model.network import Encoded, Network
-from convcast.model.schedule import Schedule, cosine
 from convcast.model.spectrum import Spectrum, flat_bands
 from convcast.settings import ModelSettings
 

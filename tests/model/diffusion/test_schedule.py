@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.model.schedule import cosine
+from convcast.model.diffusion.schedule import cosine
 
 
 @pytest.mark.parametrize("steps", [200, 1000])
