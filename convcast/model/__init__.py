@@ -4,10 +4,10 @@ from convcast.model.checkpoint import Description
 from convcast.model.condition import Condition
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.schedule import Schedule
+from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
 from convcast.model.distributed import launched, met
 from convcast.model.forecaster import Forecaster
 from convcast.model.progress import TrainingProgress
-from convcast.model.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
 from convcast.model.train import train
 
 __all__ = [

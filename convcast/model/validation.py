@@ -17,11 +17,11 @@ from convcast.dataset import Window, Windows
 from convcast.metrics.regimes import REGIMES, sort_points
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
+from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.distributed import Ranks
 from convcast.model.forecaster import Forecaster
 from convcast.model.network import Network
 from convcast.model.skill import FieldSkill
-from convcast.model.solvers import SOLVERS
 from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convcast.model.diffusion.schedule import cosine
-from convcast.model.solvers import SOLVERS
+from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
 
 SIDE = 64

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convcast.model.diffusion.schedule import cosine
-from convcast.model.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, unipc
+from convcast.model.diffusion.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, unipc
 
 MEAN, SPREAD = 0.7, 0.3
 SCHEDULE = cosine(200)
