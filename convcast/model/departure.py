@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast.errors import DamagedFileError
+from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression, predictor_count
-from convcast.model.spectrum import Spectrum, band_moments
 from convcast.settings import ReferenceName
 
 Cases = Iterable[tuple[Inputs, Tensor]]

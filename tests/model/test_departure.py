@@ -8,10 +8,10 @@ import torch
 
 from convcast.dataset import Statistics, window
 from convcast.model.departure import Departures
+from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.inputs import Inputs
 from convcast.model.normalisation import Normalisation
 from convcast.model.regression import Regression, predictors
-from convcast.model.spectrum import band_moments
 
 HISTORY = 4
 

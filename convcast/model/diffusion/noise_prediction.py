@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from convcast.model.diffusion.schedule import Schedule, cosine
+from convcast.model.diffusion.spectrum import Spectrum, flat_bands
 from convcast.model.network import Encoded, Network
-from convcast.model.spectrum import Spectrum, flat_bands
 from convcast.settings import ModelSettings
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from convcast.model.diffusion.noise_prediction import Diffusion, stratified_steps
+from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.network import Encoded
-from convcast.model.spectrum import Spectrum, band_moments
 
 
 class Answer:

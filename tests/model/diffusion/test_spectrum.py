@@ -8,7 +8,7 @@ import torch
 
 from convcast.model.diffusion.schedule import cosine
 from convcast.model.diffusion.solvers import SOLVERS
-from convcast.model.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
+from convcast.model.diffusion.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
 
 SIDE = 64
 
