@@ -15,7 +15,7 @@ from torch import Tensor
 from convcast.dataset import Windows
 from convcast.model import condition
 from convcast.model.departure import Departures
-from convcast.model.inputs import Inputs
+from convcast.model.features.inputs import Inputs
 
 IN_MEMORY = 2 << 30
 """Bytes of prepared cases up to which all are kept."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convcast.model.inputs import Inputs
+from convcast.model.features.inputs import Inputs
 from convcast.model.network import Encoded
 
 LONGEST_LEAD = 24.0

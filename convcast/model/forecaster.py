@@ -17,7 +17,7 @@ from convcast.model.checkpoint import Description, load_network
 from convcast.model.condition import Condition, channels, numbers
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.schedule import Schedule
-from convcast.model.inputs import Inputs
+from convcast.model.features.inputs import Inputs
 from convcast.model.network import Network
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Precision

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convcast.model.inputs import Inputs
+from convcast.model.features.inputs import Inputs
 from convcast.model.transport import smooth
 
 WIDTHS = (3, 7)

@@ -49,7 +49,7 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
 
     from convcast.dataset import window
     from convcast.model import condition
-    from convcast.model.inputs import Inputs
+    from convcast.model.features.inputs import Inputs
 
     departures = prepared[0].departures
     one = window(dataset, dataset.hours[10], 1, with_target=True)
