@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from convcast.dataset import Windows
-from convcast.model import condition
 from convcast.model.departure import Departures
+from convcast.model.features import condition
 from convcast.model.features.inputs import Inputs
 
 IN_MEMORY = 2 << 30

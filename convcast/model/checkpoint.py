@@ -25,8 +25,8 @@ import convcast
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json, write_bytes
 from convcast.grid import Grid
-from convcast.model.condition import channel_count
 from convcast.model.departure import Departures
+from convcast.model.features.condition import channel_count
 from convcast.model.network import Network
 from convcast.model.normalisation import Normalisation
 from convcast.model.skill import Validation

@@ -14,9 +14,9 @@ from convcast.dataset import Window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import devices
 from convcast.model.checkpoint import Description, load_network
-from convcast.model.condition import Condition, channels, numbers
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.schedule import Schedule
+from convcast.model.features.condition import Condition, channels, numbers
 from convcast.model.features.inputs import Inputs
 from convcast.model.network import Network
 from convcast.notation import Hour

@@ -5,7 +5,7 @@ import torch
 
 from convcast.model import preparation
 from convcast.model.cases import batches
-from convcast.model.condition import channel_count
+from convcast.model.features.condition import channel_count
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     import numpy as np
 
     from convcast.dataset import window
-    from convcast.model import condition
+    from convcast.model.features import condition
     from convcast.model.features.inputs import Inputs
 
     departures = prepared[0].departures

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.condition import channel_count
+from convcast.model.features.condition import channel_count
 from convcast.model.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network import Network
 from convcast.settings import load_settings
