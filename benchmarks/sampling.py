@@ -32,7 +32,7 @@ from convcast.model import Description, Forecaster
 from convcast.model.departure import Departures
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
-from convcast.model.normalisation import Normalisation
+from convcast.model.features.normalisation import Normalisation
 from convcast.model.regression import Regression
 from convcast.notation import HOUR
 from convcast.settings import ENOUGH, SamplingSettings, load_settings

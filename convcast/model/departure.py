@@ -18,7 +18,7 @@ from torch import Tensor
 from convcast.errors import DamagedFileError
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.inputs import Inputs
-from convcast.model.normalisation import Normalisation
+from convcast.model.features.normalisation import Normalisation
 from convcast.model.regression import Regression, predictor_count
 from convcast.settings import ReferenceName
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convcast.dataset import Window
 from convcast.grid import SPACING
-from convcast.model.normalisation import Floats, Normalisation
+from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.model.transport import carry
 from convcast.variables import Variable
 

@@ -5,7 +5,7 @@ import pytest
 
 from convcast.dataset import Statistics
 from convcast.errors import DamagedFileError
-from convcast.model.normalisation import Normalisation
+from convcast.model.features.normalisation import Normalisation
 
 
 @pytest.fixture(scope="module")
