@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from convcast.dataset import Windows
-from convcast.model.departure import Departures
 from convcast.model.features import condition
 from convcast.model.features.inputs import Inputs
+from convcast.model.features.residual import Departures
 
 IN_MEMORY = 2 << 30
 """Bytes of prepared cases up to which all are kept."""

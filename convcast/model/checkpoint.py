@@ -25,9 +25,9 @@ import convcast
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json, write_bytes
 from convcast.grid import Grid
-from convcast.model.departure import Departures
 from convcast.model.features.condition import channel_count
 from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.residual import Departures
 from convcast.model.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import FORMAT, Shape, digest, read_header, read_tensors

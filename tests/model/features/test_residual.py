@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from convcast.dataset import Statistics, window
-from convcast.model.departure import Departures
 from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.residual import Departures
 from convcast.model.regression import Regression, predictors
 
 HISTORY = 4
