@@ -32,8 +32,8 @@ from convcast.model import Description, Forecaster
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
 from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Departures
-from convcast.model.regression import Regression
 from convcast.notation import HOUR
 from convcast.settings import ENOUGH, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC

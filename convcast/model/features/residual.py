@@ -19,7 +19,7 @@ from convcast.errors import DamagedFileError
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.regression import Regression, predictor_count
+from convcast.model.features.regression import Regression, predictor_count
 from convcast.settings import ReferenceName
 
 Cases = Iterable[tuple[Inputs, Tensor]]

@@ -10,8 +10,8 @@ from convcast.dataset import Statistics, window
 from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.regression import Regression, predictors
 from convcast.model.features.residual import Departures
-from convcast.model.regression import Regression, predictors
 
 HISTORY = 4
 
