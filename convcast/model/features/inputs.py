@@ -11,8 +11,8 @@ from torch import Tensor
 
 from convcast.dataset import Window
 from convcast.grid import SPACING
+from convcast.model.features.advection import carry
 from convcast.model.features.normalisation import Floats, Normalisation
-from convcast.model.transport import carry
 from convcast.variables import Variable
 
 SECONDS_PER_HOUR = 3600.0

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convcast.model.features.advection import smooth
 from convcast.model.features.inputs import Inputs
-from convcast.model.transport import smooth
 
 WIDTHS = (3, 7)
 """Cells over which carried fields are averaged: large scales are remembered longer."""

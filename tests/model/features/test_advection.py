@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.transport import carry, smooth
+from convcast.model.features.advection import carry, smooth
 
 
 def uniform(dy, dx, side=16):
