@@ -28,7 +28,7 @@ from convcast.grid import Grid
 from convcast.model.features.condition import channel_count
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Departures
-from convcast.model.network import Network
+from convcast.model.network.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import FORMAT, Shape, digest, read_header, read_tensors
 from convcast.notation import Hour

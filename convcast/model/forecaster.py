@@ -18,7 +18,7 @@ from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.schedule import Schedule
 from convcast.model.features.condition import Condition, channels, numbers
 from convcast.model.features.inputs import Inputs
-from convcast.model.network import Network
+from convcast.model.network.network import Network
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Precision
 from convcast.variables import Variable

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from convcast.model.distributed import Ranks
-from convcast.model.network import UNet
+from convcast.model.network.network import UNet
 from convcast.model.objective import Objective
 
 

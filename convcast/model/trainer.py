@@ -18,7 +18,7 @@ from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
 from convcast.model.distributed import Ranks
-from convcast.model.network import Network
+from convcast.model.network.network import Network
 from convcast.model.objective import Objective, Task
 from convcast.model.progress import Tally, TrainingProgress
 from convcast.model.saving import AVERAGE, Checkpoint, advice_for, complete, save

@@ -20,7 +20,7 @@ from convcast.model.checkpoint import Description
 from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.distributed import Ranks
 from convcast.model.forecaster import Forecaster
-from convcast.model.network import Network
+from convcast.model.network.network import Network
 from convcast.model.skill import FieldSkill
 from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable

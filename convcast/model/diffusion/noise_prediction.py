@@ -30,7 +30,7 @@ from torch import Tensor
 
 from convcast.model.diffusion.schedule import Schedule, cosine
 from convcast.model.diffusion.spectrum import Spectrum, flat_bands
-from convcast.model.network import Encoded, Network
+from convcast.model.network.network import Encoded, Network
 from convcast.settings import ModelSettings
 
 

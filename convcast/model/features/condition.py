@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convcast.model.features.inputs import Inputs
-from convcast.model.network import Encoded
+from convcast.model.network.network import Encoded
 
 LONGEST_LEAD = 24.0
 """Hours at which the number that stands for the lead is 1."""

@@ -5,7 +5,7 @@ import torch
 
 from convcast.model.diffusion.noise_prediction import Diffusion, stratified_steps
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
-from convcast.model.network import Encoded
+from convcast.model.network.network import Encoded
 
 
 class Answer:
