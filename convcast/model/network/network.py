@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from convcast.model.layers import ChannelNorm, Convolution, Embedding, ResidualBlock, WindowAttention
+from convcast.model.network.layers import ChannelNorm, Convolution, Embedding, ResidualBlock, WindowAttention
 from convcast.settings import ModelSettings
 
 LEAST_SCALE = 0.05

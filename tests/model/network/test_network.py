@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convcast.model.features.condition import channel_count
-from convcast.model.layers import ChannelNorm, Convolution, WindowAttention
+from convcast.model.network.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network.network import Network
 from convcast.settings import load_settings
 
