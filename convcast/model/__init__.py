@@ -8,7 +8,7 @@ from convcast.model.distributed import launched, met
 from convcast.model.features.condition import Condition
 from convcast.model.forecaster import Forecaster
 from convcast.model.progress import TrainingProgress
-from convcast.model.train import train
+from convcast.model.training.loop import train
 
 __all__ = [
     "SOLVERS",

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints
 from convcast.model.distributed import Ranks
 from convcast.model.tensors import read_tensors
-from convcast.model.train import train
+from convcast.model.training.loop import train
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from convcast.dataset import Dataset
 from convcast.model.tensors import read_tensors
-from convcast.model.train import train
+from convcast.model.training.loop import train
 from convcast.settings import load_settings
 dataset, directory, flags = sys.argv[1:]
 list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))

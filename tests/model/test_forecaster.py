@@ -10,15 +10,16 @@ from safetensors.torch import load_file, save_file
 
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.model import SOLVERS, Forecaster, train
+from convcast.model import SOLVERS, Forecaster
 from convcast.model.checkpoint import DESCRIPTION, WEIGHTS
 from convcast.model.tensors import digest
+from convcast.model.training import loop
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, dataset, make_settings):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    list(train(dataset, path, make_settings(), max_steps=20))
+    list(loop(dataset, path, make_settings(), max_steps=20))
     return path
 
 
