@@ -21,8 +21,8 @@ from convcast.model.distributed import Ranks
 from convcast.model.events import TrainingLog
 from convcast.model.skill import Validation
 from convcast.model.tensors import read_header, read_tensors, write_tensors
-from convcast.model.trainer import Trainer
 from convcast.model.training.loop import train
+from convcast.model.training.trainer import Trainer
 
 SCORES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.9}
 """By step: a save whose weights are the first, one with better ones, and a last one with worse ones than before."""

@@ -27,7 +27,7 @@ from convcast.model.distributed import Ranks, join
 from convcast.model.events import TrainingLog
 from convcast.model.progress import Tally, TrainingProgress
 from convcast.model.saving import newest
-from convcast.model.trainer import Trainer
+from convcast.model.training.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
 
 DIVERGED = 10.0

@@ -23,8 +23,8 @@ from convcast.model.checkpoint import (
 from convcast.model.events import EVENTS
 from convcast.model.objective import Objective
 from convcast.model.tensors import read_tensors
-from convcast.model.trainer import Trainer
 from convcast.model.training.loop import learning_rate, train
+from convcast.model.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
