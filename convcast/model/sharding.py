@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from convcast.model.distributed import Ranks
 from convcast.model.network.network import UNet
-from convcast.model.objective import Objective
+from convcast.model.training.objective import Objective
 
 
 def parallel(objective: Objective, ranks: Ranks, *, shard: bool) -> nn.Module:

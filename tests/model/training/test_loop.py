@@ -21,9 +21,9 @@ from convcast.model.checkpoint import (
     checkpoints,
 )
 from convcast.model.events import EVENTS
-from convcast.model.objective import Objective
 from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import learning_rate, train
+from convcast.model.training.objective import Objective
 from convcast.model.training.trainer import Trainer
 
 CPU = torch.device("cpu")
