@@ -24,7 +24,7 @@ from convcast.dataset.store import Description, Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import Description as Sampled, EnsembleStore
 from convcast.model import checkpoint
-from convcast.model.preparation import describe
+from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS

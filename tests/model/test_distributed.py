@@ -86,7 +86,7 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings,
 
 
 def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
-    from convcast.model import preparation
+    from convcast.model.training import preparation
     from convcast.model.training.trainer import Trainer
 
     settings = make_settings(training={"batch": 2, "draws": 2, "precision": "float32"})

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.model import preparation
 from convcast.model.checkpoint import (
     CARD,
     CHECKPOINTS,
@@ -22,6 +21,7 @@ from convcast.model.checkpoint import (
 )
 from convcast.model.events import EVENTS
 from convcast.model.tensors import read_tensors
+from convcast.model.training import preparation
 from convcast.model.training.loop import learning_rate, train
 from convcast.model.training.objective import Objective
 from convcast.model.training.trainer import Trainer
