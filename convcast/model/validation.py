@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from convcast.dataset import Window, Windows
 from convcast.metrics.regimes import REGIMES, sort_points
-from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
 from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.distributed import Ranks
 from convcast.model.forecaster import Forecaster
 from convcast.model.network.network import Network
 from convcast.model.skill import FieldSkill
+from convcast.model.training.batches import Batch
 from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
 from convcast.model.diffusion.noise_prediction import Diffusion, Losses
 from convcast.model.network.network import Network
+from convcast.model.training.batches import Batch
 from convcast.settings import TrainingSettings
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from convcast.dataset import Dataset, Split, Statistics, Windows, divide, usable_inits
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import SPACING
-from convcast.model.cases import Batch, Cases
 from convcast.model.checkpoint import Description, describe_settings
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Departures
+from convcast.model.training.batches import Batch, Cases
 from convcast.model.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from convcast.errors import DamagedFileError
 from convcast.model.averaging import Average
-from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
@@ -24,6 +23,7 @@ from convcast.model.saving import AVERAGE, Checkpoint, advice_for, complete, sav
 from convcast.model.sharding import as_shared, fill, gradients_kept_back, parallel, whole
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
+from convcast.model.training.batches import Batch
 from convcast.model.training.objective import Objective, Task
 from convcast.model.validation import Validator
 from convcast.settings import TrainingSettings

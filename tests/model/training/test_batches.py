@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.cases import batches
 from convcast.model.features.condition import channel_count
 from convcast.model.training import preparation
+from convcast.model.training.batches import batches
 
 
 @pytest.fixture(scope="module")
