@@ -18,7 +18,7 @@ from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Departures
 from convcast.model.training.batches import Batch, Cases
-from convcast.model.validation import Validator
+from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 

@@ -25,7 +25,7 @@ from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.training.batches import Batch
 from convcast.model.training.objective import Objective, Task
-from convcast.model.validation import Validator
+from convcast.model.training.validation import Validator
 from convcast.settings import TrainingSettings
 
 BETAS = (0.9, 0.99)

@@ -8,7 +8,7 @@ from convcast.dataset.windows import Window
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model.skill import FieldSkill, Validation
-from convcast.model.validation import correlation, finish, score
+from convcast.model.training.validation import correlation, finish, score
 from convcast.variables import CAPE, REFC, T2M
 
 SIDE = 48
