@@ -7,8 +7,8 @@ from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise, Sol
 from convcast.model.distributed import launched, met
 from convcast.model.features.condition import Condition
 from convcast.model.forecaster import Forecaster
-from convcast.model.progress import TrainingProgress
 from convcast.model.training.loop import train
+from convcast.model.training.progress import TrainingProgress
 
 __all__ = [
     "SOLVERS",

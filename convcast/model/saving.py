@@ -25,9 +25,9 @@ from convcast.model.checkpoint import (
     checkpoint_path,
     checkpoints,
 )
-from convcast.model.progress import Tally, TrainingProgress
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors, write_tensors
+from convcast.model.training.progress import Tally, TrainingProgress
 
 AVERAGE = "average."
 """Before the names of the averaged weights in a checkpoint."""
