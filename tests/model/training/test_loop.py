@@ -19,11 +19,11 @@ from convcast.model.checkpoint import (
     Description,
     checkpoints,
 )
-from convcast.model.events import EVENTS
 from convcast.model.tensors import read_tensors
 from convcast.model.training import preparation
 from convcast.model.training.loop import learning_rate, train
 from convcast.model.training.objective import Objective
+from convcast.model.training.tensorboard import EVENTS
 from convcast.model.training.trainer import Trainer
 
 CPU = torch.device("cpu")
