@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from convcast.errors import DamagedFileError
-from convcast.model.averaging import Average
 from convcast.model.checkpoint import Description, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
@@ -23,6 +22,7 @@ from convcast.model.sharding import as_shared, fill, gradients_kept_back, parall
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.training.batches import Batch
+from convcast.model.training.ema import Average
 from convcast.model.training.objective import Objective, Task
 from convcast.model.training.progress import Tally, TrainingProgress
 from convcast.model.training.validation import Validator
