@@ -16,7 +16,6 @@ from torch import Tensor
 
 from convcast.errors import ConvcastError, DamagedFileError
 from convcast.files import write_bytes
-from convcast.model.card import card
 from convcast.model.checkpoint import (
     CARD,
     DESCRIPTION,
@@ -27,6 +26,7 @@ from convcast.model.checkpoint import (
 )
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors, write_tensors
+from convcast.model.training.model_card import card
 from convcast.model.training.progress import Tally, TrainingProgress
 
 AVERAGE = "average."
