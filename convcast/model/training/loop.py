@@ -22,10 +22,10 @@ from convcast.errors import SettingsError
 from convcast.files import sweep
 from convcast.model.checkpoint import DESCRIPTION
 from convcast.model.distributed import Ranks, join
-from convcast.model.saving import newest
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches
 from convcast.model.training.progress import Tally, TrainingProgress
+from convcast.model.training.saving import newest
 from convcast.model.training.tensorboard import TrainingLog
 from convcast.model.training.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings

@@ -17,13 +17,13 @@ from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
 from convcast.model.distributed import Ranks
 from convcast.model.network.network import Network
-from convcast.model.saving import AVERAGE, Checkpoint, advice_for, complete, save
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.training.batches import Batch
 from convcast.model.training.ema import Average
 from convcast.model.training.objective import Objective, Task
 from convcast.model.training.progress import Tally, TrainingProgress
+from convcast.model.training.saving import AVERAGE, Checkpoint, advice_for, complete, save
 from convcast.model.training.sharding import as_shared, fill, gradients_kept_back, parallel, whole
 from convcast.model.training.validation import Validator
 from convcast.settings import TrainingSettings
