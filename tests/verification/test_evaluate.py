@@ -155,7 +155,7 @@ def test_simulated_and_real_weather_are_not_mixed(small):
         (lambda data: data.isel(y=slice(1, None)), "another grid"),
         (lambda data: data.drop_vars("cin"), "does not hold cin"),
         (lambda data: data.isel(number=0), "no dimension number"),
-        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="degC")), "t2m in degC, not in K"),
+        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="m")), "t2m in m, not in K"),
     ],
 )
 def test_ensembles_of_something_else_are_named(small, spoil, expected):
