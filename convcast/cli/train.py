@@ -44,8 +44,7 @@ def train(
     from convcast.cli.console import Terminal
     from convcast.dataset import Dataset
     from convcast.files import lock
-    from convcast.model import Description, launched
-    from convcast.model.training import loop as train_steps
+    from convcast.model import Description, launched, train as train_steps
 
     rank, _ = launched()
     first = rank == 0

@@ -12,16 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.model import SOLVERS, Forecaster, checkpoint
+from convcast.model import SOLVERS, Forecaster, checkpoint, train
 from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, Description
 from convcast.model.tensors import digest, read_tensors, write_tensors
-from convcast.model.training import loop
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, dataset, make_settings):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    list(loop(dataset, path, make_settings(), max_steps=20))
+    list(train(dataset, path, make_settings(), max_steps=20))
     return path
 
 
