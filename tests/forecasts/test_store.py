@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from power import Disk, lay_out
 
 from convcast import conventions
 from convcast.errors import DamagedFileError
@@ -94,6 +95,35 @@ def test_complete_says_what_is_there(written):
     store = EnsembleStore.prepare(written, DESCRIPTION, members=3)
     assert store.missing([0, 1, 2], 1) == [1, 2]
     assert store.missing([0, 1, 2], 3) == [0, 1]
+
+
+def test_a_power_cut_leaves_only_members_that_are_whole(tmp_path):
+    disk = Disk(tmp_path / "disk")
+    disk.root.mkdir()
+    path = disk.root / "forecasts" / "20240506T21.zarr"
+    with disk:
+        EnsembleStore.prepare(path, DESCRIPTION, members=1).write(0, 1, fields(0, 1))
+        EnsembleStore.prepare(path, DESCRIPTION, members=2).write(1, 3, fields(1, 3))
+
+    met = set()
+    for number, state in enumerate([*disk.states[::4], disk.states[-1]]):
+        lay_out(state, tmp_path / f"cut{number}")
+        left = tmp_path / f"cut{number}" / "forecasts" / path.name
+        if not left.exists():
+            continue
+        with xr.open_zarr(left) as dataset:
+            there = {(int(m), int(x)) for m, x in np.argwhere(dataset.complete.values[0] == 1)}
+            for member, lead in there:
+                for i, variable in enumerate(FIELDS.values()):
+                    expected = fields(member, DESCRIPTION.leads[lead])[i]
+                    stored = dataset[variable.name].values[0, member, lead]
+                    np.testing.assert_allclose(expected, stored, atol=0.501 / variable.scale)
+        met.add(frozenset(there))
+        if number % 10 == 0:
+            store = EnsembleStore.prepare(left, DESCRIPTION, members=2)
+            assert {(m, lead) for m, lead in np.argwhere(store.complete()).tolist()} == there
+    assert {len(each) for each in met} == {0, 1, 2}
+    assert there == {(0, 0), (1, 1)}, "what was said to be done is there"
 
 
 def test_a_member_without_its_flag_does_not_count(written):
