@@ -75,8 +75,8 @@ def from_os_error(error: OSError) -> ConvcastError | None:
     reason = error.strerror or type(error).__name__
     if error.errno in _DISK:
         return DamagedFileError(
-            f"the disk or its file system failed{place}: {reason}",
-            advice="see the system's log (dmesg), then run the same command again",
+            f"the disk failed to read or write{place}: {reason}; everything that was complete is kept",
+            advice="check the disk (`dmesg` names it), then run the same command again",
         )
     if error.errno in _PATH:
         return SettingsError(f"a file or folder is in the way{place}: {reason}", advice="rename it, or name another")
