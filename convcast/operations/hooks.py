@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from convcast.archive.connections import Exchange, Session, split_credentials
+from convcast.archive.pool import Pool
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
 from convcast.workers import SAFE_PATH
@@ -42,7 +44,10 @@ class Hooks:
         if command:
             yield from _run(f"operations.{setting}", command, text, self._settings.hook_seconds)
         if post and self._settings.webhook is not None:
-            yield from _post(self._settings.webhook.get_secret_value(), text)
+            # In a thread that a stop leaves behind: nothing else ends the look-up of a name.
+            url = self._settings.webhook.get_secret_value()
+            for notes in Pool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
+                yield from notes
 
 
 def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
