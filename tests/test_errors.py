@@ -1,6 +1,4 @@
-"""What a disk may answer is an expected failure, with a sentence and advice."""
-
-from __future__ import annotations
+"""What the system refuses is an expected failure of a known kind."""
 
 import errno
 import os
@@ -9,41 +7,62 @@ import pytest
 
 from convcast.errors import from_os_error
 
-ANSWERS = {
-    errno.ENOSPC: 3,
-    errno.EDQUOT: 3,
-    errno.EACCES: 2,
-    errno.EROFS: 2,
-    errno.EIO: 6,
-    errno.EUCLEAN: 6,
-    errno.ENXIO: 6,
-    errno.ESTALE: 6,
-    errno.ENOTCONN: 6,
-    errno.ENOLCK: 2,
-    errno.EOPNOTSUPP: 2,
-    errno.ENOSYS: 2,
-    errno.EXDEV: 2,
-    errno.EMFILE: 2,
-    errno.ENFILE: 2,
-    errno.ENAMETOOLONG: 2,
-    errno.ELOOP: 2,
-    errno.ENOTDIR: 2,
-    errno.EISDIR: 2,
-    errno.EBUSY: 2,
-    errno.EFBIG: 2,
-    errno.ENOMEM: 2,
-}
 
-
-@pytest.mark.parametrize("code", ANSWERS, ids=lambda code: errno.errorcode[code])
-def test_what_a_disk_answers_is_no_bug(code):
-    found = from_os_error(OSError(code, os.strerror(code), "w/archive/x"))
-    assert found is not None
-    assert found.exit_code == ANSWERS[code]
-    assert "w/archive/x" in str(found)
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        ("ENOSPC", 3),
+        ("EDQUOT", 3),
+        ("EACCES", 2),
+        ("EROFS", 2),
+        ("EIO", 6),
+        ("ESTALE", 6),
+        ("ENOTCONN", 6),
+        ("ETIMEDOUT", 6),
+        ("ENOTDIR", 2),
+        ("EISDIR", 2),
+        ("EEXIST", 2),
+        ("ELOOP", 2),
+        ("ENAMETOOLONG", 2),
+        ("EMFILE", 2),
+        ("ENFILE", 2),
+        ("ENOMEM", 2),
+        ("EUCLEAN", 6),
+        ("EBADMSG", 6),
+        ("ENOLCK", 2),
+        ("EOPNOTSUPP", 2),
+        ("ENOSYS", 2),
+        ("EXDEV", 2),
+        ("EBUSY", 2),
+        ("EFBIG", 2),
+    ],
+)
+def test_what_disks_and_paths_refuse_is_expected(number, code):
+    known = getattr(errno, number)
+    found = from_os_error(OSError(known, os.strerror(known), "/w/file"))
+    assert found.exit_code == code
+    assert "/w/file" in str(found)
     assert found.advice
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EINVAL, "x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x")])
-def test_the_rest_may_be_a_bug(error):
-    assert from_os_error(error) is None
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    absent = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "w")
+    assert from_os_error(absent) is None
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "working directory" in str(from_os_error(absent))
+
+
+def test_no_folder_for_temporary_files(monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    with pytest.raises(FileNotFoundError) as raised:
+        tempfile.gettempdir()
+    assert "TMPDIR" in from_os_error(raised.value).advice
+
+
+def test_anything_else_is_a_bug():
+    assert from_os_error(OSError(errno.EINVAL, "invalid")) is None

@@ -1,6 +1,6 @@
 """From the archive to the dataset: decode, crop, judge, store, commit; only what is new.
 
-Whatever may be done for several hours at once, by several processes, is in convcast.dataset.hands. What depends on the
+Whatever may be done for several hours at once, by several processes, is in convcast.dataset.ingest. What depends on the
 order of the hours is done here, and so is the commit record, which has one writer.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.hands import Hands, Placed, Source
+from convcast.dataset.ingest import Hands, Placed, Source
 from convcast.dataset.quality import compare_means
 from convcast.dataset.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means

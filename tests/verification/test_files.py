@@ -18,7 +18,7 @@ from convcast import grib
 from convcast.archive.simulated.publisher import place as world
 from convcast.cli.main import app
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.operations.exporting import to_grib, to_netcdf
+from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.fields import describe, find_fields
@@ -427,7 +427,7 @@ def test_a_temperature_of_another_level_or_of_a_period_is_not_taken(ours, tmp_pa
 
 
 def test_wind_that_says_east_alone_is_left_out_and_said(ours, truth, tmp_path):
-    data = ours.assign(u10=ours["u10"].assign_attrs(standard_name="eastward_wind")).drop_vars("complete")
+    data = ours.assign(u10=ours["u10"].assign_attrs(standard_name="eastward_wind"))
     (found,) = opened(store(data, tmp_path / "e.zarr"), truth)
     assert "u10" not in [v.name for v in found.fields]
     assert "it is eastward_wind" in found.said["fields_not_scored"]["u10"]
