@@ -17,15 +17,15 @@ from convcast import grib
 from convcast.archive import Archive, framing, index
 from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
-from convcast.archive.wanted import fields
+from convcast.archive.message_spec import fields
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, Status
 from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import Description, Store
-from convcast.ensemble.store import Description as Sampled, EnsembleStore
 from convcast.errors import ConvcastError, SettingsError
+from convcast.forecasts.store import Description as Sampled, EnsembleStore
 from convcast.model import checkpoint
-from convcast.model.preparation import describe
+from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS

@@ -18,7 +18,7 @@ from convcast import grib
 from convcast.archive.simulated.publisher import place as world
 from convcast.cli.main import app
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.operations.exporting import to_grib, to_netcdf
+from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.fields import describe, find_fields
