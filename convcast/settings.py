@@ -38,7 +38,7 @@ from pydantic_settings import (
 
 from convcast.errors import SettingsError
 from convcast.notation import parse_hour, without_credentials
-from convcast.variables import select
+from convcast.variables import by_lead, select
 
 PRESETS = ("demo", "phase1", "phase2")
 ENVIRONMENT_PREFIX = "CONVCAST_"
@@ -131,8 +131,15 @@ class DatasetSettings(Group):
     """Fields of the dataset, in the model's channel order."""
     analysis_lead: int = Field(0, ge=0, le=1)
     """Forecast hour taken for the analysis: 0, or 1 where only f01 files exist."""
+    dewpoint: Literal["analysis", "previous_f01"] = "analysis"
+    """Where D2M comes from: the analysis, or f01 of the cycle before, which has no collapsed points."""
     region: str = "conus"
     """A named region, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        """Hours ahead of the forecasts whose files an hour is made of."""
+        return tuple(by_lead(select(self.fields), self.analysis_lead, self.dewpoint))
 
 
 class SplitSettings(Group):

@@ -333,6 +333,19 @@ def row(name: str) -> Variable:
     return (FIELDS | STATIC)[name]
 
 
+def by_lead(variables: Sequence[Variable], lead: int, dewpoint: str) -> dict[int, tuple[Variable, ...]]:
+    """Which of the fields are taken from forecasts of which length in hours, valid at the same time.
+
+    `lead` is that of the analyses. Where `dewpoint` is "previous_f01", fields whose analyses have collapsed points come
+    from the one-hour forecast of the cycle before, which has none.
+    """
+    ahead = tuple(v for v in variables if v.collapse is not None) if dewpoint == "previous_f01" else ()
+    if lead != 0 or not ahead:
+        return {lead: tuple(variables)}
+    rest = tuple(v for v in variables if v not in ahead)
+    return ({lead: rest} if rest else {}) | {1: ahead}
+
+
 def select(names: Sequence[str]) -> tuple[Variable, ...]:
     """The rows of these fields, in this order.
 

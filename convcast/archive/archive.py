@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -92,8 +92,12 @@ class Archive:
         """The subset whose fields are valid at this hour, forecast `lead` hours before."""
         return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
-    def hours(self, lead: int) -> Hours:
-        """Valid hours whose file and sidecar are both there, in order."""
+    def hours(self, *leads: int) -> Hours:
+        """Valid hours whose files of all these leads are there with their sidecars, in order."""
+        found: Hours = reduce(np.intersect1d, map(self._hours, leads))
+        return found
+
+    def _hours(self, lead: int) -> Hours:
         found = []
         for sidecar in self.root.glob(f"hrrr.*/conus/hrrr.t??z.wrfsfcf{lead:02d}.grib2{SIDECAR_SUFFIX}"):
             path = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX))

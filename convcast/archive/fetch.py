@@ -25,7 +25,7 @@ from convcast.errors import DamagedFileError, MissingInputError
 from convcast.files import sha256, whole_file
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import ArchiveSettings
-from convcast.variables import STATIC, Variable
+from convcast.variables import STATIC, Variable, by_lead
 
 Status = Literal["ok", "cached", "late", "gap", "transient", "bad"]
 STATIC_ATTEMPTS = 5
@@ -60,16 +60,19 @@ def fetch(
     lead: int,
     settings: ArchiveSettings,
     now: np.datetime64,
+    dewpoint: str = "analysis",
 ) -> Iterator[Outcome]:
-    """Bring these valid hours of HRRR, and once the static fields, into the archive; one outcome an hour, as they end.
+    """Bring these valid hours of HRRR, and once the static fields, into the archive; one outcome a file, as they end.
+
+    An hour is one file, or with `dewpoint` "previous_f01" two (convcast.variables.by_lead).
 
     Raises MissingInputError where no source can be reached, or none has the static fields; DamagedFileError where
     simulated and real files would mix; OSError (a full disk) as it comes. What was complete stays.
     """
     archive.sweep()
     with _Run(sources, settings, now) as run:
-        yield from run.each(analyses(archive, hours, variables, lead), run.fetch)
-        run.complete_static(archive, lead)
+        yield from run.each(analyses(archive, hours, variables, lead, dewpoint), run.fetch)
+        run.complete_static(archive, min(by_lead(variables, lead, dewpoint)))
 
 
 def fetch_files(
@@ -91,13 +94,18 @@ def estimate(
 
 
 def analyses(
-    archive: Archive, hours: Hours | Sequence[Hour], variables: Sequence[Variable], lead: int
+    archive: Archive,
+    hours: Hours | Sequence[Hour],
+    variables: Sequence[Variable],
+    lead: int,
+    dewpoint: str = "analysis",
 ) -> tuple[Request, ...]:
     """The files of these valid hours of HRRR, in order, each once."""
-    wanted = fields(variables)
+    parts = {at: fields(some) for at, some in by_lead(variables, lead, dewpoint).items()}
     return tuple(
-        Request(locations.hrrr(valid - lead * HOUR, lead), wanted, archive)
+        Request(locations.hrrr(valid - at * HOUR, at), wanted, archive)
         for valid in np.unique(np.asarray(hours, "datetime64[h]"))
+        for at, wanted in parts.items()
     )
 
 

@@ -54,6 +54,10 @@ def fetch(
     analysis_lead: Annotated[
         int | None, typer.Option("--analysis-lead", help="1 where only f01 files exist (default: 0).")
     ] = None,
+    dewpoint: Annotated[
+        str | None,
+        typer.Option("--dewpoint", help="analysis, or previous_f01: D2M of the cycle before (default: analysis)."),
+    ] = None,
     max_missing: Annotated[
         float | None, typer.Option("--max-missing", help="Share of hours that may be missing before exit code 3.")
     ] = None,
@@ -69,8 +73,8 @@ def fetch(
 ) -> None:
     """Fetch hourly HRRR analyses: only the needed messages, by byte range.
 
-    A new workspace is made where there is none, and keeps the --fields and --analysis-lead it was made with. About
-    10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what is still missing.
+    A new workspace is made where there is none, and keeps the --fields, --analysis-lead and --dewpoint it was made
+    with. About 10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what is still missing.
 
     With --what, the forecasts that `convcast verify` compares with, for the same hours.
     """
@@ -101,7 +105,11 @@ def fetch(
     _check(what, leads, only)
     ahead = parse_leads(leads) if leads else reference_ensembles.LEADS
     chosen: dict[str, dict[str, Any]] = {
-        "dataset": {"fields": fields.split(",") if fields else None, "analysis_lead": analysis_lead},
+        "dataset": {
+            "fields": fields.split(",") if fields else None,
+            "analysis_lead": analysis_lead,
+            "dewpoint": dewpoint,
+        },
         "archive": {"sources": source or None, "max_missing": max_missing},
     }
     root = workspace_root(workspace)
@@ -125,7 +133,7 @@ def fetch(
         return
 
     variables = select(resolved.dataset.fields)
-    lead = resolved.dataset.analysis_lead
+    lead, dewpoint_of = resolved.dataset.analysis_lead, resolved.dataset.dewpoint
     with open_sources(resolved.archive.sources, workspace=place, settings=resolved) as sources:
         if start and end:
             hours = parse_hours(f"{start}/{end}")
@@ -135,7 +143,8 @@ def fetch(
             hours = hours_between(first, last)
         terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
         if what == "hrrr":
-            requests, unit = analyses(archives["hrrr"], hours, variables, lead), "hours"
+            requests = analyses(archives["hrrr"], hours, variables, lead, dewpoint_of)
+            unit = "hours" if len(resolved.dataset.leads) == 1 else "files"
         else:
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
@@ -150,7 +159,15 @@ def fetch(
             return
         with lock(place.lock("fetch"), "fetching into this workspace"):
             units = (
-                fetch_hours(archives["hrrr"], sources, hours, variables=variables, lead=lead, **options)
+                fetch_hours(
+                    archives["hrrr"],
+                    sources,
+                    hours,
+                    variables=variables,
+                    lead=lead,
+                    dewpoint=dewpoint_of,
+                    **options,
+                )
                 if what == "hrrr"
                 else fetch_files(requests, sources, **options)
             )

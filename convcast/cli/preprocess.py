@@ -63,10 +63,10 @@ def preprocess(
     session = begin(terminal, workspace, assignments=settings, flags=flags)
     place, options = session.workspace, session.settings.dataset
     archive = Archive(place.archive / "hrrr")
-    available = archive.hours(options.analysis_lead)
+    available = archive.hours(*options.leads)
     if len(available) == 0:
         raise MissingInputError(
-            f"the archive of {place.root} holds no hour of lead {options.analysis_lead}",
+            f"the archive of {place.root} holds no hour of lead {' and '.join(map(str, options.leads))}",
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
     verdicts, begun = [], time.monotonic()

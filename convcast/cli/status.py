@@ -87,7 +87,7 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     from convcast.files import folder_bytes
     from convcast.notation import describe
 
-    hours = Archive(place.archive / "hrrr").hours(settings.dataset.analysis_lead)
+    hours = Archive(place.archive / "hrrr").hours(*settings.dataset.leads)
     rows: Rows = [("archive", describe(hours))]
     value: dict[str, Any] = {"archive_hours": len(hours)}
     try:

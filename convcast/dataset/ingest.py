@@ -20,6 +20,7 @@ from convcast.dataset.store import Store, describe_grid
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
 from convcast.notation import Hour
+from convcast.variables import Variable
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Source:
     """What the sidecar says."""
     signature: list[int]
     """Of the file (convcast.files.signature)."""
+    lead: int = 0
+    """Hours that its fields are forecast."""
+    more: tuple[Source, ...] = ()
+    """Files of other leads, which hold the other fields."""
+
+    @property
+    def signatures(self) -> list[int]:
+        """Of all files, one after the other."""
+        return [*self.signature, *(number for other in self.more for number in other.signature)]
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,21 @@ class Hands:
         return time.perf_counter() - started
 
     def _load(self, source: Source) -> NDArray[np.float32]:
+        """The fields (variable, y, x) of an hour, from one file or several."""
+        description = self._store.description
+        values = np.empty((len(description.variables), *description.grid.shape), np.float32)
+        for file in (source, *source.more):
+            some = description.leads[file.lead]
+            values[[description.variables.index(variable) for variable in some]] = self._load_file(file, some)
+        return values
+
+    def _load_file(self, source: Source, variables: Sequence[Variable]) -> NDArray[np.float32]:
         from convcast.dataset.decode import decode_hour
 
         name, description = source.path.name, self._store.description
         if sha256(source.path) != source.sha256:
             raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
-        fields = decode_hour(
-            source.path, valid=source.valid, lead=description.analysis_lead, variables=description.variables
-        )
+        fields = decode_hour(source.path, valid=source.valid, lead=source.lead, variables=variables)
         if fields.simulated != description.simulated:
             raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
         if fields.grid.crop(self.rows, self.columns) != description.grid:

@@ -78,11 +78,12 @@ def preprocess(
     Raises MissingInputError where the archive has no such hour or no static fields, DamagedFileError where the dataset
     is of other fields, another grid, analysis lead or world, LockedError where another run is at it.
     """
-    archived = archive.hours(settings.analysis_lead)
+    archived = archive.hours(*settings.leads)
     wanted = archived if hours is None else np.intersect1d(archived, hours)
     if wanted.size == 0:
+        leads = " and ".join(map(str, settings.leads))
         raise MissingInputError(
-            f"the archive holds no {'such ' if hours is not None else ''}hour of lead {settings.analysis_lead}",
+            f"the archive holds no {'such ' if hours is not None else ''}hour of lead {leads}",
             advice="run `convcast fetch --days 14`, or set dataset.analysis_lead",
         )
     with lock(path.parent / "locks" / f"{path.name}.lock", f"preprocessing {path}"):
@@ -137,6 +138,7 @@ def _prepare(
         whole.crop(rows, columns),
         store.description.simulated if simulated is None else simulated,
         settings.analysis_lead,
+        settings.dewpoint,
     )
     difference = store.description.difference(wanted)
     if difference is not None:
@@ -148,7 +150,9 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
     whole = _read_static(archive)
     rows, columns = _crop(whole.grid, settings.region)
     static = whole.crop(rows, columns)
-    description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
+    description = Description(
+        select(settings.fields), static.grid, static.simulated, settings.analysis_lead, settings.dewpoint
+    )
     return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
 
 
@@ -193,7 +197,8 @@ def _todo(
     """The archived hours that are new, or were rejected and have since been fetched again."""
 
     def again(valid: Hour) -> bool:
-        return bool(verdicts.get(valid, {}).get("file") != signature(archive.path(valid, _lead(store))))
+        now = [number for lead in store.description.leads for number in signature(archive.path(valid, lead))]
+        return bool(verdicts.get(valid, {}).get("file") != now)
 
     return np.array(
         [
@@ -235,8 +240,13 @@ def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) ->
 
 
 def _source(archive: Archive, store: Store, valid: Hour) -> Source:
-    file = archive.path(valid, _lead(store))
-    return Source(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
+    first, *more = (_file(archive, valid, lead) for lead in store.description.leads)
+    return replace(first, more=tuple(more))
+
+
+def _file(archive: Archive, valid: Hour, lead: int) -> Source:
+    path = archive.path(valid, lead)
+    return Source(valid, path.absolute(), archive.sidecar(path).sha256, signature(path), lead)
 
 
 def _judge(
@@ -269,7 +279,7 @@ def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pend
         "status": status.name.lower(),
         "reason": placed.reason,
         "findings": [finding.to_dict() for finding in placed.findings],
-        "file": source.signature,
+        "file": source.signatures,
         "chunks": None if placed.rejected else store.chunk_signatures(source.valid),
     }
     store.write_status([source.valid], status, [verdict])
@@ -281,7 +291,3 @@ def _means(store: Store, valid: Hour) -> dict[str, float]:
     variables = store.description.variables
     means = histogram_means(store.read_histogram(valid), variables)
     return {variable.name: float(mean) for variable, mean in zip(variables, means, strict=True)}
-
-
-def _lead(store: Store) -> int:
-    return store.description.analysis_lead

@@ -33,7 +33,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import append_lines, signature, sweep, whole_folder
 from convcast.grid import Grid, spatial_reference
 from convcast.notation import HOUR, Hour, Hours
-from convcast.variables import FIELDS, STATIC, Variable
+from convcast.variables import FIELDS, STATIC, Variable, by_lead
 
 FORMAT, FORMAT_VERSION = "convcast dataset", 2
 EPOCH = np.datetime64("2014-07-01T00", "h")
@@ -74,6 +74,13 @@ class Description:
     grid: Grid
     simulated: bool
     analysis_lead: int
+    dewpoint: str = "analysis"
+    """Where D2M comes from (DatasetSettings.dewpoint)."""
+
+    @property
+    def leads(self) -> dict[int, tuple[Variable, ...]]:
+        """Which fields are taken from forecasts of which length in hours."""
+        return by_lead(self.variables, self.analysis_lead, self.dewpoint)
 
     def to_attributes(self) -> dict[str, Any]:
         return {
@@ -87,6 +94,7 @@ class Description:
             "projection": spatial_reference(),
             "simulated": self.simulated,
             "analysis_lead": self.analysis_lead,
+            "dewpoint": self.dewpoint,
             "tendency_scale": TENDENCY_SCALE,
             "field_attributes": {variable.name: field_attributes(variable) for variable in self.variables},
         }
@@ -105,7 +113,8 @@ class Description:
             if [variable.scale for variable in variables] != list(attributes["scale"]):
                 raise DamagedFileError(f"{path} stores its fields on other lattices than this convcast")
             grid, lead = Grid.from_dict(attributes["grid"]), int(attributes["analysis_lead"])
-            return cls(variables, grid, bool(attributes["simulated"]), lead)
+            dewpoint = str(attributes.get("dewpoint", "analysis"))
+            return cls(variables, grid, bool(attributes["simulated"]), lead, dewpoint)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedFileError(
                 f"the attributes of {path} are damaged ({error!r})", advice=ELSEWHERE.format(path=path)
@@ -121,6 +130,8 @@ class Description:
             return "has the fields {}, the settings {}".format(*names)
         if self.analysis_lead != other.analysis_lead:
             return f"has analyses of lead {self.analysis_lead}, the settings {other.analysis_lead}"
+        if self.dewpoint != other.dewpoint:
+            return f"has dewpoints of {self.dewpoint}, the settings {other.dewpoint}"
         if self.grid != other.grid:
             return f"is on {describe_grid(self.grid)}, the archive and region on {describe_grid(other.grid)}"
         return None

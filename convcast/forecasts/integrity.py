@@ -96,7 +96,7 @@ def require_members(path: Path) -> None:
     attributes, first = _attributes(path), damaged[0]
     with (
         stores.readable(f"{path} cannot be read", begin_again(path)),
-        xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data,
+        xr.open_zarr(path, zarr_format=3, consolidated=False, decode_timedelta=True) as data,
     ):
         leads = (data.lead_time.values / HOUR).astype(int).tolist()
     members, hours = sorted({one.member for one in damaged}), sorted({leads[one.lead] for one in damaged})

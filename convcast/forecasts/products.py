@@ -107,7 +107,7 @@ def make_products(
             for lead in missing
         ]
         if there:
-            with xr.open_zarr(path, decode_timedelta=True) as kept:
+            with xr.open_zarr(path, zarr_format=3, decode_timedelta=True) as kept:
                 parts.append(kept.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(there)]).load())
         data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
         data = data.sortby("lead_time")

@@ -177,7 +177,7 @@ class Cycle:
         import xarray as xr
 
         path = self.place.verification(VERIFICATION) / "scores.zarr"
-        with xr.open_zarr(path, consolidated=False) as scores:
+        with xr.open_zarr(path, zarr_format=3, consolidated=False) as scores:
             return f"{self._surveyor.history.add(scores)} cases"
 
     def _publish(self, holdings: Holdings) -> StageDone:

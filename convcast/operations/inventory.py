@@ -123,10 +123,10 @@ class Surveyor:
 
     def survey(self, expected: Hour, *, since: Hour) -> Holdings:
         """All that there is; of forecasts, those of initial times from `since` on."""
-        place, lead = self.workspace, self.settings.dataset.analysis_lead
+        place = self.workspace
         return Holdings(
             expected=expected,
-            archived=frozenset(Archive(place.archive / "hrrr").hours(lead)),
+            archived=frozenset(Archive(place.archive / "hrrr").hours(*self.settings.dataset.leads)),
             status=self._status(),
             forecasts=self._forecasts(since),
             scored=self.history.scored(since),

@@ -134,3 +134,21 @@ def test_another_world_in_the_same_place_is_refused(publisher, tmp_path, other):
 def test_more_days_of_the_same_world_are_welcome(publisher, tmp_path):
     Publisher(tmp_path, SETTINGS.model_copy(update={"days": 3})).publish(name(60))
     assert (tmp_path / name(60)).is_file()
+
+
+def test_dewpoints_of_the_cycle_before_are_those_of_the_analysis(publisher, tmp_path):
+    def dewpoint(path):
+        (found,) = [(m.header, m.decode()) for m in grib.messages(path) if m.header.key == FIELDS["d2m"].grib]
+        return found
+
+    before = str(locations.archive_path(locations.hrrr(START - 1, 1)))
+    publisher.publish(before)
+    publisher.publish(str(locations.archive_path(locations.hrrr(START + 47, 1))))
+    header, values = dewpoint(tmp_path / before)
+    assert (header.init, header.lead_hours, header.valid) == (START - 1, 1, START)
+    np.testing.assert_array_equal(values, dewpoint(tmp_path / name(0))[1])
+    rows = (tmp_path / f"{before}.idx").read_text()
+    assert rows == "1:0:d=2024043023:DPT:2 m above ground:1 hour fcst:\n"
+    spans, lacking = select(parse(rows), fields((FIELDS["d2m"],)), init=START - 1, lead=1)
+    assert ([span.wanted.name for span in spans], lacking) == (["d2m"], ())
+    assert not (tmp_path / locations.archive_path(locations.hrrr(START + 47, 1))).exists(), "its hour is not published"

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from convcast.grib import encode
+from convcast.grib import encode, messages
 from convcast.grid import Grid
 from convcast.variables import FIELDS, STATIC
 
@@ -53,6 +53,25 @@ def test_every_hour_is_named_with_its_outcome(convcast, folder):
     ]
     again = json.loads(convcast("fetch", "--source", folder, *PERIOD).stdout)
     assert again["counts"] == {"cached": 6}
+
+
+def test_dewpoints_of_the_cycle_before_are_counted_fetched_and_preprocessed(convcast, folder, tmp_path):
+    before = ("--dewpoint", "previous_f01")
+    counted = json.loads(convcast("fetch", "--source", folder, *PERIOD, *before, "--dry-run").stdout)
+    assert (counted["files"], counted["to_fetch"], counted["messages"]) == (12, 12, 12)
+    said = json.loads(convcast("fetch", "--source", folder, *PERIOD, *before).stdout)
+    assert said["counts"] == {"ok": 12}
+    (archive,) = (tmp_path / "w").glob("archive/hrrr")
+    for lead, field in ((0, "t2m"), (1, "d2m")):
+        files = sorted(archive.glob(f"hrrr.*/conus/*wrfsfcf0{lead}.grib2"))
+        assert len(files) == 6
+        for file in files:
+            headers = [message.header for message in messages(file)]
+            assert [(header.key, header.lead_hours) for header in headers] == [(FIELDS[field].grib, lead)]
+    done = json.loads(convcast("preprocess", "--json", "-q").stdout)
+    reasons = {entry["reason"] for entry in done["rejected"]}
+    assert len(reasons) == 1, "the new workspace keeps the option: both files are read, and hold no weather"
+    assert all("d2m rises to" in reason and "missing" not in reason for reason in reasons)
 
 
 def test_time_lagged_forecasts_lie_beside_the_analyses(convcast, folder, tmp_path):

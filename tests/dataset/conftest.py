@@ -66,8 +66,9 @@ class SmallArchive:
     def path(self, valid, lead) -> Path:
         return self.root / f"{valid}.f{lead:02d}.grib2"
 
-    def hours(self, lead):
-        return np.array(sorted(valid for at, valid in self.present if at == lead), "datetime64[h]")
+    def hours(self, *leads):
+        found = [{valid for at, valid in self.present if at == lead} for lead in leads]
+        return np.array(sorted(set.intersection(*found)), "datetime64[h]")
 
     def sidecar(self, path):
         return SimpleNamespace(

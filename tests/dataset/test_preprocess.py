@@ -197,6 +197,46 @@ def test_a_collapsed_dewpoint_is_missing_in_an_hour_that_is_ok(archive, run):
     assert np.argwhere(np.isnan(dataset.read([MIDDLE])[0])).tolist() == [[2, 3, 4]]
 
 
+@pytest.fixture
+def two_files(archive):
+    """Hours whose dewpoint, 1 K higher than the analysis says, lies in f01 of the cycle before."""
+    for hour in range(3):
+        valid = START + hour * HOUR
+        dewpoint = np.minimum(archive.weather(valid)["d2m"] + 1, archive.weather(valid)["t2m"])
+        archive.add(valid, archive.message("d2m", dewpoint, valid, lead=1), lead=1)
+        archive.add_hour(valid, changed={"d2m": None})
+    return archive
+
+
+def test_dewpoints_come_from_the_cycle_before(two_files, run):
+    verdicts, dataset = run(two_files, dewpoint="previous_f01")
+    assert statuses(verdicts) == {0: "ok", 1: "ok", 2: "ok"}
+    for hour in dataset.hours:
+        expected = two_files.weather(hour)
+        expected["d2m"] = np.minimum(expected["d2m"] + 1, expected["t2m"])
+        np.testing.assert_array_equal(dataset.read([hour])[0], np.stack(list(expected.values())))
+    assert run(two_files, dewpoint="previous_f01")[0] == {}
+    with pytest.raises(DamagedFileError, match="has dewpoints of previous_f01, the settings analysis"):
+        run(two_files)
+
+
+def test_an_hour_waits_for_the_file_of_the_cycle_before(two_files, run):
+    valid = START + 3 * HOUR
+    two_files.add_hour(valid)
+    assert 3 not in run(two_files, dewpoint="previous_f01")[0]
+    two_files.add(valid, two_files.message("t2m", two_files.weather(valid)["t2m"], valid, lead=1), lead=1)
+    assert "d2m is missing" in run(two_files, dewpoint="previous_f01")[0][3].reason
+    two_files.add(valid, two_files.message("d2m", two_files.weather(valid)["d2m"], valid, lead=1), lead=1)
+    assert statuses(run(two_files, dewpoint="previous_f01")[0]) == {3: "ok"}
+
+
+def test_analyses_of_one_hour_ahead_are_of_one_file(small_archive, run):
+    other = small_archive()
+    other.add_static()
+    other.add_hour(START, lead=1)
+    assert statuses(run(other, analysis_lead=1, dewpoint="previous_f01")[0]) == {0: "ok"}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -21,9 +21,9 @@ from convcast.archive.simulated.world import State, World
 from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_bytes, write_json
 from convcast.grid import REGIONS, Grid
-from convcast.notation import HOUR, Hour, parse_hour
+from convcast.notation import HOUR, Hour, compact, parse_hour
 from convcast.settings import SimulationSettings
-from convcast.variables import FIELDS, LAND, TERRAIN, GribKey
+from convcast.variables import D2M, FIELDS, LAND, TERRAIN, GribKey
 
 WORLD_FILE = "world.json"
 LOOK_BACK = 12
@@ -67,7 +67,12 @@ class Publisher:
     def publish(self, name: str) -> None:
         """Make sure that this file of the bucket is there, if it is of an hour that the world has."""
         asked = locations.parse_path(name.removesuffix(locations.INDEX_SUFFIX))
-        if asked is None or asked != locations.hrrr(asked.init, 0) or not self.first <= asked.init <= self.last:
+        if asked is None or not self.first <= asked.valid <= self.last:
+            return
+        if asked == locations.hrrr(asked.init, 1):
+            self._publish_ahead(asked.init)
+            return
+        if asked != locations.hrrr(asked.init, 0):
             return
         with self._lock:
             if self._published(asked.init):
@@ -81,6 +86,21 @@ class Publisher:
                 if not self._published(time):
                     self._write(time, self._world.observe(state, time))
                 self._next = time + HOUR
+
+    def _publish_ahead(self, init: Hour) -> None:
+        """The one-hour forecast of this cycle, which holds the dewpoint of the hour after alone, and is right."""
+        analysis = self._path(init + HOUR)
+        self.publish(locations.archive_path(locations.hrrr(init + HOUR, 0)).as_posix())
+        path = self.root / locations.archive_path(locations.hrrr(init, 1))
+        with self._lock:
+            if _index_path(path).is_file():
+                return
+            for message in grib.messages(analysis):
+                if message.header.key == D2M.grib:
+                    data = self._encode(message.decode(), D2M.grib, init, lead=1)
+            write_bytes(path, data)
+            row = f"1:0:d={compact(init).replace('T', '')}:{D2M.index_name}:{D2M.index_level}:1 hour fcst:\n"
+            write_bytes(_index_path(path), row.encode())
 
     def _claim(self, settings: SimulationSettings) -> None:
         """Write down which world this is, for those who want its exact ensemble."""
@@ -123,8 +143,8 @@ class Publisher:
         write_bytes(path, b"".join(messages))
         write_bytes(_index_path(path), "".join(rows).encode())
 
-    def _encode(self, values: NDArray[np.floating], key: GribKey, time: Hour) -> bytes:
-        return grib.encode(values, key=key, grid=self.grid, init=time, lead_hours=0, simulated=True)
+    def _encode(self, values: NDArray[np.floating], key: GribKey, time: Hour, lead: int = 0) -> bytes:
+        return grib.encode(values, key=key, grid=self.grid, init=time, lead_hours=lead, simulated=True)
 
     def _unchanging(self, name: str, key: GribKey) -> bytes:
         """A message that is the same at all hours, but for its date."""
