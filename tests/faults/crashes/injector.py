@@ -35,7 +35,8 @@ class Point:
 
 def kind_of(call: str, path: str) -> str:
     """`rename dataset.zarr/…/zarr.json`: numbers and random digits are left out, and so are the folders between."""
-    parts = Path(re.sub(r"\d+", "#", re.sub(r"[0-9a-f]{32}", "*", path))).parts
+    path = re.sub(r"[0-9a-f]{32}|[0-9a-f]{8}-\d+-\d+(?=\.partial)", "*", path)
+    parts = Path(re.sub(r"\d+", "#", path)).parts
     return f"{call} {'/'.join(parts if len(parts) <= 3 else (*parts[:2], '…', parts[-1]))}"
 
 
@@ -87,7 +88,7 @@ class Injector:
         try:
             text = os.fsdecode(path)
             if folder != -1:
-                text = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), text)
+                text = f"{os.readlink(f'/proc/self/fd/{folder}')}/{text}"
             text = os.readlink(text) if follow else os.path.abspath(text)
             if not f"{text}/".startswith(self.root):
                 return False

@@ -1,7 +1,7 @@
 """Runs verbs in forks of a process that has imported everything, so that each takes a fraction of a second.
 
-Each line on stdin is a request in JSON (the fields of `Request`), each line on stdout its answer: the exit code and what
-the verb printed. A cycle's stages are forks too.
+Each line on stdin is a request in JSON (the fields of `Request`), each line on stdout its answer: the exit code and
+what the verb printed. A cycle's stages are forks too.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def forked(work: Any, *, stdout: int, stderr: int) -> int:
         try:
             os.dup2(stdout, 1)
             os.dup2(stderr, 2)
-            sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  ends with the process
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
             code = work()
             sys.stdout.flush()
         except BaseException:  # noqa: BLE001  nothing may go on in the fork

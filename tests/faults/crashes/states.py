@@ -17,8 +17,10 @@ VOLATILE = {"at", "minutes", "seconds", "ended", "started", "succeeded", "free_b
 VOLATILE_TEXT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?|\d+(\.\d+)? (minutes?|seconds?|min|s)\b"
 )
-UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^metrics\.prom$|^simulated/")
-"""Locks, which are empty; logs of what each run did; and the simulated publisher's files, which are no work of a run."""
+OURS = re.compile(r"-\d+-\d+\.partial$")
+"""The name of a partial file that says which process made it (convcast.files)."""
+UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^metrics\.prom$")
+"""Locks, which are empty, and logs of what each run did."""
 
 
 class States:
@@ -61,7 +63,7 @@ class States:
             temporary.rename(path)
 
     def lay_out(self, name: str, root: Path, *, later: bool = False) -> None:
-        """Make the folder what it was; where that was long ago (`later`), unfinished files are old by now."""
+        """Make the folder what it was; where that was long ago (`later`), partial files of no known process are old."""
         shutil.rmtree(root, ignore_errors=True)
         for path, entry in json.loads((self.folder / f"{name}.json").read_bytes()).items():
             target = root / path
@@ -72,7 +74,8 @@ class States:
             target.write_bytes((self.folder / entry[0]).read_bytes())
             os.utime(target, ns=(entry[1], entry[1]))
         for path in root.rglob("*.partial") if later else ():
-            os.utime(path, (0, 0))
+            if not OURS.search(path.name):
+                os.utime(path, (0, 0))
 
 
 def differences(expected: Path, found: Path) -> list[str]:
