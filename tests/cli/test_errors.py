@@ -148,7 +148,9 @@ def test_a_grid_that_changes_is_rejected_and_the_other_hours_stay(convcast, tmp_
 
 
 def test_no_members(convcast, tmp_path):
-    convcast("fetch", "--source", "hrrr")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "convcast.toml").write_text('preset = "demo"\n')
+
     assert "no members" in sentence(convcast("sample", "--members", "0"), 2)
 
 
