@@ -28,15 +28,15 @@ Field = NDArray[np.float32]
 
 
 def convcast_fair(forecasts: Field, observed: Field) -> float:
-    from convcast.verification.kernels import crps_points
+    from convcast.metrics.kernels import crps_points
 
     return float(np.mean(crps_points(forecasts.reshape(MEMBERS, -1), observed.reshape(-1), "fair")))
 
 
 def convcast_all(forecasts: Field, observed: Field) -> float:
     """Every statistic of the report, by one thread."""
+    from convcast.metrics.sums import score_field
     from convcast.variables import REFC
-    from convcast.verification.statistics import score_field
 
     sums = score_field(forecasts, observed, REFC).sums
     return sums.crps_fair / sums.points
@@ -147,7 +147,7 @@ def main() -> None:
 def first_call() -> float:
     code = (
         "import time; begun = time.perf_counter(); import numpy as np; "
-        "from convcast.verification.kernels import crps_points; "
+        "from convcast.metrics.kernels import crps_points; "
         f"crps_points(np.ones(({MEMBERS}, 1000), np.float32), np.ones(1000, np.float32), 'fair'); "
         "print(time.perf_counter() - begun)"
     )

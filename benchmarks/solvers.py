@@ -29,10 +29,10 @@ from convcast.cli.demo import DAYS
 from convcast.dataset import Dataset
 from convcast.ensemble import cover, member_noise
 from convcast.ensemble.case import Case
+from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
 from convcast.settings import ENOUGH, SamplingSettings, SolverName
-from convcast.verification.scores import crps_ensemble
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"

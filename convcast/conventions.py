@@ -36,6 +36,7 @@ NO_LEAP_SECONDS = "leap_seconds: none"
 """`units_metadata` of times: they are counted as Unix time counts them, without leap seconds (CF section 4.4)."""
 ABSENT, COMPLETE = 0, 1
 """What `complete` says of a member and lead."""
+FLAG_MEANINGS = "absent complete"
 DIRECT, ROLLOUT = 0, 1
 """What `lead_method` says of a lead."""
 
@@ -164,7 +165,7 @@ def ensemble_dataset(
                 "long_name": "whether this member and lead has been made",
                 "units": "1",
                 "flag_values": np.array([ABSENT, COMPLETE], np.int8),
-                "flag_meanings": "absent complete",
+                "flag_meanings": FLAG_MEANINGS,
             },
         ),
         **grid_coordinates(grid),

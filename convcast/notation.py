@@ -117,6 +117,17 @@ def parse_numbers(text: str, what: str, *, most: int = MOST_MEMBERS) -> tuple[in
     return tuple(sorted(numbers))
 
 
+def join_numbers(numbers: Sequence[int]) -> str:
+    """`0-4,7`: whole numbers as `parse_numbers` reads them, runs as ranges."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
 def parse_members(text: str) -> tuple[int, ...]:
     """The member numbers of a text: `50` is the first fifty, `0-49` the same, `3,17` those two.
 

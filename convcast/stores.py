@@ -10,9 +10,12 @@ import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
@@ -23,6 +26,10 @@ LARGEST_CHUNK = 1 << 28
 """Values: a chunk is in memory whole, and damaged metadata could ask for more than there is."""
 LARGEST_OWN_CHUNK = 1 << 25
 """Of convcast's own stores: an hour of seven fields over CONUS has half as many."""
+_BLOSC_HEADER, _CHECKSUM = 16, 4
+"""Bytes of the header of a Blosc chunk, whose last four are its length, and of a CRC32C checksum."""
+_ABSENT = 2**64 - 1
+"""Offset and length, in a shard's index, of a chunk that is not there."""
 
 
 class DurableStore(LocalStore):
@@ -101,3 +108,48 @@ def refuse_chunks(chunks: Sequence[int], *, complaint: str, advice: str, most: i
     """Raises DamagedFileError where chunks of this shape hold more than `most` values."""
     if math.prod(chunks) > most:
         raise DamagedFileError(f"{complaint} (chunks of {tuple(chunks)} are too large)", advice=advice)
+
+
+def chunk_fault(array: zarr.Array, store: Path, place: Sequence[int]) -> tuple[Path, str] | None:
+    """The first file of an array that cannot be whole, and what is wrong with it; None where all files look whole.
+
+    `store` is the folder of the root group; the files are those at the indices `place` along the first dimensions. The
+    array must not have chunks of nothing but the fill value, of which zarr writes no file.
+    """
+    sizes = array.shards or array.chunks
+    counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    counts[: len(place)] = [range(at // size, at // size + 1) for at, size in zip(place, sizes, strict=False)]
+    for chunk in product(*counts):
+        file = store / array.path / array.metadata.encode_chunk_key(chunk)
+        try:
+            if not _looks_whole(file, array):
+                return file, "is cut short"
+        except (FileNotFoundError, NotADirectoryError):
+            return file, "is gone"
+        except IsADirectoryError:
+            return file, "is a folder"
+    return None
+
+
+def _looks_whole(file: Path, array: zarr.Array) -> bool:
+    """Whether a chunk's file has the length that it says itself, as shards and Blosc's chunks do."""
+    codecs = getattr(array.metadata, "codecs", ())
+    encoding = [codec for codec in codecs if not isinstance(codec, Crc32cCodec)]
+    last = encoding[-1] if encoding else None
+    with open(file, "rb") as opened:
+        size = opened.seek(0, 2)
+        if isinstance(last, BloscCodec):
+            opened.seek(0)
+            header = opened.read(_BLOSC_HEADER)
+            checksums = _CHECKSUM * (len(codecs) - len(encoding))
+            return len(header) == _BLOSC_HEADER and size == int.from_bytes(header[12:], "little") + checksums
+        if isinstance(last, ShardingCodec) and last.index_location.value == "end":
+            count = math.prod(-(-whole // part) for whole, part in zip(array.shards or (), array.chunks, strict=True))
+            chunks_end = size - 16 * count - _CHECKSUM * any(isinstance(c, Crc32cCodec) for c in last.index_codecs)
+            if chunks_end <= 0:
+                return False
+            opened.seek(chunks_end)
+            index = np.frombuffer(opened.read(16 * count), "<u8").reshape(count, 2)
+            there = index[(index != _ABSENT).all(axis=1)].tolist()
+            return bool(there) and all(offset + length <= chunks_end for offset, length in there)
+    return size > 0

@@ -17,11 +17,13 @@ from convcast.notation import (
     compact,
     describe,
     from_compact,
+    join_numbers,
     parse_duration,
     parse_hour,
     parse_hours,
     parse_leads,
     parse_members,
+    parse_numbers,
     parse_time,
 )
 
@@ -238,3 +240,9 @@ def test_times_to_the_second():
     for text in ("", "NaT", "yesterday"):
         with pytest.raises(SettingsError, match="not a time"):
             parse_time(text)
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([3], "3"), ([1, 0, 2], "0-2"), ([0, 1, 5, 8, 9], "0-1,5,8-9")])
+def test_numbers_are_written_as_they_are_read(numbers, text):
+    assert join_numbers(numbers) == text
+    assert parse_numbers(text, "members") == tuple(sorted(numbers))

@@ -166,11 +166,19 @@ class _Run:
                 yield Outcome(request.file.valid, "cached", file=_name(request))
             else:
                 wanted.append(request)
+        models = {request.file.model: request.file for request in wanted}.values()
+        concerned = [source for source in self.sources if any(source.carries(file) for file in models)]
         pool = Pool(lambda request: self._guarded(request, work), wanted, self.settings.workers, self._stopped)
         try:
+            held = []
             for outcome in pool.results():
-                self._refuse_isolation()
-                yield outcome
+                _refuse_isolation(concerned)
+                # Where a source cannot be reached it may yet turn out that none can, which is then all there is to say.
+                if outcome.status == "transient" and any(source.unreachable for source in concerned):
+                    held.append(outcome)
+                else:
+                    yield outcome
+            yield from held
             for request in pool.unfinished():
                 yield self._given_up(request)
         except KeyboardInterrupt:
@@ -270,15 +278,6 @@ class _Run:
             return "late"
         return "bad" if any(isinstance(failure, Bad) for failure in failures) else "gap"
 
-    def _refuse_isolation(self) -> None:
-        reasons = [source.unreachable for source in self.sources]
-        if reasons and all(reasons):
-            names = ", ".join(source.name for source in self.sources)
-            raise MissingInputError(
-                f"nothing can be fetched from {names}: {reasons[0]}",
-                advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
-            )
-
     def _bring(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
         """Copy, check and name one file; the sidecar comes last."""
         path = path or request.path
@@ -314,6 +313,17 @@ class _Run:
 
 
 _STATIC: tuple[Wanted, ...] = fields(tuple(STATIC.values()))
+
+
+def _refuse_isolation(sources: Sequence[Source]) -> None:
+    """Raises MissingInputError where none of these can be reached."""
+    reasons = [source.unreachable for source in sources]
+    if reasons and all(reasons):
+        names = ", ".join(source.name for source in sources)
+        raise MissingInputError(
+            f"nothing can be fetched from {names}: {reasons[0]}",
+            advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
+        )
 
 
 def _archives(requests: Sequence[Request]) -> list[Archive]:

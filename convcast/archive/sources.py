@@ -69,6 +69,9 @@ class Source(Protocol):
     def unreachable(self) -> str | None:
         """Why nothing can be had from it in this run, if so."""
 
+    def carries(self, file: GribFile) -> bool:
+        """Whether it has a place for such files."""
+
     def latest(self, lead: int) -> Hour | None:
         """The last valid hour of HRRR it holds, or None where only the clock can tell."""
 
@@ -107,6 +110,9 @@ class WebSource:
     @property
     def unreachable(self) -> str | None:
         return self._client.unreachable or (self._access.unreachable if self._access else None)
+
+    def carries(self, file: GribFile) -> bool:
+        return bool(self._urls(file))
 
     def latest(self, lead: int) -> Hour | None:
         return None if self._last is None else self._last + lead * HOUR
@@ -189,6 +195,9 @@ class DirectorySource:
                 f"the folder {root} holds no HRRR files",
                 advice="it should hold hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2",
             )
+
+    def carries(self, file: GribFile) -> bool:  # noqa: ARG002
+        return True
 
     def latest(self, lead: int) -> Hour | None:
         hrrr = [file for file in self._files if file.model == "hrrr"]
@@ -305,7 +314,7 @@ def split_address(name: str) -> tuple[str, AuthBase | None]:
 
     try:
         base, auth = split_credentials(name)
-        if re.search(r"[?#\s]", base):
+        if re.search(r"[?#\s]", name):
             raise ValueError("paths are added to it, so it has no ?, # or spaces")
     except ValueError as error:
         reason = str(error).partition(":")[0]  # what follows is a part of the address, perhaps of its password

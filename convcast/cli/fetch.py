@@ -146,7 +146,7 @@ def fetch(
         }
         if dry_run:
             outcomes = list(terminal.track(estimate(requests, sources, **options), **_progress(requests, "dry run")))
-            _finish_dry_run(terminal, outcomes, unit)
+            _finish_dry_run(terminal, outcomes, allowed=resolved.archive.max_missing, unit=unit)
             return
         with lock(place.lock("fetch"), "fetching into this workspace"):
             units = (
@@ -199,7 +199,7 @@ def _describe(outcome: Outcome) -> str:
     return f"{what} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")
 
 
-def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], unit: str) -> None:
+def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
     from convcast.cli.console import size
 
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
@@ -216,6 +216,7 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], unit: str) -> N
         f"{len(outcomes)} {unit}: {value['cached']} already here, {absent} not to be had; "
         f"to fetch: {len(wanted)} {unit}, {value['messages']} messages, {size(value['bytes'])}",
     )
+    _judge(terminal, outcomes, allowed=allowed, unit=unit)
 
 
 def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float, unit: str) -> None:
@@ -223,11 +224,9 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     from collections import Counter
 
     from convcast.cli.console import size, table
-    from convcast.errors import MissingInputError, NotPublishedError
 
     counts = Counter(outcome.status for outcome in outcomes)
     fetched = sum(outcome.bytes for outcome in outcomes if outcome.status == "ok")
-    troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]
     value = {
         "workspace": where,
         unit: len(outcomes),
@@ -240,6 +239,14 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
         table(unit, *counts, rows=[[str(len(outcomes)), *(str(n) for n in counts.values())]]),
         f"{size(fetched)} fetched into {where}",
     )
+    _judge(terminal, outcomes, allowed=allowed, unit=unit)
+
+
+def _judge(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
+    """Say what is missing; raises NotPublishedError or MissingInputError where it is more than is allowed."""
+    from convcast.errors import MissingInputError, NotPublishedError
+
+    troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]
     if not troubles:
         return
     first = troubles[0]
@@ -247,7 +254,7 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     if first.reason:
         summary += f" ({first.reason})"
     if {o.status for o in troubles} == {"late"}:
-        if not counts["ok"] and not counts["cached"]:
+        if len(troubles) == len(outcomes):
             raise NotPublishedError(summary, advice="try again in some minutes")
         terminal.say(f"{summary}: not published yet")
     elif len(troubles) > allowed * len(outcomes):

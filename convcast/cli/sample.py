@@ -89,6 +89,7 @@ def sample(
     first = rank == 0
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
     asked = parse_members(members) if members is not None else None
+    times = None if init == "latest" else list(parse_hours(init))
     chosen = {"seed": seed, "solver": solver, "steps": steps, "guidance": guidance, "memory": memory}
     flags = {"sampling": chosen | {"keep": keep.value if keep else None}}
     session = begin(terminal, workspace, assignments=settings, flags=flags)
@@ -98,7 +99,7 @@ def sample(
     forecaster = Forecaster.load(session.workspace.model(name), device=device, precision=precision)
     numbers = asked or tuple(range(session.settings.sampling.members))
     hours = parse_leads(leads) if leads is not None else forecaster.leads
-    inits = [latest_init(dataset, forecaster)] if init == "latest" else list(parse_hours(init))
+    inits = [latest_init(dataset, forecaster)] if times is None else times
     run = _Run(session, dataset, forecaster, name, inits, numbers, hours, rank, ranks)
 
     drawn: list[MemberDone] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from convcast.cli.console import Cell
+    from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
     from convcast.workspace import Workspace
 
@@ -79,17 +80,20 @@ def verify(
     from convcast.cli.console import Terminal, table
     from convcast.dataset import Dataset
     from convcast.errors import SettingsError
+    from convcast.notation import parse_hours
     from convcast.settings import load_settings
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
-    from convcast.verification.report import caveats, headline, product_lines
-    from convcast.verification.truth import Analyses, open_truth
+    from convcast.verification.data.truth import Analyses, open_truth
+    from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     if init and ensemble:
         raise SettingsError("--init is of the workspace's forecasts", advice="leave out --init, or --ensemble")
+    inits = parse_hours(init) if init else None
     root = workspace_root(workspace)
     known = (root / SETTINGS_FILE).is_file()
     place = None if ensemble and truth and not known and workspace is None else open_workspace(root)
@@ -99,7 +103,7 @@ def verify(
     options = resolved.verification
     results = output or (place.verification(name) if place else Path("verification") / name)
     evaluation = evaluate(
-        ensemble or _forecasts(open_workspace(root), init),
+        ensemble or _forecasts(open_workspace(root), inits),
         judge,
         against=options.against,
         settings=options,
@@ -117,7 +121,7 @@ def verify(
         terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
     terminal.say("drawing the report")
     verification = evaluation.result()
-    report, *_ = verification.save(results)
+    report, *_ = save(verification, results)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(verification, lead) for lead in verification.facts.leads),
@@ -139,20 +143,24 @@ def verify(
         *caveats(verification),
         f"report: {report}",
     )
+    for error in evaluation.damaged[1:]:
+        terminal.warn(str(error))
+    if evaluation.damaged:
+        raise evaluation.damaged[0]
 
 
-def _forecasts(place: Workspace, init: str | None) -> list[Path]:
+def _forecasts(place: Workspace, inits: Hours | None) -> list[Path]:
     from convcast.errors import MissingInputError
-    from convcast.notation import parse_hours
+    from convcast.notation import describe
 
     paths = (
         sorted(place.forecasts.glob("*.zarr"))
-        if init is None
-        else [path for path in map(place.forecast, parse_hours(init)) if path.exists()]
+        if inits is None
+        else [path for path in map(place.forecast, inits) if path.exists()]
     )
     if not paths:
         raise MissingInputError(
-            f"there is no forecast{f' of {init}' if init else ''} in {place.forecasts}",
+            f"there is no forecast{'' if inits is None else f' of {describe(inits)}'} in {place.forecasts}",
             advice="run `convcast sample`",
         )
     return paths

@@ -6,7 +6,6 @@ from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocess import HourVerdict, preprocess
 from convcast.dataset.quality import Finding, examine
-from convcast.dataset.regimes import REGIMES, sort_points
 from convcast.dataset.split import Split, divide
 from convcast.dataset.statistics import Statistics
 from convcast.dataset.store import Status
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset
 
 __all__ = [
-    "REGIMES",
     "Dataset",
     "Finding",
     "HourVerdict",
@@ -34,7 +32,6 @@ __all__ = [
     "open_dataset",
     "preprocess",
     "shuffled",
-    "sort_points",
     "usable_inits",
     "window",
 ]

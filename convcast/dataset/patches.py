@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.variables import REFC
+from convcast.metrics.regimes import ECHO
 
 BLOCK = 16
 """Cells along each side of the blocks by which convection is counted."""
-ECHO = REFC.thresholds[0]
-"""dBZ from which an echo counts as convection."""
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,14 @@ from convcast.ensemble.store import Description, unconsolidated_is_fine
 from convcast.ensemble.summary import Floats, Summary, quantiles, summarise
 from convcast.errors import DamagedFileError
 from convcast.files import lock, whole_folder
+from convcast.forecasts.integrity import begin_again, leads_of, read_flags, require_coordinates
 from convcast.grid import SPACING
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
 
 FORMAT, FORMAT_VERSION = "convcast products", 1
+MAP_DIMENSIONS = 4
+"""Fewest dimensions of a map in products: (init_time, lead_time, y, x)."""
 SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
 PATIENCE = 3600
 """Seconds to wait for another process that is making the same products."""
@@ -38,22 +41,37 @@ def made_of(members: Sequence[int]) -> str:
 
 
 def leads_there(path: Path, description: Description, members: Sequence[int], settings: ProductSettings) -> set[int]:
-    """The leads (hours) of which these products of these members of this ensemble are at `path`.
+    """The leads (hours) of which these products of these members of this ensemble are at `path` and can be read.
 
     Raises DamagedFileError where something else is there.
     """
     if not path.exists():
         return set()
-    complaint, advice = f"{path} is not convcast's products", f"delete or rename {path}"
-    stored = dict(stores.open_group(path, writing=False, complaint=complaint, advice=advice).attrs)
+    complaint, advice = f"{path} is not convcast's products", begin_again(path)
+    group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+    stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
         raise DamagedFileError(complaint, advice=advice)
     wanted = _attributes(description, members, settings)
     ignored = {*description.information, "leads"}
     if any(stored.get(name) != value for name, value in wanted.items() if name not in ignored):
         return set()
-    leads = stored.get("leads")
-    return {lead for lead in leads if isinstance(lead, int)} if isinstance(leads, list) else set()
+    try:
+        require_coordinates(group, path)
+    except DamagedFileError:
+        return set()
+    leads = enumerate(leads_of(stored))
+    return {lead for place, lead in leads if _readable(group, place)}
+
+
+def _readable(group: zarr.Group, place: int) -> bool:
+    """Whether each map at a lead, by its position, is there whole; zarr answers NaN for chunks that are lost."""
+    try:
+        with stores.readable("products are damaged"):
+            maps = [array for _, array in group.arrays() if array.ndim >= MAP_DIMENSIONS]
+            return bool(maps) and all(np.isfinite(np.asarray(array[0, place])).all() for array in maps)
+    except DamagedFileError:
+        return False
 
 
 def make_products(
@@ -77,20 +95,20 @@ def make_products(
         missing = sorted(set(leads) - there)
         if not missing:
             return True
-        complaint, advice = f"{ensemble} is not a convcast ensemble", f"delete {ensemble} and sample again"
+        complaint, advice = f"{ensemble} is not a convcast ensemble", begin_again(ensemble)
         group = stores.open_group(ensemble, writing=False, complaint=complaint, advice=advice)
-        stored_leads = _integers(group.attrs["leads"])
+        stored_leads = leads_of(dict(group.attrs))
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
-        flags = np.asarray(complete[0])[np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
+        flags = read_flags(complete)[0][np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
         if not np.all(flags == conventions.COMPLETE):
             return False
         parts = [
-            _one_lead(group, stored_leads.index(lead), lead, description, sorted(set(members)), settings)
+            _one_lead(ensemble, group, stored_leads.index(lead), lead, description, sorted(set(members)), settings)
             for lead in missing
         ]
         if there:
             with xr.open_zarr(path, decode_timedelta=True) as kept:
-                parts.append(kept.load())
+                parts.append(kept.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(there)]).load())
         data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
         data = data.sortby("lead_time")
         data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *there})}
@@ -99,6 +117,7 @@ def make_products(
 
 
 def _one_lead(
+    ensemble: Path,
     group: zarr.Group,
     place: int,
     lead: int,
@@ -106,7 +125,7 @@ def _one_lead(
     members: Sequence[int],
     settings: ProductSettings,
 ) -> xr.Dataset:
-    shape = description.grid.shape
+    shape, again = description.grid.shape, "run the same command again, which draws it again"
     data: dict[str, xr.Variable] = {}
     coordinates: dict[str, Any] = {"quantile": ("quantile", list(settings.quantiles), SHARE)}
     for variable in description.variables:
@@ -114,7 +133,11 @@ def _one_lead(
         assert isinstance(array, zarr.Array)
 
         def read(member: int, rows: slice = slice(None), array: zarr.Array = array) -> Floats:
-            return np.asarray(array[0, member, place, rows], np.float32)
+            with stores.readable(f"{ensemble} has damaged values of member {member} at lead {lead} h", again):
+                values = np.asarray(array[0, member, place, rows], np.float32)
+            if not np.isfinite(values).all():
+                raise DamagedFileError(f"{ensemble} has lost values of member {member} at lead {lead} h", advice=again)
+            return values
 
         radius = int(settings.neighbourhood * 1000 / SPACING)
         summary = summarise(variable, (read(member) for member in members), radius=radius)
@@ -206,7 +229,3 @@ def _replace(path: Path, data: xr.Dataset) -> None:
     }
     with whole_folder(path) as temporary, unconsolidated_is_fine():
         data.to_zarr(temporary, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
-
-
-def _integers(values: object) -> list[int]:
-    return [value for value in values if isinstance(value, int)] if isinstance(values, list) else []

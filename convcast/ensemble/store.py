@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, sweep, whole_folder
+from convcast.forecasts.integrity import begin_again, leads_of, read_flags
 from convcast.grid import Grid
 from convcast.notation import Hour, compact
 from convcast.variables import FIELDS, Variable
@@ -35,6 +36,10 @@ INNER = 265, 450
 """Cells of a chunk at most, where a shard holds several: 1059 x 1799 is 4 x 4 of them."""
 NUMBERS = 1024
 """Members that one chunk of the coordinate `number` covers."""
+FLAGS = ("seed", "solver", "steps", "guidance")
+"""Parts of an ensemble's identity that are options of `convcast sample`."""
+READERS = 4
+"""Threads that read members which are marked complete."""
 _WARNINGS = RLock()
 """What is ignored is ignored in the whole process, so that threads must take turns in saying so."""
 GROWTH_PATIENCE = 60
@@ -82,6 +87,7 @@ class EnsembleStore:
         self.description = description
         self._fields = [_array(group, variable.name, path) for variable in description.variables]
         self._complete = _array(group, "complete", path)
+        self._sound: set[tuple[int, int]] = set()
 
     @classmethod
     def prepare(cls, path: Path, description: Description, *, members: int) -> EnsembleStore:
@@ -100,20 +106,36 @@ class EnsembleStore:
         if _members_seen(path) < members:
             with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
                 group = _open(path, description)
-                with stores.readable(f"{path} cannot take more members", f"delete {path} and sample again"):
+                with stores.readable(f"{path} cannot take more members", begin_again(path)):
                     _grow(group, path, members)
             group = _open(path, description)
-        return cls(path, replace(description, leads=_leads(dict(group.attrs))), group)
+        return cls(path, replace(description, leads=tuple(leads_of(dict(group.attrs)))), group)
 
     def complete(self) -> NDArray[np.bool_]:
         """Which members and leads are there, (member, lead), as of now."""
-        flags: NDArray[np.int8] = np.asarray(self._complete[0], np.int8)
-        return np.equal(flags, conventions.COMPLETE, dtype=np.bool_)
+        flags = read_flags(self._complete)[0]
+        return np.asarray(flags == conventions.COMPLETE)
 
     def missing(self, members: Sequence[int], lead: int) -> list[int]:
-        """Those of the members that are not complete at this lead."""
+        """Those of the members that are not complete at this lead, or whose values cannot be read.
+
+        The values of each member that is marked complete are read once, which takes far less time than drawing them.
+        """
         there = self.complete()[:, self.description.leads.index(lead)]
-        return [member for member in members if not there[member]]
+        doubtful = [member for member in members if there[member] and (member, lead) not in self._sound]
+        with ThreadPoolExecutor(READERS) as pool:
+            sound = pool.map(lambda member: self._readable(member, lead), doubtful)
+            self._sound.update((member, lead) for member, whole in zip(doubtful, sound, strict=True) if whole)
+        return [member for member in members if (member, lead) not in self._sound]
+
+    def _readable(self, member: int, lead: int) -> bool:
+        """Whether each field of a member is there whole; zarr answers NaN for chunks that are lost."""
+        place = 0, member, self.description.leads.index(lead)
+        try:
+            with stores.readable(f"{self.path} is damaged"):
+                return all(np.isfinite(np.asarray(array[place])).all() for array in self._fields)
+        except DamagedFileError:
+            return False
 
     def write(self, member: int, lead: int, fields: NDArray[np.floating]) -> None:
         """Add a member: `fields` (variable, y, x), physical units, rounded to the lattice of each field.
@@ -121,6 +143,8 @@ class EnsembleStore:
         Raises DamagedFileError where values are not finite, which is the model's fault.
         """
         place = 0, member, self.description.leads.index(lead)
+        if self.complete()[place[1:]]:  # its values are lost, and must not count while others come
+            self._complete[place] = conventions.ABSENT
         for variable, values in zip(self.description.variables, fields, strict=True):
             if not np.isfinite(values).all():
                 raise DamagedFileError(
@@ -136,6 +160,7 @@ class EnsembleStore:
         with ThreadPoolExecutor(len(self._fields)) as pool:
             list(pool.map(put, self.description.variables, self._fields, fields))
         self._complete[place] = conventions.COMPLETE
+        self._sound.add((member, lead))
 
 
 def _create(path: Path, description: Description, members: int) -> None:
@@ -163,7 +188,7 @@ def _encoding(description: Description) -> dict[str, dict[str, Any]]:
     field = {
         "chunks": (1, 1, 1, *inner),
         "shards": (1, 1, 1, inner[0] * down, inner[1] * along) if down * along > 1 else None,
-        "compressors": BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=4),
+        "compressors": (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=4), Crc32cCodec()),
     }
     return {
         **{variable.name: field for variable in description.variables},
@@ -174,7 +199,7 @@ def _encoding(description: Description) -> dict[str, dict[str, Any]]:
 
 def _open(path: Path, description: Description) -> zarr.Group:
     """The group at `path`, which must be the ensemble described."""
-    complaint, advice = f"{path} is not a convcast ensemble", f"delete or rename {path}"
+    complaint, advice = f"{path} is not a convcast ensemble", begin_again(path)
     group = stores.open_group(path, writing=True, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
@@ -182,19 +207,14 @@ def _open(path: Path, description: Description) -> zarr.Group:
     for name, wanted in description.attributes().items():
         if name in description.information or stored.get(name) == wanted:
             continue
-        if name == "leads" and set(description.leads) <= set(_leads(stored)):
+        if name == "leads" and set(description.leads) <= set(leads_of(stored)):
             continue
+        as_it_was = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
         raise DamagedFileError(
             f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
-            advice=f"delete or rename {path}, or sample as it was made",
+            advice=f"{as_it_was}, or {begin_again(path)}",
         )
     return group
-
-
-def _leads(stored: dict[str, Any]) -> tuple[int, ...]:
-    """Of an ensemble's attributes; none where they are not what an ensemble has."""
-    leads = stored.get("leads")
-    return tuple(leads) if isinstance(leads, list) and all(isinstance(lead, int) for lead in leads) else ()
 
 
 def _members_seen(path: Path) -> int:
@@ -221,7 +241,7 @@ def _grow(group: zarr.Group, path: Path, members: int) -> None:
 
 
 def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    complaint, advice = f"{path} has no usable {name}", f"delete {path} and sample again"
+    complaint, advice = f"{path} has no usable {name}", begin_again(path)
     return stores.open_array(group, name, complaint=complaint, advice=advice)
 
 

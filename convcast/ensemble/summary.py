@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import on_lattice
-from convcast.neighbourhood import happens_near
+from convcast.metrics.neighbourhood import happens_near
 from convcast.variables import Variable
 
 Floats = NDArray[np.float32]

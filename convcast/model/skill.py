@@ -25,7 +25,7 @@ class FieldSkill:
     spread_error: float
     """√(mean variance · (M+1)/M) over the root mean square error of the ensemble mean: 1 if calibrated."""
     correlation: dict[str, float | None]
-    """Of spread and absolute error of the mean over the points of each regime (convcast.dataset.regimes)."""
+    """Of spread and absolute error of the mean over the points of each regime (convcast.metrics.regimes)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convcast.dataset import REGIMES, Window, Windows, sort_points
+from convcast.dataset import Window, Windows
+from convcast.metrics.regimes import REGIMES, sort_points
 from convcast.model.cases import Batch
 from convcast.model.checkpoint import Description
 from convcast.model.forecaster import Forecaster

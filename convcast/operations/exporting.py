@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from convcast import __version__, grib
 from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.files import whole_file, write_bytes
+from convcast.forecasts.integrity import read_values
 from convcast.notation import Hour, compact, parse_numbers
 from convcast.operations.kept import leads_of, opened, place_of
 from convcast.variables import FIELDS, Variable
@@ -59,9 +61,20 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
         encoding: dict[str, dict[str, Any]] = {
             name: SHUFFLED | {"chunksizes": (1,) * (chosen[name].ndim - 2) + chosen[name].shape[-2:]} for name in names
         }
+        for field in _stored(chosen[names]):  # here, since netCDF's errors while writing look the same
+            read_values(field, source)
         with whole_file(target) as temporary:
             chosen.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
         return len(names)
+
+
+def _stored(data: xr.Dataset) -> Iterator[xr.DataArray]:
+    """Each field or product at each lead, member by member, but for members that are not complete."""
+    for place in range(data.sizes["lead_time"]):
+        here = data.isel(init_time=0, lead_time=place)
+        members = np.flatnonzero(here.complete.values == COMPLETE) if "complete" in here.coords else [None]
+        for field, member in product(here.data_vars.values(), members):
+            yield field if member is None else field.isel(number=int(member))
 
 
 def _encode(variable: xr.DataArray, *, coordinate: bool) -> None:
@@ -109,7 +122,7 @@ def _messages(
     for lead in hours:
         here = data.isel(init_time=0).sel(lead_time=np.timedelta64(lead, "h"))
         for variable in variables:
-            maps = _of_members(here, variable) if members else _of_products(here, variable)
+            maps = (_of_members if members else _of_products)(here, variable, source)
             for what, ensemble, values in maps:
                 encoded = grib.encode(
                     values,
@@ -127,24 +140,26 @@ Map = tuple[str, grib.OfEnsemble, NDArray[np.floating]]
 """Last columns of the index, keys, and values (y, x)."""
 
 
-def _of_members(here: xr.Dataset, variable: Variable) -> Iterator[Map]:
+def _of_members(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
     """Of those that are complete."""
     places = np.flatnonzero(here.complete.values == COMPLETE)
     for place in places:
         number = int(here.number.values[place])
         keys = grib.OfEnsemble(len(places), member=number)
-        yield f"ENS=+{number}", keys, here[variable.name].isel(number=int(place)).values
+        yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(place)), path)
 
 
-def _of_products(here: xr.Dataset, variable: Variable) -> Iterator[Map]:
+def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
     size = len(parse_numbers(str(here.attrs["members"]), "members"))
-    yield "ens mean", grib.OfEnsemble(size, derived="mean"), here[f"{variable.name}_mean"].values
-    yield "ens spread", grib.OfEnsemble(size, derived="spread"), here[f"{variable.name}_spread"].values
+    mean, spread, chances = (
+        read_values(here[f"{variable.name}_{what}"], path) for what in ("mean", "spread", "probability")
+    )
+    yield "ens mean", grib.OfEnsemble(size, derived="mean"), mean
+    yield "ens spread", grib.OfEnsemble(size, derived="spread"), spread
     below = variable.events_below
     for place, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
-        percent = 100 * here[f"{variable.name}_probability"].values[place]
         keys = grib.OfEnsemble(size, threshold=threshold, below=below)
-        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, percent
+        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[place]
 
 
 def _index_line(number: int, offset: int, init: Hour, message: Message) -> str:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convcast.files import append_line
+from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
 from convcast.variables import FIELDS
-from convcast.verification.finish import spread_error_ratio
-from convcast.verification.summary import MODEL
+from convcast.verification.results.table import MODEL
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import zarr
 
+from convcast import stores
 from convcast.archive import Archive
 from convcast.archive.sources import PUBLICATION_DELAY
+from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, Status
-from convcast.errors import SettingsError
+from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
+from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, leads_of, read_flags
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import History
 from convcast.settings import Settings
@@ -168,28 +169,37 @@ class Surveyor:
 
 
 def read_forecast(path: Path, *, members: int) -> Forecast:
-    """The ensemble at `path`, whose first `members` members make it complete; nothing where it cannot be read."""
+    """The ensemble at `path`, whose first `members` members make it complete; nothing where it cannot be read.
+
+    Members that are marked complete and have lost values do not count.
+    """
     try:
-        group = zarr.open_group(path, mode="r", use_consolidated=False)
-        complete = group["complete"]
-        assert isinstance(complete, zarr.Array)
-        there = np.asarray(complete[0]) > 0  # (member, lead)
-        attributes: dict[str, Any] = dict(group.attrs)
-        leads = tuple(int(lead) for lead in attributes["leads"])
-        first, last = str(attributes["training_hours"]).split("/")
-    except (OSError, KeyError, ValueError, TypeError):  # being made, or pruned, or nobody's: the verbs will say
+        complaint, advice = f"{path} cannot be read", begin_again(path)
+        group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+        complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
+        with stores.readable(complaint, advice):
+            there = read_flags(complete)[0] == COMPLETE  # (member, lead)
+            leads = tuple(leads_of(dict(group.attrs)))
+            first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
+        damaged = damaged_members(path)
+    except (DamagedFileError, OSError):  # being made, or pruned, or nobody's
         return Forecast(False, ())
+    for one in damaged:
+        there[one.member, one.lead] = False
     whole = int(there.all(axis=1).sum())
     enough = there.shape[0] >= members and bool(there[:members].all())
-    return Forecast(enough, leads, (parse_hour(first), parse_hour(last)), whole)
+    return Forecast(enough, leads, (first, last), whole)
 
 
 def read_products(path: Path) -> tuple[int, ...]:
-    """The leads, in hours, of the products at `path`, which appear whole; none where it cannot be read."""
+    """The leads, in hours, of the products at `path`, which appear whole; none where it cannot be read or lost any."""
     try:
-        attributes: dict[str, Any] = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
-        return tuple(int(lead) for lead in attributes["leads"])
-    except (OSError, KeyError, ValueError, TypeError):
+        complaint, advice = f"{path} cannot be read", begin_again(path)
+        group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+        with stores.readable(complaint, advice):
+            leads = tuple(leads_of(dict(group.attrs)))
+        return () if damaged_leads(path) else leads
+    except (DamagedFileError, OSError):
         return ()
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from convcast import stores
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
+from convcast.forecasts.integrity import begin_again, require_members, require_products
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
 from convcast.workspace import Workspace
@@ -46,14 +47,17 @@ def available(workspace: Workspace, text: str) -> list[Source]:
 
 
 def opened(path: Path) -> xr.Dataset:
-    """An ensemble or products, lazily.
+    """An ensemble or products, lazily; `read_values` reads from it.
 
-    Raises DamagedFileError for anything else.
+    Raises DamagedFileError for anything else, and where values are lost that the file marks as complete.
     """
-    with stores.readable(f"{path} cannot be read", f"delete or rename {path}"):
-        data: xr.Dataset = xr.open_zarr(path, chunks=None, decode_timedelta=True)
-    if data.attrs.get("format") not in FORMATS:
-        raise DamagedFileError(f"{path} is not a convcast forecast", advice=f"delete or rename {path}")
+    advice = begin_again(path)
+    with stores.readable(f"{path} cannot be read", advice):
+        data: xr.Dataset = xr.open_zarr(path, chunks=None, zarr_format=3, decode_timedelta=True)
+    kind = data.attrs.get("format")
+    if kind not in FORMATS:
+        raise DamagedFileError(f"{path} is not a convcast forecast", advice=advice)
+    (require_members if kind == FORMATS[0] else require_products)(path)
     return data
 
 
@@ -76,7 +80,7 @@ def place_of(data: xr.Dataset, path: Path) -> Grid:
     y0, x0 = (round(float((data[name].values[0] - getattr(CONUS, name)[0]) / SPACING)) for name in ("y", "x"))
     grid = Grid(data.sizes["y"], data.sizes["x"], y0, x0)
     if not CONUS.covers(grid) or not np.allclose(grid.x, data.x.values):
-        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=f"delete or rename {path}")
+        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=begin_again(path))
     return grid
 
 

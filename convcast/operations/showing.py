@@ -14,6 +14,7 @@ import xarray as xr
 from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset
 from convcast.errors import ConvcastError, SettingsError
+from convcast.forecasts.integrity import read_values
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
 from convcast.operations.kept import Source, leads_of, opened, place_of
@@ -87,7 +88,7 @@ def _from_members(
     numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
     if numbers.size == 0:
         return None
-    members = np.asarray(here[variable.name].isel(number=numbers).values)
+    members = read_values(here[variable.name].isel(number=numbers), path)
     named = tuple(int(number) for number in here.number.values[numbers])
     made = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=named)
     return of_members(made, variable, threshold, members)
@@ -108,9 +109,9 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
         lead=lead,
         numbers=parse_numbers(str(here.attrs["members"]), "members"),
         members=None,
-        mean=here[f"{variable.name}_mean"].values,
-        spread=here[f"{variable.name}_spread"].values,
-        probability=here[f"{variable.name}_probability"].values[thresholds.index(threshold)],
+        mean=read_values(here[f"{variable.name}_mean"], path),
+        spread=read_values(here[f"{variable.name}_spread"], path),
+        probability=read_values(here[f"{variable.name}_probability"], path)[thresholds.index(threshold)],
     )
 
 
@@ -120,7 +121,7 @@ def nearby(shown: Shown, path: Path) -> Shown:
     with opened(path) as data:
         here = data.isel(init_time=0, lead_time=leads_of(data, path, None).index(shown.lead))
         place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
-        chances = here[f"{name}_neighbourhood_probability"].values[place]
+        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[place]
         return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convcast.conventions import COMPLETE
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
 from convcast.files import read_json, write_json
+from convcast.forecasts.integrity import read_values
 from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
 from convcast.notation import HOUR, Hour
 from convcast.operations.kept import Source, available, leads_of, opened, place_of
@@ -93,7 +94,7 @@ def _chances(source: Source, point: ThresholdPoint, variable: Variable) -> tuple
         with opened(path) as data:
             events = data[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in data else []
             if point.threshold in events:
-                near = _Near(place_of(data, path), point)
+                near = _Near(place_of(data, path), point, path)
                 chances = data[f"{name}_probability"].isel(
                     {"init_time": 0, f"{name}_threshold": events.index(point.threshold)}
                 )
@@ -107,14 +108,14 @@ def _chances(source: Source, point: ThresholdPoint, variable: Variable) -> tuple
     with opened(path) as data:
         if name not in data:
             raise SettingsError(f"{path} has no field {name}", advice="choose another field")
-        near = _Near(place_of(data, path), point)
+        near = _Near(place_of(data, path), point, path)
         return path, [near.share(data, variable, i) for i in range(data.sizes["lead_time"])]
 
 
 class _Near:
     """The grid points within the radius: a window of rows and columns, and which of its points."""
 
-    def __init__(self, grid: Grid, point: ThresholdPoint) -> None:
+    def __init__(self, grid: Grid, point: ThresholdPoint, path: Path) -> None:
         x, y = projection()(point.longitude, point.latitude)
         column, row = (x - grid.x[0]) / SPACING, (y - grid.y[0]) / SPACING
         if not (-0.5 <= row < grid.ny - 0.5 and -0.5 <= column < grid.nx - 0.5):
@@ -129,11 +130,12 @@ class _Near:
         latitude, longitude = grid.crop(self._rows, self._columns).latitude_longitude()
         self._inside = _kilometres(latitude, longitude, point) <= point.radius_km
         self._inside[min(round(row), grid.ny - 1) - first[0], min(round(column), grid.nx - 1) - first[1]] = True
-        self._threshold = point.threshold
+        self._threshold, self._path = point.threshold, path
 
     def highest(self, chances: xr.DataArray) -> float:
         """Of probabilities (y, x)."""
-        return float(chances.isel(y=self._rows, x=self._columns).values[self._inside].max())
+        near = read_values(chances.isel(y=self._rows, x=self._columns), self._path)
+        return float(near[self._inside].max())
 
     def share(self, data: xr.Dataset, variable: Variable, place: int) -> float:
         """Of complete members at the lead in this place, the largest share that have the event at one point."""
@@ -141,7 +143,7 @@ class _Near:
         if numbers.size == 0:
             return 0.0
         of_lead = data[variable.name].isel(init_time=0, lead_time=place, y=self._rows, x=self._columns)
-        members = of_lead.isel(number=numbers).values
+        members = read_values(of_lead.isel(number=numbers), self._path)
         event = variable.happens(members, self._threshold)
         return float(event.mean(axis=0)[self._inside].max())
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
-from convcast.verification.baselines import Baseline
-from convcast.verification.ensembles import Ensemble
-from convcast.verification.ledger import valid
-from convcast.verification.truth import Truth
+from convcast.verification.baselines.base import Baseline
+from convcast.verification.data.ensembles import Ensemble
+from convcast.verification.data.truth import Truth
+from convcast.verification.results.accumulator import valid
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.metrics.kernels import score_points
 from convcast.notation import Hour
 from convcast.variables import Variable
-from convcast.verification.kernels import score_points
 
 POINTS = 100_000
 """Drawn over a whole verification, of the verified system's forecasts."""

@@ -12,10 +12,15 @@ import numpy as np
 
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError
+from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
-from convcast.verification.baselines import Baseline, make_baselines
+from convcast.verification.baselines.base import Baseline, make_baselines
+from convcast.verification.baselines.choose import REFERENCES, References, make_references
+from convcast.verification.baselines.exact import Exact
+from convcast.verification.baselines.published import Compared
 from convcast.verification.cases import (
     Case,
     analysed,
@@ -25,23 +30,19 @@ from convcast.verification.cases import (
     training_hours,
     with_baselines,
 )
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.fields import describe
 from convcast.verification.data.files import expand
 from convcast.verification.data.gather import Gathered, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
-from convcast.verification.ensembles import Ensemble, open_ensembles
-from convcast.verification.exact import Exact
-from convcast.verification.intervals import Bootstrap
-from convcast.verification.ledger import Ledger
-from convcast.verification.products import Compared
-from convcast.verification.records import Record, Records, digest
-from convcast.verification.references import REFERENCES, References, make_references, product_rows
-from convcast.verification.result import CaseShown, Facts, Verification
+from convcast.verification.data.truth import Analyses, Truth, open_truth
+from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.case_cache import Record, Records, digest
+from convcast.verification.results.published_scores import product_rows
+from convcast.verification.results.table import MODEL, Row, Summary
+from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
 from convcast.verification.source_digest import source_digest
-from convcast.verification.statistics import Statistics
-from convcast.verification.summary import MODEL, Row, Summary
-from convcast.verification.truth import Analyses, Truth, open_truth
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 
@@ -75,12 +76,15 @@ class Evaluation:
         settings: VerificationSettings,
         records: Records,
         workers: Workers | None,
+        damaged: Sequence[DamagedFileError] = (),
         files: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
+        self.damaged = list(damaged)
+        """The errors of forecast files that were left out."""
         self.files = tuple(files)
         """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
         self._ledger = Ledger()
@@ -293,24 +297,31 @@ def evaluate(
 
     Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
     ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
-    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. What is computed is
-    kept in the folder `keep`, and not computed again. Raises NotPublishedError where no valid time has come,
-    MissingInputError where no case is left, SettingsError and DamagedFileError for files and baselines that cannot be
-    used.
+    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. Damaged files of a
+    workspace are left out. What is computed is kept in the folder `keep`, and not computed again. Raises
+    NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
+    DamagedFileError for files and baselines that cannot be used.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:
         settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
     ensembles: list[Ensemble] = []
+    damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
     said: list[dict[str, Any]] = []
     sources: list[Path | Gathered] = list(forecast_paths)
     if foreign:
         sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
     for source in sources:
-        opened = open_ensembles(
-            source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
-        )
+        try:
+            opened = open_ensembles(
+                source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+            )
+        except DamagedFileError as error:
+            if foreign:
+                raise
+            damaged.append(error)
+            continue
         if foreign:
             said.append(opened.said)
         if len(said) == 1:
@@ -324,6 +335,8 @@ def evaluate(
             )
         ensembles += opened.ensembles
         between += opened.left_out
+    if damaged and not ensembles:
+        raise damaged[0]
     left_out = reasons(between)
     if not ensembles:
         raise MissingInputError(
@@ -331,6 +344,8 @@ def evaluate(
             advice="give forecasts that start at a whole hour (UTC), for whole hours after it",
         )
     require_each_once(ensembles)
+    if damaged:
+        left_out["a file is damaged"] += len(damaged)
     cases = outside_training(ensembles, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
@@ -356,6 +371,7 @@ def evaluate(
         settings=settings,
         records=Records(keep),
         workers=workers,
+        damaged=damaged,
         files=said,
     )
 

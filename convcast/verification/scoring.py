@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.metrics.spatial import Scales
+from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
-from convcast.verification.baselines import Baseline
+from convcast.verification.baselines.base import Baseline
+from convcast.verification.baselines.published import Products
 from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
-from convcast.verification.layout import UnreadableError, check_floors
-from convcast.verification.products import Products
-from convcast.verification.records import Record
-from convcast.verification.regimes import find_regimes
-from convcast.verification.spatial import Scales
-from convcast.verification.statistics import score_field
-from convcast.verification.summary import MODEL
-from convcast.verification.truth import Truth
+from convcast.verification.data.cf import UnreadableError, check_floors
+from convcast.verification.data.truth import Truth, find_regimes
+from convcast.verification.results.case_cache import Record
+from convcast.verification.results.table import MODEL
 
 Field = NDArray[np.float32]
 SAMPLED = 4096

@@ -100,6 +100,78 @@ def test_no_network_says_how_to_go_on(convcast):
     assert "convcast demo" in said
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--what", "refs", "--dry-run")])
+def test_no_network_is_said_once(convcast, monkeypatch, more):
+    """Also where Azure, whose addresses another server signs, is among the sources."""
+    monkeypatch.setattr("convcast.archive.http.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("urllib3.util.connection.create_connection", unreachable)
+    done = convcast("fetch", "--days", "14", *more)
+    assert (done.exit_code, done.output.count("no connection can be made")) == (3, 1)
+    assert len(done.output.splitlines()) < 8
+
+
+def unreachable(*_, **__):
+    raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+
+def test_a_dry_run_exits_as_the_run_would(convcast, tmp_path):
+    publish(tmp_path / "hrrr", 2, fields=("t2m", "d2m"))
+    period = ("--start", "2024-05-01T00", "--end", "2024-05-01T01", "--source", "hrrr", "--dry-run")
+
+    assert convcast("fetch", "--fields", "t2m,d2m", *period).exit_code == 0
+    assert "2 of 2 hours are not here" in sentence(convcast("fetch", "--set", 'dataset.fields=["refc"]', *period), 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fetch", "--start", "{}"),
+        ("fetch", "--start", "2024-05-01", "--end", "{}"),
+        ("fetch", "--start", "2024-05-01", "--end", "2024-05-02", "--now", "{}"),
+        ("sample", "--init", "{}"),
+        ("sample", "--init", "2024-05-01/{}"),
+        ("verify", "--init", "{}"),
+        ("plot", "--init", "{}"),
+        ("export", "--init", "{}"),
+        ("cycle", "--now", "{}"),
+        ("status", "--now", "{}"),
+    ],
+)
+@pytest.mark.parametrize("time", ["0001-01-01", "9999-12-31T23", "99999999999999"])
+def test_a_time_that_cannot_be_is_refused_wherever_one_is_typed(convcast, tmp_path, words, time):
+    publish(tmp_path / "hrrr", 1)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "convcast.toml").write_text('preset = "phase1"\n[archive]\nsources = ["hrrr"]\n')
+    assert time in sentence(convcast(*(word.format(time) for word in words)), 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("fetch", "--source", "{}", "--start", "2024-05-01T00", "--end", "2024-05-01T01", "--json"), 3),
+        (("fetch", "--source", "{}", "--start", "2024-05-01T00", "--end", "2024-05-01T01", "-v", "--dry-run"), 3),
+        (("check", "--set", 'archive.sources=["{}"]'), None),
+        (("status", "--set", "archive.sources={}"), 2),
+        (("status", "--set", "archive.workers={}"), 2),
+        (("fetch", "--source", "{}?x"), 2),
+        (("fetch", "--source", "{}#x"), 2),
+    ],
+)
+@pytest.mark.parametrize("address", ["http://me:secret@127.0.0.1:9/x", "https://me:secret@127.0.0.1:9"])
+def test_a_password_in_a_source_s_address_is_nowhere(convcast, tmp_path, words, code, address):
+    done = convcast(*(word.format(address) for word in words))
+    assert code in (None, done.exit_code), done.output
+    written = [path.read_bytes() for path in (tmp_path / "w").rglob("*") if path.is_file()]
+    assert not any(b"secret" in data for data in [done.output.encode(), *written])
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://me:secret@host", "me:secret@host", "http://me:se/secret@h", "http://[/secret"]
+)
+def test_an_address_that_is_none_is_refused_without_it(convcast, address):
+    assert "secret" not in sentence(convcast("fetch", "--source", address, "--days", "1"), 2)
+
+
 def test_an_empty_directory(convcast, tmp_path):
     (tmp_path / "empty").mkdir()
 

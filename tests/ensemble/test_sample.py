@@ -157,6 +157,19 @@ def test_only_missing_members_are_drawn(dataset, tmp_path):
     assert [done.member for done in draw(dataset, path, members=range(4))] == [1, 3]
 
 
+def test_a_member_that_lost_values_is_drawn_again_to_the_same_bits(dataset, tmp_path):
+    path = tmp_path / "f.zarr"
+    draw(dataset, path, members=range(5))
+    whole = read(path)
+    (path / "t2m" / "c" / "0" / "1" / "0" / "0" / "0").unlink()
+    damaged = path / "refc" / "c" / "0" / "3" / "0" / "0" / "0"
+    damaged.write_bytes(damaged.read_bytes()[:-5] + b"12345")
+
+    assert [done.member for done in draw(dataset, path, members=range(5))] == [1, 3]
+
+    xr.testing.assert_identical(whole, read(path))
+
+
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_what_an_undisturbed_one_makes(dataset, whole, tmp_path):
     path = tmp_path / "f.zarr"

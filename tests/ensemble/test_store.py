@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from convcast import conventions
 from convcast.ensemble.store import INNER, Description, EnsembleStore
 from convcast.errors import DamagedFileError
 from convcast.grid import Grid
@@ -100,6 +101,60 @@ def test_a_member_without_its_flag_does_not_count(written):
     (written / "complete" / "c" / "0" / "2" / "1").unlink()
 
     assert store.missing([2], 3) == [2]
+
+
+def remove(file):
+    file.unlink()
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip(file):
+    values = bytearray(file.read_bytes())
+    values[len(values) // 2] ^= 255
+    file.write_bytes(values)
+
+
+@pytest.mark.parametrize("spoil", [remove, cut, empty, flip])
+def test_a_complete_member_whose_values_are_damaged_is_missing_until_it_is_written_again(written, spoil):
+    whole = xr.open_zarr(written).load()
+    spoil(written / "t2m" / "c" / "0" / "0" / "0" / "0" / "0")
+
+    store = EnsembleStore.prepare(written, DESCRIPTION, members=3)
+    assert store.missing([0], 1) == [0]
+    assert store.missing([2], 3) == []
+    store.write(0, 1, fields(0, 1))
+    assert store.missing([0], 1) == []
+
+    xr.testing.assert_identical(whole, xr.open_zarr(written).load())
+
+
+def test_a_damaged_flag_is_no_flag(written):
+    flag = written / "complete" / "c" / "0" / "0" / "0"
+    flag.write_bytes(b"")
+
+    store = EnsembleStore.prepare(written, DESCRIPTION, members=3)
+    assert store.missing([0, 1], 1) == [0, 1]
+    store.write(0, 1, fields(0, 1))
+
+    assert EnsembleStore.prepare(written, DESCRIPTION, members=3).missing([0], 1) == []
+
+
+def test_a_member_that_is_written_again_does_not_count_meanwhile(written, monkeypatch):
+    (written / "t2m" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    store = EnsembleStore.prepare(written, DESCRIPTION, members=3)
+    monkeypatch.setattr(conventions, "on_lattice", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        store.write(0, 1, fields(0, 1))
+
+    assert not store.complete()[0, 0]
 
 
 def test_the_flag_comes_last(path, monkeypatch):
@@ -227,7 +282,8 @@ def test_an_ensemble_of_another_identity_is_refused_and_the_difference_named(wri
     with pytest.raises(DamagedFileError, match=f"was made with {name} .*this is {name} ") as caught:
         EnsembleStore.prepare(written, other, members=3)
 
-    assert "delete or rename" in caught.value.advice
+    assert f"mv {written} {written}.aside" in caught.value.advice
+    assert ("add --seed 0" in caught.value.advice) == (name == "seed")
 
 
 def test_information_may_differ(written):

@@ -28,8 +28,8 @@ from convcast.model.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS
-from convcast.verification.ensembles import open_ensembles
-from convcast.verification.truth import open_truth
+from convcast.verification.data.ensembles import open_ensembles
+from convcast.verification.data.truth import open_truth
 
 LINES = lab.index(lab.HOUR, lab.messages(lab.HOUR)).splitlines(keepends=True)
 WANTED = fields(lab.VARIABLES)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.dataset import REGIMES
 from convcast.dataset.windows import Window
+from convcast.metrics.regimes import REGIMES
+from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model.skill import FieldSkill, Validation
 from convcast.model.validation import correlation, finish, score
 from convcast.variables import CAPE, REFC, T2M
-from convcast.verification.scores import crps_ensemble
 
 SIDE = 48
 M = 6

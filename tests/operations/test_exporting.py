@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from convcast.archive.index import parse
 from convcast.conventions import on_lattice
 from convcast.ensemble.products import make_products
 from convcast.ensemble.store import Description, EnsembleStore
-from convcast.errors import SettingsError
+from convcast.errors import DamagedFileError, SettingsError
 from convcast.grib import scan
 from convcast.grid import Grid
 from convcast.operations.exporting import to_grib, to_netcdf
@@ -184,3 +185,35 @@ def test_what_is_not_there_is_refused_and_leaves_nothing(kept, tmp_path, words, 
     with pytest.raises(SettingsError, match=message):
         to_netcdf(kept / "f.zarr", tmp_path / "m.nc", **asked)
     assert json.dumps([p.name for p in tmp_path.iterdir()]) == "[]"
+
+
+def remove(file):
+    file.unlink()
+
+
+def flip(file):
+    values = bytearray(file.read_bytes())
+    values[-20] ^= 255
+    file.write_bytes(values)
+
+
+@pytest.mark.parametrize("spoil", [remove, flip])
+@pytest.mark.parametrize(
+    ("name", "chunk", "message"),
+    [
+        ("f.zarr", "t2m/c/0/1/0/0/0", "values of (t2m of )?member 1 at lead 1 h"),
+        ("p.zarr", "t2m_mean/c/0/1/0/0", "values of (t2m_mean at )?lead 2 h"),
+    ],
+)
+def test_values_that_were_lost_are_refused_by_name_and_leave_nothing(kept, tmp_path, spoil, name, chunk, message):
+    source, target = tmp_path / name, tmp_path / "exports"
+    shutil.copytree(kept / name, source)
+    spoil(source / chunk)
+
+    with pytest.raises(DamagedFileError, match=message) as of_netcdf:
+        to_netcdf(source, target / "f.nc", fields=None, leads=None)
+    with pytest.raises(DamagedFileError, match=message) as of_grib:
+        list(to_grib(source, target / "f.grib2", fields=None, leads=None))
+
+    assert "convcast sample --init 2024-05-06T21 " in of_netcdf.value.advice == of_grib.value.advice
+    assert not target.exists() or list(target.iterdir()) == []

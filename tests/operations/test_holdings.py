@@ -10,8 +10,9 @@ import pytest
 import zarr
 
 from convcast.dataset import Status
+from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
-from convcast.operations.holdings import Forecast, Model, Surveyor, read_forecast
+from convcast.operations.holdings import Forecast, Model, Surveyor, read_forecast, read_products
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace
 
@@ -87,7 +88,9 @@ def test_the_newest_forecast_is_found_however_old(place, ensemble_of):
 def products(place, leads=(1, 3)):
     path = place.product(NOW)
     path.parent.mkdir(exist_ok=True)
-    zarr.create_group(path, attributes={"leads": list(leads)})
+    group = zarr.create_group(path, attributes={"leads": list(leads), "fields": "t2m"})
+    for what in EVERY_PRODUCT:
+        group.create_array(f"t2m_{what}", data=np.ones((1, len(leads), 2, 2), np.float32), chunks=(1, 1, 2, 2))
     return path
 
 
@@ -118,6 +121,21 @@ def test_a_forecast_is_complete_with_what_is_to_be_kept_of_it(place, ensemble_of
     assert holdings.newest == (NOW if complete else None)
     assert holdings.forecasts[NOW].leads == (1, 3)
     assert holdings.forecasts[NOW].verifiable == (there != "products")
+
+
+def test_a_member_that_lost_values_makes_a_forecast_incomplete(place, ensemble_of):
+    path = place.forecast(NOW)
+    ensemble_of(path, NOW)
+    (path / "t2m" / "c" / "0" / "2" / "1" / "0" / "0").unlink()
+
+    assert read_forecast(path, members=4) == Forecast(False, (1, 3), TRAINED, 3)
+
+
+def test_products_that_lost_values_are_none(place):
+    path = products(place)
+    assert read_products(path) == (1, 3)
+    (path / "t2m_mean" / "c" / "0" / "1" / "0" / "0").unlink()
+    assert read_products(path) == ()
 
 
 def test_members_on_their_way_to_products_are_no_forecast(place, ensemble_of):

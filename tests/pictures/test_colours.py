@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgb
 
 from convcast.pictures.colours import TABLES, field_colours
 from convcast.variables import FIELDS, REFC, STATIC
-from convcast.verification.colours import SYSTEMS
+from convcast.verification.report.colours import SYSTEMS
 
 
 @pytest.mark.parametrize("variable", [*FIELDS.values(), *STATIC.values()], ids=lambda v: v.name)

@@ -13,6 +13,7 @@ from convcast.errors import DamagedFileError, MissingInputError, NotPublishedErr
 from convcast.notation import HOUR
 from convcast.variables import T2M
 from convcast.verification import evaluate
+from convcast.verification.report.save import save
 
 from .conftest import HOURS, INITS, MEMBERS, write_forecast
 
@@ -88,7 +89,7 @@ def test_the_order_of_files_does_not_matter(small):
 
 
 def test_what_is_written_can_be_read_by_others(verification, tmp_path):
-    paths = verification.save(tmp_path)
+    paths = save(verification, tmp_path)
     assert all(path.exists() for path in paths)
     said = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert said["scores"] == verification.scores
@@ -154,14 +155,14 @@ def test_simulated_and_real_weather_are_not_mixed(small):
         (lambda data: data.isel(y=slice(1, None)), "another grid"),
         (lambda data: data.drop_vars("cin"), "does not hold cin"),
         (lambda data: data.isel(number=0), "no dimension number"),
-        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="degC")), "t2m in degC, not in K"),
+        (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="m")), "t2m in m, not in K"),
     ],
 )
 def test_ensembles_of_something_else_are_named(small, spoil, expected):
     data = spoil(xr.open_zarr(small.paths[0], consolidated=False).load())
     data.to_zarr(small.paths[0], mode="w", zarr_format=3, consolidated=False)
     with pytest.raises(DamagedFileError, match=expected):
-        verify(small)
+        verify(small, paths=small.paths[:1])
 
 
 def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
@@ -171,7 +172,7 @@ def test_a_file_that_is_no_zarr_is_named(small, tmp_path):
 
 
 def test_verification_works_where_torch_is_not_installed():
-    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report"
+    code = "import sys; sys.modules['torch'] = None; import convcast.verification, convcast.verification.report.html"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -222,3 +223,23 @@ def test_the_rim_of_a_real_domain_is_left_out_for_all(small, monkeypatch):
         assert found.find("t2m", "crps", system)["points"] == 4 * 22 * 22
     with pytest.raises(SettingsError, match="no point is left"):
         verify_with(small, rim=16)
+
+
+def test_a_forecast_that_lost_values_is_named_and_the_others_are_scored(small):
+    lost = small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0"
+    assert lost.is_file()
+    lost.unlink()
+
+    under_way = evaluate(small.paths, small.dataset, against=(), settings=small.settings(), workspace=small.workspace)
+    scored = list(under_way)
+
+    assert [str(one.init) for one in scored] == [str(init) for init in (INITS[0], *INITS[2:])]
+    lost = f"{small.paths[1]} has lost values of member 0-7 at lead 1 h, which it marks as complete"
+    assert [str(error) for error in under_way.damaged] == [f"{lost}: t2m/c/0/0/0/0/0 is gone"]
+    assert "a file is damaged" in under_way.result().facts.left_out
+
+
+def test_a_damaged_forecast_alone_is_an_error(small):
+    (small.paths[1] / "t2m" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    with pytest.raises(DamagedFileError, match="lost values of member 0-7"):
+        verify(small, paths=[small.paths[1]])

@@ -19,12 +19,12 @@ from convcast.operations.exporting import to_grib, to_netcdf
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
+from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.fields import describe, find_fields
 from convcast.verification.data.files import expand
 from convcast.verification.data.gather import gather_ensembles
+from convcast.verification.data.truth import Analyses, open_truth
 from convcast.verification.data.units import conversion
-from convcast.verification.ensembles import open_ensembles
-from convcast.verification.truth import Analyses, open_truth
 
 from .conftest import HOURS, INITS, MEMBERS, SIZE
 

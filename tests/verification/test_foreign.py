@@ -13,7 +13,7 @@ import xarray as xr
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.settings import VerificationSettings
 from convcast.verification import evaluate
-from convcast.verification.truth import open_truth
+from convcast.verification.data.truth import open_truth
 
 from .conftest import INITS
 

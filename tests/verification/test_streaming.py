@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 from convcast.errors import SettingsError
+from convcast.metrics.sums import Statistics, score_field
 from convcast.variables import REFC
 from convcast.verification import evaluate, scoring
-from convcast.verification.records import Record, Records, _flatten
-from convcast.verification.statistics import Statistics, score_field
+from convcast.verification.results.case_cache import Record, Records, _flatten
 from convcast.workers import Workers, spread
 
 from .conftest import INITS, MEMBERS, write_forecast

@@ -8,7 +8,7 @@ import xarray as xr
 
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.settings import VerificationSettings
-from convcast.verification.truth import open_truth
+from convcast.verification.data.truth import open_truth
 
 from .conftest import INITS
 from .test_foreign import crps, observed, ours, score, write  # noqa: F401

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError
 from convcast.grid import LATIN, ORIENTATION
 from convcast.variables import FIELDS, U10, V10, Variable
+from convcast.verification.data.points import Place
 from convcast.verification.data.units import SAME, Conversion, conversion
-from convcast.verification.place import Place
 
 KEYS = ("standard_name", "short_name", "long_name", "name")
 """What a variable is known by, the most telling first."""

@@ -1,0 +1,1 @@
+"""Forecast files: ensembles and the products that are made of them."""

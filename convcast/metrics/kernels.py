@@ -1,0 +1,274 @@
+"""The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
+
+A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the order of
+the data change nothing. Memory beyond the arguments and the results is one block a thread.
+
+Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
+counts of -1, and enters no sum; an ensemble is not silently made smaller.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+from convcast.metrics.sorting_network import LANES, WRITTEN_OUT, sorting_network, sum_pairs
+
+Estimator = Literal["fair", "ensemble"]
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int32]
+
+BLOCK = 128
+"""Points sorted together: fifty members of them fit the first-level cache."""
+
+
+@dataclass(frozen=True)
+class PointScores:
+    """What one pass finds at every point, each (point,); NaN, or -1 for counts, where the point is missing."""
+
+    members: int
+    absolute: Floats
+    """Mean absolute difference of members and observation."""
+    pairs: Floats
+    """Sum of |x_i - x_j| over the pairs i < j."""
+    error: Floats
+    """Ensemble mean less observation."""
+    variance: Floats
+    """Unbiased (M - 1) variance of the members; 0 for one member."""
+    below: Counts
+    """Members below the observation."""
+    equal: Counts
+    """Members equal to the observation."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        return self.below >= 0
+
+    def crps(self, estimator: Estimator) -> Floats:
+        """CRPS at each point, in the units of the field.
+
+        `ensemble` scores the empirical distribution of the members (Gneiting and Raftery 2007, eq. 21);
+        `fair` estimates without bias the score of the distribution they were drawn from (Ferro 2014), and is the
+        one by which ensembles of different sizes may be compared. One member is a point forecast, whose
+        distribution is known exactly: both are then its absolute error.
+        """
+        if self.members == 1:
+            return self.absolute
+        return self.absolute - self.pairs / (self.members * (self.members - (estimator == "fair")))
+
+
+def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: Estimator) -> Floats:
+    """`score_points(...).crps(estimator)` alone, (point,), by `threads()` threads.
+
+    Raises SettingsError where there is no member.
+    """
+    forecasts, observations = _alike(forecasts, observations)
+    members, points = forecasts.shape
+    divisor = float(members * (members - (estimator == "fair" and members > 1)))
+    crps = np.empty(points)
+    share = max(BLOCK, -(-points // (threads() * BLOCK)) * BLOCK)
+    parts = [slice(start, start + share) for start in range(0, points, share)]
+
+    def work(part: slice) -> None:
+        _crps(forecasts[:, part], observations[part], _network(members), divisor, crps[part])
+
+    with ThreadPoolExecutor(max(1, len(parts))) as pool:
+        list(pool.map(work, parts))
+    return crps
+
+
+def float_type(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
+    """The type in which values of this type are scored: float32 where it holds them all exactly, else float64.
+
+    Raises SettingsError for values that are no real numbers.
+    """
+    if dtype.kind not in "buif":
+        raise SettingsError(f"values of type {dtype} cannot be scored", advice="convert them to floating-point numbers")
+    return np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
+
+
+def as_floats(values: NDArray[Any]) -> NDArray[np.floating]:
+    """These values in their `float_type`, in native byte order, and NaN where they are masked.
+
+    Every score converts its arguments by this first. Integers would wrap round, and numba reads foreign byte orders as
+    numbers of its own.
+    """
+    kind = float_type(values.dtype)
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(values.astype(kind), np.nan), kind)
+    return np.asarray(values, kind)
+
+
+def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Forecasts (member, point) and contiguous observations (point,) in the wider of their floating-point types.
+
+    Raises SettingsError where there is no member.
+    """
+    if len(forecasts) == 0:
+        raise SettingsError("an ensemble of no members cannot be scored")
+    members, truth = as_floats(forecasts), as_floats(observations)
+    kind = np.result_type(members, truth)
+    return np.asarray(members, kind), np.ascontiguousarray(truth, kind)
+
+
+def threads() -> int:
+    """How many this process may have: as OMP_NUM_THREADS says, which dask's workers set, else one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or os.cpu_count() or 1
+
+
+def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
+    """What `_sort_and_sum` sorts by."""
+    return (0,) * members if members <= WRITTEN_OUT else sorting_network(members)
+
+
+def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointScores:
+    """The scores of (member, point) forecasts against (point,) observations, compared in the wider of their types.
+
+    Raises SettingsError where there is no member.
+    """
+    forecasts, observations = _alike(forecasts, observations)
+    members, points = forecasts.shape
+    absolute, pairs, error, variance = np.empty((4, points))
+    below, equal = np.empty((2, points), np.int32)
+    _pass(forecasts, observations, _network(members), absolute, pairs, error, variance, below, equal)
+    return PointScores(members, absolute, pairs, error, variance, below, equal)
+
+
+def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArray[np.bool_]:
+    """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
+    members, truth = as_floats(forecasts), as_floats(observations)
+    return np.asarray(np.isfinite(truth) & np.isfinite(members.sum(0, dtype=np.float64)))
+
+
+def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool = False) -> Counts:
+    """Number of (member, point) members at or above the threshold (at or below where `events_below`), (point,).
+
+    The threshold is rounded as in `happens`. A NaN is never an event; leave missing points out by
+    `PointScores.present`.
+    """
+    members = as_floats(forecasts)
+    return np.asarray(_count(members, members.dtype.type(threshold), events_below), np.int32)
+
+
+def happens(values: NDArray[Any], threshold: float, *, events_below: bool = False) -> NDArray[np.bool_]:
+    """Whether each of these values (any shape) is at or above the threshold, or at or below it for `events_below`.
+
+    The threshold is rounded to the floating-point type of the values: 273.15 stored as float32 reaches 273.15.
+    """
+    floats = as_floats(values)
+    limit = floats.dtype.type(threshold)
+    return np.asarray(floats <= limit if events_below else floats >= limit)
+
+
+def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
+    """How often the observation had each rank among the members, (members + 1,); sums to the points present.
+
+    A tie with k members is shared in equal parts by the k + 1 ranks it could have been given, so that the result
+    is the same every time (Hamill 2001 breaks ties at random, of which this is the expectation).
+    """
+    present = below >= 0
+    below, equal = below[present], equal[present]
+    share = 1.0 / (equal + 1)
+    edges = np.bincount(below, share, members + 2) - np.bincount(below + equal + 1, share, members + 2)
+    counts = np.cumsum(edges)[:-1]
+    return np.maximum(counts, 0.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _pass(forecasts, observations, network, absolute, pairs, error, variance, below, equal):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    block = np.zeros((members, BLOCK), forecasts.dtype)
+    truth = np.zeros(BLOCK, forecasts.dtype)
+    for start in range(0, points, BLOCK):
+        width = min(BLOCK, points - start)
+        truth[:width] = observations[start : start + width]
+        far, shift, spread, pair = np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
+        under, tied = np.zeros(BLOCK, np.int32), np.zeros(BLOCK, np.int32)
+        for m in range(members):
+            row = block[m]
+            for i in range(width):
+                row[i] = forecasts[m, start + i]
+            for i in range(BLOCK):
+                departure = np.float64(row[i]) - np.float64(truth[i])
+                far[i] += abs(departure)
+                shift[i] += departure
+                under[i] += row[i] < truth[i]
+                tied[i] += row[i] == truth[i]
+        for i in range(BLOCK):
+            shift[i] /= members
+        for m in range(members):
+            row = block[m]
+            for i in range(BLOCK):
+                departure = np.float64(row[i]) - np.float64(truth[i]) - shift[i]
+                spread[i] += departure * departure
+        _sort_and_sum(block, network, pair)
+        for i in range(width):
+            at = start + i
+            if np.isfinite(shift[i]):
+                absolute[at] = far[i] / members
+                pairs[at] = max(pair[i], 0.0)
+                error[at] = shift[i]
+                variance[at] = spread[i] / (members - 1) if members > 1 else 0.0
+                below[at], equal[at] = under[i], tied[i]
+            else:
+                absolute[at] = pairs[at] = error[at] = variance[at] = np.nan
+                below[at], equal[at] = -1, -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _crps(forecasts, observations, network, divisor, crps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    block = np.zeros((members, BLOCK), forecasts.dtype)
+    truth, pair = np.zeros(BLOCK, forecasts.dtype), np.zeros(BLOCK)
+    for start in range(0, points, BLOCK):
+        width = min(BLOCK, points - start)
+        truth[:width] = observations[start : start + width]
+        far = np.zeros(BLOCK)
+        for m in range(members):
+            row = block[m]
+            for i in range(width):
+                row[i] = forecasts[m, start + i]
+            for i in range(BLOCK):
+                far[i] += abs(np.float64(row[i]) - np.float64(truth[i]))
+        _sort_and_sum(block, network, pair)
+        for i in range(width):
+            crps[start + i] = far[i] / members - max(pair[i], 0.0) / divisor if np.isfinite(far[i]) else np.nan
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Set `pair` to the sum of |x_i - x_j| over i < j; `network` is a tuple where the code for it is written out."""
+    if isinstance(network, tuple):
+        for i in range(0, BLOCK, LANES):
+            sum_pairs(block, i, network, pair)
+    else:
+        for c in range(network.shape[0]):
+            low, high = block[network[c, 0]], block[network[c, 1]]
+            for i in range(BLOCK):
+                a, b = low[i], high[i]
+                low[i] = a if a < b else b
+                high[i] = b if a < b else a
+        pair[:] = 0
+        for m in range(block.shape[0]):
+            row = block[m]
+            weight = np.float64(2 * m - block.shape[0] + 1)
+            for i in range(BLOCK):
+                pair[i] += weight * np.float64(row[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(forecasts, threshold, events_below):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    members, points = forecasts.shape
+    counts = np.zeros(points, np.int32)
+    for m in range(members):
+        for i in range(points):
+            value = forecasts[m, i]
+            counts[i] += value <= threshold if events_below else value >= threshold
+    return counts

@@ -1,0 +1,166 @@
+"""What is kept of a scored case: sums and counts, from which every score, interval and figure is made.
+
+Statistics of two sets of cases add up to those of both, so that they may be gathered by points, hours, days or
+workers in any order; nothing here grows with the number of points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+from convcast.metrics.kernels import as_floats, exceedances, happens, rank_counts, score_points
+from convcast.metrics.regimes import REGIMES
+from convcast.metrics.spatial import Scales, Spatial, score_whole
+from convcast.variables import Variable
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+CHUNK = 1 << 17
+"""Points scored at a time, which bounds the memory of a large domain."""
+BINS = 56
+"""Classes of ensemble spread, four an octave."""
+FINEST_BIN = 2.0**-14
+"""Spread at the upper edge of the first class, in units of the field's display range."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over points; a mean is a sum over `points`."""
+
+    points: float = 0.0
+    crps_fair: float = 0.0
+    crps_ensemble: float = 0.0
+    error: float = 0.0
+    """Of the ensemble mean less the observation."""
+    squared_error: float = 0.0
+    absolute_error: float = 0.0
+    """Of the ensemble mean."""
+    variance: float = 0.0
+    """Unbiased, of the members."""
+    spread: float = 0.0
+    """Its square root."""
+    spread_error: float = 0.0
+    """Spread times the absolute error of the mean."""
+
+    def array(self) -> Floats:
+        return np.array([getattr(self, field.name) for field in fields(self)])
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(self.array() + other.array()).tolist())
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The sufficient statistics of one system's forecasts of one field.
+
+    Attributes
+    ----------
+    members : of every ensemble that was added
+    sums : over points
+    tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
+    ranks : (members + 1,) points by rank of the observation, ties shared
+    spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
+    regimes : (regime, sum) the `sums` over the points of each of REGIMES; zeros where regimes are not known
+    spatial : of fields as a whole
+    """
+
+    members: int
+    sums: Sums
+    tables: Integers
+    ranks: Floats
+    spread_bins: Floats
+    regimes: Floats
+    spatial: Spatial
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Of both sets of cases; raises SettingsError where the ensembles differ in size."""
+        if self.members != other.members:
+            raise SettingsError(
+                f"ensembles of {self.members} and {other.members} members cannot be pooled",
+                advice="verify forecasts of one size, or complete them with `convcast sample`",
+            )
+        return Statistics(
+            self.members,
+            self.sums + other.sums,
+            self.tables + other.tables,
+            self.ranks + other.ranks,
+            self.spread_bins + other.spread_bins,
+            self.regimes + other.regimes,
+            self.spatial + other.spatial,
+        )
+
+
+def score_field(
+    forecasts: NDArray[Any],
+    observations: NDArray[Any],
+    variable: Variable,
+    *,
+    regimes: NDArray[np.int8] | None = None,
+    scales: Scales | None = None,
+    chunk: int = CHUNK,
+) -> Statistics:
+    """The statistics of (member, y, x) forecasts of a field against its (y, x) observations.
+
+    Points where the observation or a member is missing are left out of all of them. `regimes` (y, x) are places in
+    REGIMES; spatial statistics are made where `scales` say how.
+    """
+    forecasts, observations = as_floats(forecasts), as_floats(observations)
+    members = len(forecasts)
+    members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
+    kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
+    total: Statistics | None = None
+    for start in range(0, truth.size, chunk):
+        part = slice(start, start + chunk)
+        found = _score(members_first[:, part], truth[part], kinds[part], variable)
+        total = found if total is None else total + found
+    if total is None:
+        raise SettingsError(f"there is no point of {variable.name} to score")
+    if scales is None:
+        return total
+    return replace(total, spatial=score_whole(forecasts, observations, variable, scales))
+
+
+def _score(
+    forecasts: NDArray[Any], observations: NDArray[Any], regimes: NDArray[np.int8], variable: Variable
+) -> Statistics:
+    members = len(forecasts)
+    found = score_points(forecasts, observations)
+    present = found.present
+    error, variance = found.error[present], found.variance[present]
+    spread, distance = np.sqrt(variance), np.abs(error)
+    at_points = {
+        "points": np.ones_like(error),
+        "crps_fair": found.crps("fair")[present],
+        "crps_ensemble": found.crps("ensemble")[present],
+        "error": error,
+        "squared_error": error**2,
+        "absolute_error": distance,
+        "variance": variance,
+        "spread": spread,
+        "spread_error": spread * distance,
+    }
+    sums = Sums(**{name: float(values.sum()) for name, values in at_points.items()})
+    known = regimes[present]
+    by_regime = [
+        np.bincount(known[known >= 0], at_points[field.name][known >= 0], len(REGIMES)) for field in fields(Sums)
+    ]
+    tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
+    for table, threshold in zip(tables, variable.thresholds, strict=True):
+        count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
+        event = happens(observations[present], threshold, events_below=variable.events_below)
+        table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
+    ranks = rank_counts(found.below, found.equal, members)
+    by_spread = _by_spread(spread, error, variable)
+    return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, Spatial.none(members))
+
+
+def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:
+    finest = FINEST_BIN * (variable.display[1] - variable.display[0])
+    place = np.ceil(4 * np.log2(np.maximum(spread, finest) / finest)).astype(np.int64).clip(0, BINS - 1)
+    return np.stack([np.bincount(place, w, BINS) for w in (np.ones_like(spread), spread**2, error**2)], axis=1)

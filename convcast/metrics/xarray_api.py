@@ -1,0 +1,369 @@
+"""Scores of ensembles as plain functions on xarray objects, in xskillscore's order of arguments.
+
+Observations are (...), forecasts (member_dim, ...) over the same dimensions. `dim` names the dimensions that are
+averaged over, all of them by default and none for `()`. Every score is a statistic of each point that is averaged
+and then finished, so scores of parts may be joined. A point at which the observation or any member is missing is
+left out. Values of any real type are scored as floating-point numbers. Dask arrays are worked on chunk by chunk, with
+all members of a point in one chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.errors import SettingsError
+from convcast.metrics import formulas
+from convcast.metrics.kernels import (
+    Estimator,
+    as_floats,
+    crps_points,
+    exceedances,
+    float_type,
+    happens,
+    present_points,
+    rank_counts,
+    score_points,
+)
+from convcast.metrics.spatial import Scales, energy, fraction_sums
+
+Dimensions = str | Iterable[Hashable] | None
+
+
+def crps_ensemble(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    member_dim: str = "number",
+    dim: Dimensions = None,
+    estimator: Estimator = "fair",
+) -> xr.DataArray:
+    """Continuous ranked probability score, in the units of the field; 0 is perfect.
+
+    mean|x_i - y| - sum_{i<j}|x_i - x_j| / (M (M - 1)) for `fair` (Ferro 2014), which does not favour larger
+    ensembles and may be negative at a point; with M² in place of M (M - 1) for `ensemble` (Gneiting and Raftery
+    2007), the score of the members as they are, as properscoring and xskillscore give it.
+
+    Raises SettingsError for no member, for one member with `fair`, and for another estimator.
+    """
+    if estimator not in ("fair", "ensemble"):
+        raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
+    needed = 2 if estimator == "fair" else 1
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} CRPS")
+    score = _points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
+    return _describe(_mean(score, dim), f"{estimator} CRPS", observations)
+
+
+def spread_error_ratio(
+    observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
+) -> xr.DataArray:
+    """Spread over error of the ensemble mean, with the (M + 1) / M factor (Fortin et al. 2014); 1 is reliable.
+
+    Below 1 the ensemble is over-confident. Raises SettingsError for fewer than two members.
+    """
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 2, "spread")
+    variance, error = _moments(observations, forecasts, member_dim)
+    squared: xr.DataArray = error * error
+    ratio: xr.DataArray = xr.apply_ufunc(
+        lambda v, e: formulas.spread_error_ratio(v, e, members),
+        _mean(variance, dim),
+        _mean(squared, dim),
+        dask="parallelized",
+        output_dtypes=[float],
+    )
+    return _describe(ratio, "spread/error ratio")
+
+
+def spread_error_correlation(
+    observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
+) -> xr.DataArray:
+    """Correlation of the ensemble's spread with the absolute error of its mean: does it know when it does not know?
+
+    A perfect ensemble stays well below 1, and at 0 where uncertainty is the same everywhere (Whitaker and Loughe 1998):
+    compare with the exact ensemble where there is one. Raises SettingsError for fewer than two members.
+    """
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 2, "spread")
+    variance, error = _moments(observations, forecasts, member_dim)
+    spread, distance = np.sqrt(variance), np.abs(error)
+    means = [_mean(m, dim) for m in (spread, distance, variance, error * error, spread * distance)]
+    result: xr.DataArray = xr.apply_ufunc(
+        lambda *m: formulas.correlation(np.ones_like(m[0]), *m), *means, dask="parallelized", output_dtypes=[float]
+    )
+    return _describe(result, "spread-error correlation")
+
+
+def brier_score(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    member_dim: str = "number",
+    dim: Dimensions = None,
+    fair: bool = True,
+    events_below: bool = False,
+) -> xr.DataArray:
+    """Mean squared error of the share of members with the event, a value at or above the threshold.
+
+    By `events_below` it is a value at or below it.
+
+    `fair` removes what a finite ensemble adds (Ferro 2014), so that ensembles of different sizes may be compared.
+    Raises SettingsError for no member, and for one with `fair`.
+    """
+    needed, what = (2, "the fair Brier score") if fair else (1, "a probability")
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, needed, what)
+
+    def score(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.float64]:
+        k = exceedances(f, threshold, events_below=events_below)
+        event = happens(o, threshold, events_below=events_below)
+        loss = (k / members - event) ** 2
+        if fair:
+            loss -= k * (members - k) / (members**2 * (members - 1))
+        return np.where(present_points(f, o), loss, np.nan)
+
+    return _describe(_mean(_points(score, observations, forecasts, member_dim), dim), "Brier score")
+
+
+def rank_histogram(
+    observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
+) -> xr.DataArray:
+    """Points by rank of the observation among the members, (..., rank); flat if members and truth are alike.
+
+    Ties are shared in equal parts by the ranks they could have: deterministic, the expectation of the random choice
+    of Hamill (2001). Raises SettingsError for no member.
+    """
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a rank")
+
+    def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
+        found = score_points(f, o)
+        return rank_counts(found.below, found.equal, members)
+
+    return _tabulate(count, observations, forecasts, member_dim, dim, {"rank": members + 1}, float)
+
+
+def reliability(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    member_dim: str = "number",
+    dim: Dimensions = None,
+    events_below: bool = False,
+) -> xr.DataArray:
+    """Points by number of members with the event and by outcome, (..., forecast_count, observed): exact counts.
+
+    Row k has forecast probability k / M; no probability is rounded into a bin. Events are at or above the threshold
+    (`events_below`: at or below). Raises SettingsError for no member.
+    """
+    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a probability")
+
+    def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.int64]:
+        present = present_points(f, o)
+        k = exceedances(f, threshold, events_below=events_below)[present]
+        event = happens(o, threshold, events_below=events_below)[present]
+        return np.bincount(2 * k + event, minlength=2 * (members + 1)).reshape(-1, 2).astype(np.int64)
+
+    return _tabulate(
+        count, observations, forecasts, member_dim, dim, {"forecast_count": members + 1, "observed": 2}, np.int64
+    )
+
+
+def roc_area(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    member_dim: str = "number",
+    dim: Dimensions = None,
+    events_below: bool = False,
+) -> xr.DataArray:
+    """Area under the ROC curve of the share of members with the event (Mason and Graham 2002); 0.5 tells nothing apart.
+
+    From exact counts, ties half; NaN where there are only events, or none. It does not see a bias. Raises SettingsError
+    for no member.
+    """
+    table = reliability(observations, forecasts, threshold, member_dim, dim, events_below)
+    area: xr.DataArray = xr.apply_ufunc(
+        formulas.roc_area,
+        table,
+        input_core_dims=[["forecast_count", "observed"]],
+        dask="parallelized",
+        output_dtypes=[float],
+    )
+    return _describe(area, "area under the ROC curve")
+
+
+def fractions_skill_score(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    threshold: float,
+    width: int,
+    member_dim: str = "number",
+    spatial_dims: tuple[str, str] = ("y", "x"),
+    periodic: bool = False,
+) -> xr.DataArray:
+    """FSS (Roberts and Lean 2008) of squares of `width` cells, an odd number, over all other dimensions; 1 is perfect.
+
+    Of an ensemble, the share of a square with the event is that in the mean over members (NEP: Schwartz and Sobash
+    2017), which larger ensembles have smoother. Events are values at or above the threshold. Squares that leave the
+    domain, unless it is `periodic`, or hold a missing point are left out. Raises SettingsError for no member, and for a
+    width that is even or larger than the domain.
+    """
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 1, "a probability")
+    sizes = [observations.sizes[name] for name in spatial_dims]
+    if width % 2 == 0 or not 1 <= width <= min(sizes):
+        raise SettingsError(f"a square of {width} cells has no centre in a domain of {sizes[0]} x {sizes[1]}")
+    scales = Scales((width,), periodic)
+
+    def sums(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
+        found = fraction_sums(f, o, present_points(f, o), (threshold,), scales)
+        return np.asarray(found[0, 0])
+
+    found: xr.DataArray = xr.apply_ufunc(
+        sums,
+        observations,
+        forecasts,
+        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
+        output_core_dims=[["sum"]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[float],
+        dask_gufunc_kwargs={"output_sizes": {"sum": 4}, "allow_rechunk": True},
+    )
+    total = found.sum([name for name in found.dims if name != "sum"])
+    score: xr.DataArray = xr.apply_ufunc(
+        formulas.fractions_skill_score, total, input_core_dims=[["sum"]], dask="parallelized", output_dtypes=[float]
+    )
+    return _describe(score, "fractions skill score")
+
+
+def energy_score(
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    member_dim: str = "number",
+    spatial_dims: tuple[str, str] = ("y", "x"),
+    estimator: Estimator = "fair",
+) -> xr.DataArray:
+    """Energy score (Gneiting et al. 2008) of whole fields over the root of their size, in the field's units; 0 is best.
+
+    mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)) for `fair`, M² for `ensemble`; of one member it is the RMSE. The
+    dimensions that are not spatial stay. Raises SettingsError as `crps_ensemble` does.
+    """
+    if estimator not in ("fair", "ensemble"):
+        raise SettingsError(f"there is no estimator {estimator!r} of the energy score", advice="use fair or ensemble")
+    needed = 2 if estimator == "fair" else 1
+    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} energy score")
+
+    def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
+        there = present_points(f, o)
+        return energy(f, o, there)[estimator == "ensemble"] if there.any() else np.nan
+
+    result: xr.DataArray = xr.apply_ufunc(
+        score,
+        observations,
+        forecasts,
+        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[float],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return _describe(result, f"{estimator} energy score", observations)
+
+
+def _enter(
+    observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str, needed: int, what: str
+) -> tuple[xr.DataArray, xr.DataArray, int]:
+    """Both as floating-point numbers, and the number of members; raises SettingsError for what cannot be scored."""
+    for name, given in (("observations", observations), ("forecasts", forecasts)):
+        if not isinstance(given, xr.DataArray):
+            raise SettingsError(
+                f"the {name} are {type(given).__name__}, not xarray.DataArray", advice="wrap them in one"
+            )
+    if member_dim not in forecasts.dims:
+        raise SettingsError(f"the forecasts have no dimension {member_dim!r}", advice="name it with member_dim")
+    members = forecasts.sizes[member_dim]
+    if members < needed:
+        raise SettingsError(f"{what} needs {needed} members or more, the ensemble has {members}")
+    return _as_floats(observations), _as_floats(forecasts), members
+
+
+def _as_floats(values: xr.DataArray) -> xr.DataArray:
+    result: xr.DataArray = xr.apply_ufunc(
+        as_floats, values, dask="parallelized", output_dtypes=[float_type(values.dtype)], keep_attrs=True
+    )
+    return result
+
+
+def _points(function: Any, observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> xr.DataArray:
+    """`function` of (member, point) and (point,) at every point."""
+
+    def work(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
+        o, _ = np.broadcast_arrays(o, f[..., 0])
+        members_first = np.moveaxis(f, -1, 0).reshape(f.shape[-1], -1)
+        return np.asarray(function(members_first, o.reshape(-1)), float).reshape(o.shape)
+
+    result: xr.DataArray = xr.apply_ufunc(
+        work,
+        observations,
+        forecasts,
+        input_core_dims=[[], [member_dim]],
+        dask="parallelized",
+        output_dtypes=[float],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return result
+
+
+def _moments(observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Unbiased variance of the members, and error of their mean, NaN where missing."""
+    found = [
+        _points(lambda f, o, name=name: getattr(score_points(f, o), name), observations, forecasts, member_dim)
+        for name in ("variance", "error")
+    ]
+    return found[0], found[1]
+
+
+def _mean(score: Any, dim: Dimensions) -> xr.DataArray:
+    chosen = None if dim is None else [dim] if isinstance(dim, str) else list(dim)
+    mean: xr.DataArray = score.mean(chosen, skipna=True) if chosen is None or chosen else score
+    return mean
+
+
+def _tabulate(
+    count: Any,
+    observations: xr.DataArray,
+    forecasts: xr.DataArray,
+    member_dim: str,
+    dim: Dimensions,
+    shape: dict[str, int],
+    dtype: Any,
+) -> xr.DataArray:
+    """A table for each combination of the dimensions that are not in `dim`."""
+    chosen: Sequence[Hashable] = (
+        list(observations.dims) if dim is None else [dim] if isinstance(dim, str) else list(dim)
+    )
+    if not chosen:
+        raise SettingsError("a histogram counts over at least one dimension", advice="name it with dim")
+
+    def work(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[Any]:
+        return np.asarray(count(o.reshape(-1), f.reshape(f.shape[0], -1)), dtype)
+
+    result: xr.DataArray = xr.apply_ufunc(
+        work,
+        observations,
+        forecasts,
+        input_core_dims=[chosen, [member_dim, *chosen]],
+        output_core_dims=[list(shape)],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[dtype],
+        dask_gufunc_kwargs={"output_sizes": shape, "allow_rechunk": True},
+    )
+    return result
+
+
+def _describe(score: xr.DataArray, long_name: str, observations: xr.DataArray | None = None) -> xr.DataArray:
+    score.attrs = {"long_name": long_name}
+    if observations is not None and "units" in observations.attrs:
+        score.attrs["units"] = observations.attrs["units"]
+    return score

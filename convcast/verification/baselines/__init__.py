@@ -1,0 +1,1 @@
+"""Systems that an ensemble is compared with: simple baselines and published forecasts."""

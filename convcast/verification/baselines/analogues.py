@@ -1,0 +1,228 @@
+"""Forecasts made of what has been: the last analysis, what usually is, and what moves and has changed before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.conventions import unpack
+from convcast.dataset import Dataset, usable_inits, window
+from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import Variable
+from convcast.verification.data.truth import Truth
+
+Field = NDArray[np.float32]
+
+NEAR_HOUR = 1
+"""Hours of the day within which past weather is taken for like."""
+HISTORY = 4
+"""Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
+
+
+class Recent:
+    """Arrays that were made lately, up to a number of bytes."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._held: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker elsewhere, which makes what it needs."""
+        return {"_limit": self._limit, "_held": OrderedDict()}
+
+    def get(self, key: tuple[object, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if key not in self._held:
+            self._held[key] = make()
+            while len(self._held) > 1 and sum(array.nbytes for array in self._held.values()) > self._limit:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
+
+
+class FromTruth:
+    """What forecasts made of the truth itself share: they have all its fields, and no command brings more."""
+
+    def __init__(self, truth: Truth, recent: Recent) -> None:
+        self._truth, self._recent = truth, recent
+
+    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
+        return None
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
+        return None
+
+    def _field(self, variable: Variable, hour: Hour) -> Field:
+        """(y, x). Hours are kept whole, and those of a dataset as its integers, of which twice as many fit."""
+        index, dataset = self._index(variable), self._truth.dataset
+        if dataset is not None:
+            stored: NDArray[np.int16] = self._recent.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
+            return unpack(variable, stored[index])
+        frame: NDArray[np.float32] = self._recent.get(
+            ("frame", hour), lambda: np.stack([self._truth.read(one, hour) for one in self._truth.variables])
+        )
+        field: Field = frame[index]
+        return field
+
+    def _index(self, variable: Variable) -> int:
+        return self._truth.variables.index(variable)
+
+    def _fingerprint(self, hours: Iterable[Hour]) -> str:
+        text = " ".join(f"{hour} {self._truth.fingerprint(hour)}" for hour in hours)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Persistence(FromTruth):
+    """The last analysis, as a forecast of one member."""
+
+    name = "persistence"
+
+    def missing(self, init: Hour, lead: int) -> str | None:  # noqa: ARG002
+        return None if init in self._truth.hours else f"there is no analysis of {init}"
+
+    def fingerprint(self, init: Hour, lead: int) -> str:  # noqa: ARG002
+        return self._fingerprint([init])
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:  # noqa: ARG002
+        return self._field(variable, init)[None]
+
+
+class Past:
+    """Training hours from which each case draws a number of like ones, the same number for every case.
+
+    `pool` gives the training hours that are like a case.
+    """
+
+    def __init__(
+        self,
+        pool: Callable[[Hour, int], Hours],
+        *,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        key: tuple[int, int],
+    ) -> None:
+        self._pool, self._key = pool, key
+        sizes = [size for case in cases if (size := len(pool(*case))) > 1]
+        self._count = min([members, *sizes])
+
+    def draw(self, init: Hour, lead: int) -> Hours:
+        """Drawn without replacement, in order of time; fewer than 2 where the past has nothing like the case."""
+        pool = self._pool(init, lead)
+        key = np.random.SeedSequence((*self._key, _number(init), lead))
+        return pool[np.sort(np.random.Generator(np.random.Philox(key)).permutation(len(pool))[: self._count])]
+
+
+class Climatology(FromTruth):
+    """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
+
+    name = "climatology"
+
+    def __init__(
+        self,
+        truth: Truth,
+        recent: Recent,
+        *,
+        training: Hours,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        seed: int,
+    ) -> None:
+        super().__init__(truth, recent)
+        self._past = Past(
+            lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
+            cases=cases,
+            members=members,
+            key=(seed, 1),
+        )
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        if len(self._past.draw(init, lead)) < 2:
+            return f"fewer than 2 training hours are near {hour_of_day(init + lead * HOUR):02d} UTC"
+        return None
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
+        return np.stack([self._field(variable, hour) for hour in self._past.draw(init, lead)])
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        return self._fingerprint(self._past.draw(init, lead))
+
+
+class Control(FromTruth):
+    """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
+
+    The last analysis is moved by the motion of the history; each member adds the whole-field departure (analysis less
+    moved analysis, all fields of the same hour) of a training case near the same time of day, drawn without
+    replacement, and is clipped to the fields' bounds. So it has the right mean change with the time of day, the right
+    correlations in space and between fields, and no knowledge of the state but motion.
+    """
+
+    name = "control"
+
+    def __init__(
+        self,
+        truth: Truth,
+        dataset: Dataset,
+        recent: Recent,
+        *,
+        training: Hours,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        seed: int,
+    ) -> None:
+        super().__init__(truth, recent)
+        self._dataset = dataset
+        usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}
+        self._past = Past(
+            lambda init, lead: near_hour_of_day(usable[lead], init), cases=cases, members=members, key=(seed, 2)
+        )
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        absent = self._dataset.missing(init - np.arange(HISTORY) * HOUR)
+        if absent.size:
+            return f"the control needs the analyses of {', '.join(map(str, absent))}"
+        if len(self._past.draw(init, lead)) < 2:
+            return f"fewer than 2 training cases start near {hour_of_day(init):02d} UTC"
+        return None
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> Field:
+        index = self._index(variable)
+        moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
+        members = [moved[index] + self._departure(past, lead)[index] for past in self._past.draw(init, lead)]
+        bounded: Field = np.clip(np.stack(members), *variable.bounds).astype(np.float32)
+        return bounded
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        past = self._past.draw(init, lead)
+        history = np.arange(HISTORY) * HOUR
+        hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
+        return self._fingerprint(np.concatenate([past, hours]))
+
+    def _moved(self, init: Hour, lead: int) -> Field:
+        return window(self._dataset, init, lead, history=HISTORY).advected
+
+    def _departure(self, init: Hour, lead: int) -> Field:
+        def make() -> Field:
+            case = window(self._dataset, init, lead, history=HISTORY, with_target=True)
+            assert case.target is not None
+            departure: Field = case.target - case.advected
+            return departure
+
+        return self._recent.get(("departure", init, lead), make)
+
+
+def hour_of_day(time: Hour) -> int:
+    return _number(time) % 24
+
+
+def near_hour_of_day(hours: Hours, time: Hour) -> Hours:
+    """Those of the hours that are within NEAR_HOUR of the same time of day."""
+    apart = (hours.astype("datetime64[h]").astype(np.int64) - _number(time)) % 24
+    return hours[np.minimum(apart, 24 - apart) <= NEAR_HOUR]
+
+
+def _number(time: Hour) -> int:
+    return int(time.astype("datetime64[h]").astype(np.int64))

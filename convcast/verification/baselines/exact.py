@@ -1,0 +1,188 @@
+"""The exact predictive ensemble of the simulated world: its simulator run again from the analysis with fresh noise.
+
+No model of the same analysis can do better, so it is the limit that a score is compared with. Members are stored
+beside the workspace's other results and made only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import __version__
+from convcast.archive.simulated.publisher import WORLD_FILE
+from convcast.archive.simulated.world import FIELDS as SIMULATED_FIELDS, World
+from convcast.conventions import ensemble_dataset
+from convcast.dataset import Dataset
+from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
+from convcast.files import read_json, whole_folder
+from convcast.notation import Hour, compact
+from convcast.variables import Variable
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
+from convcast.verification.data.points import Place
+from convcast.verification.data.truth import Analyses
+from convcast.workspace import Workspace
+
+WORKERS = 2
+
+
+class Exact:
+    """The exact ensembles of the cases asked for, kept under `<workspace>/baselines/exact/`."""
+
+    name = "exact"
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        workspace: Workspace,
+        *,
+        cases: Sequence[tuple[Hour, int]],
+        members: int,
+        seed: int,
+    ) -> None:
+        """Raises SettingsError for a dataset that shows no whole simulated world."""
+        _require_world(dataset)
+        self._dataset, self._truth = dataset, Analyses(dataset)
+        self._folder = workspace.root / "baselines" / "exact"
+        size, world_seed = _read_world(workspace.simulated / WORLD_FILE)
+        if dataset.grid.shape != (size, size):
+            raise SettingsError(
+                f"the dataset shows {dataset.grid.ny} x {dataset.grid.nx} points of a world of {size} x {size}",
+                advice="the exact ensemble needs the whole world: leave out --region, or --against exact",
+            )
+        self._attributes: dict[str, Any] = {
+            "system": self.name,
+            "simulated": 1,
+            "world_size": size,
+            "world_seed": world_seed,
+            "seed": seed,
+            "members": members,
+        }
+        self._leads: dict[Hour, tuple[int, ...]] = {}
+        for init, lead in cases:
+            self._leads[init] = tuple(sorted({*self._leads.get(init, ()), lead}))
+        self._world = World(size, size, world_seed)
+        self._opened: tuple[Hour, Ensemble] | None = None
+        self._due: dict[Hour, Future[Path]] = {}
+
+    def missing(self, init: Hour, lead: int) -> str | None:
+        return self._absent(init) or (None if lead in self._leads.get(init, ()) else f"lead {lead} was not asked for")
+
+    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
+        return None
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
+        return None
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        """By the settings and leads that its noise follows, and by the analysis."""
+        said = f"{sorted(self._attributes.items())} {self._leads[init]} {lead} {self._truth.fingerprint(init)}"
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+    def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
+        if self._opened is None or self._opened[0] != init:
+            due = self._due.get(init)
+            self._opened = init, self._open(self._make(init) if due is None else due.result())
+        ensemble = self._opened[1]
+        return ensemble.read(variable, lead, ensemble.members(lead))
+
+    def stop(self) -> None:
+        """Begin no more ensembles."""
+        self._due = {init: future for init, future in self._due.items() if not future.cancel()}
+
+    def begin(self, inits: Iterable[Hour]) -> None:
+        """Work ahead of the scoring of these: the simulator's transforms let threads run side by side."""
+        pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="exact")
+        for init in sorted(inits):
+            if init not in self._due and not self._absent(init):
+                self._due[init] = pool.submit(self._make, init)
+        pool.shutdown(wait=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker elsewhere, which makes what it needs."""
+        return self.__dict__ | {"_due": {}, "_opened": None}
+
+    def _absent(self, init: Hour) -> str | None:
+        return None if init in self._dataset.hours else f"there is no analysis of {init}"
+
+    def _open(self, path: Path) -> Ensemble:
+        place = Place.of_grid(self._dataset.grid)
+        found = open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles
+        if not found:
+            raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
+        return found[0]
+
+    def _make(self, init: Hour) -> Path:
+        path = self._folder / f"{compact(init)}.zarr"
+        if self._is_there(path, init):
+            return path
+        variables = self._dataset.variables
+        analysis = dict(zip((v.name for v in variables), self._dataset.read([init])[0], strict=True))
+        fields = self._world.exact_ensemble(
+            analysis,
+            init,
+            leads=self._leads[init],
+            members=self._attributes["members"],
+            seed=self._attributes["seed"],
+        )
+        data = ensemble_dataset(
+            {v.name: _publish(fields[v.name], v) for v in variables},
+            init=init,
+            members=range(self._attributes["members"]),
+            leads=self._leads[init],
+            grid=self._dataset.grid,
+            attributes=self._attributes | {"convcast_version": __version__},
+        )
+        with whole_folder(path) as unfinished:
+            data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
+        return path
+
+    def _is_there(self, path: Path, init: Hour) -> bool:
+        """Whether the very ensemble that would be made lies there."""
+        if not path.is_dir():
+            return False
+        try:
+            there = self._open(path)
+        except ConvcastError:
+            return False
+        same = all(there.attributes.get(name) == value for name, value in self._attributes.items())
+        return same and there.init == init and set(self._leads[init]) <= set(there.leads)
+
+
+def _publish(values: NDArray[np.floating], variable: Variable) -> NDArray[np.float32]:
+    """As the world's own files have them: on the variable's lattice."""
+    return (np.round(values * variable.scale) / variable.scale).astype(np.float32)
+
+
+def _require_world(dataset: Dataset) -> None:
+    if not dataset.simulated:
+        raise SettingsError(
+            "the exact ensemble is known of the simulated world only, and this dataset is real weather",
+            advice="use --against persistence --against climatology --against control",
+        )
+    absent = [name for name in SIMULATED_FIELDS if name not in {v.name for v in dataset.variables}]
+    if absent or not dataset.grid.periodic:
+        raise SettingsError(
+            f"the exact ensemble needs the whole simulated world, and the dataset lacks {' '.join(absent) or 'a part'}",
+            advice="preprocess all fields of the whole world, or leave out --against exact",
+        )
+
+
+def _read_world(path: Path) -> tuple[int, int]:
+    """Size and seed of the simulated world."""
+    if not path.is_file():
+        raise MissingInputError(
+            f"{path} is not there, which says what the simulated world is",
+            advice="run `convcast fetch --source simulated`, or leave out --against exact",
+        )
+    said = read_json(path)
+    try:
+        return int(said["size"]), int(said["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} does not name a world's size and seed ({error!r})") from error

@@ -1,0 +1,259 @@
+"""What REFS and HREF publish of their members, compared with the same made of ours: never one thing with another.
+
+Probabilities are of the same event (anywhere within 39 or 40.6 km where theirs are, smoothed as theirs are, at or above
+the threshold) and of as many of our members as theirs has, since no fair estimator exists of a smoothed probability.
+The observed field has the event by the same rule. Mean and spread stand for a normal distribution, ours too, and for
+near-normal fields only.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.archive.archive import open_archives
+from convcast.archive.locations import GribFile
+from convcast.archive.references import Product, products
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import Grid
+from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
+from convcast.notation import Hour
+from convcast.variables import D2M, T2M, U10, V10, Variable
+from convcast.verification.baselines.archived import fingerprint, held, read_message
+from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
+from convcast.verification.baselines.regrid import Regridder, check_grid_227
+from convcast.verification.data.truth import Truth
+from convcast.workspace import Workspace
+
+Field = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+SIZES = {"refs": 14, "href": 10}
+"""Members of which the products are made."""
+NEAR_NORMAL = (T2M, D2M, U10, V10)
+"""Fields whose mean and spread say nearly all; reflectivity, CAPE and CIN have a floor and a long tail."""
+WINDOW = {"refs": 8, "href": 5}
+"""Cells to each side at which the smoothing is cut off (NCEP's ensemble post-processor)."""
+CELLS = {"refs": 13, "href": 8}
+"""Radius of the neighbourhood in cells of each one's grid."""
+_FILES = {"mean": "mean", "spread": "sprd", "probability": "prob"}
+SUMS = ("points", "ours", "theirs", "events", "stated_ours", "stated_theirs")
+LEAST_SPREAD = 1e-3
+"""Spread of a normal distribution, K or m/s, below which it is taken for that."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing that both say of a field."""
+
+    score: str
+    """brier_nmep, brier_point or crps_gaussian."""
+    product: Product
+    threshold: float | None = None
+    below: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.product.name if self.threshold is not None else f"{self.product.variable.name}_gaussian"
+
+    @property
+    def scale_km(self) -> float | None:
+        return self.product.neighbourhood
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Sums over points of comparisons: SUMS of each, loss being a squared error of probability or a CRPS."""
+
+    members: int
+    names: tuple[str, ...]
+    sums: Floats
+    """(comparison, len(SUMS))"""
+
+    def __add__(self, other: Compared) -> Compared:
+        """Of both sets of cases, of which one may lack what was not published; raises ValueError for other sizes."""
+        if self.members != other.members:
+            raise ValueError(f"comparisons of {self.members} and {other.members} members")
+        names = tuple(dict.fromkeys((*self.names, *other.names)))
+        total = np.zeros((len(names), len(SUMS)))
+        for part in (self, other):
+            total[[names.index(name) for name in part.names]] += part.sums
+        return Compared(self.members, names, total)
+
+
+class Products:
+    """The products of REFS or HREF for the cases that have them."""
+
+    def __init__(self, system: str, truth: Truth, workspace: Workspace) -> None:
+        assert truth.place.grid is not None
+        self.system, self.size = system, SIZES[system]
+        self._truth, self._grid = truth, truth.place.grid
+        self._archives = open_archives(workspace.archive)
+        self._regrid = Regridder(self._grid) if system == "href" else None
+
+    @property
+    def folder(self) -> str:
+        return f"{self.system}-products"
+
+    def require(self, members: int) -> None:
+        """Raises SettingsError for an ensemble of fewer members than theirs."""
+        if members < self.size:
+            raise SettingsError(
+                f"an ensemble of {members} cannot be compared fairly with products of the {self.size} members of "
+                f"{self.system}: probabilities as published have no fair estimator",
+                advice=f"sample {self.size} members or more, or leave out --against {self.system}",
+            )
+
+    def there(self, init: Hour, lead: int) -> bool:
+        """Whether anything that can be compared is in the archive for this case."""
+        return any(self._comparisons(variable, init, lead) for variable in self._truth.variables)
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str:
+        return fetch_command(self.system, self._truth, cases)
+
+    def fingerprint(self, init: Hour, lead: int) -> str:
+        files = [self._file(kind, init, lead) for kind in _FILES]
+        return fingerprint(self._archives, [file for file in files if held(self._archives, file)])
+
+    def lacks(self, variable: Variable) -> str | None:
+        """Why nothing is compared of a field."""
+        reasons = [refusal(self.system, product) for product in products(self.system) if product.variable == variable]
+        if not reasons:
+            return "it does not publish the field"
+        if None in reasons:
+            return "the neighbourhood does not fit into the domain" if self._too_small(variable) else None
+        return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+
+    def score(self, variable: Variable, init: Hour, lead: int, forecasts: Field, observed: Field) -> Compared | None:
+        """Compare (member, y, x) forecasts and their (y, x) truth; None where there is nothing to compare."""
+        chosen = self._comparisons(variable, init, lead)
+        if not chosen or self.lacks(variable):
+            return None
+        ours, truth = forecasts[: self.size], observed
+        if self._regrid is not None:
+            ours, truth = self._regrid(variable, ours), self._regrid(variable, truth)
+        there = np.isfinite(truth) & np.isfinite(ours.sum(0))
+        sums = [self._compare(one, init, lead, ours, truth, there) for one in chosen]
+        return Compared(self.size, tuple(one.name for one in chosen), np.array(sums, float))
+
+    def _compare(
+        self, one: Comparison, init: Hour, lead: int, ours: Field, truth: Field, there: NDArray[np.bool_]
+    ) -> list[float]:
+        theirs = self._published(one.product, init, lead)
+        if one.threshold is None:
+            spread = self._published(_partner(self.system, one.product), init, lead)
+            points = there & np.isfinite(theirs) & np.isfinite(spread)
+            mean, deviation = ours.mean(0, dtype=np.float64), ours.std(0, dtype=np.float64)
+            losses = [
+                crps_normal(truth[points], m[points], s[points]) for m, s in ((mean, deviation), (theirs, spread))
+            ]
+            return [float(points.sum()), *(float(loss.sum()) for loss in losses), 0.0, 0.0, 0.0]
+        limit = np.float32(one.threshold)
+        events, happened = (ours <= limit, truth <= limit) if one.below else (ours >= limit, truth >= limit)
+        if one.scale_km is None:
+            stated = events.mean(0)
+        else:
+            radius, window = CELLS[self.system], WINDOW[self.system]
+            stated = smoothed(np.mean([happens_near(event, radius) for event in events], axis=0), window)
+            happened = happens_near(happened, radius)
+            there = there & far_from_missing(there, self._reach)
+        points = there & np.isfinite(theirs)
+        p, q, o = stated[points], theirs[points].astype(float) / 100, happened[points]
+        return [float(n) for n in (points.sum(), ((p - o) ** 2).sum(), ((q - o) ** 2).sum(), o.sum(), p.sum(), q.sum())]
+
+    @property
+    def _reach(self) -> float:
+        """Cells from which weather can reach into a smoothed neighbourhood probability."""
+        return CELLS[self.system] + 2**0.5 * WINDOW[self.system]
+
+    def _too_small(self, variable: Variable) -> bool:
+        near = any(
+            p.neighbourhood for p in products(self.system) if p.variable == variable and not refusal(self.system, p)
+        )
+        inside = np.ones(self._grid.shape, bool) if self._regrid is None else self._regrid.inside
+        return near and not far_from_missing(inside, self._reach).any()
+
+    def _comparisons(self, variable: Variable, init: Hour, lead: int) -> list[Comparison]:
+        """What of a field is in the archive and may be compared."""
+        found = []
+        for product in products(self.system):
+            if product.variable != variable or refusal(self.system, product) or not self._here(product, init, lead):
+                continue
+            if product.limit is not None:
+                score = "brier_point" if product.neighbourhood is None else "brier_nmep"
+                found.append(Comparison(score, product, product.limit.threshold, product.limit.below))
+            elif product.kind == "mean" and self._here(_partner(self.system, product), init, lead):
+                found.append(Comparison("crps_gaussian", product))
+        return found
+
+    def _here(self, product: Product, init: Hour, lead: int) -> bool:
+        return product.name in held(self._archives, self._file(product.kind, init, lead))
+
+    def _published(self, product: Product, init: Hour, lead: int) -> Field:
+        """(y, x) on the points that are compared."""
+        file = self._file(product.kind, init, lead)
+        header, values = read_message(self._archives, file, product.name, product.wanted.keys)
+        if self._regrid is not None:
+            check_grid_227(header)
+            return values[self._regrid.box]
+        return _crop(values, header.grid(), self._grid)
+
+    def _file(self, kind: str, init: Hour, lead: int) -> GribFile:
+        return GribFile(self.system, _FILES[kind], *cycle_and_lead(self._truth, init, lead))
+
+
+def refusal(system: str, product: Product) -> str | None:
+    """Why a product may not be compared with ours, or None where it may."""
+    variable = product.variable
+    if not product.comparable:
+        return f"its probabilities are of the {product.layer} parcel, convcast's of the surface parcel"
+    if product.kind == "matched-mean":
+        return "a matched mean is one field and says no distribution"
+    if product.kind in ("mean", "spread") and variable not in NEAR_NORMAL:
+        return "mean and spread of a field with a floor and a long tail say no distribution"
+    if system == "href" and variable in (U10, V10):
+        return "its wind is along other axes"
+    return None
+
+
+def comparisons_by_name(system: str) -> dict[str, Comparison]:
+    """Every comparison there may be, by its name."""
+    found = {}
+    for product in products(system):
+        if refusal(system, product) is None and product.kind != "spread":
+            limit = product.limit
+            near = "brier_point" if product.neighbourhood is None else "brier_nmep"
+            score = "crps_gaussian" if limit is None else near
+            one = Comparison(score, product, *((limit.threshold, limit.below) if limit else ()))
+            found[one.name] = one
+    return found
+
+
+def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Floats:
+    """CRPS of normal distributions at each point, xskillscore's closed form (Gneiting et al. 2005, eq. 5)."""
+    import xarray as xr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from xskillscore import crps_gaussian
+
+    arrays = [
+        xr.DataArray(np.asarray(a, float), dims="point") for a in (observed, mean, np.maximum(spread, LEAST_SPREAD))
+    ]
+    return np.asarray(crps_gaussian(*arrays, dim=[]).values, float)
+
+
+def _partner(system: str, mean: Product) -> Product:
+    return next(p for p in products(system) if p.kind == "spread" and p.variable == mean.variable)
+
+
+def _crop(values: Field, there: Grid, wanted: Grid) -> Field:
+    if not there.covers(wanted):
+        raise DamagedFileError("the product does not cover the truth's part of the HRRR grid")
+    top, left = wanted.y0 - there.y0, wanted.x0 - there.x0
+    return values[top : top + wanted.ny, left : left + wanted.nx]

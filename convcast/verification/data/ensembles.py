@@ -1,0 +1,231 @@
+"""Ensembles as they lie on disk, ours or another's: opened with plain xarray, checked before they are scored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+
+from convcast.conventions import FLAG_MEANINGS
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.forecasts.integrity import require_members
+from convcast.notation import Hour, parse_hour
+from convcast.variables import Variable
+from convcast.verification.data.cf import (
+    check_dimensions,
+    check_values,
+    read_values,
+)
+from convcast.verification.data.fields import Found, find_fields, settle_winds, turned
+from convcast.verification.data.files import expand, is_zarr, stamp
+from convcast.verification.data.gather import Gathered, gather_ensembles
+from convcast.verification.data.points import Box, Place, read_place, shared
+from convcast.verification.data.times import LeftOut, scorable_times
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The forecasts of one initial time."""
+
+    path: Path
+    init: Hour
+    leads: tuple[int, ...]
+    data: xr.Dataset
+    """Dimensions `(number, lead_time, y, x)`, not yet read."""
+    found: dict[Variable, Found]
+    """The variable of the file that is each field."""
+    place: tuple[int, int] | None = None
+    """Axis of the initial times in the stored arrays, and this one's place along it, where they have such an axis."""
+    box: Box | None = None
+    """Rows and columns that are scored, where it is not all of them."""
+    files: tuple[Path, ...] = ()
+    """The files that it lies in, where it is no Zarr store."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return dict(self.data.attrs)
+
+    @property
+    def training_hours(self) -> tuple[Hour, Hour] | None:
+        """First and last hour that the model was trained on, where the file says so.
+
+        Raises DamagedFileError where what it says is no two hours.
+        """
+        said = self.data.attrs.get("training_hours")
+        if not said:
+            return None
+        try:
+            first, last = said.split("/") if isinstance(said, str) else said
+            return parse_hour(str(first)), parse_hour(str(last))
+        except (TypeError, ValueError, SettingsError) as error:
+            raise DamagedFileError(
+                f"{self.path} says {said!r} for the hours that its model was trained on",
+                advice="set its attribute training_hours to first/last, or remove it",
+            ) from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digits that change when a file of the store does that holds values of this initial time.
+
+        A store that others append to keeps the digits of what it held before.
+        """
+        said = [str(self.path.resolve()), str(self.init), self.leads, sorted(self.data.attrs.items(), key=str)]
+        digest = hashlib.blake2b(repr(said).encode(), digest_size=16)
+        if self.files:
+            digest.update("\n".join(map(stamp, self.files)).encode())
+            return digest.hexdigest()
+        group = zarr.open_group(self.path, mode="r", use_consolidated=False)
+        for name in (*(one.name for one in self.found.values()), *({"complete"} & set(group))):
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            for key in _keys(array, self.place):
+                try:
+                    file = (self.path / name / key).stat()
+                except FileNotFoundError:  # a chunk of nothing but the fill value
+                    continue
+                digest.update(f"{name} {key} {file.st_size} {file.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def members(self, lead: int) -> NDArray[np.intp]:
+        """Positions along `number` of the members that are complete at this lead."""
+        if "complete" not in self.data:
+            return np.arange(self.data.sizes["number"])
+        complete = read_values(self.data["complete"].isel(lead_time=self.leads.index(lead)), self.path)
+        return np.flatnonzero(np.isfinite(complete) & (complete > 0))
+
+    def read(self, variable: Variable, lead: int, members: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(member, y, x), in the variable's units.
+
+        Raises DamagedFileError where values cannot be in them, UnreadableError where they are damaged.
+        """
+        consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
+        # By a slice, members are read into place; by their numbers, into a copy first.
+        number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
+        found = self.found[variable]
+        values = self._read(found.name, lead, number)
+        if found.turn is not None:
+            values = turned(variable, values, self._read(found.turn[0], lead, number), found.turn[1])
+        values = found.convert(values)
+        if len(values):
+            check_values(variable, values[0], self.path)
+        if self.box is None:
+            return values
+        return values[:, self.box[0][:, None], self.box[1]]
+
+    def _read(self, name: str, lead: int, number: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        chosen = self.data[name].isel(lead_time=self.leads.index(lead), number=number)
+        return read_values(chosen.transpose("number", "y", "x"), self.path)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The ensembles of a store, one an initial time, and what of the truth's points and fields they share."""
+
+    ensembles: list[Ensemble]
+    fields: tuple[Variable, ...]
+    box: Box
+    """Rows and columns of the truth."""
+    place: Place
+    said: dict[str, Any]
+    """Which variable was taken for which field, and why others are not scored."""
+    left_out: tuple[LeftOut, ...]
+    """Forecasts that are between hours, or no forecasts."""
+
+
+def open_ensembles(
+    source: Path | Gathered, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
+) -> Opened:
+    """The ensembles of a Zarr store, or of files that were gathered, of these fields at this place.
+
+    One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
+    not an ensemble of these fields at these points, in these units, or holds a forecast twice, and SettingsError where
+    nothing overlaps or simulated and real weather would be mixed.
+    """
+    if isinstance(source, Path):
+        (source,) = gather_ensembles(expand([source], "--ensemble"))
+    path, data = source.path, source.data
+    matches = find_fields(data, path)
+    there = read_place(data, path)
+    settle_winds(data, matches, there)
+    matches.unscored |= source.unread
+    absent = [variable.name for variable in fields if variable not in matches.found]
+    found = {variable: matches.found[variable] for variable in fields if variable in matches.found}
+    if not found or (absent and not foreign):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in matches.lacking.items() if name in absent)
+        has = " ".join(str(name) for name in data.data_vars) or "nothing"
+        raise DamagedFileError(
+            f"{path} does not hold {' '.join(absent)}, which the truth has; it holds {has} ({reasons})",
+            advice=f'name its variables as convcast does: data.rename(temperature="{absent[0]}")',
+        )
+    _check_simulated(path, data, simulated)
+    if (
+        data.get("complete", xr.DataArray()).attrs.get("flag_meanings") == FLAG_MEANINGS
+        and (path / "zarr.json").is_file()
+    ):
+        require_members(path)
+    try:
+        boxes = shared(there, place)
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"{path} is on another grid than the truth: {error}", advice="regrid one to the other first"
+        ) from error
+    if boxes is None:
+        raise SettingsError(f"{path} and the truth do not overlap in space", advice="look at the coordinates of both")
+    whole = boxes[0] if there.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
+    if not foreign and (whole is not None or place.shape != there.shape):
+        raise DamagedFileError(f"{path} is on another grid than the truth: {there.shape} points, not {place.shape}")
+    times = scorable_times(data, path)
+    leads = tuple(lead for _, lead in times.leads)
+    data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
+    check_dimensions(data, [one.name for one in found.values()], path)
+    axis = _stored_axis(path, data, found) if is_zarr(path) else None
+    files = () if is_zarr(path) else source.files
+    ensembles = [
+        Ensemble(path, init, leads, data.isel(init_time=i), found, None if axis is None else (axis, i), whole, files)
+        for i, init in times.inits
+        if leads
+    ]
+    said = {"file": str(path), "files": len(source.files), **matches.said(found)}
+    return Opened(ensembles, tuple(found), boxes[1], place.crop(boxes[1]), said, times.left_out)
+
+
+def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, Found]) -> int | None:
+    """The axis of the initial times in the stored arrays, None where they have none."""
+    first = next(iter(found.values())).name
+    array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
+    assert isinstance(array, zarr.Array)
+    return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None
+
+
+def _keys(array: zarr.Array, place: tuple[int, int] | None) -> Iterator[str]:
+    """Names of the files that hold an array, or of those at a place along an axis."""
+    sizes = array.shards or array.chunks
+    counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
+    if place is not None and place[0] < len(counts):
+        axis, number = place
+        counts[axis] = range(number // sizes[axis], number // sizes[axis] + 1)
+    for chunk in product(*counts):
+        yield array.metadata.encode_chunk_key(chunk)
+
+
+def _in_order(box: Box) -> bool:
+    return all(np.array_equal(axis, np.arange(len(axis))) for axis in box)
+
+
+def _check_simulated(path: Path, data: xr.Dataset, simulated: bool) -> None:
+    marked = str(data.attrs.get("simulated", False)).lower() in ("true", "1")
+    if marked != simulated:
+        kinds = {True: "simulated", False: "real"}
+        raise SettingsError(
+            f"{path} forecasts {kinds[marked]} weather and the truth holds {kinds[simulated]} weather",
+            advice="verify each in a workspace of its own",
+        )

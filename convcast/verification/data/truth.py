@@ -1,0 +1,247 @@
+"""What forecasts are judged by: the dataset's analyses, or fields of anybody in a Zarr store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset import Dataset
+from convcast.dataset.store import FORMAT, index
+from convcast.errors import DamagedFileError
+from convcast.files import read_json
+from convcast.metrics.regimes import sort_points
+from convcast.notation import Hour, Hours
+from convcast.variables import CAPE, REFC, T2M, Variable
+from convcast.verification.data.cf import (
+    UnreadableError,
+    check_dimensions,
+    check_values,
+    read_values,
+)
+from convcast.verification.data.fields import find_fields, settle_winds, turned
+from convcast.verification.data.files import expand
+from convcast.verification.data.gather import Gathered, gather_truth
+from convcast.verification.data.points import Box, Place, read_place
+from convcast.verification.data.times import nearest_hours, require_once
+
+Field = NDArray[np.float32]
+
+
+class Truth(Protocol):
+    """Fields that happened, by hour."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]: ...
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def hours(self) -> Hours:
+        """Those that there are, in order."""
+
+    @property
+    def simulated(self) -> bool: ...
+
+    @property
+    def analysis_lead(self) -> int:
+        """Hours that what is taken for an analysis was forecast ahead."""
+
+    @property
+    def source(self) -> str:
+        """In words."""
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The dataset that it is, whole."""
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        """(y, x), NaN where missing."""
+
+    def fingerprint(self, hour: Hour) -> str:
+        """Digits that change with the values of this hour."""
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
+        """The same of these rows, columns and fields."""
+
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        """Which variable was taken for which field, where these are scored, and why others are not."""
+
+
+class Analyses:
+    """The hours of a convcast dataset."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._all = dataset
+        self.variables = dataset.variables
+        self.place = Place.of_grid(dataset.grid)
+        self.hours = dataset.hours
+        self.simulated = dataset.simulated
+        self.analysis_lead = dataset.analysis_lead
+        self._box: Box | None = None
+        self._held: tuple[Hour, Field] | None = None
+
+    @property
+    def source(self) -> str:
+        if self.simulated:
+            return "the simulated truth"
+        lead = self.analysis_lead
+        return f"{lead} h HRRR forecasts, in place of analyses" if lead else "HRRR analyses"
+
+    @property
+    def dataset(self) -> Dataset | None:
+        return self._all if self._box is None and self.variables == self._all.variables else None
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        if self._held is None or self._held[0] != hour:
+            try:
+                self._held = hour, self._all.read([hour])[0]
+            except DamagedFileError as error:
+                raise UnreadableError(str(error), advice=error.advice) from error
+        field: Field = self._held[1][self._all.variables.index(variable)]
+        return field if self._box is None else field[np.ix_(*self._box)]
+
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        left = [variable.name for variable in self._all.variables if variable not in scored]
+        return {
+            "file": str(self._all.path),
+            "files": 1,
+            "scored": {variable.name: variable.name for variable in scored},
+            "fields_not_scored": dict.fromkeys(left, "the other file does not hold it"),
+            "variables_not_scored": {},
+        }
+
+    def fingerprint(self, hour: Hour) -> str:
+        files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
+        if not files:
+            return hashlib.blake2b(self._all.read_stored([hour]).tobytes(), digest_size=16).hexdigest()
+        said = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return hashlib.blake2b("\n".join(said).encode(), digest_size=16).hexdigest()
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
+        part = Analyses(self._all)
+        part.variables = tuple(variables)
+        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.place.shape, strict=True))
+        if not whole:
+            part._box = box
+            part.place = self.place.crop(box)
+        return part
+
+
+class StoredTruth:
+    """Fields by time of a Zarr store: observations, or another's analyses."""
+
+    simulated: bool
+    dataset = None
+
+    def __init__(self, gathered: Gathered) -> None:
+        path, data = gathered.path, gathered.data
+        absent = [name for name in ("time", "y", "x") if name not in data.sizes]
+        if absent or "number" in data.sizes:
+            lacking = f"no dimension {' '.join(absent)}" if absent else f"{data.sizes['number']} members"
+            raise DamagedFileError(
+                f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
+            )
+        self.path, self._data, self._gathered = path, data, gathered
+        self.place = read_place(data, path)
+        self.matches = find_fields(data, path)
+        settle_winds(data, self.matches, self.place)
+        self.matches.unscored |= gathered.unread
+        self._found = self.matches.found
+        if not self._found:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.matches.lacking.items())
+            raise DamagedFileError(
+                f"{path} holds none of the fields that convcast knows ({reasons})",
+                advice=f'name its variables as convcast does: data.rename(temperature="{T2M.name}")',
+            )
+        self.variables = tuple(self._found)
+        check_dimensions(data, [one.name for one in self._found.values()], path, {"time", "y", "x"})
+        hours, near = nearest_hours(data["time"].values, path)
+        whole = np.flatnonzero(near)
+        order = whole[np.argsort(hours[whole], kind="stable")]
+        self.hours = hours[order]
+        require_once(list(self.hours), "the hour", "time", path)
+        self._index = dict(zip(self.hours.tolist(), order.tolist(), strict=True))
+        self.simulated = str(data.attrs.get("simulated", 0)).lower() in ("true", "1")
+        self.analysis_lead = int(data.attrs.get("analysis_lead", 0))
+        self.source = str(data.attrs.get("title") or data.attrs.get("source") or path.name)
+        self._box: Box | None = None
+        self._prints: dict[Hour, str] = {}
+
+    def read(self, variable: Variable, hour: Hour) -> Field:
+        found = self._found[variable]
+        field = self._read(found.name, hour)
+        if found.turn is not None:
+            field = turned(variable, field, self._read(found.turn[0], hour), found.turn[1])
+        field = found.convert(field)
+        check_values(variable, field, self.path)
+        return field if self._box is None else field[np.ix_(*self._box)]
+
+    def _read(self, name: str, hour: Hour) -> Field:
+        one = self._data[name].isel(time=self._index[hour.astype("datetime64[h]").item()])
+        return read_values(one.transpose("y", "x"), self.path)
+
+    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.said(scored)}
+
+    def fingerprint(self, hour: Hour) -> str:
+        if hour not in self._prints:
+            digest = hashlib.blake2b(digest_size=16)
+            try:
+                for variable in self.variables:
+                    digest.update(self.read(variable, hour).tobytes())
+            except UnreadableError as error:  # scoring will say so, of this hour alone
+                digest.update(str(error).encode())
+            self._prints[hour] = digest.hexdigest()
+        return self._prints[hour]
+
+    def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:
+        part = StoredTruth(self._gathered)
+        part.variables, part._box, part.place = tuple(variables), box, self.place.crop(box)
+        return part
+
+
+def open_truth(*paths: Path) -> Truth:
+    """The truth in a Zarr store, convcast's own dataset or another's fields, or in NetCDF and GRIB2 files together.
+
+    Raises SettingsError where there is nothing, DamagedFileError for what is no truth.
+    """
+    files = expand(paths, "--truth")
+    if len(files) == 1 and _is_dataset(files[0]):
+        try:
+            return Analyses(Dataset.open(files[0]))
+        except DamagedFileError as error:
+            raise DamagedFileError(
+                str(error), advice="run `convcast preprocess` in the workspace that it is of, or give another --truth"
+            ) from error
+    return StoredTruth(gather_truth(files))
+
+
+def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
+    """The place in REGIMES of every point, (y, x); None where the truth has neither field, or not that hour."""
+    if not np.isin(init, truth.hours):
+        return None
+
+    def analysis(variable: Variable) -> NDArray[np.floating] | None:
+        return truth.read(variable, init) if variable in truth.variables else None
+
+    try:
+        return sort_points(analysis(REFC), analysis(CAPE))
+    except UnreadableError:
+        return None
+
+
+def _is_dataset(path: Path) -> bool:
+    description = path / "zarr.json"
+    if not description.is_file():
+        return False
+    try:
+        said = read_json(description)
+    except DamagedFileError as error:
+        raise DamagedFileError(str(error), advice="write the store again with the program that made it") from error
+    return isinstance(said, dict) and said.get("attributes", {}).get("format") == FORMAT

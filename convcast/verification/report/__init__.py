@@ -1,0 +1,1 @@
+"""The report of a verification: its files, figures and HTML page."""

@@ -1,0 +1,280 @@
+"""The report that a forecaster reads: one HTML file, pictures inside, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from convcast import __version__
+from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
+from convcast.verification.results.published_scores import comparison_label, find_product_rows
+from convcast.verification.results.table import MODEL, Row, verdict
+from convcast.verification.results.verification import Verification
+
+if TYPE_CHECKING:
+    from convcast.verification.report.figures import Figure
+
+
+REFERENCES = ("hrrr", "time-lagged", "refs", "href")
+"""Baselines that are made of HRRR, in part at least."""
+
+
+@dataclass(frozen=True)
+class ProductLine:
+    """A row of the table of what others publish: what is said, by whom how well."""
+
+    what: str
+    ours: tuple[str, str]
+    """Score and its interval."""
+    theirs: tuple[str, str]
+    difference: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A field's row of the table."""
+
+    field: str
+    long_name: str
+    units: str
+    cells: list[tuple[str, str]]
+    """Fair CRPS of each system, and its interval."""
+    ratio: str
+    ratio_interval: str
+    spread_error: str
+    calibration: str
+    verdict: str
+
+
+def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=PackageLoader("convcast.verification.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["named"] = title
+    facts = verification.facts
+    inits = np.array(facts.inits, "datetime64[h]")
+    return environment.get_template("report.html.jinja").render(
+        facts=facts,
+        version=__version__,
+        first=inits[0],
+        last=inits[-1],
+        level=f"{facts.confidence:.0%}",
+        headline=headline(verification),
+        caveats=caveats(verification),
+        tables=[(lead, [_line(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads],
+        events=[(lead, _events(verification, lead)) for lead in facts.leads],
+        products=[
+            (lead, system, lines)
+            for lead in facts.leads
+            for system in facts.products
+            if (lines := product_lines(verification, system, lead))
+        ],
+        figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
+        agreement=str(verification.agreement),
+        model=MODEL,
+    )
+
+
+def headline(verification: Verification) -> list[str]:
+    """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
+    facts, lead = verification.facts, verification.facts.leads[0]
+    few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
+    names = [variable.name for variable in verification.variables]
+    simple = [name for name in ("control", "persistence") if name in facts.systems][:1]
+    sentences = [
+        f"At {at} h, by CRPS on the same cases, {MODEL} is {_verdicts(verification, at, other)}{few}."
+        for at in dict.fromkeys((facts.leads[0], facts.leads[-1]))
+        for other in [*simple, *(name for name in REFERENCES if name in facts.systems)]
+    ]
+    for system in facts.products:
+        found = Counter(line.verdict for line in product_lines(verification, system, lead) if line.verdict)
+        words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
+        counts = ", ".join(f"{words.get(said, said)} in {count}" for said, count in found.items())
+        sentences.append(
+            f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {found.total()} "
+            f"comparisons{few}."
+        )
+    ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
+    if ratios:
+        worst = max(ratios, key=lambda name: ratios[name])
+        mean = sum(ratios.values()) / len(ratios)
+        sentences.append(
+            f"Its CRPS is {mean:.2f} times that of the exact ensemble in the mean of the fields, and "
+            f"{ratios[worst]:.2f} times on the worst, {worst.upper()}; 1 is the limit for any model."
+        )
+    spreads = {
+        n: r["value"]
+        for n in names
+        if (r := verification.find(n, "spread_error_ratio", MODEL, lead_hours=lead)) and r["value"] is not None
+    }
+    if spreads:
+        low, high = min(spreads, key=lambda n: spreads[n]), max(spreads, key=lambda n: spreads[n])
+        sentences.append(
+            f"Spread over error is between {spreads[low]:.2f} ({low.upper()}) and {spreads[high]:.2f} "
+            f"({high.upper()}); 1 is reliable, less is over-confident."
+        )
+    if facts.members > 1:
+        sentences.append(_calibration(verification, lead))
+    return sentences
+
+
+def _diagnosis(verification: Verification, field: str, lead: int) -> str:
+    return diagnose(lambda score: verification.find(field, score, MODEL, lead_hours=lead))
+
+
+def _calibration(verification: Verification, lead: int) -> str:
+    """A sentence; nothing is called calibrated for want of an interval."""
+    names = [variable.name for variable in verification.variables]
+    said: dict[str, list[str]] = {}
+    for name in names:
+        said.setdefault(_diagnosis(verification, name, lead), []).append(name.upper())
+    parts = []
+    for words, fields in said.items():
+        words = "calibrated as far as these days can tell" if words == CALIBRATED else words
+        parts.append(f"without an interval on {_join(fields)}" if words == UNKNOWN else f"{words} on {_join(fields)}")
+    return f"Calibration at {lead} h: {'; '.join(parts)}."
+
+
+def title(system: str) -> str:
+    """As sentences have it: `HRRR`, `time-lagged HRRR`, `persistence`."""
+    return {"hrrr": "HRRR", "time-lagged": "time-lagged HRRR", "refs": "REFS", "href": "HREF"}.get(system, system)
+
+
+def _verdicts(verification: Verification, lead: int, other: str) -> str:
+    """`better than control on T2M; not clearly different from control on REFC`."""
+    names = [variable.name for variable in verification.variables]
+    name = title(other)
+    verdicts = {n: verification.verdict(n, lead, other) for n in names}
+    return "; ".join(
+        f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
+        for said, found in (
+            ("better", f"better than {name}"),
+            ("worse", f"worse than {name}"),
+            ("no clear difference", f"not clearly different from {name}"),
+            ("no interval", f"without an interval against {name}"),
+        )
+        if said in verdicts.values()
+    )
+
+
+def caveats(verification: Verification) -> list[str]:
+    """What a reader must know before believing a number."""
+    facts = verification.facts
+    notes = []
+    if facts.simulated:
+        notes.append("This is simulated weather: it says how well the method works, and nothing about the atmosphere.")
+    elif "HRRR" in facts.truth:
+        notes.append(
+            f"Truth is {facts.truth}, the same system that the model learnt from; no independent observation is used."
+        )
+    else:
+        notes.append(f"Truth is {facts.truth}.")
+    if not facts.simulated and set(REFERENCES) & {*facts.systems, *facts.products} and "HRRR" in facts.truth:
+        notes.append(
+            "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
+            "against observations these would score worse."
+        )
+    if facts.days == 1:
+        notes.append("All forecasts start on one day, from which no interval can be had and little can be concluded.")
+    elif facts.few_days:
+        notes.append(
+            f"Few days: intervals from resampling {facts.days} days are too narrow. Take them as a lower bound of the "
+            f"uncertainty; 20 days or more are needed."
+        )
+    notes += [f"{note}." for note in facts.notes]
+    notes += [f"Not compared: {one}." for one in facts.not_compared]
+    for reason, count in facts.left_out.items():
+        notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
+    if "control" in facts.systems:
+        notes.append(
+            "The control uses no network: the last analysis moved by the motion of the history, plus departures "
+            "resampled from the training hours near the same time of day."
+        )
+    return notes
+
+
+def _line(verification: Verification, field: str, lead: int) -> Line:
+    variable = next(v for v in verification.variables if v.name == field)
+    cells = []
+    for system in verification.facts.systems:
+        row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
+        cells.append((_number(row), _interval(row)))
+    against_control = verification.verdict(field, lead) if "control" in verification.facts.systems else ""
+    spread = verification.find(field, "spread_error_ratio", MODEL, lead_hours=lead)
+    return Line(
+        field=field.upper(),
+        long_name=variable.long_name,
+        units=variable.units,
+        cells=cells,
+        ratio=_number(_ratio(verification, field, lead), 2),
+        ratio_interval=_interval(_ratio(verification, field, lead), 2),
+        spread_error=_number(spread, 2),
+        calibration=_diagnosis(verification, field, lead),
+        verdict=against_control,
+    )
+
+
+def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
+    """What is compared with a system's products at a lead."""
+    lines = []
+    for ours, theirs, difference in find_product_rows(verification, system, lead):
+        digits = 3 if ours["score"] == "crps_gaussian" else 5
+        silent = ours.get("note") == "no events"
+        lines.append(
+            ProductLine(
+                what=comparison_label(ours),
+                ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
+                theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
+                difference=_interval(difference, digits),
+                verdict="" if silent else verdict(difference),
+            )
+        )
+    return lines
+
+
+def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
+    """Event, points with it, fair Brier score and its interval."""
+    found = []
+    for variable in verification.variables:
+        for threshold in variable.thresholds:
+            row = verification.find(variable.name, "brier", MODEL, threshold=threshold, lead_hours=lead)
+            if row is not None:
+                score = "no events" if row.get("note") == "no events" else _number(row, 5)
+                found.append((variable.event(threshold), row["events"], score, _interval(row, 5)))
+    return found
+
+
+def _ratio(verification: Verification, field: str, lead: int) -> Row | None:
+    return verification.find(field, "crps_ratio_exact", MODEL, lead_hours=lead)
+
+
+def _number(row: Row | None, digits: int = 3) -> str:
+    if row is None or row["value"] is None:
+        return "–"
+    if digits == 3 and abs(row["value"]) >= 10:
+        digits = 1
+    return f"{row['value']:.{digits}f}"
+
+
+def _interval(row: Row | None, digits: int = 3) -> str:
+    if row is None or row["low"] is None:
+        return ""
+    if digits == 3 and abs(row["value"]) >= 10:
+        digits = 1
+    return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+
+
+def _join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,1 @@
+"""Results of a verification: sums by day, stored scores of cases, the table of scores."""

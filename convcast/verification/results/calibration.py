@@ -1,0 +1,36 @@
+"""What an ensemble's calibration can be said to be, in words, by intervals alone.
+
+Three properties of a calibrated ensemble, whose members and truth are alike: its mean is not biased; its spread is as
+large as its error, once the bias is taken off, which would pass for a lack of spread; and the truth lies beyond all
+members as often as any two of M + 1 like values would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from convcast.verification.results.table import Row
+
+CALIBRATED = "calibrated"
+UNKNOWN = "no interval"
+
+
+def diagnose(find: Callable[[str], Row | None]) -> str:
+    """Of one system, field and lead, whose row of a score `find` gives; nothing is calibrated for want of intervals."""
+    bias, ratio, beyond = (find(score) for score in ("bias", "spread_error_ratio_centred", "outliers"))
+    words = [
+        *_outside(bias, 0.0, "biased low", "biased high"),
+        *_outside(ratio, 1.0, "over-confident", "under-confident"),
+    ]
+    # A bias or a lack of spread explains outliers.
+    words = words or _outside(beyond, 1.0, "too few outliers", "too many outliers")
+    known = any(row is not None and row["low"] is not None for row in (bias, ratio, beyond))
+    return ", ".join(words) or (CALIBRATED if known else UNKNOWN)
+
+
+def _outside(row: Row | None, right: float, below: str, above: str) -> list[str]:
+    if row is None or row["low"] is None:
+        return []
+    if row["high"] < right:
+        return [below]
+    return [above] if row["low"] > right else []

@@ -1,0 +1,83 @@
+"""Scores of what reference ensembles publish (probabilities, means, spreads) beside the same products of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from convcast.metrics import formulas
+from convcast.metrics.bootstrap import Bootstrap
+from convcast.variables import FIELDS, Variable
+from convcast.verification.baselines.published import SUMS, Comparison, comparisons_by_name
+from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.table import MODEL, Row, numbers
+from convcast.verification.results.verification import Verification
+
+
+def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
+    """Scores of a system's products, of ours made alike, and their paired difference, as tidy rows."""
+    cases = ledger.compared.get((system, variable.name, lead), {})
+    known = comparisons_by_name(system)
+    for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
+        having = {init: c for init, c in cases.items() if name in c.names}
+        days = sorted({init.astype("datetime64[D]") for init in having})
+        sums = np.zeros((len(days), len(SUMS)))
+        for init, compared in having.items():
+            sums[days.index(init.astype("datetime64[D]"))] += compared.sums[compared.names.index(name)]
+        bootstrap = Bootstrap(
+            len(days), resamples=settings.resamples, seed=settings.seed, confidence=settings.confidence
+        )
+        size = next(iter(having.values())).members
+        yield from _rows(known[name], system, lead, bootstrap, sums, len(having), size)
+
+
+def _rows(
+    one: Comparison, system: str, lead: int, bootstrap: Bootstrap, sums: np.ndarray, n: int, members: int
+) -> Iterator[Row]:
+    points, ours, theirs, events, stated_ours, stated_theirs = sums.T
+    silent = one.threshold is not None and not (events.sum() or stated_ours.sum() or stated_theirs.sum())
+    for score, its, of in (
+        (one.score, ours, MODEL),
+        (one.score, theirs, system),
+        (f"{one.score}_difference", ours - theirs, MODEL),
+    ):
+        estimate = bootstrap.estimate(formulas.ratio, its, np.zeros_like(points) if silent else points)
+        row: Row = {
+            "field": one.product.variable.name,
+            "lead_hours": lead,
+            "score": score,
+            "estimator": "as published",
+            "system": of,
+            **numbers(estimate),
+            "n": n,
+            "days": bootstrap.days,
+            "points": int(points.sum()),
+            "members": members,
+            "reference": system,
+        }
+        if one.threshold is not None:
+            row |= {"threshold": one.threshold, "below": one.below, "events": int(events.sum())}
+        if one.scale_km is not None:
+            row["scale_km"] = one.scale_km
+        if silent:
+            row["note"] = "no events"
+        yield row
+
+
+def find_product_rows(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:
+    """Ours, theirs and the difference, of everything that is compared with a system's products at a lead."""
+    wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
+    rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
+    return list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))
+
+
+def comparison_label(row: Row) -> str:
+    """`REFC ≥ 40 dBZ within 40.6 km`."""
+    variable = FIELDS[row["field"]]
+    if "threshold" not in row:
+        return f"{variable.name.upper()} as a normal distribution ({variable.units})"
+    sign = "≤" if row["below"] else "≥"
+    near = f" within {row['scale_km']:g} km" if "scale_km" in row else " at the point"
+    return f"{variable.name.upper()} {sign} {row['threshold']:g} {variable.units}{near}"

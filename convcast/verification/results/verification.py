@@ -1,0 +1,110 @@
+"""The result of a verification: scores, the facts behind them, and the case that is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast import __version__
+from convcast.metrics.bootstrap import FEW_DAYS
+from convcast.notation import Hour
+from convcast.variables import Variable
+from convcast.verification.crosscheck import Agreement
+from convcast.verification.data.points import Place
+from convcast.verification.results.accumulator import Ledger, valid
+from convcast.verification.results.table import Row, find, verdict
+
+SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was compared, and how."""
+
+    simulated: bool
+    truth: str
+    """What forecasts are judged by, in words."""
+    systems: tuple[str, ...]
+    leads: tuple[int, ...]
+    inits: tuple[str, ...]
+    days: int
+    """UTC days of initial times: what is resampled."""
+    members: int
+    cases: int
+    """(initial time, lead) pairs that all systems forecast."""
+    points: int
+    analysis_lead: int
+    left_out: dict[str, int]
+    """Cases not scored, by reason."""
+    not_compared: tuple[str, ...]
+    """Fields that a baseline does not have, or that it would be unfair to compare, and why."""
+    products: tuple[str, ...]
+    """Systems that are compared by what they publish of their members."""
+    notes: tuple[str, ...]
+    """How reference ensembles are compared."""
+    confidence: float
+    resamples: int
+    seed: int
+    models: tuple[str, ...]
+    files: tuple[dict[str, Any], ...] = ()
+    """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
+
+    @property
+    def few_days(self) -> bool:
+        return self.days < FEW_DAYS
+
+
+@dataclass(frozen=True)
+class CaseShown:
+    """The case that is drawn: the one, of those scored, with the largest observed area of the event."""
+
+    variable: Variable
+    threshold: float
+    area: float
+    """Share of the domain with the event."""
+    among: int
+    init: Hour
+    lead: int
+    observed: NDArray[np.float32]
+    """(y, x)"""
+    members: NDArray[np.float32]
+    """(member, y, x)"""
+    place: Place
+
+    @property
+    def valid(self) -> Hour:
+        return valid(self.init, self.lead)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Scores, what is behind them, and what is drawn of them."""
+
+    scores: list[Row]
+    facts: Facts
+    variables: tuple[Variable, ...]
+    ledger: Ledger
+    agreement: Agreement
+    case: CaseShown
+
+    def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
+        """The first row of these, of the shortest lead unless `lead_hours` says otherwise; None where there is none."""
+        return find(self.scores, field=field, score=score, system=system, **more)
+
+    def verdict(self, field: str, lead: int, against: str = "control") -> str:
+        """`better`, `worse`, `no clear difference` by the paired interval of fair CRPS, or `no interval`."""
+        wanted = {"lead_hours": lead, "reference": against}
+        return verdict(find(self.scores, field=field, score="crps_difference", **wanted))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What scores.json holds."""
+        return {
+            "schema": SCHEMA,
+            "convcast_version": __version__,
+            "facts": asdict(self.facts) | {"few_days": self.facts.few_days},
+            "check": asdict(self.agreement),
+            "scores": self.scores,
+        }

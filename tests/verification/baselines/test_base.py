@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from convcast.archive.simulated.publisher import WORLD_FILE
+from convcast.archive.simulated.world import World
+from convcast.dataset import window
+from convcast.errors import MissingInputError, SettingsError
+from convcast.notation import HOUR, compact
+from convcast.variables import CIN, REFC, T2M
+from convcast.verification.baselines.analogues import near_hour_of_day
+from convcast.verification.baselines.base import make_baselines
+from convcast.verification.data.truth import Analyses
+
+from ..conftest import HOURS, INITS
+
+CASES = [(init, 1) for init in INITS]
+
+
+def make(small, *names, training=HOURS[:48], cases=CASES, **settings):
+    return make_baselines(
+        names,
+        Analyses(small.dataset),
+        training=training,
+        cases=cases,
+        settings=small.settings(**settings),
+        workspace=small.workspace,
+    )
+
+
+def test_near_hours_cross_midnight():
+    found = near_hour_of_day(HOURS[:48], np.datetime64("2024-05-20T00", "h"))
+    np.testing.assert_array_equal(HOURS[[0, 1, 23, 24, 25, 47]], found)
+
+
+def test_climatology_holds_training_hours_of_the_time_of_day_each_once(small):
+    (climatology,) = make(small, "climatology", baseline_members=50)
+    init = INITS[0]
+    members = climatology.read(T2M, init, 1)
+    near = near_hour_of_day(HOURS[:48], init + HOUR)
+    expected = small.dataset.read(near)[:, 1]
+    np.testing.assert_array_equal(expected, members)
+
+
+def test_control_is_moved_analysis_plus_training_departures_within_bounds(small):
+    (control,) = make(small, "control", baseline_members=50)
+    init = INITS[0]
+    moved = window(small.dataset, init, 1).advected
+    found = control.read(REFC, init, 1)
+    expected = []
+    # The first hours have no history, the last one no target.
+    for past in near_hour_of_day(HOURS[3:47], init):
+        case = window(small.dataset, past, 1, with_target=True)
+        expected.append(np.clip(moved[0] + case.target[0] - case.advected[0], *REFC.bounds))
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-4)
+    assert control.read(CIN, init, 1).max() <= CIN.bounds[1]
+
+
+@pytest.mark.parametrize("name", ["climatology", "control"])
+def test_every_case_has_as_many_members_and_the_seed_draws_them(small, name):
+    (first,), (again,), (other,) = (make(small, name, seed=seed) for seed in (0, 0, 1))
+    drawn, same, others = (np.stack([b.read(T2M, init, 1) for init in INITS]) for b in (first, again, other))
+    assert drawn.shape[1] == 5
+    np.testing.assert_array_equal(drawn, same)
+    assert not np.array_equal(drawn, others)
+
+
+@pytest.mark.parametrize("name", ["climatology", "control"])
+def test_a_past_without_like_hours_is_said(small, name):
+    (baseline,) = make(small, name, training=HOURS[:5])
+    assert "near" in baseline.missing(INITS[1], 1)
+
+
+def test_exact_is_the_world_run_again_from_the_analysis_as_its_files_would_have_it(small):
+    (exact,) = make(small, "exact", cases=CASES[:1])
+    init = INITS[0]
+    analysis = dict(zip((v.name for v in small.dataset.variables), small.dataset.read([init])[0], strict=True))
+    expected = World(32, 32, 3).exact_ensemble(analysis, init, leads=[1], members=5, seed=0)["t2m"][:, 0]
+    np.testing.assert_allclose(exact.read(T2M, init, 1), expected, atol=0.5 / T2M.scale + 1e-4)
+
+
+def test_exact_is_stored_once_and_made_again_only_where_it_differs(small):
+    path = small.workspace.root / "baselines" / "exact" / f"{compact(INITS[0])}.zarr"
+
+    def made(**settings):
+        (exact,) = make(small, "exact", cases=CASES[:1], **settings)
+        exact.read(T2M, INITS[0], 1)
+        return (path / "zarr.json").stat().st_mtime_ns
+
+    first = made()
+    assert xr.open_zarr(path, consolidated=False).attrs["simulated"] == 1
+    assert made() == first
+    assert made(baseline_members=4) != first
+
+
+def test_exact_of_a_part_of_the_world_is_refused(small):
+    (small.workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": 64, "seed": 3}))
+    with pytest.raises(SettingsError, match="32 x 32 points of a world of 64 x 64"):
+        make(small, "exact")
+
+
+def test_exact_without_its_world_is_refused(small):
+    (small.workspace.simulated / WORLD_FILE).unlink()
+    with pytest.raises(MissingInputError, match=r"world\.json is not there"):
+        make(small, "exact")
+
+
+def test_an_unknown_baseline_is_refused(small):
+    with pytest.raises(SettingsError, match="no baseline 'persistance'"):
+        make(small, "persistance")
