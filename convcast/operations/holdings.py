@@ -143,7 +143,7 @@ class Surveyor:
 
     def _model(self) -> Model | None:
         folder = self.workspace.model(self.name)
-        if not (folder / WEIGHTS).is_file():
+        if not all((folder / name).is_file() for name in (WEIGHTS, DESCRIPTION)):  # a first save was cut off
             return None
         said = read_json(folder / DESCRIPTION)
         first, last = said["training_hours"]

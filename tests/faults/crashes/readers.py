@@ -64,9 +64,8 @@ def ensemble(path: Path, wanted: Path) -> Iterator[str]:
     complete = np.asarray(held["complete"][0]) > 0
     for name, array in held.arrays():
         if array.ndim == 5:
-            values, right = np.asarray(array[0])[complete], np.asarray(whole[name][0])
-            right = right[: complete.shape[0], : complete.shape[1]][complete[: right.shape[0]]]
-            if not np.array_equal(values, right):
+            values, right = np.asarray(array[0]), np.asarray(whole[name][0])
+            if not all(np.array_equal(values[m, lead], right[m, lead]) for m, lead in np.argwhere(complete)):
                 yield f"{path.name} has complete members whose {name} is not"
 
 
@@ -83,8 +82,7 @@ def products(path: Path, wanted: Path) -> Iterator[str]:
 
 def model(folder: Path) -> None:
     """Raises where the weights, if there are any, are not those of a network as described."""
-    from convcast.model.checkpoint import WEIGHTS, Description, read_weights
+    from convcast.model import Forecaster
 
-    description = Description.read(folder)
-    if (folder / WEIGHTS).exists():
-        read_weights(folder, description.network())
+    if (folder / "model.safetensors").exists():
+        Forecaster.load(folder)
