@@ -5,7 +5,6 @@ Members go after some days and reports are of what is there; these lines stay, 1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcast.files import append_line
+from convcast.files import append_line, parse_json
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
 from convcast.variables import FIELDS
@@ -77,7 +76,7 @@ class History:
                 continue
             for line in path.read_text(errors="replace").splitlines():
                 try:
-                    case = json.loads(line)
+                    case = parse_json(line)
                     if since is None or parse_hour(case["init"]) >= since:
                         yield case
                 except (ValueError, KeyError, TypeError):

@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from convcast.dataset import Status
+from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
 from convcast.operations.holdings import Forecast, Model, Surveyor, read_forecast, read_products
@@ -51,6 +52,34 @@ def test_hours_and_the_model(place, dataset_of):
     assert there.model == Model(5, (1, 6), TRAINED)
     assert there.model.learned_from(TRAINED[1])
     assert not there.model.learned_from(TRAINED[1] + HOUR)
+
+
+def test_a_model_is_none_until_its_first_save_is_whole(place):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    assert surveyor(place).survey(NOW, since=NOW).model is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[" * 100_000,
+        "{}",
+        '{"training_hours": 3, "model": {}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 1000000000, "leads": [1]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": [1000000000]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": []}}',
+    ],
+)
+def test_a_file_that_describes_no_model_is_refused(place, text):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    (folder / "model.json").write_text(text)
+    with pytest.raises(DamagedFileError, match=r"model\.json"):
+        surveyor(place).survey(NOW, since=NOW)
 
 
 def test_the_model_s_description_is_the_one_that_training_writes():
