@@ -50,8 +50,8 @@ def chosen(watched, scenario, *, cost=1.0):
 class Trial:
     """Lays out a state, looks at it, runs the command again and compares."""
 
-    def __init__(self, watched, nursery, states, expected):
-        self.watched, self.nursery, self.states, self.expected = watched, nursery, states, expected
+    def __init__(self, scenario, watched, nursery, states, expected):
+        self.scenario, self.watched, self.nursery, self.states, self.expected = scenario, watched, nursery, states, expected
         self.sound = set()
         states.lay_out(watched.end, expected)
 
@@ -78,16 +78,16 @@ class Trial:
 
 @pytest.fixture
 def trial(request, watched, nursery, states, tmp_path):
-    return Trial(watched(request.param), nursery, states, tmp_path / "expected")
+    return Trial(SCENARIOS[request.param], watched(request.param), nursery, states, tmp_path / "expected")
 
 
 def by_verb(test):
-    return pytest.mark.parametrize(("trial", "name"), [(name, name) for name in TESTED], indirect=["trial"])(test)
+    return pytest.mark.parametrize("trial", TESTED, indirect=True)(test)
 
 
 @by_verb
-def test_killed_before_any_call(trial, name):
-    ordered, most = chosen(trial.watched, SCENARIOS[name])
+def test_killed_before_any_call(trial):
+    ordered, most = chosen(trial.watched, trial.scenario)
     wrong = trial.goes_on_from(trial.watched.start, "undisturbed again")
     for point in ordered:
         if len(trial.sound) > most:
@@ -97,9 +97,9 @@ def test_killed_before_any_call(trial, name):
 
 
 @by_verb
-def test_disk_that_fails_at_any_call(trial, name):
+def test_disk_that_fails_at_any_call(trial):
     """A full disk is exit code 3 and a broken one 6, or what failed was not needed; the next run finishes the work."""
-    ordered, most = chosen(trial.watched, SCENARIOS[name], cost=2)
+    ordered, most = chosen(trial.watched, trial.scenario, cost=2)
     tried = list({point["kind"]: point for point in ordered}.values())[: max(2, most)]
     wrong = []
     for turn, point in enumerate(tried):
@@ -114,10 +114,10 @@ def test_disk_that_fails_at_any_call(trial, name):
 
 
 @by_verb
-def test_told_to_end_at_any_call(trial, name):
+def test_told_to_end_at_any_call(trial):
     """SIGTERM: it leaves no unfinished file, and the next run finishes the work."""
-    ordered, most = chosen(trial.watched, SCENARIOS[name], cost=2)
-    random.Random(name).shuffle(ordered)
+    ordered, most = chosen(trial.watched, trial.scenario, cost=2)
+    random.Random(str(trial.scenario.words)).shuffle(ordered)
     wrong = []
     for point in ordered[: max(2, most // 2)]:
         what = f"told to end at {point['kind']} #{point['number']} {point['path']}"
