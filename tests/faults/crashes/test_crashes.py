@@ -51,7 +51,13 @@ class Trial:
     """Lays out a state, looks at it, runs the command again and compares."""
 
     def __init__(self, scenario, watched, nursery, states, expected):
-        self.scenario, self.watched, self.nursery, self.states, self.expected = scenario, watched, nursery, states, expected
+        self.scenario, self.watched, self.nursery, self.states, self.expected = (
+            scenario,
+            watched,
+            nursery,
+            states,
+            expected,
+        )
         self.sound = set()
         states.lay_out(watched.end, expected)
 
