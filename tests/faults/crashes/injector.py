@@ -35,7 +35,7 @@ class Point:
 
 def kind_of(call: str, path: str) -> str:
     """`rename dataset.zarr/…/zarr.json`: numbers and random digits are left out, and so are the folders between."""
-    path = re.sub(r"[0-9a-f]{32}|[0-9a-f]{8}-\d+-\d+(?=\.partial)", "*", path)
+    path = re.sub(r"[0-9a-f]{32}|(?<=_)[0-9a-f]{8}(?=_)|[0-9a-f]{8}-\d+-\d+(?=\.partial)", "*", path)
     parts = Path(re.sub(r"\d+", "#", path)).parts
     return f"{call} {'/'.join(parts if len(parts) <= 3 else (*parts[:2], '…', parts[-1]))}"
 
@@ -126,10 +126,10 @@ def failing(point: Point, number: int) -> Callable[[Point, str], None]:
 
 
 def signalled(point: Point, number: int) -> Callable[[Point, str], None]:
-    """This process gets a signal at this point."""
+    """This process and all of its group, as of a service that is stopped, get a signal at this point."""
 
     def visit(met: Point, path: str) -> None:
         if met == point:
-            os.kill(os.getpid(), number)
+            os.killpg(0, number)
 
     return visit

@@ -110,7 +110,11 @@ def forked_stage(words: Any, *, seconds: float, **_: Any) -> Any:
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = forked(lambda: run_here(list(words)), stdout=out.fileno(), stderr=err.fileno())
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except KeyboardInterrupt:  # the stage has been told to end as well
+            os.waitpid(child, 0)
+            raise
         for stream in (out, err):
             stream.seek(0)
         text, said = out.read(), err.read()

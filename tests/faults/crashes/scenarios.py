@@ -95,7 +95,7 @@ SCENARIOS = {
     "prune": Scenario(
         ["cycle", "--now", "2024-05-09T16:05"],
         after="cycle",
-        settings=SETTINGS
+        settings=SETTINGS.replace("max_catch_up = 1", "max_catch_up = 0")
         + "[retention]\narchive_hours = 3\ndataset_hours = 3\nforecasts_days = 0.01\nproducts_days = 0.01\n",
     ),
 }

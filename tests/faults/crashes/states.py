@@ -19,7 +19,7 @@ VOLATILE_TEXT = re.compile(
 )
 OURS = re.compile(r"-\d+-\d+\.partial$")
 """The name of a partial file that says which process made it (convcast.files)."""
-UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^metrics\.prom$")
+UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^cycle\.json$|^metrics\.prom$")
 """Locks, which are empty, and logs of what each run did."""
 
 
