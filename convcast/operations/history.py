@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convcast.errors import SettingsError
 from convcast.files import append_line, parse_json
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
@@ -74,13 +75,14 @@ class History:
         for path in sorted(self.folder.glob("????-??.jsonl")):
             if path.stem < month:
                 continue
-            for line in path.read_text(errors="replace").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     case = parse_json(line)
-                    if since is None or parse_hour(case["init"]) >= since:
-                        yield case
-                except (ValueError, KeyError, TypeError):
+                    init = parse_hour(case["init"])
+                except (ValueError, KeyError, TypeError, SettingsError):
                     continue
+                if since is None or init >= since:
+                    yield case
 
     def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
         """Initial times and leads."""

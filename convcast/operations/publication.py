@@ -6,7 +6,7 @@ from typing import Any
 
 from convcast.files import read_json, write_json
 from convcast.notation import HOUR, Hour
-from convcast.operations.holdings import VERIFICATION, Forecast
+from convcast.operations.inventory import VERIFICATION, Forecast
 from convcast.workspace import Workspace
 
 

@@ -22,9 +22,9 @@ from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
 from convcast.notation import HOUR, Hour, from_compact
-from convcast.operations.holdings import VERIFICATION, Holdings
+from convcast.operations.inventory import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
-from convcast.operations.situation import reach
+from convcast.operations.status import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 

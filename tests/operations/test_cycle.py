@@ -20,7 +20,7 @@ from convcast.notation import HOUR
 from convcast.operations import cycle as module
 from convcast.operations.cycle import Cycle
 from convcast.operations.history import History
-from convcast.operations.holdings import Forecast, Holdings, Model
+from convcast.operations.inventory import Forecast, Holdings, Model
 from convcast.operations.stages import Finished
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace

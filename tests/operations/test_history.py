@@ -89,3 +89,13 @@ def test_recent_skill_is_that_of_the_last_days(tmp_path):
     assert t2m.skill == {"persistence": pytest.approx(-0.5)}
     assert refc.spread_error_ratio == pytest.approx(np.sqrt(5 / 4) / 2), "with the factor (M + 1) / M"
     assert history.recent(NOW + 100 * HOUR, 2) == []
+
+
+@pytest.mark.parametrize("init", ["yesterday", "9999-12-31T00", 5, None])
+def test_a_case_of_no_time_is_passed_over(tmp_path, init):
+    history = History(tmp_path)
+    history.add(scores([NOW], leads=(1,)))
+    with open(tmp_path / "2024-06.jsonl", "a") as file:
+        file.write(json.dumps({"init": init, "lead": 1, "scores": {}}) + "\n")
+
+    assert history.scored() == history.scored(NOW - HOUR) == {(NOW, 1)}

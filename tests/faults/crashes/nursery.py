@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import sys
@@ -158,8 +160,8 @@ def prepare() -> None:
     import zarr
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    import convcast
     from convcast.archive import locations
-    from convcast.cli import console
     from convcast.operations import stages
 
     # One thread writes at a time, so that each run meets the same points in the same order.
@@ -167,9 +169,9 @@ def prepare() -> None:
     locations.prepare()
     stages.run = forked_stage
     FigureCanvasAgg.print_png = blank(FigureCanvasAgg.print_png)
-    assert console
-    for name in LATE:
-        __import__(name)
+    ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
+    for name in [*(name for name in ours if not name.endswith("__main__")), "tensorboardX", "netCDF4"]:
+        importlib.import_module(name)
 
 
 def blank(print_png: Any) -> Any:
@@ -182,22 +184,6 @@ def blank(print_png: Any) -> Any:
 
     return written
 
-
-LATE = (
-    "convcast.archive.simulated.world",
-    "convcast.dataset",
-    "convcast.model.train",
-    "convcast.ensemble.sample",
-    "convcast.verification.evaluate",
-    "convcast.verification.report",
-    "convcast.operations.cycle",
-    "convcast.operations.exporting",
-    "convcast.operations.page",
-    "convcast.pictures.forecast",
-    "tensorboardX",
-    "matplotlib.pyplot",
-    "netCDF4",
-)
 
 if __name__ == "__main__":
     prepare()

@@ -1,0 +1,106 @@
+"""What is done to one hour whatever the others are: decode, examine, put in place, count changes.
+
+Any process may do it, since hours share no file. Nothing done here counts before `preprocess` has committed it, and
+done twice it leaves the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset.quality import Finding, examine, field_means, mask_collapsed
+from convcast.dataset.store import Store, describe_grid
+from convcast.errors import DamagedFileError
+from convcast.files import sha256
+from convcast.notation import Hour
+
+
+@dataclass(frozen=True)
+class Source:
+    """The archived file of an hour."""
+
+    valid: Hour
+    path: Path
+    sha256: str
+    """What the sidecar says."""
+    signature: list[int]
+    """Of the file (convcast.files.signature)."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What was found; the fields are in the dataset's files unless they were rejected."""
+
+    findings: tuple[Finding, ...]
+    damage: str
+    """Why the file could not be used at all, or nothing."""
+    means: Mapping[str, float] | None
+    """Of each field; None where they are of no use."""
+    seconds: float
+
+    @property
+    def rejected(self) -> bool:
+        return bool(self.damage) or any(finding.rejects for finding in self.findings)
+
+    @property
+    def reason(self) -> str:
+        return self.damage or "; ".join(str(finding) for finding in self.findings)
+
+    def also(self, findings: Sequence[Finding]) -> Placed:
+        return replace(self, findings=(*self.findings, *findings))
+
+
+@dataclass(frozen=True)
+class Hands:
+    """One process's hands on a dataset, of rows and columns of the archive's grid."""
+
+    dataset: Path
+    rows: slice
+    columns: slice
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store.open(self.dataset, writing=True)
+
+    def place(self, source: Source) -> Placed:
+        """Decode and examine an hour, and write its fields and histograms unless they are rejected."""
+        started = time.perf_counter()
+        variables = self._store.description.variables
+        try:
+            fields = self._load(source)
+        except DamagedFileError as error:
+            return Placed((), str(error), None, time.perf_counter() - started)
+        masked = mask_collapsed(fields, variables)
+        found = Placed((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        if not found.rejected:
+            self._store.write_hour(source.valid, fields)
+            found = replace(found, means=field_means(fields, variables))
+        return replace(found, seconds=time.perf_counter() - started)
+
+    def count_changes(self, valid: Hour) -> float:
+        """Write the histogram of the changes to this hour from the one before, both in their place; seconds it took."""
+        started = time.perf_counter()
+        self._store.write_tendencies(valid)
+        return time.perf_counter() - started
+
+    def _load(self, source: Source) -> NDArray[np.float32]:
+        from convcast.dataset.decode import decode_hour
+
+        name, description = source.path.name, self._store.description
+        if sha256(source.path) != source.sha256:
+            raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
+        fields = decode_hour(
+            source.path, valid=source.valid, lead=description.analysis_lead, variables=description.variables
+        )
+        if fields.simulated != description.simulated:
+            raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
+        if fields.grid.crop(self.rows, self.columns) != description.grid:
+            raise DamagedFileError(f"{name} is on another grid ({describe_grid(fields.grid)})")
+        return fields.crop(self.rows, self.columns).values

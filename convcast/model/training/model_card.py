@@ -1,0 +1,80 @@
+"""MODEL_CARD.md: what a model is and is not, for people (Mitchell et al. 2019, arXiv 1810.03993)."""
+
+from __future__ import annotations
+
+from convcast.model.checkpoint import Description
+from convcast.model.skill import Validation
+from convcast.text import markdown
+
+
+def card(name: str, description: Description) -> str:
+    """The card's text, Markdown."""
+    d, model = description, description.model
+    parameters = d.parameters
+    world = "SIMULATED weather: it has seen no real atmosphere" if d.simulated else "HRRR analyses"
+    if d.analysis_lead and not d.simulated:
+        world = f"HRRR {d.analysis_lead}-hour forecasts, taken for analyses"
+    first, last = d.training_hours
+    references = ", ".join(f"{v.name} {r}" for v, r in zip(d.variables, d.departures.references, strict=True))
+    counts = {part: d.split[part]["hours"] for part in ("training", "validation", "test")}
+    loss = "none" if d.validation is None else f"{d.validation.loss:.4f}"
+    chosen = "" if d.steps == d.trained else f" (the weights are of step {d.steps}, the best on the validation hours)"
+    return f"""\
+# Model card: {markdown(name)}
+
+A conditional diffusion model that draws ensembles of the coming hours (convcast {d.version}).
+
+| | |
+|---|---|
+| trained on | {world} |
+| hours | {first} to {last} UTC: {counts["training"]} for training, {counts["validation"]} for validation, \
+{counts["test"]} kept for tests |
+| grid | {d.grid.ny} x {d.grid.nx} cells of {d.spacing / 1000:g} km, first row {d.grid.y0}, first column {d.grid.x0} |
+| fields | {" ".join(v.name for v in d.variables)} |
+| leads | {", ".join(str(lead) for lead in model.leads)} h |
+| sees | the last {model.history} hours of its fields, terrain and land, sun, hour of day, lead |
+| departs from | {references} |
+| parameters | {parameters / 1e6:.2f} million |
+| diffusion steps | {model.diffusion_steps}, {model.parameterisation} noise prediction |
+| training | {d.trained} steps{chosen}, {d.minutes:.1f} minutes, settings {d.settings_digest} |
+| loss on the validation hours | {loss} |
+{_scores(d)}
+## Limits
+
+- It was trained and checked on the hours, the grid and the leads above, and on nothing else.
+- What is better than persistence on a few validation hours may not be elsewhere. Scores on other days, beside \
+baselines and with intervals over days, are what `convcast verify` reports.
+- Probabilities of what is rarer than its training hours show (strong storms, other seasons) are extrapolated.
+- Its members are statistical samples and obey no physical budget.
+- It is a research tool. Warnings are the business of the national weather services.
+"""
+
+
+def _scores(description: Description) -> str:
+    """The validation's ensembles as a section, or nothing where none were drawn."""
+    found: Validation | None = description.validation
+    if found is None or not found.fields:
+        return ""
+    units = {variable.name: variable.units for variable in description.variables}
+    rows = "\n".join(
+        f"| {name} ({units[name]}) | {skill.crps:.3g} [{skill.low:.3g}, {skill.high:.3g}] | {skill.persistence:.3g} "
+        f"| {skill.spread_error:.2f} | {' | '.join(_number(value) for value in skill.correlation.values())} |"
+        for name, skill in found.fields.items()
+    )
+    regimes = " | ".join(next(iter(found.fields.values())).correlation)
+    return f"""
+## On the validation hours
+
+Ensembles of {found.members} members for {found.cases} cases from {found.first} to {found.last} UTC. CRPS is the fair \
+estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell less than their number.
+Beside it the mean absolute error of persistence, spread over error, and the correlation of spread with absolute error \
+over the points of each regime at the initial hour (unstable: CAPE of 1000 J/kg or more; echo: 20 dBZ within 39 km).
+
+| field | CRPS | persistence | spread/error | {regimes} |
+|---|---|---|---|{"---|" * (regimes.count("|") + 1)}
+{rows}
+"""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
