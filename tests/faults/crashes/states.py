@@ -14,6 +14,8 @@ import numpy as np
 
 VOLATILE = {"at", "minutes", "seconds", "ended", "started", "succeeded", "free_bytes", "fetched", "samples_per_second"}
 """Names in JSON of values that differ between two runs of the same work: times of day and how long things took."""
+SIGNATURES = {"chunks", "file"}
+"""Names of signatures of files, [bytes, time], which have the times at which they were written."""
 VOLATILE_TEXT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?|\d+(\.\d+)? (minutes?|seconds?|min|s)\b"
 )
@@ -139,9 +141,12 @@ def _same(one: Path, other: Path) -> bool:
 
 def _steady(value: Any) -> Any:
     if isinstance(value, dict):
-        # The signature of a file, [bytes, time], has the time at which it was written.
-        steady = {name: inner for name, inner in value.items() if not (name == "file" and isinstance(inner, list))}
-        return {name: _steady(inner) for name, inner in steady.items() if name not in VOLATILE}
+        names = [
+            name
+            for name in value
+            if name not in VOLATILE and not (name in SIGNATURES and isinstance(value[name], list))
+        ]
+        return {name: _steady(value[name]) for name in names}
     return [_steady(inner) for inner in value] if isinstance(value, list) else value
 
 
