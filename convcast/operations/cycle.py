@@ -132,9 +132,11 @@ class Cycle:
             return replace(done, code=0, outcome="deadline")
         if step.stage == "fetch":
             done = self._judge_fetch(done, ended)
-        if step.stage == "verify" and code == 0:
+        if step.stage == "verify" and (code == 0 or ended.result.get("report")):
             kept = self._here("verify", self._keep_scores)
-            done = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
+            kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
+            # A damaged forecast is named by the exit code and keeps no other from being scored.
+            done = kept if code == 0 or kept.code else replace(done, about=kept.about, seconds=kept.seconds)
         killed = f"killed by signal {-ended.code}. " if ended.code < 0 else ""
         return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
 
@@ -226,6 +228,7 @@ class Cycle:
     def _conclude(self, holdings: Holdings) -> None:
         """What it all amounts to."""
         codes = {stage.code for stage in self._stages}
+        self._notes += holdings.left_alone
         cut = any(stage.outcome == "deadline" for stage in self._stages)
         if self.expected in late_hours(holdings, within=young(self.settings)):
             codes.add(4)

@@ -5,7 +5,6 @@ Members go after some days and reports are of what is there; these lines stay, 1
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcast.files import append_line
+from convcast.errors import ConvcastError
+from convcast.files import append_line, parse_json
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
 from convcast.variables import FIELDS
@@ -76,12 +76,9 @@ class History:
             if path.stem < month:
                 continue
             for line in path.read_text(errors="replace").splitlines():
-                try:
-                    case = json.loads(line)
-                    if since is None or parse_hour(case["init"]) >= since:
-                        yield case
-                except (ValueError, KeyError, TypeError):
-                    continue
+                case = _read(line)
+                if case is not None and (since is None or parse_hour(case["init"]) >= since):
+                    yield case
 
     def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
         """Initial times and leads."""
@@ -131,6 +128,23 @@ class History:
                     found.setdefault((lead, name), []).append((valid, systems, case.get("members", 2)))
         order = list(FIELDS)
         return [_scored(*key, found[key]) for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """A case from its line, or None for a line that is damaged, as by a power cut."""
+    try:
+        case = parse_json(line)
+        parse_hour(case["init"])
+        scores = {
+            name: {
+                system: {score: float(value) for score, value in of_system.items()}
+                for system, of_system in of_field.items()
+            }
+            for name, of_field in case["scores"].items()
+        }
+        return {**case, "lead": int(case["lead"]), "members": int(case.get("members", 2)), "scores": scores}
+    except (ValueError, KeyError, TypeError, AttributeError, ConvcastError):
+        return None
 
 
 def _values(case: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:

@@ -44,6 +44,8 @@ class Situation:
     """Recent, by field."""
     last: dict[str, Any]
     """The last cycle's journal entry, or nothing."""
+    strange: list[str]
+    """Sentences that name files in a forecast's or a model's place which are left alone."""
 
     @property
     def age(self) -> float | None:
@@ -66,6 +68,7 @@ class Situation:
                 for one in self.skill
             ],
             "last_cycle": self.last,
+            "left_alone": self.strange,
         }
 
 
@@ -113,6 +116,7 @@ def assess(surveyor: Surveyor, clock: np.datetime64, holdings: Holdings | None =
         free=shutil.disk_usage(place.root).free,
         skill=tuple(surveyor.history.recent(expected, settings.operations.skill_days)),
         last=_last(place),
+        strange=there.left_alone,
     )
 
 
@@ -122,11 +126,16 @@ def reach(limits: Limits) -> np.timedelta64:
 
 
 def _last(place: Workspace) -> dict[str, Any]:
+    """The last cycle's journal entry; nothing where the file is gone, damaged or none of convcast's."""
     try:
-        found: dict[str, Any] = read_json(place.last_cycle)
-    except (FileNotFoundError, DamagedFileError):
+        found = read_json(place.last_cycle)
+        stages, notes = found["stages"], found["notes"]
+        for stage in stages:
+            float(stage["seconds"]), int(stage["code"]), stage["stage"].strip(), stage["said"].strip()
+        float(found["seconds"]), found["started"].strip(), found["outcome"].strip(), [note.strip() for note in notes]
+    except (OSError, DamagedFileError, LookupError, TypeError, ValueError, AttributeError):
         return {}
-    return found
+    return dict(found)
 
 
 def _text(hour: Hour | None) -> str | None:
