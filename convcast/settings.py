@@ -50,6 +50,8 @@ Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
+ModelLeads = Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)]
+HistoryLength = Annotated[int, Field(ge=2, le=48)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
 # JSON has no infinity; as text it is read again as what it was.
@@ -148,9 +150,9 @@ class ModelSettings(Group):
 
     # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
 
-    leads: Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)] = (1,)
+    leads: ModelLeads = (1,)
     """Hours ahead that the model is trained for."""
-    history: int = Field(4, ge=2, le=48)
+    history: HistoryLength = 4
     """Past hours that the model sees, the last analysis included."""
     base: int = Field(ge=8, le=4096)
     """Channels of the first level."""

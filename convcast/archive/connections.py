@@ -142,6 +142,13 @@ class _Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = _POOLS
         return manager
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """The answer without its cookies: nobody needs them, and an odd one makes http.cookiejar print a traceback."""
+        original = getattr(resp, "_original_response", None)
+        if original is not None:
+            del original.msg["Set-Cookie"], original.msg["Set-Cookie2"]
+        return super().build_response(req, resp)
+
 
 class _Anonymous(AuthBase):
     """Credentials that are none. requests looks into ~/.netrc where it is given nothing."""

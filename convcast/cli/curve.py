@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from convcast.files import parse_json
 
 WIDTH, HEIGHT = 64, 10
 
@@ -14,9 +15,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     reports = []
     for line in path.read_text(errors="replace").splitlines():
         try:
-            reports.append(json.loads(line))
-        except json.JSONDecodeError:
+            report = parse_json(line)
+        except ValueError:
             continue
+        if isinstance(report, dict) and report.keys() >= {"step", "loss", "validation"}:
+            reports.append(report)
     return reports
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from pydantic import ValidationError
 
 import convcast
 from convcast.errors import DamagedFileError, SettingsError
@@ -40,6 +41,8 @@ WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 CARD = "MODEL_CARD.md"
+LONGEST_REASON = 200
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,17 @@ class Description:
         try:
             return cls.from_dict(values)
         except (ValueError, SettingsError) as error:
-            raise DamagedFileError(f"{path} is damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"{path} is damaged ({_reason(error)})", advice="train again") from error
+
+
+def _reason(error: Exception) -> str:
+    """An error in few words: what is wrong may be as long as the file."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    else:
+        said = str(error)
+    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}…"
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from convcast.errors import SettingsError
+
 HEAD_WIDTH = 64
 """Channels of an attention head."""
 
@@ -102,6 +104,11 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.window = window
         self.heads = max(1, channels // HEAD_WIDTH)
+        if channels % self.heads:
+            raise SettingsError(
+                f"{channels} channels cannot be divided among {self.heads} attention heads",
+                advice=f"choose a model.base that gives the levels with attention a multiple of {HEAD_WIDTH} channels",
+            )
         self.norm = ChannelNorm()
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from convcast.errors import ConvcastError, DiskFullError, from_os_error
+from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
-from convcast.operations.holdings import VERIFICATION, Holdings, Surveyor, expected_hour
+from convcast.operations.holdings import DESCRIPTION, VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.hooks import Hooks
 from convcast.operations.metrics import write_metrics
 from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
@@ -229,6 +229,8 @@ class Cycle:
         """What it all amounts to."""
         codes = {stage.code for stage in self._stages}
         self._notes += holdings.left_alone
+        if any(path.name == DESCRIPTION for path in holdings.strange):
+            codes.add(DamagedFileError.exit_code)
         cut = any(stage.outcome == "deadline" for stage in self._stages)
         if self.expected in late_hours(holdings, within=young(self.settings)):
             codes.add(4)

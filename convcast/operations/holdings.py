@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from convcast import stores
 from convcast.archive import Archive
@@ -18,13 +19,24 @@ from convcast.files import read_json
 from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, fault_of, leads_of, read_flags
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import History
-from convcast.settings import Settings
+from convcast.settings import HistoryLength, ModelLeads, Settings
 from convcast.workspace import Workspace
 
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 """Of a model (convcast.model.checkpoint, which would bring torch along, and its memory)."""
 VERIFICATION = "operational"
 """Name of the verification that cycles keep up to date."""
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What is read of a model's settings."""
+
+    history: HistoryLength
+    leads: ModelLeads
+
+
+_SIZES = TypeAdapter(_Sizes)
 
 
 @dataclass(frozen=True)
@@ -166,19 +178,20 @@ class Surveyor:
         return {hour: Status(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
     def _model(self) -> Model | None:
+        """None until the first save of its training is whole; raises DamagedFileError for what describes no model."""
         folder = self.workspace.model(self.name)
-        if not (folder / WEIGHTS).is_file():
+        path = folder / DESCRIPTION
+        if not (path.is_file() and (folder / WEIGHTS).is_file()):
             return None
+        said = read_json(path)
         try:
-            said = read_json(folder / DESCRIPTION)
-            first, last = map(parse_hour, said["training_hours"])
-            history, leads = int(said["model"]["history"]), tuple(map(int, said["model"]["leads"]))
-        except (OSError, KeyError, TypeError, ValueError, SettingsError) as error:
+            first, last = (parse_hour(text) for text in said["training_hours"])
+            sizes = _SIZES.validate_python(said["model"])
+        except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
             raise DamagedFileError(
-                f"{folder / DESCRIPTION} does not describe a model ({type(error).__name__})",
-                advice=f"run `convcast train` again after `mv {folder} {folder}.aside`",
+                f"{path} does not describe a convcast model", advice=f"rename {folder}, and train again"
             ) from error
-        return Model(history, leads, (first, last))
+        return Model(sizes.history, sizes.leads, (first, last))
 
     def _forecasts(self, since: Hour) -> dict[Hour, Forecast]:
         return {init: self._look(init) for init in sorted({init for init, _ in self._kept()}) if init >= since}

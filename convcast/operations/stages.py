@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from convcast.files import parse_json
 
 PROGRAM = (sys.executable, "-P", "-m", "convcast")
 """A verb of its own process. Without -P, a calendar.py in the working directory would be run as the library's."""
@@ -118,8 +119,8 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
 def _json(text: str) -> dict[str, Any]:
     lines = text.strip().splitlines()
     try:
-        found = json.loads(lines[-1]) if lines else {}
-    except json.JSONDecodeError:
+        found = parse_json(lines[-1]) if lines else {}
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from itertools import pairwise
 
@@ -54,3 +56,57 @@ def test_closed_client_waits_no_more(tmp_path):
     client.close()
     with serve(tmp_path, handler=Busy) as server, pytest.raises(Transient):
         client.text(f"{server.url}/file")
+
+
+def listening():
+    """A socket that takes connections and says nothing."""
+    server = socket.create_server(("127.0.0.1", 0))
+    return server, server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_closing_ends_what_waits_for_an_answer_or_a_handshake(scheme):
+    patient = ArchiveSettings(retries=0, connect_timeout=3600, read_timeout=3600)
+    server, port = listening()
+    failures = []
+
+    def ask():
+        try:
+            client.text(f"{scheme}://127.0.0.1:{port}/file")
+        except Transient as failure:
+            failures.append(str(failure))
+
+    with server:
+        client = http.Client(patient, direct=True)
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1)
+            client.close("enough")
+            thread.join(timeout=60)
+    assert failures == ["enough"]
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    client = http.Client(ArchiveSettings(retries=0))
+    with pytest.raises(Transient, match=r"none\.pem"):
+        client.text("https://127.0.0.1:9/file")
+    client.close()
+    assert "none.pem" in client.unreachable
+
+
+def test_a_server_that_is_gone_for_good_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+    (tmp_path / "file").write_text("text")
+    client = http.Client(ArchiveSettings(workers=1, retries=3), direct=True)
+    brief = type("Brief", (Handler,), {"protocol_version": "HTTP/1.0"})  # no connection outlives its request
+    with serve(tmp_path, handler=brief) as server:
+        assert client.text(f"{server.url}/file") == "text"
+    for _ in range(3):
+        with pytest.raises(Transient):
+            client.text(f"{server.url}/file")
+    client.close()
+    assert client.unreachable == "no connection can be made"

@@ -234,6 +234,13 @@ def drip_status(handler) -> bool:
     return _until_gone(handler, [b"H", b"T", b"T", b"P"], 0.02)
 
 
+def mute(handler) -> bool:
+    """Not a byte, for as long as the client waits."""
+    handler.close_connection = True
+    handler.connection.recv(1)
+    return True
+
+
 def wait_for_ever(handler) -> bool:
     """`100 Continue`, again and again: each begins the wait for headers anew."""
     return _until_gone(handler, [b"HTTP/1.1 100 Continue\r\n\r\n"], 0.001)

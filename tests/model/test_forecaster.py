@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.model import SOLVERS, Forecaster, train
-from convcast.model.checkpoint import DESCRIPTION, WEIGHTS
-from convcast.model.tensors import digest
+from convcast.model import SOLVERS, Forecaster, checkpoint, train
+from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, Description
+from convcast.model.tensors import digest, read_tensors, write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +163,108 @@ def test_a_damaged_description_is_refused(directory, tmp_path, spoilt):
     (broken / DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(DamagedFileError):
         Forecaster.load(broken)
+
+
+ABSURD = {
+    "base": 10**12,
+    "multipliers": [1] * 10**5,
+    "encoder_multipliers": [10**9],
+    "blocks": 10**9,
+    "encoder_blocks": 10**9,
+    "attention": [1] * 10**5,
+    "window": 10**9,
+    "unshuffle": 10**6,
+    "embedding": 10**12,
+    "diffusion_steps": 10**12,
+    "history": 10**9,
+    "leads": [10**9],
+    "dropout": 2,
+}
+
+
+@pytest.fixture
+def spoil(directory, tmp_path, monkeypatch):
+    """spoil(change): a copy of the model whose description was changed; it must not be allocated."""
+    network = Description.network
+
+    def laid_out(self):
+        assert torch.empty(0).is_meta, "a network is allocated"
+        return network(self)
+
+    def make(change):
+        broken = copy(directory, tmp_path / "broken")
+        description = json.loads((broken / DESCRIPTION).read_text())
+        change(description)
+        (broken / DESCRIPTION).write_text(json.dumps(description))
+        monkeypatch.setattr(Description, "network", laid_out)
+        return broken
+
+    return make
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_sizes_are_refused_in_a_few_words(spoil, name):
+    broken = spoil(lambda said: said["model"].update({name: ABSURD[name]}))
+    with pytest.raises(DamagedFileError, match=f"is damaged .{name}") as caught:
+        Forecaster.load(broken)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_largest_network_that_can_be_described_is_refused_by_its_weights(spoil):
+    largest = {"base": 4096, "multipliers": [64] * 8, "blocks": 16, "encoder_blocks": 16, "embedding": 8192}
+    broken = spoil(lambda said: said["model"].update(largest | {"unshuffle": 16, "window": 128}))
+    with pytest.raises(DamagedFileError, match="another network"):
+        Forecaster.load(broken)
+
+
+def test_weights_larger_than_the_memory_are_not_read(spoil, monkeypatch):
+    broken = spoil(lambda said: None)
+    monkeypatch.setattr(checkpoint.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
+    with pytest.raises(SettingsError, match="this machine has 0 GB"):
+        Forecaster.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda said: said["departures"]["scale"].update({"1": [1.0]}), "scale at lead 1"),
+        (lambda said: said["departures"]["scale"].update({"1": [0.0] * 7}), "7 positive numbers"),
+        (lambda said: said["departures"]["scale"].clear(), "lead"),
+        (lambda said: said["departures"]["regression"].update({"1": [[1.0] * 7]}), "weights of shape"),
+        (lambda said: said["departures"].update({"references": ["regression"] * 6 + ["nothing"]}), "references"),
+        (lambda said: said["split"].clear(), "training"),
+        (lambda said: said["validation"].update({"loss": "low"}), "loss"),
+        (lambda said: said.update({"steps": "many"}), "many"),
+        (lambda said: said.update({"minutes": 10**400}), "large"),
+        (lambda said: said.update({"settings": [1]}), "damaged"),
+        (lambda said: said.update({"grid": {"ny": list(range(10**4))}}), "grid|damaged"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_a_few_words(spoil, change, what):
+    with pytest.raises(DamagedFileError, match=what) as caught:
+        Forecaster.load(spoil(change))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_description_nested_without_end_is_refused(directory, tmp_path):
+    broken = copy(directory, tmp_path / "broken")
+    (broken / DESCRIPTION).write_text("[" * 100_000)
+    with pytest.raises(DamagedFileError, match="nested too deeply"):
+        Forecaster.load(broken)
+
+
+def test_equal_weights_in_files_of_other_bytes_are_one_model(directory, forecaster, tmp_path):
+    other = copy(directory, tmp_path / "other")
+    with safe_open(directory / WEIGHTS, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(directory / WEIGHTS), other / WEIGHTS, metadata | {"more": "said"})
+    assert (other / WEIGHTS).read_bytes() != (directory / WEIGHTS).read_bytes()
+    assert Forecaster.load(other).sha256 == forecaster.sha256
+
+
+def test_another_weight_is_another_model(directory, forecaster, tmp_path):
+    other = copy(directory, tmp_path / "other")
+    tensors, facts = read_tensors(directory / WEIGHTS)
+    next(iter(tensors.values())).view(-1)[0] += 1e-3
+    write_tensors(other / WEIGHTS, tensors, facts)
+    assert Forecaster.load(other).sha256 != forecaster.sha256

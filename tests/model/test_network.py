@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from convcast.errors import SettingsError
 from convcast.model.condition import channel_count
 from convcast.model.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network import Network
@@ -166,3 +167,8 @@ def test_a_blank_condition_is_the_same_whatever_the_condition(model):
         encoded = net.encode(given, torch.ones(1, 3), periodic=True).blanked(True)
         outs.append((net(x, torch.full((2,), 0.5), encoded, periodic=True), encoded.mean, encoded.scale))
     torch.testing.assert_close(*outs)
+
+
+def test_channels_that_cannot_be_divided_among_heads_are_refused():
+    with pytest.raises(SettingsError, match="200 channels cannot be divided among 3 attention heads"):
+        WindowAttention(200, 8)

@@ -430,3 +430,15 @@ def test_scores_of_other_forecasts_are_kept_where_one_is_damaged(world):
     assert cycle.code == 6
     assert (NOW - HOUR, 1) in one.there.scored
     assert [stage["said"] for stage in cycle.entry["stages"] if stage["code"] == 6] == ["f.zarr has lost values"]
+
+
+def test_a_damaged_model_is_6_and_the_rest_is_done(world):
+    one = world()
+    described = one.workspace.model("phase1") / "model.json"
+    one.there = replace(one.there, model=None, strange={described: "does not describe a convcast model"})
+
+    cycle, done = run(one)
+
+    assert cycle.code == 6
+    assert {"fetch", "preprocess", "prune"} <= {stage.stage for stage in done}
+    assert f"{described} does not describe a convcast model and is left alone" in cycle.entry["notes"]

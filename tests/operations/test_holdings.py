@@ -57,6 +57,37 @@ def test_hours_and_the_model(place, dataset_of):
     assert not there.model.learned_from(TRAINED[1] + HOUR)
 
 
+def test_a_model_is_none_until_its_first_save_is_whole(place):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    assert surveyor(place).survey(NOW, since=NOW).model is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[" * 100_000,
+        "{}",
+        '{"training_hours": 3, "model": {}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 1000000000, "leads": [1]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": [1000000000]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": []}}',
+    ],
+)
+def test_a_file_that_describes_no_model_is_named_and_stops_nothing_else(place, text):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    (folder / "model.json").write_text(text)
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.model is None
+    assert list(there.strange) == [folder / "model.json"]
+
+
 def test_the_model_s_description_is_the_one_that_training_writes():
     """The names are written twice, since the model room brings torch along."""
     from convcast.model import checkpoint
@@ -217,22 +248,6 @@ def test_a_link_to_a_whole_ensemble_is_read_and_named(place, ensemble_of, tmp_pa
     assert list(there.strange.values()) == ["is a link"]
     with pytest.raises(DamagedFileError, match="is a link"):
         ensemble_of(place.forecast(NOW), NOW)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["rubbish", "[" * 100_000, "{}", "[]", '{"training_hours": 3}', '{"training_hours": ["a", "b"], "model": {}}'],
-)
-def test_a_damaged_description_of_the_model_is_named(place, text):
-    folder = place.model("demo")
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").touch()
-    (folder / "model.json").write_text(text)
-
-    there = surveyor(place).survey(NOW, since=NOW)
-
-    assert there.model is None
-    assert list(there.strange) == [folder / "model.json"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -22,6 +24,7 @@ def server():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.credentials.append(self.headers["Authorization"])
             self.server.came.append((self.path, self.headers["Content-Type"], json.loads(body)))
             self.send_response(self.server.status)
             self.send_header("Location", "/elsewhere")
@@ -34,7 +37,7 @@ def server():
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        found.status, found.came = 204, []
+        found.status, found.came, found.credentials = 204, [], []
         found.url = f"http://127.0.0.1:{found.server_port}/secret"
         Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield found
@@ -80,6 +83,37 @@ def test_a_server_that_is_away_or_silent_is_a_note(server, monkeypatch):
     monkeypatch.setattr(server.RequestHandlerClass, "do_POST", lambda self: __import__("time").sleep(0.3))
     (note,) = Hooks(OperationsSettings(webhook=server.url)).failed({})
     assert "does not answer" in note
+
+
+def test_a_server_that_drips_its_headers_is_a_note(server, monkeypatch):
+    def drip(handler):
+        with suppress(OSError):
+            handler.wfile.write(b"HTTP/1.1 204 No Content\r\n")
+            while True:
+                handler.wfile.write(b"X: y\r\n")
+                time.sleep(0.02)
+
+    monkeypatch.setattr(module, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(server.RequestHandlerClass, "do_POST", drip)
+    (note,) = Hooks(OperationsSettings(webhook=server.url)).failed({})
+    assert note == "operations.webhook (127.0.0.1) does not answer"
+
+
+def test_credentials_are_those_of_the_address_and_none_of_netrc(server, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("default login me password other\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    hooks = Hooks(OperationsSettings(webhook=server.url)), Hooks(OperationsSettings(webhook=named(server.url)))
+    assert [note for one in hooks for note in one.failed({})] == []
+    assert server.credentials == [None, "Basic bWU6c2VjcmV0"]
+
+    server.status = 500
+    (note,) = hooks[1].failed({})
+    assert note == "operations.webhook (127.0.0.1) answered 500"
+
+
+def named(url):
+    return url.replace("//", "//me:secret@")
 
 
 @pytest.mark.parametrize("address", ["ftp://host/secret", "file:///secret", "secret"])
