@@ -99,7 +99,7 @@ def with_obstore(url: str, root: Path, workers: int) -> None:
 
     from convcast.archive import locations
     from convcast.archive.index import merge, parse, select
-    from convcast.archive.wanted import fields
+    from convcast.archive.message_spec import fields
     from convcast.variables import FIELDS
 
     store = HTTPStore.from_url(url, client_options={"allow_http": True})

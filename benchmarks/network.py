@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convcast.ensemble import cover
 from convcast.grid import CONUS
-from convcast.model.condition import channel_count
 from convcast.model.devices import resolve_precision
-from convcast.model.network import Network
+from convcast.model.features.condition import channel_count
+from convcast.model.network.network import Network
 from convcast.settings import ENOUGH, load_settings
 
 FIELDS = 7

@@ -29,11 +29,11 @@ from convcast.dataset.store import Description as Hours, Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.model import Description, Forecaster
-from convcast.model.departure import Departures
 from convcast.model.devices import resolve_precision
-from convcast.model.normalisation import Normalisation
-from convcast.model.regression import Regression
-from convcast.model.spectrum import Spectrum
+from convcast.model.diffusion.spectrum import Spectrum
+from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.regression import Regression
+from convcast.model.features.residual import Departures
 from convcast.notation import HOUR
 from convcast.settings import ENOUGH, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC

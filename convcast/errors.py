@@ -71,4 +71,9 @@ def from_os_error(error: OSError) -> ConvcastError | None:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SettingsError(f"no permission to write{place}", advice="choose another --workspace")
+    if error.errno == errno.EIO:
+        return DamagedFileError(
+            f"the disk failed to read or write{place}; everything that was complete is kept",
+            advice="check the disk (`dmesg` names it), then run the same command again",
+        )
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
 from convcast.errors import DamagedFileError, from_os_error
-from convcast.files import sync_folder, write_bytes
+from convcast.files import PARTIAL, sync_folder, write_bytes
 
 LARGEST_CHUNK = 1 << 28
 """Values: a chunk is in memory whole, and damaged metadata could ask for more than there is."""
@@ -57,6 +57,11 @@ class DurableStore(LocalStore):
         await super().delete_dir(prefix)
         await asyncio.to_thread(self._sync_above, prefix)
 
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        async for name in super().list_dir(prefix):
+            if not name.endswith(PARTIAL):  # zarr warns of what is no part of a hierarchy
+                yield name
+
     def _sync_above(self, key: str) -> None:
         folder = (self.root / key).parent
         if folder.is_dir():
@@ -90,7 +95,7 @@ def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zar
     with readable(complaint, advice):
         if not path.is_dir():
             raise NotADirectoryError(f"{path} is not a folder")
-        store = DurableStore(path) if writing else LocalStore(path, read_only=True)
+        store = DurableStore(path, read_only=not writing)
         return zarr.open_group(store, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
 
 

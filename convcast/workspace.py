@@ -10,7 +10,7 @@ from typing import Any
 
 from convcast import notation
 from convcast.errors import SettingsError
-from convcast.files import append_line, write_bytes
+from convcast.files import PARTIAL, append_line, sweep, write_bytes
 
 SETTINGS_FILE = "convcast.toml"
 LONGEST_NAME = 200
@@ -145,10 +145,12 @@ def create_workspace(
         return Workspace(root)
     if root.exists() and not root.is_dir():
         raise SettingsError(f"{root} is a file, not a folder", advice="choose another --workspace")
-    if root.exists() and any(root.iterdir()):
+    unfinished = set(root.glob(f".{SETTINGS_FILE}.*{PARTIAL}"))
+    if root.exists() and any(path not in unfinished for path in root.iterdir()):
         raise SettingsError(
             f"{root} holds other things and is not a convcast workspace", advice="choose an empty or new folder"
         )
+    sweep(root, recursive=False)
     text = _NEW_SETTINGS.format(preset=preset)
     for group, values in (tables or {}).items():
         lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # JSON scalars and lists are TOML

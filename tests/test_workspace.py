@@ -1,11 +1,13 @@
 """A workspace is made, recognised and never mistaken."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 
 from convcast.errors import SettingsError
+from convcast.files import HOST
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace, open_workspace
 
@@ -36,6 +38,16 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
         open_workspace(tmp_path)
     with pytest.raises(SettingsError, match="not a folder"):
         create_workspace(tmp_path / "thesis.tex")
+
+
+def test_a_workspace_whose_first_file_was_left_unfinished_is_made_anew(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f".convcast.toml.{HOST}-{gone.pid}-0.partial").write_text("preset = ")
+
+    create_workspace(tmp_path, preset="demo")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["convcast.toml"]
 
 
 def test_forecasts_are_named_for_their_init(tmp_path):

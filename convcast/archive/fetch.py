@@ -17,10 +17,10 @@ from convcast.archive.archive import Archive, Message, Sidecar, matches
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.archive.index import Span
 from convcast.archive.locations import GribFile
+from convcast.archive.message_spec import Wanted, fields
 from convcast.archive.pool import GRACE, Pool
 from convcast.archive.request import Request
 from convcast.archive.sources import Source
-from convcast.archive.wanted import Wanted, fields
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.files import sha256, whole_file
 from convcast.notation import HOUR, Hour, Hours

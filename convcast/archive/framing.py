@@ -18,7 +18,7 @@ import numpy as np
 
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import Span
-from convcast.archive.wanted import Limit, Wanted
+from convcast.archive.message_spec import Limit, Wanted
 from convcast.notation import Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.wanted import Wanted
+from convcast.archive.message_spec import Wanted
 from convcast.notation import Hour, compact
 
 

@@ -19,7 +19,7 @@ from convcast.archive import framing, locations
 from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
 from convcast.archive.index import OPEN, Span, lacks, last_offset, merge, parse, select
 from convcast.archive.locations import GribFile
-from convcast.archive.wanted import Wanted
+from convcast.archive.message_spec import Wanted
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import HOUR, Hour, without_credentials
 from convcast.settings import ArchiveSettings, Settings

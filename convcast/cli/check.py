@@ -34,7 +34,7 @@ def check(
     """
     from convcast.cli.console import Terminal, described
     from convcast.errors import SettingsError
-    from convcast.operations.readiness import Finding, examine
+    from convcast.operations.checks import Finding, examine
     from convcast.settings import load_settings
     from convcast.workspace import SETTINGS_FILE, Workspace
 

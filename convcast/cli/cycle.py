@@ -50,8 +50,8 @@ def cycle(
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
-    from convcast.operations.holdings import Surveyor
-    from convcast.operations.situation import read_clock, simulated
+    from convcast.operations.inventory import Surveyor
+    from convcast.operations.status import read_clock, simulated
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     flags: dict[str, dict[str, Any]] = {

@@ -48,9 +48,9 @@ def export(
     """
     from convcast.cli.console import Terminal, size, table
     from convcast.errors import MissingInputError
+    from convcast.forecasts.export import to_grib, to_netcdf
+    from convcast.forecasts.open import available
     from convcast.notation import compact, parse_leads
-    from convcast.operations.exporting import to_grib, to_netcdf
-    from convcast.operations.kept import available
     from convcast.variables import select
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)

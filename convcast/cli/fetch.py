@@ -84,7 +84,7 @@ def fetch(
         latest,
         open_archives,
         open_sources,
-        references,
+        reference_ensembles,
         verify_archive,
     )
     from convcast.cli.console import Terminal
@@ -99,7 +99,7 @@ def fetch(
     if (days is not None and start) or (end and not start):
         raise SettingsError("--days goes alone, --end goes with --start", advice="use --days 14, or --start and --end")
     _check(what, leads, only)
-    ahead = parse_leads(leads) if leads else references.LEADS
+    ahead = parse_leads(leads) if leads else reference_ensembles.LEADS
     chosen: dict[str, dict[str, Any]] = {
         "dataset": {"fields": fields.split(",") if fields else None, "analysis_lead": analysis_lead},
         "archive": {"sources": source or None, "max_missing": max_missing},
@@ -139,7 +139,7 @@ def fetch(
         else:
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
-            requests, unit = references.requests(what, archives, hours, ahead, names, **parts), "files"
+            requests, unit = reference_ensembles.requests(what, archives, hours, ahead, names, **parts), "files"
         options: dict[str, Any] = {
             "settings": resolved.archive,
             "now": parse_time(now) if now else np.datetime64("now"),
@@ -165,7 +165,7 @@ def fetch(
 
 def _check(what: str, leads: str | None, only: str | None) -> None:
     """Raises SettingsError where the options do not go together."""
-    from convcast.archive.references import SYSTEMS
+    from convcast.archive.reference_ensembles import SYSTEMS
     from convcast.errors import SettingsError
 
     if what not in ("hrrr", *SYSTEMS):

@@ -51,9 +51,9 @@ def plot(
     """
     from convcast.cli.console import Terminal
     from convcast.files import write_bytes
+    from convcast.forecasts.open import available
+    from convcast.forecasts.plot import show
     from convcast.notation import compact, parse_leads
-    from convcast.operations.kept import available
-    from convcast.operations.showing import show
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,9 @@ from convcast.cli.session import (
     verb,
 )
 
+if TYPE_CHECKING:
+    from convcast.dataset import HourVerdict
+
 
 @verb
 def preprocess(
@@ -30,6 +34,9 @@ def preprocess(
     max_missing: Annotated[
         float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every stored hour, and take damaged ones from the archive again.")
+    ] = False,
     workers: WorkersOption = 1,
     dask_address: DaskAddressOption = None,
     settings: SetOption = None,
@@ -43,7 +50,6 @@ def preprocess(
     A damaged or implausible hour is named and set aside; nothing is filled.
     """
     import time
-    from collections import Counter
 
     from convcast.archive import Archive
     from convcast.cli.console import Terminal, size, table
@@ -64,33 +70,50 @@ def preprocess(
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
     verdicts, begun = [], time.monotonic()
-    units = preprocess_hours(archive, place.dataset, settings=options, workers=Workers.chosen(workers, dask_address))
+    units = preprocess_hours(
+        archive,
+        place.dataset,
+        settings=options,
+        workers=Workers.chosen(workers, dask_address),
+        verify=verify,
+        tell=terminal.warn,
+    )
     for verdict in terminal.track(
         units,
         total=None,
         title="preprocess",
-        line=lambda v: f"{v.valid} {v.status} in {v.seconds:.2f} s{f' ({v.reason})' * bool(v.reason)}",
+        line=lambda v: f"{_named(v)} {v.status} in {v.seconds:.2f} s{f' ({v.reason})' * bool(v.reason)}",
         percent=lambda v: 100 * v.share,
     ):
         verdicts.append(verdict)
-        place.record("preprocess", valid=str(verdict.valid), status=verdict.status, reason=verdict.reason)
-    counts = Counter(verdict.status for verdict in verdicts)
+        last = {} if verdict.last is None else {"last": str(verdict.last)}
+        place.record("preprocess", valid=str(verdict.valid), **last, status=verdict.status, reason=verdict.reason)
+    counts: Counter[str] = Counter()
+    for verdict in verdicts:
+        counts[verdict.status] += verdict.hours
     bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
     stored = folder_bytes(place.dataset)
     terminal.result(
         {
             "dataset": str(place.dataset),
-            "new": len(verdicts),
+            "new": counts.total(),
             "counts": dict(counts),
             "bytes": stored,
             "seconds": round(time.monotonic() - begun, 3),
             "rejected": [{"valid": str(v.valid), "reason": v.reason} for v in bad],
         },
-        table("new hours", *counts, rows=[[str(len(verdicts)), *(str(n) for n in counts.values())]]),
+        table("new hours", *counts, rows=[[str(counts.total()), *(str(n) for n in counts.values())]]),
         f"{place.dataset} holds {size(stored)}",
     )
     if bad:
-        summary = f"{len(bad)} of {len(verdicts)} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
-        if len(bad) > session.settings.archive.max_missing * len(verdicts):
+        summary = f"{len(bad)} of {counts.total()} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
+        if len(bad) > session.settings.archive.max_missing * counts.total():
             raise MissingInputError(summary, advice="see `convcast status`; fetch those hours again or go on without")
         terminal.warn(summary)
+
+
+def _named(verdict: HourVerdict) -> str:
+    """`2024-05-06T18`, or the first and the last of several hours and their number."""
+    if verdict.last is None:
+        return str(verdict.valid)
+    return f"{verdict.valid} to {verdict.last}, {verdict.hours} hours,"

@@ -11,7 +11,7 @@ from convcast.cli.session import JsonOption, QuietOption, SetOption, VerboseOpti
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.operations.situation import Situation
+    from convcast.operations.status import Situation
     from convcast.settings import Settings
     from convcast.workspace import Workspace
 
@@ -42,8 +42,8 @@ def status(
     from convcast.cli.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
-    from convcast.operations.holdings import Surveyor
-    from convcast.operations.situation import assess, read_clock
+    from convcast.operations.inventory import Surveyor
+    from convcast.operations.status import assess, read_clock
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     limit = parse_duration(max_age, "h")
@@ -117,7 +117,7 @@ def _standing(situation: Situation) -> Rows:
     """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
     from convcast.cli.console import duration, size
     from convcast.operations.outcome import stage_seconds
-    from convcast.operations.situation import describe_hours
+    from convcast.operations.status import describe_hours
 
     rows: Rows = [("", f"{size(situation.free)} free")]
     last = situation.last

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convcast.conventions import FILL
 from convcast.dataset.cache import Cache
-from convcast.dataset.store import Status, Store
+from convcast.dataset.store import MEND_HOUR, Status, Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours
@@ -106,10 +106,7 @@ class Dataset:
                 stored[part] = self.store.read(wanted[part[0]], part.size, rows, columns)
         for hour, fields in zip(wanted, stored, strict=True):
             if (fields[:1] == FILL).all() and (fields == FILL).all():
-                raise DamagedFileError(
-                    f"{self.path} has lost its values of {hour}",
-                    advice=f"delete {self.path} and run `convcast preprocess` again",
-                )
+                raise DamagedFileError(f"{self.path} has lost its values of {hour}", advice=MEND_HOUR)
         return stored
 
     def make_room(self, hours: Hours) -> None:

@@ -1,21 +1,23 @@
 """From the archive to the dataset: decode, crop, judge, store, commit; only what is new.
 
-Whatever may be done for several hours at once, by several processes, is in convcast.dataset.hands. What depends on the
+Whatever may be done for several hours at once, by several processes, is in convcast.dataset.ingest. What depends on the
 order of the hours is done here, and so is the commit record, which has one writer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convcast.dataset.hands import Hands, Placed, Source
+from convcast.dataset.ingest import Hands, Placed, Source
 from convcast.dataset.quality import compare_means
+from convcast.dataset.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Description, Status, Store, describe_grid
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
@@ -28,13 +30,15 @@ from convcast.workers import Pending, Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
+    from convcast.dataset.decode import Fields
 
 
 @dataclass(frozen=True)
 class HourVerdict:
-    """What became of an hour."""
+    """What became of an hour, or of a range of hours that are gaps."""
 
     valid: Hour
+    """The hour, or the first."""
     status: Literal["ok", "gap", "rejected"]
     reason: str
     """Why it is not ok, or what is odd about it; empty where nothing is."""
@@ -42,6 +46,13 @@ class HourVerdict:
     """Of work on its fields, wherever that was done."""
     share: float = 0.0
     """How much of the run is done with it, 0 to 1."""
+    last: Hour | None = None
+    """The last hour of a range."""
+
+    @property
+    def hours(self) -> int:
+        """How many hours it is about."""
+        return 1 if self.last is None else int((self.last - self.valid) / HOUR) + 1
 
 
 def preprocess(
@@ -51,12 +62,18 @@ def preprocess(
     settings: DatasetSettings,
     hours: Hours | None = None,
     workers: Workers | None = None,
+    verify: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[HourVerdict]:
     """Bring the archived hours (of `hours` only, where given) that the dataset at `path` lacks into it.
 
     An hour that is damaged or implausible is rejected, one that the archive lacks between others is a gap; both may
-    become ok when the archive has another file for it. Killed at any instant, the same call goes on. `workers`, which
-    must see the same files under the same names, decode and write the fields; the dataset becomes the same without.
+    become ok when the archive has another file for it. What the dataset lost of its own files is mended and `tell`
+    hears of it: hours whose fields are gone are taken from the archive again, and are gaps where it has them no more.
+    A file that has not changed since its hour was judged is taken to be whole; with `verify` all are read.
+
+    Killed at any instant, the same call goes on. `workers`, which must see the same files under the same names, decode
+    and write the fields; the dataset becomes the same without.
 
     Raises MissingInputError where the archive has no such hour or no static fields, DamagedFileError where the dataset
     is of other fields, another grid, analysis lead or world, LockedError where another run is at it.
@@ -69,26 +86,49 @@ def preprocess(
             advice="run `convcast fetch --days 14`, or set dataset.analysis_lead",
         )
     with lock(path.parent / "locks" / f"{path.name}.lock", f"preprocessing {path}"):
-        rows, columns, store = _prepare(archive, path, settings)
+        rows, columns, store = _prepare(archive, path, settings, tell)
         times, codes = store.read_status()
         status = {hour: Status(code) for hour, code in zip(times, codes, strict=True)}
+        verdicts = store.read_verdicts()
+        lost, uncounted = lost_hours(store, status, verdicts, read=verify)
+        yield from _give_up(store, np.setdiff1d(lost, archived), status)
         yield from _note_gaps(store, archived, wanted, status)
-        todo = _todo(archive, store, wanted, status)
-        if todo.size == 0:
+        again = np.intersect1d(lost, archived)
+        todo = np.union1d(_todo(archive, store, wanted, status, verdicts), again)
+        if again.size:
+            tell(f"{again.size} hours lost their fields and are taken from the archive again, the first is {again[0]}")
+        status |= dict.fromkeys(again, Status.ABSENT)
+        recount = [hour for hour in uncounted if status.get(hour - HOUR) == Status.OK]
+        if todo.size == 0 and not recount:
             return
         store.sweep()
-        store.reserve(todo[-1])
+        if todo.size:
+            store.reserve(todo[-1])
         sources = [_source(archive, store, valid) for valid in todo]
+        hands = Hands(path.absolute(), rows, columns)
         with pool(workers) as hands_at_work:
-            judged = _judge(store, hands_at_work, Hands(path.absolute(), rows, columns), sources, status)
+            for _ in hands_at_work.in_order(Hands.count_changes, hands, recount):
+                pass
+            judged = _judge(store, hands_at_work, hands, sources, status)
             for number, verdict in enumerate(judged, 1):
                 yield replace(verdict, share=number / todo.size)
 
 
-def _prepare(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
-    """The rows and columns to keep of the archive's grid, and the dataset, made where there is none."""
+def _prepare(
+    archive: Archive, path: Path, settings: DatasetSettings, tell: Callable[[str], None]
+) -> tuple[slice, slice, Store]:
+    """The rows and columns to keep of the archive's grid, and the dataset, made where there is none, or mended."""
     if not path.exists():
         return _begin(archive, path, settings)
+
+    def ground(description: Description) -> NDArray[np.float32]:
+        whole, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
+        rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
+        return whole.crop(*_within(whole.grid, rows, columns)).values
+
+    mended = repair(path, ground)
+    if mended:
+        tell(f"{path} had lost {', '.join(mended)}, which was made again from what is left")
     store = Store.open(path, writing=True)
     whole, simulated = store.archived_grid, archive.simulated
     rows, columns = _crop(whole, settings.region)
@@ -105,36 +145,52 @@ def _prepare(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[s
 
 
 def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
+    whole = _read_static(archive)
+    rows, columns = _crop(whole.grid, settings.region)
+    static = whole.crop(rows, columns)
+    description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
+    return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
+
+
+def _read_static(archive: Archive) -> Fields:
+    """Terrain and land mask of the archive."""
     from convcast.dataset.decode import decode_static
 
     if not archive.static.exists():
         raise MissingInputError("the archive has no terrain and land mask", advice="run `convcast fetch --days 1`")
     whole = decode_static(archive.static)
-    rows, columns = _crop(whole.grid, settings.region)
-    static = whole.crop(rows, columns)
-    if np.isnan(static.values).any():
+    if np.isnan(whole.values).any():
         raise DamagedFileError(
             f"{archive.static} has missing values", advice=f"delete {archive.static} and fetch again"
         )
-    description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
-    return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
+    return whole
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
     """The rows and columns of `grid` that lie in the region."""
-    rows, columns = parse_region(region)
-    y0, y1 = max(rows.start, grid.y0), min(rows.stop, grid.y0 + grid.ny)
-    x0, x1 = max(columns.start, grid.x0), min(columns.stop, grid.x0 + grid.nx)
-    if y0 >= y1 or x0 >= x1:
+    rows, columns = _within(grid, *parse_region(region))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
         raise SettingsError(
             f"the region {region} is outside the archive's {describe_grid(grid)}", advice="choose another --region"
         )
+    return rows, columns
+
+
+def _within(grid: Grid, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """Rows and columns of the HRRR grid as those of `grid`, as far as it has them."""
+    y0, y1 = max(rows.start, grid.y0), min(rows.stop, grid.y0 + grid.ny)
+    x0, x1 = max(columns.start, grid.x0), min(columns.stop, grid.x0 + grid.nx)
     return slice(y0 - grid.y0, y1 - grid.y0), slice(x0 - grid.x0, x1 - grid.x0)
 
 
-def _todo(archive: Archive, store: Store, archived: Hours, status: dict[Hour, Status]) -> Hours:
+def _todo(
+    archive: Archive,
+    store: Store,
+    archived: Hours,
+    status: Mapping[Hour, Status],
+    verdicts: Mapping[Hour, Mapping[str, Any]],
+) -> Hours:
     """The archived hours that are new, or were rejected and have since been fetched again."""
-    verdicts = store.read_verdicts() if Status.REJECTED in status.values() else {}
 
     def again(valid: Hour) -> bool:
         return bool(verdicts.get(valid, {}).get("file") != signature(archive.path(valid, _lead(store))))
@@ -155,11 +211,27 @@ def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, 
     ends = np.array([*wanted[[0, -1]], *([min(status), max(status)] if status else [])])
     every = np.arange(ends.min(), ends.max() + HOUR)
     unknown = np.array([hour for hour in every if status.get(hour, Status.ABSENT) == Status.ABSENT], "datetime64[h]")
-    gaps = np.setdiff1d(unknown, archived)
-    if gaps.size:
-        reason = "not in the archive"
-        store.write_status(gaps, Status.GAP, [{"valid": str(gap), "status": "gap", "reason": reason} for gap in gaps])
-        yield from (HourVerdict(gap, "gap", reason, 0.0) for gap in gaps)
+    yield from _gaps(store, np.setdiff1d(unknown, archived), "not in the archive", status)
+
+
+def _give_up(store: Store, lost: Hours, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
+    """Hours that were ok, and that neither the dataset nor the archive has any more."""
+    yield from _gaps(store, lost, "its fields are lost, and the archive does not have it any more", status)
+
+
+def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
+    """Commit gaps, one line for each range of hours."""
+    if gaps.size == 0:
+        return
+    ranges = np.split(gaps, np.flatnonzero(np.diff(gaps) != HOUR) + 1)
+    said = [
+        {"valid": str(part[0]), "last": str(part[-1]), "status": "gap", "reason": reason, "hours": part.size}
+        for part in ranges
+    ]
+    store.write_status(gaps, Status.GAP, said)
+    status |= dict.fromkeys(gaps, Status.GAP)
+    for part in ranges:
+        yield HourVerdict(part[0], "gap", reason, 0.0, last=part[-1] if part.size > 1 else None)
 
 
 def _source(archive: Archive, store: Store, valid: Hour) -> Source:
@@ -198,6 +270,7 @@ def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pend
         "reason": placed.reason,
         "findings": [finding.to_dict() for finding in placed.findings],
         "file": source.signature,
+        "chunks": None if placed.rejected else store.chunk_signatures(source.valid),
     }
     store.write_status([source.valid], status, [verdict])
     return HourVerdict(source.valid, "rejected" if placed.rejected else "ok", placed.reason, seconds)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -46,6 +46,13 @@ TENDENCY_SCALE = 64
 """Bins per unit of a transformed tendency."""
 STATUS_CHUNK = 1 << 18
 """Hours that one file of `status` covers: thirty years."""
+MEND = "run `convcast preprocess`, which mends it"
+MEND_HOUR = "run `convcast preprocess --verify`, which takes from the archive again what is damaged"
+ELSEWHERE = "rename {path}, and run `convcast preprocess` for a new one"
+
+
+HOURLY = "data", "histograms/values", "histograms/tendencies"
+"""Arrays with files of their own for each hour."""
 
 
 class Status(IntEnum):
@@ -91,7 +98,7 @@ class Description:
         if attributes.get("format_version") != FORMAT_VERSION:
             raise DamagedFileError(
                 f"{path} has format version {attributes.get('format_version')}, this convcast reads {FORMAT_VERSION}",
-                advice=f"delete {path} and run `convcast preprocess` again",
+                advice=ELSEWHERE.format(path=path),
             )
         try:
             variables = tuple(FIELDS[name] for name in attributes["fields"])
@@ -101,8 +108,7 @@ class Description:
             return cls(variables, grid, bool(attributes["simulated"]), lead)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DamagedFileError(
-                f"the attributes of {path} are damaged ({error!r})",
-                advice=f"delete {path} and run `convcast preprocess` again",
+                f"the attributes of {path} are damaged ({error!r})", advice=ELSEWHERE.format(path=path)
             ) from error
 
     def difference(self, other: Description) -> str | None:
@@ -131,11 +137,8 @@ class Store:
         self.path = path
         self.description = description
         self._group = group
-        count, grid = len(description.variables), description.grid.shape
-        self._status = _array(group, "status", path, np.uint8)
-        self._data = _array(group, "data", path, np.int16, count, *grid)
-        self._values = _array(group, "histograms/values", path, np.uint32, count, BINS)
-        self._tendencies = _array(group, "histograms/tendencies", path, np.uint32, count, BINS)
+        self._status = open_part(group, "status", description, path).with_config({"write_empty_chunks": True})
+        self._data, self._values, self._tendencies = (open_part(group, name, description, path) for name in HOURLY)
         self._recent: dict[Hour, NDArray[np.int16]] = {}
 
     @classmethod
@@ -143,9 +146,8 @@ class Store:
         """Raises SettingsError where there is nothing, DamagedFileError where it is not ours or damaged."""
         if not path.exists():
             raise SettingsError(f"there is no dataset at {path}", advice="run `convcast preprocess`")
-        complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
-        group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
-        return cls(path, group, Description.from_attributes(dict(group.attrs), path))
+        group, description = open_described(path, writing=writing)
+        return cls(path, group, description)
 
     @classmethod
     def create(
@@ -158,13 +160,23 @@ class Store:
         sweep(path.parent, recursive=False)
         with whole_folder(path) as unfinished:
             group = zarr.open_group(unfinished, mode="w", zarr_format=3)
-            _lay_out(group, description, static)
-            group.attrs["archived_grid"] = (archived or description.grid).to_dict()
+            for name, how in layout(description).items():
+                group.create_array(name, **how)
+            open_part(group, "static", description, path)[:] = static
+            group.attrs.update(
+                description.to_attributes() | {"archived_grid": (archived or description.grid).to_dict()}
+            )
+            store = cls(unfinished, group, description)
+            store.reserve(EPOCH)
+            # Its file is there from the beginning, so that a lost one is told from one that was not written yet.
+            store._status[:] = Status.ABSENT
         return cls.open(path, writing=True)
 
     @property
     def static(self) -> NDArray[np.float32]:
-        static = _array(self._group, "static", self.path, np.float32, *self.description.grid.shape)
+        static = open_part(self._group, "static", self.description, self.path)
+        if not (self.path / "static" / "c" / "0" / "0" / "0").is_file():
+            raise DamagedFileError(f"{self.path} has lost its static fields", advice=MEND)
         return np.asarray(self._checked(static, slice(None)), np.float32)
 
     @property
@@ -174,12 +186,16 @@ class Store:
             return Grid.from_dict(dict(self._group.attrs)["archived_grid"])
         except (KeyError, ValueError) as error:
             raise DamagedFileError(
-                f"the attributes of {self.path} are damaged ({error!r})",
-                advice=f"delete {self.path} and run `convcast preprocess` again",
+                f"the attributes of {self.path} are damaged ({error!r})", advice=ELSEWHERE.format(path=self.path)
             ) from error
 
     def read_status(self) -> tuple[Hours, NDArray[np.uint8]]:
-        """Every hour from the first to the last that anything is known of, and its status."""
+        """Every hour from the first to the last that anything is known of, and its status.
+
+        Raises DamagedFileError where the file of `status` is damaged or lost.
+        """
+        if self.length and not (self.path / "status" / "c" / "0").is_file():
+            raise DamagedFileError(f"{self.path} has lost the status of its hours", advice=MEND)
         status = np.asarray(self._checked(self._status, slice(None)), np.uint8)
         known = np.flatnonzero(status)
         first, last = (known[0], known[-1] + 1) if known.size else (0, 0)
@@ -201,14 +217,43 @@ class Store:
 
         Raises DamagedFileError where it is lost.
         """
-        file = self.path / "data" / "c" / str(index(valid)) / "0" / "0" / "0"
+        return signature(self._file(self._data, valid))
+
+    def chunk_signatures(self, valid: Hour) -> list[list[int]]:
+        """Of the files of an hour's fields and of their histogram; raises DamagedFileError where one is lost."""
+        return [signature(self._file(array, valid)) for array in (self._data, self._values)]
+
+    def is_whole(self, valid: Hour, known: list[list[int]] | None, *, read: bool = False) -> bool:
+        """Whether an hour's fields and their histogram can be read.
+
+        Where the files' signatures are those `known`, or none are known and they are not empty, nothing is read,
+        unless `read` says so.
+        """
         try:
-            return signature(file)
-        except FileNotFoundError as error:
-            raise DamagedFileError(
-                f"{self.path} has lost its values of {valid}",
-                advice=f"delete {self.path} and run `convcast preprocess` again",
-            ) from error
+            found = self.chunk_signatures(valid)
+            if not read and (found == known if known is not None else all(size for size, _ in found)):
+                return True
+            self.read_histogram(valid)
+            everywhere = slice(None)
+            return bool((self.read(valid, 1, everywhere, everywhere) != FILL).any())
+        except DamagedFileError:
+            return False
+
+    def has_tendencies(self, valid: Hour, *, read: bool = False) -> bool:
+        """Whether the changes from the hour before are counted, and with `read` whether that can be read."""
+        try:
+            if read:
+                self.read_tendencies(valid)
+            return self._file(self._tendencies, valid).stat().st_size > 0
+        except DamagedFileError:
+            return False
+
+    def _file(self, array: zarr.Array, valid: Hour) -> Path:
+        """The file of an hour's chunk or shard; raises DamagedFileError where it is lost."""
+        file = self.path / array.path / array.metadata.encode_chunk_key((index(valid), *[0] * (array.ndim - 1)))
+        if not file.is_file():
+            raise DamagedFileError(f"{self.path} has lost its values of {valid}", advice=MEND_HOUR)
+        return file
 
     def unpack(self, stored: NDArray[np.int16]) -> NDArray[np.float32]:
         """Physical values (..., variable, y, x) of stored integers, NaN where missing."""
@@ -219,38 +264,55 @@ class Store:
 
     def read_histogram(self, valid: Hour) -> NDArray[np.uint32]:
         """Counts of an hour's stored integers, (variable, bin); bin 0 is -32768, which is missing."""
+        self._file(self._values, valid)
         return np.asarray(self._checked(self._values, index(valid), valid), np.uint32)
 
     def read_tendencies(self, valid: Hour) -> NDArray[np.uint32]:
         """Counts of the transformed change from the hour before, in steps of 1/TENDENCY_SCALE, (variable, bin)."""
+        self._file(self._tendencies, valid)
         return np.asarray(self._checked(self._tendencies, index(valid), valid), np.uint32)
 
     def read_verdicts(self) -> dict[Hour, dict[str, Any]]:
         """The last verdict on each hour; a line that a power cut left torn is passed over."""
-        verdicts = {}
+        verdicts: dict[Hour, dict[str, Any]] = {}
         path = self.path / "status" / "verdicts.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else ():
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
             try:
                 entry = json.loads(line)
-                verdicts[np.datetime64(entry["valid"], "h")] = entry
-            except (json.JSONDecodeError, KeyError, ValueError):
+                first = np.datetime64(entry["valid"], "h")
+                last = np.datetime64(entry.get("last", entry["valid"]), "h")
+            except (AttributeError, KeyError, TypeError, ValueError):
                 continue
+            for place in range(index(first), min(index(last) + 1, STATUS_CHUNK)):
+                verdicts[EPOCH + place * HOUR] = entry
         return verdicts
+
+    @property
+    def length(self) -> int:
+        """Hours that there is room for, from EPOCH on."""
+        return int(self._status.shape[0])
 
     def reserve(self, valid: Hour) -> None:
         """Make room for the hours up to this one; before several processes write, one must have.
 
         `status` comes last, for the others are read where it says ok; a kill in between leaves them longer, no more.
         """
-        if self._status.shape[0] > index(valid):
+        if self.length > index(valid):
             return
         length = -(-(index(valid) + 1) // YEAR) * YEAR
+        self._lengthen(length)
+        self._write_times(length)
+        self._status.resize((length,))
+
+    def _lengthen(self, length: int) -> None:
         for array in (self._data, self._values, self._tendencies):
-            array.resize((length, *array.shape[1:]))
-        time = _array(self._group, "time", self.path, np.int64)
+            if array.shape[0] < length:
+                array.resize((length, *array.shape[1:]))
+
+    def _write_times(self, length: int) -> None:
+        time = open_part(self._group, "time", self.description, self.path)
         time.resize((length,))
         time[:] = np.arange(length)
-        self._status.resize((length,))
 
     def write_hour(self, valid: Hour, values: NDArray[np.float32]) -> None:
         """Put an hour's fields in their place; it does not exist before `write_status` says ok."""
@@ -272,16 +334,53 @@ class Store:
 
     def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
         """Commit: first the reasons, then the status."""
-        if verdicts:
-            append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
-        where = [index(hour) for hour in hours]
         self.reserve(max(hours))
+        self.write_verdicts(verdicts)
+        where = [index(hour) for hour in hours]
         if len(where) == 1:
             self._status[where[0]] = status
         else:
             everything = np.array(self._status[:], np.uint8)
             everything[where] = status
             self._status[:] = everything
+
+    def write_verdicts(self, verdicts: Sequence[dict[str, Any]]) -> None:
+        """Add to the verdicts without changing what an hour is."""
+        if verdicts:
+            append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
+
+    def restore(self, status: Mapping[Hour, Status]) -> list[str]:
+        """Make all arrays as long as one, and write `status` from this and `time` where they are lost or damaged.
+
+        Gives the names of those written.
+        """
+        time = open_part(self._group, "time", self.description, self.path)
+        known = [index(hour) + 1 for hour in [*status, *self.kept()]]
+        lengths = [array.shape[0] for array in (self._data, self._values, self._tendencies, time, self._status)]
+        length = -(-max([*lengths, *known]) // YEAR) * YEAR
+        self._lengthen(length)
+        if self.length < length:
+            self._status.resize((length,))
+        restored = []
+        try:
+            self.read_status()
+        except DamagedFileError:
+            codes = np.zeros(length, np.uint8)
+            codes[[index(hour) for hour in status]] = list(status.values())
+            self._status[:] = codes
+            restored.append("status")
+        try:
+            right = np.array_equal(self._checked(time, slice(None)), np.arange(length))
+        except DamagedFileError:
+            right = False
+        if not right:
+            self._write_times(length)
+            restored.append("time")
+        return restored
+
+    def write_static(self, static: NDArray[np.float32]) -> None:
+        """Put the static fields (static, y, x) in their place."""
+        open_part(self._group, "static", self.description, self.path)[:] = static
 
     def kept(self) -> Hours:
         """The hours whose fields lie on the disk, whatever their status."""
@@ -306,7 +405,7 @@ class Store:
 
     def _checked(self, array: zarr.Array, part: Any, first: Hour | None = None) -> Any:
         where = "" if first is None else f" at {first} or soon after"
-        again = f"delete {self.path} and run `convcast preprocess` again"
+        again = MEND if first is None else MEND_HOUR
         with stores.readable(f"{self.path / array.path} is damaged{where}", again):
             return array[part]
 
@@ -319,72 +418,79 @@ def index(valid: Hour) -> int:
     return place
 
 
-def _array(group: zarr.Group, name: str, path: Path, dtype: type[np.generic], *shape: int) -> zarr.Array:
-    """An array of this type and shape, whatever the length of its first dimension, which is bounded."""
-    advice = f"delete {path} and run `convcast preprocess`"
-    array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=advice)
-    if array.dtype != dtype or array.shape[1:] != shape or array.shape[0] > STATUS_CHUNK:
-        raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=advice)
+def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, Description]:
+    """The group of a dataset, and what it says it is; raises DamagedFileError where it is not ours or damaged."""
+    complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
+    group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
+    return group, Description.from_attributes(dict(group.attrs), path)
+
+
+def open_part(group: zarr.Group, name: str, description: Description, path: Path) -> zarr.Array:
+    """An array as `layout` has it, whatever the length of its first dimension, which is bounded.
+
+    Raises DamagedFileError where it is lost, damaged or another.
+    """
+    said = layout(description)[name]
+    array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
+    same = array.dtype == np.dtype(said["dtype"]) and array.shape[1:] == said["shape"][1:]
+    if not same or array.shape[0] > STATUS_CHUNK or array.chunks != said["chunks"]:
+        raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=MEND)
     return array
 
 
-def _lay_out(group: zarr.Group, description: Description, static: NDArray[np.float32]) -> None:
+def layout(description: Description) -> dict[str, dict[str, Any]]:
+    """What zarr's `create_array` needs to make each array, of no hours."""
     count, (ny, nx) = len(description.variables), description.grid.shape
     small = max(ny, nx) <= TILE
-    chunk = (ny, nx) if small else (TILE, TILE)
     # Blosc alone would decode a flipped bit into other weather.
     compressors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
-    group.create_array(
-        "data",
-        shape=(0, count, ny, nx),
-        dtype="int16",
-        chunks=(1, count, *chunk),
-        shards=None if small else (1, count, -(-ny // TILE) * TILE, -(-nx // TILE) * TILE),
-        compressors=compressors,
-        fill_value=FILL,
-        dimension_names=("time", "variable", "y", "x"),
-    )
-    histograms = group.create_group("histograms")
-    for name in ("values", "tendencies"):
-        histograms.create_array(
-            name,
-            shape=(0, count, BINS),
-            dtype="uint32",
-            chunks=(1, count, BINS),
-            compressors=compressors,
-            fill_value=0,
-            dimension_names=("time", "variable", "bin"),
-        )
-    group.create_array(
-        "static",
-        data=static.astype(np.float32),
-        chunks=static.shape,
-        compressors=compressors,
-        dimension_names=("static", "y", "x"),
-        attributes={"names": list(STATIC), "units": [variable.units for variable in STATIC.values()]},
-    )
+    histogram = {
+        "shape": (0, count, BINS),
+        "dtype": "uint32",
+        "chunks": (1, count, BINS),
+        "fill_value": 0,
+        "dimension_names": ("time", "variable", "bin"),
+    }
     since = str(EPOCH).replace("T", " ") + ":00"
-    group.create_array(
-        "time",
-        shape=(0,),
-        dtype="int64",
-        chunks=(STATUS_CHUNK,),
-        compressors=compressors,
-        fill_value=-1,
-        dimension_names=("time",),
-        attributes={"units": f"hours since {since}", "calendar": "proleptic_gregorian", "standard_name": "time"},
-    )
-    group.create_array(
-        "status",
-        shape=(0,),
-        dtype="uint8",
-        chunks=(STATUS_CHUNK,),
-        compressors=compressors,
-        fill_value=Status.ABSENT,
-        dimension_names=("time",),
-        attributes={"flag_values": [int(s) for s in Status], "flag_meanings": " ".join(s.name.lower() for s in Status)},
-    )
-    group.attrs.update(description.to_attributes())
+    arrays: dict[str, dict[str, Any]] = {
+        "data": {
+            "shape": (0, count, ny, nx),
+            "dtype": "int16",
+            "chunks": (1, count, *((ny, nx) if small else (TILE, TILE))),
+            "shards": None if small else (1, count, -(-ny // TILE) * TILE, -(-nx // TILE) * TILE),
+            "fill_value": FILL,
+            "dimension_names": ("time", "variable", "y", "x"),
+        },
+        "histograms/values": histogram,
+        "histograms/tendencies": histogram,
+        "static": {
+            "shape": (len(STATIC), ny, nx),
+            "dtype": "float32",
+            "chunks": (len(STATIC), ny, nx),
+            "dimension_names": ("static", "y", "x"),
+            "attributes": {"names": list(STATIC), "units": [variable.units for variable in STATIC.values()]},
+        },
+        "time": {
+            "shape": (0,),
+            "dtype": "int64",
+            "chunks": (STATUS_CHUNK,),
+            "fill_value": -1,
+            "dimension_names": ("time",),
+            "attributes": {"units": f"hours since {since}", "calendar": "proleptic_gregorian", "standard_name": "time"},
+        },
+        "status": {
+            "shape": (0,),
+            "dtype": "uint8",
+            "chunks": (STATUS_CHUNK,),
+            "fill_value": int(Status.ABSENT),
+            "dimension_names": ("time",),
+            "attributes": {
+                "flag_values": [int(s) for s in Status],
+                "flag_meanings": " ".join(s.name.lower() for s in Status),
+            },
+        },
+    }
+    return {name: how | {"compressors": compressors} for name, how in arrays.items()}
 
 
 def _count_changes(variable: Variable, earlier: NDArray[np.int16], later: NDArray[np.int16]) -> NDArray[np.uint32]:

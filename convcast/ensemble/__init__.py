@@ -4,10 +4,10 @@
 """
 
 from convcast.ensemble.noise import member_noise
-from convcast.ensemble.products import leads_there, make_products
 from convcast.ensemble.sample import MemberDone, describe, latest_init, sample
-from convcast.ensemble.store import EnsembleStore
 from convcast.ensemble.tiles import Tiling, cover
+from convcast.forecasts.products import leads_there, make_products
+from convcast.forecasts.store import EnsembleStore
 
 __all__ = [
     "EnsembleStore",

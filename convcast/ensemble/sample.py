@@ -22,9 +22,9 @@ from convcast.ensemble.case import Case
 from convcast.ensemble.memory import block_size, plan
 from convcast.ensemble.noise import member_noise
 from convcast.ensemble.rollout import Floats, rollout
-from convcast.ensemble.store import Description, EnsembleStore
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
+from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import SPACING
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, Hours

@@ -26,10 +26,10 @@ import convcast
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json, write_bytes
 from convcast.grid import Grid
-from convcast.model.condition import channel_count
-from convcast.model.departure import Departures
-from convcast.model.network import Network
-from convcast.model.normalisation import Normalisation
+from convcast.model.features.condition import channel_count
+from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.residual import Departures
+from convcast.model.network.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import FORMAT, Shape, digest, read_header, read_tensors
 from convcast.notation import Hour

@@ -14,11 +14,11 @@ from convcast.dataset import Window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import devices
 from convcast.model.checkpoint import Description, load_network
-from convcast.model.condition import Condition, channels, numbers
-from convcast.model.diffusion import Diffusion
-from convcast.model.inputs import Inputs
-from convcast.model.network import Network
-from convcast.model.schedule import Schedule
+from convcast.model.diffusion.noise_prediction import Diffusion
+from convcast.model.diffusion.schedule import Schedule
+from convcast.model.features.condition import Condition, channels, numbers
+from convcast.model.features.inputs import Inputs
+from convcast.model.network.network import Network
 from convcast.notation import Hour
 from convcast.settings import ModelSettings, Precision
 from convcast.variables import Variable

@@ -14,15 +14,15 @@ import numpy as np
 from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
-from convcast.operations.holdings import DESCRIPTION, VERIFICATION, Holdings, Surveyor, expected_hour
+from convcast.operations.alerts import watch
 from convcast.operations.hooks import Hooks
+from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.metrics import write_metrics
 from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
 from convcast.operations.publication import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
-from convcast.operations.situation import assess, limits_of, reach, young
-from convcast.operations.thresholds import watch
+from convcast.operations.status import assess, limits_of, reach, young
 
 
 class Cycle:
@@ -200,7 +200,7 @@ class Cycle:
             return str(newest)
 
         def draw() -> str:
-            from convcast.operations.page import write_page
+            from convcast.operations.publish import write_page
 
             history, limit = self._surveyor.history, self.settings.operations.page_max_age
             write_page(self.place, newest, holdings.forecasts[newest].leads, history, max_age=limit)

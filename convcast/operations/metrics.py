@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from convcast.files import write_bytes
 from convcast.notation import Hour
 from convcast.operations.outcome import stage_seconds
-from convcast.operations.situation import Situation
+from convcast.operations.status import Situation
 from convcast.workspace import Workspace
 
 

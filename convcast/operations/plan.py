@@ -14,7 +14,7 @@ import numpy as np
 
 from convcast.dataset import Status
 from convcast.notation import HOUR, Hour
-from convcast.operations.holdings import Holdings
+from convcast.operations.inventory import Holdings
 
 Stage = Literal["fetch", "preprocess", "sample", "verify", "publish", "prune"]
 

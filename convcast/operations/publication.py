@@ -8,7 +8,7 @@ from typing import Any
 from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_json
 from convcast.notation import HOUR, Hour
-from convcast.operations.holdings import VERIFICATION, Forecast
+from convcast.operations.inventory import VERIFICATION, Forecast
 from convcast.workspace import Workspace
 
 

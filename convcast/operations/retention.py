@@ -23,9 +23,9 @@ from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
 from convcast.forecasts.integrity import fault_of
 from convcast.notation import HOUR, Hour, from_compact
-from convcast.operations.holdings import VERIFICATION, Holdings
+from convcast.operations.inventory import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
-from convcast.operations.situation import reach
+from convcast.operations.status import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 

@@ -7,7 +7,7 @@ import pytest
 
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
-from convcast.archive.wanted import fields
+from convcast.archive.message_spec import fields
 from convcast.variables import CAPE, CIN, FIELDS, REFC, T2M
 
 FIELD_ROWS = {

@@ -9,9 +9,9 @@ import pytest
 from convcast import grib
 from convcast.archive import locations
 from convcast.archive.index import parse, select
+from convcast.archive.message_spec import fields
 from convcast.archive.simulated import publisher as module
 from convcast.archive.simulated.publisher import ORDER, Publisher, place
-from convcast.archive.wanted import fields
 from convcast.errors import DamagedFileError
 from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, STATIC

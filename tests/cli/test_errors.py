@@ -1,5 +1,7 @@
 """What goes wrong is one sentence, the next thing to do, and the documented exit code."""
 
+import errno
+import os
 import socket
 
 import numpy as np
@@ -53,6 +55,17 @@ def test_a_folder_of_other_things(convcast, tmp_path):
     (tmp_path / "w" / "thesis.tex").touch()
 
     assert "holds other things" in sentence(convcast("fetch", "--source", "simulated"), 2)
+
+
+def test_a_disk_that_fails(convcast, monkeypatch):
+    def broken(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "w/convcast.toml")
+
+    monkeypatch.setattr("os.fsync", broken)
+
+    said = sentence(convcast("fetch", "--source", "simulated", "--days", "1"), 6)
+
+    assert "the disk failed to read or write (w/convcast.toml)" in said
 
 
 def test_unreadable_toml(convcast, tmp_path):
@@ -207,7 +220,9 @@ def test_a_grid_that_changes_is_rejected_and_the_other_hours_stay(convcast, tmp_
 
 
 def test_no_members(convcast, tmp_path):
-    convcast("fetch", "--source", "hrrr")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "convcast.toml").write_text('preset = "demo"\n')
+
     assert "no members" in sentence(convcast("sample", "--members", "0"), 2)
 
 

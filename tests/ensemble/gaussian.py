@@ -14,7 +14,7 @@ import convcast.grib  # noqa: F401
 from convcast.dataset import Dataset, Status
 from convcast.dataset.store import Description, Store
 from convcast.grid import SPACING, Grid
-from convcast.model.schedule import cosine
+from convcast.model.diffusion.schedule import cosine
 from convcast.notation import HOUR
 from convcast.settings import SamplingSettings
 from convcast.variables import select

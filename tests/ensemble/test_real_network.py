@@ -13,7 +13,7 @@ from convcast.dataset.store import Description, Store
 from convcast.ensemble import latest_init, sample
 from convcast.grid import Grid
 from convcast.model import Forecaster
-from convcast.model.preparation import describe
+from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings import load_settings
 from convcast.variables import FIELDS

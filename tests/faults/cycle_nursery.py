@@ -25,11 +25,11 @@ from convcast.archive import fetch, http, locations
 from convcast.cli import console
 from convcast.cli.main import app
 from convcast.dataset import Dataset, decode, preprocess
-from convcast.ensemble.store import Description, EnsembleStore
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
+from convcast.forecasts.store import Description, EnsembleStore
 from convcast.notation import HOUR, from_compact, parse_hour
-from convcast.operations import cycle as cycles, holdings, metrics, stages
+from convcast.operations import cycle as cycles, inventory, metrics, stages
 from convcast.operations.stages import Finished
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
@@ -61,7 +61,7 @@ def verify(words):
     inits = [
         init
         for init, path in found.items()
-        if (init + HOUR).item() in analysed and holdings.read_forecast(path, members=MEMBERS).complete
+        if (init + HOUR).item() in analysed and inventory.read_forecast(path, members=MEMBERS).complete
     ]
     values = np.ones((1, 1, 1, len(inits)))
     dimensions = ("system", "field", "lead_time", "init_time")

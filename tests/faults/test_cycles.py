@@ -28,9 +28,9 @@ from convcast.archive.simulated.server import serve
 from convcast.dataset import Status
 from convcast.files import HOST
 from convcast.notation import HOUR, compact
-from convcast.operations.holdings import Surveyor
+from convcast.operations.inventory import Surveyor
 from convcast.operations.plan import due_cases
-from convcast.operations.situation import limits_of
+from convcast.operations.status import limits_of
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
 

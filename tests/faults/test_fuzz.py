@@ -17,14 +17,15 @@ from convcast import grib
 from convcast.archive import Archive, framing, index
 from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
-from convcast.archive.wanted import fields
+from convcast.archive.message_spec import fields
+from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, Status
 from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import Description, Store
-from convcast.ensemble.store import Description as Sampled, EnsembleStore
 from convcast.errors import ConvcastError, SettingsError
+from convcast.forecasts.store import Description as Sampled, EnsembleStore
 from convcast.model import checkpoint
-from convcast.model.preparation import describe
+from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS
@@ -210,6 +211,66 @@ def test_an_ensemble_of_any_metadata_is_read_or_refused(dataset, ensemble, tmp_p
                 one.read(found.fields[0], lead, one.members(lead))
     with suppress(ConvcastError):
         EnsembleStore.prepare(path, SAMPLED, members=3).complete()
+
+
+def of_others(kind):
+    """An ensemble of two members as another program's file has it."""
+    values = {v.name: np.full(lab.GRID.shape, np.mean(v.display)) for v in FIELDS.values()}
+    if kind == "grib2":
+        return b"".join(
+            grib.encode(
+                values[name] + member,
+                key=FIELDS[name].grib,
+                grid=lab.GRID,
+                init=HOURS[6],
+                lead_hours=1,
+                simulated=False,
+                ensemble=grib.OfEnsemble(2, member=member),
+            )
+            for name in ("t2m", "u10")
+            for member in (0, 1)
+        )
+    data = ensemble_dataset(
+        {name: np.stack([[its], [its]]) for name, its in values.items()},
+        init=HOURS[6],
+        members=range(2),
+        leads=[1],
+        grid=lab.GRID,
+        attributes={"title": "an ensemble"},
+    )
+    for name in data.variables:
+        data[name].encoding.clear()
+    if kind == "netcdf3":
+        data = data.drop_vars(["complete", "number", "lead_time", "valid_time"]).assign_coords(number=[0, 1])
+        data = data.assign_coords(lead_time=("lead_time", [1.0], {"units": "h"}))
+    return bytes(data.to_netcdf(format="NETCDF4" if kind == "netcdf4" else "NETCDF3_64BIT"))
+
+
+@pytest.mark.parametrize("kind", ["grib2", "netcdf3", "netcdf4"])
+@given(st.data())
+@examples(25)
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_of_others_of_any_bytes_is_read_or_refused(dataset, tmp_path, kind, data):
+    path, truth = tmp_path / "file", open_truth(dataset)
+    path.write_bytes(data.draw(spoilt_bytes(of_others(kind))))
+    with suppress(ConvcastError):
+        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+        for one in found.ensembles:
+            one.fingerprint  # noqa: B018
+            for lead in one.leads:
+                one.read(found.fields[0], lead, one.members(lead))
+    with suppress(ConvcastError):
+        opened = open_truth(path)
+        for hour in opened.hours:
+            opened.read(opened.variables[0], hour)
+
+
+@pytest.mark.parametrize("kind", ["grib2", "netcdf3", "netcdf4"])
+def test_the_file_of_others_is_read_whole(dataset, tmp_path, kind):
+    path, truth = tmp_path / "file", open_truth(dataset)
+    path.write_bytes(of_others(kind))
+    found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+    assert found.ensembles[0].read(FIELDS["t2m"], 1, np.array([0, 1])).shape == (2, *lab.GRID.shape)
 
 
 @pytest.fixture(scope="module")

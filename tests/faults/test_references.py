@@ -12,7 +12,7 @@ from laboratory import Rule
 
 from convcast.archive import fetch_files, http, locations, open_archives, open_sources, verify_archive
 from convcast.archive.locations import GribFile
-from convcast.archive.references import products, requests
+from convcast.archive.reference_ensembles import products, requests
 from convcast.archive.simulated.server import serve
 from convcast.errors import DamagedFileError
 from convcast.grib import encode

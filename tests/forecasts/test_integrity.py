@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 import zarr
 
-from convcast.ensemble.products import leads_there, make_products
-from convcast.ensemble.store import Description, EnsembleStore
 from convcast.errors import DamagedFileError
 from convcast.forecasts import integrity
+from convcast.forecasts.products import leads_there, make_products
+from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import parse_members
 from convcast.settings import ProductSettings

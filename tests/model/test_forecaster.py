@@ -67,7 +67,7 @@ def test_every_solver_draws_fields_within_bounds(forecaster, condition, solver):
 
 
 def test_no_departure_is_the_reference(forecaster, condition, dataset):
-    from convcast.model.inputs import Inputs
+    from convcast.model.features.inputs import Inputs
 
     departures = forecaster.description.departures
     inputs = Inputs.of([window(dataset, dataset.hours[30], 1)], departures.normalisation, periodic=True)

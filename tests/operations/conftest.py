@@ -30,7 +30,7 @@ def dataset_of():
 @pytest.fixture
 def ensemble_of():
     """An ensemble with room for as many members as asked for, some of them made."""
-    from convcast.ensemble.store import Description as EnsembleDescription, EnsembleStore
+    from convcast.forecasts.store import Description as EnsembleDescription, EnsembleStore
 
     def make(path, init, *, leads=(1, 3), members=4, made=4, trained="2024-05-01T00/2024-05-15T00"):
         description = EnsembleDescription(

@@ -7,7 +7,7 @@ import pytest
 
 from convcast.dataset import Status
 from convcast.notation import HOUR
-from convcast.operations.holdings import Forecast, Holdings, Model, expected_hour
+from convcast.operations.inventory import Forecast, Holdings, Model, expected_hour
 from convcast.operations.plan import Limits, Step, due_cases, gaps, late_hours, next_step, unfinished
 
 NOW = np.datetime64("2024-05-20T05", "h")

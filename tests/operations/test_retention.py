@@ -17,10 +17,10 @@ from convcast.archive.archive import sidecar_path
 from convcast.dataset import Dataset, Status
 from convcast.files import lock
 from convcast.notation import HOUR, compact
-from convcast.operations.holdings import Forecast, Holdings, Model
+from convcast.operations.inventory import Forecast, Holdings, Model
 from convcast.operations.plan import Limits
 from convcast.operations.retention import Prunable, Stock, plan_prune, prune, sweep, take_stock
-from convcast.operations.situation import reach
+from convcast.operations.status import reach
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
@@ -242,7 +242,7 @@ def test_a_room_that_another_run_is_at_is_left_alone(place, room, guard):
 KILLED = """
 import shutil, sys, os, signal
 from pathlib import Path
-from convcast.operations.situation import reach
+from convcast.operations.status import reach
 from convcast.operations.retention import Prunable, prune
 from convcast.workspace import Workspace
 shutil.rmtree = lambda path, *rest, **more: os.kill(os.getpid(), signal.SIGKILL)

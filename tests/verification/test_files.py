@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import warnings
 from contextlib import suppress
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from typer.testing import CliRunner
 
 from convcast import grib
 from convcast.archive.simulated.publisher import place as world
+from convcast.cli.main import app
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.operations.exporting import to_grib, to_netcdf
-from convcast.settings import VerificationSettings
+from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.variables import FIELDS
-from convcast.verification import evaluate
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.fields import describe, find_fields
 from convcast.verification.data.files import expand
@@ -43,15 +44,14 @@ def truth(whole):
 
 
 @pytest.fixture(scope="module")
-def sampled(ours, tmp_path_factory):
+def sampled(whole, tmp_path_factory):
     """The first forecast as `sample` leaves it."""
     path = tmp_path_factory.mktemp("sampled") / "forecast.zarr"
-    data = ours.assign_attrs(format="convcast ensemble", simulated=1)
-    for name in data.variables:
-        data[name].encoding.clear()
+    shutil.copytree(whole.paths[0], path)
+    zarr.open_group(path, mode="r+").attrs.update({"format": "convcast ensemble", "simulated": 1})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that consolidated metadata is no part of Zarr's third format yet
-        data.to_zarr(path, zarr_format=3, consolidated=True)
+        zarr.consolidate_metadata(path)
     return path
 
 
@@ -318,20 +318,50 @@ def test_a_truth_of_forecasts_says_their_lead(ours, tmp_path):
 
 
 @pytest.mark.slow
-def test_grib2_against_zarr_end_to_end(exported, dynamical, tmp_path):
-    truth = open_truth(store(dynamical, tmp_path / "hrrr.zarr"))
-    settings = VerificationSettings(resamples=100)
-    under_way = evaluate(
-        [exported], truth, against=["persistence"], settings=settings, workspace=None, foreign=True, keep=tmp_path / "c"
-    )
-    list(under_way)
-    verification = under_way.result()
-    assert verification.find("t2m", "crps", "convcast", estimator="fair")["value"] > 0
-    said = json.loads(json.dumps(verification.to_dict(), default=str))["facts"]
-    ensemble = said["files"][1]
-    assert ensemble["file"] == str(exported)
+def test_members_in_grib2_by_a_zarr_end_to_end(ours, dynamical, tmp_path, monkeypatch):
+    """What is scored and what is not is said in the progress, in the JSON and in the report."""
+    for member in range(MEMBERS):
+        messages = [encode(ours[name].values[0, member, 0], name) for name in FIELDS]
+        (tmp_path / f"mem{member}.grib2").write_bytes(b"".join(messages))
+    store(dynamical, tmp_path / "hrrr.zarr")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "2000")
+    monkeypatch.delenv("CONVCAST_WORKSPACE", raising=False)
+    words = ["verify", "--ensemble", "mem*.grib2", "--truth", "hrrr.zarr", "--output", "out", "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)["facts"]
+    truth, ensemble = said["files"]
+    assert (ensemble["file"], ensemble["files"]) == ("mem0.grib2", MEMBERS)
     assert ensemble["fields_not_scored"] == dict.fromkeys(["u10", "v10", "cin"], "the other file does not hold it")
-    assert any("u10 (" in note and "hrrr.zarr" in note for note in said["notes"])
+    assert "t2m is temperature_2m by its standard name, converted from degree_Celsius" in result.stderr
+    assert "u10 (it is eastward_wind" in result.stderr
+    assert truth["variables_not_scored"]["wind_u_80m"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "wind_u_10m" in report
+    assert "relative_humidity_2m" in report
+
+
+def test_an_ensemble_of_files_goes_to_a_worker(exported, ours, truth):
+    (found,) = opened(exported, truth)
+    (ensemble,) = pickle.loads(pickle.dumps(found.ensembles))
+    np.testing.assert_array_equal(
+        ensemble.read(FIELDS["refc"], 1, ensemble.members(1)[2:4]), ours["refc"].values[0, 2:4, 0]
+    )
+
+
+def test_the_classic_formats_of_netcdf(ours, truth, tmp_path):
+    data = ours[["t2m"]].drop_vars(["complete", "valid_time", "spatial_ref"])
+    for name in data.variables:
+        data[name].encoding.clear()
+    data = data.assign_attrs(simulated=1).assign_coords(number=ours["number"].astype("i4"))
+    data.to_netcdf(tmp_path / "e.nc", format="NETCDF3_64BIT")
+    (found,) = opened(tmp_path / "e.nc", truth)
+    assert_reads(found, ours, ["t2m"])
+    (tmp_path / "e.nc").write_bytes(b"CDF\x05" + bytes(100))
+    with pytest.raises(DamagedFileError, match="CDF-5") as caught:
+        opened(tmp_path / "e.nc", truth)
+    assert "nccopy -k nc4" in caught.value.advice
 
 
 @pytest.mark.parametrize(
@@ -397,7 +427,7 @@ def test_a_temperature_of_another_level_or_of_a_period_is_not_taken(ours, tmp_pa
 
 
 def test_wind_that_says_east_alone_is_left_out_and_said(ours, truth, tmp_path):
-    data = ours.assign(u10=ours["u10"].assign_attrs(standard_name="eastward_wind"))
+    data = ours.assign(u10=ours["u10"].assign_attrs(standard_name="eastward_wind")).drop_vars("complete")
     (found,) = opened(store(data, tmp_path / "e.zarr"), truth)
     assert "u10" not in [v.name for v in found.fields]
     assert "it is eastward_wind" in found.said["fields_not_scored"]["u10"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcast.archive.archive import Archive, open_archives
 from convcast.archive.locations import archive_path, hrrr
-from convcast.archive.references import Member, time_lagged_members
+from convcast.archive.reference_ensembles import Member, time_lagged_members
 from convcast.dataset.decode import Fields, decode_hour
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convcast.archive.archive import open_archives
 from convcast.archive.locations import GribFile
-from convcast.archive.references import Product, products
+from convcast.archive.reference_ensembles import Product, products
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import Grid
 from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.archive.archive import open_archives
-from convcast.archive.references import Member, cycle_of, refs_members
+from convcast.archive.reference_ensembles import Member, cycle_of, refs_members
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import REFC, GribKey, Variable

@@ -248,9 +248,9 @@ def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -
     if len(left) > 1 and variable.name in left:
         left = {variable.name: left[variable.name]}
     if len(left) > 1:
-        one, other, *_ = left
+        one, other, *_ = sorted(left)
         raise DamagedFileError(
-            f"{path} has {' and '.join(left)}, each of which may be {variable.name}",
+            f"{path} has {' and '.join(sorted(left))}, each of which may be {variable.name}",
             advice=f'rename the right one: data.rename({one}="{variable.name}"), or data.drop_vars("{other}")',
         )
     ((name, known),) = left.items()

@@ -23,7 +23,9 @@ from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATIS
 __all__ = ["Opened", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
 
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata")
-_NETCDF = (b"\x89HDF", b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_NETCDF = {b"\x89HDF": "netcdf4", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}
+"""What reads a file that begins so. On a damaged header of the classic formats, the netCDF library loops for hours."""
+_CDF5 = b"CDF\x05"
 _GRIB_KEYS = (
     "discipline",
     "parameterCategory",
@@ -112,7 +114,12 @@ def open_file(path: Path) -> Iterator[Opened]:
     with open(path, "rb") as file:
         start = file.read(4)
     if start in _NETCDF:
-        yield Opened(path, _open_netcdf(path))
+        yield Opened(path, _open_netcdf(path, _NETCDF[start]))
+    elif start == _CDF5:
+        raise DamagedFileError(
+            f"{path} is in NetCDF's CDF-5 format, which convcast does not read",
+            advice=f"convert it: nccopy -k nc4 {path} new.nc",
+        )
     elif start == sections.START:
         yield from _open_grib(path)
     else:
@@ -122,10 +129,10 @@ def open_file(path: Path) -> Iterator[Opened]:
         )
 
 
-def _open_netcdf(path: Path) -> xr.Dataset:
+def _open_netcdf(path: Path, engine: str) -> xr.Dataset:
     complaint = f"{path} does not open as a NetCDF file"
     with stores.readable(complaint, "write it again with the program that made it, or copy it again"):
-        data = xr.open_dataset(path, engine="netcdf4", chunks=None, cache=False, decode_timedelta=True)
+        data = xr.open_dataset(path, engine=engine, chunks=None, cache=False, decode_timedelta=True)
         for name, variable in data.variables.items():
             if variable.size > 1 << 40:
                 raise DamagedFileError(f"{complaint} ({name} has the shape {variable.shape})")

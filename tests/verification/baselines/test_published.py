@@ -8,7 +8,7 @@ import pytest
 from neighbourhood_by_hand import near_by_hand, smooth_by_hand
 
 from convcast.archive.locations import GribFile
-from convcast.archive.references import products
+from convcast.archive.reference_ensembles import products
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset
 from convcast.errors import SettingsError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convcast.archive import fetch_files, open_archives, open_sources
-from convcast.archive.references import refs_members, requests
+from convcast.archive.reference_ensembles import refs_members, requests
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings, load_settings

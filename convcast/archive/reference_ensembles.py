@@ -1,0 +1,252 @@
+"""Reference ensembles: what REFS and HREF publish, who their members are, and how HRRR makes one of its own age.
+
+The one place that knows their cycles, members, ages, weights, products, thresholds and layers. Sources: NWS Service
+Change Notices 26-47 and 26-48 (HREF ends as REFS v1 becomes operational, planned for 2026-10-14 12Z); HREF v3.1's and
+REFS v1's product lists (https://www.nco.ncep.noaa.gov/pmb/products/href/ and .../refs/); index lines of real files,
+which stand in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from convcast.archive.archive import Archive
+from convcast.archive.locations import GribFile, hrrr
+from convcast.archive.message_spec import Limit, Wanted, fields
+from convcast.archive.request import Request
+from convcast.errors import SettingsError
+from convcast.notation import HOUR, Hour, Hours
+from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable
+
+SYSTEMS = ("refs", "href", "time-lagged")
+CYCLES = (0, 6, 12, 18)
+"""Hours at which REFS and HREF begin."""
+LEADS = tuple(range(1, 7))
+"""Leads that cover every hour once."""
+RETIREMENT = np.datetime64("2026-10-14T12", "h")
+"""First cycle without HREF, by plan: REFS from here on."""
+FIRST_MEMBERS = np.datetime64("2026-09-09T12", "h")
+"""First cycle whose RRFS members were published."""
+
+Kind = Literal["mean", "spread", "matched-mean", "probability"]
+_FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pmmn", "probability": "prob"}
+_RESTS: dict[Kind, str] = {
+    "mean": r"(wt )?ens mean(:.*)?",
+    "spread": r"(wt )?ens (spread|std dev)(:.*)?",
+    # How wgrib2 words this one differs; the file holds one message of each field.
+    "matched-mean": r".*",
+}
+_DERIVED, _PROBABILITY, _MEMBER = frozenset({2}), frozenset({5}), frozenset({0, 1})
+"""Product definition templates at a point in time: of all members, a probability, one member (0 where unmarked)."""
+MIXED_LAYER = "90-0 mb above ground"
+NEIGHBOURHOOD = {"refs": 39.0, "href": 40.6}
+"""Kilometres around a point within which a neighbourhood event may happen: 13 cells of 3 km, 8 of 5.079 km."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A field that an ensemble's publisher made of its members.
+
+    Probabilities are in percent. Both publishers label an event ">" and code it ">=", and "<" likewise.
+    """
+
+    variable: Variable
+    kind: Kind
+    limit: Limit | None = None
+    neighbourhood: float | None = None
+    """Radius in km of an event that counts anywhere around the point; None of an event at the point itself."""
+    layer: str | None = None
+    """Level in the index where it is not the variable's: CAPE and CIN of another parcel are other quantities."""
+
+    @property
+    def name(self) -> str:
+        """As sidecars have it: `t2m_mean`, `refc_probability_40`, `cape_probability_500_mixed_layer`."""
+        parts = [self.variable.name, self.kind.replace("-", "_")]
+        if self.limit is not None:
+            parts.append(f"{self.limit.threshold:g}")
+        return "_".join(parts + ["mixed_layer"] * (self.layer is not None))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it is of the quantity that convcast forecasts."""
+        return self.layer is None
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(
+            self.name,
+            self.variable.index_name,
+            self.layer or self.variable.index_level,
+            _keys(self.variable, self.layer),
+            rest=self._rest,
+            templates=_PROBABILITY if self.kind == "probability" else _DERIVED,
+            limit=self.limit,
+        )
+
+    @property
+    def _rest(self) -> str:
+        if self.limit is None:
+            return _RESTS[self.kind]
+        sign = "<" if self.limit.below else ">"
+        return rf"prob {sign}=?{re.escape(f'{self.limit.threshold:g}')}:prob fcst \d+/\d+(:.*)?"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One forecast that counts as a member."""
+
+    name: str
+    file: GribFile
+    age: int
+    """Hours since the ensemble's cycle."""
+    weight: float = 1.0
+
+
+def _keys(variable: Variable, layer: str | None) -> tuple[GribKey, ...]:
+    key = variable.grib
+    if layer is not None:
+        return (GribKey(key.discipline, key.category, key.number, 108, 9000),)
+    if variable is REFC:
+        # HRRR and HREF use NCEP's own number, REFS the WMO's.
+        return key, GribKey(0, 16, 5, key.surface, key.level)
+    return (key,)
+
+
+def _probabilities(
+    variable: Variable, thresholds: Sequence[float], *, below: bool = False, layer: str | None = None
+) -> tuple[Product, ...]:
+    return tuple(Product(variable, "probability", Limit(value, below), layer=layer) for value in thresholds)
+
+
+def products(system: str) -> tuple[Product, ...]:
+    """What REFS or HREF publishes of convcast's fields, on grids of 3 and 5 km.
+
+    REFC has no mean, since its members' storms lie apart; HREF has no components of the wind.
+    """
+    near = tuple(
+        Product(REFC, "probability", Limit(value), neighbourhood=NEIGHBOURHOOD[system])
+        for value in (10.0, 20.0, 30.0, 40.0, 50.0)
+    )
+    winds = (U10, V10) if system == "refs" else ()
+    moments: tuple[Kind, ...] = ("mean", "spread")
+    return (
+        *near,
+        Product(REFC, "matched-mean"),
+        Product(REFC, "spread"),
+        *(Product(variable, kind) for variable in (T2M, D2M, *winds, CAPE, CIN) for kind in moments),
+        *_probabilities(T2M, (273.15,), below=True),
+        *_probabilities(D2M, (283.15, 285.93, 288.71, 291.48, 294.26)),
+        *_probabilities(CAPE, (500.0, 1000.0, 1500.0, 2000.0, 3000.0), layer=MIXED_LAYER),
+        *_probabilities(CIN, (0.0, -50.0, -100.0, -400.0), below=True, layer=MIXED_LAYER),
+    )
+
+
+def refs_members(cycle: Hour, lead: int) -> tuple[Member, ...]:
+    """The 14 forecasts that NCEP makes REFS of: RRFS control and five members, and HRRR, each now and 6 h old.
+
+    All weigh the same. A file that does not reach so far ahead does not exist: HRRR ends at 48 h, members at 60 h.
+    """
+    found = []
+    for age in (0, 6):
+        init, ahead, old = cycle - age * HOUR, lead + age, f"-{age}h" if age else ""
+        found.append(Member(f"rrfs{old}", GribFile("rrfs", "2dfld", init, ahead), age))
+        found += [
+            Member(f"rrfs-m{number:03d}{old}", GribFile("rrfs", "2dfldnomads", init, ahead, number), age)
+            for number in range(1, 6)
+        ]
+        found.append(Member(f"hrrr{old}", hrrr(init, ahead), age))
+    return tuple(member for member in found if member.file.lead <= (48 if member.file.model == "hrrr" else 60))
+
+
+def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Member, ...]:
+    """HRRR forecasts for the same hour, begun so many hours before `init`, all of one weight."""
+    return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
+
+
+HREF_WEIGHT_PERIOD = 48.0
+"""Hours at which an HREF member would weigh nothing."""
+_HREF_AGES: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "nam": ((0, 6), (0, 6)),
+    "hrrr": ((0, 6), (0, 6)),
+    "fv3": ((0, 12), (6, 18)),
+    "arw": ((0, 12), (6, 18)),
+    "arw-nssl": ((0, 12), (6, 18)),
+}
+"""Ages in hours of each model's two runs, at the cycles of 00 and 12 and at those of 06 and 18 UTC."""
+
+
+def href_weights(cycle: Hour) -> dict[str, float]:
+    """The ten members of HREF v3.1 and what they count for in its products, 1 - age / 48 h, before normalisation."""
+    late = int(cycle.astype("datetime64[h]").astype(int)) % 12 == 6
+    return {f"{model}-{age}h": 1 - age / HREF_WEIGHT_PERIOD for model, ages in _HREF_AGES.items() for age in ages[late]}
+
+
+def cycle_of(init: Hour) -> Hour:
+    """The last cycle of REFS or HREF that began by this hour."""
+    hours = int(init.astype("datetime64[h]").astype(int))
+    return init - (hours % 6) * HOUR
+
+
+def requests(
+    system: str,
+    archives: Mapping[str, Archive],
+    valid: Hours,
+    leads: Sequence[int],
+    names: Sequence[str],
+    *,
+    members: bool = True,
+    derived: bool = True,
+) -> tuple[Request, ...]:
+    """The files of a reference ensemble for these valid hours.
+
+    `archives` are those of hrrr, refs and href; `leads` count from HRRR's cycle for time-lagged, and else from those of
+    REFS and HREF; `names` are fields; `members` are the forecasts themselves, and what is `derived` are their products.
+
+    Raises SettingsError for a system that is none, and for an analysis, of which there is no ensemble.
+    """
+    if system not in SYSTEMS:
+        raise SettingsError(f"there is no reference ensemble {system!r}", advice=f"use {', '.join(SYSTEMS)}")
+    if min(leads) < 1:
+        raise SettingsError("reference ensembles have no analysis (f00)", advice="use --leads 1-6")
+    variables = [FIELDS[name] for name in names]
+    if system == "time-lagged":
+        found = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
+        return tuple(Request(file, fields(variables), archives["hrrr"]) for file in found)
+    wanted: list[Request] = []
+    for cycle, lead in _cycles(valid, leads):
+        if derived:
+            wanted += _derived(system, archives[system], cycle, lead, names)
+        if members and system == "refs":
+            wanted += (_member(member, archives, variables) for member in refs_members(cycle, lead))
+    # Cycles share members: what is current in one is six hours old in the next.
+    return tuple(dict.fromkeys(wanted))
+
+
+def _cycles(valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:
+    for hour in valid:
+        for lead in leads:
+            if (hour - lead * HOUR).astype("datetime64[h]").astype(int) % 6 == 0:
+                yield hour - lead * HOUR, lead
+
+
+def _derived(system: str, archive: Archive, cycle: Hour, lead: int, names: Sequence[str]) -> Iterator[Request]:
+    chosen = [product for product in products(system) if product.variable.name in names]
+    for kind, file in _FILES.items():
+        wanted = tuple(product.wanted for product in chosen if product.kind == kind)
+        if wanted:
+            yield Request(GribFile(system, file, cycle, lead), wanted, archive, partial=True)
+
+
+def _member(member: Member, archives: Mapping[str, Archive], variables: Sequence[Variable]) -> Request:
+    if member.file.model == "hrrr":
+        return Request(member.file, fields(variables), archives["hrrr"])
+    wanted = tuple(
+        Wanted(v.name, v.index_name, v.index_level, _keys(v, None), rest=r"(ENS=.*|.*process=.*)?", templates=_MEMBER)
+        for v in variables
+    )
+    return Request(member.file, wanted, archives["refs"], partial=True)

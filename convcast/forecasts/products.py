@@ -1,0 +1,235 @@
+"""products/<init>.zarr: what an ensemble says, in a hundredth of the members' room and without them.
+
+Of each field: mean, spread, quantiles, probabilities of its events at the point and in its neighbourhood, and of fields
+that are absent in most places the probability-matched mean. Written whole, under a temporary name first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec
+
+from convcast import conventions, stores
+from convcast.errors import DamagedFileError
+from convcast.files import lock, whole_folder
+from convcast.forecasts.integrity import begin_again, leads_of, read_flags, require_coordinates
+from convcast.forecasts.store import Description, unconsolidated_is_fine
+from convcast.forecasts.summary import Floats, Summary, quantiles, summarise
+from convcast.grid import SPACING
+from convcast.settings import ProductSettings
+from convcast.variables import Variable
+
+FORMAT, FORMAT_VERSION = "convcast products", 1
+MAP_DIMENSIONS = 4
+"""Fewest dimensions of a map in products: (init_time, lead_time, y, x)."""
+SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
+PATIENCE = 3600
+"""Seconds to wait for another process that is making the same products."""
+
+
+def made_of(members: Sequence[int]) -> str:
+    """Members as the attribute `members` names them: `0-49`, or `0,3,17`."""
+    numbers = sorted(set(members))
+    run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
+    return f"{numbers[0]}-{numbers[-1]}" if run else ",".join(map(str, numbers))
+
+
+def leads_there(path: Path, description: Description, members: Sequence[int], settings: ProductSettings) -> set[int]:
+    """The leads (hours) of which these products of these members of this ensemble are at `path` and can be read.
+
+    Raises DamagedFileError where something else is there.
+    """
+    if path.is_symlink():
+        raise DamagedFileError(
+            f"{path} is a link, and products are written to no other place", advice=begin_again(path)
+        )
+    if not path.exists():
+        return set()
+    complaint, advice = f"{path} is not convcast's products", begin_again(path)
+    group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+    stored = dict(group.attrs)
+    if stored.get("format") != FORMAT:
+        raise DamagedFileError(complaint, advice=advice)
+    wanted = _attributes(description, members, settings)
+    ignored = {*description.information, "leads"}
+    if any(stored.get(name) != value for name, value in wanted.items() if name not in ignored):
+        return set()
+    try:
+        require_coordinates(group, path)
+    except DamagedFileError:
+        return set()
+    leads = enumerate(leads_of(stored))
+    return {lead for place, lead in leads if _readable(group, place)}
+
+
+def _readable(group: zarr.Group, place: int) -> bool:
+    """Whether each map at a lead, by its position, is there whole; zarr answers NaN for chunks that are lost."""
+    try:
+        with stores.readable("products are damaged"):
+            maps = [array for _, array in group.arrays() if array.ndim >= MAP_DIMENSIONS]
+            return bool(maps) and all(np.isfinite(np.asarray(array[0, place])).all() for array in maps)
+    except DamagedFileError:
+        return False
+
+
+def make_products(
+    ensemble: Path,
+    path: Path,
+    description: Description,
+    *,
+    members: Sequence[int],
+    leads: Sequence[int],
+    settings: ProductSettings,
+) -> bool:
+    """Products of these members and leads of the ensemble, beside those of other leads that are there.
+
+    Whether they are there now: not while other processes are still drawing some of the members. Products of another
+    ensemble or of other members are replaced. Of several processes that have come to an end, one makes them.
+
+    Raises DamagedFileError where `path` is something else.
+    """
+    with lock(path.parent / f".{path.name}.lock", f"making {path}", patience=PATIENCE):
+        there = leads_there(path, description, members, settings)
+        missing = sorted(set(leads) - there)
+        if not missing:
+            return True
+        complaint, advice = f"{ensemble} is not a convcast ensemble", begin_again(ensemble)
+        group = stores.open_group(ensemble, writing=False, complaint=complaint, advice=advice)
+        stored_leads = leads_of(dict(group.attrs))
+        complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
+        flags = read_flags(complete)[0][np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
+        if not np.all(flags == conventions.COMPLETE):
+            return False
+        parts = [
+            _one_lead(ensemble, group, stored_leads.index(lead), lead, description, sorted(set(members)), settings)
+            for lead in missing
+        ]
+        if there:
+            with xr.open_zarr(path, decode_timedelta=True) as kept:
+                parts.append(kept.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(there)]).load())
+        data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
+        data = data.sortby("lead_time")
+        data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *there})}
+        _replace(path, data)
+    return True
+
+
+def _one_lead(
+    ensemble: Path,
+    group: zarr.Group,
+    place: int,
+    lead: int,
+    description: Description,
+    members: Sequence[int],
+    settings: ProductSettings,
+) -> xr.Dataset:
+    shape, again = description.grid.shape, "run the same command again, which draws it again"
+    data: dict[str, xr.Variable] = {}
+    coordinates: dict[str, Any] = {"quantile": ("quantile", list(settings.quantiles), SHARE)}
+    for variable in description.variables:
+        array = group[variable.name]
+        assert isinstance(array, zarr.Array)
+
+        def read(member: int, rows: slice = slice(None), array: zarr.Array = array) -> Floats:
+            with stores.readable(f"{ensemble} has damaged values of member {member} at lead {lead} h", again):
+                values = np.asarray(array[0, member, place, rows], np.float32)
+            if not np.isfinite(values).all():
+                raise DamagedFileError(f"{ensemble} has lost values of member {member} at lead {lead} h", advice=again)
+            return values
+
+        radius = int(settings.neighbourhood * 1000 / SPACING)
+        summary = summarise(variable, (read(member) for member in members), radius=radius)
+        bands = quantiles(
+            lambda rows, read=read: [read(member, rows) for member in members],  # type: ignore[misc]
+            settings.quantiles,
+            shape,
+            len(members),
+        )
+        data |= _maps(variable, summary, bands, settings.neighbourhood)
+        threshold = {"long_name": f"{variable.long_name} of the event", "units": variable.units}
+        coordinates[f"{variable.name}_threshold"] = (f"{variable.name}_threshold", list(variable.thresholds), threshold)
+    frame = conventions.ensemble_dataset(
+        {},
+        init=description.init,
+        members=(),
+        leads=[lead],
+        grid=description.grid,
+        attributes={},
+        direct=description.direct,
+    ).drop_vars(["number", "complete"])
+    return frame.assign_coords(coordinates).assign(data)
+
+
+def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
+    """By name, each (init_time, lead_time, …, y, x)."""
+    name, long = variable.name, variable.long_name
+    event = "at or below" if variable.events_below else "at or above"
+    dims, where = ("init_time", "lead_time"), ("y", "x")
+    said = conventions.field_attributes(variable)
+    chance = {"units": "1", "grid_mapping": "spatial_ref"}
+
+    def map_of(values: Floats, between: tuple[str, ...], attributes: dict[str, Any]) -> xr.Variable:
+        return xr.Variable((*dims, *between, *where), values[None, None], attributes, dict(conventions.ENCODING))
+
+    def field(values: Floats, between: tuple[str, ...], what: str, **more: str) -> xr.Variable:
+        rounded = conventions.on_lattice(variable, values)
+        return map_of(rounded, between, said | {"long_name": f"{what} of {long}"} | more)
+
+    near = f"probability of {long} {event} the threshold somewhere within {kilometres:g} km"
+    deviation = {"cell_methods": "realization: standard_deviation"}
+    if "units_metadata" in said:
+        deviation["units_metadata"] = conventions.DIFFERENCE
+    made = {
+        f"{name}_mean": field(summary.mean, (), "ensemble mean", cell_methods="realization: mean"),
+        f"{name}_spread": field(summary.spread, (), "ensemble spread", **deviation),
+        f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile"),
+        f"{name}_probability": map_of(
+            summary.probability,
+            (f"{name}_threshold",),
+            chance | {"long_name": f"probability of {long} {event} the threshold"},
+        ),
+        f"{name}_neighbourhood_probability": map_of(
+            summary.neighbourhood, (f"{name}_threshold",), chance | {"long_name": near}
+        ),
+    }
+    if variable.may_be_constant:
+        made[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
+    return made
+
+
+def _attributes(description: Description, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:
+    title = str(description.information.get("title", "convcast ensemble forecast"))
+    return description.attributes() | {
+        "Conventions": "CF-1.11",
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "title": f"{title}: products",
+        "members": made_of(members),
+        "neighbourhood_km": settings.neighbourhood,
+        "quantiles": list(settings.quantiles),
+    }
+
+
+def _replace(path: Path, data: xr.Dataset) -> None:
+    """Write under a temporary name, then give it its own; a reader finds the old products, the new, or for an instant
+    none.
+    """
+    compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4)
+    for variable in data.variables.values():
+        variable.encoding = {
+            name: v for name, v in variable.encoding.items() if name in ("dtype", "_FillValue", "units")
+        }
+    for coordinate in data.coords.values():
+        coordinate.encoding["_FillValue"] = None  # CF allows none on coordinates
+    encoding = {
+        str(name): conventions.ENCODING | {"chunks": (1,) * (v.ndim - 2) + v.shape[-2:], "compressors": compressor}
+        for name, v in data.data_vars.items()
+    }
+    with whole_folder(path) as temporary, unconsolidated_is_fine():
+        data.to_zarr(temporary, mode="w", zarr_format=3, consolidated=True, encoding=encoding)

@@ -1,0 +1,124 @@
+"""Predicting noise, preconditioned, and the loss that teaches it.
+
+With a = √ᾱ, b = √(1-ᾱ) and x = a x_0 + b ε, the noise is predicted as
+
+    ε̂ = b x + a (F(x, t, c) + E[v | x]),
+
+where v = a ε - b x_0 and the expectation is what the spectra of x_0 alone tell (`spectral`; see Spectrum): the
+network F corrects a denoiser that is already good. Without it (`velocity`) this is v-prediction (Salimans & Ho 2022,
+arXiv 2202.00512) seen from the noise side.
+
+`preconditioned` goes by the encoder's guess in its place, that x_0 has mean m and standard deviation s at this pixel.
+Then x - a m has the variance d² = a²s² + b², and
+
+    ε̂ = (b / d²) (x - a m) + (a s / d) F((x - a m) / d, t, c).
+
+The first term is the noise that x implies if the guess were all there is (the conditional mean of a Gaussian). This is
+the preconditioning of Karras et al. (2022, arXiv 2206.00364, section 5) with a σ_data for each pixel, not one for all.
+For m = 0 and s = 1 it is `velocity`.
+
+The loss is ‖ε - ε̂‖² / ᾱ. With F* the output that would give ε̂ = ε, it is (s / d)² ‖F - F*‖², and computed so: nothing
+is divided by ᾱ, which is 6e-8 at the noisy end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convcast.model.diffusion.schedule import Schedule, cosine
+from convcast.model.diffusion.spectrum import Spectrum, flat_bands
+from convcast.model.network.network import Encoded, Network
+from convcast.settings import ModelSettings
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean squares over the pixels, before any weights."""
+
+    noise: Tensor
+    """Of the noise prediction, (row, variable)."""
+    mean: Tensor
+    """Of the encoder's guess, (case, variable)."""
+    scale: Tensor
+    """Negative log likelihood of the departures, as far as the guess of their spread decides it, (case, variable)."""
+
+
+class Diffusion:
+    """The process of one model: schedule and parameterisation."""
+
+    def __init__(self, settings: ModelSettings, spectrum: Spectrum, device: torch.device | str = "cpu") -> None:
+        self.schedule: Schedule = cosine(settings.diffusion_steps)
+        self.raw = settings.parameterisation == "raw"
+        self.guessing = settings.parameterisation == "preconditioned"
+        self._gains: Tensor | None = None
+        if settings.parameterisation == "spectral":
+            gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
+            self._gains = torch.from_numpy(gains).float().flatten(2).to(device)
+        self.signal, self.noise, self.level = (
+            torch.from_numpy(table).float().to(device)
+            for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
+        )
+
+    def predict_noise(self, network: Network, x: Tensor, t: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
+        """ε̂ (row, variable, y, x), float32, for states `x` at steps `t` (row,)."""
+        if self.raw:
+            raw: Tensor = network(x, self.level[t], encoded, periodic=periodic)
+            return raw
+        encoded = self._guessed(encoded)
+        a, b = self._coefficients(t)
+        rest = x - a * encoded.mean
+        d = torch.sqrt((a * encoded.scale) ** 2 + b**2)
+        out = network(rest / d, self.level[t], encoded, periodic=periodic) + self._expected(x, t, periodic=periodic)
+        predicted: Tensor = b / d**2 * rest + a * encoded.scale / d * out
+        return predicted
+
+    def losses(
+        self, network: Network, x0: Tensor, noise: Tensor, t: Tensor, encoded: Encoded, blank: Tensor, *, periodic: bool
+    ) -> Losses:
+        """For departures `x0` (case, variable, y, x), whose conditions are `encoded`, a case a row.
+
+        Each case is noised several times: `noise` (row, variable, y, x), `t` (row,) and `blank` (row, 1, 1, 1), true
+        where the condition is withheld, have a whole number of rows a case, in the order of the cases.
+        """
+        off = x0 - encoded.mean
+        # Each learns its own part: the mean is the mean whatever spread is guessed, and noise teaches neither.
+        scale_loss = torch.log(encoded.scale) + 0.5 * (off.detach() / encoded.scale) ** 2
+        repeats = len(noise) // len(x0)
+        known = self._guessed(encoded.detached_guess()).repeated(repeats).blanked(blank)
+        x0 = x0.repeat_interleave(repeats, dim=0)
+        a, b = self._coefficients(t)
+        x = a * x0 + b * noise
+        if self.raw:
+            noise_loss = (network(x, self.level[t], known, periodic=periodic) - noise) ** 2
+        else:
+            s, rest = known.scale, x - a * known.mean
+            d = torch.sqrt((a * s) ** 2 + b**2)
+            target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(x, t, periodic=periodic)
+            noise_loss = (s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)) ** 2
+        return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
+
+    def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
+        """What the spectra alone make of `x`, where these are gone by."""
+        if self._gains is None:
+            return 0.0
+        parts = flat_bands(x, periodic=periodic)
+        with torch.autocast(x.device.type, enabled=False):  # a state's finest bands are differences, which need float32
+            expected: Tensor = (self._gains[t] @ parts).view_as(x)
+        return expected
+
+    def _guessed(self, encoded: Encoded) -> Encoded:
+        return encoded if self.guessing else encoded.without_guess()
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.signal[t, None, None, None], self.noise[t, None, None, None]
+
+
+def stratified_steps(count: int, steps: int) -> Tensor:
+    """`count` steps of 0 … `steps` - 1, one from each of `count` equal parts, in random order (Kingma et al. 2021,
+    arXiv 2107.00630, appendix I): a batch sees all noise levels, which halves the loss's variance between batches.
+    """
+    places = (torch.arange(count) + torch.rand(1)) / count
+    return (places[torch.randperm(count)] * steps).long().clamp(max=steps - 1)

@@ -1,0 +1,83 @@
+"""What is known of a few cases, as standardised tensors, with the last frame carried on by its own wind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convcast.dataset import Window
+from convcast.grid import SPACING
+from convcast.model.features.advection import carry
+from convcast.model.features.normalisation import Floats, Normalisation
+from convcast.variables import Variable
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows are cases; all (row, channel, y, x) and standardised, but for `hour` (row, 2): sine and cosine."""
+
+    leads: tuple[int, ...]
+    """Hours, one a row."""
+    periodic: bool
+    history: Tensor
+    """All frames, oldest first; the last `variable` channels are the last frame."""
+    advected: Tensor
+    """The last frame moved by the motion of the history, alike everywhere."""
+    carried: Tensor
+    """The last frame moved by the wind of each place, which air near the ground does and storms may."""
+    static: Tensor
+    static_carried: Tensor
+    """Terrain and land under the air that comes: what of a field is the ground's does not move with the air."""
+    sun: Tensor
+    hour: Tensor
+
+    @property
+    def last(self) -> Tensor:
+        return self.history[:, -self.advected.shape[1] :]
+
+    def to(self, device: torch.device | str) -> Inputs:
+        names = ("history", "advected", "carried", "static", "static_carried", "sun", "hour")
+        return Inputs(self.leads, self.periodic, *(getattr(self, name).to(device) for name in names))
+
+    @classmethod
+    def of(cls, windows: Sequence[Window], normalisation: Normalisation, *, periodic: bool) -> Inputs:
+        """Windows of one shape. A missing value counts as its field's mean, which is 0."""
+
+        def stack(fields: list[Floats]) -> Tensor:
+            return torch.from_numpy(np.nan_to_num(np.stack(fields).astype(np.float32, copy=False), copy=False))
+
+        history = stack([normalisation.standardise(w.history) for w in windows])
+        static = stack([normalisation.standardise_static(w.static) for w in windows])
+        displacement = stack([_displacement(w, normalisation.variables) for w in windows])
+        moving = torch.cat([history[:, -1], static], dim=1)
+        carried = carry(moving, displacement, periodic=periodic)
+        fields = history.shape[2]
+        return cls(
+            leads=tuple(w.lead for w in windows),
+            periodic=periodic,
+            history=history.flatten(1, 2),
+            advected=stack([normalisation.standardise(w.advected) for w in windows]),
+            carried=carried[:, :fields],
+            static=static,
+            static_carried=carried[:, fields:],
+            sun=stack([w.sun for w in windows]),
+            hour=stack([w.hour for w in windows]),
+        )
+
+
+def _displacement(window: Window, variables: tuple[Variable, ...]) -> Floats:
+    """Cells along y and x in `lead` hours, (2, y, x): by the wind of the last frame, or where it is not among the
+    fields, by the motion.
+    """
+    names = [variable.standard_name for variable in variables]
+    if "x_wind" not in names or "y_wind" not in names:
+        moved = window.motion * window.lead
+        return np.broadcast_to(moved[:, None, None], (2, *window.history.shape[-2:])).astype(np.float32)
+    wind = window.history[-1, [names.index("y_wind"), names.index("x_wind")]]
+    return (wind * (SECONDS_PER_HOUR * window.lead / SPACING)).astype(np.float32)

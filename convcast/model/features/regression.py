@@ -1,0 +1,77 @@
+"""The regression forecast: each field from the fields around it, by linear least squares, in closed form.
+
+Model output statistics (Glahn & Lowry 1972) in the small: it is fitted in seconds, and takes from the network the part
+of the forecast that is linear in what is known: the mark of the ground, the daily cycle, how much of each scale the
+next hours forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convcast.model.features.advection import smooth
+from convcast.model.features.inputs import Inputs
+
+WIDTHS = (3, 7)
+"""Cells over which carried fields are averaged: large scales are remembered longer."""
+RIDGE = 1e-5
+"""Of the number of cells: enough for predictors that never vary."""
+
+
+def predictors(inputs: Inputs) -> Tensor:
+    """(row, predictor, y, x)."""
+    daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
+    ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_carried], dim=1)
+    return torch.cat(
+        [
+            ground,
+            *(phase * ground for phase in daily),
+            inputs.sun,
+            inputs.last,
+            inputs.advected,
+            inputs.carried,
+            *(smooth(inputs.carried, width, periodic=inputs.periodic) for width in WIDTHS),
+        ],
+        dim=1,
+    )
+
+
+def predictor_count(fields: int) -> int:
+    """Of `predictors`: the ground as it is and by the daily cycle, two of the sun, and those of each field."""
+    return 3 * 5 + 2 + (3 + len(WIDTHS)) * fields
+
+
+@dataclass(frozen=True)
+class Regression:
+    """`weights` at each lead, lead -> (predictor, variable), float64."""
+
+    weights: dict[int, NDArray[np.float64]]
+
+    @classmethod
+    def fit(cls, cases: Iterable[tuple[Inputs, Tensor]]) -> Regression:
+        """Over inputs and their standardised targets (row, variable, y, x)."""
+        squares: dict[int, Tensor] = {}
+        products: dict[int, Tensor] = {}
+        cells: dict[int, int] = {}
+        for inputs, target in cases:
+            for lead, a, b in zip(inputs.leads, predictors(inputs).flatten(2), target.flatten(2), strict=True):
+                squares[lead] = squares.get(lead, 0) + (a @ a.T).double()
+                products[lead] = products.get(lead, 0) + (a @ b.T).double()
+                cells[lead] = cells.get(lead, 0) + a.shape[1]
+        return cls(
+            {
+                lead: torch.linalg.solve(a + RIDGE * cells[lead] * torch.eye(len(a)), products[lead]).numpy()
+                for lead, a in squares.items()
+            }
+        )
+
+    def predict(self, inputs: Inputs) -> Tensor:
+        """Standardised fields (row, variable, y, x)."""
+        weights = torch.from_numpy(np.stack([self.weights[lead] for lead in inputs.leads])).float()
+        return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), weights.to(inputs.advected.device))

@@ -1,0 +1,251 @@
+"""The network: an encoder of the condition, run once a forecast, and a denoiser, run once a step and member."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from convcast.model.network.layers import ChannelNorm, Convolution, Embedding, ResidualBlock, WindowAttention
+from convcast.settings import ModelSettings
+
+LEAST_SCALE = 0.05
+"""Of the departure's standard deviation: what the encoder may take a departure to be at the least."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the denoiser knows of a forecast's condition; one row, or a row a member.
+
+    `mean` and `scale` (row, field, y, x) are the encoder's own guess of the departure's mean and standard deviation.
+    """
+
+    features: Tensor
+    embedding: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def blanked(self, blank: Tensor | bool) -> Encoded:
+        """Nothing known in the rows where `blank` (row, 1, 1, 1) is true: mean 0, scale 1, no features."""
+        if isinstance(blank, bool):
+            blank = torch.full((1, 1, 1, 1), blank, device=self.mean.device)
+        return Encoded(
+            self.features.masked_fill(blank, 0),
+            self.embedding.masked_fill(blank[:, :, 0, 0], 0),
+            self.mean.masked_fill(blank, 0),
+            self.scale.masked_fill(blank, 1),
+        )
+
+    def detached_guess(self) -> Encoded:
+        return Encoded(self.features, self.embedding, self.mean.detach(), self.scale.detach())
+
+    def without_guess(self) -> Encoded:
+        """Mean 0 and scale 1 everywhere."""
+        return Encoded(self.features, self.embedding, torch.zeros_like(self.mean), torch.ones_like(self.scale))
+
+    def repeated(self, times: int) -> Encoded:
+        parts = (self.features, self.embedding, self.mean, self.scale)
+        return Encoded(*(part.repeat_interleave(times, dim=0) for part in parts))
+
+
+class Stage(nn.Module):
+    """A residual block, then attention where the level has it."""
+
+    def __init__(self, block: ResidualBlock, window: int | None) -> None:
+        super().__init__()
+        self.block = block
+        self.attention = None if window is None else WindowAttention(block.outputs, window)
+
+    def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
+        h = self.block(h, embedding, periodic)
+        return h if self.attention is None else self.attention(h)
+
+
+class Halve(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = Convolution(channels, channels, stride=2)
+
+    def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:  # noqa: ARG002
+        out: Tensor = self.convolution(h, periodic)
+        return out
+
+
+class Double(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = Convolution(channels, channels)
+
+    def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:  # noqa: ARG002
+        out: Tensor = self.convolution(functional.interpolate(h, scale_factor=2.0), periodic)
+        return out
+
+
+class UNet(nn.Module):
+    """Residual blocks at each level, down and up again, with skips (Ronneberger et al. 2015, Ho et al. 2020)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        base: int,
+        multipliers: tuple[int, ...],
+        *,
+        blocks: int,
+        attention: tuple[int, ...],
+        window: int,
+        downsampling: int,
+        embedding: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+
+        def stage(inputs: int, outputs: int, level: int) -> Stage:
+            attends = downsampling * 2**level in attention
+            return Stage(ResidualBlock(inputs, outputs, embedding, dropout), window if attends else None)
+
+        widths = [base * multiplier for multiplier in multipliers]
+        skips, channels, last = [inputs], inputs, len(widths) - 1
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            if level > 0:
+                self.down.append(Halve(channels))
+                skips.append(channels)
+            for _ in range(blocks):
+                self.down.append(stage(channels, width, level))
+                skips.append(width)
+                channels = width
+        plain = Stage(ResidualBlock(channels, channels, embedding, dropout), None)
+        self.middle = nn.ModuleList([stage(channels, channels, last), plain])
+        for level in range(last, -1, -1):
+            for _ in range(blocks + 1):
+                self.up.append(stage(channels + skips.pop(), widths[level], level))
+                channels = widths[level]
+            if level > 0:
+                self.up.append(Double(channels))
+        self.norm = ChannelNorm()
+        self.recompute = False
+
+    def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
+        """`base` features from `inputs` at each place of `h`, whose sides must halve evenly at each level."""
+        skips = [h]
+        for part in self.down:
+            h = self._run(part, h, embedding, periodic)
+            skips.append(h)
+        for part in self.middle:
+            h = self._run(part, h, embedding, periodic)
+        for part in self.up:
+            skipped = (skips.pop(),) if isinstance(part, Stage) else ()
+            h = self._run(part, h, embedding, periodic, *skipped)
+        return functional.silu(self.norm(h))
+
+    def reach(self, downsampling: int) -> int:
+        """Cells within which all lies that an output depends on, where one place of `h` is `downsampling` cells."""
+        cells, scale = 0, downsampling
+        for part in (*self.down, *self.middle, *self.up):
+            if isinstance(part, Halve):
+                cells, scale = cells + scale, 2 * scale
+            elif isinstance(part, Double):
+                scale //= 2
+                cells += 2 * scale  # the nearest coarse place, and the convolution
+            else:
+                assert isinstance(part, Stage)
+                cells += 2 * scale
+                cells += 0 if part.attention is None else (part.attention.window - 1) * scale
+        return cells
+
+    def _run(self, part: nn.Module, h: Tensor, embedding: Tensor, periodic: bool, *skipped: Tensor) -> Tensor:
+        """A part's output; with `recompute`, what it computes on the way is not kept for the backward pass."""
+
+        def run(h: Tensor, *skipped: Tensor) -> Tensor:
+            out: Tensor = part(torch.cat([h, *skipped], dim=1) if skipped else h, embedding, periodic)
+            return out
+
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(run, h, *skipped, use_reentrant=False)
+            return again
+        return run(h, *skipped)
+
+
+class Network(nn.Module):
+    """`encode` once, then `forward` for every noise level."""
+
+    def __init__(self, fields: int, conditions: int, settings: ModelSettings) -> None:
+        super().__init__()
+        self.fields = fields
+        self.unshuffle = settings.unshuffle
+        self.multiple = settings.unshuffle * 2 ** (len(settings.multipliers) - 1)
+        width, area, base = settings.embedding, settings.unshuffle**2, settings.base
+
+        self.numbers = Embedding(3, width)
+        self.read_condition = Convolution(conditions * area, base)
+        self.encoder = UNet(
+            base,
+            base,
+            settings.encoder_multipliers,
+            blocks=settings.encoder_blocks,
+            attention=(),
+            window=settings.window,
+            downsampling=settings.unshuffle,
+            embedding=width,
+            dropout=settings.dropout,
+        )
+        self.guess = Convolution(base, 2 * fields * area, zero=True)
+
+        self.noise_level = Embedding(1, width)
+        self.read_state = Convolution(fields * area, base)
+        self.denoiser = UNet(
+            2 * base,
+            base,
+            settings.multipliers,
+            blocks=settings.blocks,
+            attention=settings.attention,
+            window=settings.window,
+            downsampling=settings.unshuffle,
+            embedding=width,
+            dropout=settings.dropout,
+        )
+        self.write = Convolution(base, fields * area, zero=True)
+
+    def reach(self) -> int:
+        """Cells within which all lies that a predicted pixel depends on, from the condition on.
+
+        Beyond it nothing of the domain matters, not even where it ends. Attention counts as if its windows lay badly.
+        """
+        scale = self.unshuffle
+        ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a place
+        return self.encoder.reach(scale) + self.denoiser.reach(scale) + ends
+
+    def recompute(self, wanted: bool) -> None:
+        """Whether training computes activations twice instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
+        self.encoder.recompute = self.denoiser.recompute = wanted
+
+    def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:
+        """`condition` (row, channel, y, x); `numbers` (row, 3): lead and hour of day, between -1 and 1."""
+        ny, nx = condition.shape[-2:]
+        embedding = self.numbers(numbers)
+        h = self.encoder(self.read_condition(self._fold(condition, periodic), periodic), embedding, periodic)
+        guess = functional.pixel_shuffle(self.guess(h, periodic), self.unshuffle)[:, :, :ny, :nx].float()
+        mean, log_scale = guess.chunk(2, dim=1)
+        scale = LEAST_SCALE + (1 - LEAST_SCALE) * functional.softplus(log_scale + math.log(math.e - 1))
+        return Encoded(h, embedding, mean, scale)
+
+    def forward(self, x: Tensor, level: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
+        """The raw output F (row, field, y, x) for a state of unit variance and noise levels (row,) from 0 to 1."""
+        ny, nx = x.shape[-2:]
+        embedding = self.noise_level(level[:, None]) + encoded.embedding
+        h = self.read_state(self._fold(x, periodic), periodic)
+        h = torch.cat([h, encoded.features.expand(len(h), -1, -1, -1)], dim=1)
+        h = self.write(self.denoiser(h, embedding, periodic), periodic)
+        return functional.pixel_shuffle(h, self.unshuffle)[:, :, :ny, :nx].float()
+
+    def _fold(self, x: Tensor, periodic: bool) -> Tensor:
+        """Padded to a size that halves evenly, and cells folded into channels."""
+        ny, nx = x.shape[-2:]
+        pad = (0, -nx % self.multiple, 0, -ny % self.multiple)
+        if any(pad):
+            x = functional.pad(x, pad, mode="circular" if periodic else "constant")
+        return functional.pixel_unshuffle(x, self.unshuffle)

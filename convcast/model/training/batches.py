@@ -1,0 +1,121 @@
+"""Training cases as tensors, by number; what a number draws depends on the seed and the number alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convcast.dataset import Windows
+from convcast.model.features import condition
+from convcast.model.features.inputs import Inputs
+from convcast.model.features.residual import Departures
+
+IN_MEMORY = 2 << 30
+"""Bytes of prepared cases up to which all are kept."""
+AHEAD = 4
+"""Batches prepared while the network is busy."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A case a row."""
+
+    channels: Tensor
+    """The condition, (case, channel, y, x)."""
+    numbers: Tensor
+    """Lead and hour, (case, 3)."""
+    departures: Tensor
+    """What is to be learnt, (case, variable, y, x)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Batch]) -> Batch:
+        names = ("channels", "numbers", "departures")
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def divided(self, parts: int) -> list[Batch]:
+        pieces = (part.chunk(parts) for part in (self.channels, self.numbers, self.departures))
+        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.channels, self.numbers, self.departures)))
+
+    def rolled(self, rows: int, columns: int) -> Batch:
+        """On a torus whose origin is elsewhere."""
+        moved = [torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.departures)]
+        return Batch(moved[0], self.numbers, moved[1])
+
+
+class Cases:
+    """Prepared cases of Windows. Where these cover a whole, small domain, each is prepared once and kept.
+
+    A case that is kept cannot be augmented by Windows, so the roll of a torus is done here.
+    """
+
+    def __init__(self, windows: Windows, departures: Departures, *, roll: bool, seed: int) -> None:
+        self.windows, self.departures = windows, departures
+        self.roll = roll and windows.periodic
+        self.seed = seed
+        self._kept: dict[int, Batch] | None = None
+        if windows.whole and not windows.augment:
+            first = self._prepare(0)
+            bytes_each = sum(t.numel() * t.element_size() for t in (first.channels, first.departures))
+            self._kept = {0: first} if bytes_each * len(windows) <= IN_MEMORY else None
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, number: int) -> Batch:
+        """A batch of one row; a number of `len(self)` or more is a case again, with new draws."""
+        if self._kept is None:
+            made = self._prepare(number)
+        else:
+            case = number % len(self)
+            if case not in self._kept:
+                self._kept[case] = self._prepare(case)
+            made = self._kept[case]
+        if self.roll:
+            generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+            made = made.rolled(*(int(generator.integers(side)) for side in self.windows.shape))
+        return made
+
+    def _prepare(self, number: int) -> Batch:
+        window = self.windows[number]
+        departures = self.departures
+        inputs = Inputs.of([window], departures.normalisation, periodic=self.windows.periodic)
+        reference = departures.reference(inputs)
+        assert window.target is not None
+        target = torch.from_numpy(departures.normalisation.standardise(window.target))[None]
+        # bfloat16 is what the network computes in, and half the memory to keep and to roll.
+        return Batch(
+            condition.channels(inputs, reference).bfloat16(),
+            condition.numbers(inputs),
+            # Where the source was missing, the reference counts as right: there is nothing to learn.
+            torch.nan_to_num((target - reference) / departures.scales(inputs)),
+        )
+
+
+def batches(cases: Cases, order: Iterable[int], size: int, *, workers: int = 1) -> Iterator[Batch]:
+    """Batches of the cases of `order`, prepared in the background, always in the same order."""
+
+    def prepare(chosen: tuple[int, ...]) -> Batch:
+        return Batch.joined([cases[number] for number in chosen])
+
+    pending: deque[Future[Batch]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cases")
+    try:
+        numbered = iter(order)
+        while numbers := tuple(islice(numbered, size)):
+            pending.append(pool.submit(prepare, numbers))
+            if len(pending) > AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

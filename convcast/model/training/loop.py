@@ -1,0 +1,153 @@
+"""The training loop.
+
+Exactly resumable: the order of the cases follows from the seed, and every random number of a step from seed and step.
+So a run that was killed and goes on from its last checkpoint reaches the weights of one that was not, as long as its
+length is given in steps and not in minutes. What its last save did not come to write is written first, and only then
+is it asked whether training is finished. Under torchrun all processes run this same loop, each with its own share of
+the cases; the first of them writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from convcast.dataset import Dataset, shuffled
+from convcast.errors import SettingsError
+from convcast.files import sweep
+from convcast.model.checkpoint import DESCRIPTION
+from convcast.model.distributed import Ranks, join
+from convcast.model.training import preparation
+from convcast.model.training.batches import batches
+from convcast.model.training.progress import Tally, TrainingProgress
+from convcast.model.training.saving import newest
+from convcast.model.training.tensorboard import TrainingLog
+from convcast.model.training.trainer import Trainer
+from convcast.settings import Settings, TrainingSettings
+
+DIVERGED = 10.0
+"""Mean loss since the last report from which training has gone astray: a network that has learnt nothing has 1."""
+
+
+def train(
+    dataset: Dataset,
+    directory: Path,
+    settings: Settings,
+    *,
+    max_steps: int | None = None,
+    max_minutes: float | None = None,
+) -> Iterator[TrainingProgress]:
+    """Train a model in `directory`, or go on with the one that is there; reports every `training.log_every` steps.
+
+    `max_steps` and `max_minutes` stand in for `training.steps` and `training.minutes`; both count from the first start
+    of the model on, and the learning rate reaches zero where training ends. Nothing is reported where the model is
+    already that far. Sets the number of torch's threads for this process.
+
+    Raises MissingInputError where the dataset is too short; SettingsError where the model in `directory` has other
+    settings or the loss diverges; DamagedFileError where that model is damaged or of other data.
+    """
+    torch.set_num_threads(settings.training.threads)
+    torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
+    with join() as ranks:
+        yield from _train(dataset, directory, settings, ranks, max_steps=max_steps, max_minutes=max_minutes)
+
+
+def _train(
+    dataset: Dataset,
+    directory: Path,
+    settings: Settings,
+    ranks: Ranks,
+    *,
+    max_steps: int | None,
+    max_minutes: float | None,
+) -> Iterator[TrainingProgress]:
+    if ranks.first:
+        sweep(directory)
+    found = newest(directory)
+    if found is None:
+        description = preparation.describe(dataset, settings)
+    else:
+        begun = (directory / DESCRIPTION).is_file()
+        description = preparation.same_model(found[1].description, dataset, settings, directory, strict=not begun)
+    trainer = Trainer(description, settings.training, ranks)
+    if found is not None:
+        trainer.restore(*found)
+    if ranks.agreed(trainer.step) != trainer.step:
+        raise SettingsError(
+            f"this process finds {directory} after step {trainer.step}, and the first process finds it after another",
+            advice="put the workspace on a file system that all processes share",
+        )
+    tally, last = (Tally(), None) if found is None else (found[1].tally, found[1].report)
+    log = TrainingLog(directory, trainer.step, last) if ranks.first else None
+    before = trainer.description.minutes
+    steps, limit = max_steps or settings.training.steps, max_minutes or settings.training.minutes
+
+    if found is not None and (trainer.step >= steps or (limit and before >= limit)):
+        return
+    trainer.description = trainer.description.under(settings)
+    cases, validator = preparation.cases(dataset, description, settings)
+    started = time.monotonic()  # the time to train in is not spent on preparing
+
+    def minutes() -> float:
+        return before + (time.monotonic() - started) / 60
+
+    def fraction() -> float:
+        by_steps = trainer.step / steps
+        return min(1.0, max(by_steps, ranks.agreed(minutes() / limit)) if limit else by_steps)
+
+    def stop(what: str) -> SettingsError:
+        return SettingsError(
+            f"the loss {what} after step {trainer.step}; the last good checkpoint in {directory} is of step {saved}",
+            advice="lower training.learning_rate; the same command goes on from that checkpoint",
+        )
+
+    each = settings.training.batch * settings.training.accumulation
+    dealt = shuffled(len(cases), seed=settings.training.seed, rank=ranks.rank, ranks=ranks.size)
+    order = islice(dealt, trainer.step * each, None)
+    prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
+    saved, done = trainer.step, fraction()
+    while done < 1:
+        rate = learning_rate(settings.training, trainer.step, done)
+        parts = [next(prepared).to(ranks.device) for _ in range(settings.training.accumulation)]
+        if not math.isfinite(trainer.learn(parts, rate, tally)):
+            raise stop("is not finite")
+        done, score = fraction(), None
+        saving = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
+        if saving:
+            if tally.loss > DIVERGED:
+                raise stop(f"has grown to {tally.loss:.1f}")
+            score = trainer.validate(validator)
+        report = None
+        if done >= 1 or trainer.step % settings.training.log_every == 0:
+            report = tally.report(
+                [variable.name for variable in description.variables],
+                step=trainer.step,
+                steps=steps,
+                fraction=done,
+                minutes=minutes(),
+                validation=score,
+                learning_rate=rate,
+                ranks=ranks.size,
+                finished=done >= 1,
+            )
+            tally = Tally()
+        if saving:
+            trainer.save(directory, minutes(), score, report=report, tally=tally)
+            saved = trainer.step
+        if report is not None:
+            if log is not None:
+                log.write(report)
+            yield report
+            if report.loss > DIVERGED:
+                raise stop(f"has grown to {report.loss:.1f}")
+
+
+def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:
+    """Linear warm-up over steps, then half a cosine to zero over the whole training (Loshchilov & Hutter 2017)."""
+    warm_up = min(1.0, (step + 1) / settings.warm_up)
+    return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * fraction))

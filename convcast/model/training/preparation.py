@@ -1,0 +1,157 @@
+"""What is settled before the first training step (split, statistics, reference), and the cases themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convcast.dataset import Dataset, Split, Statistics, Windows, divide, usable_inits
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import SPACING
+from convcast.model.checkpoint import Description, describe_settings
+from convcast.model.features.inputs import Inputs
+from convcast.model.features.normalisation import Normalisation
+from convcast.model.features.residual import Departures
+from convcast.model.training.batches import Batch, Cases
+from convcast.model.training.validation import Validator
+from convcast.notation import HOUR, Hours
+from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
+
+FITTED_CASES = 400
+"""That the reference is fitted on, at most, at each lead: it has some sixty weights a field."""
+LOSS_CASES = 32
+"""Validation cases that the loss is taken over, at most."""
+LOSS_BATCH = 4
+"""Of them: not training.batch, so that the loss does not depend on how a batch is shared out."""
+
+FREE = {
+    "steps",
+    "minutes",
+    "cache",
+    "workers",
+    "threads",
+    "recompute",
+    "shard_above",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+}
+"""Settings of `training` that change how long and how quickly a model is trained, not what it learns."""
+
+
+def describe(dataset: Dataset, settings: Settings) -> Description:
+    """A model not yet trained: statistics and reference from the training hours of the dataset.
+
+    Raises MissingInputError where these are too few.
+    """
+    split = divide(dataset.hours, settings.split)
+    normalisation = Normalisation.of(dataset, Statistics.of(dataset, split.training))
+    # What is fitted are averages, so the patches lie anywhere.
+    windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
+    many = len(windows)
+    chosen = np.unique(np.linspace(0, many - 1, min(many, FITTED_CASES * len(settings.model.leads))).astype(int))
+
+    def cases() -> Iterator[tuple[Inputs, Tensor]]:
+        for number in chosen:
+            window = windows[int(number)]
+            assert window.target is not None
+            target = torch.from_numpy(np.nan_to_num(normalisation.standardise(window.target)))[None]
+            yield Inputs.of([window], normalisation, periodic=windows.periodic), target
+
+    inits = windows.inits
+    return Description(
+        model=settings.model,
+        variables=dataset.variables,
+        departures=Departures.fit(cases, normalisation, settings.model.reference),
+        grid=dataset.grid,
+        spacing=SPACING,
+        simulated=dataset.simulated,
+        analysis_lead=dataset.analysis_lead,
+        training_hours=(inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR),
+        split=split.to_dict(),
+        settings=describe_settings(settings),
+        settings_digest=settings.digest(),
+    )
+
+
+def same_model(
+    found: Description, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
+) -> Description:
+    """The model found in `directory`, if it is one that these settings and this dataset would have begun.
+
+    A training may go on with another learning rate and the like. With `strict` it may not: only its length and what
+    changes nothing that is learnt may differ.
+
+    Raises SettingsError for other settings, DamagedFileError for other data.
+    """
+    before = found.settings | {"model": found.model.model_dump(mode="json")}
+    training = {name for name in TrainingSettings.model_fields if name not in FREE} if strict else {"seed"}
+    compared = {
+        "model": set(ModelSettings.model_fields),
+        "split": set(SplitSettings.model_fields),
+        "training": training,
+    }
+    for group, values in describe_settings(settings).items():
+        recorded: Any = before.get(group)
+        for name, value in values.items() if group in compared and isinstance(recorded, dict) else ():
+            was = recorded.get(name, value)  # a setting may be newer than the model
+            if name in compared[group] and was != value:
+                raise SettingsError(
+                    f"the model in {directory} was begun with {group}.{name} = {was!r}, not {value!r}",
+                    advice=f"train under another name (--model), put the setting back, or delete {directory}",
+                )
+    ours = (dataset.variables, dataset.grid, dataset.simulated, dataset.analysis_lead)
+    if ours != (found.variables, found.grid, found.simulated, found.analysis_lead):
+        raise DamagedFileError(
+            f"the model in {directory} was begun on other fields, another grid or another world than {dataset.path}",
+            advice="train under another name (--model)",
+        )
+    return found
+
+
+def cases(dataset: Dataset, description: Description, settings: Settings) -> tuple[Cases, Validator]:
+    """The training cases, and those for validation (none where no hours are left for them)."""
+    split = Split.from_dict(description.split, dataset.hours)
+    departures, seed = description.departures, settings.training.seed
+    whole = _whole(dataset, settings)
+    windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
+    training = Cases(windows, departures, roll=whole, seed=seed)
+    inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
+    members = settings.training.validation_members
+    if len(inits) == 0:
+        return training, Validator([], None, [], members)
+    validation = _windows(dataset, split.validation, settings, augment=False)
+    checked = Cases(validation, departures, roll=False, seed=seed)
+    numbers = _spread(len(checked), LOSS_CASES)
+    groups = [numbers[i : i + LOSS_BATCH] for i in range(0, len(numbers), LOSS_BATCH)]
+    batches = [Batch.joined([checked[number] for number in group]) for group in groups]
+    return training, Validator(batches, validation, _spread(len(checked), settings.training.validation_cases), members)
+
+
+def _spread(many: int, wanted: int) -> list[int]:
+    """So many of the numbers below `many`, evenly."""
+    return [int(number) for number in np.unique(np.linspace(0, many - 1, min(many, wanted)).astype(int))]
+
+
+def _whole(dataset: Dataset, settings: Settings) -> bool:
+    """Whether a patch is the whole domain, so that a case is the same each time, but for a roll."""
+    return settings.training.patch >= max(dataset.grid.shape)
+
+
+def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: bool, convective: float = 0.0) -> Windows:
+    model = settings.model
+    return Windows(
+        dataset,
+        usable_inits(hours, history=model.history, leads=model.leads),
+        leads=model.leads,
+        history=model.history,
+        patch=settings.training.patch,
+        seed=settings.training.seed,
+        augment=augment,
+        convective=convective,
+    )

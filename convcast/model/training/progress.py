@@ -1,0 +1,128 @@
+"""What training reports of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from convcast.model.diffusion.noise_prediction import Losses
+from convcast.model.skill import Validation
+
+LEVELS = 5
+"""Equal parts of the noise levels that the loss is reported for."""
+SUMS = ("noise", "guess", "by_level", "in_level")
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Since the last report. Losses are of the noise prediction, 1 for a field of which nothing was learnt, and of the
+    cases of this process.
+    """
+
+    step: int
+    steps: int
+    """At which training ends, unless its time is up before."""
+    fraction: float
+    """Of the training, by steps or by time."""
+    minutes: float
+    loss: float
+    fields: dict[str, float]
+    """Loss of each field."""
+    levels: tuple[float, ...]
+    """Loss in each fifth of the noise levels, from little noise to much."""
+    guess: float
+    """Squared error of the encoder's guess of the departure."""
+    validation: Validation | None
+    """Of the averaged weights, where a checkpoint was just written."""
+    learning_rate: float
+    gradient: float
+    """Mean norm of the gradient before clipping."""
+    samples_per_second: float
+    finished: bool
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
+        """Raises ValueError where this is not what `dataclasses.asdict` makes of one."""
+        return _PROGRESS.validate_python(dict(values))
+
+
+_PROGRESS = TypeAdapter(TrainingProgress)
+
+
+@dataclass
+class Tally:
+    """Sums since the last report."""
+
+    steps: int = 0
+    samples: int = 0
+    gradient: float = 0.0
+    noise: Tensor | float = 0.0
+    guess: Tensor | float = 0.0
+    by_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
+    in_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, losses: Losses, level: Tensor) -> None:
+        """`level` (row,) is each row's noise level, between 0 and 1."""
+        noise = losses.noise.detach().float().cpu()
+        self.samples += len(noise)
+        self.noise = self.noise + noise.sum(dim=0)
+        self.guess += losses.mean.detach().float().cpu().mean() * len(noise)
+        part = (level.cpu() * LEVELS).long().clamp(max=LEVELS - 1)
+        self.by_level.index_add_(0, part, noise.mean(dim=1))
+        self.in_level.index_add_(0, part, torch.ones(len(part)))
+
+    @property
+    def loss(self) -> float:
+        """Mean over the fields."""
+        return float(torch.as_tensor(self.noise).mean()) / max(self.samples, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the time, as JSON has it."""
+        sums = {name: torch.as_tensor(getattr(self, name)).tolist() for name in SUMS}
+        return {"steps": self.steps, "samples": self.samples, "gradient": self.gradient, **sums}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
+        """Raises ValueError where this is not what `to_dict` makes."""
+        sums = {name: torch.tensor(values[name], dtype=torch.float32) for name in SUMS}
+        if any(sums[name].shape != (LEVELS,) for name in ("by_level", "in_level")):
+            raise ValueError("the sums by noise level are not one for each")
+        steps, samples, gradient = int(values["steps"]), int(values["samples"]), float(values["gradient"])
+        return cls(steps, samples, gradient, sums["noise"], sums["guess"], sums["by_level"], sums["in_level"])
+
+    def report(
+        self,
+        names: list[str],
+        *,
+        step: int,
+        steps: int,
+        fraction: float,
+        minutes: float,
+        validation: Validation | None,
+        learning_rate: float,
+        ranks: int,
+        finished: bool,
+    ) -> TrainingProgress:
+        fields = torch.as_tensor(self.noise) / max(self.samples, 1)
+        return TrainingProgress(
+            step=step,
+            steps=steps,
+            fraction=fraction,
+            minutes=minutes,
+            loss=self.loss,
+            fields=dict(zip(names, fields.tolist(), strict=True)),
+            levels=tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
+            guess=float(self.guess) / max(self.samples, 1),
+            validation=validation,
+            learning_rate=learning_rate,
+            gradient=self.gradient / max(self.steps, 1),
+            samples_per_second=self.samples * ranks / max(time.monotonic() - self.since, 1e-9),
+            finished=finished,
+        )

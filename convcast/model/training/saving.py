@@ -1,0 +1,194 @@
+"""What a save of a training writes, and what a later run writes again where it was cut short.
+
+The checkpoint comes first and holds all that the other files are made of, so that a run that was killed between two of
+them, or stopped by a full disk, loses nothing: the next run first brings the others up to the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convcast.errors import ConvcastError, DamagedFileError
+from convcast.files import write_bytes
+from convcast.model.checkpoint import (
+    CARD,
+    DESCRIPTION,
+    WEIGHTS,
+    Description,
+    checkpoint_path,
+    checkpoints,
+)
+from convcast.model.skill import Validation
+from convcast.model.tensors import digest, read_header, read_tensors, write_tensors
+from convcast.model.training.model_card import card
+from convcast.model.training.progress import Tally, TrainingProgress
+
+AVERAGE = "average."
+"""Before the names of the averaged weights in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds beside its tensors."""
+
+    description: Description
+    """As of this step; it tells the step of the best weights and their validation."""
+    weights: str
+    """Digest of the best weights."""
+    validation: Validation | None
+    """Of this step's averaged weights."""
+    report: TrainingProgress | None
+    """Of this step, where one was due."""
+    tally: Tally
+    """What the first process has summed up for the next report."""
+
+    @property
+    def step(self) -> int:
+        return self.description.trained
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "minutes": self.description.minutes,  # the description rounds them
+            "description": self.description.to_dict(),
+            "weights": self.weights,
+            "validation": None if self.validation is None else self.validation.to_dict(),
+            "report": None if self.report is None else asdict(self.report),
+            "tally": self.tally.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Checkpoint:
+        """Raises ValueError, or one of the errors of convcast, where this is not what `to_dict` makes."""
+        try:
+            validation, report, tally = facts["validation"], facts["report"], Tally.from_dict(facts["tally"])
+            checkpoint = cls(
+                description=replace(Description.from_dict(facts["description"]), minutes=float(facts["minutes"])),
+                weights=str(facts["weights"]),
+                validation=None if validation is None else Validation.from_dict(validation),
+                report=None if report is None else TrainingProgress.from_dict(report),
+                tally=tally,
+            )
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(repr(error)) from error
+        if torch.as_tensor(tally.noise).numel() not in (1, len(checkpoint.description.variables)):
+            raise ValueError("the sums of the loss are not one for each field")
+        return checkpoint
+
+
+def newest(directory: Path) -> tuple[Path, Checkpoint] | None:
+    """The latest checkpoint of the model in `directory`, without its tensors; None before the first save.
+
+    Raises DamagedFileError where it is damaged, of an earlier version of convcast or of another training than
+    model.json, or where there is a model without any checkpoint.
+    """
+    found = checkpoints(directory)
+    described = (directory / DESCRIPTION).is_file()
+    if not found:
+        if described:
+            raise DamagedFileError(
+                f"{directory} has no checkpoint to go on from", advice="train under another name (--model)"
+            )
+        return None
+    path, advice = found[-1], advice_for(directory)
+    facts = read_header(path, advice=advice).facts
+    if "description" not in facts:
+        raise DamagedFileError(
+            f"{path} is of an earlier version of convcast and does not say which training it is of",
+            advice=f"train under another name (--model), or delete {directory} and train again",
+        )
+    try:
+        checkpoint = Checkpoint.from_dict(facts)
+    except (ValueError, ConvcastError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error})", advice=advice) from error
+    if described and _described(directory, path).origin != checkpoint.description.origin:
+        raise DamagedFileError(
+            f"{path} is of another training than {directory / DESCRIPTION}: settings or data differ",
+            advice=f"delete {path}, and run the same command again",
+        )
+    return path, checkpoint
+
+
+def _described(directory: Path, checkpoint: Path) -> Description:
+    try:
+        return Description.read(directory)
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            str(error),
+            advice=f"delete {directory / DESCRIPTION}, and the same command writes it again from {checkpoint}",
+        ) from error
+
+
+def advice_for(directory: Path) -> str:
+    """What to do where the newest checkpoint cannot be used."""
+    *before, path = checkpoints(directory)
+    if before:
+        return f"delete {path}, and training goes on from the one before"
+    return f"train under another name (--model), or delete {directory} and train again"
+
+
+def save(
+    directory: Path, tensors: Mapping[str, Tensor], averages: Mapping[str, Tensor], checkpoint: Checkpoint, *, keep: int
+) -> None:
+    """Write a checkpoint of `tensors`, the files that follow from it, and leave the `keep` latest checkpoints."""
+    write_tensors(checkpoint_path(directory, checkpoint.step), tensors, checkpoint.to_dict())
+    complete(directory, averages, checkpoint, keep=keep)
+
+
+def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoint, *, keep: int) -> Checkpoint:
+    """Write what lags behind the newest checkpoint, whose averaged weights these are.
+
+    Gives the checkpoint with the weights that there are now: its own averages take the place of better weights of an
+    earlier step that were deleted or damaged since.
+    """
+    if _digest_of(directory / WEIGHTS) != checkpoint.weights:
+        best = _best(directory, averages, checkpoint)
+        if best is None:
+            best = averages
+            description = checkpoint.description.with_weights(steps=checkpoint.step, validation=checkpoint.validation)
+            checkpoint = replace(checkpoint, description=description, weights=digest(averages))
+        facts = {"step": checkpoint.description.steps, "digest": checkpoint.weights}
+        write_tensors(directory / WEIGHTS, best, facts)
+    description = checkpoint.description
+    _refresh(directory / DESCRIPTION, description.to_json())
+    _refresh(directory / CARD, card(directory.name, description).encode())
+    for old in checkpoints(directory)[:-keep]:
+        old.unlink()
+    return checkpoint
+
+
+def _best(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
+    """The best weights so far, where a checkpoint has them."""
+    steps = checkpoint.description.steps
+    if steps == checkpoint.step:
+        return averages
+    try:
+        path = checkpoint_path(directory, steps)
+        if {name: shape for name, shape in read_header(path).shapes.items() if name.startswith(AVERAGE)} != {
+            f"{AVERAGE}{name}": shape for name, shape in checkpoint.description.shapes.items()
+        }:
+            return None
+        tensors, _ = read_tensors(path)
+    except DamagedFileError:
+        return None
+    found = {name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)}
+    return found if digest(found) == checkpoint.weights else None
+
+
+def _digest_of(path: Path) -> str | None:
+    """What the weights at `path` say that their digest is."""
+    try:
+        return str(read_header(path).facts.get("digest"))
+    except DamagedFileError:
+        return None
+
+
+def _refresh(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)

@@ -1,0 +1,75 @@
+"""A network among many processes: whole on each (DDP), or each with a share of every layer (FSDP2).
+
+Checkpoints are the same files either way, so a training may go on with other processes, or with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from convcast.model.distributed import Ranks
+from convcast.model.network.network import UNet
+from convcast.model.training.objective import Objective
+
+
+def parallel(objective: Objective, ranks: Ranks, *, shard: bool) -> nn.Module:
+    """What is called in place of the objective, so that gradients come out as means over all ranks."""
+    if ranks.size == 1:
+        return objective
+    if not shard:
+        devices = [ranks.device] if ranks.device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=devices, gradient_as_bucket_view=True)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(ranks.device.type, (ranks.size,))
+    for unet in (objective.network.encoder, objective.network.denoiser):
+        assert isinstance(unet, UNet)
+        for part in (*unet.down, *unet.middle, *unet.up):
+            fully_shard(part, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
+    return objective
+
+
+@contextmanager
+def gradients_kept_back(module: nn.Module, *, until_later: bool) -> Iterator[None]:
+    """Within an accumulation only the last batch's backward pass exchanges gradients."""
+    if isinstance(module, DistributedDataParallel) and until_later:
+        with module.no_sync():
+            yield
+        return
+    exchange = getattr(module, "set_requires_gradient_sync", None)
+    if exchange is not None:
+        exchange(not until_later)
+    yield
+
+
+def whole(value: Tensor) -> Tensor:
+    """All of a tensor of which this rank may hold a share; every rank must ask."""
+    gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return gathered
+
+
+def as_shared(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, as this rank holds those like `like`."""
+    value = value.to(like.device)
+    if not hasattr(like, "full_tensor"):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor  # imports that one process does without
+
+    if isinstance(like, DTensor) and value.shape == like.shape:
+        return distribute_tensor(value, like.device_mesh, like.placements)
+    return value
+
+
+@torch.no_grad()
+def fill(target: Tensor, value: Tensor) -> None:
+    """Raises RuntimeError where the shapes differ."""
+    if target.shape != value.shape:
+        raise RuntimeError(f"{tuple(value.shape)} in place of {tuple(target.shape)}")
+    target.copy_(as_shared(value, target))

@@ -1,0 +1,91 @@
+"""The training's course, in log.jsonl and as TensorBoard event files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convcast.files import append_line, parse_json
+from convcast.model.checkpoint import LOG
+from convcast.model.training.progress import TrainingProgress
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
+EVENTS = "events"
+
+
+class TrainingLog:
+    """Reports go to events/ (`tensorboard --logdir` shows it), and then to log.jsonl."""
+
+    def __init__(self, directory: Path, step: int, last: TrainingProgress | None) -> None:
+        """Go on after `step`, whose report is `last` and is written where it is missing.
+
+        What an earlier run wrote beyond `step` is cut off the log, and hidden by TensorBoard.
+        """
+        self._directory = directory
+        logged = _cut(directory / LOG, step)
+        self._hidden_from = step + 1 if logged == step else step
+        self._writer: SummaryWriter | None = None
+        if last is not None and logged != step:
+            self.write(last)
+
+    def write(self, report: TrainingProgress) -> None:
+        """The line of the log comes last: where it is, the events are."""
+        self._write_events(report)
+        append_line(self._directory / LOG, asdict(report))
+
+    def _write_events(self, report: TrainingProgress) -> None:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter  # two seconds of imports that sampling does without
+
+            folder = str(self._directory / EVENTS)
+            self._writer = SummaryWriter(folder, purge_step=self._hidden_from, flush_secs=30)
+        named = {
+            "loss/all": report.loss,
+            **{f"loss/field/{name}": value for name, value in report.fields.items()},
+            **{f"loss/noise_level/{number}": value for number, value in enumerate(report.levels)},
+            "loss/guess": report.guess,
+            "training/learning_rate": report.learning_rate,
+            "training/gradient_norm": report.gradient,
+            "training/samples_per_second": report.samples_per_second,
+        }
+        if report.validation is not None:
+            named["validation/loss"] = report.validation.loss
+            named["validation/score"] = report.validation.score
+            for name, skill in report.validation.fields.items():
+                named[f"validation/crps/{name}"] = skill.crps
+                named[f"validation/spread_error/{name}"] = skill.spread_error
+                for regime, value in skill.correlation.items():
+                    if value is not None:
+                        named[f"validation/correlation/{regime}/{name}"] = value
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, report.step)
+        self._writer.flush()
+
+
+def _cut(log: Path, step: int) -> int | None:
+    """End the log before its first line of a later step, and before a line that was left half written.
+
+    Gives the step of the last line that stays. Nothing is written: the file is only made shorter.
+    """
+    if not log.is_file():
+        return None
+    size, last = 0, None
+    with open(log, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                number = parse_json(line)["step"]
+                if number > step:
+                    break
+                last = int(number)
+            except (KeyError, TypeError, ValueError):
+                pass  # torn in the middle of an earlier run; readers pass over it
+            size += len(line)
+    if size < log.stat().st_size:
+        os.truncate(log, size)
+    return last

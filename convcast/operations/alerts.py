@@ -1,0 +1,167 @@
+"""Where the newest forecast makes an event probable enough near a point that somebody is to be told, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from convcast.conventions import COMPLETE
+from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
+from convcast.files import read_json, write_json
+from convcast.forecasts.integrity import read_values
+from convcast.forecasts.open import Source, available, leads_of, opened, place_of
+from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
+from convcast.notation import HOUR, Hour
+from convcast.settings import ThresholdPoint
+from convcast.variables import FIELDS, Variable
+from convcast.workspace import Workspace
+
+STRETCH = 1.1
+"""Most that the projection enlarges distances by, anywhere on the HRRR grid (5 %), and some."""
+REMEMBERED = 48
+"""Forecasts."""
+
+
+def watch(
+    place: Workspace, init: Hour, points: Sequence[ThresholdPoint], tell: Callable[[dict[str, Any]], list[str]]
+) -> list[str]:
+    """Tell, once a forecast, of each point whose limit it exceeds; gives notes of what failed.
+
+    A point is remembered when it has been told of: killed in between, it is told of again rather than never.
+    """
+    known = _remembered(place)
+    told = known.setdefault(str(init), [])
+    notes = []
+    for point in points:
+        key = point.model_dump_json()
+        if key in told:
+            continue
+        try:
+            found = exceeded(place, init, point)
+        except ConvcastError as error:
+            notes.append(f"operations.on_threshold: {error}")
+            continue
+        if found is not None:
+            notes += tell(found)
+            told.append(key)
+            write_json(place.told, {hour: known[hour] for hour in sorted(known)[-REMEMBERED:]})
+    return notes
+
+
+def exceeded(place: Workspace, init: Hour, point: ThresholdPoint) -> dict[str, Any] | None:
+    """What is to be told of a point, or nothing where the forecast does not exceed its limit.
+
+    By the point probabilities of products, where they have the event, else by the share of members.
+
+    Raises MissingInputError, SettingsError or DamagedFileError where the forecast cannot tell.
+    """
+    source = available(place, str(init))[0]
+    variable = FIELDS[point.field]
+    path, chances = _chances(source, point, variable)
+    with opened(path) as data:
+        leads = leads_of(data, path, None)
+        simulated = bool(data.attrs.get("simulated", 0))
+    over = {lead: 100 * chance for lead, chance in zip(leads, chances, strict=True) if 100 * chance > point.probability}
+    if not over:
+        return None
+    highest = max(over, key=lambda lead: over[lead])
+    return {
+        "workspace": str(place.root),
+        "simulated": simulated,
+        "init": str(init),
+        **point.model_dump(exclude={"probability"}),
+        "units": variable.units,
+        "limit": point.probability,
+        **_at(init, highest, over[highest]),
+        "leads": [_at(init, lead, chance) for lead, chance in over.items()],
+    }
+
+
+def _at(init: Hour, lead: int, chance: float) -> dict[str, Any]:
+    return {"lead_hours": lead, "valid": str(init + lead * HOUR), "probability": round(chance, 1)}
+
+
+def _chances(source: Source, point: ThresholdPoint, variable: Variable) -> tuple[Path, list[float]]:
+    """The largest probability near the point at each lead, 0 to 1, and what file says so."""
+    name, path = variable.name, source.products
+    if path is not None:
+        with opened(path) as data:
+            events = data[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in data else []
+            if point.threshold in events:
+                near = _Near(place_of(data, path), point, path)
+                chances = data[f"{name}_probability"].isel(
+                    {"init_time": 0, f"{name}_threshold": events.index(point.threshold)}
+                )
+                return path, [near.highest(chances.isel(lead_time=i)) for i in range(chances.sizes["lead_time"])]
+    path = source.members
+    if path is None:
+        raise MissingInputError(
+            f"products from {source.init} have no probability of {name} at {point.threshold:g}, and members are gone",
+            advice=f"choose from {' '.join(f'{t:g}' for t in variable.thresholds)}, or set sampling.keep to both",
+        )
+    with opened(path) as data:
+        if name not in data:
+            raise SettingsError(f"{path} has no field {name}", advice="choose another field")
+        near = _Near(place_of(data, path), point, path)
+        return path, [near.share(data, variable, i) for i in range(data.sizes["lead_time"])]
+
+
+class _Near:
+    """The grid points within the radius: a window of rows and columns, and which of its points."""
+
+    def __init__(self, grid: Grid, point: ThresholdPoint, path: Path) -> None:
+        x, y = projection()(point.longitude, point.latitude)
+        column, row = (x - grid.x[0]) / SPACING, (y - grid.y[0]) / SPACING
+        if not (-0.5 <= row < grid.ny - 0.5 and -0.5 <= column < grid.nx - 0.5):
+            raise SettingsError(
+                f"{point.latitude:g} N, {point.longitude:g} E is outside the forecast's domain",
+                advice="choose a point within it",
+            )
+        half = ceil(1000 * point.radius_km / SPACING * STRETCH) + 1
+        first = max(0, round(row) - half), max(0, round(column) - half)
+        self._rows = slice(first[0], min(grid.ny, round(row) + half + 1))
+        self._columns = slice(first[1], min(grid.nx, round(column) + half + 1))
+        latitude, longitude = grid.crop(self._rows, self._columns).latitude_longitude()
+        self._inside = _kilometres(latitude, longitude, point) <= point.radius_km
+        self._inside[min(round(row), grid.ny - 1) - first[0], min(round(column), grid.nx - 1) - first[1]] = True
+        self._threshold, self._path = point.threshold, path
+
+    def highest(self, chances: xr.DataArray) -> float:
+        """Of probabilities (y, x)."""
+        near = read_values(chances.isel(y=self._rows, x=self._columns), self._path)
+        return float(near[self._inside].max())
+
+    def share(self, data: xr.Dataset, variable: Variable, place: int) -> float:
+        """Of complete members at the lead in this place, the largest share that have the event at one point."""
+        numbers = np.flatnonzero(data.complete.values[0, :, place] == COMPLETE)
+        if numbers.size == 0:
+            return 0.0
+        of_lead = data[variable.name].isel(init_time=0, lead_time=place, y=self._rows, x=self._columns)
+        members = read_values(of_lead.isel(number=numbers), self._path)
+        event = variable.happens(members, self._threshold)
+        return float(event.mean(axis=0)[self._inside].max())
+
+
+def _kilometres(latitude: NDArray[np.float64], longitude: NDArray[np.float64], point: ThresholdPoint) -> NDArray[Any]:
+    """Great circle distance from the point (haversine), km."""
+    north, south = np.radians(latitude), np.radians(point.latitude)
+    east = np.radians(longitude - point.longitude)
+    squared = np.sin((north - south) / 2) ** 2 + np.cos(north) * np.cos(south) * np.sin(east / 2) ** 2
+    return np.asarray(2 * EARTH_RADIUS / 1000 * np.arcsin(np.sqrt(squared)))
+
+
+def _remembered(place: Workspace) -> dict[str, list[str]]:
+    """By initial time; nothing where the file is damaged, since being told twice is better than never."""
+    try:
+        found = read_json(place.told)
+    except (FileNotFoundError, DamagedFileError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {hour: list(keys) for hour, keys in found.items() if isinstance(keys, list)}

@@ -1,0 +1,135 @@
+"""Several processes train as one: torchrun with gloo, on this machine's CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints
+from convcast.model.distributed import Ranks
+from convcast.model.tensors import read_tensors
+from convcast.model.training.loop import train
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from convcast.dataset import Dataset
+from convcast.model.tensors import read_tensors
+from convcast.model.training.loop import train
+from convcast.settings import load_settings
+dataset, directory, flags = sys.argv[1:]
+list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
+"""
+
+
+def torchrun(script: str, *arguments: str, processes: int = 2) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    run = subprocess.run(
+        [*command, script, *arguments], env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.fixture
+def settings(make_settings):
+    def make(**training):
+        return make_settings(
+            model={"dropout": 0.0},
+            training={"precision": "float32", "steps": 4, "checkpoint_every": 2, "accumulation": 2, **training},
+        )
+
+    return make
+
+
+def state(directory: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(checkpoints(directory)[-1])[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard_above", [10**9, 0], ids=["ddp", "fsdp2"])
+def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings, tmp_path, shard_above):
+    """Weights, averages, optimiser and validation; then one process goes on where two stopped."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    list(train(dataset, one, settings(batch=4)))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    half = settings(batch=2, shard_above=shard_above)
+    torchrun(str(script), str(dataset.path), str(two), half.model_dump_json())
+
+    expected, found = state(one), state(two)
+    assert expected.keys() == found.keys()
+    start = torch.cat([v.flatten() for v in Description.read(one).network().state_dict().values()])
+    moved = torch.cat([v.flatten() for name, v in expected.items() if name.startswith("network.")])
+    assert (moved - start).abs().max() > 1e-3  # or there would be nothing to compare
+    for name, value in expected.items():
+        if name.startswith(("network.", "average.")):
+            # Adam divides by the root of a squared gradient, so that where it is next to nothing, rounding shows.
+            assert (found[name] - value).abs().mean() < 1e-5, name
+        elif not name.endswith(".step"):
+            torch.testing.assert_close(found[name], value, rtol=1e-2, atol=1e-5, msg=name)
+    ours, theirs = (Description.read(path).validation for path in (one, two))
+    assert theirs.loss == pytest.approx(ours.loss, rel=1e-3)
+    assert theirs.fields["t2m"].crps == pytest.approx(ours.fields["t2m"].crps, rel=1e-3)
+    assert [json.loads(line)["step"] for line in (two / LOG).read_text().splitlines()] == [2, 4]
+
+    assert [report.step for report in train(dataset, two, settings(batch=4), max_steps=6)] == [6]
+
+
+def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
+    from convcast.model.training import preparation
+    from convcast.model.training.trainer import Trainer
+
+    settings = make_settings(training={"batch": 2, "draws": 2, "precision": "float32"})
+    description = preparation.describe(dataset, settings)
+    cases, _ = preparation.cases(dataset, description, settings)
+    trainers = [Trainer(description, settings.training, Ranks(torch.device("cpu"))) for _ in range(3)]
+    tasks = []
+    for trainer, (rank, size, numbers) in zip(
+        trainers, [(0, 1, range(4)), (0, 2, (0, 2)), (1, 2, (1, 3))], strict=True
+    ):
+        trainer.ranks = Ranks(torch.device("cpu"), rank, size)
+        trainer._seed(0, 0)
+        batch = type(cases[0]).joined([cases[number] for number in numbers])
+        tasks.append(trainer._draw(batch, 0.5))
+    whole, *parts = tasks
+    for name in ("t", "noise", "blank"):
+        rows = getattr(whole, name).reshape(4, 2, -1)
+        dealt = [getattr(part, name).reshape(2, 2, -1) for part in parts]
+        torch.testing.assert_close(torch.stack([dealt[0], dealt[1]], 1).flatten(0, 1), rows)
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, tmp_path):
+    """SIGKILL, four times, each at some moment after a checkpoint; then the same command until it is done."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    long = settings(batch=2, steps=40, checkpoint_every=5)
+    list(train(dataset, whole, long))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json()]
+    patience = random.Random(4)
+    stopped = []
+    for _ in range(4):
+        before = checkpoints(killed)[-1:]
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while process.poll() is None and checkpoints(killed)[-1:] == before:
+            time.sleep(0.01)
+        time.sleep(patience.uniform(0, 0.3))
+        process.kill()
+        stopped.append(process.wait())
+    assert stopped == [-9] * 4
+    subprocess.run(command, check=True)
+    expected, found = state(whole), state(killed)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    best, again = (load_file(path / WEIGHTS) for path in (whole, killed))
+    assert all(torch.equal(again[name], value) for name, value in best.items())

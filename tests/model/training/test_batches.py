@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from convcast.model.features.condition import channel_count
+from convcast.model.training import preparation
+from convcast.model.training.batches import batches
+
+
+@pytest.fixture(scope="module")
+def prepared(dataset, make_settings):
+    settings = make_settings()
+    description = preparation.describe(dataset, settings)
+    return preparation.cases(dataset, description, settings)
+
+
+def equal(a, b):
+    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("channels", "numbers", "departures"))
+
+
+def test_a_case_has_the_channels_it_should(prepared):
+    case = prepared[0][0]
+    assert case.channels.shape == (1, channel_count(7, 4), 16, 16)
+    assert case.numbers.shape == (1, 3)
+    assert case.departures.shape == (1, 7, 16, 16)
+
+
+def test_a_number_is_the_same_case_each_time(prepared):
+    cases, _ = prepared
+    assert equal(cases[5], cases[5])
+
+
+def test_a_later_pass_rolls_the_same_case_elsewhere(prepared):
+    cases, _ = prepared
+    first, second = cases[5], cases[5 + len(cases)]
+    assert not equal(first, second)
+    assert any(
+        torch.equal(first.departures.roll((dy, dx), (2, 3)), second.departures)
+        and torch.equal(first.channels.roll((dy, dx), (2, 3)), second.channels)
+        for dy in range(16)
+        for dx in range(16)
+    )
+
+
+def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_settings):
+    """The one reason why cases may be prepared once and rolled after."""
+    import numpy as np
+
+    from convcast.dataset import window
+    from convcast.model.features import condition
+    from convcast.model.features.inputs import Inputs
+
+    departures = prepared[0].departures
+    one = window(dataset, dataset.hours[10], 1, with_target=True)
+    made = []
+    for case in (one, one.roll(3, 7)):
+        inputs = Inputs.of([case], departures.normalisation, periodic=True)
+        made.append(condition.channels(inputs, departures.reference(inputs)))
+    torch.testing.assert_close(made[0].roll((3, 7), (2, 3)), made[1], atol=2e-3, rtol=0)
+    assert np.isfinite(made[0].numpy()).all()
+
+
+def test_batches_come_in_order(prepared):
+    cases, _ = prepared
+    made = list(batches(cases, range(7), 3))
+    assert [len(batch.departures) for batch in made] == [3, 3, 1]
+    assert torch.equal(made[1].departures[0], cases[3].departures[0])
+    assert torch.equal(made[2].departures[0], cases[6].departures[0])
+
+
+def test_a_failure_in_the_background_comes_to_light(prepared):
+    class Broken:
+        def __getitem__(self, number):
+            raise OSError(number)
+
+    with pytest.raises(OSError, match="0"):
+        list(batches(Broken(), range(3), 2))
+
+
+def test_validation_cases_are_those_of_validation_hours(prepared, dataset, make_settings):
+    _, validation = prepared
+    # 0.3 days are 7 hours, of which 4 are past and 1 is to come: the first 3 have no past, the last no future.
+    assert sum(len(batch.departures) for batch in validation.batches) == 3
+
+
+def test_a_missing_value_is_no_departure(dataset, make_settings, monkeypatch):
+    import numpy as np
+
+    settings = make_settings()
+    description = preparation.describe(dataset, settings)
+    cases, _ = preparation.cases(dataset, description, settings)
+    real = cases.windows[0]
+    hole = real.target.copy()
+    hole[2, 3, 4] = np.nan
+    object.__setattr__(real, "target", hole)
+    monkeypatch.setattr(type(cases.windows), "__getitem__", lambda self, number: real)
+    departures = cases._prepare(0).departures
+    assert departures[0, 2, 3, 4] == 0
+    assert departures.isfinite().all()

@@ -1,0 +1,111 @@
+"""Each finding, good and bad, with a server of our own in place of the publisher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from convcast.cli.main import app
+from convcast.operations.checks import examine
+from convcast.settings import load_settings
+from convcast.workspace import Workspace
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def server():
+    """Answers HEAD with the status and the clock that it is told to."""
+    says = SimpleNamespace(status=404, wrong=timedelta(0))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response_only(says.status)
+            self.send_header("Date", format_datetime(datetime.now(UTC) + says.wrong, usegmt=True))
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    says.url = f"http://127.0.0.1:{made.server_port}"
+    yield says
+    made.shutdown()
+    made.server_close()
+
+
+def found(tmp_path, sources, *, preset="demo", **groups):
+    settings = load_settings(flags={"archive": {"sources": sources}, **groups}, preset=preset)
+    return {finding.subject: finding for finding in examine(Workspace(tmp_path / "w"), settings)}
+
+
+def test_a_machine_that_is_ready(tmp_path, server):
+    findings = found(tmp_path, [server.url])
+    assert {finding.state for finding in findings.values()} == {"ok"}
+    assert {"GRIB and maps", "GPU", "disk", "memory", f"source {server.url}", "clock"} <= findings.keys()
+
+
+def test_a_clock_that_is_wrong_is_a_failure_with_its_fix(tmp_path, server):
+    server.wrong = timedelta(minutes=-10)
+    clock = found(tmp_path, [server.url])["clock"]
+    assert (clock.state, clock.detail.split(" s ")[1][:5]) == ("fail", "ahead")
+    assert "timedatectl" in clock.fix
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_source_that_does_not_answer_is_a_failure(tmp_path, server, broken):
+    server.status = 503
+    url = server.url if broken else NOWHERE
+    finding = found(tmp_path, [url])[f"source {url}"]
+    assert finding.state == "fail"
+    assert ("503" if broken else "no answer") in finding.detail
+
+
+def test_it_is_a_note_where_another_source_stands_in(tmp_path, server):
+    assert found(tmp_path, [NOWHERE, server.url])[f"source {NOWHERE}"].state == "note"
+
+
+def test_folders_and_the_simulated_archive_need_no_network(tmp_path):
+    assert found(tmp_path, [str(tmp_path)])[f"source {tmp_path}"].state == "ok"
+    assert found(tmp_path, ["simulated"])["source simulated"].state == "ok"
+
+
+@pytest.mark.parametrize(("free", "state"), [(5e8, "fail"), (3e9, "note"), (1e12, "ok")])
+def test_the_disk_is_judged_by_what_two_weeks_take(tmp_path, monkeypatch, free, state):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert found(tmp_path, ["simulated"], preset="phase1")["disk"].state == state
+
+
+def test_a_phase_without_a_gpu_is_a_note(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    finding = found(tmp_path, ["simulated"], preset="phase1")["GPU"]
+    assert finding.state == "note"
+    assert finding.fix
+
+
+def test_the_command_says_it_in_json_and_by_its_exit_code(tmp_path, server):
+    def run(url):
+        words = ["check", "--json", "-w", str(tmp_path / "w"), "-s", "preset=demo", "-s", f'archive.sources=["{url}"]']
+        result = CliRunner().invoke(app, words)
+        return result.exit_code, json.loads(result.stdout)
+
+    code, value = run(server.url)
+    assert (code, value["ready"]) == (0, True)
+    assert value["findings"][0] == {
+        "subject": "settings",
+        "state": "ok",
+        "detail": f"no convcast.toml in {tmp_path / 'w'} yet: the defaults, preset demo",
+        "fix": None,
+    }
+    code, value = run(NOWHERE)
+    assert (code, value["ready"]) == (2, False)
+    assert not (tmp_path / "w").exists()

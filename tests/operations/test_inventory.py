@@ -1,0 +1,269 @@
+"""What is read of a workspace is what the verbs left there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+
+from convcast.dataset import Status
+from convcast.errors import DamagedFileError
+from convcast.forecasts.integrity import EVERY_PRODUCT
+from convcast.notation import HOUR
+from convcast.operations.inventory import Forecast, Model, Surveyor, read_forecast, read_products
+from convcast.operations.publication import publish
+from convcast.operations.status import assess
+from convcast.settings import load_settings
+from convcast.workspace import create_workspace
+
+NOW = np.datetime64("2024-05-20T05", "h")
+TRAINED = (np.datetime64("2024-05-01T00", "h"), np.datetime64("2024-05-15T00", "h"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    return create_workspace(tmp_path / "w", preset="demo")
+
+
+def surveyor(place, **groups):
+    return Surveyor(place, load_settings(place.settings_file, {"sampling": {"members": 4}, **groups}))
+
+
+def test_an_empty_workspace(place):
+    there = surveyor(place).survey(NOW, since=NOW - 24 * HOUR)
+
+    assert (there.archived, dict(there.status), dict(there.forecasts), there.model) == (frozenset(), {}, {}, None)
+    assert there.newest is None
+
+
+def test_hours_and_the_model(place, dataset_of):
+    dataset_of(place.dataset, [NOW - 2 * HOUR, NOW])
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    said = {"training_hours": [str(hour) for hour in TRAINED], "model": {"history": 5, "leads": [1, 6]}}
+    (folder / "model.json").write_text(json.dumps(said))
+    assert surveyor(place).survey(NOW, since=NOW).model is None, "it has no weights yet"
+    (folder / "model.safetensors").touch()
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.status == {NOW - 2 * HOUR: Status.OK, NOW - HOUR: Status.ABSENT, NOW: Status.OK}
+    assert there.model == Model(5, (1, 6), TRAINED)
+    assert there.model.learned_from(TRAINED[1])
+    assert not there.model.learned_from(TRAINED[1] + HOUR)
+
+
+def test_a_model_is_none_until_its_first_save_is_whole(place):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    assert surveyor(place).survey(NOW, since=NOW).model is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[" * 100_000,
+        "{}",
+        '{"training_hours": 3, "model": {}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 1000000000, "leads": [1]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": [1000000000]}}',
+        '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": []}}',
+    ],
+)
+def test_a_file_that_describes_no_model_is_named_and_stops_nothing_else(place, text):
+    folder = place.model("demo")
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    (folder / "model.json").write_text(text)
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.model is None
+    assert list(there.strange) == [folder / "model.json"]
+
+
+def test_the_model_s_description_is_the_one_that_training_writes():
+    """The names are written twice, since the model room brings torch along."""
+    from convcast.model import checkpoint
+    from convcast.operations import inventory as holdings
+
+    assert (holdings.DESCRIPTION, holdings.WEIGHTS) == (checkpoint.DESCRIPTION, checkpoint.WEIGHTS)
+
+
+def test_a_forecast_is_complete_when_all_members_are_at_all_leads(place, ensemble_of):
+    path = place.forecast(NOW)
+    ensemble_of(path, NOW, members=4, made=3)
+    assert read_forecast(path, members=4) == Forecast(False, (1, 3), TRAINED, 3)
+    ensemble_of(path, NOW)
+    assert read_forecast(path, members=4) == Forecast(True, (1, 3), TRAINED, 4)
+    assert not read_forecast(path, members=5).complete
+
+
+def test_what_is_no_ensemble_is_none(place):
+    assert read_forecast(place.forecast(NOW), members=4) == Forecast(False, ())
+    place.forecast(NOW).mkdir(parents=True)
+    assert read_forecast(place.forecast(NOW), members=4) == Forecast(False, ())
+
+
+def test_the_newest_forecast_is_found_however_old(place, ensemble_of):
+    for age, made in ((100, 4), (99, 4), (98, 2)):
+        ensemble_of(place.forecast(NOW - age * HOUR), NOW - age * HOUR, leads=(1,), made=made)
+    reader = surveyor(place)
+
+    assert reader.survey(NOW, since=NOW - 24 * HOUR).newest is None
+    assert reader.newest(before=NOW) == NOW - 99 * HOUR
+
+
+def products(place, leads=(1, 3)):
+    path = place.product(NOW)
+    path.parent.mkdir(exist_ok=True)
+    group = zarr.create_group(path, attributes={"leads": list(leads), "fields": "t2m"})
+    for what in EVERY_PRODUCT:
+        group.create_array(f"t2m_{what}", data=np.ones((1, len(leads), 2, 2), np.float32), chunks=(1, 1, 2, 2))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keep", "there", "complete"),
+    [
+        ("members", "members", True),
+        ("members", "products", True),
+        ("products", "members", False),
+        ("products", "products", True),
+        ("both", "members", False),
+        ("both", "members products", True),
+        ("both", "half products", False),
+        ("members", "half", False),
+    ],
+)
+def test_a_forecast_is_complete_with_what_is_to_be_kept_of_it(place, ensemble_of, keep, there, complete):
+    """Products may have outlived their members."""
+    for kind in there.split():
+        if kind == "products":
+            products(place)
+        else:
+            ensemble_of(place.forecast(NOW), NOW, made=4 if kind == "members" else 2)
+
+    holdings = surveyor(place, sampling={"members": 4, "keep": keep}).survey(NOW, since=NOW)
+
+    assert holdings.complete(NOW) == complete
+    assert holdings.newest == (NOW if complete else None)
+    assert holdings.forecasts[NOW].leads == (1, 3)
+    assert holdings.forecasts[NOW].verifiable == (there != "products")
+
+
+def test_a_member_that_lost_values_makes_a_forecast_incomplete(place, ensemble_of):
+    path = place.forecast(NOW)
+    ensemble_of(path, NOW)
+    (path / "t2m" / "c" / "0" / "2" / "1" / "0" / "0").unlink()
+
+    assert read_forecast(path, members=4) == Forecast(False, (1, 3), TRAINED, 3)
+
+
+def test_products_that_lost_values_are_none(place):
+    path = products(place)
+    assert read_products(path) == (1, 3)
+    (path / "t2m_mean" / "c" / "0" / "1" / "0" / "0").unlink()
+    assert read_products(path) == ()
+
+
+def test_members_on_their_way_to_products_are_no_forecast(place, ensemble_of):
+    ensemble_of(place.passing_members(NOW), NOW)
+    assert surveyor(place).survey(NOW, since=NOW).forecasts == {}
+
+
+def test_a_forecast_that_became_complete_is_read_once_and_an_unfinished_one_again(place, ensemble_of):
+    reader = surveyor(place)
+    ensemble_of(place.forecast(NOW), NOW, made=2)
+    assert reader.survey(NOW, since=NOW).newest is None
+    ensemble_of(place.forecast(NOW), NOW)
+    assert reader.survey(NOW, since=NOW).newest == NOW
+    shutil.rmtree(place.forecast(NOW) / "complete")
+    assert reader.survey(NOW, since=NOW).newest == NOW
+
+
+def link_to_nothing(path):
+    path.symlink_to(path.parent / "nothing")
+
+
+def link_to_a_file(path):
+    (path.parent / "file").write_text("rubbish")
+    path.symlink_to(path.parent / "file")
+
+
+def a_file(path):
+    path.write_text("rubbish")
+
+
+def rubbish(path):
+    path.mkdir()
+    (path / "zarr.json").write_text("[" * 100_000)
+
+
+def of_another_program(path):
+    zarr.create_group(path, attributes={"made_by": "somebody"})
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+STRANGE = [link_to_nothing, link_to_a_file, a_file, rubbish, of_another_program, a_loop]
+
+
+@pytest.mark.parametrize("folder", ["forecast", "product"])
+@pytest.mark.parametrize("spoil", STRANGE)
+def test_what_is_no_forecast_is_named_and_left_alone(place, ensemble_of, spoil, folder):
+    ensemble_of(place.forecast(NOW - HOUR), NOW - HOUR)
+    path = getattr(place, folder)(NOW)
+    path.parent.mkdir(exist_ok=True)
+    spoil(path)
+    reader = surveyor(place, sampling={"members": 4, "keep": "products" if folder == "product" else "members"})
+
+    there = reader.survey(NOW, since=NOW - 24 * HOUR)
+    situation = assess(reader, NOW.astype("datetime64[s]"))
+
+    assert list(there.strange) == [path]
+    assert there.blocked == {NOW}, "sampling does not try it every hour"
+    assert not there.complete(NOW)
+    assert situation.strange == [f"{path} {there.strange[path]} and is left alone"]
+    assert situation.forecast == (None if folder == "product" else NOW - HOUR)
+    assert os.path.lexists(path)
+
+
+def test_a_link_to_a_whole_ensemble_is_read_and_named(place, ensemble_of, tmp_path):
+    ensemble_of(tmp_path / "elsewhere.zarr", NOW)
+    place.forecasts.mkdir()
+    place.forecast(NOW).symlink_to(tmp_path / "elsewhere.zarr")
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.complete(NOW)
+    assert list(there.strange.values()) == ["is a link"]
+    with pytest.raises(DamagedFileError, match="is a link"):
+        ensemble_of(place.forecast(NOW), NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["rubbish", "[" * 100_000, "[]", "7", "{}", '{"stages": [3], "notes": [], "seconds": 1}', '{"stages": 3}']
+)
+def test_a_damaged_entry_of_the_last_cycle_is_none(place, text):
+    place.last_cycle.write_text(text)
+    assert assess(surveyor(place), NOW.astype("datetime64[s]")).last == {}
+
+
+@pytest.mark.parametrize("text", ["rubbish", "[" * 100_000])
+def test_a_damaged_pointer_to_the_newest_forecast_is_replaced(place, ensemble_of, text):
+    ensemble_of(place.forecast(NOW), NOW)
+    place.latest.write_text(text)
+
+    said, new = publish(place, NOW, Forecast(True, (1, 3)))
+
+    assert new
+    assert json.loads(place.latest.read_text()) == said

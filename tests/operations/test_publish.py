@@ -1,0 +1,309 @@
+"""latest/index.html: what it says and shows, never half, and in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from convcast.forecasts.products import make_products
+from convcast.forecasts.store import Description, EnsembleStore
+from convcast.grid import Grid
+from convcast.notation import HOUR
+from convcast.operations import publish as module
+from convcast.operations.history import History
+from convcast.operations.publish import write_page
+from convcast.settings import ProductSettings
+from convcast.variables import REFC, T2M
+from convcast.workspace import create_workspace
+
+NOW = np.datetime64("2024-05-20T05", "h")
+GRID = Grid(12, 16, 300, 800)
+DOT = bytes.fromhex(
+    "89504e470d0a1a0a0000000d494844520000000100000001080600000 01f15c4890000000d49444154789c6360f8cf500f000"
+    "3860180a5c1d9e20000000049454e44ae426082".replace(" ", "")
+)
+"""A PNG of one point."""
+
+
+def forecast(place, init=NOW, *, leads=(1,), products=True, simulated=0, model="m", members=8):
+    description = Description(
+        init, leads, leads, (REFC, T2M), GRID, {"simulated": simulated, "seed": 0}, {"model": model, "title": "t"}
+    )
+    store = EnsembleStore.prepare(place.forecast(init), description, members=members)
+    for lead in leads:
+        for member in range(members):
+            refc = np.full(GRID.shape, 5.0)
+            refc[3:8, 2 : 4 + member] = 45
+            store.write(member, lead, np.stack([refc, np.full(GRID.shape, 290.0)]))
+    if products:
+        make_products(
+            place.forecast(init),
+            place.product(init),
+            description,
+            members=range(members),
+            leads=leads,
+            settings=ProductSettings(),
+        )
+    return leads
+
+
+def scored(place, *, age=1, systems=("convcast", "persistence")):
+    """A case whose forecast came true `age` hours before now, persistence twice as bad."""
+    history = History(place.root / "history")
+    history.folder.mkdir(exist_ok=True)
+    scores = {name: {"crps": 1.0 + i, "rmse": 2.0, "spread": 2.0} for i, name in enumerate(systems)}
+    case = {"init": str(NOW - (age + 1) * HOUR), "lead": 1, "members": 8, "scores": {"refc": scores}}
+    with open(history.folder / "2024-05.jsonl", "a") as file:
+        file.write(json.dumps(case) + "\n")
+    return history
+
+
+@pytest.fixture
+def place(tmp_path):
+    return create_workspace(tmp_path / "w")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Pictures of one point; gives what was drawn."""
+    from convcast.pictures import forecast as pictures
+
+    drawn = []
+    monkeypatch.setattr(pictures, "draw", lambda kind, shown: drawn.append((kind, shown)) or DOT)
+    return drawn
+
+
+class Page(HTMLParser):
+    """Open tags, addresses and text of a page."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.open, self.addresses, self.said = [], [], []
+        self.source = (place.page / "index.html").read_text()
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.said).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+def write(place, leads=(1,), history=None, init=NOW, **words):
+    return write_page(place, init, leads, history or History(place.root / "history"), **{"max_age": 3, **words})
+
+
+def test_it_shows_each_lead_with_its_times_and_asks_nothing_of_other_hosts(place, quick):
+    leads = forecast(place, leads=(1, 3))
+    assert write(place, leads)
+    page = Page(place)
+
+    assert page.open == []
+    files = {path.name for path in place.page.iterdir()}
+    assert all(address in files or address.startswith("#") for address in page.addresses)
+    for said in (
+        "2024-05-20 05:00 UTC",
+        "8 members, valid 2024-05-20 06:00 to 2024-05-20 08:00 UTC",
+        "1 h ahead valid 2024-05-20 06:00 UTC",
+        "3 h ahead valid 2024-05-20 08:00 UTC",
+        "Probability of REFC ≥ 40 dBZ at each point: the share of 8 members",
+        "Probability of REFC ≥ 40 dBZ somewhere within 40 km",
+        "6 of 8 members",
+        "Not verified yet",
+    ):
+        assert said in page.text
+    assert "SIMULATED" not in page.source
+    assert page.source.count('loading="lazy"') == 5, "those of the first lead are there at once"
+    kinds = [(kind, shown.lead, shown.near) for kind, shown in quick]
+    assert kinds == [
+        (kind, lead, near)
+        for lead in (1, 3)
+        for kind, near in (
+            ("probability", None),
+            ("mean", None),
+            ("spread", None),
+            ("probability", 40.0),
+            ("stamps", None),
+        )
+    ]
+    assert [len(shown.members) for kind, shown in quick if kind == "stamps"] == [6, 6]
+    near = next(shown for _, shown in quick if shown.near)
+    assert near.probability[0, 0] == 1, "within 40 km of the storm that all have"
+
+
+def test_members_alone_have_no_neighbourhood_and_products_alone_no_members(place, quick):
+    forecast(place, products=False)
+    write(place)
+    assert [kind for kind, _ in quick] == ["probability", "mean", "spread", "stamps"]
+    assert "within" not in Page(place).text
+
+    forecast(place)
+    shutil.rmtree(place.forecast(NOW))
+    quick.clear()
+    write(place)
+    assert [kind for kind, _ in quick] == ["probability", "mean", "spread", "probability"]
+    assert "of 8 members with it" in Page(place).text
+
+
+def test_what_was_verified_stands_beside_persistence_with_n_and_dates(place, quick):
+    forecast(place)
+    scored(place, age=23)
+    scored(place, age=24)  # came true before the last day
+    history = scored(place, age=0)
+    write(place, history=history)
+
+    text = Page(place).text
+    assert "Not verified yet" not in text
+    assert "1 h ahead valid 2024-05-19 06:00 to 2024-05-20 05:00 UTC" in text
+    assert "REFC dBZ 2 1 2 +50 1.06" in text
+    assert "fair CRPS" in text
+
+
+def test_without_persistence_there_is_a_dash_and_older_scores_are_named_by_their_date(place, quick):
+    forecast(place)
+    write(place, history=scored(place, age=30))
+    text = Page(place).text
+    assert "Not verified yet" in text
+    assert "The last that was scored started at 2024-05-18 22:00 UTC" in text
+
+    write(place, history=scored(place, systems=("convcast",)))
+    assert "REFC dBZ 1 1 – – 1.06" in Page(place).text
+
+
+def test_simulated_weather_is_marked_and_its_clock_is_not_ours(place, quick):
+    forecast(place, simulated=1)
+    write(place)
+    page = Page(place)
+    assert "SIMULATED weather" in page.text
+    assert "<title>SIMULATED" in page.source
+    assert "<script" not in page.source
+    assert all(shown.simulated for _, shown in quick)
+
+
+def test_text_is_escaped(place, quick):
+    forecast(place, model="<script>alert(1)</script>")
+    write(place)
+    source = Page(place).source
+    assert "<script>alert" not in source
+    assert "model &lt;script&gt;alert(1)&lt;/script&gt;" in source
+
+
+def test_pictures_are_drawn_once_and_those_of_another_ensemble_anew(place, quick):
+    forecast(place, products=False)
+    assert write(place)
+    drawn = len(quick)
+    assert not write(place)
+    assert write(place, history=scored(place))
+    assert len(quick) == drawn
+
+    shutil.rmtree(place.forecast(NOW))
+    forecast(place, products=False, members=5)
+    write(place)
+    assert len(quick) == 2 * drawn
+    assert "of 5 members" in Page(place).text
+
+
+def test_pictures_of_the_forecast_before_stay_for_who_is_reading_it_and_no_longer(place, quick):
+    for hours in range(3):
+        forecast(place, NOW + hours * HOUR, products=False)
+        write(place, init=NOW + hours * HOUR)
+    (place.page / "logo.png").write_bytes(DOT)
+    write(place, init=NOW + 2 * HOUR)
+
+    starts = {path.name[:11] for path in place.page.glob("2*.png")}
+    assert starts == {"20240520T06", "20240520T07"}
+    assert (place.page / "logo.png").exists(), "what is not ours stays"
+
+
+def test_a_page_appears_after_its_pictures_and_whole_or_not_at_all(place, quick, monkeypatch):
+    forecast(place, products=False)
+    write(place)
+    before = Page(place)
+    forecast(place, NOW + HOUR, products=False)
+    wrote = module.write_bytes
+    left = iter(range(3))
+
+    def full_disk(path, data):
+        next(left, None) is not None or (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        wrote(path, data)
+
+    monkeypatch.setattr(module, "write_bytes", full_disk)
+    with pytest.raises(OSError):
+        write(place, init=NOW + HOUR)
+
+    after = Page(place)
+    assert after.source == before.source
+    assert all((place.page / address).is_file() for address in after.addresses)
+    assert not list(place.page.glob("*.partial"))
+
+
+def test_a_forecast_that_is_gone_leaves_its_times(place, quick):
+    write(place)
+    assert "There are no pictures" in Page(place).text
+    assert quick == []
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=4000 --window-size=1300,900"
+)
+MEASURE = """<script>onload = () => {
+  const pictures = [...document.images];
+  parent.postMessage([
+    innerWidth, document.documentElement.scrollWidth, pictures.length, pictures.filter(i => !i.naturalWidth).length,
+    performance.getEntriesByType("resource").filter(e => !e.name.startsWith("file:")).length,
+    document.querySelector(".scroll").scrollWidth - document.querySelector(".scroll").clientWidth,
+  ].join(" "), "*") }</script>"""
+FRAMES = """<title></title><script>onmessage = e => { document.title += e.data + ";" }</script>
+<iframe src="measured.html" width=360 height=900 style="border:0"></iframe>
+<iframe src="measured.html" width=1200 height=900 style="border:0"></iframe>"""
+
+
+def browse(tmp_path, address):
+    words = [CHROMIUM, *QUIET.split(), "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
+    return subprocess.run([*words, address.as_uri()], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_it_on_a_phone_and_on_a_desk_and_turns_it_red_when_old(place, tmp_path):
+    forecast(place)
+    write(place, history=scored(place))
+
+    # Its own policy lets its one script run, which says how old it is.
+    shown = browse(tmp_path, place.page / "index.html")
+    assert re.search(r'class="age old"[^>]*>OLD: started \d+ days ago', shown)
+
+    # Measured under the same policy, but for the script that measures.
+    source = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", Page(place).source)
+    (place.page / "measured.html").write_text(source.replace("</body>", MEASURE + "</body>"))
+    (place.page / "frames.html").write_text(FRAMES)
+    found = re.search(r"<title>([\d .;]+)</title>", browse(tmp_path, place.page / "frames.html"))
+    assert found
+    measured = sorted([int(number) for number in one.split()] for one in found[1].strip(";").split(";"))
+    for width, one in zip((360, 1200), measured, strict=True):
+        window, content, pictures, broken, elsewhere, hidden = one
+        assert window == width
+        assert content <= window
+        assert (pictures, broken, elsewhere) == (5, 0, 0)
+        assert hidden <= 0, "the table of scores fits a phone"
+
+
+def test_its_script_and_styles_are_all_that_its_policy_allows(place, quick):
+    forecast(place, products=False)
+    write(place)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', Page(place).source)[1]
+    assert policy.startswith("default-src 'none'; img-src 'self' file:; style-src 'unsafe-inline'; script-src 'sha256-")
