@@ -173,7 +173,7 @@ def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
 
 def _time(text: str) -> np.datetime64 | None:
     """The time in microseconds, UTC; None where the text gives none."""
-    match = _TIME.fullmatch(text.strip())
+    match = _TIME.fullmatch(str(text).strip())  # a file may hold anything in place of a text
     if match is None:
         return None
     year, _, month, day, hour, minute, second, fraction, offset_hours, offset_minutes = match.groups()
@@ -210,7 +210,8 @@ def _number(digits: str) -> int:
 
 def _shown(text: str) -> str:
     """What was typed, short enough for one line."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    shown = repr(text)
+    return shown if len(shown) <= 62 else f"{shown[:57]}..."
 
 
 def compact(time: Hour) -> str:

@@ -58,6 +58,11 @@ class Exchange:
                 handle.close()
             self._sockets.clear()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there was any connection."""
+        return bool(self._sockets)
+
     def allow(self, until: float) -> None:
         """Move the limit to this time of the monotonic clock."""
         self._limit = until
@@ -179,10 +184,9 @@ class Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Where a redirect leads. Its body, which requests would read to its end, if it has one, is left unread."""
-        target = super().get_redirect_target(resp)
-        if target is not None:
+        if resp.is_redirect:
             resp.close()
-        return target
+        return super().get_redirect_target(resp)
 
 
 def split_credentials(address: str) -> tuple[str, AuthBase | None]:

@@ -192,10 +192,10 @@ class Client:
     def _answer(self, exchange: Exchange, method: str, url: str, headers: dict[str, str]) -> requests.Response:
         try:
             response = self._session.request(method, url, headers=headers, timeout=self._timeout, stream=True)
-        except requests.exceptions.InvalidProxyURL:
-            raise _Unreachable("the proxy's address cannot be used") from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-            raise Bad("the address, or one that it redirects to, cannot be used") from None
+            if not exchange.connected:
+                raise _Unreachable("the address, or the proxy that the environment names, cannot be used") from None
+            raise Bad("the address that it redirects to cannot be used") from None
         except (requests.RequestException, HTTPError):
             if exchange.ended:
                 raise Transient(self._reason("the server sent no whole answer in time")) from None

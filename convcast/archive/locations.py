@@ -72,7 +72,7 @@ _LAYOUTS = {
 """Paths from the folder of the day on, by model and whether members have files of their own. REFS counts leads in two
 digits, RRFS in three; HREF has one folder a day, the others one a cycle."""
 _PARTS = {
-    "day": r"\d{8}",
+    "day": r"20[0-9]{6}",
     "hour": r"\d\d",
     "product": r"[a-z0-9]+",
     "lead:02d": r"\d\d",

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from convcast import stores
-from convcast.conventions import ABSENT
+from convcast.conventions import ABSENT, SECONDS
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, from_compact, join_numbers, parse_numbers
 from convcast.variables import FIELDS
@@ -178,13 +178,21 @@ def require_products(path: Path) -> None:
 def require_coordinates(group: zarr.Group, path: Path) -> None:
     """Raise DamagedFileError where a coordinate of the forecast file at `path` has lost its values."""
     for name in COORDINATES:
-        if name in group:
-            array = group[name]
-            fault = stores.chunk_fault(array, path, ()) if isinstance(array, zarr.Array) else None
-            if fault is not None:
-                raise DamagedFileError(
-                    f"{path} has lost its {name}: {fault[0].relative_to(path)} {fault[1]}", advice=begin_again(path)
-                )
+        array = group.get(name)
+        fault = stores.chunk_fault(array, path, ()) if isinstance(array, zarr.Array) else None
+        if fault is None or (fault[1] == "is gone" and isinstance(array, zarr.Array) and _counts_from_itself(array)):
+            continue
+        raise DamagedFileError(
+            f"{path} has lost its {name}: {fault[0].relative_to(path)} {fault[1]}", advice=begin_again(path)
+        )
+
+
+def _counts_from_itself(array: zarr.Array) -> bool:
+    """Whether a coordinate counts time from another date than convcast does: a copy that xarray made counts from the
+    first one, so that a single time is 0, and has no file.
+    """
+    units = str(array.attrs.get("units", ""))
+    return " since " in units and units != SECONDS["units"]
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from convcast.archive.connections import Exchange, Session, split_credentials
+from convcast.archive.pool import Pool
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
+from convcast.workers import SAFE_PATH
 
 TIMEOUT = (5, 10)
 """Seconds to connect, and without a byte of an answer."""
@@ -40,13 +44,18 @@ class Hooks:
         if command:
             yield from _run(f"operations.{setting}", command, text, self._settings.hook_seconds)
         if post and self._settings.webhook is not None:
-            yield from _post(self._settings.webhook.get_secret_value(), text)
+            # In a thread that a stop leaves behind: nothing else ends the look-up of a name.
+            url = self._settings.webhook.get_secret_value()
+            for notes in Pool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
+                yield from notes
 
 
 def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
     """Run the command of this setting with `text` on stdin; why that failed, if it did."""
     try:
-        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text)
+        # A script of the user's may well import what lies beside it.
+        env = {name: value for name, value in os.environ.items() if (name, value) != SAFE_PATH}
+        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text, env=env)
     except OSError as error:
         yield f"{setting}: {command[0]} cannot be run ({error.strerror})"
         return

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,15 @@ def test_file_has_only_what_its_sidecar_holds(archive):
     sidecar = store(archive, HOURS[0])
     path = archive.path(HOURS[0], 0)
     assert (archive.has(path, ["cape"]), archive.has(path, ["cape", "cin"])) == (sidecar, None)
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "0", "99999999999"])
+def test_a_partial_file_of_a_process_that_cannot_be_is_swept(tmp_path, number):
+    from convcast.files import HOST
+
+    leftovers = [tmp_path / f".x.grib2.{HOST}-{number}-0.partial", tmp_path / f"x.grib2.{number}.partial"]
+    for path in leftovers:
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    Archive(tmp_path).sweep()
+    assert [path for path in leftovers if path.exists()] == []

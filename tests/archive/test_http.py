@@ -111,3 +111,14 @@ def test_a_server_that_is_gone_for_good_is_given_up(tmp_path, monkeypatch):
             client.text(f"{server.url}/file")
     client.close()
     assert client.unreachable == "no connection can be made"
+
+
+@pytest.mark.parametrize("proxy", ["http://[", "socks9://127.0.0.1:9", "http://127.0.0.1:99999999"])
+def test_a_proxy_that_is_none_is_said_once(monkeypatch, proxy):
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    client = http.Client(ArchiveSettings(retries=0))
+    with pytest.raises(Transient, match="cannot be used"):
+        client.text("http://127.0.0.1:9/file")
+    client.close()
+    assert "proxy" in client.unreachable

@@ -117,3 +117,13 @@ def test_a_damaged_line_is_passed_over(tmp_path, line):
     assert history.scored() == {(NOW - HOUR, 1), (NOW - HOUR, 3)}
     assert [one.cases for one in history.recent(NOW, 2)] == [2, 2]
     assert history.valid_within(24, NOW)
+
+
+@pytest.mark.parametrize("init", ["yesterday", "9999-12-31T00", 5, None])
+def test_a_case_of_no_time_is_passed_over(tmp_path, init):
+    history = History(tmp_path)
+    history.add(scores([NOW], leads=(1,)))
+    with open(tmp_path / "2024-06.jsonl", "a") as file:
+        file.write(json.dumps({"init": init, "lead": 1, "scores": {}}) + "\n")
+
+    assert history.scored() == history.scored(NOW - HOUR) == {(NOW, 1)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from convcast.variables import Variable
@@ -147,6 +147,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
             0.03, 0.97, f"{events:,} events\nin {points:,} points" if events else "no events", va="top", fontsize=7.5
         )
         counts.set_yscale("log")
+        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         counts.set_ylim(bottom=0.7)
         counts.set_xlabel("forecast probability", fontsize=8.5)
         for axes in (curve, counts):

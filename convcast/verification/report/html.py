@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
+from convcast.text import displayed
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
@@ -58,6 +59,7 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
     environment = Environment(
         loader=PackageLoader("convcast.verification.report", "."),
         autoescape=True,
+        finalize=displayed,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
