@@ -85,6 +85,7 @@ def test_a_file_that_describes_no_model_is_refused(place, text):
 def test_the_model_s_description_is_the_one_that_training_writes():
     """The names are written twice, since the model room brings torch along."""
     from convcast.model import checkpoint
+    from convcast.operations import inventory
 
     assert (inventory.DESCRIPTION, inventory.WEIGHTS) == (checkpoint.DESCRIPTION, checkpoint.WEIGHTS)
 
