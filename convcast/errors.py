@@ -15,6 +15,7 @@ Anything else that escapes is a bug (exit code 1).
 from __future__ import annotations
 
 import errno
+import os
 
 
 class ConvcastError(Exception):
@@ -71,9 +72,30 @@ def from_os_error(error: OSError) -> ConvcastError | None:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SettingsError(f"no permission to write{place}", advice="choose another --workspace")
-    if error.errno == errno.EIO:
+    reason = error.strerror or type(error).__name__
+    if error.errno in _DISK:
         return DamagedFileError(
-            f"the disk failed to read or write{place}; everything that was complete is kept",
+            f"the disk failed to read or write{place}: {reason}; everything that was complete is kept",
             advice="check the disk (`dmesg` names it), then run the same command again",
         )
+    if error.errno in _PATH:
+        return SettingsError(f"a file or folder is in the way{place}: {reason}", advice="rename it, or name another")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return SettingsError(f"too many files are open{place}", advice="allow more (ulimit -n), or use fewer workers")
+    if "temporary directory" in str(error):  # of tempfile, which has no type of its own for it
+        return SettingsError("no folder for temporary files can be written to", advice="set TMPDIR to one that can")
+    if error.errno == errno.ENOENT and not _is_here():
+        return SettingsError("the working directory is no more", advice="change to a folder that is there (cd)")
     return None
+
+
+def _is_here() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  of pathlib the same call
+    except FileNotFoundError:
+        return False
+    return True
+
+
+_DISK = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.EREMOTEIO, errno.ETIMEDOUT)
+_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)

@@ -16,6 +16,9 @@ Tool = TypeVar("Tool")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = TypeVar("Given", covariant=True)
+SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
+"""A variable by which the Pythons that a run starts import nothing from the working directory, and a value by which it
+is known that the user did not set it; any value has that effect."""
 AHEAD = 2
 """Tasks in hand for each worker, so that none waits and none piles up."""
 

@@ -124,7 +124,7 @@ class Archive:
         self.refuse_outside(path)
         beside = sidecar_path(path)
         try:
-            sidecar = Sidecar.from_json(beside.read_text())
+            sidecar = Sidecar.from_json(beside.read_text(encoding="utf-8"))
             size = path.stat().st_size
         except FileNotFoundError as error:
             raise DamagedFileError(f"{error.filename} is missing", advice="run `convcast fetch` again") from None

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from convcast.text import printable
+from convcast.workers import SAFE_PATH
 
 INTERRUPTED = 130
 PATIENCE = 1.7
@@ -38,6 +39,8 @@ def prepare() -> None:
     columns = os.environ.get("COLUMNS", "")
     if columns and not (columns.isdecimal() and len(columns) < 5 and int(columns) in WIDTHS):
         del os.environ["COLUMNS"]
+    os.environ.setdefault(*SAFE_PATH)  # for all that a run starts: stages, dask's workers
+    os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one that only it can load
     _find_a_home()
     _escape_what_others_print()
 

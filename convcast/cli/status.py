@@ -59,6 +59,8 @@ def status(
         rows, held = _held(place, session.settings)
         value |= held
         rows += _standing(situation)
+        if not situation.last and place.last_cycle.exists():
+            rows.append(("last cycle", f"{place.last_cycle} is damaged; the next `convcast cycle` replaces it"))
         shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(situation)]
         logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
         if logs:

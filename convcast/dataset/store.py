@@ -276,7 +276,7 @@ class Store:
         """The last verdict on each hour; a line that a power cut left torn is passed over."""
         verdicts: dict[Hour, dict[str, Any]] = {}
         path = self.path / "status" / "verdicts.jsonl"
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
                 entry = json.loads(line)
                 first = np.datetime64(entry["valid"], "h")

@@ -29,6 +29,26 @@ from convcast.variables import SIMULATED_STATUS, GribKey
 LATTICE = 16
 """HRRR values lie on multiples of 1/16: decimal scale factor 0, binary scale factor -4."""
 MISSING_VALUE = 9.999e20
+KEPT = ("ECCODES_DEBUG", "ECCODES_DIR", "ECCODES_HOME", "ECCODES_PYTHON")
+"""Beginnings of the variables that may steer ecCodes: where the library is, and how much it says."""
+IGNORED = tuple(name for name in os.environ if name.startswith(("ECCODES_", "GRIB_")) and not name.startswith(KEPT))
+"""Those that are set and are kept from it."""
+
+
+def _begin_without_them() -> None:
+    """Have ecCodes read its variables, which it does once, while only those of KEPT are there.
+
+    A site sets ECCODES_DEFINITION_PATH for its own library. Definitions of another version crash this one, or change
+    what a message means; messages are told apart by numbers here, for which the library's own suffice.
+    """
+    kept = {name: os.environ.pop(name) for name in IGNORED}
+    try:
+        eccodes.codes_definition_path()
+    finally:
+        os.environ.update(kept)
+
+
+_begin_without_them()
 
 
 def _keep_freed_memory() -> None:

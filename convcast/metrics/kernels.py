@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.compiled import compiled
 from convcast.errors import SettingsError
 from convcast.metrics.sorting_network import LANES, WRITTEN_OUT, sorting_network, sum_pairs
 
@@ -120,7 +120,8 @@ def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray
 
 def threads() -> int:
     """How many this process may have: as OMP_NUM_THREADS says, which dask's workers set, else one for each core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 0) or os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
+    return (int(said) if said.isdecimal() and len(said) < 5 else 0) or os.cpu_count() or 1
 
 
 def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
@@ -181,7 +182,7 @@ def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
     return np.maximum(counts, 0.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pass(forecasts, observations, network, absolute, pairs, error, variance, below, equal):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     members, points = forecasts.shape
     block = np.zeros((members, BLOCK), forecasts.dtype)
@@ -222,7 +223,7 @@ def _pass(forecasts, observations, network, absolute, pairs, error, variance, be
                 below[at], equal[at] = -1, -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _crps(forecasts, observations, network, divisor, crps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     members, points = forecasts.shape
     block = np.zeros((members, BLOCK), forecasts.dtype)
@@ -242,7 +243,7 @@ def _crps(forecasts, observations, network, divisor, crps):  # type: ignore[no-u
             crps[start + i] = far[i] / members - max(pair[i], 0.0) / divisor if np.isfinite(far[i]) else np.nan
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Set `pair` to the sum of |x_i - x_j| over i < j; `network` is a tuple where the code for it is written out."""
     if isinstance(network, tuple):
@@ -263,7 +264,7 @@ def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa
                 pair[i] += weight * np.float64(row[i])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(forecasts, threshold, events_below):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     members, points = forecasts.shape
     counts = np.zeros(points, np.int32)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from convcast.compiled import compiled
 
 RADIUS = 13
 """Cells: 39 km, the neighbourhood of NCEP's maximum probabilities (NMEP)."""
@@ -23,7 +24,7 @@ def happens_near(event: NDArray[np.bool_], radius: int, *, step: int = 1) -> NDA
     return near
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64], step: int) -> NDArray[np.bool_]:  # pragma: no cover
     """`half` is the half-width of the disk by distance of the row from its middle.
 

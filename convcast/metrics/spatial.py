@@ -5,7 +5,7 @@ Neighbourhoods with a missing point, or that leave the domain, are left out; the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,14 @@ BANDS = 2.0 ** np.arange(1, 11.5, 0.5)
 """Wavelengths in cells that part the bands of a spectrum, half an octave each."""
 SPECTRAL_MEMBERS = 4
 """Members whose spectra are taken; they are exchangeable."""
+SPECTRAL_CELLS = 8
+"""Cells along each side of a domain from which a spectrum is taken."""
 CHUNK = 1 << 17
+
+
+def odd_width(kilometres: float) -> int:
+    """Cells along the side of a square that has a cell in its middle."""
+    return 2 * round((1000 * kilometres / SPACING - 1) / 2) + 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Scales:
     @classmethod
     def of(cls, kilometres: tuple[float, ...], shape: tuple[int, int], *, periodic: bool) -> Scales:
         """The odd widths nearest to these; what is wider than half the domain is left out."""
-        widths = (2 * round((1000 * each / SPACING - 1) / 2) + 1 for each in kilometres)
+        widths = map(odd_width, kilometres)
         return cls(tuple(dict.fromkeys(w for w in widths if 1 <= w <= min(shape) // 2)), periodic)
 
 
@@ -59,13 +66,15 @@ class Spatial:
     near : (threshold, members + 1, 2) every STEP-th point by number of members with the event within RADIUS (NMEP), and
         by whether it was observed there
     energy : (3,) cases, sums of the energy score by the fair and by the ensemble estimator
-    power : (2, band) of the members, and of the observation
+    power : (2, band) of the members, and of the observation, in the cases that have no missing point
+    spectra : those cases
     """
 
     fractions: Floats
     near: Integers
     energy: Floats
     power: Floats
+    spectra: int = 0
 
     @classmethod
     def none(cls, members: int, thresholds: int = 0, widths: int = 0) -> Spatial:
@@ -92,13 +101,14 @@ def score_whole(forecasts: Field, observations: Field, variable: Variable, scale
         made.fractions[:] = fraction_sums(forecasts, observations, there, thresholds, scales)
         _near(forecasts, observations, there, thresholds, scales, made.near)
     made.energy[:] = 1, *energy(forecasts, observations, there)
-    if there.all() and min(there.shape) >= 8:
+    if there.all() and min(there.shape) >= SPECTRAL_CELLS:
         shown = forecasts[:SPECTRAL_MEMBERS]
         of_members = [spectrum(member, periodic=scales.periodic)[0] for member in shown]
         observed, waves = spectrum(observations, periodic=scales.periodic)
         # Both are known to a step of the lattice: what is weaker than its noise is alike.
         rounding = waves / (12 * variable.scale**2)
         made.power[:] = np.mean(of_members, axis=0) + rounding, observed + rounding
+        return replace(made, spectra=1)
     return made
 
 

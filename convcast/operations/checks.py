@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 from convcast.notation import without_credentials
+from convcast.operations import stages
 from convcast.settings import Settings
 from convcast.workspace import Workspace
 
@@ -25,6 +30,24 @@ LITTLE_MEMORY = 4e9
 SKEW = 60
 """Seconds that the clock may be wrong by: hours are asked for by it."""
 
+TRIAL = (sys.executable, "-P", "-m", "convcast.operations.trial")
+TRIAL_SECONDS = 300
+WORKS = {
+    "GRIB and maps": "ecCodes and PROJ work together",
+    "scores": "numba compiles and scores",
+    "pictures": "matplotlib draws",
+    "stores": "Zarr arrays are written and read",
+    "addresses": "Herbie gives the addresses of NOAA's files",
+}
+"""By the steps of convcast.operations.trial."""
+FIXES = {
+    "GRIB and maps": "unset PROJ_DATA and PROJ_LIB, or pip install --force-reinstall eccodes eccodeslib pyproj",
+    "scores": "pip install --force-reinstall numba llvmlite",
+    "pictures": "unset MPLBACKEND and MATPLOTLIBRC, or pip install --force-reinstall matplotlib",
+    "stores": "set TMPDIR to a folder that can be written to, or pip install --force-reinstall zarr numcodecs",
+    "addresses": "set TMPDIR to a folder that can be written to, or pip install --force-reinstall herbie-data",
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -38,9 +61,12 @@ class Finding:
 
 def examine(workspace: Workspace, settings: Settings) -> Iterator[Finding]:
     """All findings; one that fails never keeps the others from being looked at."""
-    yield from _packages()
+    yield from _trial()
     yield from _torch(settings)
-    yield _disk(workspace.root, settings)
+    there = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
+    yield _disk(there, settings)
+    if os.access(there, os.W_OK):
+        yield _locks(there)
     yield _memory(settings)
     answers = [_source(name, settings) for name in settings.archive.sources]
     enough = any(source.state == "ok" for source, _ in answers)
@@ -50,22 +76,29 @@ def examine(workspace: Workspace, settings: Settings) -> Iterator[Finding]:
             yield clock
 
 
-def _packages() -> Iterator[Finding]:
-    """GRIB and projections together: with some wheels, ecCodes imported before PROJ breaks it (convcast.grib)."""
-    try:
-        import convcast.grib  # noqa: F401  the order of the two is settled there
-        from convcast.grid import CONUS
+def _trial() -> Iterator[Finding]:
+    """What a run needs of its libraries, tried in a process of its own, as a run is: a crash is a finding too."""
+    ended = stages.run_command([*TRIAL], seconds=TRIAL_SECONDS, grace=5)
+    found, died = ended.result.get("ended", {}), ended.result.get("next")
+    for step, error in found.items():
+        if error is None:
+            yield Finding(step, "ok", WORKS[step] + (_ignored() if step == "GRIB and maps" else ""))
+        else:
+            yield Finding(step, "fail", error, FIXES[step])
+    if died is not None or not found:
+        how = f"ended with {ended.code}"
+        if ended.stopped:
+            how = f"took longer than {TRIAL_SECONDS} s"
+        elif ended.code < 0:
+            how = f"crashed ({signal.Signals(-ended.code).name})"
+        step = died or "libraries"
+        yield Finding(step, "fail", f"{how}: {ended.said}".removesuffix(": "), FIXES.get(step, FIXES["GRIB and maps"]))
 
-        latitude, longitude = CONUS.latitude_longitude()
-        right = abs(float(latitude[0, 0]) - 21.138) < 0.01 and abs(float(longitude[0, 0]) + 122.72) < 0.01
-    except Exception as error:  # noqa: BLE001  whatever a broken library raises is the finding
-        fix = "pip install --force-reinstall eccodes pyproj"
-        yield Finding("GRIB and maps", "fail", f"{type(error).__name__}: {error}", fix)
-        return
-    if right:
-        yield Finding("GRIB and maps", "ok", "ecCodes and PROJ work together")
-    else:
-        yield Finding("GRIB and maps", "fail", "PROJ puts the HRRR grid elsewhere", "unset PROJ_DATA and PROJ_LIB")
+
+def _ignored() -> str:
+    from convcast.grib import IGNORED  # not before ecCodes is known to load
+
+    return f"; {', '.join(IGNORED)} not used" if IGNORED else ""
 
 
 def _torch(settings: Settings) -> Iterator[Finding]:
@@ -98,8 +131,19 @@ def _torch(settings: Settings) -> Iterator[Finding]:
         yield Finding("GPU", "note", f"{detail}: training {settings.preset} would take weeks", fix)
 
 
-def _disk(root: Path, settings: Settings) -> Finding:
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+def _locks(there: Path) -> Finding:
+    """Whether files can be locked there: a file system of the network may not, and two runs would meet."""
+    try:
+        with TemporaryFile(dir=there) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fsync(file.fileno())
+    except OSError as error:
+        fix = "choose a --workspace on a local disk, or have the file system mounted with locks"
+        return Finding("locks", "fail", f"files at {there} cannot be locked ({error.strerror})", fix)
+    return Finding("locks", "ok", f"files at {there} can be locked")
+
+
+def _disk(there: Path, settings: Settings) -> Finding:
     if not os.access(there, os.W_OK):
         return Finding("disk", "fail", f"{there} cannot be written to", "choose another --workspace")
     free = shutil.disk_usage(there).free

@@ -75,7 +75,7 @@ class History:
         for path in sorted(self.folder.glob("????-??.jsonl")):
             if path.stem < month:
                 continue
-            for line in path.read_text(errors="replace").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     case = parse_json(line)
                     init = parse_hour(case["init"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any
@@ -14,6 +15,7 @@ from convcast.archive.connections import Exchange, Session, split_credentials
 from convcast.archive.pool import Pool
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
+from convcast.workers import SAFE_PATH
 
 TIMEOUT = (5, 10)
 """Seconds to connect, and without a byte of an answer."""
@@ -51,7 +53,9 @@ class Hooks:
 def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
     """Run the command of this setting with `text` on stdin; why that failed, if it did."""
     try:
-        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text)
+        # A script of the user's may well import what lies beside it.
+        env = {name: value for name, value in os.environ.items() if (name, value) != SAFE_PATH}
+        ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text, env=env)
     except OSError as error:
         yield f"{setting}: {command[0]} cannot be run ({error.strerror})"
         return

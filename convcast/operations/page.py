@@ -27,6 +27,7 @@ from convcast.files import write_bytes
 from convcast.forecasts.open import Source, opened
 from convcast.notation import HOUR, Hour, compact, parse_numbers
 from convcast.operations.history import History, Scored
+from convcast.text import displayed
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
 
@@ -221,6 +222,7 @@ def _render(
     environment = Environment(
         loader=PackageLoader("convcast.operations", "."),
         autoescape=True,
+        finalize=displayed,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

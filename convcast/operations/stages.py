@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +56,15 @@ def run(words: Sequence[str], *, seconds: float, grace: float) -> Finished:
     return run_command([*PROGRAM, *words], seconds=seconds, grace=grace)
 
 
-def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: str | None = None) -> Finished:
-    """Run any command, a list of words and no shell, as `run` does."""
+def run_command(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    grace: float,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run any command, a list of words and no shell, as `run` does; `env` are its variables, by default ours."""
     begun = time.monotonic()
     stopped = False
     with (
@@ -69,6 +76,7 @@ def run_command(command: Sequence[str], *, seconds: float, grace: float, stdin: 
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env=env,
             start_new_session=True,  # so that what it starts ends with it
         ) as process,
     ):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from convcast.errors import DamagedFileError
 from convcast.files import read_json
@@ -121,10 +122,32 @@ def reach(limits: Limits) -> np.timedelta64:
     return np.timedelta64(limits.catch_up + LONGEST_LEAD, "h")
 
 
+class _Stage(BaseModel):
+    stage: str
+    code: int
+    seconds: FiniteFloat
+    said: str
+
+
+class _Cycle(BaseModel):
+    """What is read of a cycle's journal entry."""
+
+    started: str
+    outcome: str
+    code: int = Field(ge=0, le=255)
+    seconds: FiniteFloat
+    ended: FiniteFloat | None = None
+    succeeded: FiniteFloat | None = None
+    stages: list[_Stage]
+    notes: list[str]
+
+
 def _last(place: Workspace) -> dict[str, Any]:
+    """Nothing where cycle.json is absent, or is none: the next cycle replaces it."""
     try:
         found: dict[str, Any] = read_json(place.last_cycle)
-    except (FileNotFoundError, DamagedFileError):
+        _Cycle.model_validate(found, strict=True)
+    except (OSError, DamagedFileError, ValidationError, ValueError, RecursionError):
         return {}
     return found
 

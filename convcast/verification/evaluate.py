@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.spatial import odd_width
 from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
@@ -37,12 +38,13 @@ from convcast.verification.data.gather import Gathered, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.case_cache import Record, Records, digest
+from convcast.verification.results.case_cache import AREA, Record, Records, digest
+from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
+from convcast.verification.results.source_digest import source_digest
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
-from convcast.verification.source_digest import source_digest
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 
@@ -91,7 +93,8 @@ class Evaluation:
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
-        self._most_convective: tuple[float, Case] | None = None
+        self._most_convective: dict[str, tuple[float, Case]] = {}
+        self._coverage = Coverage()
         self._done: list[Case] = []
         self._next = 0
         self.reused = 0
@@ -113,14 +116,17 @@ class Evaluation:
         try:
             for case, task in zip(cases, tasks, strict=True):
                 outcome = next(outcomes) if task.systems else Outcome({})
-                there = self._stored(case, task.systems)
-                damaged = tuple(s for s in self._systems(case) if s not in there and s not in task.systems)
-                if damaged and outcome.refused is None:
-                    again = self._scorer(Task(case, damaged, task.masked))
-                    outcome = Outcome(outcome.records | again.records, again.refused)
+                there = self._stored(case, [*task.systems, *outcome.records])
+                lost = [s for s in self._systems(case) if s not in {*there, *task.systems, *outcome.records}]
+                if lost and outcome.refused is None:
+                    # Those that are damaged: what was computed beside them is as good as before.
+                    again = self._scorer(Task(case, tuple(lost), task.narrowing | outcome.narrowing))
+                    outcome = Outcome(outcome.records | again.records, again.refused, again.narrowing)
                 refused, computed = outcome.refused, outcome.records
                 self._next += 1
+                narrowing = outcome.narrowing | (task.narrowing - {*task.systems})
                 for system, record in computed.items():
+                    record = replace(record, beside=self._beside(system, narrowing, case))
                     self._records.save(system, case.init, case.lead, self._key(system, case), record)
                 self.reused += not computed and refused is None
                 yield self._enter(case, there | computed, refused)
@@ -135,7 +141,7 @@ class Evaluation:
         Raises MissingInputError where none has been scored.
         """
         done = self._done
-        if not done or self._most_convective is None:
+        if not done or not self._most_convective:
             why = "; ".join(self._left_out) or "none was tried"
             raise MissingInputError(f"no case could be scored: {why}", advice="look at the files that it names")
         inits = np.unique([case.init for case in done])
@@ -155,7 +161,13 @@ class Evaluation:
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
             products=tuple(one.system for one in self._products),
-            notes=(*self._names(done), *self._notes, *dict.fromkeys(map(describe, self.files))),
+            notes=(
+                *self._names(done),
+                *self._notes,
+                *dict.fromkeys(map(describe, self.files)),
+                *self._coverage.sentences(systems),
+                *self._too_wide(),
+            ),
             confidence=self._settings.confidence,
             resamples=self._settings.resamples,
             seed=self._settings.seed,
@@ -196,9 +208,16 @@ class Evaluation:
         return found
 
     def _task(self, case: Case) -> Task:
-        notes = {s: self._records.notes(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
-        due = tuple(system for system, noted in notes.items() if noted is None)
-        return Task(case, due, "masked" in (notes[MODEL] or {}))
+        heads = {s: self._records.head(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
+        narrowing = frozenset(system for system, head in heads.items() if head is not None and head.narrows)
+        due = tuple(s for s, h in heads.items() if h is None or h.beside != self._beside(s, narrowing, case))
+        return Task(case, due, narrowing)
+
+    def _beside(self, system: str, narrowing: Iterable[str], case: Case) -> str:
+        """Digest of the systems whose missing points narrow what this one is scored by."""
+        if any(system == one.folder for one in self._products):
+            return ""
+        return digest(sorted((other, self._key(other, case)) for other in narrowing if other != system))
 
     def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
         if refused is not None:
@@ -212,17 +231,21 @@ class Evaluation:
         for variable in self._truth.variables:
             its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
             points = its[MODEL].sums.points
-            if any(statistics.sums.points != points for statistics in its.values()):
-                self._left_out[f"{variable.name} alone: not all systems have the same points"] += 1
+            if points == 0 or any(statistics.sums.points != points for statistics in its.values()):
+                self._left_out[f"{variable.name} alone, no point has the truth and a value of every system"] += 1
                 continue
+            self._coverage.add(variable.name, records)
+            area = model.notes[f"{AREA}{variable.name}"]
+            if variable.name not in self._most_convective or area > self._most_convective[variable.name][0]:
+                self._most_convective[variable.name] = area, case
             for system, statistics in its.items():
                 self._ledger.add(system, variable.name, case.lead, case.init, statistics)
             crps[variable.name] = its[MODEL].sums.crps_fair / max(points, 1)
-        self._agreement += crosscheck.Agreement(
-            int(model.notes["check_points"]), model.notes["check_largest"], self._agreement.package
-        )
-        if self._most_convective is None or model.notes["area"] > self._most_convective[0]:
-            self._most_convective = model.notes["area"], case
+            self._agreement += crosscheck.Agreement(
+                int(model.notes[f"check_points/{variable.name}"]),
+                model.notes[f"check_largest/{variable.name}"],
+                self._agreement.package,
+            )
         self._done.append(case)
         return CaseScored(case.init, case.lead, crps)
 
@@ -245,6 +268,10 @@ class Evaluation:
                 rows += product_rows(self._ledger, one.system, variable, lead, self._settings)
         return rows
 
+    def _too_wide(self) -> list[str]:
+        wide = [km for km in self._settings.neighbourhoods if odd_width(km) not in self._scorer.scales.widths]
+        return [f"FSS in squares of {km:g} km is not computed: they do not fit into the domain twice" for km in wide]
+
     def _names(self, done: Sequence[Case]) -> tuple[str, ...]:
         """Whose forecasts bear the name of the verified system, where they are another program's."""
         others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
@@ -266,9 +293,10 @@ class Evaluation:
         )
 
     def _picture(self, done: Sequence[Case]) -> CaseShown:
-        assert self._most_convective is not None
-        area, case = self._most_convective
-        variable = shown_variable(self._truth.variables)
+        scored = [v for v in self._truth.variables if v.name in self._most_convective]
+        first = min(case.lead for case in done)
+        variable = shown_variable([v for v in scored if (MODEL, v.name, first) in self._ledger.days])
+        area, case = self._most_convective[variable.name]
         return CaseShown(
             variable=variable,
             threshold=variable.middle_threshold,

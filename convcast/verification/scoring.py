@@ -1,18 +1,19 @@
-"""One case scored: each field read once, scored beside its baselines at the same points, and let go.
+"""One case scored: each field of each system, at the points where the truth and all systems have a value.
 
-What does it is small and can be sent to a worker; what comes back is small too, whatever the domain and the ensemble.
+A field is read, scored and let go; it is read again only where a system that was read after it lacked points. What does
+it is small and can be sent to a worker; what comes back is small too, whatever the domain and the ensemble.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.metrics.kernels import present_points
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
@@ -23,7 +24,7 @@ from convcast.verification.cases import Case
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
-from convcast.verification.results.case_cache import Record
+from convcast.verification.results.case_cache import AREA, LACKING, OF_TRUTH, Record
 from convcast.verification.results.table import MODEL
 
 Field = NDArray[np.float32]
@@ -37,8 +38,8 @@ class Task:
 
     case: Case
     systems: tuple[str, ...]
-    masked: bool
-    """Whether members are known to have values at fewer points than the truth, where they have been scored before."""
+    narrowing: frozenset[str] = frozenset()
+    """Systems that are known to lack points that the truth has."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,37 @@ class Outcome:
 
     records: dict[str, Record]
     refused: str | None = None
+    narrowing: frozenset[str] = frozenset()
+    """Systems that lack points that the truth has."""
+
+
+class _RefusedError(Exception):
+    """A case cannot be scored."""
+
+
+class CommonPoints:
+    """The points of a field at which the truth and every system that was read has a value."""
+
+    def __init__(self, truth: Field) -> None:
+        self.truth = truth
+        """(y, x)"""
+        self.lacking: dict[str, int] = {}
+        """How many of the truth's points each system has no value at."""
+        self._of_truth = np.isfinite(truth)
+        self._common = self._of_truth.copy()
+        self.of_truth = self.count = int(np.count_nonzero(self._of_truth))
+
+    def narrow(self, system: str, members: Field) -> None:
+        """Leave out where one of the members (member, y, x) is missing."""
+        there = present_points(members, self.truth)
+        self.lacking.setdefault(system, self.of_truth - int(np.count_nonzero(there)))
+        self._common &= there
+        self.count = int(np.count_nonzero(self._common))
+
+    @property
+    def observed(self) -> Field:
+        """The truth, NaN at all other points."""
+        return self.truth if self.count == self.of_truth else np.where(self._common, self.truth, np.float32(np.nan))
 
 
 class Scorer:
@@ -62,7 +94,8 @@ class Scorer:
         check_points: int,
         settings: VerificationSettings,
     ) -> None:
-        self._truth, self._baselines, self._products = truth, list(baselines), list(products)
+        self._truth, self._products = truth, list(products)
+        self._baselines = {baseline.name: baseline for baseline in baselines}
         self._members, self._check_points, self._seed = members, check_points, settings.seed
         # A file of somebody's may hold a part of the simulated world, and a part has edges.
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
@@ -74,54 +107,100 @@ class Scorer:
                 "no point is left to score",
                 advice="lower verification.rim",
             )
-        self._shown = shown_variable(truth.variables)
 
     def __call__(self, task: Task) -> Outcome:
         try:
-            return self._score(task)
-        except UnreadableError as error:
+            outcome = self._score(task)
+            others = {MODEL, *self._baselines} - {*task.systems}
+            if others and outcome.narrowing - task.narrowing:
+                # What is stored of the others was scored at points that a system lacks.
+                outcome = self._score(Task(task.case, (*task.systems, *sorted(others)), outcome.narrowing))
+        except (_RefusedError, UnreadableError) as error:
             return Outcome({}, str(error))
+        return outcome
 
     def _score(self, task: Task) -> Outcome:
-        case = task.case
         records = {system: Record() for system in task.systems}
-        wanted = [baseline for baseline in self._baselines if baseline.name in records]
+        regimes = find_regimes(self._truth, task.case.init)
         seen = Alike(self._members)
-        regimes = find_regimes(self._truth, case.init)
-        score = partial(score_field, regimes=regimes, scales=self.scales)
+        narrowing: set[str] = set()
+        overlap = False
         for variable in self._truth.variables:
-            observed = self._inside(self._truth.read(variable, case.valid))
-            products = [one for one in self._products if one.folder in records]
-            if MODEL in records or task.masked or products:
-                forecasts = self.forecasts(case, variable)
-                observed = _where_all_are(forecasts, observed, records.get(MODEL))
-                if MODEL in records:
-                    check_floors(variable, forecasts[0], observed, (case.ensemble.path, "the truth"))
-                    seen.look(forecasts)
-                    records[MODEL].statistics[variable.name] = score(forecasts, observed, variable)
-                    self._note(records[MODEL], case, variable, forecasts, observed)
-                for one in products:
-                    try:
-                        compared = one.score(variable, case.init, case.lead, forecasts, observed)
-                    except DamagedFileError as error:
-                        return Outcome({}, f"no {one.system} that can be read ({error})")
-                    if compared is not None:
-                        records[one.folder].statistics[variable.name] = compared
-                del forecasts
-            for baseline in wanted:
-                if baseline.lacks(variable):
+            points = self._score_field(task, variable, regimes, records, seen)
+            narrowing |= {system for system, count in points.lacking.items() if count}
+            overlap |= points.lacking.get(MODEL, 0) < points.of_truth
+        if MODEL in records and seen.alike:
+            raise _RefusedError("two members are the same forecast")
+        if not overlap:
+            raise _RefusedError("no point has both forecast and truth")
+        judged = [record for system, record in records.items() if system == MODEL or system in self._baselines]
+        if judged and not any(its.sums.points for record in judged for its in record.statistics.values()):
+            raise _RefusedError("no point has the truth and a value of every system")
+        return Outcome(records, narrowing=frozenset(narrowing))
+
+    def _score_field(
+        self,
+        task: Task,
+        variable: Variable,
+        regimes: NDArray[np.int8] | None,
+        records: dict[str, Record],
+        seen: Alike,
+    ) -> CommonPoints:
+        """Enter the statistics of a field into the records of the systems that are due."""
+        case = task.case
+        points = CommonPoints(self._inside(self._truth.read(variable, case.valid)))
+        products = [one for one in self._products if one.folder in records]
+        wanted = {*task.systems, *task.narrowing} | ({MODEL} if products else set())
+        # The verified system comes last, when the points have been narrowed: it is the one that takes longest to read.
+        pending = [
+            *(name for name, one in self._baselines.items() if name in wanted and not one.lacks(variable)),
+            *([MODEL] if MODEL in wanted else []),
+        ]
+        scored_at: dict[str, int] = {}
+        while pending:
+            for system in pending:
+                members = self._read(system, case, variable)
+                if system == MODEL and MODEL not in points.lacking:
+                    check_floors(variable, members[0], points.truth, (case.ensemble.path, "the truth"))
+                    seen.look(members)
+                    for one in products:
+                        self._compare(one, case, variable, members, points.truth, records[one.folder])
+                points.narrow(system, members)
+                if system not in records:
                     continue
-                try:
-                    other = baseline.read(variable, case.init, case.lead)
-                except DamagedFileError as error:
-                    return Outcome({}, f"no {baseline.name} that can be read ({error})")
-                records[baseline.name].statistics[variable.name] = score(other, observed, variable)
-        if MODEL in records:
-            if seen.alike:
-                return Outcome({}, "two members are the same forecast")
-            if not any(its.sums.points for its in records[MODEL].statistics.values()):
-                return Outcome({}, "no point has both forecast and truth")
-        return Outcome(records)
+                observed = points.observed
+                record, scored_at[system] = records[system], points.count
+                record.statistics[variable.name] = score_field(
+                    members, observed, variable, regimes=regimes, scales=self.scales
+                )
+                if system == MODEL:
+                    self._note(record, case, variable, members, observed)
+            pending = [system for system, count in scored_at.items() if count != points.count]
+        for system in scored_at:
+            if points.lacking[system]:
+                records[system].notes[f"{LACKING}{variable.name}"] = points.lacking[system]
+        if MODEL in scored_at:
+            records[MODEL].notes[f"{OF_TRUTH}{variable.name}"] = points.of_truth
+        return points
+
+    def _read(self, system: str, case: Case, variable: Variable) -> Field:
+        """(member, y, x)"""
+        if system == MODEL:
+            return self.forecasts(case, variable)
+        try:
+            return self._baselines[system].read(variable, case.init, case.lead)
+        except DamagedFileError as error:
+            raise _RefusedError(f"no {system} that can be read ({error})") from error
+
+    def _compare(
+        self, one: Products, case: Case, variable: Variable, members: Field, truth: Field, record: Record
+    ) -> None:
+        try:
+            compared = one.score(variable, case.init, case.lead, members, truth)
+        except DamagedFileError as error:
+            raise _RefusedError(f"no {one.system} that can be read ({error})") from error
+        if compared is not None:
+            record.statistics[variable.name] = compared
 
     def forecasts(self, case: Case, variable: Variable) -> Field:
         """(member, y, x)"""
@@ -140,10 +219,10 @@ class Scorer:
         agreement = check(
             variable, case.init, case.lead, forecasts, observed, points=self._check_points, seed=self._seed
         )
-        record.notes["check_points"] = record.notes.get("check_points", 0.0) + agreement.points
-        record.notes["check_largest"] = max(record.notes.get("check_largest", 0.0), agreement.largest)
-        if variable is self._shown:
-            record.notes["area"] = float(np.mean(variable.happens(observed, variable.middle_threshold)))
+        record.notes[f"check_points/{variable.name}"] = agreement.points
+        record.notes[f"check_largest/{variable.name}"] = agreement.largest
+        area = float(np.mean(variable.happens(observed, variable.middle_threshold)))
+        record.notes[f"{AREA}{variable.name}"] = area
 
 
 class Alike:
@@ -158,22 +237,14 @@ class Alike:
         sample = sample[:, :: max(1, sample.shape[1] // SAMPLED)]
         for number, values in enumerate(sample):
             self._said[number] += values.tobytes()
-        self._differs |= sample.min(1) != sample.max(1)
+        present = np.isfinite(sample)
+        low, high = np.where(present, sample, np.inf).min(1), np.where(present, sample, -np.inf).max(1)
+        self._differs |= low < high
 
     @property
     def alike(self) -> bool:
         said = [one for one, differs in zip(self._said, self._differs, strict=True) if differs]
         return len(set(said)) < len(said)
-
-
-def _where_all_are(forecasts: Field, observed: Field, record: Record | None) -> Field:
-    """The truth at the points where every member has a value: baselines are judged at no others."""
-    there = np.isfinite(forecasts.sum(0, dtype=np.float64))
-    if there.all():
-        return observed
-    if record is not None:
-        record.notes["masked"] = 1.0
-    return np.where(there, observed, np.float32(np.nan))
 
 
 def shown_variable(variables: Sequence[Variable]) -> Variable:

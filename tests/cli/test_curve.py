@@ -30,3 +30,21 @@ def test_a_line_that_is_no_report_is_passed_over(tmp_path):
 
 def test_steps_trained_again_are_drawn_as_they_came_out_at_last():
     assert draw_loss([report(2, 1.0), report(4, 9.0), report(4, 0.5)]) == draw_loss([report(2, 1.0), report(4, 0.5)])
+
+
+def test_lines_that_are_no_report_are_passed_over(tmp_path):
+    path = tmp_path / "log.jsonl"
+    lines = [
+        "[" * 100_000,
+        "9" * 5000,
+        "[]",
+        "1",
+        '{"step": "x", "loss": 1}',
+        '{"step": 3, "loss": NaN}',
+        '{"step": 4}',
+    ]
+    lines += ['{"step": 5, "loss": 1e400}', '{"step": 6, "loss": 0.5}', '{"step": 7, "loss": 1, "validation": {}}']
+    path.write_text("\n".join(lines))
+    reports = read_log(path)
+    assert [report["step"] for report in reports] == [6, 7]
+    assert "training" in draw_loss(reports)

@@ -107,7 +107,33 @@ def test_status_says_it_all_in_json(convcast, workspace, forecast):
     assert said["free_bytes"] > 0
 
 
-def test_a_damaged_record_of_the_last_cycle_is_no_reason_to_fail(convcast, workspace, forecast):
-    (workspace / "cycle.json").write_text("{")
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{",
+        "[]",
+        "null",
+        '"x"',
+        "[" * 100_000,
+        "9" * 5000,
+        "{}",
+        '{"started": 1, "outcome": 2, "seconds": "x", "code": 0, "stages": {}, "notes": 7}',
+        '{"started": "", "outcome": "", "seconds": Infinity, "code": 0, "stages": [], "notes": []}',
+        '{"started": "", "outcome": "", "seconds": 1, "code": 1e400, "stages": [], "notes": []}',
+        '{"started": "", "outcome": "", "seconds": 1, "code": 0, "stages": [{"stage": 1}], "notes": [[]]}',
+        "\udcff",
+    ],
+    ids=lambda record: record[:20].encode("ascii", "backslashreplace").decode(),
+)
+def test_a_damaged_record_of_the_last_cycle_is_no_reason_to_fail(convcast, workspace, forecast, record):
+    (workspace / "cycle.json").write_bytes(record.encode(errors="surrogateescape"))
+    result = convcast("status", "--now", "2024-05-20T06:30")
 
-    assert convcast("status", "--now", "2024-05-20T06:30").exit_code == 0
+    assert result.exit_code == 0, result.stderr
+    assert "cycle.json is damaged" in result.stdout
+
+
+def test_a_folder_in_place_of_the_record_of_the_last_cycle(convcast, workspace, forecast):
+    (workspace / "cycle.json").mkdir()
+
+    assert convcast("status", "--check", "-q", "--now", "2024-05-20T06:30").exit_code == 0

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from convcast.cli import process
 from convcast.operations.stages import PROGRAM
 
 LIMIT = 120
@@ -125,6 +127,9 @@ def test_a_stranger_s_library_in_the_working_directory_is_not_run(place):
     code, _, said = shell(place, f"{sys.executable} -m convcast train --help")
     assert code == 0, said
     (place / "runpy.py").write_text("import os\nos._exit(77)\n")
+    text = "from convcast.cli.process import prepare; prepare(); import subprocess, sys; "
+    text += "sys.exit(subprocess.run([sys.executable, '-c', 'import calendar']).returncode)"  # as dask's workers start
+    assert shell(place, f'{sys.executable} -P -c "{text}"') == (0, "", "")
     text = "from convcast.operations.stages import run; print(run(['--version'], seconds=60, grace=5).code)"
     code, shown, said = shell(place, f'{sys.executable} -P -c "{text}"')
     assert (code, shown) == (0, "0\n"), said
@@ -152,3 +157,20 @@ while True:
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_user_without_a_home_has_one_while_it_runs(monkeypatch):
+    def unknown(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setenv("HOME", "/known")
+    process._find_a_home()
+    assert os.environ["HOME"] == "/known"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("LOGNAME", "x")
+    process._find_a_home()
+    home = Path(os.environ["HOME"])
+    assert home.is_dir()
+    assert home.stat().st_mode & 0o777 == 0o700
+    home.rmdir()

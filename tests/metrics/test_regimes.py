@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from convcast.metrics.regimes import REGIMES
+from convcast.metrics.regimes import REGIMES, UNKNOWN
 from convcast.metrics.sums import Sums, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.data.cf import UnreadableError
@@ -53,9 +53,9 @@ def test_every_point_is_in_the_regime_that_it_began_in(fields):
     np.testing.assert_array_equal(regimes == REGIMES.index("quiet"), (x >= 25) & ~near)
 
 
-def test_missing_points_are_quiet(fields):
+def test_the_regime_of_missing_points_is_not_known(fields):
     fields[REFC][:], fields[CAPE][:] = np.nan, np.nan
-    assert set(np.unique(find_regimes(Analysis(fields), INIT))) == {REGIMES.index("quiet")}
+    assert set(np.unique(find_regimes(Analysis(fields), INIT))) == {UNKNOWN}
 
 
 def test_there_is_none_without_fields_or_the_hour_or_where_it_cannot_be_read(fields):

@@ -177,7 +177,7 @@ def test_statistics_of_cases_add_up():
 def test_nothing_to_score_is_nothing():
     forecasts, truth = storms(9)
     found = score_whole(forecasts, np.full_like(truth, np.nan), REFC, Scales((3,), periodic=False))
-    assert not any(getattr(found, name).any() for name in vars(found))
+    assert not any(np.any(getattr(found, name)) for name in vars(found))
 
 
 def test_scales_are_odd_numbers_of_cells_that_fit():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,7 +17,9 @@ import pytest
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
+from convcast.operations import checks as module
 from convcast.operations.checks import examine
+from convcast.operations.trial import STEPS
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
 
@@ -41,6 +46,14 @@ def server():
     yield says
     made.shutdown()
     made.server_close()
+
+
+@pytest.fixture(autouse=True)
+def tried(request, monkeypatch):
+    """The trial takes seconds; one test has it."""
+    if request.node.name != "test_definitions_of_another_version_are_not_used":
+        ended = json.dumps({"ended": dict.fromkeys(STEPS), "next": None})
+        monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", f"print({ended!r})"))
 
 
 def found(tmp_path, sources, *, preset="demo", **groups):
@@ -109,3 +122,50 @@ def test_the_command_says_it_in_json_and_by_its_exit_code(tmp_path, server):
     code, value = run(NOWHERE)
     assert (code, value["ready"]) == (2, False)
     assert not (tmp_path / "w").exists()
+
+
+def test_the_trial_says_what_it_died_of(tmp_path, monkeypatch):
+    said = json.dumps({"ended": {"GRIB and maps": None, "scores": "E: x"}, "next": "pictures"})
+    text = f"import os, signal; print({said!r}, flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", text))
+    findings = found(tmp_path, ["simulated"])
+    assert findings["GRIB and maps"].state == "ok"
+    assert (findings["scores"].state, findings["scores"].detail) == ("fail", "E: x")
+    assert findings["pictures"].state == "fail"
+    assert "SIGSEGV" in findings["pictures"].detail
+    assert all(findings[name].fix for name in ("scores", "pictures"))
+    assert "stores" not in findings
+
+
+def test_a_trial_that_says_nothing_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", "import sys; sys.exit('no module')"))
+    finding = found(tmp_path, ["simulated"])["libraries"]
+    assert (finding.state, finding.detail) == ("fail", "ended with 1: no module")
+
+
+def test_definitions_of_another_version_are_not_used(tmp_path, monkeypatch):
+    """With these ecCodes knows no key of a message, with others it crashes. Nor is a matplotlibrc that lies about."""
+    (tmp_path / "boot.def").write_text("constant zero=0:hidden;\n")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    (tmp_path / "calendar.py").write_text("raise SystemExit(77)\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("ECCODES_DEFINITION_PATH", "GRIB_DEFINITION_PATH", "ECCODES_EXTRA_DEFINITION_PATH"):
+        monkeypatch.setenv(name, str(tmp_path))
+    findings = list(module._trial())
+    assert [(finding.subject, finding.state) for finding in findings] == [(step, "ok") for step in STEPS]
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EIO"])
+def test_a_file_system_without_locks_is_a_failure(tmp_path, monkeypatch, number):
+    known = getattr(errno, number)
+
+    def refuse(*_):
+        raise OSError(known, os.strerror(known))
+
+    assert found(tmp_path, ["simulated"])["locks"].state == "ok"
+    monkeypatch.setattr("fcntl.flock", refuse)
+    finding = found(tmp_path, ["simulated"])["locks"]
+    assert finding.state == "fail"
+    assert os.strerror(known) in finding.detail
+    assert "--workspace" in finding.fix
+    assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from convcast.errors import SettingsError
 from convcast.operations import hooks as module
 from convcast.operations.hooks import Hooks
 from convcast.settings import OperationsSettings, load_settings
+from convcast.workers import SAFE_PATH
 
 
 @pytest.fixture
@@ -141,3 +142,14 @@ def test_a_point_that_cannot_be_is_refused_when_settings_are_read(wrong, said):
         load_settings(flags={"operations": {"on_threshold": {"points": [point]}}})
     if "radius" in wrong:
         assert "radius_km" in caught.value.advice
+
+
+def test_a_command_has_the_user_s_variables_and_not_ours(tmp_path, monkeypatch):
+    """With PYTHONSAFEPATH of a run, a script would not find the modules beside it."""
+    kept = tmp_path / "told"
+    text = f"import os; open({str(kept)!r}, 'w').write(os.environ.get('PYTHONSAFEPATH', '') + os.environ['MINE'])"
+    monkeypatch.setenv("MINE", "mine")
+    for value, expected in ((SAFE_PATH[1], "mine"), ("1", "1mine")):
+        monkeypatch.setenv("PYTHONSAFEPATH", value)
+        assert Hooks(OperationsSettings(on_failure=[sys.executable, "-S", "-c", text])).failed({}) == []
+        assert kept.read_text() == expected

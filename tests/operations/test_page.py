@@ -193,11 +193,11 @@ def test_simulated_weather_is_marked_and_its_clock_is_not_ours(place, quick):
 
 
 def test_text_is_escaped(place, quick):
-    forecast(place, model="<script>alert(1)</script>")
+    forecast(place, model="<script>alert(1)</script>\u202e{{ 7 * 7 }}\x1b")
     write(place)
     source = Page(place).source
     assert "<script>alert" not in source
-    assert "model &lt;script&gt;alert(1)&lt;/script&gt;" in source
+    assert "model &lt;script&gt;alert(1)&lt;/script&gt;\\u202e{{ 7 * 7 }}\\x1b" in source
 
 
 def test_pictures_are_drawn_once_and_those_of_another_ensemble_anew(place, quick):

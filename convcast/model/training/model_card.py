@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convcast.model.checkpoint import Description
 from convcast.model.skill import Validation
+from convcast.text import markdown
 
 
 def card(name: str, description: Description) -> str:
@@ -19,7 +20,7 @@ def card(name: str, description: Description) -> str:
     loss = "none" if d.validation is None else f"{d.validation.loss:.4f}"
     chosen = "" if d.steps == d.trained else f" (the weights are of step {d.steps}, the best on the validation hours)"
     return f"""\
-# Model card: {name}
+# Model card: {markdown(name)}
 
 A conditional diffusion model that draws ensembles of the coming hours (convcast {d.version}).
 

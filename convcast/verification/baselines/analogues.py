@@ -111,9 +111,36 @@ class Past:
 
     def draw(self, init: Hour, lead: int) -> Hours:
         """Drawn without replacement, in order of time; fewer than 2 where the past has nothing like the case."""
+        return self._order(init, lead)[: self._count]
+
+    def spares(self, init: Hour, lead: int) -> Hours:
+        """As many further hours, where there are so many, which stand in where those drawn have no value."""
+        return self._order(init, lead)[self._count : 2 * self._count]
+
+    def _order(self, init: Hour, lead: int) -> Hours:
         pool = self._pool(init, lead)
         key = np.random.SeedSequence((*self._key, _number(init), lead))
-        return pool[np.sort(np.random.Generator(np.random.Philox(key)).permutation(len(pool))[: self._count])]
+        order = np.random.Generator(np.random.Philox(key)).permutation(len(pool))
+        hours: Hours = pool[np.concatenate([np.sort(order[: self._count]), order[self._count :]])]
+        return hours
+
+    def members(self, init: Hour, lead: int, field: Callable[[Hour], Field]) -> Field:
+        """The fields of the hours drawn, (member, y, x).
+
+        Where some have no value at a point, they have those of spare hours there: the gaps of many hours together
+        would leave no point.
+        """
+        members = np.stack([field(hour) for hour in self.draw(init, lead)])
+        for hour in self.spares(init, lead):
+            absent = ~np.isfinite(members)
+            if not absent.any():
+                break
+            other = field(hour)
+            first = absent.argmax(0)
+            filled = np.take_along_axis(absent, first[None], 0)[0] & np.isfinite(other)
+            rows, columns = np.nonzero(filled)
+            members[first[filled], rows, columns] = other[filled]
+        return members
 
 
 class Climatology(FromTruth):
@@ -145,10 +172,11 @@ class Climatology(FromTruth):
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        return np.stack([self._field(variable, hour) for hour in self._past.draw(init, lead)])
+        return self._past.members(init, lead, lambda hour: self._field(variable, hour))
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        return self._fingerprint(self._past.draw(init, lead))
+        drawn, spares = self._past.draw(init, lead), self._past.spares(init, lead)
+        return f"{len(drawn)} {self._fingerprint([*drawn, *spares])}"
 
 
 class Control(FromTruth):
@@ -191,15 +219,16 @@ class Control(FromTruth):
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
         index = self._index(variable)
         moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
-        members = [moved[index] + self._departure(past, lead)[index] for past in self._past.draw(init, lead)]
-        bounded: Field = np.clip(np.stack(members), *variable.bounds).astype(np.float32)
+        departures = self._past.members(init, lead, lambda past: self._departure(past, lead)[index])
+        bounded: Field = np.clip(moved[index] + departures, *variable.bounds).astype(np.float32)
         return bounded
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        past = self._past.draw(init, lead)
+        drawn = self._past.draw(init, lead)
+        past = np.concatenate([drawn, self._past.spares(init, lead)])
         history = np.arange(HISTORY) * HOUR
         hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
-        return self._fingerprint(np.concatenate([past, hours]))
+        return f"{len(drawn)} {self._fingerprint(np.concatenate([past, hours]))}"
 
     def _moved(self, init: Hour, lead: int) -> Field:
         return window(self._dataset, init, lead, history=HISTORY).advected

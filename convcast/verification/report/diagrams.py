@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from convcast.variables import Variable
@@ -46,12 +46,14 @@ def draw_relative(verification: Verification) -> Drawing | None:
     systems = [name for name in facts.systems if name != reference]
     if reference is None or not systems:
         return None
-    lead, fields = facts.leads[0], verification.variables
+    lead = facts.leads[0]
+    fields = verification.scored(lead)
     canvas = Canvas(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
     axes = canvas.subplots()
     step = 0.66 / max(len(systems), 2)
     for order, system in enumerate(systems):
         colour, marker = SYSTEMS[system]
+        named = False
         for row, variable in enumerate(fields):
             value, low, high = _relative(verification, variable.name, lead, system, reference)
             if value is None:
@@ -59,7 +61,8 @@ def draw_relative(verification: Verification) -> Drawing | None:
             y = row + (order - (len(systems) - 1) / 2) * step
             if low is not None and high is not None:
                 axes.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6, solid_capstyle="round")
-            axes.plot(value, y, marker, color=colour, ms=7, mec="white", mew=0.7, label=system if row == 0 else None)
+            axes.plot(value, y, marker, color=colour, ms=7, mec="white", mew=0.7, label=None if named else system)
+            named = True
             if system in (MODEL, "control"):
                 label = axes.annotate(f"{value:.2f}", (value, y), (0, 5), textcoords="offset points", ha="center")
                 label.set(fontsize=7, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
@@ -90,8 +93,9 @@ def draw_leads(verification: Verification) -> Drawing | None:
     facts = verification.facts
     if len(facts.leads) < 2:
         return None
-    canvas, panels = panels_of(verification.variables)
-    for axes, variable in zip(panels, verification.variables, strict=False):
+    fields = [v for v in verification.variables if any(v in verification.scored(lead) for lead in facts.leads)]
+    canvas, panels = panels_of(fields)
+    for axes, variable in zip(panels, fields, strict=False):
         for system in facts.systems:
             rows = [
                 find(
@@ -112,7 +116,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
         axes.set_title(f"{variable.name.upper()} ({variable.units})")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("lead (h)", fontsize=8)
-    shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(fields))
     return Drawing(
         "leads",
         "How far ahead?",
@@ -147,6 +151,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
             0.03, 0.97, f"{events:,} events\nin {points:,} points" if events else "no events", va="top", fontsize=7.5
         )
         counts.set_yscale("log")
+        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         counts.set_ylim(bottom=0.7)
         counts.set_xlabel("forecast probability", fontsize=8.5)
         for axes in (curve, counts):
@@ -174,8 +179,9 @@ def draw_reliability(verification: Verification) -> Drawing | None:
 def draw_ranks(verification: Verification) -> Drawing:
     """Rank histograms of all fields."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    canvas, panels = panels_of(verification.variables)
-    for axes, variable in zip(panels, verification.variables, strict=False):
+    fields = verification.scored(lead)
+    canvas, panels = panels_of(fields)
+    for axes, variable in zip(panels, fields, strict=False):
         daily = np.array([s.ranks for s in verification.ledger.daily(MODEL, variable.name, lead)])
         total = daily.sum(0)
         relative = total / max(total.mean(), 1e-12)
@@ -193,7 +199,7 @@ def draw_ranks(verification: Verification) -> Drawing:
             if relative[index] > 6:
                 axes.annotate(f"↑ {relative[index]:.0f}", (edges[index], 5.9), ha=align, va="top", fontsize=7.5)
         axes.tick_params(axis="y", labelsize=8)
-    shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(fields))
     return Drawing(
         "ranks",
         "Is the truth one of the members?",
@@ -209,8 +215,9 @@ def draw_ranks(verification: Verification) -> Drawing:
 def draw_spread_error(verification: Verification) -> Drawing | None:
     """Error of the ensemble mean by class of ensemble spread."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    canvas, panels = panels_of(verification.variables)
-    for axes, variable in zip(panels, verification.variables, strict=False):
+    fields = verification.scored(lead)
+    canvas, panels = panels_of(fields)
+    for axes, variable in zip(panels, fields, strict=False):
         reach = 0.0
         for system in (name for name in COMPARED if name in facts.systems):
             statistics = verification.ledger.total(system, variable.name, lead)
@@ -231,7 +238,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         axes.tick_params(labelsize=8)
         axes.set_xlabel("spread", fontsize=8)
         axes.set_ylabel("error", fontsize=8)
-    shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(fields))
     return Drawing(
         "spread-error",
         "Does it know when it does not know?",
@@ -302,7 +309,7 @@ def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def panels_of(variables: tuple[Variable, ...]) -> tuple[Canvas, list[Axes]]:
+def panels_of(variables: Sequence[Variable]) -> tuple[Canvas, list[Axes]]:
     """A panel a field and, where it fits, one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)

@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
+from convcast.text import displayed
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 REFERENCES = ("hrrr", "time-lagged", "refs", "href")
 """Baselines that are made of HRRR, in part at least."""
+
+
+_MISSING_MATTERS = {
+    "log_spectral_distance": "Spectra",
+    "fss": "Fractions skill score",
+    "nmep_brier": "Scores of neighbourhood maxima (NMEP)",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
     environment = Environment(
         loader=PackageLoader("convcast.verification.report", "."),
         autoescape=True,
+        finalize=displayed,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -91,7 +100,7 @@ def headline(verification: Verification) -> list[str]:
     """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
     facts, lead = verification.facts, verification.facts.leads[0]
     few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
-    names = [variable.name for variable in verification.variables]
+    names = [variable.name for variable in verification.scored(lead)]
     simple = [name for name in ("control", "persistence") if name in facts.systems][:1]
     sentences = [
         f"At {at} h, by CRPS on the same cases, {MODEL} is {_verdicts(verification, at, other)}{few}."
@@ -136,7 +145,7 @@ def _diagnosis(verification: Verification, field: str, lead: int) -> str:
 
 def _calibration(verification: Verification, lead: int) -> str:
     """A sentence; nothing is called calibrated for want of an interval."""
-    names = [variable.name for variable in verification.variables]
+    names = [variable.name for variable in verification.scored(lead)]
     said: dict[str, list[str]] = {}
     for name in names:
         said.setdefault(_diagnosis(verification, name, lead), []).append(name.upper())
@@ -154,7 +163,7 @@ def title(system: str) -> str:
 
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
     """`better than control on T2M; not clearly different from control on REFC`."""
-    names = [variable.name for variable in verification.variables]
+    names = [variable.name for variable in verification.scored(lead)]
     name = title(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
     return "; ".join(
@@ -194,6 +203,7 @@ def caveats(verification: Verification) -> list[str]:
             f"uncertainty; 20 days or more are needed."
         )
     notes += [f"{note}." for note in facts.notes]
+    notes += _not_computed(verification)
     notes += [f"Not compared: {one}." for one in facts.not_compared]
     for reason, count in facts.left_out.items():
         notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
@@ -203,6 +213,16 @@ def caveats(verification: Verification) -> list[str]:
             "resampled from the training hours near the same time of day."
         )
     return notes
+
+
+def _not_computed(verification: Verification) -> list[str]:
+    """Scores that missing points leave undefined, or defined in some of the forecasts, by reason."""
+    fields: dict[tuple[str, str], list[str]] = {}
+    for row in verification.scores:
+        kind = _MISSING_MATTERS.get(row["score"])
+        if kind is not None and row["system"] == MODEL and row.get("note", "no events") != "no events":
+            fields.setdefault((kind, row["note"]), []).append(row["field"].upper())
+    return [f"{kind} of {_join(list(dict.fromkeys(names)))}: {note}." for (kind, note), names in fields.items()]
 
 
 def _line(verification: Verification, field: str, lead: int) -> Line:

@@ -67,14 +67,15 @@ def draw_spectra(verification: Verification) -> Drawing | None:
     totals = {
         (system, variable.name): verification.ledger.total(system, variable.name, lead).spatial.power
         for system in (name for name in COMPARED if name in facts.systems)
-        for variable in verification.variables
+        for variable in verification.scored(lead)
         if (system, variable.name, lead) in verification.ledger.days
     }
-    if not any(power.any() for power in totals.values()):
+    fields = [v for v in verification.scored(lead) if totals[MODEL, v.name].any()]
+    if not fields:
         return None
-    canvas, panels = panels_of(verification.variables)
+    canvas, panels = panels_of(fields)
     length = np.sqrt(BANDS[:-1] * BANDS[1:]) * SPACING / 1000
-    for axes, variable in zip(panels, verification.variables, strict=False):
+    for axes, variable in zip(panels, fields, strict=False):
         axes.axhline(0, color="#999999", lw=1, zorder=0)
         for system in (name for name in COMPARED if (name, variable.name) in totals):
             members, observed = totals[system, variable.name]
@@ -91,7 +92,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         axes.tick_params(labelsize=8)
         reach = max(3.0, float(np.abs(axes.get_ylim()).max()))
         axes.set_ylim(-reach, reach)
-    shared_legend(panels, len(verification.variables))
+    shared_legend(panels, len(fields))
     return Drawing(
         "spectra",
         "Do members look like weather?",
@@ -109,14 +110,16 @@ def draw_regimes(verification: Verification) -> Drawing | None:
     found = [row for row in verification.scores if row.get("regime") and row["lead_hours"] == lead]
     if not any(row["score"] == "spread_error_ratio" for row in found):
         return None
-    count = len(verification.variables)
+    fields = verification.scored(lead)
+    count = len(fields)
     canvas = Canvas(figsize=(8.4, 2.3 + 0.5 * count), layout="constrained")
     by_name = canvas.subplot_mosaic([["ratio", "correlation"], ["legend", "legend"]], height_ratios=[count, 1])
     panels = [by_name["ratio"], by_name["correlation"]]
     systems = [name for name in COMPARED if name in facts.systems]
     shades = dict(zip(REGIMES, ("#7a8793", "#d98b00", "#a4123f"), strict=True))
     for axes, score in zip(panels, ("spread_error_ratio", "spread_error_correlation"), strict=True):
-        for line, variable in enumerate(verification.variables):
+        named: set[str] = set()
+        for line, variable in enumerate(fields):
             for at, regime in enumerate(REGIMES):
                 for system in systems:
                     row = verification.find(variable.name, score, system, regime=regime, lead_hours=lead)
@@ -126,13 +129,14 @@ def draw_regimes(verification: Verification) -> Drawing | None:
                     filled = system == MODEL
                     if filled and row["low"] is not None:
                         axes.plot([row["low"], row["high"]], [y, y], color=shades[regime], lw=2, alpha=0.6)
-                    name = f"{regime}, {system}" if line == 0 else None
+                    name = None if f"{regime}, {system}" in named else f"{regime}, {system}"
+                    named.add(f"{regime}, {system}")
                     (mark,) = axes.plot(row["value"], y, "o" if filled else "D", label=name, color=shades[regime], ms=6)
                     mark.set_markerfacecolor(shades[regime] if filled else "none")
         axes.axvline(1 if score == "spread_error_ratio" else 0, color="#999999", lw=1, zorder=0)
         axes.tick_params(labelsize=8)
     for axes in panels:
-        axes.set_yticks(range(count), [variable.name.upper() for variable in verification.variables])
+        axes.set_yticks(range(count), [variable.name.upper() for variable in fields])
         axes.set_ylim(count - 0.5, -0.5)
     panels[0].set_xlabel("spread over error (1 is reliable, less is over-confident)", fontsize=8.5)
     panels[1].set_xlabel("correlation of spread with absolute error", fontsize=8.5)
@@ -142,8 +146,9 @@ def draw_regimes(verification: Verification) -> Drawing | None:
         "Is it right where storms are?",
         f"Spread and error by regime at {lead} h",
         "Points by what the analysis showed when the forecast began, so that no regime is chosen by what came: an echo "
-        "of 20 dBZ within 39 km; none, but CAPE of 1000 J/kg or more; neither. Correlations within a regime are lower "
-        "than over all points, since part of the skill is to know the regime; compare with exact.",
+        "of 20 dBZ within 39 km; none, but CAPE of 1000 J/kg or more; neither. Points where missing values leave this "
+        "open are in none. Correlations within a regime are lower than over all points, since part of the skill is to "
+        "know the regime; compare with exact.",
         canvas,
     )
 

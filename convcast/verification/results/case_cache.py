@@ -21,6 +21,11 @@ from convcast.notation import Hour, compact
 
 Kept = TypeVar("Kept")
 SUFFIX = ".npz"
+HEAD = ("key", "beside")
+"""Arrays that say what a record is."""
+AREA, LACKING, OF_TRUTH = "area/", "lacking/", "of_truth/"
+"""Before the name of a field, in the notes: share of the domain with its middle event, points of the truth at which the
+system has no value, and points of the truth."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,13 @@ class Record:
 
     statistics: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
+    beside: str = ""
+    """Digest of the other systems whose missing points were left out."""
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the system lacks points that the truth has."""
+        return any(name.startswith(LACKING) for name in self.notes)
 
 
 class Records:
@@ -42,29 +54,29 @@ class Records:
         arrays = self._read(system, init, lead, "")
         if str(arrays.pop("key", "")) != key:
             return None
-        notes = {n.removeprefix("note/"): float(a) for n, a in arrays.items() if n.startswith("note/")}
+        beside, notes = str(arrays.pop("beside", "")), _notes(arrays)
         names = sorted({n.split("/")[1] for n in arrays if n.startswith("field/")})
         try:
-            return Record({name: _build(kind, arrays, f"field/{name}/") for name in names}, notes)
+            return Record({name: _build(kind, arrays, f"field/{name}/") for name in names}, notes, beside)
         except (KeyError, TypeError, ValueError):
             return None
 
-    def notes(self, system: str, init: Hour, lead: int, key: str) -> dict[str, float] | None:
-        """What is noted in the record with this key, without its statistics; None where there is none."""
+    def head(self, system: str, init: Hour, lead: int, key: str) -> Record | None:
+        """The record with this key, without its statistics; None where there is none."""
         arrays = self._read(system, init, lead, "note/")
         if str(arrays.pop("key", "")) != key:
             return None
-        return {name.removeprefix("note/"): float(array) for name, array in arrays.items()}
+        return Record({}, _notes(arrays), str(arrays.get("beside", "")))
 
     def _read(self, system: str, init: Hour, lead: int, prefix: str) -> dict[str, Any]:
-        """The key and the arrays whose names begin so; nothing where the file cannot be read."""
+        """The arrays that say what the record is, and those whose names begin so; nothing where it cannot be read."""
         path = self._path(system, init, lead)
         if path is None or not path.is_file():
             return {}
         try:
             # numpy leaves a file open that it cannot read, where it is given a path.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files if name == "key" or name.startswith(prefix)}
+                return {name: stored[name] for name in stored.files if name in HEAD or name.startswith(prefix)}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
             return {}
 
@@ -72,7 +84,7 @@ class Records:
         path = self._path(system, init, lead)
         if path is None:
             return
-        arrays: dict[str, Any] = {"key": np.array(key)}
+        arrays: dict[str, Any] = {"key": np.array(key), "beside": np.array(record.beside)}
         arrays |= {f"note/{name}": np.array(value) for name, value in record.notes.items()}
         for name, statistics in record.statistics.items():
             arrays |= _flatten(statistics, f"field/{name}/")
@@ -86,6 +98,10 @@ class Records:
 def digest(*parts: object) -> str:
     """Digits of these parts, which must print all that counts of them."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _notes(arrays: Mapping[str, Any]) -> dict[str, float]:
+    return {name.removeprefix("note/"): float(a) for name, a in arrays.items() if name.startswith("note/")}
 
 
 def _flatten(value: Any, prefix: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.regimes import REGIMES
-from convcast.metrics.spatial import Scales
+from convcast.metrics.spatial import SPECTRAL_CELLS, Scales
 from convcast.metrics.sums import Statistics
 from convcast.variables import Variable
 from convcast.verification.results.accumulator import Ledger
@@ -24,6 +24,8 @@ Row = dict[str, Any]
 MODEL = "convcast"
 """The system whose forecasts are verified; the others are baselines."""
 _ESTIMATORS = {"fair": "crps_fair", "ensemble": "crps_ensemble"}
+NOT_COMPUTED = "not computed:"
+"""Before the reason, in the note of a score that missing points leave undefined."""
 MOMENTS = ("points", "spread", "absolute_error", "variance", "squared_error", "spread_error")
 """What the correlation of spread and error is made of."""
 EVENT_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
@@ -54,6 +56,7 @@ class Daily:
         self.near = np.array([s.spatial.near for s in statistics], float)
         self.energy = np.array([s.spatial.energy for s in statistics])
         self.power = np.array([s.spatial.power for s in statistics])
+        self.spectra = sum(s.spatial.spectra for s in statistics)
         self._sums = {name: np.array([getattr(s.sums, name) for s in statistics]) for name in vars(statistics[0].sums)}
         self._regimes = np.array([s.regimes for s in statistics])
 
@@ -120,7 +123,7 @@ class _Entries:
         if observed == 0 and stated == 0:
             # A score of 0 for what never happened and was never forecast would read as perfection.
             estimates = [Estimate(np.nan, np.nan, np.nan)] * len(scores)
-            extra["note"] = "no events"
+            extra.setdefault("note", "no events")
         else:
             estimates = self._bootstrap.estimates([finished for _, _, finished in scores], table)
         for (score, estimator, _), estimate in zip(scores, estimates, strict=True):
@@ -179,13 +182,14 @@ def _events(its: _Entries) -> None:
     """Of each of the field's events, at the point and in the neighbourhood."""
     daily, thresholds = its.daily, its.variable.thresholds
     for number, threshold in enumerate(thresholds):
-        table, named = daily.tables[:, number], {"threshold": threshold}
-        its.table(table, named, EVENT_SCORES)
-        its.table(table, named | {"probability": 0.5}, _yes_or_no(formulas.half(daily.members)))
+        table, event = daily.tables[:, number], {"threshold": threshold}
+        its.table(table, event, EVENT_SCORES)
+        its.table(table, event | {"probability": 0.5}, _yes_or_no(formulas.half(daily.members)))
     for number, table in enumerate(np.moveaxis(daily.near, 1, 0)):
-        named = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
-        if table.sum():
-            its.table(table, named, NEAR_SCORES)
+        named: dict[str, Any] = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
+        if not table.sum():
+            named["note"] = f"{NOT_COMPUTED} no point is {RADIUS * SPACING / 1000:g} km from any missing point and edge"
+        its.table(table, named, NEAR_SCORES)
 
 
 def _whole(its: _Entries, scales: Scales) -> None:
@@ -195,14 +199,21 @@ def _whole(its: _Entries, scales: Scales) -> None:
         for at, width in enumerate(scales.widths):
             sums = daily.fractions[:, number, at]
             extra: dict[str, Any] = {"threshold": threshold, "scale_km": width * SPACING / 1000}
-            if sums[:, 1:3].sum() == 0:
+            if sums[:, 0].sum() == 0:
+                extra["note"] = f"{NOT_COMPUTED} every square of {width * SPACING / 1000:g} km has a missing point"
+            elif sums[:, 1:3].sum() == 0:
                 extra["note"] = "no events"
             its.put("fss", formulas.fractions_skill_score, sums, estimator="ensemble", **extra)
     for place, estimator in ((1, "fair"), (2, "ensemble")):
         cases, total = daily.energy[:, 0], daily.energy[:, place]
         its.put("energy_score", formulas.ratio, total, cases, estimator=estimator, units=its.variable.units)
-    if daily.power.any():
-        its.put("log_spectral_distance", formulas.log_spectral_distance, daily.power, units="dB")
+    extra = {"units": "dB", "n": daily.spectra}
+    if daily.spectra == 0:
+        small = f"or the domain has fewer than {SPECTRAL_CELLS} cells along a side"
+        extra["note"] = f"{NOT_COMPUTED} every forecast has a missing point, {small}"
+    elif daily.spectra < daily.cases:
+        extra["note"] = f"of the {daily.spectra} forecasts of {daily.cases} that have no missing point"
+    its.put("log_spectral_distance", formulas.log_spectral_distance, daily.power, **extra)
 
 
 def _regimes(its: _Entries) -> None:

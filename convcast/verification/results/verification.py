@@ -15,7 +15,7 @@ from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.data.points import Place
 from convcast.verification.results.accumulator import Ledger, valid
-from convcast.verification.results.table import Row, find, verdict
+from convcast.verification.results.table import MODEL, Row, find, verdict
 
 SCHEMA = 2
 
@@ -93,6 +93,10 @@ class Verification:
     def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
         """The first row of these, of the shortest lead unless `lead_hours` says otherwise; None where there is none."""
         return find(self.scores, field=field, score=score, system=system, **more)
+
+    def scored(self, lead: int) -> tuple[Variable, ...]:
+        """The fields that have scores at a lead: those with a point that the truth and all systems have."""
+        return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.ledger.days)
 
     def verdict(self, field: str, lead: int, against: str = "control") -> str:
         """`better`, `worse`, `no clear difference` by the paired interval of fair CRPS, or `no interval`."""

@@ -17,6 +17,11 @@ def test_the_card_says_what_the_model_is(dataset, make_settings):
         assert fact in text
 
 
+def test_a_name_is_no_markup(dataset, make_settings):
+    text = card("<img src=x>[a](b)|*c*", preparation.describe(dataset, make_settings()))
+    assert text.startswith("# Model card: \\<img src=x\\>\\[a\\](b)\\|\\*c\\*\n")
+
+
 def test_a_model_of_real_weather_is_not_called_simulated(make_dataset, make_settings):
     dataset = make_dataset(simulated=False, periodic=False)
     assert "SIMULATED" not in card("real", preparation.describe(dataset, make_settings()))

@@ -93,7 +93,6 @@ def test_a_field_of_one_member_is_not_compared(real):
 def test_a_case_that_lacks_a_member_is_left_out(real):
     publish(real, INITS[0], 1)
     publish(real, INITS[1] - 3 * HOUR, 4, without=["rrfs-m003"])
-    real.inits.append(INITS[0])
     found = run(real)
     assert found.facts.left_out == {"no refs for the case": 1}
     assert found.find("t2m", "crps", "refs", estimator="fair")["members"] == 14

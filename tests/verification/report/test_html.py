@@ -100,6 +100,9 @@ def test_text_is_escaped(verification, figures):
     page = render_report(spoilt, figures)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+    page = render_report(replace(spoilt, facts=replace(spoilt.facts, truth="\x1b[2J\u202e\udcff{{ 7 * 7 }}")), figures)
+    assert "\\x1b[2J\\u202e\\udcff{{ 7 * 7 }}" in page
+    page.encode()
 
 
 def test_better_is_said_only_with_an_interval_that_excludes_zero(verification):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from convcast.verification.evaluate import COMPUTED_BY, evaluate
-from convcast.verification.source_digest import reached, read_source, source_digest
+from convcast.verification.results.source_digest import reached, read_source, source_digest
 
 ROOTS = [(root.__module__, root.__qualname__) for root in COMPUTED_BY]
 
