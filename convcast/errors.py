@@ -62,6 +62,10 @@ class DamagedFileError(ConvcastError):
     exit_code = 6
 
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What locking a file answers on a file system without locks."""
+
+
 def from_os_error(error: OSError) -> ConvcastError | None:
     """The expected error behind an OSError, or None where it is a bug of ours."""
     place = f" ({error.filename})" if error.filename else ""
@@ -80,6 +84,19 @@ def from_os_error(error: OSError) -> ConvcastError | None:
         )
     if error.errno in _PATH:
         return SettingsError(f"a file or folder is in the way{place}: {reason}", advice="rename it, or name another")
+    if error.errno in NO_LOCKS or error.errno == errno.EXDEV:
+        return SettingsError(
+            f"the file system cannot do what is needed{place}: {reason}",
+            advice="keep the workspace on another file system (--workspace)",
+        )
+    if error.errno in (errno.EBUSY, errno.ETXTBSY):
+        return SettingsError(f"another program holds a file{place}", advice="end it, then run the same command again")
+    if error.errno == errno.EFBIG:
+        return SettingsError(
+            f"a file is larger than the file system or `ulimit -f` allows{place}", advice="choose another --workspace"
+        )
+    if error.errno == errno.ENOMEM:
+        return SettingsError(f"the memory is full{place}", advice="use fewer --workers, or a smaller --region")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return SettingsError(f"too many files are open{place}", advice="allow more (ulimit -n), or use fewer workers")
     if "temporary directory" in str(error):  # of tempfile, which has no type of its own for it
@@ -97,5 +114,9 @@ def _is_here() -> bool:
     return True
 
 
-_DISK = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.EREMOTEIO, errno.ETIMEDOUT)
+_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EBADMSG} | {
+    getattr(errno, name)
+    for name in ("EREMOTEIO", "EUCLEAN", "ENOMEDIUM")
+    if hasattr(errno, name)  # of Linux
+}
 _PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convcast.errors import DamagedFileError, LockedError
+from convcast.errors import NO_LOCKS, DamagedFileError, LockedError, SettingsError
 
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; `sweep` deletes those that a killed run left behind."""
@@ -210,7 +210,12 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # or another run's line, half written, would look like a torn one
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # or another run's line, half written, would look like a torn one
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise _without_locks(path, error) from error
+            raise
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk or a power cut left a line torn
             line = b"\n" + line
@@ -271,13 +276,31 @@ def discard(path: Path) -> int:
 def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
     """Hold the lock file at `path`; raises LockedError where another run holds it for more than `patience` seconds.
 
+    Raises SettingsError where the file system has no locks, or where `path` is a link, which is never followed.
     The operating system drops the lock of a process that dies, so a stale one never needs to be removed.
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    held = FileLock(path, timeout=patience, fallback_to_soft=False)
     try:
-        with FileLock(path, timeout=patience):
-            yield
+        held.acquire()
     except Timeout:
         raise LockedError(f"another run is {what} ({path} is locked)", advice="wait for it to end") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise SettingsError(f"{path} is a link or a folder, and no lock", advice=f"move {path} away") from error
+        if error.errno in NO_LOCKS:
+            raise _without_locks(path, error) from error
+        raise
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _without_locks(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the file system of {path} cannot lock files ({error.strerror})",
+        advice="keep the workspace on another file system (--workspace)",
+    )

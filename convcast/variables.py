@@ -62,6 +62,16 @@ NO_ECHO_SET_APART = Transform(
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """Which single points of a field are a fault of the model's output: far below all that lies around them."""
+
+    below: float
+    """A value that is not lower is never a fault; in units of the field."""
+    drop: float
+    """How far below the median of the 5 x 5 points around it a faulty value lies, at least."""
+
+
+@dataclass(frozen=True)
 class Variable:
     """One field: identity, bounds, how it is stored, learnt, drawn and verified."""
 
@@ -85,6 +95,7 @@ class Variable:
     events_below: bool = False
     may_be_constant: bool = False
     """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
+    collapse: Collapse | None = None
     comment: str = ""
     other_names: tuple[str, ...] = ()
     """What GRIB tables and other programs call it: short names, long names and names of variables."""
@@ -170,6 +181,9 @@ D2M = Variable(
     colour_map="BrBG",
     display=(273.0, 298.0),
     thresholds=(283.15, 288.71, 294.26),
+    # HRRR's analyses have scattered points at 192.12 K. At real drylines single points lie up to 39 K below the median
+    # of 5 x 5, but not at so low a value; air that is so dry over a region is not far from its median.
+    collapse=Collapse(below=233.15, drop=25.0),
     other_names=(
         "2d",
         "2 metre dewpoint temperature",

@@ -25,6 +25,16 @@ from convcast.errors import from_os_error
         ("ELOOP", 2),
         ("ENAMETOOLONG", 2),
         ("EMFILE", 2),
+        ("ENFILE", 2),
+        ("ENOMEM", 2),
+        ("EUCLEAN", 6),
+        ("EBADMSG", 6),
+        ("ENOLCK", 2),
+        ("EOPNOTSUPP", 2),
+        ("ENOSYS", 2),
+        ("EXDEV", 2),
+        ("EBUSY", 2),
+        ("EFBIG", 2),
     ],
 )
 def test_what_disks_and_paths_refuse_is_expected(number, code):

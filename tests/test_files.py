@@ -1,6 +1,7 @@
 """Files are whole or absent; locks hold; lines of the journal never mix."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +12,8 @@ import time
 
 import pytest
 
-from convcast.errors import DamagedFileError, LockedError
+from convcast import files
+from convcast.errors import DamagedFileError, LockedError, SettingsError
 from convcast.files import append_line, lock, read_json, sha256, whole_file, write_json
 
 
@@ -145,3 +147,78 @@ def test_a_second_run_is_told_at_once_and_a_dead_one_is_forgotten(tmp_path):
     holder.join()
     with lock(path, "fetching"):
         pass
+
+
+def test_a_lock_that_is_a_link_or_a_folder_is_refused_and_nothing_is_written_through_it(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / "linked.lock").symlink_to(target)
+    (tmp_path / "dangling.lock").symlink_to(tmp_path / "nothing")
+    (tmp_path / "folder.lock").mkdir()
+    for name in ("linked", "dangling", "folder"):
+        with pytest.raises(SettingsError, match="is a link or a folder"), lock(tmp_path / f"{name}.lock", "fetching"):
+            pass
+    assert target.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, code):
+    def without(descriptor, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    for attempt in (lambda: lock(tmp_path / "a.lock", "fetching").__enter__(), lambda: append_line(tmp_path / "j", {})):
+        with pytest.raises(SettingsError, match="cannot lock files") as caught:
+            attempt()
+        assert "another file system" in caught.value.advice
+
+
+def test_what_the_work_under_a_lock_raises_is_not_taken_for_the_lock(tmp_path):
+    with pytest.raises(OSError, match="Too many levels"), lock(tmp_path / "a.lock", "fetching"):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    with lock(tmp_path / "a.lock", "fetching"):
+        pass
+
+
+def test_partial_names_of_any_kind_are_swept_by_who_made_them_and_age(tmp_path):
+    def made(name, age):
+        path = tmp_path / "a" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    gone, mine, old, new = "999999999", os.getpid(), files.STALE + 60, 0
+    stay = [
+        made(f".x.{files.HOST}-{mine}-0.partial", new),
+        made(".x.00000000-999999999-0.partial", new),  # of another machine
+        made("x.12345678901234567890.partial", new),
+        made("x.99999999999999999999-1.partial", new),
+        made("x.partial", new),
+        made("x.partial.txt", old),
+    ]
+    go = [
+        made(f".x.{files.HOST}-{gone}-0.partial", new),
+        made(f".y.{files.HOST}-{mine}-1.partial", 10 * old),  # of a process that had this number before
+        made(".y.00000000-999999999-0.partial", old),
+        made("y.12345678901234567890.partial", old),
+        made(f".y.{files.HOST}-12345678901234567890-0.partial", old),
+        made("y.partial", old),
+    ]
+    folder = tmp_path / "a" / "b" / f".z.{files.HOST}-{gone}-2.partial"
+    folder.mkdir(parents=True)
+    assert files.sweep(tmp_path, recursive=False) == 0
+    assert files.sweep(tmp_path) == len(go) + 1
+    assert [path.exists() for path in (*stay, *go, folder)] == [True] * len(stay) + [False] * (len(go) + 1)
+    assert files.sweep(tmp_path, alone=True) == len(stay) - 1
+    assert files.sweep(tmp_path / "not there") == 0
+
+
+def test_a_link_that_looks_partial_is_deleted_and_not_what_it_leads_to(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "precious").touch()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.partial").symlink_to(tmp_path / "a")
+    assert files.sweep(tmp_path / "b", alone=True) == 1
+    assert (tmp_path / "a" / "precious").exists()

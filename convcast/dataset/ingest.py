@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.quality import Finding, examine, field_means
+from convcast.dataset.quality import Finding, examine, field_means, mask_collapsed
 from convcast.dataset.store import Store, describe_grid
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
@@ -77,7 +77,8 @@ class Hands:
             fields = self._load(source)
         except DamagedFileError as error:
             return Placed((), str(error), None, time.perf_counter() - started)
-        found = Placed(tuple(examine(fields, variables)), "", None, 0.0)
+        masked = mask_collapsed(fields, variables)
+        found = Placed((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
         if not found.rejected:
             self._store.write_hour(source.valid, fields)
             found = replace(found, means=field_means(fields, variables))

@@ -1,6 +1,6 @@
 """Is an hour of fields weather, or a mistake? Each check says what it found, its limit, and whether that rejects.
 
-The checks of an hour see the hour and the means of the one before; none changes a value.
+The checks of an hour see the hour and the means of the one before. `mask_collapsed` alone changes values, before them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.variables import D2M, REFC, T2M, Variable
+from convcast.variables import D2M, REFC, T2M, Collapse, Variable
 
 MOST_MISSING = 0.001
 """Share of a field's points."""
+MOST_COLLAPSED = 0.001
+"""Share of a field's points that may be masked as a fault of the model's output ..."""
+FEW_COLLAPSED = 10
+"""... or so many points, whatever their share of a small domain."""
 LATTICE = 1 / 16
 """Bounds are passed by no more than the packing may round."""
 SUPERSATURATION = 1.0
@@ -48,6 +52,8 @@ class Finding:
 
 _SENTENCES = {
     "missing": "{field} is missing at {figure:.2%} of the points (at most {limit:.1%})",
+    "collapsed": "{figure:g} points of {field} collapsed far below their surroundings and count as missing (at most "
+    "{limit:g})",
     "low": "{field} falls to {figure:g} (bound {limit:g})",
     "high": "{field} rises to {figure:g} (bound {limit:g})",
     "constant": "{field} is {figure:g} everywhere",
@@ -57,16 +63,55 @@ _SENTENCES = {
 }
 
 
+def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -> list[Finding]:
+    """Make points missing that fell far below all around them (Variable.collapse); a finding with their number a field.
+
+    `values` (variable, y, x), GRIB units, are changed. Too many such points reject the hour.
+    """
+    findings = []
+    for variable, field in zip(variables, values, strict=True):
+        if variable.collapse is None:
+            continue
+        where = find_collapsed(field, variable.collapse)
+        if len(where):
+            field[tuple(where.T)] = np.nan
+            limit = max(FEW_COLLAPSED, int(MOST_COLLAPSED * field.size))
+            findings.append(Finding("collapsed", variable.name, len(where), limit, len(where) > limit))
+    return findings
+
+
+def find_collapsed(field: NDArray[np.float32], collapse: Collapse) -> NDArray[np.intp]:
+    """Rows and columns (point, 2) of the collapsed points of a field (y, x); missing points are none."""
+    from scipy.ndimage import maximum_filter
+
+    if not (field < collapse.below).any():
+        return np.empty((0, 2), np.intp)
+    found = []
+    # The highest around bounds the median, and is quick to find; few points are left where a region is cold.
+    highest = maximum_filter(np.where(np.isnan(field), -np.inf, field), 5)
+    for y, x in np.argwhere((field < collapse.below) & (field <= highest - collapse.drop)):
+        around = field[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+        if np.nanmedian(around) - field[y, x] >= collapse.drop:
+            found.append((y, x))
+    return np.array(found, np.intp).reshape(-1, 2)
+
+
 def examine(
-    values: NDArray[np.float32], variables: Sequence[Variable], *, before: Mapping[str, float] | None = None
+    values: NDArray[np.float32],
+    variables: Sequence[Variable],
+    *,
+    before: Mapping[str, float] | None = None,
+    masked: Sequence[Finding] = (),
 ) -> list[Finding]:
     """What is wrong with an hour's fields `values` (variable, y, x), in GRIB units; empty where nothing is.
 
-    `before` are the means of the previous hour's fields by name, where it is there.
+    `before` are the means of the previous hour's fields by name, where it is there. Points that `mask_collapsed` found
+    have a limit of their own and do not count as missing.
     """
     findings: list[Finding] = []
+    counts = {finding.field: round(finding.figure) for finding in masked}
     for variable, field in zip(variables, values, strict=True):
-        findings += _examine_field(variable, field)
+        findings += _examine_field(variable, field, counts.get(variable.name, 0))
     names = [variable.name for variable in variables]
     if T2M.name in names and D2M.name in names:
         t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
@@ -104,12 +149,12 @@ def compare_means(
     return findings
 
 
-def _examine_field(variable: Variable, field: NDArray[np.float32]) -> list[Finding]:
+def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[Finding]:
     low, high = float(field.min()), float(field.max())
     findings = []
     if np.isnan(low):  # NaN passes through min, so that a clean field is read once less
         present = field[~np.isnan(field)]
-        missing = 1 - present.size / field.size
+        missing = 1 - (present.size + masked) / field.size
         if missing > MOST_MISSING:
             return [Finding("missing", variable.name, missing, MOST_MISSING, True)]
         low, high = float(present.min()), float(present.max())

@@ -186,6 +186,17 @@ def test_a_warning_is_kept_with_an_hour_that_is_ok(archive, run):
     assert (finding["check"], finding["rejects"]) == ("jump", False)
 
 
+def test_a_collapsed_dewpoint_is_missing_in_an_hour_that_is_ok(archive, run):
+    dewpoint = archive.weather(MIDDLE)["d2m"]
+    dewpoint[3, 4] = 192.125
+    archive.add_hour(MIDDLE, changed={"d2m": dewpoint})
+    verdicts, dataset = run(archive)
+    assert (verdicts[1].status, verdicts[1].reason[:24]) == ("ok", "1 points of d2m collapse")
+    (finding,) = dataset.verdicts()[MIDDLE]["findings"]
+    assert (finding["check"], finding["figure"]) == ("collapsed", 1)
+    assert np.argwhere(np.isnan(dataset.read([MIDDLE])[0])).tolist() == [[2, 3, 4]]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

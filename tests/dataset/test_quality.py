@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.dataset.quality import examine
+from convcast.dataset.quality import examine, find_collapsed, mask_collapsed
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10
 
 START = np.datetime64("2024-05-06T00", "h")
@@ -41,7 +41,7 @@ def test_values_out_of_bounds_are_rejected(good, variable, value, check):
 
 
 def test_values_that_are_real_pass(good):
-    good[list(FIELDS).index("d2m"), 3, 4] = 192.0  # as in a real HRRR forecast of 2026-07-04
+    good[list(FIELDS).index("d2m")] = 195.0 + good[list(FIELDS).index("d2m")] / 100  # the driest air there is
     good[list(FIELDS).index("cin"), 3, 4] = 0.09
     assert checks_of(good) == []
 
@@ -97,3 +97,64 @@ def test_no_echo_over_the_continent_is_a_warning():
     silent = np.full((1, 800, 700), -10.0, np.float32)
     assert checks_of(silent, variables=(REFC,)) == [("silent", "refc", False)]
     assert checks_of(silent[:, :100, :100], variables=(REFC,)) == []
+
+
+D2M_ROW = list(FIELDS).index("d2m")
+ALL = tuple(FIELDS.values())
+FLOOR = np.float32(192.12479)
+"""What HRRR's analyses hold at scattered points, in K."""
+
+
+def test_collapsed_dewpoints_are_masked_and_counted_and_reject_no_hour_of_a_small_domain(good):
+    before = good.copy()
+    where = ((0, 0), (3, 4), (3, 5), (10, 31), (23, 12))
+    for at in where:
+        good[D2M_ROW][at] = FLOOR
+    (finding,) = masked = mask_collapsed(good, ALL)
+    assert (finding.check, finding.field, finding.figure, finding.rejects) == ("collapsed", "d2m", 5, False)
+    assert "5 points of d2m collapsed" in str(finding)
+    assert sorted(map(tuple, np.argwhere(np.isnan(good[D2M_ROW])).tolist())) == sorted(where)
+    assert examine(good, ALL, masked=masked) == []
+    assert len(examine(good, ALL)) == 1, "5 of 768 points would be too many to be missing otherwise"
+    there = ~np.isnan(good)
+    np.testing.assert_array_equal(good[there], before[there])
+
+
+def test_collapsed_points_of_a_whole_field_that_others_counted_are_few():
+    field = np.full((1, 1059, 1799), 285, np.float32)
+    points = np.random.default_rng(0).choice(field.size, 334, replace=False)
+    field.reshape(-1)[points] = FLOOR
+    masked = mask_collapsed(field, (D2M,))
+    assert [(each.figure, each.rejects) for each in masked] == [(334, False)]
+
+
+def test_an_hour_that_collapsed_at_too_many_points_is_rejected(good):
+    good[D2M_ROW, ::5, ::5] = FLOOR
+    (finding,) = mask_collapsed(good, ALL)
+    assert (finding.figure, finding.rejects) == (35, True)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        np.full((24, 32), 195, np.float32),
+        np.linspace(285, 195, 24 * 32, dtype=np.float32).reshape(24, 32),
+        np.tile(np.linspace(290, 205, 32, dtype=np.float32), (24, 1)),
+        np.where(np.arange(32) < 16, 290, 234).astype(np.float32) * np.ones((24, 1), np.float32),
+        np.where(np.arange(32) < 16, 270, 228).astype(np.float32) * np.ones((24, 1), np.float32),
+    ],
+    ids=["everywhere", "slowly", "a gradient", "a dryline", "a front of very dry air"],
+)
+def test_air_that_is_dry_over_a_region_is_real(field):
+    assert len(find_collapsed(field, D2M.collapse)) == 0
+
+
+def test_of_a_real_field_only_the_points_far_below_their_surroundings_are_masked(shared_data):
+    from convcast import grib
+
+    path = shared_data / "hrrr" / "dpt2m_20260703t00z_f28_conus.grib2"
+    (field,) = (message.decode() for message in grib.messages(path))
+    before = field.copy()
+    masked = mask_collapsed(field[None], (D2M,))
+    assert [(each.figure, each.rejects) for each in masked] == [(4, False)]
+    np.testing.assert_allclose(np.sort(before[np.isnan(field)]), [192.1, 193.2, 193.5, 225.4], atol=0.05)
