@@ -18,10 +18,10 @@ from convcast.operations.alerts import watch
 from convcast.operations.hooks import Hooks
 from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Holdings, Surveyor, expected_hour
 from convcast.operations.metrics import write_metrics
-from convcast.operations.outcome import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
-from convcast.operations.publication import publish
+from convcast.operations.publish import publish
 from convcast.operations.retention import plan_prune, prune, sweep, take_stock
+from convcast.operations.stages import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
 from convcast.operations.status import assess, limits_of, reach, young
 
 
@@ -200,7 +200,7 @@ class Cycle:
             return str(newest)
 
         def draw() -> str:
-            from convcast.operations.publish import write_page
+            from convcast.operations.page import write_page
 
             history, limit = self._surveyor.history, self.settings.operations.page_max_age
             write_page(self.place, newest, holdings.forecasts[newest].leads, history, max_age=limit)

@@ -16,7 +16,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore, unconsolidated_is_fine
-from convcast.grib import OfEnsemble, encode, scan
+from convcast.grib import OfEnsemble, encode, read_messages
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
@@ -128,7 +128,7 @@ def test_the_index_leads_to_the_messages(kept, tmp_path):
     target = tmp_path / "m.grib2"
     list(to_grib(kept / "f.zarr", target, fields=None, leads=None))
     lines = (tmp_path / "m.grib2.idx").read_text().splitlines()
-    headers = list(scan(target))
+    headers = [message.header for message in read_messages(target)]
 
     assert lines[0] == "1:0:d=2024050621:REFC:entire atmosphere:1 hour fcst:ENS=+0"
     assert [int(line.split(":")[1]) for line in lines] == [header.offset for header in headers]

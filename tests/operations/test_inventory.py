@@ -91,9 +91,9 @@ def test_a_file_that_describes_no_model_is_named_and_stops_nothing_else(place, t
 def test_the_model_s_description_is_the_one_that_training_writes():
     """The names are written twice, since the model room brings torch along."""
     from convcast.model import checkpoint
-    from convcast.operations import inventory as holdings
+    from convcast.operations import inventory
 
-    assert (holdings.DESCRIPTION, holdings.WEIGHTS) == (checkpoint.DESCRIPTION, checkpoint.WEIGHTS)
+    assert (inventory.DESCRIPTION, inventory.WEIGHTS) == (checkpoint.DESCRIPTION, checkpoint.WEIGHTS)
 
 
 def test_a_forecast_is_complete_when_all_members_are_at_all_leads(place, ensemble_of):

@@ -19,8 +19,9 @@ import eccodes
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast import grid as hrrr, sections
+from convcast import grid as hrrr
 from convcast.errors import DamagedFileError
+from convcast.grib import sections
 from convcast.grid import Grid, locate
 from convcast.notation import HOUR, Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
@@ -133,15 +134,7 @@ _HRRR_GRID = (30, 64, 3000000, 3000000, 38500000, 38500000, 38500000, 262500000)
 _EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
 
 
-def scan(path: Path) -> Iterator[Header]:
-    """The headers of a file's messages, in order, without decoding values.
-
-    Raises DamagedFileError at a message that cannot be read.
-    """
-    return (message.header for message in messages(path))
-
-
-def messages(path: Path) -> Iterator[Message]:
+def read_messages(path: Path) -> Iterator[Message]:
     """A file's messages, in order; each can be decoded until the next is asked for.
 
     Raises DamagedFileError at a message that cannot be read.
