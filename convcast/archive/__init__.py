@@ -2,12 +2,10 @@
 
 from convcast.archive.archive import Archive, Message, Sidecar, open_archives
 from convcast.archive.fetch import Outcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
-from convcast.archive.probe import Answer, probe
 from convcast.archive.request import Request
 from convcast.archive.sources import Source, kind_of, latest, open_sources
 
 __all__ = [
-    "Answer",
     "Archive",
     "Message",
     "Outcome",
@@ -23,6 +21,5 @@ __all__ = [
     "latest",
     "open_archives",
     "open_sources",
-    "probe",
     "verify_archive",
 ]

@@ -17,7 +17,7 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from convcast.operations.outcome import StageDone
+    from convcast.operations.stages import StageDone
 
 
 @verb

@@ -118,13 +118,14 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
 def _standing(situation: Situation) -> Rows:
     """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
     from convcast.cli.console import duration, size
-    from convcast.operations.outcome import stage_seconds
+    from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
     rows: Rows = [("", f"{size(situation.free)} free")]
     last = situation.last
     if situation.age is not None:
         rows.append(("newest", f"forecast of {situation.forecast}, {duration(situation.age)} old"))
+    rows.extend(("", sentence) for sentence in situation.strange)
     if not last:
         return rows
     if situation.late:

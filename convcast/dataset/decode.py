@@ -55,7 +55,7 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
     found = Counter[int]()
     kinds: set[tuple[Grid, bool]] = set()
     problems: list[str] = []
-    for message in grib.messages(path):
+    for message in grib.read_messages(path):
         header = message.header
         number = None if header.statistical else place.get(header.key)
         if number is None:

@@ -167,7 +167,8 @@ def _memory(settings: Settings) -> Finding:
 
 def _source(name: str, settings: Settings) -> tuple[Finding, Finding | None]:
     """Whether it answers; and by the time that it says, whether the clock is right."""
-    from convcast.archive import kind_of, probe
+    from convcast.archive import kind_of
+    from convcast.archive.probe import probe
 
     shown, kind = without_credentials(name), kind_of(name)
     subject = f"source {shown}"

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from convcast.files import write_bytes
 from convcast.notation import Hour
-from convcast.operations.outcome import stage_seconds
+from convcast.operations.stages import stage_seconds
 from convcast.operations.status import Situation
 from convcast.workspace import Workspace
 

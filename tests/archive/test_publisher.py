@@ -47,6 +47,10 @@ def publisher(tmp_path, monkeypatch):
     return Publisher(tmp_path, SETTINGS)
 
 
+def headers(path):
+    return (message.header for message in grib.read_messages(path))
+
+
 def name(hour):
     return str(locations.archive_path(locations.hrrr(START + hour, 0)))
 
@@ -87,7 +91,7 @@ def test_index_says_where_the_messages_are(publisher, tmp_path):
     publisher.publish(name(1))
     path = tmp_path / name(1)
     rows = parse((tmp_path / f"{name(1)}.idx").read_text())
-    headers = list(grib.scan(path))
+    headers = [message.header for message in grib.read_messages(path)]
     assert [(h.offset, h.key) for h in headers] == [
         (row.offset, key) for row, (_, _, _, key) in zip(rows, ORDER, strict=True)
     ]
@@ -102,18 +106,18 @@ def test_all_wanted_fields_are_selected_from_the_index(publisher, tmp_path):
 
 def test_every_message_is_dated_and_says_simulated(publisher, tmp_path):
     publisher.publish(name(29))
-    assert {(h.init, h.simulated, h.lead_hours) for h in grib.scan(tmp_path / name(29))} == {(START + 29, True, 0)}
+    assert {(h.init, h.simulated, h.lead_hours) for h in headers(tmp_path / name(29))} == {(START + 29, True, 0)}
 
 
 def test_messages_lie_on_a_periodic_part_of_the_hrrr_grid(publisher, tmp_path):
     publisher.publish(name(0))
-    assert {h.grid() for h in grib.scan(tmp_path / name(0))} == {place(32)}
+    assert {h.grid() for h in headers(tmp_path / name(0))} == {place(32)}
 
 
 def test_values_come_back_on_the_lattice(publisher, tmp_path):
     publisher.publish(name(0))
     path = tmp_path / name(0)
-    header = next(h for h in grib.scan(path) if h.key == FIELDS["t2m"].grib)
+    header = next(h for h in (message.header for message in grib.read_messages(path)) if h.key == FIELDS["t2m"].grib)
     _, values = grib.decode(path.read_bytes()[header.offset : header.offset + header.length])
     hour = int(START.astype(int)) % 1000
     expected = np.arange(32.0)[None, :].repeat(32, 0) + hour / 4 + 1

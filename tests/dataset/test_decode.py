@@ -126,7 +126,7 @@ def test_real_full_reflectivity_is_read(shared_data):
     from convcast import grib
 
     path = shared_data / "hrrr" / "refc_20221014t01z_15min_conus.grib2"
-    header = next(header for header in grib.scan(path) if header.key == REFC.grib)
+    header = next(m.header for m in grib.read_messages(path) if m.header.key == REFC.grib)
     _, values = grib.decode(path.read_bytes()[header.offset : header.offset + header.length])
     assert header.grid() == CONUS
     assert (values.min(), values.max() > 60) == (-10, True)

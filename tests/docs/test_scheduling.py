@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convcast.operations.outcome import INTERRUPTED, QUIET
+from convcast.operations.stages import INTERRUPTED, QUIET
 from convcast.settings import load_settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -13,10 +13,10 @@ import xarray as xr
 
 from convcast import (
     grib,  # noqa: F401 (before cfgrib: it imports ecCodes in the order that works)
-    sections,
     stores,
 )
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.grib import sections
 from convcast.variables import FIELDS, SIMULATED_STATUS, GribKey, Variable
 from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
 

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from convcast.errors import DamagedFileError
-from convcast.grib import decode, encode, scan
+from convcast.grib import decode, encode, read_messages
 from convcast.grid import CONUS, Grid
 from convcast.variables import CAPE, FIELDS, LAND, REFC, T2M, TERRAIN
 
 INIT = np.datetime64("2024-05-01T03", "h")
 WORLD = Grid(48, 64, 400, 900, periodic=True)
+
+
+def read_headers(path):
+    return (message.header for message in read_messages(path))
 
 
 @pytest.mark.parametrize("variable", FIELDS.values(), ids=FIELDS)
@@ -46,7 +50,7 @@ def test_scanning_finds_each_message_in_its_place(tmp_path):
     path = tmp_path / "a.grib2"
     path.write_bytes(b"".join(messages))
 
-    headers = list(scan(path))
+    headers = list(read_headers(path))
 
     assert [h.key for h in headers] == [T2M.grib, CAPE.grib, LAND.grib]
     assert [path.read_bytes()[h.offset : h.offset + h.length] for h in headers] == messages
@@ -61,12 +65,12 @@ def test_damage_is_an_error(tmp_path):
         decode(b"not GRIB at all")
     (tmp_path / "short.grib2").write_bytes(message + message[:-20])
     with pytest.raises(DamagedFileError, match=r"short\.grib2"):
-        list(scan(tmp_path / "short.grib2"))
+        list(read_headers(tmp_path / "short.grib2"))
 
 
 def test_real_full_grid_messages(shared_data):
     path = shared_data / "hrrr" / "refc_20221014t01z_15min_conus.grib2"
-    first = next(iter(scan(path)))
+    first = next(iter(read_headers(path)))
     header, values = decode(path.read_bytes()[first.offset : first.offset + first.length])
 
     assert header.key == REFC.grib
@@ -77,7 +81,7 @@ def test_real_full_grid_messages(shared_data):
 
 
 def test_a_real_terrain_file_with_rounded_corners_is_on_the_grid(shared_data):
-    headers = list(scan(shared_data / "hrrr" / "terrain_land_conus.grib2"))
+    headers = list(read_headers(shared_data / "hrrr" / "terrain_land_conus.grib2"))
 
     assert [h.key for h in headers] == [TERRAIN.grib, LAND.grib]
     assert [h.grid() for h in headers] == [CONUS, CONUS]
@@ -88,11 +92,11 @@ def test_a_real_terrain_file_with_rounded_corners_is_on_the_grid(shared_data):
 )
 def test_real_files_of_other_grids_are_refused(shared_data, name):
     with pytest.raises(DamagedFileError):
-        [header.grid() for header in scan(shared_data / name)]
+        [header.grid() for header in read_headers(shared_data / name)]
 
 
 def test_skin_temperature_is_not_taken_for_2_m(shared_data):
-    (header,) = scan(shared_data / "hrrr" / "tmp_skin_20230722t06z_f01_conus.grib2")
+    (header,) = read_headers(shared_data / "hrrr" / "tmp_skin_20230722t06z_f01_conus.grib2")
 
     assert header.key != T2M.grib
 

@@ -19,8 +19,9 @@ import eccodes
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast import grid as hrrr, sections
+from convcast import grid as hrrr
 from convcast.errors import DamagedFileError
+from convcast.grib import sections
 from convcast.grid import Grid, locate
 from convcast.notation import HOUR, Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
@@ -133,15 +134,7 @@ _HRRR_GRID = (30, 64, 3000000, 3000000, 38500000, 38500000, 38500000, 262500000)
 _EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
 
 
-def scan(path: Path) -> Iterator[Header]:
-    """The headers of a file's messages, in order, without decoding values.
-
-    Raises DamagedFileError at a message that cannot be read.
-    """
-    return (message.header for message in messages(path))
-
-
-def messages(path: Path) -> Iterator[Message]:
+def read_messages(path: Path) -> Iterator[Message]:
     """A file's messages, in order; each can be decoded until the next is asked for.
 
     Raises DamagedFileError at a message that cannot be read.
@@ -211,7 +204,7 @@ class OfEnsemble:
             return {
                 "productDefinitionTemplateNumber": 5,
                 "forecastProbabilityNumber": 0,
-                "totalNumberOfForecastProbabilities": self.size,
+                "totalNumberOfForecastProbabilities": min(self.size, NOT_GIVEN),
                 "probabilityType": below_upper if self.below else above_lower,
                 f"scaleFactorOf{limit}Limit": decimals,
                 f"scaledValueOf{limit}Limit": round(self.threshold * 10**decimals),
@@ -222,16 +215,18 @@ class OfEnsemble:
             return {
                 "productDefinitionTemplateNumber": 2,
                 "derivedForecast": mean_of_all if self.derived == "mean" else spread_of_all,
-                "numberOfForecastsInEnsemble": self.size,
+                "numberOfForecastsInEnsemble": min(self.size, NOT_GIVEN),
             }
         return {
             "productDefinitionTemplateNumber": 1,
             "typeOfEnsembleForecast": positively_perturbed,
             "perturbationNumber": self.member or 0,
-            "numberOfForecastsInEnsemble": self.size,
+            "numberOfForecastsInEnsemble": min(self.size, NOT_GIVEN),
         }
 
 
+NOT_GIVEN = 255
+"""An octet of all ones: GRIB2 for a number that is not given, here of more members than an octet can count."""
 _HRRR = {
     "typeOfProcessedData": 1,
     "productDefinitionTemplateNumber": 0,

@@ -15,9 +15,9 @@ from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore
 from convcast.grid import Grid
 from convcast.notation import HOUR
-from convcast.operations import publish as module
+from convcast.operations import page as module
 from convcast.operations.history import History
-from convcast.operations.publish import write_page
+from convcast.operations.page import write_page
 from convcast.settings import ProductSettings
 from convcast.variables import REFC, T2M
 from convcast.workspace import create_workspace

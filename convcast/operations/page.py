@@ -1,0 +1,281 @@
+"""latest/index.html: what people look at every hour, the newest forecast in pictures and how good the last day's were.
+
+A static page that asks nothing of other hosts. Pictures have names of their own for each forecast and stand before the
+page that shows them does; those of the forecast before stay until the next, for whoever has its page half loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from convcast import __version__
+from convcast.files import write_bytes
+from convcast.forecasts.open import Source, opened
+from convcast.notation import HOUR, Hour, compact, parse_numbers
+from convcast.operations.history import History, Scored
+from convcast.text import displayed
+from convcast.variables import FIELDS, REFC, Variable
+from convcast.workspace import Workspace
+
+if TYPE_CHECKING:
+    from convcast.pictures.forecast import Shown
+
+VERIFIED_HOURS = 24
+"""Back from the initial time: forecasts that came true in them are in the table."""
+ALWAYS = np.datetime64(0, "h")
+STAMPS = 6
+"""Members that are shown."""
+WIDTH, DOTS = 4.6, 240
+"""Inches and dots by inch of the pictures: their letters can be read on a phone, their cells on a desk."""
+PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
+
+AGE = """(() => {
+  const age = document.getElementById("age");
+  const say = () => {
+    const minutes = Math.floor((Date.now() - Date.parse(age.dataset.init)) / 60000);
+    const old = minutes > 60 * Number(age.dataset.limit);
+    const hours = Math.floor(minutes / 60);
+    const long = hours < 48 ? hours + " h " + (minutes % 60) + " min" : Math.floor(hours / 24) + " days";
+    age.textContent = old ? "OLD: started " + long + " ago. Newer ones should be here." : "Started " + long + " ago.";
+    age.classList.toggle("old", old);
+  };
+  say();
+  setInterval(say, 30000);
+})();"""
+"""What the page's policy allows to run, by its hash."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page."""
+
+    name: str
+    caption: str
+    alt: str
+    width: int
+    height: int
+    """Pixels."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table of scores, as it stands there."""
+
+    field: str
+    long_name: str
+    units: str
+    cases: int
+    crps: str
+    persistence: str
+    skill: str
+    spread_error: str
+
+
+def write_page(place: Workspace, init: Hour, leads: Sequence[int], history: History, *, max_age: float) -> bool:
+    """Write the page of the forecast from `init`, whose pictures are drawn unless they are there; whether it is new.
+
+    `max_age` is in hours since `init`.
+
+    Raises DamagedFileError for a forecast that cannot be read.
+    """
+    source = Source.of(place, init)
+    about = _about(source)
+    pictures = {lead: list(_pictures(place, source, about, lead)) for lead in leads}
+    text = _render(init, pictures, about, history, max_age)
+    path = place.page / "index.html"
+    new = not path.is_file() or path.read_bytes() != text.encode()
+    if new:
+        write_bytes(path, text.encode())
+    _tidy(place.page, init, {picture.name for found in pictures.values() for picture in found})
+    return new
+
+
+@dataclass(frozen=True)
+class _About:
+    """The forecast as its files describe it."""
+
+    variable: Variable
+    simulated: bool
+    model: str
+    members: int
+    near: float | None
+    """Kilometres, where there are products to tell."""
+    mapped: bool
+    """Whether products have the maps."""
+    digest: str
+    """Of all that decides what the pictures look like."""
+
+
+def _about(source: Source) -> _About | None:
+    """None where nothing of it is left."""
+    said: list[dict[str, Any]] = []
+    names: list[str] = []
+    count, near, mapped, variable = 0, None, False, REFC
+    for path in filter(None, (source.members, source.products)):
+        with opened(path) as data:
+            said.append(dict(data.attrs))
+            names = sorted({str(name).split("_")[0] for name in data.data_vars} & set(FIELDS), key=list(FIELDS).index)
+            variable = REFC if REFC.name in names else FIELDS[names[0]]
+            if path == source.members:
+                count = data.sizes["number"]
+            else:
+                mapped = variable.middle_threshold in data[f"{variable.name}_threshold"].values
+                near = float(data.attrs["neighbourhood_km"]) if mapped else None
+                count = count or _count(data)
+    if not said:
+        return None
+    identity = json.dumps([__version__, said, count], sort_keys=True, default=str)
+    return _About(
+        variable=variable,
+        simulated=bool(said[0].get("simulated", 0)),
+        model=str(said[0].get("model", "unknown")),
+        members=count,
+        near=near,
+        mapped=mapped,
+        digest=hashlib.sha256(identity.encode()).hexdigest()[:8],
+    )
+
+
+def _count(products: xr.Dataset) -> int:
+    return len(parse_numbers(str(products.attrs["members"]), "members"))
+
+
+def _pictures(place: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
+    """Those of a lead, each drawn where it is not there yet."""
+    if about is None:
+        return
+    captions = _captions(about, source)
+    stem = f"{compact(source.init)}_{about.digest}_{about.variable.name}_f{lead:02d}"
+    paths = {kind: place.page / f"{stem}_{kind}.png" for kind in captions}
+    missing = [kind for kind, path in paths.items() if not path.is_file()]
+    for kind, png in _draw(place, source, about, lead, missing) if missing else ():
+        write_bytes(paths[kind], png)
+    valid = f"{_clock(source.init + lead * HOUR)} UTC"
+    for kind, path in paths.items():
+        if path.is_file():
+            with open(path, "rb") as file:
+                width, height = struct.unpack(">II", file.read(24)[16:])
+            yield Picture(path.name, captions[kind], f"Map, {valid}: {captions[kind]}", width, height)
+
+
+def _captions(about: _About, source: Source) -> dict[str, str]:
+    """What the pictures that can be made show, by kind, in the order in which they stand."""
+    variable = about.variable
+    event = variable.event(variable.middle_threshold)
+    found = {"probability": f"Probability of {event} at each point: the share of {about.members} members with it."}
+    if about.near is not None:
+        found["near"] = f"Probability of {event} somewhere within {about.near:g} km."
+    found |= {
+        "mean": f"Ensemble mean of {variable.long_name}, smoother than any weather.",
+        "spread": "Spread: the standard deviation of the members.",
+    }
+    if source.members is not None:
+        shown = min(STAMPS, about.members)
+        found["stamps"] = f"{shown} of {about.members} members: each is one way in which it may come."
+    return found
+
+
+def _draw(
+    place: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
+    from convcast.forecasts.plot import nearby, show
+    from convcast.pictures.forecast import draw
+
+    maps = Source(source.init, None, source.products) if about.mapped else Source(source.init, source.members, None)
+    variables, hours = [about.variable], [lead]
+    wanted = [kind for kind in kinds if kind not in ("near", "stamps")]
+    if wanted or "near" in kinds:
+        for shown, _ in show(place, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
+            for kind in wanted:
+                yield kind, draw(kind, _narrow(shown))
+            if "near" in kinds and maps.products is not None:
+                yield "near", draw("probability", _narrow(nearby(shown, maps.products)))
+    if "stamps" in kinds:
+        few = Source(source.init, source.members, None)
+        for shown, _ in show(place, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS):
+            of = f"the first of {about.members}; {shown.source}"
+            yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
+
+
+def _narrow(shown: Shown) -> Shown:
+    return replace(shown, width=WIDTH, dots=DOTS)
+
+
+def _render(
+    init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: History, max_age: float
+) -> str:
+    environment = Environment(
+        loader=PackageLoader("convcast.operations", "."),
+        autoescape=True,
+        finalize=displayed,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["clock"] = _clock
+    scored = history.valid_within(VERIFIED_HOURS, init)
+    return environment.get_template("page.html.jinja").render(
+        init=init,
+        leads=[(lead, init + lead * HOUR, found) for lead, found in pictures.items()],
+        simulated=about is not None and about.simulated,
+        model="unknown" if about is None else about.model,
+        members=0 if about is None else about.members,
+        max_age=max_age,
+        tables=[(lead, *_table(list(lines))) for lead, lines in groupby(scored, key=lambda one: one.lead)],
+        last=None if scored else max((start for start, _ in history.scored(ALWAYS)), default=None),
+        hours=VERIFIED_HOURS,
+        script=Markup(AGE),
+        script_hash=b64encode(hashlib.sha256(AGE.encode()).digest()).decode(),
+        version=__version__,
+    )
+
+
+def _table(scored: list[Scored]) -> tuple[Hour, Hour, list[Line]]:
+    """First and last valid time, and the rows."""
+    lines = []
+    for one in scored:
+        variable = FIELDS[one.field]
+        theirs, skill = one.persistence or (None, None)
+        lines.append(
+            Line(
+                field=one.field.upper(),
+                long_name=variable.long_name,
+                units=variable.units,
+                cases=one.cases,
+                crps=f"{one.crps:.3g}",
+                persistence="–" if theirs is None else f"{theirs:.3g}",
+                skill="–" if skill is None else f"{100 * skill:+.0f}",
+                spread_error=f"{one.spread_error_ratio:.2f}",
+            )
+        )
+    return min(one.first for one in scored), max(one.last for one in scored), lines
+
+
+def _clock(hour: Hour) -> str:
+    """`2024-05-06 21:00`."""
+    return f"{hour}:00".replace("T", " ")
+
+
+def _tidy(folder: Path, init: Hour, names: set[str]) -> None:
+    """Delete pictures of forecasts from before the one that was shown before this."""
+    of = {path: match[1] for path in folder.glob("*.png") if (match := PICTURE.fullmatch(path.name))}
+    now = compact(init)
+    before = max((start for start in of.values() if start < now), default=now)
+    for path, start in of.items():
+        if path.name not in names and start not in (now, before):
+            path.unlink(missing_ok=True)
