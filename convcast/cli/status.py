@@ -125,6 +125,7 @@ def _standing(situation: Situation) -> Rows:
     last = situation.last
     if situation.age is not None:
         rows.append(("newest", f"forecast of {situation.forecast}, {duration(situation.age)} old"))
+    rows.extend(("", sentence) for sentence in situation.strange)
     if not last:
         return rows
     if situation.late:

@@ -162,11 +162,11 @@ class Store:
             group = zarr.open_group(unfinished, mode="w", zarr_format=3)
             for name, how in layout(description).items():
                 group.create_array(name, **how)
-            open_part(group, "static", description, path)[:] = static
             group.attrs.update(
                 description.to_attributes() | {"archived_grid": (archived or description.grid).to_dict()}
             )
             store = cls(unfinished, group, description)
+            store.write_static(static)
             store.reserve(EPOCH)
             # Its file is there from the beginning, so that a lost one is told from one that was not written yet.
             store._status[:] = Status.ABSENT
@@ -380,7 +380,9 @@ class Store:
 
     def write_static(self, static: NDArray[np.float32]) -> None:
         """Put the static fields (static, y, x) in their place."""
-        open_part(self._group, "static", self.description, self.path)[:] = static
+        # Over the sea they are all zero, and zarr writes no file of zeros unless it is told to.
+        array = open_part(self._group, "static", self.description, self.path)
+        array.with_config({"write_empty_chunks": True})[:] = static
 
     def kept(self) -> Hours:
         """The hours whose fields lie on the disk, whatever their status."""

@@ -22,6 +22,8 @@ from convcast.forecasts.open import leads_of, opened, place_of
 from convcast.notation import Hour, compact, parse_numbers
 from convcast.variables import FIELDS, Variable
 
+MOST_MEMBERS = 254
+"""Members that product definition template 4.1 counts and numbers: an octet of all ones means that nothing is given."""
 SHUFFLED = {"zlib": True, "complevel": 1, "shuffle": True}
 """Lossless; higher levels take several times as long for a few percent."""
 
@@ -117,6 +119,12 @@ def _messages(
     if not variables:
         raise SettingsError(
             f"{source} has none of the fields {' '.join(fields or ())}", advice="choose another --field"
+        )
+    last = int(data.number.max()) if members else 0
+    if last >= MOST_MEMBERS:
+        raise SettingsError(
+            f"{source} has member {last}, and GRIB2 numbers members in one octet, up to {MOST_MEMBERS - 1}",
+            advice=f"run `convcast export --init {init} --format netcdf`, which has no such limit",
         )
     grid, simulated = place_of(data, source), bool(data.attrs.get("simulated", 0))
     for lead in hours:

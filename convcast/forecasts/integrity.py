@@ -27,6 +27,8 @@ from convcast.variables import FIELDS
 COORDINATES = ("init_time", "lead_time", "valid_time", "y", "x", "latitude", "longitude")
 """Coordinates that are never all zero, so that their chunks are always written."""
 
+FORMATS = ("convcast ensemble", "convcast products")
+"""The attribute `format` of forecast files."""
 EVERY_PRODUCT = ("mean", "spread", "quantile", "probability", "neighbourhood_probability")
 """Products of every field; a field that may be constant has a probability-matched mean too."""
 MATCHED_MEAN = "matched_mean"
@@ -224,6 +226,19 @@ def _make_again(path: Path, attributes: dict[str, Any], leads: Sequence[int]) ->
     """How to make products again, of the same members; drawn again where they are gone."""
     members = parse_numbers(str(attributes.get("members")), "members")
     return _command(path, attributes, members, leads, "--keep products")
+
+
+def fault_of(path: Path) -> str | None:
+    """Why the forecast file at `path` is left alone, in words that follow its name; None for one of convcast's."""
+    if path.is_symlink():
+        return "is a link" if path.exists() else "is a link to nothing"
+    if not path.is_dir():
+        return "is no folder"
+    try:
+        made_by = _attributes(path).get("format")
+    except (DamagedFileError, OSError):
+        return "cannot be read as a forecast"
+    return None if made_by in FORMATS else "was not made by convcast"
 
 
 def begin_again(path: Path) -> str:

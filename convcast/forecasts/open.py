@@ -11,12 +11,10 @@ import xarray as xr
 
 from convcast import stores
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.forecasts.integrity import begin_again, require_members, require_products
+from convcast.forecasts.integrity import FORMATS, begin_again, require_members, require_products
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
 from convcast.workspace import Workspace
-
-FORMATS = ("convcast ensemble", "convcast products")
 
 
 @dataclass(frozen=True)

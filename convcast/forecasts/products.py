@@ -45,6 +45,10 @@ def leads_there(path: Path, description: Description, members: Sequence[int], se
 
     Raises DamagedFileError where something else is there.
     """
+    if path.is_symlink():
+        raise DamagedFileError(
+            f"{path} is a link, and products are written to no other place", advice=begin_again(path)
+        )
     if not path.exists():
         return set()
     complaint, advice = f"{path} is not convcast's products", begin_again(path)

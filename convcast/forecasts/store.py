@@ -98,6 +98,10 @@ class EnsembleStore:
 
         Raises DamagedFileError where `path` is something else, or an ensemble of another identity, and says in what.
         """
+        if path.is_symlink():
+            raise DamagedFileError(
+                f"{path} is a link, and members are written to no other place", advice=begin_again(path)
+            )
         if not path.exists():
             _create(path, description, members)
         sweep(path)

@@ -204,7 +204,7 @@ class OfEnsemble:
             return {
                 "productDefinitionTemplateNumber": 5,
                 "forecastProbabilityNumber": 0,
-                "totalNumberOfForecastProbabilities": self.size,
+                "totalNumberOfForecastProbabilities": min(self.size, NOT_GIVEN),
                 "probabilityType": below_upper if self.below else above_lower,
                 f"scaleFactorOf{limit}Limit": decimals,
                 f"scaledValueOf{limit}Limit": round(self.threshold * 10**decimals),
@@ -215,16 +215,18 @@ class OfEnsemble:
             return {
                 "productDefinitionTemplateNumber": 2,
                 "derivedForecast": mean_of_all if self.derived == "mean" else spread_of_all,
-                "numberOfForecastsInEnsemble": self.size,
+                "numberOfForecastsInEnsemble": min(self.size, NOT_GIVEN),
             }
         return {
             "productDefinitionTemplateNumber": 1,
             "typeOfEnsembleForecast": positively_perturbed,
             "perturbationNumber": self.member or 0,
-            "numberOfForecastsInEnsemble": self.size,
+            "numberOfForecastsInEnsemble": min(self.size, NOT_GIVEN),
         }
 
 
+NOT_GIVEN = 255
+"""An octet of all ones: GRIB2 for a number that is not given, here of more members than an octet can count."""
 _HRRR = {
     "typeOfProcessedData": 1,
     "productDefinitionTemplateNumber": 0,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convcast.errors import SettingsError
+from convcast.errors import ConvcastError
 from convcast.files import append_line, parse_json
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
@@ -76,12 +76,8 @@ class History:
             if path.stem < month:
                 continue
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    case = parse_json(line)
-                    init = parse_hour(case["init"])
-                except (ValueError, KeyError, TypeError, SettingsError):
-                    continue
-                if since is None or init >= since:
+                case = _read(line)
+                if case is not None and (since is None or parse_hour(case["init"]) >= since):
                     yield case
 
     def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
@@ -132,6 +128,23 @@ class History:
                     found.setdefault((lead, name), []).append((valid, systems, case.get("members", 2)))
         order = list(FIELDS)
         return [_scored(*key, found[key]) for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """A case from its line, or None for a line that is damaged, as by a power cut."""
+    try:
+        case = parse_json(line)
+        parse_hour(case["init"])
+        scores = {
+            name: {
+                system: {score: float(value) for score, value in of_system.items()}
+                for system, of_system in of_field.items()
+            }
+            for name, of_field in case["scores"].items()
+        }
+        return {**case, "lead": int(case["lead"]), "members": int(case.get("members", 2)), "scores": scores}
+    except (ValueError, KeyError, TypeError, AttributeError, ConvcastError):
+        return None
 
 
 def _values(case: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:

@@ -16,7 +16,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, Status
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, leads_of, read_flags
+from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, fault_of, leads_of, read_flags
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import History
 from convcast.settings import HistoryLength, ModelLeads, Settings
@@ -88,6 +88,15 @@ class Holdings:
     scored: frozenset[tuple[Hour, int]] = frozenset()
     """Initial time and lead."""
     model: Model | None = None
+    strange: Mapping[Path, str] = field(default_factory=dict)
+    """Files in a forecast's or a model's place that are left alone, and why, in words that follow their name."""
+    blocked: frozenset[Hour] = frozenset()
+    """Initial times in whose place lies something that sampling cannot write to."""
+
+    @property
+    def left_alone(self) -> list[str]:
+        """A sentence for each file that is left alone."""
+        return [f"{path} {fault} and is left alone" for path, fault in self.strange.items()]
 
     def ok(self, hour: Hour) -> bool:
         return self.status.get(hour) == Status.OK
@@ -124,13 +133,23 @@ class Surveyor:
     def survey(self, expected: Hour, *, since: Hour) -> Holdings:
         """All that there is; of forecasts, those of initial times from `since` on."""
         place, lead = self.workspace, self.settings.dataset.analysis_lead
+        strange = {path: fault for init, path in self._kept() if init >= since and (fault := fault_of(path))}
+        try:
+            model = self._model()
+        except DamagedFileError as error:
+            model = None
+            strange[place.model(self.name) / DESCRIPTION] = str(error).removeprefix(
+                f"{place.model(self.name) / DESCRIPTION} "
+            )
         return Holdings(
             expected=expected,
             archived=frozenset(Archive(place.archive / "hrrr").hours(lead)),
             status=self._status(),
             forecasts=self._forecasts(since),
             scored=self.history.scored(since),
-            model=self._model(),
+            model=model,
+            strange=strange,
+            blocked=frozenset(init for init, path in self._kept() if path in strange and self._is_written(path)),
         )
 
     def newest(self, *, before: Hour) -> Hour | None:
@@ -145,6 +164,11 @@ class Surveyor:
                 init = from_compact(path.stem)
                 if init is not None:
                     yield init, path
+
+    def _is_written(self, path: Path) -> bool:
+        """Whether sampling may write to a forecast file, by what is to be kept of ensembles."""
+        keep = self.settings.sampling.keep
+        return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 
     def _status(self) -> dict[Hour, Status]:
         try:

@@ -108,7 +108,8 @@ def possible_inits(holdings: Holdings, limits: Limits) -> list[Hour]:
     return [
         init
         for init in _back(holdings.expected, limits.catch_up + 1)
-        if init.astype(np.int64) % limits.every == 0
+        if init not in holdings.blocked
+        and init.astype(np.int64) % limits.every == 0
         and all(holdings.ok(init - back * HOUR) for back in range(model.history))
         and not model.learned_from(init)
     ]

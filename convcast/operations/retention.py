@@ -21,6 +21,7 @@ from convcast.archive.locations import parse_path
 from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
+from convcast.forecasts.integrity import fault_of
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.inventory import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
@@ -139,10 +140,10 @@ def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> St
     return Stock(
         archive=archive,
         dataset=_dataset_hours(workspace) if dataset else (),
-        forecasts=_by_init(workspace.forecasts, "*.zarr")
+        forecasts=_ours(_by_init(workspace.forecasts, "*.zarr"))
         | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
-        products=_by_init(workspace.products, "[!.]*.zarr"),
-        passing=_by_init(workspace.products, ".*.members.zarr"),
+        products=_ours(_by_init(workspace.products, "[!.]*.zarr")),
+        passing=_ours(_by_init(workspace.products, ".*.members.zarr")),
         statistics=_by_init(workspace.verification(VERIFICATION) / "cases", "*/*.npz"),
     )
 
@@ -154,9 +155,18 @@ def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
         return ()
 
 
+def _ours(found: Mapping[Path, Hour]) -> dict[Path, Hour]:
+    """Without what others put there, which is not ours to delete."""
+    return {path: init for path, init in found.items() if fault_of(path) is None}
+
+
 def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
-    """Files named for an initial time, or for that and a lead."""
-    named = ((path, from_compact(re.split(r"[+.]", path.name.lstrip("."))[0])) for path in sorted(folder.glob(pattern)))
+    """Files and folders, but no links, named for an initial time, or for that and a lead."""
+    named = (
+        (path, from_compact(re.split(r"[+.]", path.name.lstrip("."))[0]))
+        for path in sorted(folder.glob(pattern))
+        if not path.is_symlink()
+    )
     return {path: init for path, init in named if init is not None}
 
 
@@ -247,5 +257,5 @@ def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
     """
     tops = (place.root, place.forecasts, place.products, place.page)
     rooms = [place.archive, place.simulated, *(place.root / name for name in ("baselines", "models", "verification"))]
-    whole = [*rooms, *map(place.forecast, inits)]
+    whole = [*rooms, *(path for path in map(place.forecast, inits) if not path.is_symlink())]
     return sum(files.sweep(folder, recursive=False) for folder in tops) + sum(map(files.sweep, whole))

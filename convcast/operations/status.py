@@ -45,6 +45,8 @@ class Situation:
     """Recent, by field."""
     last: dict[str, Any]
     """The last cycle's journal entry, or nothing."""
+    strange: list[str]
+    """Sentences that name files in a forecast's or a model's place which are left alone."""
 
     @property
     def age(self) -> float | None:
@@ -67,6 +69,7 @@ class Situation:
                 for one in self.skill
             ],
             "last_cycle": self.last,
+            "left_alone": self.strange,
         }
 
 
@@ -114,6 +117,7 @@ def assess(surveyor: Surveyor, clock: np.datetime64, holdings: Holdings | None =
         free=shutil.disk_usage(place.root).free,
         skill=tuple(surveyor.history.recent(expected, settings.operations.skill_days)),
         last=_last(place),
+        strange=there.left_alone,
     )
 
 
@@ -149,7 +153,7 @@ def _last(place: Workspace) -> dict[str, Any]:
         _Cycle.model_validate(found, strict=True)
     except (OSError, DamagedFileError, ValidationError, ValueError, RecursionError):
         return {}
-    return found
+    return dict(found)
 
 
 def _text(hour: Hour | None) -> str | None:

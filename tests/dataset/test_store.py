@@ -225,3 +225,10 @@ def test_killed_at_any_instant_it_opens_and_the_next_run_finishes(archive, tmp_p
     for hour in range(3, 10):
         archive.add_hour(START + hour * HOUR)
     kill_at_random(archive, tmp_path / "dataset.zarr", kills)
+
+
+def test_static_fields_of_the_sea_are_not_lost(large):
+    """Zeros everywhere, which zarr would not write."""
+    np.testing.assert_array_equal(large.static, np.zeros((2, 300, 200)))
+    large.write_static(np.zeros((2, 300, 200), np.float32))
+    np.testing.assert_array_equal(large.static, np.zeros((2, 300, 200)))

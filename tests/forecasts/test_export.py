@@ -11,12 +11,12 @@ import pytest
 import xarray as xr
 
 from convcast.archive.index import parse
-from convcast.conventions import on_lattice
+from convcast.conventions import ensemble_dataset, on_lattice
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.forecasts.products import make_products
-from convcast.forecasts.store import Description, EnsembleStore
-from convcast.grib import read_messages
+from convcast.forecasts.store import Description, EnsembleStore, unconsolidated_is_fine
+from convcast.grib import OfEnsemble, encode, read_messages
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
@@ -217,3 +217,34 @@ def test_values_that_were_lost_are_refused_by_name_and_leave_nothing(kept, tmp_p
 
     assert "convcast sample --init 2024-05-06T21 " in of_netcdf.value.advice == of_grib.value.advice
     assert not target.exists() or list(target.iterdir()) == []
+
+
+def test_more_members_than_grib_numbers_are_refused_with_a_way_out(tmp_path):
+    source = tmp_path / "f.zarr"
+    data = ensemble_dataset(
+        {"refc": np.full((256, 1, 4, 4), 20, np.float32)},
+        init=INIT,
+        members=range(256),
+        leads=(1,),
+        grid=Grid(4, 4, 300, 800),
+        attributes={"format": "convcast ensemble", "fields": "refc", "leads": [1]},
+    )
+    with unconsolidated_is_fine():
+        data.isel(number=slice(254)).to_zarr(source, zarr_format=3)
+    assert len(list(to_grib(source, tmp_path / "m.grib2", fields=None, leads=None))) == 254
+    assert by_cfgrib(tmp_path / "m.grib2").number.values.tolist() == list(range(254))
+
+    with unconsolidated_is_fine():
+        data.to_zarr(source, mode="w", zarr_format=3)
+    with pytest.raises(SettingsError, match="has member 255, and GRIB2 numbers members in one octet") as caught:
+        list(to_grib(source, tmp_path / "n.grib2", fields=None, leads=None))
+
+    assert "--format netcdf" in caught.value.advice
+    assert not (tmp_path / "n.grib2").exists()
+    assert to_netcdf(source, tmp_path / "n.nc", fields=None, leads=None) == 1
+
+
+def test_the_size_of_an_ensemble_that_an_octet_cannot_count_is_not_given():
+    said = {"key": FIELDS["refc"].grib, "grid": GRID, "init": INIT, "lead_hours": 1, "simulated": False}
+    assert encode(np.ones(GRID.shape), ensemble=OfEnsemble(300, derived="mean"), **said).startswith(b"GRIB")
+    assert OfEnsemble(300, derived="mean").keys()["numberOfForecastsInEnsemble"] == 255

@@ -406,3 +406,40 @@ def test_without_a_model_it_collects_and_says_so(world):
     assert cycle.code == 0
     assert "convcast train" in cycle.entry["notes"][0]
     assert "sample" not in {one.stage for one in done}
+
+
+def test_a_place_that_is_taken_is_named_and_keeps_no_other_forecast_from_being_drawn(world):
+    one = world()
+    taken = one.workspace.forecast(NOW)
+    one.there = replace(one.there, strange={taken: "is a link"}, blocked=frozenset({NOW}))
+    one.there = replace(one.there, forecasts={})
+
+    cycle, _ = run(one)
+
+    drawn = [words[words.index("--init") + 1] for words in one.ran if words[0] == "sample"]
+    assert str(NOW) not in drawn
+    assert str(NOW - HOUR) in drawn
+    assert f"{taken} is a link and is left alone" in cycle.entry["notes"]
+
+
+def test_scores_of_other_forecasts_are_kept_where_one_is_damaged(world):
+    one = world()
+    one.says["verify"] = Finished(6, 0.5, {"report": "report.html"}, "f.zarr has lost values")
+
+    cycle, _ = run(one)
+
+    assert cycle.code == 6
+    assert (NOW - HOUR, 1) in one.there.scored
+    assert [stage["said"] for stage in cycle.entry["stages"] if stage["code"] == 6] == ["f.zarr has lost values"]
+
+
+def test_a_damaged_model_is_6_and_the_rest_is_done(world):
+    one = world()
+    described = one.workspace.model("phase1") / "model.json"
+    one.there = replace(one.there, model=None, strange={described: "does not describe a convcast model"})
+
+    cycle, done = run(one)
+
+    assert cycle.code == 6
+    assert {"fetch", "preprocess", "prune"} <= {stage.stage for stage in done}
+    assert f"{described} does not describe a convcast model and is left alone" in cycle.entry["notes"]

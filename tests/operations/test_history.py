@@ -91,6 +91,34 @@ def test_recent_skill_is_that_of_the_last_days(tmp_path):
     assert history.recent(NOW + 100 * HOUR, 2) == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "[]",
+        "7",
+        '{"init": "2024-05-31T23", "lead": 1, "scores": []}',
+        '{"init": "2024-05-31T23", "lead": 1, "scores": {"refc": {"convcast": 3}}}',
+        '{"init": "2024-05-31T23", "lead": "soon", "scores": {}}',
+        '{"init": "yesterday", "lead": 1, "scores": {}}',
+        '{"init": 5, "lead": 1, "scores": {}}',
+        '{"init": "2024-05-31T23", "scores": {}}',
+    ],
+    ids=lambda line: line[:60],
+)
+def test_a_damaged_line_is_passed_over(tmp_path, line):
+    history = History(tmp_path)
+    history.add(scores([NOW - HOUR]))
+    with open(tmp_path / "2024-06.jsonl", "a") as file:
+        file.write(line + "\n")
+    with open(tmp_path / "2024-05.jsonl", "a") as file:
+        file.write(line + "\n")
+
+    assert history.scored() == {(NOW - HOUR, 1), (NOW - HOUR, 3)}
+    assert [one.cases for one in history.recent(NOW, 2)] == [2, 2]
+    assert history.valid_within(24, NOW)
+
+
 @pytest.mark.parametrize("init", ["yesterday", "9999-12-31T00", 5, None])
 def test_a_case_of_no_time_is_passed_over(tmp_path, init):
     history = History(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -14,6 +15,8 @@ from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
 from convcast.operations.inventory import Forecast, Model, Surveyor, read_forecast, read_products
+from convcast.operations.publication import publish
+from convcast.operations.status import assess
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace
 
@@ -73,13 +76,16 @@ def test_a_model_is_none_until_its_first_save_is_whole(place):
         '{"training_hours": ["2024-05-01T00", "2024-05-15T00"], "model": {"history": 4, "leads": []}}',
     ],
 )
-def test_a_file_that_describes_no_model_is_refused(place, text):
+def test_a_file_that_describes_no_model_is_named_and_stops_nothing_else(place, text):
     folder = place.model("demo")
     folder.mkdir(parents=True)
     (folder / "model.safetensors").touch()
     (folder / "model.json").write_text(text)
-    with pytest.raises(DamagedFileError, match=r"model\.json"):
-        surveyor(place).survey(NOW, since=NOW)
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.model is None
+    assert list(there.strange) == [folder / "model.json"]
 
 
 def test_the_model_s_description_is_the_one_that_training_writes():
@@ -180,3 +186,84 @@ def test_a_forecast_that_became_complete_is_read_once_and_an_unfinished_one_agai
     assert reader.survey(NOW, since=NOW).newest == NOW
     shutil.rmtree(place.forecast(NOW) / "complete")
     assert reader.survey(NOW, since=NOW).newest == NOW
+
+
+def link_to_nothing(path):
+    path.symlink_to(path.parent / "nothing")
+
+
+def link_to_a_file(path):
+    (path.parent / "file").write_text("rubbish")
+    path.symlink_to(path.parent / "file")
+
+
+def a_file(path):
+    path.write_text("rubbish")
+
+
+def rubbish(path):
+    path.mkdir()
+    (path / "zarr.json").write_text("[" * 100_000)
+
+
+def of_another_program(path):
+    zarr.create_group(path, attributes={"made_by": "somebody"})
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+STRANGE = [link_to_nothing, link_to_a_file, a_file, rubbish, of_another_program, a_loop]
+
+
+@pytest.mark.parametrize("folder", ["forecast", "product"])
+@pytest.mark.parametrize("spoil", STRANGE)
+def test_what_is_no_forecast_is_named_and_left_alone(place, ensemble_of, spoil, folder):
+    ensemble_of(place.forecast(NOW - HOUR), NOW - HOUR)
+    path = getattr(place, folder)(NOW)
+    path.parent.mkdir(exist_ok=True)
+    spoil(path)
+    reader = surveyor(place, sampling={"members": 4, "keep": "products" if folder == "product" else "members"})
+
+    there = reader.survey(NOW, since=NOW - 24 * HOUR)
+    situation = assess(reader, NOW.astype("datetime64[s]"))
+
+    assert list(there.strange) == [path]
+    assert there.blocked == {NOW}, "sampling does not try it every hour"
+    assert not there.complete(NOW)
+    assert situation.strange == [f"{path} {there.strange[path]} and is left alone"]
+    assert situation.forecast == (None if folder == "product" else NOW - HOUR)
+    assert os.path.lexists(path)
+
+
+def test_a_link_to_a_whole_ensemble_is_read_and_named(place, ensemble_of, tmp_path):
+    ensemble_of(tmp_path / "elsewhere.zarr", NOW)
+    place.forecasts.mkdir()
+    place.forecast(NOW).symlink_to(tmp_path / "elsewhere.zarr")
+
+    there = surveyor(place).survey(NOW, since=NOW)
+
+    assert there.complete(NOW)
+    assert list(there.strange.values()) == ["is a link"]
+    with pytest.raises(DamagedFileError, match="is a link"):
+        ensemble_of(place.forecast(NOW), NOW)
+
+
+@pytest.mark.parametrize(
+    "text", ["rubbish", "[" * 100_000, "[]", "7", "{}", '{"stages": [3], "notes": [], "seconds": 1}', '{"stages": 3}']
+)
+def test_a_damaged_entry_of_the_last_cycle_is_none(place, text):
+    place.last_cycle.write_text(text)
+    assert assess(surveyor(place), NOW.astype("datetime64[s]")).last == {}
+
+
+@pytest.mark.parametrize("text", ["rubbish", "[" * 100_000])
+def test_a_damaged_pointer_to_the_newest_forecast_is_replaced(place, ensemble_of, text):
+    ensemble_of(place.forecast(NOW), NOW)
+    place.latest.write_text(text)
+
+    said, new = publish(place, NOW, Forecast(True, (1, 3)))
+
+    assert new
+    assert json.loads(place.latest.read_text()) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def archived(place, age, *, bytes_=b"GRIB" * 8):
 def stored(path, contents=b"x" * 100):
     (path / "t2m").mkdir(parents=True)
     (path / "t2m" / "0").write_bytes(contents)
+    said = {"zarr_format": 3, "node_type": "group", "attributes": {"format": "convcast ensemble"}}
+    (path / "zarr.json").write_text(json.dumps(said))
     return path
 
 
@@ -192,6 +195,24 @@ def test_stock_is_what_lies_in_the_rooms(place):
     assert stock.dataset == ()
 
 
+def test_links_and_what_others_made_are_never_pruned(place, tmp_path):
+    elsewhere = stored(tmp_path / "elsewhere.zarr")
+    place.forecasts.mkdir(parents=True)
+    place.products.mkdir()
+    for path in (place.forecast(hour(900)), place.product(hour(900)), place.passing_members(hour(900))):
+        path.symlink_to(elsewhere)
+    place.forecast(hour(901)).symlink_to(tmp_path / "nothing")
+    place.forecast(hour(902)).write_text("rubbish")
+    (stored(place.forecast(hour(903))) / "zarr.json").write_text("rubbish")
+    (stored(place.forecast(hour(904))) / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+
+    stock = take_stock(place, analysis_lead=0, dataset=False)
+    sweep(place, [hour(900)])
+
+    assert (stock.forecasts, stock.products, stock.passing) == ({}, {}, {})
+    assert (elsewhere / "t2m" / "0").is_file()
+
+
 def test_pruning_deletes_what_was_planned_and_nothing_beside_it(place):
     gone, stays = archived(place, 900), archived(place, 0)
     forecasts = [stored(place.forecast(hour(age))) for age in (900, 0)]
@@ -199,7 +220,7 @@ def test_pruning_deletes_what_was_planned_and_nothing_beside_it(place):
     went = prune(place, Prunable(archive=(gone,), forecasts=(forecasts[0],)))
 
     assert went.counts == {"archive": 1, "forecasts": 1}
-    assert went.bytes == 132
+    assert went.bytes == 132 + (forecasts[1] / "zarr.json").stat().st_size
     assert not gone.parent.parent.exists(), "no empty folder stays"
     assert stays.exists()
     assert sidecar_path(stays).exists()
