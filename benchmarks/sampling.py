@@ -35,7 +35,7 @@ from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Departures
 from convcast.notation import HOUR
-from convcast.settings import ENOUGH, SamplingSettings, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC
 
 START = np.datetime64("2024-05-06T00", "h")
@@ -168,8 +168,8 @@ def full_domain(threads: int, gigabytes: float) -> None:
     tiles = len(cover(CONUS, tile=settings.tile, overlap=settings.overlap).places)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"1059 x 1799, {tiles} tiles, --memory {gigabytes:g}: peak RSS {peak:.2f} GB, {took:.0f} s for 2 steps")
-    hours = took / 2 * ENOUGH / 3600
-    print(f"so about {hours:.1f} h for one member in {ENOUGH} steps on {threads} thread(s): use a GPU")
+    hours = took / 2 * DEFAULT_EVALUATIONS / 3600
+    print(f"so about {hours:.1f} h for one member in {DEFAULT_EVALUATIONS} steps on {threads} thread(s): use a GPU")
 
 
 def main() -> None:

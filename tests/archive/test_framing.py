@@ -132,6 +132,6 @@ def test_length_of_something_else_is_refused():
 def test_all_fields_of_the_table_are_found_again(file):
     with file(b"".join(message(v) for v in FIELDS.values())) as opened:
         frames = list(framing.walk(opened))
-    assert [frame.is_wanted(one, 0) for frame, one in zip(frames, fields(list(FIELDS.values())), strict=True)] == [
+    assert [frame.matches(one, 0) for frame, one in zip(frames, fields(list(FIELDS.values())), strict=True)] == [
         True
     ] * 7
