@@ -67,7 +67,7 @@ def test_submessages_are_counted(shared_data):
 
 def test_junk_between_messages_is_refused(shared_data):
     path = shared_data / "hrrr/two_apcp_windows_20201214t00z_f12_conus.grib2"
-    with open(path, "rb") as opened, pytest.raises(Bad, match="no GRIB2 message"):
+    with open(path, "rb") as opened, pytest.raises(Bad, match="no GRIB message"):
         list(framing.walk(opened))
 
 

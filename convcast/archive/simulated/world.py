@@ -229,10 +229,10 @@ class World:
         temperature, moisture = advect([temperature, moisture], x, y)
         (storm,) = advect([storm], x + mean[:, 0, None, None], y + mean[:, 1, None, None])
 
-        carried = self._memory * spectra.displacement(mean)
+        phase = self._memory * spectra.displacement(mean)
         before = (spectra.forward(temperature), spectra.forward(moisture), stream)
         temperature, moisture, stream_function = (
-            spectra.inverse(carried * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
+            spectra.inverse(phase * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
         )
         return State(
             temperature,
