@@ -25,7 +25,7 @@ MAPPED = 256
 _unpacking = Lock()
 
 
-class Cache:
+class HourCache:
     """The hours of one dataset in a folder of their own; a file is made when its hour is first asked for."""
 
     def __init__(self, folder: Path, store: Store) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import FILL
-from convcast.dataset.cache import Cache
-from convcast.dataset.store import MEND_HOUR, Status, Store
+from convcast.dataset.cache import HourCache
+from convcast.dataset.store import MEND_HOUR, HourStatus, Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours
@@ -24,7 +24,7 @@ class Dataset:
 
     def __init__(self, store: Store, cache: Path | None = None) -> None:
         self.store = store
-        self.cache = Cache(cache, store) if cache else None
+        self.cache = HourCache(cache, store) if cache else None
         self.times: Hours
         """Every hour from the first to the last that anything is known of."""
         self.status: NDArray[np.uint8]
@@ -62,7 +62,7 @@ class Dataset:
     @cached_property
     def hours(self) -> Hours:
         """The hours that are ok, sorted."""
-        ok: Hours = self.times[self.status == Status.OK]
+        ok: Hours = self.times[self.status == HourStatus.OK]
         return ok
 
     @cached_property
@@ -124,8 +124,8 @@ class Dataset:
         if missing.size == 0:
             return
         known = dict(zip(self.times, self.status, strict=True))
-        names = {status: f" ({status.name.lower()})" for status in Status} | {Status.ABSENT: ""}
-        listed = [f"{hour}{names[Status(known.get(hour, Status.ABSENT))]}" for hour in missing[:6]]
+        names = {status: f" ({status.name.lower()})" for status in HourStatus} | {HourStatus.ABSENT: ""}
+        listed = [f"{hour}{names[HourStatus(known.get(hour, HourStatus.ABSENT))]}" for hour in missing[:6]]
         more = f" and {missing.size - 6} more" if missing.size > 6 else ""
         raise MissingInputError(
             f"{self.path} does not hold {', '.join(listed)}{more}",

@@ -21,7 +21,7 @@ from convcast.variables import STATIC, Variable
 
 
 @dataclass(frozen=True)
-class Fields:
+class DecodedFields:
     """What one file holds of the fields asked for."""
 
     values: NDArray[np.float32]
@@ -29,11 +29,11 @@ class Fields:
     grid: Grid
     simulated: bool
 
-    def crop(self, rows: slice, columns: slice) -> Fields:
-        return Fields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
+    def crop(self, rows: slice, columns: slice) -> DecodedFields:
+        return DecodedFields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
 
 
-def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> Fields:
+def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> DecodedFields:
     """The fields of one hour, which must all be of this valid time and lead, and on one grid.
 
     Raises DamagedFileError naming every problem: a message missing, doubled, of another time or grid, undecodable.
@@ -41,7 +41,7 @@ def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Varia
     return _decode(path, variables, time=(valid - lead * HOUR, lead))
 
 
-def decode_static(path: Path) -> Fields:
+def decode_static(path: Path) -> DecodedFields:
     """Terrain height (m) and land mask; their time does not matter.
 
     Raises DamagedFileError as `decode_hour` does.
@@ -49,7 +49,7 @@ def decode_static(path: Path) -> Fields:
     return _decode(path, tuple(STATIC.values()), time=None)
 
 
-def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> Fields:
+def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> DecodedFields:
     place = {variable.grib: number for number, variable in enumerate(variables)}
     values: NDArray[np.float32] | None = None
     found = Counter[int]()
@@ -92,4 +92,4 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
     if problems or values is None:
         raise DamagedFileError(f"{path.name}: {'; '.join(problems)}")
     ((grid, simulated),) = kinds
-    return Fields(values, grid, simulated)
+    return DecodedFields(values, grid, simulated)

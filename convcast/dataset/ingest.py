@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.quality import Finding, examine, field_means, mask_collapsed
+from convcast.dataset.quality import QualityFinding, examine, field_means, mask_collapsed
 from convcast.dataset.store import Store, describe_grid
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
@@ -23,7 +23,7 @@ from convcast.notation import Hour
 
 
 @dataclass(frozen=True)
-class Source:
+class ArchivedHour:
     """The archived file of an hour."""
 
     valid: Hour
@@ -35,10 +35,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Placed:
+class IngestedHour:
     """What was found; the fields are in the dataset's files unless they were rejected."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
     damage: str
     """Why the file could not be used at all, or nothing."""
     means: Mapping[str, float] | None
@@ -53,12 +53,12 @@ class Placed:
     def reason(self) -> str:
         return self.damage or "; ".join(str(finding) for finding in self.findings)
 
-    def also(self, findings: Sequence[Finding]) -> Placed:
+    def with_findings(self, findings: Sequence[QualityFinding]) -> IngestedHour:
         return replace(self, findings=(*self.findings, *findings))
 
 
 @dataclass(frozen=True)
-class Hands:
+class HourIngester:
     """One process's hands on a dataset, of rows and columns of the archive's grid."""
 
     dataset: Path
@@ -69,16 +69,16 @@ class Hands:
     def _store(self) -> Store:
         return Store.open(self.dataset, writing=True)
 
-    def place(self, source: Source) -> Placed:
+    def ingest(self, source: ArchivedHour) -> IngestedHour:
         """Decode and examine an hour, and write its fields and histograms unless they are rejected."""
         started = time.perf_counter()
         variables = self._store.description.variables
         try:
             fields = self._load(source)
         except DamagedFileError as error:
-            return Placed((), str(error), None, time.perf_counter() - started)
+            return IngestedHour((), str(error), None, time.perf_counter() - started)
         masked = mask_collapsed(fields, variables)
-        found = Placed((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        found = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
         if not found.rejected:
             self._store.write_hour(source.valid, fields)
             found = replace(found, means=field_means(fields, variables))
@@ -90,7 +90,7 @@ class Hands:
         self._store.write_tendencies(valid)
         return time.perf_counter() - started
 
-    def _load(self, source: Source) -> NDArray[np.float32]:
+    def _load(self, source: ArchivedHour) -> NDArray[np.float32]:
         from convcast.dataset.decode import decode_hour
 
         name, description = source.path.name, self._store.description

@@ -57,16 +57,16 @@ class Patches:
         )
         return [self._at(int(row), int(column)) for row in rows for column in columns]
 
-    def anywhere(self, generator: np.random.Generator) -> Patch:
+    def draw_uniform(self, generator: np.random.Generator) -> Patch:
         return self._at(*(int(generator.integers(places)) for places in self._places))
 
-    def convective(self, generator: np.random.Generator, echoes: NDArray[np.int64], share: float) -> Patch:
+    def draw_convective(self, generator: np.random.Generator, echoes: NDArray[np.int64], share: float) -> Patch:
         """Anywhere, but for this share of draws over echoes: a block by their number, then any patch with its centre.
 
         `echoes` are those of `count_echoes`; where there are none, every place is as likely as another.
         """
         if not echoes.any():
-            return self.anywhere(generator)
+            return self.draw_uniform(generator)
         if generator.random() < share:
             chosen = np.divmod(generator.choice(echoes.size, p=echoes.ravel() / echoes.sum()), echoes.shape[1])
             row, column = (
@@ -75,7 +75,7 @@ class Patches:
             )
             made = self._at(row, column)
         else:
-            made = self.anywhere(generator)
+            made = self.draw_uniform(generator)
         return Patch(made.rows, made.columns, self._weight(made.rows.start, made.columns.start, echoes, share))
 
     def _weight(self, row: int, column: int, echoes: NDArray[np.int64], share: float) -> float:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.ingest import Hands, Placed, Source
+from convcast.dataset.ingest import ArchivedHour, HourIngester, IngestedHour
 from convcast.dataset.quality import compare_means
 from convcast.dataset.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
-from convcast.dataset.store import Description, Status, Store, describe_grid
+from convcast.dataset.store import DatasetDescription, HourStatus, Store, describe_grid
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region
@@ -30,7 +30,7 @@ from convcast.workers import Pending, Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
-    from convcast.dataset.decode import Fields
+    from convcast.dataset.decode import DecodedFields
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def preprocess(
     with lock(path.parent / "locks" / f"{path.name}.lock", f"preprocessing {path}"):
         rows, columns, store = _prepare(archive, path, settings, tell)
         times, codes = store.read_status()
-        status = {hour: Status(code) for hour, code in zip(times, codes, strict=True)}
+        status = {hour: HourStatus(code) for hour, code in zip(times, codes, strict=True)}
         verdicts = store.read_verdicts()
         lost, uncounted = lost_hours(store, status, verdicts, read=verify)
         yield from _give_up(store, np.setdiff1d(lost, archived), status)
@@ -97,19 +97,19 @@ def preprocess(
         todo = np.union1d(_todo(archive, store, wanted, status, verdicts), again)
         if again.size:
             tell(f"{again.size} hours lost their fields and are taken from the archive again, the first is {again[0]}")
-        status |= dict.fromkeys(again, Status.ABSENT)
-        recount = [hour for hour in uncounted if status.get(hour - HOUR) == Status.OK]
+        status |= dict.fromkeys(again, HourStatus.ABSENT)
+        recount = [hour for hour in uncounted if status.get(hour - HOUR) == HourStatus.OK]
         if todo.size == 0 and not recount:
             return
         store.sweep()
         if todo.size:
             store.reserve(todo[-1])
         sources = [_source(archive, store, valid) for valid in todo]
-        hands = Hands(path.absolute(), rows, columns)
-        with pool(workers) as hands_at_work:
-            for _ in hands_at_work.in_order(Hands.count_changes, hands, recount):
+        ingester = HourIngester(path.absolute(), rows, columns)
+        with pool(workers) as worker_pool:
+            for _ in worker_pool.in_order(HourIngester.count_changes, ingester, recount):
                 pass
-            judged = _judge(store, hands_at_work, hands, sources, status)
+            judged = _judge(store, worker_pool, ingester, sources, status)
             for number, verdict in enumerate(judged, 1):
                 yield replace(verdict, share=number / todo.size)
 
@@ -121,7 +121,7 @@ def _prepare(
     if not path.exists():
         return _begin(archive, path, settings)
 
-    def ground(description: Description) -> NDArray[np.float32]:
+    def ground(description: DatasetDescription) -> NDArray[np.float32]:
         whole, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
         rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
         return whole.crop(*_within(whole.grid, rows, columns)).values
@@ -132,7 +132,7 @@ def _prepare(
     store = Store.open(path, writing=True)
     whole, simulated = store.archived_grid, archive.simulated
     rows, columns = _crop(whole, settings.region)
-    wanted = Description(
+    wanted = DatasetDescription(
         select(settings.fields),
         whole.crop(rows, columns),
         store.description.simulated if simulated is None else simulated,
@@ -148,11 +148,11 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
     whole = _read_static(archive)
     rows, columns = _crop(whole.grid, settings.region)
     static = whole.crop(rows, columns)
-    description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
+    description = DatasetDescription(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
     return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
 
 
-def _read_static(archive: Archive) -> Fields:
+def _read_static(archive: Archive) -> DecodedFields:
     """Terrain and land mask of the archive."""
     from convcast.dataset.decode import decode_static
 
@@ -187,7 +187,7 @@ def _todo(
     archive: Archive,
     store: Store,
     archived: Hours,
-    status: Mapping[Hour, Status],
+    status: Mapping[Hour, HourStatus],
     verdicts: Mapping[Hour, Mapping[str, Any]],
 ) -> Hours:
     """The archived hours that are new, or were rejected and have since been fetched again."""
@@ -199,27 +199,29 @@ def _todo(
         [
             valid
             for valid in archived
-            if status.get(valid, Status.ABSENT) in (Status.ABSENT, Status.GAP)
-            or (status[valid] == Status.REJECTED and again(valid))
+            if status.get(valid, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
+            or (status[valid] == HourStatus.REJECTED and again(valid))
         ],
         "datetime64[h]",
     )
 
 
-def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
+def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
     """Hours between the first and the last known or wanted that are in neither the dataset nor the archive."""
     ends = np.array([*wanted[[0, -1]], *([min(status), max(status)] if status else [])])
     every = np.arange(ends.min(), ends.max() + HOUR)
-    unknown = np.array([hour for hour in every if status.get(hour, Status.ABSENT) == Status.ABSENT], "datetime64[h]")
+    unknown = np.array(
+        [hour for hour in every if status.get(hour, HourStatus.ABSENT) == HourStatus.ABSENT], "datetime64[h]"
+    )
     yield from _gaps(store, np.setdiff1d(unknown, archived), "not in the archive", status)
 
 
-def _give_up(store: Store, lost: Hours, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
+def _give_up(store: Store, lost: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
     """Hours that were ok, and that neither the dataset nor the archive has any more."""
     yield from _gaps(store, lost, "its fields are lost, and the archive does not have it any more", status)
 
 
-def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
+def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
     """Commit gaps, one line for each range of hours."""
     if gaps.size == 0:
         return
@@ -228,42 +230,42 @@ def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) ->
         {"valid": str(part[0]), "last": str(part[-1]), "status": "gap", "reason": reason, "hours": part.size}
         for part in ranges
     ]
-    store.write_status(gaps, Status.GAP, said)
-    status |= dict.fromkeys(gaps, Status.GAP)
+    store.write_status(gaps, HourStatus.GAP, said)
+    status |= dict.fromkeys(gaps, HourStatus.GAP)
     for part in ranges:
         yield HourVerdict(part[0], "gap", reason, 0.0, last=part[-1] if part.size > 1 else None)
 
 
-def _source(archive: Archive, store: Store, valid: Hour) -> Source:
+def _source(archive: Archive, store: Store, valid: Hour) -> ArchivedHour:
     file = archive.path(valid, _lead(store))
-    return Source(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
+    return ArchivedHour(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
 
 
 def _judge(
-    store: Store, pool: Pool, hands: Hands, sources: Sequence[Source], status: dict[Hour, Status]
+    store: Store, pool: Pool, ingester: HourIngester, sources: Sequence[ArchivedHour], status: dict[Hour, HourStatus]
 ) -> Iterator[HourVerdict]:
     """Have the hours put in their place, and commit them in order; `status` is kept up to date."""
     means: dict[Hour, Mapping[str, float]] = {}
-    judged: deque[tuple[Source, Placed, list[Pending[float]]]] = deque()
-    for source, found in zip(sources, pool.in_order(Hands.place, hands, sources), strict=True):
+    judged: deque[tuple[ArchivedHour, IngestedHour, list[Pending[float]]]] = deque()
+    for source, found in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
         valid, placed = source.valid, found
         if found.means is not None:
             means[valid] = found.means
-            if status.get(valid - HOUR) == Status.OK:
+            if status.get(valid - HOUR) == HourStatus.OK:
                 before = means.pop(valid - HOUR, None) or _means(store, valid - HOUR)
-                placed = found.also(compare_means(found.means, before, store.description.variables))
-        status[valid] = Status.REJECTED if placed.rejected else Status.OK
-        known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == Status.OK]
-        judged.append((source, placed, [pool.submit(Hands.count_changes, hands, hour) for hour in known]))
+                placed = found.with_findings(compare_means(found.means, before, store.description.variables))
+        status[valid] = HourStatus.REJECTED if placed.rejected else HourStatus.OK
+        known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == HourStatus.OK]
+        judged.append((source, placed, [pool.submit(HourIngester.count_changes, ingester, hour) for hour in known]))
         while len(judged) > pool.ahead:
             yield _commit(store, *judged.popleft())
     while judged:
         yield _commit(store, *judged.popleft())
 
 
-def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pending[float]]) -> HourVerdict:
+def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: Sequence[Pending[float]]) -> HourVerdict:
     seconds = placed.seconds + sum(change.result() for change in changes)
-    status = Status.REJECTED if placed.rejected else Status.OK
+    status = HourStatus.REJECTED if placed.rejected else HourStatus.OK
     verdict = {
         "valid": str(source.valid),
         "status": status.name.lower(),

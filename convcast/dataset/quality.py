@@ -33,7 +33,7 @@ LARGE_DOMAIN = 500_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class QualityFinding:
     """Something a check did not like."""
 
     check: str
@@ -63,7 +63,7 @@ _SENTENCES = {
 }
 
 
-def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -> list[Finding]:
+def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -> list[QualityFinding]:
     """Make points missing that fell far below all around them (Variable.collapse); a finding with their number a field.
 
     `values` (variable, y, x), GRIB units, are changed. Too many such points reject the hour.
@@ -76,7 +76,7 @@ def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -
         if len(where):
             field[tuple(where.T)] = np.nan
             limit = max(FEW_COLLAPSED, int(MOST_COLLAPSED * field.size))
-            findings.append(Finding("collapsed", variable.name, len(where), limit, len(where) > limit))
+            findings.append(QualityFinding("collapsed", variable.name, len(where), limit, len(where) > limit))
     return findings
 
 
@@ -101,14 +101,14 @@ def examine(
     variables: Sequence[Variable],
     *,
     before: Mapping[str, float] | None = None,
-    masked: Sequence[Finding] = (),
-) -> list[Finding]:
+    masked: Sequence[QualityFinding] = (),
+) -> list[QualityFinding]:
     """What is wrong with an hour's fields `values` (variable, y, x), in GRIB units; empty where nothing is.
 
     `before` are the means of the previous hour's fields by name, where it is there. Points that `mask_collapsed` found
     have a limit of their own and do not count as missing.
     """
-    findings: list[Finding] = []
+    findings: list[QualityFinding] = []
     counts = {finding.field: round(finding.figure) for finding in masked}
     for variable, field in zip(variables, values, strict=True):
         findings += _examine_field(variable, field, counts.get(variable.name, 0))
@@ -117,7 +117,7 @@ def examine(
         t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
         share = float(np.count_nonzero(d2m > t2m + np.float32(SUPERSATURATION))) / t2m.size
         if share >= MOST_SUPERSATURATED:
-            findings.append(Finding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
+            findings.append(QualityFinding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
     if before is not None:
         findings += compare_means(field_means(values, variables), before, variables)
     return findings
@@ -137,7 +137,7 @@ def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> d
 
 def compare_means(
     means: Mapping[str, float], before: Mapping[str, float], variables: Sequence[Variable]
-) -> list[Finding]:
+) -> list[QualityFinding]:
     """What has moved too far within an hour."""
     findings = []
     for variable in variables:
@@ -145,25 +145,25 @@ def compare_means(
         limit = LARGEST_JUMP * (variable.bounds[1] - variable.bounds[0])
         if jump > limit:
             # Storms may fill or leave a small domain within the hour; temperature, moisture and wind do not.
-            findings.append(Finding("jump", variable.name, jump, limit, not variable.may_be_constant))
+            findings.append(QualityFinding("jump", variable.name, jump, limit, not variable.may_be_constant))
     return findings
 
 
-def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[Finding]:
+def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[QualityFinding]:
     low, high = float(field.min()), float(field.max())
     findings = []
     if np.isnan(low):  # NaN passes through min, so that a clean field is read once less
         present = field[~np.isnan(field)]
         missing = 1 - (present.size + masked) / field.size
         if missing > MOST_MISSING:
-            return [Finding("missing", variable.name, missing, MOST_MISSING, True)]
+            return [QualityFinding("missing", variable.name, missing, MOST_MISSING, True)]
         low, high = float(present.min()), float(present.max())
     if low < variable.bounds[0] - LATTICE:
-        findings.append(Finding("low", variable.name, low, variable.bounds[0], True))
+        findings.append(QualityFinding("low", variable.name, low, variable.bounds[0], True))
     if high > variable.bounds[1] + LATTICE:
-        findings.append(Finding("high", variable.name, high, variable.bounds[1], True))
+        findings.append(QualityFinding("high", variable.name, high, variable.bounds[1], True))
     if low == high and not variable.may_be_constant:
-        findings.append(Finding("constant", variable.name, low, 0, True))
+        findings.append(QualityFinding("constant", variable.name, low, 0, True))
     if variable == REFC and high <= variable.bounds[0] and field.size > LARGE_DOMAIN:
-        findings.append(Finding("silent", variable.name, high, 0, False))
+        findings.append(QualityFinding("silent", variable.name, high, 0, False))
     return findings

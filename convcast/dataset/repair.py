@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.store import Description, Status, Store, layout, open_described, open_part
+from convcast.dataset.store import DatasetDescription, HourStatus, Store, layout, open_described, open_part
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
 
 
-def repair(path: Path, ground: Callable[[Description], NDArray[np.float32]]) -> list[str]:
+def repair(path: Path, ground: Callable[[DatasetDescription], NDArray[np.float32]]) -> list[str]:
     """Make anew what of the dataset at `path` is lost or damaged, but for the hours' fields; gives the arrays' names.
 
     `ground` reads the static fields (static, y, x) from elsewhere. Only the holder of the lock may call this.
@@ -43,12 +43,12 @@ def repair(path: Path, ground: Callable[[Description], NDArray[np.float32]]) -> 
     return list(dict.fromkeys(mended))
 
 
-def _status(verdict: Mapping[str, Any]) -> Status:
-    return Status.__members__.get(str(verdict.get("status")).upper(), Status.ABSENT)
+def _status(verdict: Mapping[str, Any]) -> HourStatus:
+    return HourStatus.__members__.get(str(verdict.get("status")).upper(), HourStatus.ABSENT)
 
 
 def lost_hours(
-    store: Store, status: Mapping[Hour, Status], verdicts: Mapping[Hour, Mapping[str, Any]], *, read: bool
+    store: Store, status: Mapping[Hour, HourStatus], verdicts: Mapping[Hour, Mapping[str, Any]], *, read: bool
 ) -> tuple[Hours, Hours]:
     """Hours that are ok but whose fields are lost or damaged, and hours that lost only the changes from before.
 
@@ -57,9 +57,9 @@ def lost_hours(
     """
     lost: list[Hour] = []
     uncounted: list[Hour] = []
-    for hour in [hour for hour, code in status.items() if code == Status.OK]:
+    for hour in [hour for hour, code in status.items() if code == HourStatus.OK]:
         if not store.is_whole(hour, verdicts.get(hour, {}).get("chunks"), read=read):
             lost.append(hour)
-        elif status.get(hour - HOUR) == Status.OK and not store.has_tendencies(hour, read=read):
+        elif status.get(hour - HOUR) == HourStatus.OK and not store.has_tendencies(hour, read=read):
             uncounted.append(hour)
     return np.array(lost, "datetime64[h]"), np.array(uncounted, "datetime64[h]")

@@ -42,7 +42,7 @@ class Split:
             raise DamagedFileError(f"a split is damaged ({error!r})", advice="train again") from error
 
 
-def divide(hours: Hours, split: SplitSettings) -> Split:
+def split_hours(hours: Hours, split: SplitSettings) -> Split:
     """Cut the hours of a dataset in three, counted back from the last one.
 
     Raises MissingInputError where no hour is left to train on.

@@ -23,7 +23,7 @@ _INTEGERS = np.arange(BINS) - BINS // 2
 
 
 @dataclass(frozen=True)
-class Statistics:
+class FieldStatistics:
     """Of TRANSFORMED values (Variable.transform.forward), each array (variable,), float64."""
 
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class Statistics:
     pairs: int
 
     @classmethod
-    def of(cls, dataset: Dataset, hours: Hours) -> Statistics:
+    def from_hours(cls, dataset: Dataset, hours: Hours) -> FieldStatistics:
         """Over these hours, which must be ok (MissingInputError)."""
         dataset.require(hours)
         if len(hours) == 0:
@@ -66,7 +66,7 @@ class Statistics:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Statistics:
+    def from_dict(cls, values: dict[str, Any]) -> FieldStatistics:
         """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
         try:
             return cls(

@@ -55,7 +55,7 @@ HOURLY = "data", "histograms/values", "histograms/tendencies"
 """Arrays with files of their own for each hour."""
 
 
-class Status(IntEnum):
+class HourStatus(IntEnum):
     """What is known of an hour."""
 
     ABSENT = 0
@@ -67,7 +67,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetDescription:
     """What must be the same for every hour of a dataset."""
 
     variables: tuple[Variable, ...]
@@ -92,7 +92,7 @@ class Description:
         }
 
     @classmethod
-    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> Description:
+    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> DatasetDescription:
         if attributes.get("format") != FORMAT:
             raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace")
         if attributes.get("format_version") != FORMAT_VERSION:
@@ -111,7 +111,7 @@ class Description:
                 f"the attributes of {path} are damaged ({error!r})", advice=ELSEWHERE.format(path=path)
             ) from error
 
-    def difference(self, other: Description) -> str | None:
+    def difference(self, other: DatasetDescription) -> str | None:
         """What sets `other` apart from this, in words, or None."""
         if self.simulated != other.simulated:
             kinds = {True: "simulated", False: "real"}
@@ -133,7 +133,7 @@ def describe_grid(grid: Grid) -> str:
 class Store:
     """The arrays of one dataset; every method but `create` and those named `write_` only reads."""
 
-    def __init__(self, path: Path, group: zarr.Group, description: Description) -> None:
+    def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
         self.path = path
         self.description = description
         self._group = group
@@ -151,7 +151,7 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, description: Description, static: NDArray[np.float32], *, archived: Grid | None = None
+        cls, path: Path, description: DatasetDescription, static: NDArray[np.float32], *, archived: Grid | None = None
     ) -> Store:
         """An empty dataset; `static` is (2, y, x), `archived` the grid that it was cropped from.
 
@@ -169,7 +169,7 @@ class Store:
             store.write_static(static)
             store.reserve(EPOCH)
             # Its file is there from the beginning, so that a lost one is told from one that was not written yet.
-            store._status[:] = Status.ABSENT
+            store._status[:] = HourStatus.ABSENT
         return cls.open(path, writing=True)
 
     @property
@@ -332,7 +332,9 @@ class Store:
         found = self._recent.get(valid)
         return self.read(valid, 1, slice(None), slice(None))[0] if found is None else found
 
-    def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
+    def write_status(
+        self, hours: Sequence[Hour] | Hours, status: HourStatus, verdicts: Sequence[dict[str, Any]]
+    ) -> None:
         """Commit: first the reasons, then the status."""
         self.reserve(max(hours))
         self.write_verdicts(verdicts)
@@ -349,13 +351,13 @@ class Store:
         if verdicts:
             append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
 
-    def restore(self, status: Mapping[Hour, Status]) -> list[str]:
+    def restore(self, status: Mapping[Hour, HourStatus]) -> list[str]:
         """Make all arrays as long as one, and write `status` from this and `time` where they are lost or damaged.
 
         Gives the names of those written.
         """
         time = open_part(self._group, "time", self.description, self.path)
-        known = [index(hour) + 1 for hour in [*status, *self.kept()]]
+        known = [index(hour) + 1 for hour in [*status, *self.stored_hours()]]
         lengths = [array.shape[0] for array in (self._data, self._values, self._tendencies, time, self._status)]
         length = -(-max([*lengths, *known]) // YEAR) * YEAR
         self._lengthen(length)
@@ -384,19 +386,19 @@ class Store:
         array = open_part(self._group, "static", self.description, self.path)
         array.with_config({"write_empty_chunks": True})[:] = static
 
-    def kept(self) -> Hours:
+    def stored_hours(self) -> Hours:
         """The hours whose fields lie on the disk, whatever their status."""
         found = [int(folder.name) for folder in (self.path / self._data.path / "c").glob("*") if folder.name.isdigit()]
         return EPOCH + np.sort(np.array(found, np.int64)) * HOUR
 
-    def forget(self, hours: Sequence[Hour] | Hours) -> None:
+    def prune(self, hours: Sequence[Hour] | Hours) -> None:
         """Let these hours go: first they are said to be pruned, then their files are deleted.
 
         Only the holder of the lock may; killed in between, the same call deletes the rest.
         """
         reason = "older than retention.dataset_hours"
         said = [{"valid": str(hour), "status": "pruned", "reason": reason} for hour in hours]
-        self.write_status(hours, Status.PRUNED, said)
+        self.write_status(hours, HourStatus.PRUNED, said)
         for hour in hours:
             for array in (self._data, self._values, self._tendencies):
                 shutil.rmtree(self.path / array.path / "c" / str(index(hour)), ignore_errors=True)
@@ -420,14 +422,14 @@ def index(valid: Hour) -> int:
     return place
 
 
-def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, Description]:
+def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDescription]:
     """The group of a dataset, and what it says it is; raises DamagedFileError where it is not ours or damaged."""
     complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
     group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
-    return group, Description.from_attributes(dict(group.attrs), path)
+    return group, DatasetDescription.from_attributes(dict(group.attrs), path)
 
 
-def open_part(group: zarr.Group, name: str, description: Description, path: Path) -> zarr.Array:
+def open_part(group: zarr.Group, name: str, description: DatasetDescription, path: Path) -> zarr.Array:
     """An array as `layout` has it, whatever the length of its first dimension, which is bounded.
 
     Raises DamagedFileError where it is lost, damaged or another.
@@ -440,7 +442,7 @@ def open_part(group: zarr.Group, name: str, description: Description, path: Path
     return array
 
 
-def layout(description: Description) -> dict[str, dict[str, Any]]:
+def layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:
     """What zarr's `create_array` needs to make each array, of no hours."""
     count, (ny, nx) = len(description.variables), description.grid.shape
     small = max(ny, nx) <= TILE
@@ -484,11 +486,11 @@ def layout(description: Description) -> dict[str, dict[str, Any]]:
             "shape": (0,),
             "dtype": "uint8",
             "chunks": (STATUS_CHUNK,),
-            "fill_value": int(Status.ABSENT),
+            "fill_value": int(HourStatus.ABSENT),
             "dimension_names": ("time",),
             "attributes": {
-                "flag_values": [int(s) for s in Status],
-                "flag_meanings": " ".join(s.name.lower() for s in Status),
+                "flag_values": [int(s) for s in HourStatus],
+                "flag_meanings": " ".join(s.name.lower() for s in HourStatus),
             },
         },
     }

@@ -14,7 +14,7 @@ from xarray.core import indexing
 from convcast import __version__
 from convcast.conventions import field_attributes, grid_coordinates, unpack
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.store import Status
+from convcast.dataset.store import HourStatus
 from convcast.variables import STATIC, Variable
 
 CHUNK_BYTES = 64 << 20
@@ -48,8 +48,8 @@ def open_dataset(path: Path | str, *, chunk_hours: int | None = None) -> xr.Data
             dataset.status,
             {
                 "standard_name": "status_flag",
-                "flag_values": np.array(list(Status), np.uint8),
-                "flag_meanings": " ".join(status.name.lower() for status in Status),
+                "flag_values": np.array(list(HourStatus), np.uint8),
+                "flag_meanings": " ".join(status.name.lower() for status in HourStatus),
             },
         ),
         **grid_coordinates(dataset.grid),
@@ -82,7 +82,7 @@ class _Field(BackendArray):
         times, rows, columns = (np.atleast_1d(np.arange(n)[part]) for n, part in zip(self.shape, key, strict=True))
         box = [slice(part.min(), part.max() + 1) if part.size else slice(0) for part in (rows, columns)]
         values = np.full((times.size, rows.size, columns.size), np.nan, np.float32)
-        ok = np.flatnonzero(self.dataset.status[times] == Status.OK)
+        ok = np.flatnonzero(self.dataset.status[times] == HourStatus.OK)
         if rows.size and columns.size:
             inner = np.ix_(rows - rows.min(), columns - columns.min())
             for place in ok:

@@ -110,7 +110,7 @@ def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
     return known[usable]
 
 
-def shuffled(count: int, *, seed: int, rank: int = 0, world_size: int = 1) -> Iterator[int]:
+def shuffled_indices(count: int, *, seed: int, rank: int = 0, world_size: int = 1) -> Iterator[int]:
     """Indices of Windows without end: each pass is a new order of all cases, dealt out to the processes.
 
     Passes keep counting (an index may exceed `count`), since Windows draws afresh for each index.
@@ -133,7 +133,7 @@ class Windows:
     a case for each of the patches of a fixed grid that covers the domain. Small datasets are held in memory, others are
     read patch by patch.
 
-    Processes that take different numbers share no draw: `shuffled(..., rank, world_size)` deals them out, and a
+    Processes that take different numbers share no draw: `shuffled_indices(..., rank, world_size)` deals them out, and a
     DataLoader's workers, which take the numbers of one sampler, need no seed of their own.
     """
 
@@ -216,7 +216,7 @@ class Windows:
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
         if not self._convective:
-            return self._patches.anywhere(generator)
+            return self._patches.draw_uniform(generator)
         if init not in self._echoes:
             refc = self.dataset.variables.index(REFC)
             if self._memory is None:
@@ -224,7 +224,7 @@ class Windows:
             else:
                 field = self._memory[self._place[init], refc]
             self._echoes[init] = count_echoes(field)
-        return self._patches.convective(generator, self._echoes[init], self._convective)
+        return self._patches.draw_convective(generator, self._echoes[init], self._convective)
 
     def _window(self, init: Hour, lead: int, patch: Patch) -> Window:
         rows, columns = patch.rows, patch.columns

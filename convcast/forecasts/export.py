@@ -18,7 +18,7 @@ from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.files import whole_file, write_bytes
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import leads_of, opened, place_of
+from convcast.forecasts.open import open_forecast, read_grid, select_leads
 from convcast.notation import Hour, compact, parse_numbers
 from convcast.variables import FIELDS, Variable
 
@@ -29,7 +29,7 @@ SHUFFLED = {"zlib": True, "complevel": 1, "shuffle": True}
 
 
 @dataclass(frozen=True)
-class Message:
+class ExportedMessage:
     """One GRIB message and its line in the index."""
 
     variable: Variable
@@ -47,8 +47,8 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
 
     Raises SettingsError for fields or leads that there are not, DamagedFileError for a file of others.
     """
-    with opened(source) as data:
-        hours = leads_of(data, source, leads)
+    with open_forecast(source) as data:
+        hours = select_leads(data, source, leads)
         names = [str(name) for name in data.data_vars if fields is None or str(name).split("_")[0] in fields]
         if not names:
             raise SettingsError(
@@ -89,7 +89,7 @@ def _encode(variable: xr.DataArray, *, coordinate: bool) -> None:
 
 def to_grib(
     source: Path, target: Path, *, fields: Sequence[str] | None, leads: Sequence[int] | None
-) -> Iterator[Message]:
+) -> Iterator[ExportedMessage]:
     """One GRIB2 file of an ensemble's members or its products, and an index beside it; each message as it is written.
 
     Of products, those that GRIB has templates for: mean, spread, probability of events at the point. Messages name NCEP
@@ -98,7 +98,7 @@ def to_grib(
     Raises as `to_netcdf`.
     """
     offset, lines = 0, []
-    with opened(source) as data, whole_file(target) as temporary:
+    with open_forecast(source) as data, whole_file(target) as temporary:
         init = data.init_time.values[0].astype("datetime64[h]")
         with open(temporary, "wb") as file:
             for number, message in enumerate(_messages(data, source, init, fields, leads), 1):
@@ -111,8 +111,8 @@ def to_grib(
 
 def _messages(
     data: xr.Dataset, source: Path, init: Hour, fields: Sequence[str] | None, leads: Sequence[int] | None
-) -> Iterator[Message]:
-    hours = leads_of(data, source, leads)
+) -> Iterator[ExportedMessage]:
+    hours = select_leads(data, source, leads)
     members = "complete" in data.coords
     there = [v for v in FIELDS.values() if (v.name if members else f"{v.name}_mean") in data]
     variables = [v for v in there if fields is None or v.name in fields]
@@ -126,7 +126,7 @@ def _messages(
             f"{source} has member {last}, and GRIB2 numbers members in one octet, up to {MOST_MEMBERS - 1}",
             advice=f"run `convcast export --init {init} --format netcdf`, which has no such limit",
         )
-    grid, simulated = place_of(data, source), bool(data.attrs.get("simulated", 0))
+    grid, simulated = read_grid(data, source), bool(data.attrs.get("simulated", 0))
     for lead in hours:
         here = data.isel(init_time=0).sel(lead_time=np.timedelta64(lead, "h"))
         for variable in variables:
@@ -141,7 +141,7 @@ def _messages(
                     simulated=simulated,
                     ensemble=ensemble,
                 )
-                yield Message(variable, lead, what, encoded)
+                yield ExportedMessage(variable, lead, what, encoded)
 
 
 Map = tuple[str, grib.EnsembleSpec, NDArray[np.floating]]
@@ -170,7 +170,7 @@ def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[M
         yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[place]
 
 
-def _index_line(number: int, offset: int, init: Hour, message: Message) -> str:
+def _index_line(number: int, offset: int, init: Hour, message: ExportedMessage) -> str:
     """As wgrib2 and NCEP write them."""
     variable, date = message.variable, compact(init).replace("T", "")
     level = f"{variable.index_name}:{variable.index_level}:{message.lead} hour fcst"

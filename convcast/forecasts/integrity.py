@@ -37,7 +37,7 @@ UNREADABLE = -1
 
 
 @dataclass(frozen=True)
-class Damage:
+class DamagedMember:
     """A member and lead that is marked complete and whose values are not there."""
 
     init: int
@@ -51,12 +51,12 @@ class Damage:
     """What is wrong with the file, as `is gone` or `is cut short`."""
 
 
-def damaged_members(path: Path) -> list[Damage]:
+def damaged_members(path: Path) -> list[DamagedMember]:
     """The members and leads of the ensemble at `path` that are marked complete and have lost values.
 
     Raises DamagedFileError where the store or its flags cannot be read, or a coordinate has lost its values.
     """
-    complaint, advice = f"{path} is not a readable ensemble", begin_again(path)
+    complaint, advice = f"{path} is not a readable ensemble", start_over_advice(path)
     group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
     with stores.readable(complaint, advice):
         require_coordinates(group, path)
@@ -69,11 +69,11 @@ def damaged_members(path: Path) -> list[Damage]:
             place = init, member, lead
             if flags[place] == UNREADABLE:
                 file = path / complete.path / complete.metadata.encode_chunk_key(place)
-                found.append(Damage(init, member, lead, file, "cannot be read"))
+                found.append(DamagedMember(init, member, lead, file, "cannot be read"))
                 continue
             faults = (fault for array in arrays if (fault := stores.chunk_fault(array, path, place)))
             if fault := next(faults, None):
-                found.append(Damage(init, member, lead, *fault))
+                found.append(DamagedMember(init, member, lead, *fault))
     return found
 
 
@@ -97,7 +97,7 @@ def require_members(path: Path) -> None:
         return
     attributes, first = _attributes(path), damaged[0]
     with (
-        stores.readable(f"{path} cannot be read", begin_again(path)),
+        stores.readable(f"{path} cannot be read", start_over_advice(path)),
         xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data,
     ):
         leads = (data.lead_time.values / HOUR).astype(int).tolist()
@@ -148,14 +148,14 @@ def _lost(field: xr.DataArray, path: Path, why: str) -> DamagedFileError:
 
 def damaged_leads(path: Path) -> set[int]:
     """Positions along `lead_time` of the leads of which the products at `path` have lost values; raises as above."""
-    complaint, advice = f"{path} is not convcast's products", begin_again(path)
+    complaint, advice = f"{path} is not convcast's products", start_over_advice(path)
     group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
     with stores.readable(complaint, advice):
         require_coordinates(group, path)
         names = [f"{name}_{what}" for name in _fields(group) for what in EVERY_PRODUCT]
         names += [name for field in _fields(group) if (name := f"{field}_{MATCHED_MEAN}") in group]
         arrays = [stores.open_array(group, name, complaint=complaint, advice=advice) for name in names]
-        count = len(leads_of(dict(group.attrs)))
+        count = len(attribute_leads(dict(group.attrs)))
         return {
             lead
             for lead in range(count)
@@ -168,7 +168,7 @@ def require_products(path: Path) -> None:
     damaged = damaged_leads(path)
     if damaged:
         attributes = _attributes(path)
-        hours = leads_of(attributes) or range(max(damaged) + 1)
+        hours = attribute_leads(attributes) or range(max(damaged) + 1)
         named = [hours[lead] for lead in sorted(damaged)]
         raise DamagedFileError(
             f"{path} has lost values of lead {join_numbers(named)} h", advice=_make_again(path, attributes, named)
@@ -183,7 +183,7 @@ def require_coordinates(group: zarr.Group, path: Path) -> None:
         if fault is None or (fault[1] == "is gone" and isinstance(array, zarr.Array) and _counts_from_itself(array)):
             continue
         raise DamagedFileError(
-            f"{path} has lost its {name}: {fault[0].relative_to(path)} {fault[1]}", advice=begin_again(path)
+            f"{path} has lost its {name}: {fault[0].relative_to(path)} {fault[1]}", advice=start_over_advice(path)
         )
 
 
@@ -196,7 +196,7 @@ def _counts_from_itself(array: zarr.Array) -> bool:
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    with stores.readable(f"{path} cannot be read", begin_again(path)):
+    with stores.readable(f"{path} cannot be read", start_over_advice(path)):
         return dict(zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs)
 
 
@@ -205,7 +205,7 @@ def _fields(group: zarr.Group) -> list[str]:
     return str(dict(group.attrs).get("fields", "")).split()
 
 
-def leads_of(attributes: Mapping[str, Any]) -> list[int]:
+def attribute_leads(attributes: Mapping[str, Any]) -> list[int]:
     """Hours; none where the attributes do not say."""
     said = attributes.get("leads")
     return said if isinstance(said, list) and all(isinstance(lead, int) for lead in said) else []
@@ -228,7 +228,7 @@ def _make_again(path: Path, attributes: dict[str, Any], leads: Sequence[int]) ->
     return _command(path, attributes, members, leads, "--keep products")
 
 
-def fault_of(path: Path) -> str | None:
+def find_fault(path: Path) -> str | None:
     """Why the forecast file at `path` is left alone, in words that follow its name; None for one of convcast's."""
     if path.is_symlink():
         return "is a link" if path.exists() else "is a link to nothing"
@@ -241,7 +241,7 @@ def fault_of(path: Path) -> str | None:
     return None if made_by in FORMATS else "was not made by convcast"
 
 
-def begin_again(path: Path) -> str:
+def start_over_advice(path: Path) -> str:
     """Advice for a forecast file that is not one: it is moved out of the way, and nothing of anybody's is lost."""
     return f"run `mv {path} {path}.aside`, then `convcast sample --init {from_compact(path.stem)}{_workspace(path)}`"
 

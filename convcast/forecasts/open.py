@@ -11,14 +11,14 @@ import xarray as xr
 
 from convcast import stores
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.forecasts.integrity import FORMATS, begin_again, require_members, require_products
+from convcast.forecasts.integrity import FORMATS, require_members, require_products, start_over_advice
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
 from convcast.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Source:
+class StoredForecast:
     """What is kept of the forecast of one initial time."""
 
     init: Hour
@@ -26,12 +26,12 @@ class Source:
     products: Path | None
 
     @classmethod
-    def of(cls, workspace: Workspace, init: Hour) -> Source:
+    def find(cls, workspace: Workspace, init: Hour) -> StoredForecast:
         paths = (workspace.forecast(init), workspace.product(init))
         return cls(init, *(path if path.exists() else None for path in paths))
 
 
-def available(workspace: Workspace, text: str) -> list[Source]:
+def available(workspace: Workspace, text: str) -> list[StoredForecast]:
     """Forecasts by `latest`, a time or a range; of a range, those that there are.
 
     Raises MissingInputError where there is none.
@@ -41,15 +41,15 @@ def available(workspace: Workspace, text: str) -> list[Source]:
     if not wanted:
         which = "" if text == "latest" else f" from {text}"
         raise MissingInputError(f"there is no forecast{which}", advice="run `convcast sample --init latest`")
-    return [Source.of(workspace, init) for init in wanted]
+    return [StoredForecast.find(workspace, init) for init in wanted]
 
 
-def opened(path: Path) -> xr.Dataset:
+def open_forecast(path: Path) -> xr.Dataset:
     """An ensemble or products, lazily; `read_values` reads from it.
 
     Raises DamagedFileError for anything else, and where values are lost that the file marks as complete.
     """
-    advice = begin_again(path)
+    advice = start_over_advice(path)
     with stores.readable(f"{path} cannot be read", advice):
         data: xr.Dataset = xr.open_zarr(path, chunks=None, zarr_format=3, decode_timedelta=True)
     kind = data.attrs.get("format")
@@ -59,7 +59,7 @@ def opened(path: Path) -> xr.Dataset:
     return data
 
 
-def leads_of(data: xr.Dataset, path: Path, wanted: Sequence[int] | None) -> list[int]:
+def select_leads(data: xr.Dataset, path: Path, wanted: Sequence[int] | None) -> list[int]:
     """The leads (hours) that are wanted, or all there are.
 
     Raises SettingsError for one that is not there.
@@ -73,12 +73,12 @@ def leads_of(data: xr.Dataset, path: Path, wanted: Sequence[int] | None) -> list
     return list(wanted or there)
 
 
-def place_of(data: xr.Dataset, path: Path) -> Grid:
+def read_grid(data: xr.Dataset, path: Path) -> Grid:
     """The rectangle of the HRRR grid that the coordinates say."""
     y0, x0 = (round(float((data[name].values[0] - getattr(CONUS, name)[0]) / SPACING)) for name in ("y", "x"))
     grid = Grid(data.sizes["y"], data.sizes["x"], y0, x0)
     if not CONUS.covers(grid) or not np.allclose(grid.x, data.x.values):
-        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=begin_again(path))
+        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=start_over_advice(path))
     return grid
 
 

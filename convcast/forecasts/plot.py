@@ -15,7 +15,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import Source, leads_of, opened, place_of
+from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
 from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
@@ -27,9 +27,9 @@ Rest = Callable[..., Shown]
 """Makes what is shown of what differs from field to field."""
 
 
-def show(
+def select_maps(
     workspace: Workspace,
-    source: Source,
+    source: StoredForecast,
     variables: Sequence[Variable],
     leads: Sequence[int] | None,
     *,
@@ -53,8 +53,8 @@ def show(
             )
     path = source.members or source.products
     assert path is not None
-    with opened(path) as data:
-        grid = place_of(data, path)
+    with open_forecast(path) as data:
+        grid = read_grid(data, path)
         rest = partial(
             Shown,
             init=source.init,
@@ -62,9 +62,9 @@ def show(
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
-        there = leads_of(data, path, None)
+        there = select_leads(data, path, None)
         read = partial(_from_members, most=most) if source.members is not None else _from_products
-        for lead in leads_of(data, path, leads):
+        for lead in select_leads(data, path, leads):
             for variable in variables:
                 limit = _threshold(variable, threshold)
                 shown = read(data.isel(init_time=0, lead_time=there.index(lead)), path, variable, limit, lead, rest)
@@ -115,11 +115,11 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
     )
 
 
-def nearby(shown: Shown, path: Path) -> Shown:
+def with_neighbourhood(shown: Shown, path: Path) -> Shown:
     """The same with the probability of the event in the neighbourhood, from the products it was read from."""
     name = shown.variable.name
-    with opened(path) as data:
-        here = data.isel(init_time=0, lead_time=leads_of(data, path, None).index(shown.lead))
+    with open_forecast(path) as data:
+        here = data.isel(init_time=0, lead_time=select_leads(data, path, None).index(shown.lead))
         place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
         chances = read_values(here[f"{name}_neighbourhood_probability"], path)[place]
         return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))

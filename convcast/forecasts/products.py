@@ -18,9 +18,9 @@ from zarr.codecs import BloscCodec
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, whole_folder
-from convcast.forecasts.integrity import begin_again, leads_of, read_flags, require_coordinates
-from convcast.forecasts.store import Description, unconsolidated_is_fine
-from convcast.forecasts.summary import Floats, Summary, quantiles, summarise
+from convcast.forecasts.integrity import attribute_leads, read_flags, require_coordinates, start_over_advice
+from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
+from convcast.forecasts.summary import FieldSummary, Floats, quantiles, summarise
 from convcast.grid import SPACING
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
@@ -33,25 +33,27 @@ PATIENCE = 3600
 """Seconds to wait for another process that is making the same products."""
 
 
-def made_of(members: Sequence[int]) -> str:
+def format_members(members: Sequence[int]) -> str:
     """Members as the attribute `members` names them: `0-49`, or `0,3,17`."""
     numbers = sorted(set(members))
     run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
     return f"{numbers[0]}-{numbers[-1]}" if run else ",".join(map(str, numbers))
 
 
-def leads_there(path: Path, description: Description, members: Sequence[int], settings: ProductSettings) -> set[int]:
+def readable_leads(
+    path: Path, description: ForecastDescription, members: Sequence[int], settings: ProductSettings
+) -> set[int]:
     """The leads (hours) of which these products of these members of this ensemble are at `path` and can be read.
 
     Raises DamagedFileError where something else is there.
     """
     if path.is_symlink():
         raise DamagedFileError(
-            f"{path} is a link, and products are written to no other place", advice=begin_again(path)
+            f"{path} is a link, and products are written to no other place", advice=start_over_advice(path)
         )
     if not path.exists():
         return set()
-    complaint, advice = f"{path} is not convcast's products", begin_again(path)
+    complaint, advice = f"{path} is not convcast's products", start_over_advice(path)
     group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
@@ -64,7 +66,7 @@ def leads_there(path: Path, description: Description, members: Sequence[int], se
         require_coordinates(group, path)
     except DamagedFileError:
         return set()
-    leads = enumerate(leads_of(stored))
+    leads = enumerate(attribute_leads(stored))
     return {lead for place, lead in leads if _readable(group, place)}
 
 
@@ -81,7 +83,7 @@ def _readable(group: zarr.Group, place: int) -> bool:
 def make_products(
     ensemble: Path,
     path: Path,
-    description: Description,
+    description: ForecastDescription,
     *,
     members: Sequence[int],
     leads: Sequence[int],
@@ -95,13 +97,13 @@ def make_products(
     Raises DamagedFileError where `path` is something else.
     """
     with lock(path.parent / f".{path.name}.lock", f"making {path}", patience=PATIENCE):
-        there = leads_there(path, description, members, settings)
+        there = readable_leads(path, description, members, settings)
         missing = sorted(set(leads) - there)
         if not missing:
             return True
-        complaint, advice = f"{ensemble} is not a convcast ensemble", begin_again(ensemble)
+        complaint, advice = f"{ensemble} is not a convcast ensemble", start_over_advice(ensemble)
         group = stores.open_group(ensemble, writing=False, complaint=complaint, advice=advice)
-        stored_leads = leads_of(dict(group.attrs))
+        stored_leads = attribute_leads(dict(group.attrs))
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         flags = read_flags(complete)[0][np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
         if not np.all(flags == conventions.COMPLETE):
@@ -125,7 +127,7 @@ def _one_lead(
     group: zarr.Group,
     place: int,
     lead: int,
-    description: Description,
+    description: ForecastDescription,
     members: Sequence[int],
     settings: ProductSettings,
 ) -> xr.Dataset:
@@ -166,7 +168,7 @@ def _one_lead(
     return frame.assign_coords(coordinates).assign(data)
 
 
-def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
+def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
     """By name, each (init_time, lead_time, …, y, x)."""
     name, long = variable.name, variable.long_name
     event = "at or below" if variable.events_below else "at or above"
@@ -203,14 +205,14 @@ def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float
     return made
 
 
-def _attributes(description: Description, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:
+def _attributes(description: ForecastDescription, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:
     title = str(description.information.get("title", "convcast ensemble forecast"))
     return description.attributes() | {
         "Conventions": "CF-1.11",
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "title": f"{title}: products",
-        "members": made_of(members),
+        "members": format_members(members),
         "neighbourhood_km": settings.neighbourhood,
         "quantiles": list(settings.quantiles),
     }

@@ -26,7 +26,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, sweep, whole_folder
-from convcast.forecasts.integrity import begin_again, leads_of, read_flags
+from convcast.forecasts.integrity import attribute_leads, read_flags, start_over_advice
 from convcast.grid import Grid
 from convcast.notation import Hour, compact
 from convcast.variables import FIELDS, Variable
@@ -47,7 +47,7 @@ GROWTH_PATIENCE = 60
 
 
 @dataclass(frozen=True)
-class Description:
+class ForecastDescription:
     """What every member of an ensemble shares."""
 
     init: Hour
@@ -82,7 +82,7 @@ def _describe(grid: Grid) -> str:
 class EnsembleStore:
     """An ensemble opened for adding members. A member's number is its place, so that the stored ones are 0 to n - 1."""
 
-    def __init__(self, path: Path, description: Description, group: zarr.Group) -> None:
+    def __init__(self, path: Path, description: ForecastDescription, group: zarr.Group) -> None:
         self.path = path
         self.description = description
         self._fields = [_array(group, variable.name, path) for variable in description.variables]
@@ -90,7 +90,7 @@ class EnsembleStore:
         self._sound: set[tuple[int, int]] = set()
 
     @classmethod
-    def prepare(cls, path: Path, description: Description, *, members: int) -> EnsembleStore:
+    def prepare(cls, path: Path, description: ForecastDescription, *, members: int) -> EnsembleStore:
         """The ensemble at `path`, made where there is none, with room for at least `members` members.
 
         One that has more leads than described is the same ensemble; one that has fewer is not, since leads are fixed
@@ -100,7 +100,7 @@ class EnsembleStore:
         """
         if path.is_symlink():
             raise DamagedFileError(
-                f"{path} is a link, and members are written to no other place", advice=begin_again(path)
+                f"{path} is a link, and members are written to no other place", advice=start_over_advice(path)
             )
         if not path.exists():
             _create(path, description, members)
@@ -110,10 +110,10 @@ class EnsembleStore:
         if _members_seen(path) < members:
             with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
                 group = _open(path, description)
-                with stores.readable(f"{path} cannot take more members", begin_again(path)):
+                with stores.readable(f"{path} cannot take more members", start_over_advice(path)):
                     _grow(group, path, members)
             group = _open(path, description)
-        return cls(path, replace(description, leads=tuple(leads_of(dict(group.attrs)))), group)
+        return cls(path, replace(description, leads=tuple(attribute_leads(dict(group.attrs)))), group)
 
     def complete(self) -> NDArray[np.bool_]:
         """Which members and leads are there, (member, lead), as of now."""
@@ -167,7 +167,7 @@ class EnsembleStore:
         self._sound.add((member, lead))
 
 
-def _create(path: Path, description: Description, members: int) -> None:
+def _create(path: Path, description: ForecastDescription, members: int) -> None:
     """Write the template with no member, make room for `members`, and give it its name."""
     with whole_folder(path, replace=False) as temporary:
         shape = 0, len(description.leads), *description.grid.shape
@@ -185,7 +185,7 @@ def _create(path: Path, description: Description, members: int) -> None:
         _grow(zarr.open_group(temporary, mode="r+", zarr_format=3, use_consolidated=False), temporary, members)
 
 
-def _encoding(description: Description) -> dict[str, dict[str, Any]]:
+def _encoding(description: ForecastDescription) -> dict[str, dict[str, Any]]:
     ny, nx = description.grid.shape
     down, along = ceil(ny / INNER[0]), ceil(nx / INNER[1])
     inner = ceil(ny / down), ceil(nx / along)
@@ -201,9 +201,9 @@ def _encoding(description: Description) -> dict[str, dict[str, Any]]:
     }
 
 
-def _open(path: Path, description: Description) -> zarr.Group:
+def _open(path: Path, description: ForecastDescription) -> zarr.Group:
     """The group at `path`, which must be the ensemble described."""
-    complaint, advice = f"{path} is not a convcast ensemble", begin_again(path)
+    complaint, advice = f"{path} is not a convcast ensemble", start_over_advice(path)
     group = stores.open_group(path, writing=True, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
@@ -211,12 +211,12 @@ def _open(path: Path, description: Description) -> zarr.Group:
     for name, wanted in description.attributes().items():
         if name in description.information or stored.get(name) == wanted:
             continue
-        if name == "leads" and set(description.leads) <= set(leads_of(stored)):
+        if name == "leads" and set(description.leads) <= set(attribute_leads(stored)):
             continue
         as_it_was = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
         raise DamagedFileError(
             f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
-            advice=f"{as_it_was}, or {begin_again(path)}",
+            advice=f"{as_it_was}, or {start_over_advice(path)}",
         )
     return group
 
@@ -245,7 +245,7 @@ def _grow(group: zarr.Group, path: Path, members: int) -> None:
 
 
 def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    complaint, advice = f"{path} has no usable {name}", begin_again(path)
+    complaint, advice = f"{path} has no usable {name}", start_over_advice(path)
     return stores.open_array(group, name, complaint=complaint, advice=advice)
 
 

@@ -21,7 +21,7 @@ BAND = 1 << 24
 
 
 @dataclass(frozen=True)
-class Summary:
+class FieldSummary:
     """Of one field at one lead; maps are (y, x), in the field's units, probabilities from 0 to 1."""
 
     mean: Floats
@@ -34,7 +34,7 @@ class Summary:
     matched_mean: Floats
 
 
-def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> Summary:
+def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> FieldSummary:
     """From each member's field (y, x); `radius` of the neighbourhood is in cells.
 
     Mean and variance by Welford (1962), Technometrics 4, 419. The probability-matched mean (Ebert 2001, Mon. Wea. Rev.
@@ -63,7 +63,7 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
     if count == 0:
         raise ValueError("an ensemble of no members")
     spread = np.sqrt(squares / max(1, count - 1))
-    return Summary(
+    return FieldSummary(
         mean.astype(np.float32),
         spread.astype(np.float32),
         (events / count).astype(np.float32),
