@@ -1,4 +1,4 @@
-"""The dataset room: from archived GRIB to one Zarr of checked hours, its statistics, splits and samples."""
+"""Datasets: archived GRIB files become a Zarr store of checked hours, with statistics, splits and samples."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`open_dataset` brings xarray along, which an hourly run can do without."""
+    """Import `open_dataset` on first use, since it imports xarray, which hourly runs do not need."""
     if name == "open_dataset":
         from convcast.dataset.view import open_dataset
 

@@ -1,6 +1,6 @@
-"""One archived hour, from GRIB messages to fields on the grid.
+"""Decode one archived hour from GRIB messages to fields on the grid.
 
-Messages are picked by the numbers of the GRIB2 code tables, never by names, which change with the tables installed.
+Messages are selected by the numbers of the GRIB2 code tables, because names depend on the installed tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from convcast.variables import STATIC, Variable
 
 @dataclass(frozen=True)
 class DecodedFields:
-    """What one file holds of the fields asked for."""
+    """The requested fields of one GRIB file."""
 
     values: NDArray[np.float32]
     """(variable, y, x), GRIB units, row 0 in the south, NaN where missing."""
@@ -34,18 +34,26 @@ class DecodedFields:
 
 
 def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> DecodedFields:
-    """The fields of one hour, which must all be of this valid time and lead, and on one grid.
+    """Decode the fields of one hour.
 
-    Raises DamagedFileError naming every problem: a message missing, doubled, of another time or grid, undecodable.
+    Args:
+        path: The GRIB file.
+        valid: Valid time that every message must have.
+        lead: Lead time, hours, that every message must have.
+        variables: The fields to decode, in the order of the result.
+
+    Returns:
+        The fields, on their common grid.
+
+    Raises:
+        DamagedFileError: A message is missing, duplicated, of another time or grid, or cannot be decoded; every
+            problem is named.
     """
     return _decode(path, variables, time=(valid - lead * HOUR, lead))
 
 
 def decode_static(path: Path) -> DecodedFields:
-    """Terrain height (m) and land mask; their time does not matter.
-
-    Raises DamagedFileError as `decode_hour` does.
-    """
+    """Decode terrain height (m) and land mask, of any time; raises DamagedFileError as `decode_hour` does."""
     return _decode(path, tuple(STATIC.values()), time=None)
 
 

@@ -1,7 +1,7 @@
-"""From the archive to the dataset: decode, crop, judge, store, commit; only what is new.
+"""Preprocess the archive into the dataset: decode, crop, check, store and commit the hours that are new.
 
-Whatever may be done for several hours at once, by several processes, is in convcast.dataset.ingest. What depends on the
-order of the hours is done here, and so is the commit record, which has one writer.
+The work on single hours, which several processes may share, is in convcast.dataset.ingest. This module does what
+depends on the order of the hours, and writes the commit record, which has a single writer.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HourVerdict:
-    """What became of an hour, or of a range of hours that are gaps."""
+    """Outcome of preprocessing for an hour, or for a range of consecutive gaps."""
 
     valid: Hour
-    """The hour, or the first."""
+    """The hour, or the first hour of the range."""
     status: Literal["ok", "gap", "rejected"]
     reason: str
-    """Why it is not ok, or what is odd about it; empty where nothing is."""
+    """Reason why the hour is not ok, or its warnings; empty if there are none."""
     seconds: float
-    """Of work on its fields, wherever that was done."""
+    """Time spent on the fields, in this process or a worker, seconds."""
     share: float = 0.0
-    """How much of the run is done with it, 0 to 1."""
+    """Fraction of the run that is complete after this hour, 0 to 1."""
     last: Hour | None = None
-    """The last hour of a range."""
+    """The last hour of the range; None for a single hour."""
 
     @property
     def hours(self) -> int:
-        """How many hours it is about."""
+        """Number of hours in the range."""
         return 1 if self.last is None else int((self.last - self.valid) / HOUR) + 1
 
 
@@ -65,18 +65,27 @@ def preprocess(
     verify: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[HourVerdict]:
-    """Bring the archived hours (of `hours` only, where given) that the dataset at `path` lacks into it.
+    """Add the archived hours that the dataset lacks to it, and yield the outcome of each.
 
-    An hour that is damaged or implausible is rejected, one that the archive lacks between others is a gap; both may
-    become ok when the archive has another file for it. What the dataset lost of its own files is mended and `tell`
-    hears of it: hours whose fields are gone are taken from the archive again, and are gaps where it has them no more.
-    A file that has not changed since its hour was judged is taken to be whole; with `verify` all are read.
+    An hour whose file is damaged or whose fields are implausible is rejected; an hour that the archive lacks between
+    others is a gap. Both may become ok once the archive has another file. Files that the dataset has lost are restored:
+    hours without fields are taken from the archive again, and become gaps if it no longer has them. If the call is
+    interrupted at any point, the same call continues it.
 
-    Killed at any instant, the same call goes on. `workers`, which must see the same files under the same names, decode
-    and write the fields; the dataset becomes the same without.
+    Args:
+        archive: The archive to read.
+        path: The dataset's Zarr store, created if absent.
+        settings: Fields, region and analysis lead of the dataset.
+        hours: Valid times to consider; by default all archived hours.
+        workers: Processes that decode and write the fields; they must see the same files under the same paths. The
+            dataset is the same with and without them.
+        verify: Read all files of the dataset, instead of only those that changed since their hour was committed.
+        tell: Called with a sentence for each repair.
 
-    Raises MissingInputError where the archive has no such hour or no static fields, DamagedFileError where the dataset
-    is of other fields, another grid, analysis lead or world, LockedError where another run is at it.
+    Raises:
+        MissingInputError: The archive has none of the hours, or no static fields.
+        DamagedFileError: The dataset has other fields, another grid or analysis lead, or mixes simulated and real.
+        LockedError: Another run is writing the dataset.
     """
     archived = archive.hours(settings.analysis_lead)
     wanted = archived if hours is None else np.intersect1d(archived, hours)
@@ -117,7 +126,7 @@ def preprocess(
 def _prepare(
     archive: Archive, path: Path, settings: DatasetSettings, tell: Callable[[str], None]
 ) -> tuple[slice, slice, Store]:
-    """The rows and columns to keep of the archive's grid, and the dataset, made where there is none, or mended."""
+    """Return the rows and columns of the archive's grid to keep, and the dataset, created or repaired if necessary."""
     if not path.exists():
         return _begin(archive, path, settings)
 
@@ -128,7 +137,7 @@ def _prepare(
 
     mended = repair(path, ground)
     if mended:
-        tell(f"{path} had lost {', '.join(mended)}, which was made again from what is left")
+        tell(f"{path} had lost {', '.join(mended)}, which was rebuilt from the remaining files")
     store = Store.open(path, writing=True)
     whole, simulated = store.archived_grid, archive.simulated
     rows, columns = _crop(whole, settings.region)
@@ -153,7 +162,7 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
 
 
 def _read_static(archive: Archive) -> DecodedFields:
-    """Terrain and land mask of the archive."""
+    """Decode the terrain and land mask of the archive."""
     from convcast.dataset.decode import decode_static
 
     if not archive.static.exists():
@@ -167,7 +176,7 @@ def _read_static(archive: Archive) -> DecodedFields:
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
-    """The rows and columns of `grid` that lie in the region."""
+    """Return the rows and columns of `grid` that lie in the region."""
     rows, columns = _within(grid, *parse_region(region))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise SettingsError(
@@ -177,7 +186,7 @@ def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
 
 
 def _within(grid: Grid, rows: slice, columns: slice) -> tuple[slice, slice]:
-    """Rows and columns of the HRRR grid as those of `grid`, as far as it has them."""
+    """Convert rows and columns of the HRRR grid to those of `grid`, clipped to it."""
     y0, y1 = max(rows.start, grid.y0), min(rows.stop, grid.y0 + grid.ny)
     x0, x1 = max(columns.start, grid.x0), min(columns.stop, grid.x0 + grid.nx)
     return slice(y0 - grid.y0, y1 - grid.y0), slice(x0 - grid.x0, x1 - grid.x0)
@@ -190,7 +199,7 @@ def _todo(
     status: Mapping[Hour, HourStatus],
     verdicts: Mapping[Hour, Mapping[str, Any]],
 ) -> Hours:
-    """The archived hours that are new, or were rejected and have since been fetched again."""
+    """Return the archived hours that are new, or were rejected and have been fetched again since."""
 
     def again(valid: Hour) -> bool:
         return bool(verdicts.get(valid, {}).get("file") != signature(archive.path(valid, _lead(store))))
@@ -207,7 +216,7 @@ def _todo(
 
 
 def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
-    """Hours between the first and the last known or wanted that are in neither the dataset nor the archive."""
+    """Record as gaps the hours that neither the dataset nor the archive has, between the first and the last known."""
     ends = np.array([*wanted[[0, -1]], *([min(status), max(status)] if status else [])])
     every = np.arange(ends.min(), ends.max() + HOUR)
     unknown = np.array(
@@ -217,12 +226,12 @@ def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, 
 
 
 def _give_up(store: Store, lost: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
-    """Hours that were ok, and that neither the dataset nor the archive has any more."""
+    """Record as gaps the hours that the dataset has lost and the archive no longer has."""
     yield from _gaps(store, lost, "its fields are lost, and the archive does not have it any more", status)
 
 
 def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
-    """Commit gaps, one line for each range of hours."""
+    """Commit gaps, with one verdict for each range of hours."""
     if gaps.size == 0:
         return
     ranges = np.split(gaps, np.flatnonzero(np.diff(gaps) != HOUR) + 1)
@@ -244,7 +253,7 @@ def _source(archive: Archive, store: Store, valid: Hour) -> ArchivedHour:
 def _judge(
     store: Store, pool: Pool, ingester: HourIngester, sources: Sequence[ArchivedHour], status: dict[Hour, HourStatus]
 ) -> Iterator[HourVerdict]:
-    """Have the hours put in their place, and commit them in order; `status` is kept up to date."""
+    """Ingest the hours in the pool and commit them in order; `status` is updated."""
     means: dict[Hour, Mapping[str, float]] = {}
     judged: deque[tuple[ArchivedHour, IngestedHour, list[Pending[float]]]] = deque()
     for source, found in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
@@ -279,7 +288,7 @@ def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: S
 
 
 def _means(store: Store, valid: Hour) -> dict[str, float]:
-    """The mean of each field of an hour, from its histogram."""
+    """Compute the mean of each field of an hour from its histogram."""
     variables = store.description.variables
     means = histogram_means(store.read_histogram(valid), variables)
     return {variable.name: float(mean) for variable, mean in zip(variables, means, strict=True)}

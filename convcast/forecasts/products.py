@@ -1,7 +1,8 @@
-"""products/<init>.zarr: what an ensemble says, in a hundredth of the members' room and without them.
+"""Compute the products of an ensemble, products/<init>.zarr, which take a hundredth of the space of its members.
 
-Of each field: mean, spread, quantiles, probabilities of its events at the point and in its neighbourhood, and of fields
-that are absent in most places the probability-matched mean. Written whole, under a temporary name first.
+The products of each field are its mean, spread, quantiles, and probabilities of its events at a point and in a
+neighbourhood. Fields that are constant over large areas, such as reflectivity, also have a probability-matched mean.
+The store is written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from convcast.variables import Variable
 
 FORMAT, FORMAT_VERSION = "convcast products", 1
 MAP_DIMENSIONS = 4
-"""Fewest dimensions of a map in products: (init_time, lead_time, y, x)."""
+"""Minimum number of dimensions of a map of products: (init_time, lead_time, y, x)."""
 SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
+"""Attributes of the coordinate `quantile`."""
 PATIENCE = 3600
-"""Seconds to wait for another process that is making the same products."""
+"""Maximum time, seconds, to wait for another process that computes the same products."""
 
 
 def format_members(members: Sequence[int]) -> str:
-    """Members as the attribute `members` names them: `0-49`, or `0,3,17`."""
+    """Format member numbers for the attribute `members`: `0-49`, or `0,3,17`."""
     numbers = sorted(set(members))
     run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
     return f"{numbers[0]}-{numbers[-1]}" if run else ",".join(map(str, numbers))
@@ -43,9 +45,10 @@ def format_members(members: Sequence[int]) -> str:
 def readable_leads(
     path: Path, description: ForecastDescription, members: Sequence[int], settings: ProductSettings
 ) -> set[int]:
-    """The leads (hours) of which these products of these members of this ensemble are at `path` and can be read.
+    """Return the leads, hours, whose products at `path` can be read and are of this ensemble, members and settings.
 
-    Raises DamagedFileError where something else is there.
+    Raises:
+        DamagedFileError: `path` is a link, or is not a store of convcast products.
     """
     if path.is_symlink():
         raise DamagedFileError(
@@ -71,7 +74,7 @@ def readable_leads(
 
 
 def _readable(group: zarr.Group, place: int) -> bool:
-    """Whether each map at a lead, by its position, is there whole; zarr answers NaN for chunks that are lost."""
+    """Check that all maps at the lead with this position are finite; zarr returns NaN for lost chunks."""
     try:
         with stores.readable("products are damaged"):
             maps = [array for _, array in group.arrays() if array.ndim >= MAP_DIMENSIONS]
@@ -89,12 +92,24 @@ def make_products(
     leads: Sequence[int],
     settings: ProductSettings,
 ) -> bool:
-    """Products of these members and leads of the ensemble, beside those of other leads that are there.
+    """Compute the products of these members and leads; products of other leads of the same ensemble are kept.
 
-    Whether they are there now: not while other processes are still drawing some of the members. Products of another
-    ensemble or of other members are replaced. Of several processes that have come to an end, one makes them.
+    Products of another ensemble or of other members are replaced. If several processes draw the members, the last one
+    computes the products.
 
-    Raises DamagedFileError where `path` is something else.
+    Args:
+        ensemble: Zarr store of the ensemble.
+        path: Zarr store of the products, created if absent.
+        description: Description of the ensemble.
+        members: Numbers of the members.
+        leads: Lead times, hours.
+        settings: Quantiles, and the radius of the neighbourhood.
+
+    Returns:
+        Whether the products are complete; False while other processes are still drawing some of the members.
+
+    Raises:
+        DamagedFileError: `path` is not a store of convcast products, or values of the ensemble are lost.
     """
     with lock(path.parent / f".{path.name}.lock", f"making {path}", patience=PATIENCE):
         there = readable_leads(path, description, members, settings)
@@ -169,7 +184,7 @@ def _one_lead(
 
 
 def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
-    """By name, each (init_time, lead_time, …, y, x)."""
+    """Return the products of a field by name, each (init_time, lead_time, …, y, x)."""
     name, long = variable.name, variable.long_name
     event = "at or below" if variable.events_below else "at or above"
     dims, where = ("init_time", "lead_time"), ("y", "x")
@@ -219,9 +234,7 @@ def _attributes(description: ForecastDescription, members: Sequence[int], settin
 
 
 def _replace(path: Path, data: xr.Dataset) -> None:
-    """Write under a temporary name, then give it its own; a reader finds the old products, the new, or for an instant
-    none.
-    """
+    """Write under a temporary name, then rename; readers find the old products, the new, or for an instant none."""
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4)
     for variable in data.variables.values():
         variable.encoding = {
