@@ -109,18 +109,18 @@ class Dataset:
         self, hours: Sequence[Hour] | Hours, rows: slice = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.int16]:
         """Read the stored integers of these hours, int16 (time, variable, y, x); the arguments are those of `read`."""
-        wanted = np.asarray(hours, "datetime64[h]")
-        self.require(wanted)
-        if self.cache is not None and wanted.size:
-            return self.cache.read(wanted, rows, columns)
+        requested = np.asarray(hours, "datetime64[h]")
+        self.require(requested)
+        if self.cache is not None and requested.size:
+            return self.cache.read(requested, rows, columns)
         ny, nx = (len(range(n)[part]) for n, part in zip(self.grid.shape, (rows, columns), strict=True))
-        stored = np.empty((len(wanted), len(self.variables), ny, nx), np.int16)
+        stored = np.empty((len(requested), len(self.variables), ny, nx), np.int16)
         # Zarr reads the files of consecutive hours concurrently.
-        breaks = np.flatnonzero(np.diff(wanted) != HOUR) + 1
-        for part in np.split(np.arange(len(wanted)), breaks):
+        breaks = np.flatnonzero(np.diff(requested) != HOUR) + 1
+        for part in np.split(np.arange(len(requested)), breaks):
             if part.size:
-                stored[part] = self.store.read(wanted[part[0]], part.size, rows, columns)
-        for hour, fields in zip(wanted, stored, strict=True):
+                stored[part] = self.store.read(requested[part[0]], part.size, rows, columns)
+        for hour, fields in zip(requested, stored, strict=True):
             if (fields[:1] == FILL).all() and (fields == FILL).all():
                 raise DamagedFileError(f"{self.path} has lost its values of {hour}", advice=MEND_HOUR)
         return stored

@@ -58,18 +58,18 @@ def decode_static(path: Path) -> DecodedFields:
 
 
 def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> DecodedFields:
-    place = {variable.grib: number for number, variable in enumerate(variables)}
+    indices = {variable.grib: number for number, variable in enumerate(variables)}
     values: NDArray[np.float32] | None = None
-    found = Counter[int]()
+    counts = Counter[int]()
     kinds: set[tuple[Grid, bool]] = set()
     problems: list[str] = []
     for message in grib.read_messages(path):
         header = message.header
-        number = None if header.statistical else place.get(header.key)
+        number = None if header.statistical else indices.get(header.key)
         if number is None:
             continue
-        found[number] += 1
-        if found[number] > 1:
+        counts[number] += 1
+        if counts[number] > 1:
             continue
         name = variables[number].name
         if time is not None and (header.init, header.lead_hours) != time:
@@ -90,8 +90,8 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
             continue
         kinds.add((grid, header.simulated))
     for number, variable in enumerate(variables):
-        if found[number] != 1:
-            times = f"there {found[number]} times" if found[number] else "missing"
+        if counts[number] != 1:
+            times = f"there {counts[number]} times" if counts[number] else "missing"
             problems.append(f"{variable.name} is {times}")
     if len({grid for grid, _ in kinds}) > 1:
         problems.append("its messages are on several grids")

@@ -51,23 +51,23 @@ class Patches:
 
     def __init__(self, domain: tuple[int, int], shape: tuple[int, int]) -> None:
         self.shape = shape
-        self._places = tuple(whole - side + 1 for whole, side in zip(domain, shape, strict=True))
+        self._positions = tuple(whole - side + 1 for whole, side in zip(domain, shape, strict=True))
         centres = [np.minimum(np.arange(0, whole, BLOCK) + BLOCK // 2, whole - 1) for whole in domain]
         # First and last start, along each axis, of the patches that contain the centre of a block.
         self._first = [np.maximum(c - side + 1, 0) for c, side in zip(centres, shape, strict=True)]
-        self._last = [np.minimum(c, n - 1) for c, n in zip(centres, self._places, strict=True)]
+        self._last = [np.minimum(c, n - 1) for c, n in zip(centres, self._positions, strict=True)]
 
     def grid(self) -> list[Patch]:
         """Return the fewest evenly spaced patches that cover the domain, row by row; they may overlap."""
         rows, columns = (
-            np.linspace(0, places - 1, -(-(places - 1) // side) + 1).round().astype(int)
-            for places, side in zip(self._places, self.shape, strict=True)
+            np.linspace(0, count - 1, -(-(count - 1) // side) + 1).round().astype(int)
+            for count, side in zip(self._positions, self.shape, strict=True)
         )
         return [self._at(int(row), int(column)) for row in rows for column in columns]
 
     def draw_uniform(self, generator: np.random.Generator) -> Patch:
         """Draw a patch; all positions have the same probability."""
-        return self._at(*(int(generator.integers(places)) for places in self._places))
+        return self._at(*(int(generator.integers(count)) for count in self._positions))
 
     def draw_convective(self, generator: np.random.Generator, echoes: NDArray[np.int64], share: float) -> Patch:
         """Draw a patch over echoes with probability `share`, else uniformly.
@@ -102,7 +102,7 @@ class Patches:
             for first, last, start in zip(self._first, self._last, (row, column), strict=True)
         )
         odds = fy[rows] @ echoes[np.ix_(rows, columns)] @ fx[columns] / echoes.sum()
-        return 1 / (1 - share + share * float(odds) * self._places[0] * self._places[1])
+        return 1 / (1 - share + share * float(odds) * self._positions[0] * self._positions[1])
 
     def _at(self, row: int, column: int) -> Patch:
         return Patch(slice(row, row + self.shape[0]), slice(column, column + self.shape[1]))

@@ -94,10 +94,10 @@ class _Field(BackendArray):
         ok = np.flatnonzero(self.dataset.status[times] == HourStatus.OK)
         if rows.size and columns.size:
             inner = np.ix_(rows - rows.min(), columns - columns.min())
-            for place in ok:
-                hour = self.dataset.times[times[place]]
+            for position in ok:
+                hour = self.dataset.times[times[position]]
                 only = slice(self.number, self.number + 1)
                 stored = self.dataset.store.read(hour, 1, box[0], box[1], only)[0, 0]
-                values[place] = unpack(self.variable, stored[inner])
+                values[position] = unpack(self.variable, stored[inner])
         squeezed = tuple(axis for axis, part in enumerate(key) if isinstance(part, int | np.integer))
         return values.squeeze(axis=squeezed)

@@ -208,10 +208,10 @@ class Windows:
         hours: Hours = np.unique(np.concatenate([self.inits + offset * HOUR for offset in offsets]))
         dataset.require(hours)
         self._memory: Floats | None = None
-        self._place: dict[Hour, int] = {}
+        self._memory_index: dict[Hour, int] = {}
         if len(hours) * len(dataset.variables) * dataset.static[0].size * 4 <= IN_MEMORY:
             self._memory = dataset.read(hours)
-            self._place = {hour: i for i, hour in enumerate(hours)}
+            self._memory_index = {hour: i for i, hour in enumerate(hours)}
         else:
             dataset.make_room(hours)
         # On the whole domain, the motion and the advected frame of a case are always the same, apart from the roll.
@@ -224,9 +224,9 @@ class Windows:
     def __getitem__(self, number: int) -> Window:
         if number < 0:
             raise IndexError(number)
-        init, lead, place = self._case(number)
+        init, lead, patch_index = self._case(number)
         generator = _generator(self.seed, number, stream=0)
-        made = self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
+        made = self._window(init, lead, self._grid[patch_index] if self._grid else self._patch(init, generator))
         if self.augment and self.periodic:
             return made.roll(*(int(generator.integers(side)) for side in self.shape))
         return made
@@ -237,8 +237,8 @@ class Windows:
 
     def _case(self, number: int) -> tuple[Hour, int, int]:
         """Return the initial time, the lead, and the index in the grid of patches."""
-        case, place = divmod(number % len(self), max(1, len(self._grid)))
-        return self.inits[case // len(self.leads)], self.leads[case % len(self.leads)], place
+        case, patch_index = divmod(number % len(self), max(1, len(self._grid)))
+        return self.inits[case // len(self.leads)], self.leads[case % len(self.leads)], patch_index
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
         if not self._convective:
@@ -248,7 +248,7 @@ class Windows:
             if self._memory is None:
                 field = unpack(REFC, self.dataset.read_stored([init])[0, refc])
             else:
-                field = self._memory[self._place[init], refc]
+                field = self._memory[self._memory_index[init], refc]
             self._echoes[init] = count_echoes(field)
         return self._patches.draw_convective(generator, self._echoes[init], self._convective)
 
@@ -259,9 +259,9 @@ class Windows:
             values = self.dataset.read(hours, rows, columns)
             past, target = values[:-1], values[-1]
         else:
-            first = self._place[hours[0]]
+            first = self._memory_index[hours[0]]
             past = self._memory[first : first + self.history, :, rows, columns]
-            target = self._memory[self._place[hours[-1]], :, rows, columns]
+            target = self._memory[self._memory_index[hours[-1]], :, rows, columns]
         made = _assemble(
             past,
             self.dataset.static[:, rows, columns],

@@ -84,8 +84,8 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
 
 def _stored(data: xr.Dataset) -> Iterator[xr.DataArray]:
     """Iterate over each field or product at each lead, and over the complete members."""
-    for place in range(data.sizes["lead_time"]):
-        here = data.isel(init_time=0, lead_time=place)
+    for position in range(data.sizes["lead_time"]):
+        here = data.isel(init_time=0, lead_time=position)
         members = np.flatnonzero(here.complete.values == COMPLETE) if "complete" in here.coords else [None]
         for field, member in product(here.data_vars.values(), members):
             yield field if member is None else field.isel(number=int(member))
@@ -137,8 +137,8 @@ def _messages(
 ) -> Iterator[ExportedMessage]:
     hours = select_leads(data, source, leads)
     members = "complete" in data.coords
-    there = [v for v in FIELDS.values() if (v.name if members else f"{v.name}_mean") in data]
-    variables = [v for v in there if fields is None or v.name in fields]
+    stored = [v for v in FIELDS.values() if (v.name if members else f"{v.name}_mean") in data]
+    variables = [v for v in stored if fields is None or v.name in fields]
     if not variables:
         raise SettingsError(
             f"{source} has none of the fields {' '.join(fields or ())}", advice="choose another --field"
@@ -173,11 +173,11 @@ Map = tuple[str, grib.EnsembleSpec, NDArray[np.floating]]
 
 def _of_members(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
     """Yield the map of each complete member."""
-    places = np.flatnonzero(here.complete.values == COMPLETE)
-    for place in places:
-        number = int(here.number.values[place])
-        keys = grib.EnsembleSpec(len(places), member=number)
-        yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(place)), path)
+    positions = np.flatnonzero(here.complete.values == COMPLETE)
+    for position in positions:
+        number = int(here.number.values[position])
+        keys = grib.EnsembleSpec(len(positions), member=number)
+        yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(position)), path)
 
 
 def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
@@ -189,9 +189,9 @@ def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[M
     yield "ens mean", grib.EnsembleSpec(size, derived="mean"), mean
     yield "ens spread", grib.EnsembleSpec(size, derived="spread"), spread
     below = variable.events_below
-    for place, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
+    for position, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
         keys = grib.EnsembleSpec(size, threshold=threshold, below=below)
-        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[place]
+        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[position]
 
 
 def _index_line(number: int, offset: int, init: Hour, message: ExportedMessage) -> str:

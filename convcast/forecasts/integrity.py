@@ -69,12 +69,12 @@ def damaged_members(path: Path) -> list[DamagedMember]:
         flags = read_flags(complete)
         found = []
         for init, member, lead in np.argwhere(flags != ABSENT).tolist():
-            place = init, member, lead
-            if flags[place] == UNREADABLE:
-                file = path / complete.path / complete.metadata.encode_chunk_key(place)
+            position = init, member, lead
+            if flags[position] == UNREADABLE:
+                file = path / complete.path / complete.metadata.encode_chunk_key(position)
                 found.append(DamagedMember(init, member, lead, file, "cannot be read"))
                 continue
-            faults = (fault for array in arrays if (fault := stores.chunk_fault(array, path, place)))
+            faults = (fault for array in arrays if (fault := stores.chunk_fault(array, path, position)))
             if fault := next(faults, None):
                 found.append(DamagedMember(init, member, lead, *fault))
     return found
@@ -87,9 +87,9 @@ def read_flags(complete: zarr.Array) -> NDArray[np.int8]:
             return np.asarray(complete[:], np.int8)
     except DamagedFileError:
         flags = np.full(complete.shape, UNREADABLE, np.int8)
-    for place in np.ndindex(*complete.shape):
+    for position in np.ndindex(*complete.shape):
         with suppress(DamagedFileError), stores.readable("a flag is damaged"):
-            flags[place] = complete[place]
+            flags[position] = complete[position]
     return flags
 
 
@@ -104,7 +104,7 @@ def require_members(path: Path) -> None:
         xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data,
     ):
         leads = (data.lead_time.values / HOUR).astype(int).tolist()
-    members, hours = sorted({one.member for one in damaged}), sorted({leads[one.lead] for one in damaged})
+    members, hours = sorted({part.member for part in damaged}), sorted({leads[part.lead] for part in damaged})
     raise DamagedFileError(
         f"{path} has lost values of member {join_numbers(members)} at lead {join_numbers(hours)} h, "
         f"which it marks as complete: {first.file.relative_to(path)} {first.fault}",
@@ -127,11 +127,11 @@ def read_values(field: xr.DataArray, path: Path) -> NDArray[np.floating]:
     except DamagedFileError as error:
         if "number" not in field.dims:
             raise _lost(field, path, str(error)) from error
-        for place in range(field.sizes["number"]):
+        for position in range(field.sizes["number"]):
             try:
-                _finite(field.isel(number=place))
-            except DamagedFileError as of_member:
-                raise _lost(field.isel(number=place), path, str(of_member)) from error
+                _finite(field.isel(number=position))
+            except DamagedFileError as member_error:
+                raise _lost(field.isel(number=position), path, str(member_error)) from error
         raise  # each member could be read this time
 
 
@@ -181,9 +181,9 @@ def require_products(path: Path) -> None:
     if damaged:
         attributes = _attributes(path)
         hours = attribute_leads(attributes) or range(max(damaged) + 1)
-        named = [hours[lead] for lead in sorted(damaged)]
+        lost = [hours[lead] for lead in sorted(damaged)]
         raise DamagedFileError(
-            f"{path} has lost values of lead {join_numbers(named)} h", advice=_make_again(path, attributes, named)
+            f"{path} has lost values of lead {join_numbers(lost)} h", advice=_make_again(path, attributes, lost)
         )
 
 
@@ -220,8 +220,8 @@ def _fields(group: zarr.Group) -> list[str]:
 
 def attribute_leads(attributes: Mapping[str, Any]) -> list[int]:
     """Return the lead times, hours, in the attribute `leads` of a forecast file; empty if it is absent or invalid."""
-    said = attributes.get("leads")
-    return said if isinstance(said, list) and all(isinstance(lead, int) for lead in said) else []
+    leads = attributes.get("leads")
+    return leads if isinstance(leads, list) and all(isinstance(lead, int) for lead in leads) else []
 
 
 def _command(path: Path, attributes: dict[str, Any], members: Sequence[int], leads: Sequence[int], *more: str) -> str:
@@ -248,10 +248,10 @@ def find_fault(path: Path) -> str | None:
     if not path.is_dir():
         return "is not a folder"
     try:
-        made_by = _attributes(path).get("format")
+        file_format = _attributes(path).get("format")
     except (DamagedFileError, OSError):
         return "cannot be read as a forecast"
-    return None if made_by in FORMATS else "was not made by convcast"
+    return None if file_format in FORMATS else "was not made by convcast"
 
 
 def start_over_advice(path: Path) -> str:

@@ -73,12 +73,14 @@ def select_maps(
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
-        there = select_leads(data, path, None)
+        stored_leads = select_leads(data, path, None)
         read = partial(_from_members, most=most) if source.members is not None else _from_products
         for lead in select_leads(data, path, leads):
             for variable in variables:
                 limit = _threshold(variable, threshold)
-                shown = read(data.isel(init_time=0, lead_time=there.index(lead)), path, variable, limit, lead, rest)
+                shown = read(
+                    data.isel(init_time=0, lead_time=stored_leads.index(lead)), path, variable, limit, lead, rest
+                )
                 if shown is not None:
                     yield shown, possible
 
@@ -100,9 +102,9 @@ def _from_members(
     if numbers.size == 0:
         return None
     members = read_values(here[variable.name].isel(number=numbers), path)
-    named = tuple(int(number) for number in here.number.values[numbers])
-    made = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=named)
-    return of_members(made, variable, threshold, members)
+    members_read = tuple(int(number) for number in here.number.values[numbers])
+    construct = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=members_read)
+    return of_members(construct, variable, threshold, members)
 
 
 def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest) -> Shown:
@@ -131,8 +133,8 @@ def with_neighbourhood(shown: Shown, path: Path) -> Shown:
     name = shown.variable.name
     with open_forecast(path) as data:
         here = data.isel(init_time=0, lead_time=select_leads(data, path, None).index(shown.lead))
-        place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
-        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[place]
+        position = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
+        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[position]
         return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
 
 

@@ -52,7 +52,7 @@ def readable_leads(
     """
     if path.is_symlink():
         raise DamagedFileError(
-            f"{path} is a link, and products are written to no other place", advice=start_over_advice(path)
+            f"{path} is a link, and products are not written through links", advice=start_over_advice(path)
         )
     if not path.exists():
         return set()
@@ -70,15 +70,15 @@ def readable_leads(
     except DamagedFileError:
         return set()
     leads = enumerate(attribute_leads(stored))
-    return {lead for place, lead in leads if _readable(group, place)}
+    return {lead for position, lead in leads if _readable(group, position)}
 
 
-def _readable(group: zarr.Group, place: int) -> bool:
+def _readable(group: zarr.Group, position: int) -> bool:
     """Check that all maps at the lead with this position are finite; zarr returns NaN for lost chunks."""
     try:
         with stores.readable("products are damaged"):
             maps = [array for _, array in group.arrays() if array.ndim >= MAP_DIMENSIONS]
-            return bool(maps) and all(np.isfinite(np.asarray(array[0, place])).all() for array in maps)
+            return bool(maps) and all(np.isfinite(np.asarray(array[0, position])).all() for array in maps)
     except DamagedFileError:
         return False
 
@@ -112,8 +112,8 @@ def make_products(
         DamagedFileError: `path` is not a store of convcast products, or values of the ensemble are lost.
     """
     with lock(path.parent / f".{path.name}.lock", f"making {path}", patience=PATIENCE):
-        there = readable_leads(path, description, members, settings)
-        missing = sorted(set(leads) - there)
+        stored = readable_leads(path, description, members, settings)
+        missing = sorted(set(leads) - stored)
         if not missing:
             return True
         complaint, advice = f"{ensemble} is not a convcast ensemble", start_over_advice(ensemble)
@@ -127,12 +127,12 @@ def make_products(
             _one_lead(ensemble, group, stored_leads.index(lead), lead, description, sorted(set(members)), settings)
             for lead in missing
         ]
-        if there:
-            with xr.open_zarr(path, decode_timedelta=True) as kept:
-                parts.append(kept.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(there)]).load())
+        if stored:
+            with xr.open_zarr(path, decode_timedelta=True) as existing:
+                parts.append(existing.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(stored)]).load())
         data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
         data = data.sortby("lead_time")
-        data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *there})}
+        data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *stored})}
         _replace(path, data)
     return True
 
@@ -140,7 +140,7 @@ def make_products(
 def _one_lead(
     ensemble: Path,
     group: zarr.Group,
-    place: int,
+    position: int,
     lead: int,
     description: ForecastDescription,
     members: Sequence[int],
@@ -155,7 +155,7 @@ def _one_lead(
 
         def read(member: int, rows: slice = slice(None), array: zarr.Array = array) -> Floats:
             with stores.readable(f"{ensemble} has damaged values of member {member} at lead {lead} h", again):
-                values = np.asarray(array[0, member, place, rows], np.float32)
+                values = np.asarray(array[0, member, position, rows], np.float32)
             if not np.isfinite(values).all():
                 raise DamagedFileError(f"{ensemble} has lost values of member {member} at lead {lead} h", advice=again)
             return values
@@ -188,7 +188,7 @@ def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: 
     name, long = variable.name, variable.long_name
     event = "at or below" if variable.events_below else "at or above"
     dims, where = ("init_time", "lead_time"), ("y", "x")
-    said = conventions.field_attributes(variable)
+    cf_attributes = conventions.field_attributes(variable)
     chance = {"units": "1", "grid_mapping": "spatial_ref"}
 
     def map_of(values: Floats, between: tuple[str, ...], attributes: dict[str, Any]) -> xr.Variable:
@@ -196,13 +196,13 @@ def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: 
 
     def field(values: Floats, between: tuple[str, ...], what: str, **more: str) -> xr.Variable:
         rounded = conventions.on_lattice(variable, values)
-        return map_of(rounded, between, said | {"long_name": f"{what} of {long}"} | more)
+        return map_of(rounded, between, cf_attributes | {"long_name": f"{what} of {long}"} | more)
 
     near = f"probability of {long} {event} the threshold somewhere within {kilometres:g} km"
     deviation = {"cell_methods": "realization: standard_deviation"}
-    if "units_metadata" in said:
+    if "units_metadata" in cf_attributes:
         deviation["units_metadata"] = conventions.DIFFERENCE
-    made = {
+    products = {
         f"{name}_mean": field(summary.mean, (), "ensemble mean", cell_methods="realization: mean"),
         f"{name}_spread": field(summary.spread, (), "ensemble spread", **deviation),
         f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile"),
@@ -216,8 +216,8 @@ def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: 
         ),
     }
     if variable.may_be_constant:
-        made[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
-    return made
+        products[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
+    return products
 
 
 def _attributes(description: ForecastDescription, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:

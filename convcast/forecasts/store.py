@@ -107,7 +107,7 @@ class EnsembleStore:
         """
         if path.is_symlink():
             raise DamagedFileError(
-                f"{path} is a link, and members are written to no other place", advice=start_over_advice(path)
+                f"{path} is a link, and members are not written through links", advice=start_over_advice(path)
             )
         if not path.exists():
             _create(path, description, members)
@@ -141,10 +141,10 @@ class EnsembleStore:
 
     def _readable(self, member: int, lead: int) -> bool:
         """Check that all fields of a member are finite; zarr returns NaN for lost chunks."""
-        place = 0, member, self.description.leads.index(lead)
+        position = 0, member, self.description.leads.index(lead)
         try:
             with stores.readable(f"{self.path} is damaged"):
-                return all(np.isfinite(np.asarray(array[place])).all() for array in self._fields)
+                return all(np.isfinite(np.asarray(array[position])).all() for array in self._fields)
         except DamagedFileError:
             return False
 
@@ -159,9 +159,9 @@ class EnsembleStore:
         Raises:
             DamagedFileError: Values are not finite.
         """
-        place = 0, member, self.description.leads.index(lead)
-        if self.complete()[place[1:]]:  # its values are lost; clear the flag while new ones are written
-            self._complete[place] = conventions.ABSENT
+        position = 0, member, self.description.leads.index(lead)
+        if self.complete()[position[1:]]:  # its values are lost; clear the flag while new ones are written
+            self._complete[position] = conventions.ABSENT
         for variable, values in zip(self.description.variables, fields, strict=True):
             if not np.isfinite(values).all():
                 raise DamagedFileError(
@@ -170,13 +170,13 @@ class EnsembleStore:
                 )
 
         def put(variable: Variable, array: zarr.Array, values: NDArray[np.floating]) -> None:
-            array[place] = conventions.on_lattice(variable, values)
+            array[position] = conventions.on_lattice(variable, values)
 
         # Each field is synced to the disk before the flag is written, so that a power failure never leaves a flag
         # without its fields. Fields are written concurrently, since each waits for the disk.
         with ThreadPoolExecutor(len(self._fields)) as pool:
             list(pool.map(put, self.description.variables, self._fields, fields))
-        self._complete[place] = conventions.COMPLETE
+        self._complete[position] = conventions.COMPLETE
         self._sound.add((member, lead))
 
 
@@ -226,10 +226,10 @@ def _open(path: Path, description: ForecastDescription) -> zarr.Group:
             continue
         if name == "leads" and set(description.leads) <= set(attribute_leads(stored)):
             continue
-        as_it_was = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
+        remedy = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
         raise DamagedFileError(
             f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
-            advice=f"{as_it_was}, or {start_over_advice(path)}",
+            advice=f"{remedy}, or {start_over_advice(path)}",
         )
     return group
 

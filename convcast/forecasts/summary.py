@@ -61,9 +61,9 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
             events = np.zeros((len(variable.thresholds), *values.shape), np.int32)
             nearby = np.zeros_like(events)
         count += 1
-        off = values - mean
-        mean += off / count
-        squares += off * (values - mean)
+        deviation = values - mean
+        mean += deviation / count
+        squares += deviation * (values - mean)
         for k, threshold in enumerate(variable.thresholds):
             event = variable.happens(field, threshold)
             events[k] += event
@@ -114,8 +114,8 @@ class _Pool:
         self._variable = variable
 
     def add(self, field: Floats) -> None:
-        places = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
-        self._counts += np.bincount(places.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
+        bins = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
+        self._counts += np.bincount(bins.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
 
     def matched(self, mean: NDArray[np.float64], members: int) -> Floats:
         """Return the probability-matched mean (y, x) of the members added so far."""
