@@ -11,7 +11,7 @@ from convcast.archive import locations
 from convcast.archive.index import parse, select
 from convcast.archive.message_spec import fields
 from convcast.archive.simulated import publisher as module
-from convcast.archive.simulated.publisher import ORDER, Publisher, place
+from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
 from convcast.errors import DamagedFileError
 from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, STATIC
@@ -111,7 +111,7 @@ def test_every_message_is_dated_and_says_simulated(publisher, tmp_path):
 
 def test_messages_lie_on_a_periodic_part_of_the_hrrr_grid(publisher, tmp_path):
     publisher.publish(name(0))
-    assert {h.grid() for h in headers(tmp_path / name(0))} == {place(32)}
+    assert {h.grid() for h in headers(tmp_path / name(0))} == {simulated_grid(32)}
 
 
 def test_values_come_back_on_the_lattice(publisher, tmp_path):
@@ -142,7 +142,7 @@ def test_more_days_of_the_same_world_are_welcome(publisher, tmp_path):
 
 def test_dewpoints_of_the_cycle_before_are_those_of_the_analysis(publisher, tmp_path):
     def dewpoint(path):
-        (found,) = [(m.header, m.decode()) for m in grib.messages(path) if m.header.key == FIELDS["d2m"].grib]
+        (found,) = [(m.header, m.decode()) for m in grib.read_messages(path) if m.header.key == FIELDS["d2m"].grib]
         return found
 
     before = str(locations.archive_path(locations.hrrr(START - 1, 1)))

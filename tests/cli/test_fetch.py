@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from convcast.grib import encode, messages
+from convcast.grib import encode, read_messages
 from convcast.grid import Grid
 from convcast.variables import FIELDS, STATIC
 
@@ -66,7 +66,7 @@ def test_dewpoints_of_the_cycle_before_are_counted_fetched_and_preprocessed(conv
         files = sorted(archive.glob(f"hrrr.*/conus/*wrfsfcf0{lead}.grib2"))
         assert len(files) == 6
         for file in files:
-            headers = [message.header for message in messages(file)]
+            headers = [message.header for message in read_messages(file)]
             assert [(header.key, header.lead_hours) for header in headers] == [(FIELDS[field].grib, lead)]
     done = json.loads(convcast("preprocess", "--json", "-q").stdout)
     reasons = {entry["reason"] for entry in done["rejected"]}
