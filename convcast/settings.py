@@ -287,7 +287,7 @@ class ProductSettings(Group):
 class VerificationSettings(Group):
     """How forecasts are judged."""
 
-    against: tuple[str, ...] = ("persistence", "climatology", "control")
+    against: tuple[str, ...] = ("persistence", "climatology", "advection")
     """Baselines scored on the same cases."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Level of the intervals."""
@@ -295,13 +295,13 @@ class VerificationSettings(Group):
     """Bootstrap resamples, of whole days."""
     seed: int = Field(0, ge=0)
     baseline_members: int = Field(50, ge=2)
-    """Members of the exact, climatology and control ensembles."""
+    """Members of the exact, climatology and advection ensembles."""
     rim: int = Field(0, ge=0)
     """Cells along the edges of the domain that are not scored, over which weather comes in."""
     neighbourhoods: tuple[float, ...] = (9, 27, 81)
     """Sides in km of the squares in which FSS compares fractions."""
     cache_gigabytes: float = Field(4, gt=0)
-    """Memory for past weather that climatology and control draw from, of each worker."""
+    """Memory for past weather that climatology and advection draw from, of each worker."""
     lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 

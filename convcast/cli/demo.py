@@ -40,7 +40,7 @@ def demo(
 
     A small stochastic storm world is written as real GRIB2 and fetched as NOAA's files are. The model learns from 14
     days of it, forecasts the next 8, and is scored beside the world's exact predictive ensemble, which no model can
-    beat, and a control without any network, which a model must beat.
+    beat, and a baseline without any network (advection), which a model must beat.
     """
     from convcast.cli.console import Terminal, duration
 
@@ -57,7 +57,7 @@ def demo(
     clock: dict[str, float] = {}
     for step in steps:
         clock[step[0]] = _run(terminal, [*step, "-w", str(workspace)], verbose=verbose, quiet=quiet)
-    against = ["--against", "exact", "--against", "control", "--against", "persistence", "--against", "climatology"]
+    against = ["--against", "exact", "--against", "advection", "--against", "persistence", "--against", "climatology"]
     judge = ["verify", "--init", inits, *against, "--name", "demo", "-w", str(workspace)]
     clock["verify"] = _run(terminal, judge, verbose=verbose, quiet=quiet, result=True, as_json=as_json)
     total = time.monotonic() - started

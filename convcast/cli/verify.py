@@ -35,8 +35,8 @@ def verify(
         list[str] | None,
         typer.Option(
             "--against",
-            help="persistence, climatology, control, hrrr, time-lagged, refs, href, or exact (simulated archive); "
-            "repeated. Default: persistence climatology control, and persistence where --truth is of another program.",
+            help="Baseline: persistence, climatology, advection, hrrr, time-lagged, refs, href or exact (simulated "
+            "archive); repeatable. Default: the first three; persistence alone with a --truth of another program.",
         ),
     ] = None,
     init: Annotated[
@@ -85,7 +85,7 @@ def verify(
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
     from convcast.verification.data.truth import Analyses, open_truth
-    from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.html import caveats, headline, product_table_rows
     from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
@@ -137,7 +137,7 @@ def verify(
             )
             for system in verification.facts.products
             for lead in verification.facts.leads
-            if (lines := product_lines(verification, system, lead))
+            if (lines := product_table_rows(verification, system, lead))
         ),
         *headline(verification),
         *caveats(verification),
@@ -189,13 +189,13 @@ def _table(verification: Verification, lead: int) -> Table:
         row = verification.find(field, "spread_error_ratio", systems[0], lead_hours=lead)
         return "-" if row is None or row["value"] is None else f"{row['value']:.2f}"
 
-    control = [("than", "control")] if "control" in systems else []
+    advection = [("than", "advection")] if "advection" in systems else []
     rows = [
         [
             (variable.name, variable.units),
             *(crps(variable.name, system) for system in systems),
             spread(variable.name),
-            *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in control),
+            *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in advection),
         ]
         for variable in verification.variables
     ]
@@ -203,4 +203,4 @@ def _table(verification: Verification, lead: int) -> Table:
     title = (
         f"{world}lead {lead} h: fair CRPS [{facts.confidence:.0%} interval over {facts.days} days], {facts.cases} cases"
     )
-    return table("field", *systems, ("spread", "/error"), *control, title=title, rows=rows)
+    return table("field", *systems, ("spread", "/error"), *advection, title=title, rows=rows)

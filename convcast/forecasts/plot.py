@@ -18,12 +18,12 @@ from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import Source, leads_of, opened, place_of
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
-from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
-from convcast.pictures.ground import Ground
+from convcast.pictures.base_map import BaseMap
+from convcast.pictures.forecast import OF_MEMBERS, ForecastField, from_members
 from convcast.variables import STATIC, Variable
 from convcast.workspace import Workspace
 
-Rest = Callable[..., Shown]
+Rest = Callable[..., ForecastField]
 """Makes what is shown of what differs from field to field."""
 
 
@@ -37,7 +37,7 @@ def show(
     kinds: Sequence[str],
     chosen: bool,
     most: int | None = None,
-) -> Iterator[tuple[Shown, list[str]]]:
+) -> Iterator[tuple[ForecastField, list[str]]]:
     """Each field at each lead, and the kinds of pictures that can be made of it; of members, the first `most`.
 
     Raises SettingsError for leads, fields, thresholds or (where they were `chosen`) kinds that there is nothing of,
@@ -56,9 +56,9 @@ def show(
     with opened(path) as data:
         grid = place_of(data, path)
         rest = partial(
-            Shown,
+            ForecastField,
             init=source.init,
-            ground=Ground(grid, _land(workspace, grid)),
+            base_map=BaseMap(grid, _land(workspace, grid)),
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
@@ -81,7 +81,7 @@ def _from_members(
     rest: Rest,
     *,
     most: int | None,
-) -> Shown | None:
+) -> ForecastField | None:
     """None where no member is complete yet."""
     if variable.name not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
@@ -91,10 +91,12 @@ def _from_members(
     members = read_values(here[variable.name].isel(number=numbers), path)
     named = tuple(int(number) for number in here.number.values[numbers])
     made = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=named)
-    return of_members(made, variable, threshold, members)
+    return from_members(made, variable, threshold, members)
 
 
-def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest) -> Shown:
+def _from_products(
+    here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest
+) -> ForecastField:
     if f"{variable.name}_mean" not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
     thresholds = here[f"{variable.name}_threshold"].values.tolist()
@@ -115,7 +117,7 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
     )
 
 
-def nearby(shown: Shown, path: Path) -> Shown:
+def nearby(shown: ForecastField, path: Path) -> ForecastField:
     """The same with the probability of the event in the neighbourhood, from the products it was read from."""
     name = shown.variable.name
     with opened(path) as data:

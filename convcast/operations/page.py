@@ -32,7 +32,7 @@ from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
 
 if TYPE_CHECKING:
-    from convcast.pictures.forecast import Shown
+    from convcast.pictures.forecast import ForecastField
 
 VERIFIED_HOURS = 24
 """Back from the initial time: forecasts that came true in them are in the table."""
@@ -212,7 +212,7 @@ def _draw(
             yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
 
 
-def _narrow(shown: Shown) -> Shown:
+def _narrow(shown: ForecastField) -> ForecastField:
     return replace(shown, width=WIDTH, dots=DOTS)
 
 

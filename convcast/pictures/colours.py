@@ -19,7 +19,7 @@ GOLDEN = 0.6180339887
 
 
 @dataclass(frozen=True)
-class Steps:
+class ColourSteps:
     """A table of colours between levels; `under` and `over` are beyond the first and the last."""
 
     levels: tuple[float, ...]
@@ -30,7 +30,7 @@ class Steps:
 
 TABLES = {
     # The hues and 5 dBZ steps of the weather service's displays: blue for drizzle, yellow from 35, red from 50.
-    "convcast.reflectivity": Steps(
+    "convcast.reflectivity": ColourSteps(
         tuple(range(5, 75, 5)),
         (
             *("#cfdce8", "#a3c4e2", "#6ea3d6", "#3d7cbd", "#43a895", "#1f7d63", "#f7e463"),
@@ -39,13 +39,13 @@ TABLES = {
         "#f7f7f5",
         "#eaaeed",
     ),
-    "convcast.energy": Steps(
+    "convcast.energy": ColourSteps(
         (100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000),
         ("#fbf3cf", "#f9e3a0", "#f8cd72", "#f4ad52", "#ec8741", "#dc5f3c", "#bf3b42", "#962650", "#681c59"),
         "#fbfaf7",
         "#3a1247",
     ),
-    "convcast.inhibition": Steps(
+    "convcast.inhibition": ColourSteps(
         (-400, -250, -150, -100, -75, -50, -25, -10),
         ("#2b2a66", "#3c4791", "#4c68ab", "#648bbf", "#85acd0", "#aecbe1", "#d9e7f0"),
         "#1c1642",

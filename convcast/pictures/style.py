@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from convcast.text import printable
@@ -49,9 +49,9 @@ def styled() -> Iterator[None]:
         yield
 
 
-def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
+def finish(figure: Figure, *, title: str, note: str, simulated: bool) -> bytes:
     """The figure as PNG, with its title above and a note below."""
-    width, height = canvas.get_size_inches()
+    width, height = figure.get_size_inches()
     title = "\n".join(map(printable, title.split("\n")))
     note = textwrap.fill(printable(note), int(NOTE_LETTERS * width))
     if width < WIDE:
@@ -60,16 +60,16 @@ def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
     head = (0.55 + 0.18 * title.count("\n")) / height
     foot = (0.3 + 0.13 * len(note.splitlines())) / height
     layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
-    canvas.set_layout_engine(layout)
-    canvas.text(
+    figure.set_layout_engine(layout)
+    figure.text(
         0.012, 1 - 0.12 / height, title, fontsize=TITLE if width >= WIDE else NARROW_TITLE, weight="bold", va="top"
     )
     if simulated:
-        mark = canvas.text(
+        mark = figure.text(
             *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
         )
         mark.set_bbox(SIMULATED)
-    canvas.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
+    figure.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
     data = io.BytesIO()
-    FigureCanvasAgg(canvas).print_png(data)
+    FigureCanvasAgg(figure).print_png(data)
     return data.getvalue()

@@ -17,7 +17,7 @@ from convcast.verification.results.accumulator import valid
 
 
 @dataclass(frozen=True)
-class Case:
+class ForecastCase:
     """One initial time and lead that all systems forecast and whose analysis is there."""
 
     ensemble: Ensemble
@@ -48,14 +48,14 @@ def require_each_once(ensembles: Sequence[Ensemble]) -> None:
             )
 
 
-def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[Case]:
+def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[ForecastCase]:
     cases = []
     for ensemble in ensembles:
         period = ensemble.training_hours
         if period is not None and period[0] <= ensemble.init <= period[1]:
             left_out["initial time within the model's training period"] += len(ensemble.leads)
         else:
-            cases += [Case(ensemble, lead) for lead in ensemble.leads]
+            cases += [ForecastCase(ensemble, lead) for lead in ensemble.leads]
     if not cases:
         raise MissingInputError(
             f"all {len(ensembles)} forecasts start within their model's training period",
@@ -64,7 +64,7 @@ def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> l
     return cases
 
 
-def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[Case]]:
+def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int, list[ForecastCase]]:
     """The size that most ensembles have, and the cases that have it."""
     sizes = [len(case.ensemble.members(case.lead)) for case in cases]
     members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
@@ -79,7 +79,7 @@ def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[C
     return members, whole
 
 
-def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> list[Case]:
+def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]) -> list[ForecastCase]:
     hours = truth.hours
     if hours.size == 0:
         advice = "give --truth fields at whole hours, UTC" if truth.dataset is None else "run `convcast preprocess`"
@@ -121,10 +121,12 @@ def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
     return truth.hours[truth.hours < min(ensemble.init for ensemble in ensembles)]
 
 
-def with_baselines(cases: Sequence[Case], baselines: Sequence[Baseline], left_out: Counter[str]) -> list[Case]:
+def with_baselines(
+    cases: Sequence[ForecastCase], baselines: Sequence[Baseline], left_out: Counter[str]
+) -> list[ForecastCase]:
     """The cases that all systems can forecast: scores of different cases are not compared."""
-    kept: list[Case] = []
-    lost: dict[str, tuple[Baseline, str, list[Case]]] = {}
+    kept: list[ForecastCase] = []
+    lost: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
     for case in cases:
         for baseline in baselines:
             reason = baseline.missing(case.init, case.lead)

@@ -19,11 +19,11 @@ from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines.base import Baseline, make_baselines
-from convcast.verification.baselines.choose import REFERENCES, References, make_references
+from convcast.verification.baselines.choose import REFERENCES, ReferenceEnsembles, make_references
 from convcast.verification.baselines.exact import Exact
-from convcast.verification.baselines.published import Compared
+from convcast.verification.baselines.published import ComparisonSums
 from convcast.verification.cases import (
-    Case,
+    ForecastCase,
     analysed,
     complete,
     outside_training,
@@ -34,7 +34,7 @@ from convcast.verification.cases import (
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.fields import describe
 from convcast.verification.data.files import expand
-from convcast.verification.data.gather import Gathered, gather_ensembles
+from convcast.verification.data.gather import GatheredFiles, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.results.accumulator import Ledger
@@ -44,7 +44,7 @@ from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.source_digest import source_digest
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
-from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
+from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, shown_variable
 from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 
@@ -69,9 +69,9 @@ class Evaluation:
     def __init__(
         self,
         truth: Truth,
-        cases: Sequence[Case],
+        cases: Sequence[ForecastCase],
         baselines: Sequence[Baseline],
-        references: References,
+        references: ReferenceEnsembles,
         *,
         members: int,
         left_out: Counter[str],
@@ -93,9 +93,9 @@ class Evaluation:
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
-        self._most_convective: dict[str, tuple[float, Case]] = {}
+        self._most_convective: dict[str, tuple[float, ForecastCase]] = {}
         self._coverage = Coverage()
-        self._done: list[Case] = []
+        self._done: list[ForecastCase] = []
         self._next = 0
         self.reused = 0
         """Cases of which nothing had to be computed."""
@@ -115,13 +115,13 @@ class Evaluation:
         outcomes = spread(self._scorer, due, self._workers)
         try:
             for case, task in zip(cases, tasks, strict=True):
-                outcome = next(outcomes) if task.systems else Outcome({})
+                outcome = next(outcomes) if task.systems else ScoringOutcome({})
                 there = self._stored(case, [*task.systems, *outcome.records])
                 lost = [s for s in self._systems(case) if s not in {*there, *task.systems, *outcome.records}]
                 if lost and outcome.refused is None:
                     # Those that are damaged: what was computed beside them is as good as before.
-                    again = self._scorer(Task(case, tuple(lost), task.narrowing | outcome.narrowing))
-                    outcome = Outcome(outcome.records | again.records, again.refused, again.narrowing)
+                    again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
+                    outcome = ScoringOutcome(outcome.records | again.records, again.refused, again.narrowing)
                 refused, computed = outcome.refused, outcome.records
                 self._next += 1
                 narrowing = outcome.narrowing | (task.narrowing - {*task.systems})
@@ -156,7 +156,7 @@ class Evaluation:
             days=len(np.unique(inits.astype("datetime64[D]"))),
             members=self._members,
             cases=len(done),
-            points=int(np.prod(self._truth.place.shape)),
+            points=int(np.prod(self._truth.points.shape)),
             analysis_lead=self._truth.analysis_lead,
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
@@ -177,9 +177,9 @@ class Evaluation:
         rows = [row for lead in leads for row in self._rows(lead, systems)]
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
-    def _key(self, system: str, case: Case) -> str:
+    def _key(self, system: str, case: ForecastCase) -> str:
         said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
-        said += [self._truth.place.fingerprint, self._settings.rim, self._scorer.scales]
+        said += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
@@ -191,12 +191,12 @@ class Evaluation:
         # Members that lack points narrow what baselines are judged by.
         return digest(*said, made[system](case.init, case.lead), *model)
 
-    def _systems(self, case: Case) -> dict[str, type]:
+    def _systems(self, case: ForecastCase) -> dict[str, type]:
         """What is to be known of a case, and in which form."""
         kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
-        return kinds | {one.folder: Compared for one in self._products if one.there(case.init, case.lead)}
+        return kinds | {one.folder: ComparisonSums for one in self._products if one.has(case.init, case.lead)}
 
-    def _stored(self, case: Case, due: Sequence[str]) -> dict[str, Record]:
+    def _stored(self, case: ForecastCase, due: Sequence[str]) -> dict[str, Record]:
         """What is known of a case but for systems that are due."""
         found = {}
         for system, kind in self._systems(case).items():
@@ -207,19 +207,19 @@ class Evaluation:
                 found[system] = record
         return found
 
-    def _task(self, case: Case) -> Task:
+    def _task(self, case: ForecastCase) -> ScoringTask:
         heads = {s: self._records.head(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
         narrowing = frozenset(system for system, head in heads.items() if head is not None and head.narrows)
         due = tuple(s for s, h in heads.items() if h is None or h.beside != self._beside(s, narrowing, case))
-        return Task(case, due, narrowing)
+        return ScoringTask(case, due, narrowing)
 
-    def _beside(self, system: str, narrowing: Iterable[str], case: Case) -> str:
+    def _beside(self, system: str, narrowing: Iterable[str], case: ForecastCase) -> str:
         """Digest of the systems whose missing points narrow what this one is scored by."""
         if any(system == one.folder for one in self._products):
             return ""
         return digest(sorted((other, self._key(other, case)) for other in narrowing if other != system))
 
-    def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
+    def _enter(self, case: ForecastCase, records: dict[str, Record], refused: str | None) -> CaseScored:
         if refused is not None:
             self._left_out[refused] += 1
             return CaseScored(case.init, case.lead, {}, refused)
@@ -272,7 +272,7 @@ class Evaluation:
         wide = [km for km in self._settings.neighbourhoods if odd_width(km) not in self._scorer.scales.widths]
         return [f"FSS in squares of {km:g} km is not computed: they do not fit into the domain twice" for km in wide]
 
-    def _names(self, done: Sequence[Case]) -> tuple[str, ...]:
+    def _names(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
         """Whose forecasts bear the name of the verified system, where they are another program's."""
         others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
         if not others:
@@ -292,7 +292,7 @@ class Evaluation:
             if (reason := lacks(variable))
         )
 
-    def _picture(self, done: Sequence[Case]) -> CaseShown:
+    def _picture(self, done: Sequence[ForecastCase]) -> CaseShown:
         scored = [v for v in self._truth.variables if v.name in self._most_convective]
         first = min(case.lead for case in done)
         variable = shown_variable([v for v in scored if (MODEL, v.name, first) in self._ledger.days])
@@ -306,7 +306,7 @@ class Evaluation:
             lead=case.lead,
             observed=self._truth.read(variable, case.valid),
             members=self._scorer.forecasts(case, variable),
-            place=self._truth.place,
+            points=self._truth.points,
         )
 
 
@@ -337,13 +337,13 @@ def evaluate(
     damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
     said: list[dict[str, Any]] = []
-    sources: list[Path | Gathered] = list(forecast_paths)
+    sources: list[Path | GatheredFiles] = list(forecast_paths)
     if foreign:
         sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
     for source in sources:
         try:
             opened = open_ensembles(
-                source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+                source, fields=judge.variables, points=judge.points, simulated=judge.simulated, foreign=foreign
             )
         except DamagedFileError as error:
             if foreign:
@@ -351,11 +351,11 @@ def evaluate(
             damaged.append(error)
             continue
         if foreign:
-            said.append(opened.said)
+            said.append(opened.field_report)
         if len(said) == 1:
-            said.insert(0, judge.said(opened.fields))
+            said.insert(0, judge.field_report(opened.fields))
             judge = judge.crop(opened.box, opened.fields)
-        elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
+        elif opened.fields != judge.variables or opened.points.shape != judge.points.shape:
             path, first = (one if isinstance(one, Path) else one.path for one in (source, sources[0]))
             raise DamagedFileError(
                 f"{path} shares fewer fields or points with the truth than {first}",

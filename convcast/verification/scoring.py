@@ -19,8 +19,8 @@ from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines.base import Baseline
-from convcast.verification.baselines.published import Products
-from convcast.verification.cases import Case
+from convcast.verification.baselines.published import PublishedProducts
+from convcast.verification.cases import ForecastCase
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
@@ -33,17 +33,17 @@ SAMPLED = 4096
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """A case, and what of it has to be computed."""
 
-    case: Case
+    case: ForecastCase
     systems: tuple[str, ...]
     narrowing: frozenset[str] = frozenset()
     """Systems that are known to lack points that the truth has."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScoringOutcome:
     """What was computed of a case, or why it cannot be scored."""
 
     records: dict[str, Record]
@@ -88,7 +88,7 @@ class Scorer:
         self,
         truth: Truth,
         baselines: Sequence[Baseline],
-        products: Sequence[Products],
+        products: Sequence[PublishedProducts],
         *,
         members: int,
         check_points: int,
@@ -99,52 +99,52 @@ class Scorer:
         self._members, self._check_points, self._seed = members, check_points, settings.seed
         # A file of somebody's may hold a part of the simulated world, and a part has edges.
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
-        self.scales = Scales.of(settings.neighbourhoods, truth.place.shape, periodic=periodic)
+        self.scales = Scales.of(settings.neighbourhoods, truth.points.shape, periodic=periodic)
         self._rim = 0 if periodic else settings.rim
-        if 2 * self._rim >= min(truth.place.shape):
+        if 2 * self._rim >= min(truth.points.shape):
             raise SettingsError(
-                f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.place.shape))}: "
+                f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.points.shape))}: "
                 "no point is left to score",
                 advice="lower verification.rim",
             )
 
-    def __call__(self, task: Task) -> Outcome:
+    def __call__(self, task: ScoringTask) -> ScoringOutcome:
         try:
             outcome = self._score(task)
             others = {MODEL, *self._baselines} - {*task.systems}
             if others and outcome.narrowing - task.narrowing:
                 # What is stored of the others was scored at points that a system lacks.
-                outcome = self._score(Task(task.case, (*task.systems, *sorted(others)), outcome.narrowing))
+                outcome = self._score(ScoringTask(task.case, (*task.systems, *sorted(others)), outcome.narrowing))
         except (_RefusedError, UnreadableError) as error:
-            return Outcome({}, str(error))
+            return ScoringOutcome({}, str(error))
         return outcome
 
-    def _score(self, task: Task) -> Outcome:
+    def _score(self, task: ScoringTask) -> ScoringOutcome:
         records = {system: Record() for system in task.systems}
         regimes = find_regimes(self._truth, task.case.init)
-        seen = Alike(self._members)
+        duplicates = DuplicateMemberCheck(self._members)
         narrowing: set[str] = set()
         overlap = False
         for variable in self._truth.variables:
-            points = self._score_field(task, variable, regimes, records, seen)
+            points = self._score_field(task, variable, regimes, records, duplicates)
             narrowing |= {system for system, count in points.lacking.items() if count}
             overlap |= points.lacking.get(MODEL, 0) < points.of_truth
-        if MODEL in records and seen.alike:
+        if MODEL in records and duplicates.found:
             raise _RefusedError("two members are the same forecast")
         if not overlap:
             raise _RefusedError("no point has both forecast and truth")
         judged = [record for system, record in records.items() if system == MODEL or system in self._baselines]
         if judged and not any(its.sums.points for record in judged for its in record.statistics.values()):
             raise _RefusedError("no point has the truth and a value of every system")
-        return Outcome(records, narrowing=frozenset(narrowing))
+        return ScoringOutcome(records, narrowing=frozenset(narrowing))
 
     def _score_field(
         self,
-        task: Task,
+        task: ScoringTask,
         variable: Variable,
         regimes: NDArray[np.int8] | None,
         records: dict[str, Record],
-        seen: Alike,
+        duplicates: DuplicateMemberCheck,
     ) -> CommonPoints:
         """Enter the statistics of a field into the records of the systems that are due."""
         case = task.case
@@ -162,7 +162,7 @@ class Scorer:
                 members = self._read(system, case, variable)
                 if system == MODEL and MODEL not in points.lacking:
                     check_floors(variable, members[0], points.truth, (case.ensemble.path, "the truth"))
-                    seen.look(members)
+                    duplicates.add(members)
                     for one in products:
                         self._compare(one, case, variable, members, points.truth, records[one.folder])
                 points.narrow(system, members)
@@ -183,7 +183,7 @@ class Scorer:
             records[MODEL].notes[f"{OF_TRUTH}{variable.name}"] = points.of_truth
         return points
 
-    def _read(self, system: str, case: Case, variable: Variable) -> Field:
+    def _read(self, system: str, case: ForecastCase, variable: Variable) -> Field:
         """(member, y, x)"""
         if system == MODEL:
             return self.forecasts(case, variable)
@@ -193,7 +193,13 @@ class Scorer:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
 
     def _compare(
-        self, one: Products, case: Case, variable: Variable, members: Field, truth: Field, record: Record
+        self,
+        one: PublishedProducts,
+        case: ForecastCase,
+        variable: Variable,
+        members: Field,
+        truth: Field,
+        record: Record,
     ) -> None:
         try:
             compared = one.score(variable, case.init, case.lead, members, truth)
@@ -202,7 +208,7 @@ class Scorer:
         if compared is not None:
             record.statistics[variable.name] = compared
 
-    def forecasts(self, case: Case, variable: Variable) -> Field:
+    def forecasts(self, case: ForecastCase, variable: Variable) -> Field:
         """(member, y, x)"""
         return case.ensemble.read(variable, case.lead, case.ensemble.members(case.lead)[: self._members])
 
@@ -215,7 +221,7 @@ class Scorer:
         kept[inner] = observed[inner]
         return kept
 
-    def _note(self, record: Record, case: Case, variable: Variable, forecasts: Field, observed: Field) -> None:
+    def _note(self, record: Record, case: ForecastCase, variable: Variable, forecasts: Field, observed: Field) -> None:
         agreement = check(
             variable, case.init, case.lead, forecasts, observed, points=self._check_points, seed=self._seed
         )
@@ -225,14 +231,14 @@ class Scorer:
         record.notes[f"{AREA}{variable.name}"] = area
 
 
-class Alike:
+class DuplicateMemberCheck:
     """Whether two members say the same of every field: an ensemble that was padded."""
 
     def __init__(self, members: int) -> None:
         self._said = [b""] * members
         self._differs = np.zeros(members, bool)
 
-    def look(self, forecasts: Field) -> None:
+    def add(self, forecasts: Field) -> None:
         sample = forecasts.reshape(len(forecasts), -1)
         sample = sample[:, :: max(1, sample.shape[1] // SAMPLED)]
         for number, values in enumerate(sample):
@@ -242,7 +248,7 @@ class Alike:
         self._differs |= low < high
 
     @property
-    def alike(self) -> bool:
+    def found(self) -> bool:
         said = [one for one, differs in zip(self._said, self._differs, strict=True) if differs]
         return len(set(said)) < len(said)
 

@@ -203,7 +203,7 @@ def test_an_ensemble_of_any_metadata_is_read_or_refused(dataset, ensemble, tmp_p
     path = spoil(data, ensemble, tmp_path)
     truth = open_truth(dataset)
     with suppress(ConvcastError):
-        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False)
+        found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False)
         for one in found.ensembles:
             one.training_hours  # noqa: B018
             one.fingerprint  # noqa: B018
@@ -254,7 +254,7 @@ def test_a_file_of_others_of_any_bytes_is_read_or_refused(dataset, tmp_path, kin
     path, truth = tmp_path / "file", open_truth(dataset)
     path.write_bytes(data.draw(spoilt_bytes(of_others(kind))))
     with suppress(ConvcastError):
-        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+        found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False, foreign=True)
         for one in found.ensembles:
             one.fingerprint  # noqa: B018
             for lead in one.leads:
@@ -269,7 +269,7 @@ def test_a_file_of_others_of_any_bytes_is_read_or_refused(dataset, tmp_path, kin
 def test_the_file_of_others_is_read_whole(dataset, tmp_path, kind):
     path, truth = tmp_path / "file", open_truth(dataset)
     path.write_bytes(of_others(kind))
-    found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+    found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False, foreign=True)
     assert found.ensembles[0].read(FIELDS["t2m"], 1, np.array([0, 1])).shape == (2, *lab.GRID.shape)
 
 

@@ -24,7 +24,7 @@ HISTORY = 4
 """Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
 
 
-class Recent:
+class ArrayCache:
     """Arrays that were made lately, up to a number of bytes."""
 
     def __init__(self, limit: float) -> None:
@@ -44,11 +44,11 @@ class Recent:
         return self._held[key]
 
 
-class FromTruth:
+class TruthBaseline:
     """What forecasts made of the truth itself share: they have all its fields, and no command brings more."""
 
-    def __init__(self, truth: Truth, recent: Recent) -> None:
-        self._truth, self._recent = truth, recent
+    def __init__(self, truth: Truth, cache: ArrayCache) -> None:
+        self._truth, self._cache = truth, cache
 
     def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
         return None
@@ -60,9 +60,9 @@ class FromTruth:
         """(y, x). Hours are kept whole, and those of a dataset as its integers, of which twice as many fit."""
         index, dataset = self._index(variable), self._truth.dataset
         if dataset is not None:
-            stored: NDArray[np.int16] = self._recent.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
+            stored: NDArray[np.int16] = self._cache.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
             return unpack(variable, stored[index])
-        frame: NDArray[np.float32] = self._recent.get(
+        frame: NDArray[np.float32] = self._cache.get(
             ("frame", hour), lambda: np.stack([self._truth.read(one, hour) for one in self._truth.variables])
         )
         field: Field = frame[index]
@@ -76,7 +76,7 @@ class FromTruth:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class Persistence(FromTruth):
+class Persistence(TruthBaseline):
     """The last analysis, as a forecast of one member."""
 
     name = "persistence"
@@ -91,7 +91,7 @@ class Persistence(FromTruth):
         return self._field(variable, init)[None]
 
 
-class Past:
+class AnalogueHours:
     """Training hours from which each case draws a number of like ones, the same number for every case.
 
     `pool` gives the training hours that are like a case.
@@ -143,7 +143,7 @@ class Past:
         return members
 
 
-class Climatology(FromTruth):
+class Climatology(TruthBaseline):
     """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
 
     name = "climatology"
@@ -151,15 +151,15 @@ class Climatology(FromTruth):
     def __init__(
         self,
         truth: Truth,
-        recent: Recent,
+        cache: ArrayCache,
         *,
         training: Hours,
         cases: Sequence[tuple[Hour, int]],
         members: int,
         seed: int,
     ) -> None:
-        super().__init__(truth, recent)
-        self._past = Past(
+        super().__init__(truth, cache)
+        self._analogues = AnalogueHours(
             lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
             cases=cases,
             members=members,
@@ -167,80 +167,80 @@ class Climatology(FromTruth):
         )
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        if len(self._past.draw(init, lead)) < 2:
+        if len(self._analogues.draw(init, lead)) < 2:
             return f"fewer than 2 training hours are near {hour_of_day(init + lead * HOUR):02d} UTC"
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        return self._past.members(init, lead, lambda hour: self._field(variable, hour))
+        return self._analogues.members(init, lead, lambda hour: self._field(variable, hour))
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        drawn, spares = self._past.draw(init, lead), self._past.spares(init, lead)
+        drawn, spares = self._analogues.draw(init, lead), self._analogues.spares(init, lead)
         return f"{len(drawn)} {self._fingerprint([*drawn, *spares])}"
 
 
-class Control(FromTruth):
+class Advection(TruthBaseline):
     """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
 
-    The last analysis is moved by the motion of the history; each member adds the whole-field departure (analysis less
+    The last analysis is moved by the motion of the history; each member adds the whole-field residual (analysis less
     moved analysis, all fields of the same hour) of a training case near the same time of day, drawn without
     replacement, and is clipped to the fields' bounds. So it has the right mean change with the time of day, the right
     correlations in space and between fields, and no knowledge of the state but motion.
     """
 
-    name = "control"
+    name = "advection"
 
     def __init__(
         self,
         truth: Truth,
         dataset: Dataset,
-        recent: Recent,
+        cache: ArrayCache,
         *,
         training: Hours,
         cases: Sequence[tuple[Hour, int]],
         members: int,
         seed: int,
     ) -> None:
-        super().__init__(truth, recent)
+        super().__init__(truth, cache)
         self._dataset = dataset
         usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}
-        self._past = Past(
+        self._analogues = AnalogueHours(
             lambda init, lead: near_hour_of_day(usable[lead], init), cases=cases, members=members, key=(seed, 2)
         )
 
     def missing(self, init: Hour, lead: int) -> str | None:
         absent = self._dataset.missing(init - np.arange(HISTORY) * HOUR)
         if absent.size:
-            return f"the control needs the analyses of {', '.join(map(str, absent))}"
-        if len(self._past.draw(init, lead)) < 2:
+            return f"advection needs the analyses of {', '.join(map(str, absent))}"
+        if len(self._analogues.draw(init, lead)) < 2:
             return f"fewer than 2 training cases start near {hour_of_day(init):02d} UTC"
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
         index = self._index(variable)
-        moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
-        departures = self._past.members(init, lead, lambda past: self._departure(past, lead)[index])
-        bounded: Field = np.clip(moved[index] + departures, *variable.bounds).astype(np.float32)
+        advected = self._cache.get(("advected", init, lead), lambda: self._advected(init, lead))
+        residuals = self._analogues.members(init, lead, lambda analogue: self._residual(analogue, lead)[index])
+        bounded: Field = np.clip(advected[index] + residuals, *variable.bounds).astype(np.float32)
         return bounded
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        drawn = self._past.draw(init, lead)
-        past = np.concatenate([drawn, self._past.spares(init, lead)])
+        drawn = self._analogues.draw(init, lead)
+        past = np.concatenate([drawn, self._analogues.spares(init, lead)])
         history = np.arange(HISTORY) * HOUR
         hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
         return f"{len(drawn)} {self._fingerprint(np.concatenate([past, hours]))}"
 
-    def _moved(self, init: Hour, lead: int) -> Field:
+    def _advected(self, init: Hour, lead: int) -> Field:
         return window(self._dataset, init, lead, history=HISTORY).advected
 
-    def _departure(self, init: Hour, lead: int) -> Field:
+    def _residual(self, init: Hour, lead: int) -> Field:
         def make() -> Field:
             case = window(self._dataset, init, lead, history=HISTORY, with_target=True)
             assert case.target is not None
-            departure: Field = case.target - case.advected
-            return departure
+            residual: Field = case.target - case.advected
+            return residual
 
-        return self._recent.get(("departure", init, lead), make)
+        return self._cache.get(("residual", init, lead), make)
 
 
 def hour_of_day(time: Hour) -> int:

@@ -25,7 +25,7 @@ def locate_file(archives: Mapping[str, Archive], file: GribFile) -> tuple[Archiv
     return archive, archive.root / archive_path(file)
 
 
-def held(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
+def available_messages(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
     """Names of the messages that the archive holds whole of a file; none where it is not there."""
     archive, path = locate_file(archives, file)
     try:

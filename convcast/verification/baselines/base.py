@@ -12,10 +12,10 @@ from convcast.errors import SettingsError
 from convcast.notation import Hour, Hours
 from convcast.settings import VerificationSettings
 from convcast.variables import Variable
-from convcast.verification.baselines.analogues import Climatology, Control, Persistence, Recent
+from convcast.verification.baselines.analogues import Advection, ArrayCache, Climatology, Persistence
 from convcast.verification.baselines.choose import REFERENCES
 from convcast.verification.baselines.exact import Exact
-from convcast.verification.baselines.hrrr import Forecasts, latest_forecast, time_lagged
+from convcast.verification.baselines.hrrr import HrrrForecasts, latest_forecast, time_lagged
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
@@ -58,17 +58,17 @@ def make_baselines(
     its files.
     """
     members, seed = settings.baseline_members, settings.seed
-    recent = Recent(settings.cache_gigabytes * 1e9)
-    past: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
+    cache = ArrayCache(settings.cache_gigabytes * 1e9)
+    sampling: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
 
-    def dataset(name: str) -> Any:
+    def require_dataset(name: str) -> Any:
         if truth.dataset is None:
             raise SettingsError(
                 f"the baseline {name} needs convcast's dataset as truth", advice="use --against persistence"
             )
         return truth.dataset
 
-    def place(name: str) -> Workspace:
+    def require_workspace(name: str) -> Workspace:
         if workspace is None:
             raise SettingsError(
                 f"the baseline {name} needs a workspace, whose archive holds it",
@@ -77,17 +77,20 @@ def make_baselines(
         return workspace
 
     makers: dict[str, Callable[[], Baseline]] = {
-        "persistence": lambda: Persistence(truth, recent),
-        "climatology": lambda: Climatology(truth, recent, **past),
-        "control": lambda: Control(truth, dataset("control"), recent, **past),
-        "hrrr": lambda: Forecasts("hrrr", latest_forecast(truth), truth, place("hrrr").archive),
-        "time-lagged": lambda: Forecasts(
-            "time-lagged", time_lagged(truth, settings.lagged_ages), truth, place("time-lagged").archive
+        "persistence": lambda: Persistence(truth, cache),
+        "climatology": lambda: Climatology(truth, cache, **sampling),
+        "advection": lambda: Advection(truth, require_dataset("advection"), cache, **sampling),
+        "hrrr": lambda: HrrrForecasts("hrrr", latest_forecast(truth), truth, require_workspace("hrrr").archive),
+        "time-lagged": lambda: HrrrForecasts(
+            "time-lagged", time_lagged(truth, settings.lagged_ages), truth, require_workspace("time-lagged").archive
         ),
-        "exact": lambda: Exact(dataset("exact"), place("exact"), cases=cases, members=members, seed=seed),
+        "exact": lambda: Exact(
+            require_dataset("exact"), require_workspace("exact"), cases=cases, members=members, seed=seed
+        ),
     }
     for name in names:
         if name not in makers:
             known = " ".join([*makers, *REFERENCES])
-            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {known}")
+            advice = "use --against advection" if name == "control" else f"choose from {known}"
+            raise SettingsError(f"there is no baseline {name!r}", advice=advice)
     return [makers[name]() for name in dict.fromkeys(names)]

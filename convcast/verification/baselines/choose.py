@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import Hour
-from convcast.verification.baselines.published import Products
+from convcast.verification.baselines.published import PublishedProducts
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
@@ -16,11 +16,11 @@ REFERENCES = ("refs", "href")
 
 
 @dataclass(frozen=True)
-class References:
+class ReferenceEnsembles:
     """What REFS and HREF are compared by."""
 
     baselines: tuple[ReferenceMembers, ...] = ()
-    products: tuple[Products, ...] = ()
+    products: tuple[PublishedProducts, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader must know of which is compared how."""
 
@@ -32,7 +32,7 @@ def make_references(
     *,
     cases: Sequence[tuple[Hour, int]],
     members: int,
-) -> References:
+) -> ReferenceEnsembles:
     """For those of these names that are reference ensembles: HREF where its files are, else REFS in its place.
 
     `members` is the size of the ensemble that is verified. Raises MissingInputError, with the command that brings them,
@@ -40,19 +40,19 @@ def make_references(
     """
     wanted = [name for name in dict.fromkeys(names) if name in REFERENCES]
     if not wanted:
-        return References()
+        return ReferenceEnsembles()
     if truth.simulated:
         raise SettingsError(
             f"the simulated world has no {wanted[0]}", advice="use --against exact --against persistence"
         )
-    if truth.place.grid is None or workspace is None:
+    if truth.points.grid is None or workspace is None:
         lacking = "a truth on the HRRR grid" if workspace else "a workspace, whose archive holds it"
         raise SettingsError(f"{wanted[0]} needs {lacking}", advice="use --against persistence")
-    refs, href = Products("refs", truth, workspace), Products("href", truth, workspace)
+    refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
     baselines: tuple[ReferenceMembers, ...] = ()
-    chosen: list[Products] = []
+    chosen: list[PublishedProducts] = []
     notes: list[str] = []
-    with_href = [case for case in cases if href.there(*case)] if "href" in wanted else []
+    with_href = [case for case in cases if href.has(*case)] if "href" in wanted else []
     if with_href:
         chosen.append(href)
         notes.append(f"HREF publishes no members: it is compared by its products, {_share(with_href, cases)}")
@@ -63,7 +63,7 @@ def make_references(
             baselines = (ReferenceMembers(truth, workspace, cases),)
             notes.append(baselines[0].described)
         except MissingInputError:
-            with_refs = [case for case in cases if refs.there(*case)]
+            with_refs = [case for case in cases if refs.has(*case)]
             if not with_refs:
                 name = "REFS" if "refs" in wanted else "HREF or REFS"
                 command = (refs if "refs" in wanted else href).remedy(cases)
@@ -75,12 +75,12 @@ def make_references(
             notes.append(
                 f"Members of REFS are not in the archive: it is compared by its products, {_share(with_refs, cases)}"
             )
-    elif len(with_href) < len(cases) and any(refs.there(*case) for case in cases if case not in with_href):
+    elif len(with_href) < len(cases) and any(refs.has(*case) for case in cases if case not in with_href):
         chosen.append(refs)
         notes.append("Where HREF has no files, products of REFS, which replaces it, stand in its place")
     for products in chosen:
         products.require(members)
-    return References(baselines, tuple(chosen), tuple(notes))
+    return ReferenceEnsembles(baselines, tuple(chosen), tuple(notes))
 
 
 def _share(some: Sequence[object], of: Sequence[object]) -> str:

@@ -25,7 +25,7 @@ from convcast.files import read_json, whole_folder
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.data.truth import Analyses
 from convcast.workspace import Workspace
 
@@ -112,8 +112,8 @@ class Exact:
         return None if init in self._dataset.hours else f"there is no analysis of {init}"
 
     def _open(self, path: Path) -> Ensemble:
-        place = Place.of_grid(self._dataset.grid)
-        found = open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles
+        points = Points.of_grid(self._dataset.grid)
+        found = open_ensembles(path, fields=self._dataset.variables, points=points, simulated=True).ensembles
         if not found:
             raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
         return found[0]
@@ -164,7 +164,7 @@ def _require_world(dataset: Dataset) -> None:
     if not dataset.simulated:
         raise SettingsError(
             "the exact ensemble is known of the simulated world only, and this dataset is real weather",
-            advice="use --against persistence --against climatology --against control",
+            advice="use --against persistence --against climatology --against advection",
         )
     absent = [name for name in SIMULATED_FIELDS if name not in {v.name for v in dataset.variables}]
     if absent or not dataset.grid.periodic:

@@ -18,31 +18,31 @@ from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 from convcast.verification.data.truth import Truth
 
-Members = Callable[[Hour, int], tuple[Member, ...]]
+MemberFiles = Callable[[Hour, int], tuple[Member, ...]]
 """The forecasts that make an ensemble for an initial time and a lead."""
 
 
-def latest_forecast(truth: Truth) -> Members:
+def latest_forecast(truth: Truth) -> MemberFiles:
     """The forecast of the cycle that the case starts from; where f01 stands for the analysis, of the cycle before."""
     late = truth.analysis_lead
     return lambda init, lead: (Member("hrrr", hrrr(init - late * HOUR, lead + late), 0),)
 
 
-def time_lagged(truth: Truth, ages: Sequence[int]) -> Members:
+def time_lagged(truth: Truth, ages: Sequence[int]) -> MemberFiles:
     """Forecasts of so many cycles before the case's own, for the same hour."""
     late = truth.analysis_lead
     return lambda init, lead: time_lagged_members(init - late * HOUR, lead + late, ages)
 
 
-class Forecasts:
+class HrrrForecasts:
     """HRRR forecasts of the archive, each a member, on the truth's points.
 
     A case has all of its members or does not count.
     """
 
-    def __init__(self, name: str, members: Members, truth: Truth, archive: Path) -> None:
+    def __init__(self, name: str, members: MemberFiles, truth: Truth, archive: Path) -> None:
         """Raises SettingsError where the truth is no part of the HRRR grid, or is simulated."""
-        grid = truth.place.grid
+        grid = truth.points.grid
         if truth.simulated:
             raise SettingsError(
                 f"the simulated world has no {name} forecasts", advice="use --against exact --against persistence"

@@ -24,7 +24,7 @@ from convcast.grid import Grid
 from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
-from convcast.verification.baselines.archived import fingerprint, held, read_message
+from convcast.verification.baselines.archived import available_messages, fingerprint, read_message
 from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
 from convcast.verification.baselines.regrid import Regridder, check_grid_227
 from convcast.verification.data.truth import Truth
@@ -67,7 +67,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonSums:
     """Sums over points of comparisons: SUMS of each, loss being a squared error of probability or a CRPS."""
 
     members: int
@@ -75,7 +75,7 @@ class Compared:
     sums: Floats
     """(comparison, len(SUMS))"""
 
-    def __add__(self, other: Compared) -> Compared:
+    def __add__(self, other: ComparisonSums) -> ComparisonSums:
         """Of both sets of cases, of which one may lack what was not published; raises ValueError for other sizes."""
         if self.members != other.members:
             raise ValueError(f"comparisons of {self.members} and {other.members} members")
@@ -83,16 +83,16 @@ class Compared:
         total = np.zeros((len(names), len(SUMS)))
         for part in (self, other):
             total[[names.index(name) for name in part.names]] += part.sums
-        return Compared(self.members, names, total)
+        return ComparisonSums(self.members, names, total)
 
 
-class Products:
+class PublishedProducts:
     """The products of REFS or HREF for the cases that have them."""
 
     def __init__(self, system: str, truth: Truth, workspace: Workspace) -> None:
-        assert truth.place.grid is not None
+        assert truth.points.grid is not None
         self.system, self.size = system, SIZES[system]
-        self._truth, self._grid = truth, truth.place.grid
+        self._truth, self._grid = truth, truth.points.grid
         self._archives = open_archives(workspace.archive)
         self._regrid = Regridder(self._grid) if system == "href" else None
 
@@ -109,7 +109,7 @@ class Products:
                 advice=f"sample {self.size} members or more, or leave out --against {self.system}",
             )
 
-    def there(self, init: Hour, lead: int) -> bool:
+    def has(self, init: Hour, lead: int) -> bool:
         """Whether anything that can be compared is in the archive for this case."""
         return any(self._comparisons(variable, init, lead) for variable in self._truth.variables)
 
@@ -118,7 +118,7 @@ class Products:
 
     def fingerprint(self, init: Hour, lead: int) -> str:
         files = [self._file(kind, init, lead) for kind in _FILES]
-        return fingerprint(self._archives, [file for file in files if held(self._archives, file)])
+        return fingerprint(self._archives, [file for file in files if available_messages(self._archives, file)])
 
     def lacks(self, variable: Variable) -> str | None:
         """Why nothing is compared of a field."""
@@ -129,7 +129,9 @@ class Products:
             return "the neighbourhood does not fit into the domain" if self._too_small(variable) else None
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
-    def score(self, variable: Variable, init: Hour, lead: int, forecasts: Field, observed: Field) -> Compared | None:
+    def score(
+        self, variable: Variable, init: Hour, lead: int, forecasts: Field, observed: Field
+    ) -> ComparisonSums | None:
         """Compare (member, y, x) forecasts and their (y, x) truth; None where there is nothing to compare."""
         chosen = self._comparisons(variable, init, lead)
         if not chosen or self.lacks(variable):
@@ -139,7 +141,7 @@ class Products:
             ours, truth = self._regrid(variable, ours), self._regrid(variable, truth)
         there = np.isfinite(truth) & np.isfinite(ours.sum(0))
         sums = [self._compare(one, init, lead, ours, truth, there) for one in chosen]
-        return Compared(self.size, tuple(one.name for one in chosen), np.array(sums, float))
+        return ComparisonSums(self.size, tuple(one.name for one in chosen), np.array(sums, float))
 
     def _compare(
         self, one: Comparison, init: Hour, lead: int, ours: Field, truth: Field, there: NDArray[np.bool_]
@@ -192,7 +194,7 @@ class Products:
         return found
 
     def _here(self, product: Product, init: Hour, lead: int) -> bool:
-        return product.name in held(self._archives, self._file(product.kind, init, lead))
+        return product.name in available_messages(self._archives, self._file(product.kind, init, lead))
 
     def _published(self, product: Product, init: Hour, lead: int) -> Field:
         """(y, x) on the points that are compared."""

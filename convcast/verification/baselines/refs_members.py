@@ -13,7 +13,7 @@ from convcast.archive.reference_ensembles import Member, cycle_of, refs_members
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import REFC, GribKey, Variable
-from convcast.verification.baselines.archived import fingerprint, held, read_message
+from convcast.verification.baselines.archived import available_messages, fingerprint, read_message
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
@@ -32,8 +32,8 @@ class ReferenceMembers:
 
     def __init__(self, truth: Truth, workspace: Workspace, cases: Sequence[tuple[Hour, int]]) -> None:
         """Raises MissingInputError where no case has two members of any field."""
-        assert truth.place.grid is not None
-        self._truth, self._grid = truth, truth.place.grid
+        assert truth.points.grid is not None
+        self._truth, self._grid = truth, truth.points.grid
         self._archives = open_archives(workspace.archive)
         self._held: dict[tuple[Hour, int], dict[str, frozenset[str]]] = {}
         self._recent: dict[tuple[str, Hour, int], NDArray[np.float32]] = {}
@@ -41,7 +41,7 @@ class ReferenceMembers:
         counts = {name: Counter[str]() for name in names}
         some = 0
         for case in cases:
-            there = self._there(*case)
+            there = self._available(*case)
             some += any(there.values())
             for name in names:
                 counts[name].update(member for member, fields in there.items() if name in fields)
@@ -64,7 +64,7 @@ class ReferenceMembers:
         return f"REFS is compared by its members, of the last of its cycles at each start: {each}"
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        there = self._there(init, lead)
+        there = self._available(init, lead)
         for name, members in self._members.items():
             absent = [member for member in members if name not in there.get(member, ())]
             if len(members) > 1 and absent:
@@ -97,10 +97,10 @@ class ReferenceMembers:
     def _all(self, init: Hour, lead: int) -> tuple[Member, ...]:
         return refs_members(*cycle_and_lead(self._truth, init, lead))
 
-    def _there(self, init: Hour, lead: int) -> dict[str, frozenset[str]]:
+    def _available(self, init: Hour, lead: int) -> dict[str, frozenset[str]]:
         """Fields in the archive by member."""
         if (init, lead) not in self._held:
-            self._held[init, lead] = {m.name: held(self._archives, m.file) for m in self._all(init, lead)}
+            self._held[init, lead] = {m.name: available_messages(self._archives, m.file) for m in self._all(init, lead)}
         return self._held[init, lead]
 
 

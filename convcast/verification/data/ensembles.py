@@ -25,10 +25,10 @@ from convcast.verification.data.cf import (
     check_values,
     read_values,
 )
-from convcast.verification.data.fields import Found, find_fields, settle_winds, turned
+from convcast.verification.data.fields import MatchedVariable, find_fields, settle_winds, turned
 from convcast.verification.data.files import expand, is_zarr, stamp
-from convcast.verification.data.gather import Gathered, gather_ensembles
-from convcast.verification.data.points import Box, Place, read_place, shared
+from convcast.verification.data.gather import GatheredFiles, gather_ensembles
+from convcast.verification.data.points import Box, Points, read_points, shared
 from convcast.verification.data.times import LeftOut, scorable_times
 
 
@@ -41,10 +41,10 @@ class Ensemble:
     leads: tuple[int, ...]
     data: xr.Dataset
     """Dimensions `(number, lead_time, y, x)`, not yet read."""
-    found: dict[Variable, Found]
+    found: dict[Variable, MatchedVariable]
     """The variable of the file that is each field."""
-    place: tuple[int, int] | None = None
-    """Axis of the initial times in the stored arrays, and this one's place along it, where they have such an axis."""
+    init_index: tuple[int, int] | None = None
+    """Axis of the initial times in the stored arrays, and this one's index along it, where they have such an axis."""
     box: Box | None = None
     """Rows and columns that are scored, where it is not all of them."""
     files: tuple[Path, ...] = ()
@@ -87,7 +87,7 @@ class Ensemble:
         for name in (*(one.name for one in self.found.values()), *({"complete"} & set(group))):
             array = group[name]
             assert isinstance(array, zarr.Array)
-            for key in _keys(array, self.place):
+            for key in _keys(array, self.init_index):
                 try:
                     file = (self.path / name / key).stat()
                 except FileNotFoundError:  # a chunk of nothing but the fill value
@@ -127,24 +127,24 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedEnsembles:
     """The ensembles of a store, one an initial time, and what of the truth's points and fields they share."""
 
     ensembles: list[Ensemble]
     fields: tuple[Variable, ...]
     box: Box
     """Rows and columns of the truth."""
-    place: Place
-    said: dict[str, Any]
+    points: Points
+    field_report: dict[str, Any]
     """Which variable was taken for which field, and why others are not scored."""
     left_out: tuple[LeftOut, ...]
     """Forecasts that are between hours, or no forecasts."""
 
 
 def open_ensembles(
-    source: Path | Gathered, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
-) -> Opened:
-    """The ensembles of a Zarr store, or of files that were gathered, of these fields at this place.
+    source: Path | GatheredFiles, *, fields: Sequence[Variable], points: Points, simulated: bool, foreign: bool = False
+) -> OpenedEnsembles:
+    """The ensembles of a Zarr store, or of files that were gathered, of these fields at these points.
 
     One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
     not an ensemble of these fields at these points, in these units, or holds a forecast twice, and SettingsError where
@@ -154,8 +154,8 @@ def open_ensembles(
         (source,) = gather_ensembles(expand([source], "--ensemble"))
     path, data = source.path, source.data
     matches = find_fields(data, path)
-    there = read_place(data, path)
-    settle_winds(data, matches, there)
+    available = read_points(data, path)
+    settle_winds(data, matches, available)
     matches.unscored |= source.unread
     absent = [variable.name for variable in fields if variable not in matches.found]
     found = {variable: matches.found[variable] for variable in fields if variable in matches.found}
@@ -173,16 +173,18 @@ def open_ensembles(
     ):
         require_members(path)
     try:
-        boxes = shared(there, place)
+        boxes = shared(available, points)
     except DamagedFileError as error:
         raise DamagedFileError(
             f"{path} is on another grid than the truth: {error}", advice="regrid one to the other first"
         ) from error
     if boxes is None:
         raise SettingsError(f"{path} and the truth do not overlap in space", advice="look at the coordinates of both")
-    whole = boxes[0] if there.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
-    if not foreign and (whole is not None or place.shape != there.shape):
-        raise DamagedFileError(f"{path} is on another grid than the truth: {there.shape} points, not {place.shape}")
+    whole = boxes[0] if available.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
+    if not foreign and (whole is not None or points.shape != available.shape):
+        raise DamagedFileError(
+            f"{path} is on another grid than the truth: {available.shape} points, not {points.shape}"
+        )
     times = scorable_times(data, path)
     leads = tuple(lead for _, lead in times.leads)
     data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
@@ -194,11 +196,11 @@ def open_ensembles(
         for i, init in times.inits
         if leads
     ]
-    said = {"file": str(path), "files": len(source.files), **matches.said(found)}
-    return Opened(ensembles, tuple(found), boxes[1], place.crop(boxes[1]), said, times.left_out)
+    said = {"file": str(path), "files": len(source.files), **matches.field_report(found)}
+    return OpenedEnsembles(ensembles, tuple(found), boxes[1], points.crop(boxes[1]), said, times.left_out)
 
 
-def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, Found]) -> int | None:
+def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, MatchedVariable]) -> int | None:
     """The axis of the initial times in the stored arrays, None where they have none."""
     first = next(iter(found.values())).name
     array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
@@ -206,12 +208,12 @@ def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, Found]) -> 
     return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None
 
 
-def _keys(array: zarr.Array, place: tuple[int, int] | None) -> Iterator[str]:
-    """Names of the files that hold an array, or of those at a place along an axis."""
+def _keys(array: zarr.Array, index: tuple[int, int] | None) -> Iterator[str]:
+    """Names of the files that hold an array, or of those at an index along an axis."""
     sizes = array.shards or array.chunks
     counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
-    if place is not None and place[0] < len(counts):
-        axis, number = place
+    if index is not None and index[0] < len(counts):
+        axis, number = index
         counts[axis] = range(number // sizes[axis], number // sizes[axis] + 1)
     for chunk in product(*counts):
         yield array.metadata.encode_chunk_key(chunk)

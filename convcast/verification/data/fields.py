@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError
 from convcast.grid import LATIN, ORIENTATION
 from convcast.variables import FIELDS, U10, V10, Variable
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.data.units import SAME, Conversion, conversion
 
 KEYS = ("standard_name", "short_name", "long_name", "name")
@@ -49,7 +49,7 @@ STATISTIC = "a statistic of an ensemble, or of a period"
 
 
 @dataclass(frozen=True)
-class Found:
+class MatchedVariable:
     """A variable of a file that holds a field."""
 
     name: str
@@ -68,10 +68,10 @@ class Found:
 
 
 @dataclass
-class Matches:
+class FieldMatches:
     """What of a file is scored, and what is not."""
 
-    found: dict[Variable, Found] = field(default_factory=dict)
+    found: dict[Variable, MatchedVariable] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
     """Why a field is not scored, by the field's name."""
     unscored: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Matches:
         self.lacking[variable.name] = reason
         self.unscored[self.found.pop(variable).name] = reason
 
-    def said(self, scored: Collection[Variable]) -> dict[str, Any]:
+    def field_report(self, scored: Collection[Variable]) -> dict[str, Any]:
         """As scores.json has it, where these fields are scored."""
         return {
             "scored": {v.name: str(found) for v, found in self.found.items() if v in scored},
@@ -113,13 +113,13 @@ def describe(said: Mapping[str, Any]) -> str:
     )
 
 
-def find_fields(data: xr.Dataset, path: Path) -> Matches:
+def find_fields(data: xr.Dataset, path: Path) -> FieldMatches:
     """Which variable of a file with dimensions y and x is which field.
 
     Raises DamagedFileError where two variables may be one field, or a field is in units that no conversion is known
     for, or of another quantity than its name says.
     """
-    matches = Matches()
+    matches = FieldMatches()
     maps = {str(name): variable for name, variable in data.data_vars.items() if {"y", "x"} <= set(variable.dims)}
     reasons = dict.fromkeys(maps, NO_FIELD)
     for variable in FIELDS.values():
@@ -156,12 +156,12 @@ def find_fields(data: xr.Dataset, path: Path) -> Matches:
     return matches
 
 
-def settle_winds(data: xr.Dataset, matches: Matches, place: Place) -> None:
+def settle_winds(data: xr.Dataset, matches: FieldMatches, points: Points) -> None:
     """Turn winds towards east and north to the grid's axes, or leave them out where that cannot be known.
 
     Where rows and columns are parallels and meridians, the two are the same.
     """
-    if place.unit == "degrees" and place.y is not None:
+    if points.unit == "degrees" and points.y is not None:
         return
     before = dict(matches.found)
     for variable, other in ((U10, V10), (V10, U10)):
@@ -178,11 +178,11 @@ def settle_winds(data: xr.Dataset, matches: Matches, place: Place) -> None:
                 f'or to east and north: set data["{found.name}"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0',
             )
         elif relative is not None and str(relative) != "1":
-            if partner is None or place.grid is None:
+            if partner is None or points.grid is None:
                 lacks = f"{other.name} is not there" if partner is None else "the file's grid is not HRRR's"
                 matches.without(variable, f"it points to east or north, and {lacks}: rotate it to the grid's axes")
             else:
-                matches.found[variable] = replace(found, turn=(partner.name, _angle(place)))
+                matches.found[variable] = replace(found, turn=(partner.name, _angle(points)))
 
 
 def turned(
@@ -193,10 +193,10 @@ def turned(
     return np.asarray(np.cos(angle) * values + sign * np.sin(angle) * other, np.float32)
 
 
-def _angle(place: Place) -> NDArray[np.float32]:
+def _angle(points: Points) -> NDArray[np.float32]:
     """The angle between north and the grid's y axis in HRRR's projection, (y, x), radians."""
-    assert place.latitude_longitude is not None
-    longitude = place.latitude_longitude[1]
+    assert points.latitude_longitude is not None
+    longitude = points.latitude_longitude[1]
     return np.asarray(np.radians(np.sin(np.radians(LATIN)) * (longitude - ORIENTATION)), np.float32)
 
 
@@ -242,8 +242,8 @@ def _elsewhere(array: xr.DataArray, name: str, variable: Variable, known: list[b
 def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -> tuple[str, str]:
     """The variable that more of KEYS speak for, in their order, and the first of them."""
     left = dict(candidates)
-    for place in range(len(KEYS)):
-        agreeing = {name: known for name, known in left.items() if known[place]}
+    for key in range(len(KEYS)):
+        agreeing = {name: known for name, known in left.items() if known[key]}
         left = agreeing or left
     if len(left) > 1 and variable.name in left:
         left = {variable.name: left[variable.name]}
@@ -257,7 +257,7 @@ def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -
     return name, KEYS[known.index(True)]
 
 
-def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path: Path) -> Found:
+def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path: Path) -> MatchedVariable:
     units = array.attrs.get("units")
     if units is None:
         raise DamagedFileError(
@@ -270,7 +270,7 @@ def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path:
             f"{path} has {name} in {units}, not in {variable.units}",
             advice=f'convert it, or leave it out: data.drop_vars("{name}")',
         )
-    return Found(name, by, str(units), convert)
+    return MatchedVariable(name, by, str(units), convert)
 
 
 def is_named(variable: Variable, text: str) -> bool:

@@ -20,7 +20,7 @@ from convcast.grib import sections
 from convcast.variables import FIELDS, SIMULATED_STATUS, GribKey, Variable
 from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
 
-__all__ = ["Opened", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
+__all__ = ["OpenedFile", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
 
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 _NETCDF = {b"\x89HDF": "netcdf4", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}
@@ -38,7 +38,7 @@ _GRIB_KEYS = (
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedFile:
     """A file, or a part of one whose variables share their dimensions."""
 
     path: Path
@@ -106,7 +106,7 @@ def open_zarr(path: Path, what: str) -> xr.Dataset:
         return _with_coordinates(data)
 
 
-def open_file(path: Path) -> Iterator[Opened]:
+def open_file(path: Path) -> Iterator[OpenedFile]:
     """A NetCDF file, or the fields of a GRIB2 file.
 
     Raises DamagedFileError for another file, or one that cannot be read.
@@ -114,7 +114,7 @@ def open_file(path: Path) -> Iterator[Opened]:
     with open(path, "rb") as file:
         start = file.read(4)
     if start in _NETCDF:
-        yield Opened(path, _open_netcdf(path, _NETCDF[start]))
+        yield OpenedFile(path, _open_netcdf(path, _NETCDF[start]))
     elif start == _CDF5:
         raise DamagedFileError(
             f"{path} is in NetCDF's CDF-5 format, which convcast does not read",
@@ -146,7 +146,7 @@ def _with_coordinates(data: xr.Dataset) -> xr.Dataset:
     return data
 
 
-def _open_grib(path: Path) -> Iterator[Opened]:
+def _open_grib(path: Path) -> Iterator[OpenedFile]:
     """One part a field, through cfgrib, without an index file."""
     advice = "copy it again from where it came"
     _check_messages(path)
@@ -167,7 +167,7 @@ def _open_grib(path: Path) -> Iterator[Opened]:
             simulated = array.attrs.get("GRIB_productionStatusOfProcessedData") == SIMULATED_STATUS
             said = f"GRIB2 of {data.attrs.get('institution', 'an unknown centre')}"
             data = _with_coordinates(data.assign_attrs(simulated=int(simulated), source=said))
-        yield Opened(path, data, unread)
+        yield OpenedFile(path, data, unread)
         unread = {}
 
 
@@ -240,10 +240,10 @@ def _field_of(message: Any) -> tuple[Variable | None, str]:
 
 def _open_messages(path: Path, offsets: Sequence[Any]) -> xr.Dataset:
     """The messages at these offsets, which are of one field at one level."""
-    from convcast.verification.data.messages import Chosen
+    from convcast.verification.data.messages import SelectedMessages
 
     data: xr.Dataset = xr.open_dataset(
-        Chosen.of(path, offsets),
+        SelectedMessages.at(path, offsets),
         engine="cfgrib",
         chunks=None,
         cache=False,

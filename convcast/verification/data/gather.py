@@ -14,14 +14,14 @@ import xarray as xr
 
 from convcast.errors import DamagedFileError
 from convcast.verification.data.cf import as_ensemble, as_truth, by_role, lacks, lead_hours, with_leads
-from convcast.verification.data.files import Opened, is_zarr, open_file, open_zarr
+from convcast.verification.data.files import OpenedFile, is_zarr, open_file, open_zarr
 from convcast.verification.data.stack import stacked
 
-PLACE = ("y", "x", "latitude", "longitude")
+POINT_COORDINATES = ("y", "x", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredFiles:
     """What one store or several files hold, in one layout."""
 
     path: Path
@@ -47,7 +47,7 @@ _ALONE = -1
 """In place of a member, where the file does not number it."""
 
 
-def gather_ensembles(paths: Sequence[Path]) -> Iterator[Gathered]:
+def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
     """Each Zarr store; then what all other files hold together, an initial time at a time.
 
     A member is told by its number, or by its file where none has one. Raises DamagedFileError for files that are no
@@ -56,7 +56,7 @@ def gather_ensembles(paths: Sequence[Path]) -> Iterator[Gathered]:
     others: list[Path] = []
     for path in paths:
         if is_zarr(path):
-            yield Gathered(path, (path,), as_ensemble(by_role(open_zarr(path, "ensemble"), path), path), {})
+            yield GatheredFiles(path, (path,), as_ensemble(by_role(open_zarr(path, "ensemble"), path), path), {})
         else:
             others.append(path)
     if not others:
@@ -70,13 +70,15 @@ def gather_ensembles(paths: Sequence[Path]) -> Iterator[Gathered]:
         yield _ensemble(init, {key[1:]: one for key, one in maps.items() if key[0] == init}, parts)
 
 
-def gather_truth(paths: Sequence[Path]) -> Gathered:
+def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
     """The maps of one Zarr store, or of other files together, dimensions (time, y, x).
 
     Raises DamagedFileError for files that are no truth, lie at different points, or hold the same hour twice.
     """
     if len(paths) == 1 and is_zarr(paths[0]):
-        return Gathered(paths[0], (paths[0],), as_truth(by_role(open_zarr(paths[0], "truth"), paths[0]), paths[0]), {})
+        return GatheredFiles(
+            paths[0], (paths[0],), as_truth(by_role(open_zarr(paths[0], "truth"), paths[0]), paths[0]), {}
+        )
     for path in paths:
         if is_zarr(path):
             raise DamagedFileError(
@@ -86,7 +88,7 @@ def gather_truth(paths: Sequence[Path]) -> Gathered:
     opened = [one for path in paths for one in open_file(path)]
     parts = [_Part(one, as_truth(by_role(one.data, one.path), one.path)) for one in opened]
     if len(parts) == 1:
-        return Gathered(paths[0], (paths[0],), parts[0].data, parts[0].opened.unread)
+        return GatheredFiles(paths[0], (paths[0],), parts[0].data, parts[0].opened.unread)
     _require_same_points([(part.opened.path, part.data) for part in parts])
     maps: dict[str, dict[np.datetime64, _Map]] = defaultdict(dict)
     for part in parts:
@@ -97,21 +99,21 @@ def gather_truth(paths: Sequence[Path]) -> Gathered:
                 advice="give it a coordinate time: data.assign_coords(time=...)",
             )
         for name, array in part.maps:
-            for place, time in enumerate(part.data["time"].values):
-                _put(maps[name], time, _Map(path, array.isel(time=place)), f"{name} of {time}")
+            for index, time in enumerate(part.data["time"].values):
+                _put(maps[name], time, _Map(path, array.isel(time=index)), f"{name} of {time}")
     times = sorted({time for of_name in maps.values() for time in of_name})
     variables = {
         name: stacked({"time": times}, {(time,): one.values for time, one in of_name.items()})
         for name, of_name in maps.items()
     }
-    return Gathered(
+    return GatheredFiles(
         paths[0], tuple(paths), _dataset(variables, {"time": ("time", np.array(times))}, parts), _unread(parts)
     )
 
 
 @dataclass(frozen=True)
 class _Part:
-    opened: Opened
+    opened: OpenedFile
     data: xr.Dataset
     """With convcast's dimensions."""
 
@@ -162,16 +164,16 @@ def _maps_of(part: _Part) -> Iterator[tuple[_Key, _Map]]:
         if extra:  # what is no field that convcast knows may have any
             continue
         for i, m, h in product(range(len(inits)), range(len(numbers or [0])), range(len(hours))):
-            place = {"init_time": i, "number": m, "lead_time": h}
-            if complete is not None and not complete.isel(place, missing_dims="ignore").values.all():
+            index = {"init_time": i, "number": m, "lead_time": h}
+            if complete is not None and not complete.isel(index, missing_dims="ignore").values.all():
                 continue
             number = _ALONE if numbers is None else int(numbers[m])
             lead = float(hours[h])
-            chosen = array.isel({dim: n for dim, n in place.items() if dim in array.dims})
+            chosen = array.isel({dim: n for dim, n in index.items() if dim in array.dims})
             yield (inits[i].astype("datetime64[ns]"), number, lead, name), _Map(path, chosen)
 
 
-def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], parts: Sequence[_Part]) -> Gathered:
+def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], parts: Sequence[_Part]) -> GatheredFiles:
     numbers, leads = sorted({number for number, _, _ in maps}), sorted({lead for _, lead, _ in maps})
     names = sorted({name for _, _, name in maps})
     files = tuple(dict.fromkeys(one.path for one in maps.values()))
@@ -191,15 +193,15 @@ def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], par
         "complete": (("init_time", "number", "lead_time"), complete),
     }
     used = [part for part in parts if part.opened.path in files]
-    return Gathered(files[0], files, as_ensemble(_dataset(variables, coordinates, used), files[0]), _unread(used))
+    return GatheredFiles(files[0], files, as_ensemble(_dataset(variables, coordinates, used), files[0]), _unread(used))
 
 
 def _dataset(variables: dict[str, xr.Variable], coordinates: dict[str, Any], parts: Sequence[_Part]) -> xr.Dataset:
     first = parts[0].data
-    place = {name: first[name] for name in (*PLACE, "spatial_ref") if name in first.coords}
+    coordinates_of_points = {name: first[name] for name in (*POINT_COORDINATES, "spatial_ref") if name in first.coords}
     mappings = {n: v.variable for n, v in first.data_vars.items() if "grid_mapping_name" in v.attrs}
     attributes = first.attrs
-    kept = {name: array.variable for name, array in place.items()}
+    kept = {name: array.variable for name, array in coordinates_of_points.items()}
     return xr.Dataset(variables | mappings, coordinates | kept, attributes)
 
 
@@ -215,7 +217,7 @@ def _put(found: dict[Any, _Map], key: Any, one: _Map, what: str) -> None:
 def _require_same_points(files: Sequence[tuple[Path, xr.Dataset]]) -> None:
     path, first = files[0]
     for other, data in files[1:]:
-        for name in PLACE:
+        for name in POINT_COORDINATES:
             if (name in first.coords) != (name in data.coords):
                 continue
             if name in first.coords and not (

@@ -10,13 +10,13 @@ from convcast import grib  # noqa: F401  isort: skip (before cfgrib: it imports 
 from cfgrib.messages import FileStream
 
 
-class Chosen(FileStream):  # type: ignore[misc]
+class SelectedMessages(FileStream):  # type: ignore[misc]
     """The messages at some offsets of a file. cfgrib scans no others, and writes no index beside the file."""
 
     offsets: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, offsets: Sequence[Any]) -> Chosen:
+    def at(cls, path: Path, offsets: Sequence[Any]) -> SelectedMessages:
         """The messages at these offsets, bytes; a pair is an offset and the number of a field in the message."""
         chosen = cls(str(path), "raise")
         chosen.offsets = tuple(offsets)

@@ -31,7 +31,7 @@ _METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Points:
     """Rows and columns of points: by projection coordinates, or by latitude and longitude of rows and columns.
 
     Attributes
@@ -51,13 +51,13 @@ class Place:
     grid: Grid | None
 
     @classmethod
-    def of_grid(cls, grid: Grid) -> Place:
+    def of_grid(cls, grid: Grid) -> Points:
         return cls(grid.shape, grid.y, grid.x, None, "m", grid)
 
-    def crop(self, box: Box) -> Place:
+    def crop(self, box: Box) -> Points:
         rows, columns = box
         part = [np.ix_(rows, columns)]
-        return Place(
+        return Points(
             (len(rows), len(columns)),
             None if self.y is None else self.y[rows],
             None if self.x is None else self.x[columns],
@@ -106,7 +106,7 @@ class Place:
         return (self.y - self.y.min()) / 1000, (self.x - self.x.min()) / 1000, "km"
 
 
-def read_place(data: xr.Dataset, path: Path) -> Place:
+def read_points(data: xr.Dataset, path: Path) -> Points:
     """Where the points of a dataset with dimensions y and x lie.
 
     Raises DamagedFileError where it does not say.
@@ -124,17 +124,17 @@ def read_place(data: xr.Dataset, path: Path) -> Place:
     units = str(y.attrs.get("units", "m"))
     if units.startswith("degree") or "latitude" in str(y.attrs.get("standard_name", "")):
         longitude = (np.asarray(x.values, float) + 180) % 360 - 180
-        return Place(shape, np.asarray(y.values, float), longitude, None, "degrees", None)
+        return Points(shape, np.asarray(y.values, float), longitude, None, "degrees", None)
     if units not in _METRES:
         raise DamagedFileError(f"{path} has y in {units}, not in m", advice="give y and x in metres or degrees")
     rows, columns = (np.asarray(one.values, float) * _METRES[units] for one in (y, x))
     grid = None
     if _is_hrrr(data):
         grid = _from_axes(rows, columns, periodic=str(data.attrs.get("simulated", 0)) in ("1", "True"))
-    return Place(shape, rows, columns, angles, "m", grid)
+    return Points(shape, rows, columns, angles, "m", grid)
 
 
-def shared(one: Place, other: Place) -> tuple[Box, Box] | None:
+def shared(one: Points, other: Points) -> tuple[Box, Box] | None:
     """The points that both have, as rows and columns of each; None where there are none.
 
     Raises DamagedFileError where both cover the same ground with other points.
@@ -181,7 +181,7 @@ def _apart(one: Floats, other: Floats) -> bool:
     return bool(one.max() < other.min() or other.max() < one.min())
 
 
-def _agree(one: Place, other: Place, boxes: tuple[Box, Box]) -> bool:
+def _agree(one: Points, other: Points, boxes: tuple[Box, Box]) -> bool:
     """Whether latitude and longitude of the corners, where both say them, are the same too."""
     if one.angles is None or (other.angles is None and other.grid is None):
         return True
@@ -242,7 +242,7 @@ def _from_axes(y: Floats, x: Floats, *, periodic: bool) -> Grid | None:
     return Grid(len(y), len(x), y0, x0, periodic)
 
 
-def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place:
+def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Points:
     """The place of points that only latitude and longitude are known of, on HRRR's axes where they lie there."""
     for rows in (slice(None), slice(None, None, -1)):  # from the south, or from the north
         latitude, longitude = (angle[rows] for angle in angles)
@@ -255,8 +255,8 @@ def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place
             longitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
         )
         if all(_close(one, other) for one, other in zip(theirs, _corner_angles(grid), strict=True)):
-            return Place(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
-    return Place(shape, None, None, angles, "degrees", None)
+            return Points(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
+    return Points(shape, None, None, angles, "degrees", None)
 
 
 def _crop_grid(grid: Grid | None, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Grid | None:

@@ -34,15 +34,15 @@ class Stack(BackendArray):
             range(length)[part] if isinstance(part, slice) else [int(part)]
             for part, length in zip(outer, self.shape, strict=False)
         ]
-        maps = [self._map(place, inner) for place in product(*ranges)]
+        maps = [self._map(index, inner) for index in product(*ranges)]
         kept = [len(chosen) for part, chosen in zip(outer, ranges, strict=True) if isinstance(part, slice)]
         if not maps:
             return np.empty((*kept, *np.empty(self.shape[-2:])[inner].shape), np.float32)
         return np.stack(maps).reshape(*kept, *maps[0].shape)
 
-    def _map(self, place: tuple[int, ...], inner: tuple[Any, ...]) -> NDArray[np.float32]:
-        if place in self._maps:
-            whole = np.asarray(self._maps[place].transpose("y", "x").values, np.float32)
+    def _map(self, index: tuple[int, ...], inner: tuple[Any, ...]) -> NDArray[np.float32]:
+        if index in self._maps:
+            whole = np.asarray(self._maps[index].transpose("y", "x").values, np.float32)
         else:
             whole = np.full(self.shape[-2:], np.nan, np.float32)
         part: NDArray[np.float32] = whole[inner]
@@ -54,11 +54,11 @@ def stacked(
     maps: Mapping[tuple[Hashable, ...], xr.DataArray],
 ) -> xr.Variable:
     """A variable with these outer dimensions, then y and x; `maps` are by their labels along those."""
-    places: list[dict[Hashable, int]] = [
-        {label: place for place, label in enumerate(labels)} for labels in dimensions.values()
+    positions: list[dict[Hashable, int]] = [
+        {label: index for index, label in enumerate(labels)} for labels in dimensions.values()
     ]
     numbered = {
-        tuple(where[label] for where, label in zip(places, labels, strict=True)): one for labels, one in maps.items()
+        tuple(where[label] for where, label in zip(positions, labels, strict=True)): one for labels, one in maps.items()
     }
     first = next(iter(maps.values()))
     outer = tuple(len(labels) for labels in dimensions.values())

@@ -25,8 +25,8 @@ from convcast.verification.data.cf import (
 )
 from convcast.verification.data.fields import find_fields, settle_winds, turned
 from convcast.verification.data.files import expand
-from convcast.verification.data.gather import Gathered, gather_truth
-from convcast.verification.data.points import Box, Place, read_place
+from convcast.verification.data.gather import GatheredFiles, gather_truth
+from convcast.verification.data.points import Box, Points, read_points
 from convcast.verification.data.times import nearest_hours, require_once
 
 Field = NDArray[np.float32]
@@ -39,7 +39,7 @@ class Truth(Protocol):
     def variables(self) -> tuple[Variable, ...]: ...
 
     @property
-    def place(self) -> Place: ...
+    def points(self) -> Points: ...
 
     @property
     def hours(self) -> Hours:
@@ -69,7 +69,7 @@ class Truth(Protocol):
     def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
         """The same of these rows, columns and fields."""
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
         """Which variable was taken for which field, where these are scored, and why others are not."""
 
 
@@ -79,7 +79,7 @@ class Analyses:
     def __init__(self, dataset: Dataset) -> None:
         self._all = dataset
         self.variables = dataset.variables
-        self.place = Place.of_grid(dataset.grid)
+        self.points = Points.of_grid(dataset.grid)
         self.hours = dataset.hours
         self.simulated = dataset.simulated
         self.analysis_lead = dataset.analysis_lead
@@ -106,7 +106,7 @@ class Analyses:
         field: Field = self._held[1][self._all.variables.index(variable)]
         return field if self._box is None else field[np.ix_(*self._box)]
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
         left = [variable.name for variable in self._all.variables if variable not in scored]
         return {
             "file": str(self._all.path),
@@ -126,10 +126,10 @@ class Analyses:
     def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
         part = Analyses(self._all)
         part.variables = tuple(variables)
-        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.place.shape, strict=True))
+        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.points.shape, strict=True))
         if not whole:
             part._box = box
-            part.place = self.place.crop(box)
+            part.points = self.points.crop(box)
         return part
 
 
@@ -139,7 +139,7 @@ class StoredTruth:
     simulated: bool
     dataset = None
 
-    def __init__(self, gathered: Gathered) -> None:
+    def __init__(self, gathered: GatheredFiles) -> None:
         path, data = gathered.path, gathered.data
         absent = [name for name in ("time", "y", "x") if name not in data.sizes]
         if absent or "number" in data.sizes:
@@ -148,9 +148,9 @@ class StoredTruth:
                 f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
             )
         self.path, self._data, self._gathered = path, data, gathered
-        self.place = read_place(data, path)
+        self.points = read_points(data, path)
         self.matches = find_fields(data, path)
-        settle_winds(data, self.matches, self.place)
+        settle_winds(data, self.matches, self.points)
         self.matches.unscored |= gathered.unread
         self._found = self.matches.found
         if not self._found:
@@ -186,8 +186,8 @@ class StoredTruth:
         one = self._data[name].isel(time=self._index[hour.astype("datetime64[h]").item()])
         return read_values(one.transpose("y", "x"), self.path)
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
-        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.said(scored)}
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.field_report(scored)}
 
     def fingerprint(self, hour: Hour) -> str:
         if hour not in self._prints:
@@ -202,7 +202,7 @@ class StoredTruth:
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:
         part = StoredTruth(self._gathered)
-        part.variables, part._box, part.place = tuple(variables), box, self.place.crop(box)
+        part.variables, part._box, part.points = tuple(variables), box, self.points.crop(box)
         return part
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 SYSTEMS: dict[str, tuple[str, str]] = {
     "convcast": ("#0072b2", "o"),
     "exact": ("#111111", "D"),
-    "control": ("#d55e00", "s"),
+    "advection": ("#d55e00", "s"),
     "persistence": ("#8a8a8a", "^"),
     "climatology": ("#009e73", "v"),
     "hrrr": ("#cc79a7", "P"),

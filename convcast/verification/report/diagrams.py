@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ class Drawing:
     heading: str
     title: str
     caption: str
-    canvas: Canvas
+    figure: Figure
     note: str | None = None
 
 
@@ -48,8 +48,8 @@ def draw_relative(verification: Verification) -> Drawing | None:
         return None
     lead = facts.leads[0]
     fields = verification.scored(lead)
-    canvas = Canvas(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
-    axes = canvas.subplots()
+    figure = Figure(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
+    axes = figure.subplots()
     step = 0.66 / max(len(systems), 2)
     for order, system in enumerate(systems):
         colour, marker = SYSTEMS[system]
@@ -63,7 +63,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
                 axes.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6, solid_capstyle="round")
             axes.plot(value, y, marker, color=colour, ms=7, mec="white", mew=0.7, label=None if named else system)
             named = True
-            if system in (MODEL, "control"):
+            if system in (MODEL, "advection"):
                 label = axes.annotate(f"{value:.2f}", (value, y), (0, 5), textcoords="offset points", ha="center")
                 label.set(fontsize=7, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
     axes.axvline(1, color=SYSTEMS[reference][0], lw=1.4, zorder=0)
@@ -84,7 +84,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
         f"CRPS at {lead} h, relative to {reference}",
         f"Fair CRPS of each system divided by that of {limit}, on the same cases. Bars are "
         f"{facts.confidence:.0%} intervals of the ratio from resampling whole days.",
-        canvas,
+        figure,
     )
 
 
@@ -94,7 +94,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
     if len(facts.leads) < 2:
         return None
     fields = [v for v in verification.variables if any(v in verification.scored(lead) for lead in facts.leads)]
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         for system in facts.systems:
             rows = [
@@ -122,7 +122,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
         "How far ahead?",
         "Fair CRPS by lead",
         "Fair CRPS of each system by lead; smaller is better. Bands are intervals from resampling whole days.",
-        canvas,
+        figure,
     )
 
 
@@ -133,8 +133,8 @@ def draw_reliability(verification: Verification) -> Drawing | None:
     if not variable.thresholds:
         return None
     columns = len(variable.thresholds)
-    canvas = Canvas(figsize=(8.4, 0.9 + 8.4 / columns * 1.75 if columns > 2 else 7.0), layout="constrained")
-    panels = canvas.subplots(2, columns, height_ratios=[2.6, 1], squeeze=False, sharex=True)
+    figure = Figure(figsize=(8.4, 0.9 + 8.4 / columns * 1.75 if columns > 2 else 7.0), layout="constrained")
+    panels = figure.subplots(2, columns, height_ratios=[2.6, 1], squeeze=False, sharex=True)
     for column, threshold in enumerate(variable.thresholds):
         curve, counts = panels[:, column]
         curve.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
@@ -172,7 +172,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
         "would be found, given how much the frequencies vary when whole days are resampled. Dotted: how common the "
         "event was. Below: points by forecast probability (a logarithmic scale). Classes of probability hold whole "
         "counts of members; a class of fewer than 20 points has no mark.",
-        canvas,
+        figure,
     )
 
 
@@ -180,7 +180,7 @@ def draw_ranks(verification: Verification) -> Drawing:
     """Rank histograms of all fields."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         daily = np.array([s.ranks for s in verification.ledger.daily(MODEL, variable.name, lead)])
         total = daily.sum(0)
@@ -208,7 +208,7 @@ def draw_ranks(verification: Verification) -> Drawing:
         "dashed). U: too narrow; a hump: too wide; a slope: biased (where exact slopes as well, the cases are too "
         "few to tell). Ties are shared in equal parts by the ranks they could have, so that where no member and no "
         "observation has an echo, REFC counts evenly for all ranks.",
-        canvas,
+        figure,
     )
 
 
@@ -216,7 +216,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
     """Error of the ensemble mean by class of ensemble spread."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         reach = 0.0
         for system in (name for name in COMPARED if name in facts.systems):
@@ -247,7 +247,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         "factor); larger marks are more points. On the line, spread is as large as the error it announces; below it "
         "the ensemble is too wide, above too narrow. r is the correlation of spread with absolute error over all "
         "points, for convcast: near 0 where uncertainty is the same everywhere, so compare with exact.",
-        canvas,
+        figure,
     )
 
 
@@ -309,12 +309,12 @@ def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def panels_of(variables: Sequence[Variable]) -> tuple[Canvas, list[Axes]]:
+def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
     """A panel a field and, where it fits, one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
-    canvas = Canvas(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
-    return canvas, list(canvas.subplots(rows, columns, squeeze=False).ravel())
+    figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
 def shared_legend(panels: list[Axes], used: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -28,8 +28,8 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
     kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= LEAST_EVENTS]
     if not kept or model.members < 2:
         return None
-    canvas = Canvas(figsize=(8.4, 4.9), layout="constrained")
-    roc, performance = canvas.subplots(1, 2)
+    figure = Figure(figsize=(8.4, 4.9), layout="constrained")
+    roc, performance = figure.subplots(1, 2)
     _performance_lines(performance)
     roc.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
     for system in (name for name in COMPARED if name in verification.facts.systems):
@@ -73,7 +73,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
         "higher probability than a non-event. Right: the share caught against the share of alarms that came true; "
         "grey curves are equal CSI, dotted lines equal frequency bias; a dot marks acting on 50 %. Rare events "
         "look good on the left and show their price on the right. Events seen at fewer than 50 points have no curve.",
-        canvas,
+        figure,
     )
 
 

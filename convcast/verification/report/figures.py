@@ -13,7 +13,7 @@ from convcast.verification.results.verification import Verification
 
 
 @dataclass(frozen=True)
-class Figure:
+class ReportFigure:
     """A picture with its words."""
 
     name: str
@@ -23,7 +23,7 @@ class Figure:
     png: bytes
 
 
-def draw_figures(verification: Verification) -> list[Figure]:
+def draw_figures(verification: Verification) -> list[ReportFigure]:
     """Every figure that this verification has something for, in the order of the report."""
     drawers: Sequence[Callable[[Verification], diagrams.Drawing | None]] = (
         maps.draw_case,
@@ -48,14 +48,14 @@ def draw_figures(verification: Verification) -> list[Figure]:
     return figures
 
 
-def _finish(drawing: diagrams.Drawing, verification: Verification) -> Figure:
+def _finish(drawing: diagrams.Drawing, verification: Verification) -> ReportFigure:
     png = finish(
-        drawing.canvas,
+        drawing.figure,
         title=drawing.title,
         note=drawing.note or basis(verification),
         simulated=verification.facts.simulated,
     )
-    return Figure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
+    return ReportFigure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
 
 
 def basis(verification: Verification) -> str:

@@ -28,7 +28,7 @@ UNITED_STATES = (24.0, 50.0, -125.5, -66.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class BaseMap:
     """Of a rectangle of the HRRR grid; `land` (y, x) is 1 over land and 0 over water, where it is known."""
 
     grid: Grid
