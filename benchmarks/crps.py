@@ -39,7 +39,7 @@ def convcast_all(forecasts: Field, observed: Field) -> float:
     from convcast.variables import REFC
 
     sums = score_field(forecasts, observed, REFC).sums
-    return sums.crps_fair / sums.points
+    return sums["crps_fair"] / sums["points"]
 
 
 def properscoring_ensemble(forecasts: Field, observed: Field) -> float:

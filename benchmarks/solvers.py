@@ -28,7 +28,7 @@ import convcast.grib
 from convcast.cli.demo import DAYS
 from convcast.dataset import Dataset
 from convcast.ensemble import cover, member_noise
-from convcast.ensemble.case import Case
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
@@ -83,7 +83,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
         truth = dataset.read([init + HOUR])[0]
         for guidance in sorted({run.guidance for run in wanted}):
             with torch.inference_mode():
-                case = Case(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
+                case = TiledDenoiser(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
                 for run in (run for run in wanted if run.guidance == guidance):
                     rows[run.name].append(statistics(draw(case, run, init, shape, members), truth))
         print(init, flush=True)
@@ -91,7 +91,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
         np.save(workspace / f"{name}.npy", np.array(row))
 
 
-def draw(case: Case, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
+def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
     """(member, variable, y, x), each member from the noise that `convcast sample` gives it."""
 
     def noise(step: int) -> torch.Tensor:

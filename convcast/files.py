@@ -86,12 +86,15 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def sweep(folder: Path, *, recursive: bool = True, alone: bool = False) -> int:
+def sweep(folder: Path, *, recursive: bool = True, alone: bool = False, shared: bool = False) -> int:
     """Delete the partial files and folders that killed runs left in `folder`; gives their number.
 
     What a running process may still be writing stays, unless the caller is `alone`, holding the lock of all writers.
+    In a `shared` folder other programs may have partial files of their own: only what `whole_file` and `whole_folder`
+    named is deleted there.
     """
-    return sum(_delete(path) for path in _partial(folder, recursive) if alone or _is_left_over(path))
+    found = (path for path in _partial(folder, recursive) if not shared or _MADE_BY.search(path.name))
+    return sum(_delete(path) for path in found if alone or _is_left_over(path))
 
 
 def _partial(folder: Path, recursive: bool) -> Iterator[Path]:

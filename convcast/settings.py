@@ -176,7 +176,7 @@ class ModelSettings(Group):
     diffusion_steps: int = Field(ge=10, le=10_000)
     """T, the steps of the diffusion process."""
     parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
-    """How noise is predicted: by a network beside what the departures' covariances tell, by one alone, or by one beside
+    """How noise is predicted: by a network beside what the residuals' covariances tell, by one alone, or by one beside
     the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
@@ -250,7 +250,7 @@ class SamplingSettings(Group):
     eta: float = Field(0.0, ge=0, le=1)
     """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
     guidance: float = Field(1.0, ge=0)
-    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards departures of average spread."""
+    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards residuals of average spread."""
     batch: int | None = Field(None, ge=1)
     """Members drawn together on a GPU (if not set, as many as fit); on a CPU the number follows from the tile, so that
     members are reproducible."""

@@ -150,7 +150,7 @@ def create_workspace(
         raise SettingsError(
             f"{root} holds other things and is not a convcast workspace", advice="choose an empty or new folder"
         )
-    sweep(root, recursive=False)
+    sweep(root, recursive=False, shared=True)
     text = _NEW_SETTINGS.format(preset=preset)
     for group, values in (tables or {}).items():
         lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # JSON scalars and lists are TOML

@@ -14,7 +14,7 @@ import pytest
 
 from convcast import files
 from convcast.errors import DamagedFileError, LockedError, SettingsError
-from convcast.files import append_line, lock, read_json, sha256, whole_file, write_json
+from convcast.files import HOST, append_line, lock, read_json, sha256, sweep, whole_file, write_json
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -26,6 +26,18 @@ def test_a_file_appears_whole(tmp_path):
     assert path.read_bytes() == b"abc"
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert [p.name for p in path.parent.iterdir()] == ["b.bin"]
+
+
+def test_a_shared_folder_keeps_the_partial_files_of_other_programs(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ours, theirs = tmp_path / f".a.nc.{HOST}-{gone.pid}-0.partial", tmp_path / "film.mkv.partial"
+    for path in (ours, theirs):
+        path.touch()
+        os.utime(path, (0, 0))
+
+    assert sweep(tmp_path, shared=True) == 1
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_a_failure_leaves_the_old_file(tmp_path):

@@ -48,6 +48,7 @@ def export(
     """
     from convcast.cli.console import Terminal, size, table
     from convcast.errors import MissingInputError
+    from convcast.files import sweep
     from convcast.forecasts.export import to_grib, to_netcdf
     from convcast.forecasts.open import available
     from convcast.notation import compact, parse_leads
@@ -57,6 +58,8 @@ def export(
     place = begin(terminal, workspace).workspace
     names = [v.name for v in select([name.strip() for name in fields.split(",")])] if fields else None
     hours = parse_leads(leads) if leads is not None else None
+    folder = output or place.root / "exports"
+    sweep(folder, recursive=False, shared=True)
     written: list[Path] = []
     for kept in available(place, init):
         source = {"members": kept.members, "products": kept.products}.get(what or "", kept.members or kept.products)
@@ -66,7 +69,7 @@ def export(
             )
         kind = "members" if source == kept.members else "products"
         suffix = "nc" if file_format == Format.netcdf else "grib2"
-        target = (output or place.root / "exports") / f"{compact(kept.init)}_{kind}.{suffix}"
+        target = folder / f"{compact(kept.init)}_{kind}.{suffix}"
         if file_format == Format.netcdf:
             to_netcdf(source, target, fields=names, leads=hours)
         else:

@@ -50,7 +50,7 @@ def plot(
     From the members where they were kept, else from the products, which have no stamps, paintballs and spaghetti.
     """
     from convcast.cli.console import Terminal
-    from convcast.files import write_bytes
+    from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
     from convcast.forecasts.plot import show
     from convcast.notation import compact, parse_leads
@@ -66,6 +66,7 @@ def plot(
     drawn: list[str] = []
     for source in available(place, init):
         folder = output or place.root / "plots" / compact(source.init)
+        sweep(folder, recursive=False, shared=True)
         units = show(place, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
         for shown, possible in units:
             for kind in possible:

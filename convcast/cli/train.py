@@ -44,9 +44,9 @@ def train(
     from convcast.cli.console import Terminal
     from convcast.dataset import Dataset
     from convcast.files import lock
-    from convcast.model import Description, launched, train as train_steps
+    from convcast.model import ModelDescription, rank_and_world_size, train as train_steps
 
-    rank, _ = launched()
+    rank, _ = rank_and_world_size()
     first = rank == 0
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
     flags = {"training": {"minutes": max_minutes, "steps": max_steps}}
@@ -73,7 +73,7 @@ def train(
         terminal.say(f"{name} has finished its training already")
     else:
         session.workspace.record("train", model=name, step=last.step, loss=last.loss)
-    description = Description.read(directory)
+    description = ModelDescription.read(directory)
     value = {
         "model": name,
         "directory": str(directory),

@@ -20,7 +20,7 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.asarray(np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator != 0))
 
 
-def spread_error_ratio(variance: Floats, squared_error: Floats, members: int) -> Floats:
+def spread_error_ratio(variance: Floats, squared_error: Floats, members: int | Floats) -> Floats:
     """Root of mean ensemble variance over mean squared error of the ensemble mean, 1 if members and truth are alike.
 
     Variance is the unbiased one; the factor (M + 1) / M is the error that the mean of a finite ensemble has of its
@@ -68,11 +68,6 @@ def brier_parts(table: Floats) -> tuple[Floats, Floats, Floats]:
     return reliability, resolution, base * (1 - base)
 
 
-def brier_skill(table: Floats, *, fair: bool) -> Floats:
-    """Of the Brier score over that of always saying how common the event was in these cases; 1 is perfect."""
-    return 1 - ratio(brier(table, fair=fair), brier_parts(table)[2])
-
-
 def roc_area(table: Floats) -> Floats:
     """Area under the ROC curve through all M + 1 probabilities (Mason and Graham 2002).
 
@@ -95,31 +90,6 @@ def half(members: int) -> int:
     return -(-members // 2)
 
 
-def detection(table: Floats, fewest: int) -> Floats:
-    """Share of the events that were forecast (POD)."""
-    hits, misses, _ = contingency(table, fewest)
-    return ratio(hits, hits + misses)
-
-
-def success_ratio(table: Floats, fewest: int) -> Floats:
-    """Share of the forecasts that came true."""
-    hits, _, false_alarms = contingency(table, fewest)
-    return ratio(hits, hits + false_alarms)
-
-
-def critical_success_index(table: Floats, fewest: int) -> Floats:
-    """Hits over hits, misses and false alarms (threat score)."""
-    hits, misses, false_alarms = contingency(table, fewest)
-    return ratio(hits, hits + misses + false_alarms)
-
-
-def frequency_bias(table: Floats) -> Floats:
-    """How often members have the event over how often it was observed; 1 if members and truth are alike."""
-    members = table.shape[-2] - 1
-    forecast = (table.sum(-1) * np.arange(members + 1)).sum(-1)
-    return ratio(forecast, members * table[..., 1].sum(-1))
-
-
 def fractions_skill_score(sums: Floats) -> Floats:
     """Of neighbourhoods (..., 4): count, sums of N², O² and N O (Roberts and Lean 2008, eq. 6); 1 is perfect."""
     forecast, observed, product = sums[..., 1], sums[..., 2], sums[..., 3]
@@ -132,8 +102,3 @@ def log_spectral_distance(power: Floats) -> Floats:
     both = (forecast > 0) & (observed > 0)
     decibels = 10 * np.log10(np.where(both, forecast, 1) / np.where(both, observed, 1))
     return np.sqrt(ratio((decibels**2).sum(-1), both.sum(-1)))
-
-
-def outliers(ranks: Floats) -> Floats:
-    """Observations beyond all members, over how many there are of a calibrated ensemble, 2 / (M + 1); (..., rank)."""
-    return ratio((ranks[..., 0] + ranks[..., -1]) * ranks.shape[-1], 2 * ranks.sum(-1))

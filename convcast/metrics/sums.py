@@ -1,13 +1,14 @@
-"""What is kept of a scored case: sums and counts, from which every score, interval and figure is made.
+"""Sums and counts of a scored case, from which every score, interval and figure is made.
 
-Statistics of two sets of cases add up to those of both, so that they may be gathered by points, hours, days or
-workers in any order; nothing here grows with the number of points.
+The statistics of two sets of cases add up to those of both, so they may be gathered by points, hours, days or workers
+in any order. Their size does not grow with the number of points.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import as_floats, exceedances, happens, rank_counts, score_points
 from convcast.metrics.regimes import REGIMES
+from convcast.metrics.scores import POINT_SCORES
+from convcast.metrics.scores.base import PointValues
 from convcast.metrics.spatial import Scales, Spatial, score_whole
 from convcast.variables import Variable
 
@@ -30,29 +33,41 @@ FINEST_BIN = 2.0**-14
 
 
 @dataclass(frozen=True)
+class PresentPoints:
+    """Quantities at the points where neither the observation nor a member is missing, (point,) each."""
+
+    error: Floats
+    """Ensemble mean minus observation, in the field's units."""
+    variance: Floats
+    """Unbiased variance of the members."""
+    fair: Floats
+    """Fair CRPS."""
+    ensemble: Floats
+    """CRPS of the members' empirical distribution."""
+
+    def crps(self, estimator: Literal["fair", "ensemble"]) -> Floats:
+        """CRPS by this estimator, in the field's units."""
+        return self.fair if estimator == "fair" else self.ensemble
+
+
+POINT_SUMS: dict[str, Callable[[PointValues], Floats]] = {"points": lambda points: np.ones_like(points.error)}
+"""Quantities that are summed over points, by name: the number of points, and those that scores add."""
+for point_score in POINT_SCORES:
+    POINT_SUMS |= point_score.at_points
+
+
+@dataclass(frozen=True)
 class Sums:
-    """Sums over points; a mean is a sum over `points`."""
+    """Sums over points of one field; a mean is a sum over `sums["points"]`."""
 
-    points: float = 0.0
-    crps_fair: float = 0.0
-    crps_ensemble: float = 0.0
-    error: float = 0.0
-    """Of the ensemble mean less the observation."""
-    squared_error: float = 0.0
-    absolute_error: float = 0.0
-    """Of the ensemble mean."""
-    variance: float = 0.0
-    """Unbiased, of the members."""
-    spread: float = 0.0
-    """Its square root."""
-    spread_error: float = 0.0
-    """Spread times the absolute error of the mean."""
+    values: Floats
+    """(name,) in the order of POINT_SUMS."""
 
-    def array(self) -> Floats:
-        return np.array([getattr(self, field.name) for field in fields(self)])
+    def __getitem__(self, name: str) -> float:
+        return float(self.values[list(POINT_SUMS).index(name)])
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(*(self.array() + other.array()).tolist())
+        return Sums(self.values + other.values)
 
 
 @dataclass(frozen=True)
@@ -132,31 +147,20 @@ def _score(
     members = len(forecasts)
     found = score_points(forecasts, observations)
     present = found.present
-    error, variance = found.error[present], found.variance[present]
-    spread, distance = np.sqrt(variance), np.abs(error)
-    at_points = {
-        "points": np.ones_like(error),
-        "crps_fair": found.crps("fair")[present],
-        "crps_ensemble": found.crps("ensemble")[present],
-        "error": error,
-        "squared_error": error**2,
-        "absolute_error": distance,
-        "variance": variance,
-        "spread": spread,
-        "spread_error": spread * distance,
-    }
-    sums = Sums(**{name: float(values.sum()) for name, values in at_points.items()})
+    points = PresentPoints(
+        found.error[present], found.variance[present], found.crps("fair")[present], found.crps("ensemble")[present]
+    )
+    at_points = [quantity(points) for quantity in POINT_SUMS.values()]
+    sums = Sums(np.array([values.sum() for values in at_points], float))
     known = regimes[present]
-    by_regime = [
-        np.bincount(known[known >= 0], at_points[field.name][known >= 0], len(REGIMES)) for field in fields(Sums)
-    ]
+    by_regime = [np.bincount(known[known >= 0], values[known >= 0], len(REGIMES)) for values in at_points]
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold in zip(tables, variable.thresholds, strict=True):
         count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
         event = happens(observations[present], threshold, events_below=variable.events_below)
         table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(found.below, found.equal, members)
-    by_spread = _by_spread(spread, error, variable)
+    by_spread = _by_spread(np.sqrt(points.variance), points.error, variable)
     return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, Spatial.none(members))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_json
 from convcast.notation import HOUR, Hour
 from convcast.operations.inventory import VERIFICATION, Forecast
@@ -27,7 +29,8 @@ def publish(place: Workspace, init: Hour, forecast: Forecast) -> tuple[dict[str,
             for name, path in (("forecast", ensemble), ("products", products), ("report", report))
         },
     }
-    if place.latest.is_file() and read_json(place.latest) == said:
-        return said, False
+    with suppress(FileNotFoundError, DamagedFileError):  # a damaged one is replaced
+        if read_json(place.latest) == said:
+            return said, False
     write_json(place.latest, said)
     return said, True

@@ -230,8 +230,8 @@ class Evaluation:
                 self._ledger.compared.setdefault((one.system, field, case.lead), {})[case.init] = compared
         for variable in self._truth.variables:
             its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
-            points = its[MODEL].sums.points
-            if points == 0 or any(statistics.sums.points != points for statistics in its.values()):
+            points = its[MODEL].sums["points"]
+            if points == 0 or any(statistics.sums["points"] != points for statistics in its.values()):
                 self._left_out[f"{variable.name} alone, no point has the truth and a value of every system"] += 1
                 continue
             self._coverage.add(variable.name, records)
@@ -240,7 +240,7 @@ class Evaluation:
                 self._most_convective[variable.name] = area, case
             for system, statistics in its.items():
                 self._ledger.add(system, variable.name, case.lead, case.init, statistics)
-            crps[variable.name] = its[MODEL].sums.crps_fair / max(points, 1)
+            crps[variable.name] = its[MODEL].sums["crps_fair"] / max(points, 1)
             self._agreement += crosscheck.Agreement(
                 int(model.notes[f"check_points/{variable.name}"]),
                 model.notes[f"check_largest/{variable.name}"],

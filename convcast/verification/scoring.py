@@ -134,7 +134,7 @@ class Scorer:
         if not overlap:
             raise _RefusedError("no point has both forecast and truth")
         judged = [record for system, record in records.items() if system == MODEL or system in self._baselines]
-        if judged and not any(its.sums.points for record in judged for its in record.statistics.values()):
+        if judged and not any(its.sums["points"] for record in judged for its in record.statistics.values()):
             raise _RefusedError("no point has the truth and a value of every system")
         return ScoringOutcome(records, narrowing=frozenset(narrowing))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convcast.metrics.regimes import REGIMES, UNKNOWN
-from convcast.metrics.sums import Sums, score_field
+from convcast.metrics.sums import POINT_SUMS, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.data.cf import UnreadableError
 from convcast.verification.data.points import Place
@@ -80,6 +80,6 @@ def test_sums_of_regimes_are_those_of_their_points(chunk):
     for regime in range(3):
         alone = np.where(regimes == regime, truth, np.nan)
         expected = score_field(forecasts, alone, T2M).sums
-        np.testing.assert_allclose(found.regimes[regime], expected.array(), rtol=1e-12)
-    assert found.regimes[:, 0].sum() < found.sums.points
-    assert found.regimes.shape == (3, len(Sums().array()))
+        np.testing.assert_allclose(found.regimes[regime], expected.values, rtol=1e-12)
+    assert found.regimes[:, 0].sum() < found.sums["points"]
+    assert found.regimes.shape == (3, len(POINT_SUMS))

@@ -28,7 +28,7 @@ def as_field(forecasts, truth):
 def test_statistics_are_the_same_for_any_chunking(chunk):
     forecasts, truth = as_field(*draw(np.random.default_rng(0)))
     expected, found = score_field(forecasts, truth, REFC), score_field(forecasts, truth, REFC, chunk=chunk)
-    np.testing.assert_allclose(found.sums.array(), expected.sums.array(), rtol=1e-12)
+    np.testing.assert_allclose(found.sums.values, expected.sums.values, rtol=1e-12)
     np.testing.assert_array_equal(expected.tables, found.tables)
     np.testing.assert_allclose(found.ranks, expected.ranks, atol=1e-9)
     np.testing.assert_allclose(found.spread_bins, expected.spread_bins, rtol=1e-12)
@@ -38,7 +38,7 @@ def test_tables_and_ranks_count_every_point_that_is_there():
     forecasts, truth = as_field(*draw(np.random.default_rng(1)))
     truth[0, 0], forecasts[3, 1, 1] = np.nan, np.nan
     found = score_field(forecasts, truth, REFC)
-    assert found.sums.points == 598
+    assert found.sums["points"] == 598
     assert found.ranks.sum() == pytest.approx(598)
     np.testing.assert_array_equal([598] * len(REFC.thresholds), found.tables.sum((1, 2)))
     assert found.spread_bins[:, 0].sum() == 598
@@ -63,7 +63,7 @@ def daily(generator, days=60, **how):
 
 def ratio_of(statistics):
     bootstrap = Bootstrap(len(statistics), resamples=1000, seed=0, confidence=0.99)
-    sums = ([getattr(s.sums, name) for s in statistics] for name in ("variance", "squared_error"))
+    sums = ([s.sums[name] for s in statistics] for name in ("variance", "squared_error"))
     return bootstrap.estimate(lambda v, e: formulas.spread_error_ratio(v, e, statistics[0].members), *sums)
 
 
@@ -95,5 +95,5 @@ def test_over_and_under_confidence_are_told_apart(scale, over):
 @pytest.mark.parametrize("shift", [-6.0, 6.0])
 def test_a_bias_has_its_sign_and_slopes_the_ranks(shift):
     total = sum(daily(np.random.default_rng(5), shift=shift)[1:], daily(np.random.default_rng(6), 1, shift=shift)[0])
-    assert np.sign(total.sums.error) == np.sign(shift)
+    assert np.sign(total.sums["error"]) == np.sign(shift)
     assert np.sign(total.ranks[0] - total.ranks[-1]) == np.sign(shift)

@@ -15,7 +15,7 @@ from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
 from convcast.operations.inventory import Forecast, Model, Surveyor, read_forecast, read_products
-from convcast.operations.publication import publish
+from convcast.operations.publish import publish
 from convcast.operations.status import assess
 from convcast.settings import load_settings
 from convcast.workspace import create_workspace

@@ -23,7 +23,7 @@ from convcast.archive.simulated.observation import (
     outflow,
 )
 from convcast.archive.simulated.spectra import Array
-from convcast.archive.simulated.transport import carry
+from convcast.archive.simulated.transport import advect
 
 __all__ = ["FIELDS", "Climate", "State", "World"]
 
@@ -226,13 +226,13 @@ class World:
         gusts = spectra.inverse(self._gust * white[:, 3])
         starts = spectra.inverse(self._start * white[:, 4])
         storm, temperature, moisture = self._convect(state, hour, gusts, starts)
-        temperature, moisture = carry([temperature, moisture], x, y)
-        (storm,) = carry([storm], x + mean[:, 0, None, None], y + mean[:, 1, None, None])
+        temperature, moisture = advect([temperature, moisture], x, y)
+        (storm,) = advect([storm], x + mean[:, 0, None, None], y + mean[:, 1, None, None])
 
-        carried = self._memory * spectra.displacement(mean)
+        phase = self._memory * spectra.displacement(mean)
         before = (spectra.forward(temperature), spectra.forward(moisture), stream)
         temperature, moisture, stream_function = (
-            spectra.inverse(carried * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
+            spectra.inverse(phase * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
         )
         return State(
             temperature,

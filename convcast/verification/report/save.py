@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convcast import __version__
-from convcast.files import whole_folder, write_bytes, write_json
+from convcast.files import sweep, whole_folder, write_bytes, write_json
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import render_report
 from convcast.verification.results.verification import Verification
@@ -17,6 +17,7 @@ def save(verification: Verification, directory: Path) -> list[Path]:
     scores.json comes last, so that where it is the others are.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    sweep(directory, shared=True)
     figures = draw_figures(verification)
     for figure in figures:
         write_bytes(directory / f"{figure.name}.png", figure.png)

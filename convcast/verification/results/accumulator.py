@@ -68,13 +68,13 @@ class Ledger:
         for (system, field, lead), cases in self.cases.items():
             for init, sums in cases.items():
                 at = systems.index(system), fields.index(field), leads.index(lead), inits.index(init)
-                data["points"][at] = sums.points
-                if sums.points:
-                    data["crps"][at] = sums.crps_fair / sums.points
-                    data["crps_ensemble"][at] = sums.crps_ensemble / sums.points
-                    data["error"][at] = sums.error / sums.points
-                    data["rmse"][at] = np.sqrt(sums.squared_error / sums.points)
-                    data["spread"][at] = np.sqrt(sums.variance / sums.points)
+                data["points"][at] = sums["points"]
+                if sums["points"]:
+                    data["crps"][at] = sums["crps_fair"] / sums["points"]
+                    data["crps_ensemble"][at] = sums["crps_ensemble"] / sums["points"]
+                    data["error"][at] = sums["error"] / sums["points"]
+                    data["rmse"][at] = np.sqrt(sums["squared_error"] / sums["points"])
+                    data["spread"][at] = np.sqrt(sums["variance"] / sums["points"])
         dimensions = ("system", "field", "lead_time", "init_time")
         start = np.array(inits, "datetime64[ns]")
         steps = np.array(leads, "timedelta64[h]").astype("timedelta64[ns]")

@@ -20,7 +20,7 @@ class Coverage:
     def add(self, field: str, records: Mapping[str, Record]) -> None:
         """Count a case, whose records all have the field at the same points."""
         self._of_truth[field] += int(records[MODEL].notes[f"{OF_TRUTH}{field}"])
-        self._scored[field] += int(records[MODEL].statistics[field].sums.points)
+        self._scored[field] += int(records[MODEL].statistics[field].sums["points"])
         for system, record in records.items():
             self._lacking.setdefault(field, Counter())[system] += int(record.notes.get(f"{LACKING}{field}", 0))
 

@@ -1,4 +1,4 @@
-"""From the ledger to tidy scores, each with an interval over days."""
+"""The table of scores: one tidy row a value, each with a bootstrap interval over days."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.regimes import REGIMES
+from convcast.metrics.scores import EVENT_SCORES, POINT_SCORES, EventScore, PointScore
 from convcast.metrics.spatial import SPECTRAL_CELLS, Scales
-from convcast.metrics.sums import Statistics
+from convcast.metrics.sums import POINT_SUMS, Statistics
 from convcast.variables import Variable
 from convcast.verification.results.accumulator import Ledger
 
@@ -23,25 +24,8 @@ Row = dict[str, Any]
 
 MODEL = "convcast"
 """The system whose forecasts are verified; the others are baselines."""
-_ESTIMATORS = {"fair": "crps_fair", "ensemble": "crps_ensemble"}
 NOT_COMPUTED = "not computed:"
 """Before the reason, in the note of a score that missing points leave undefined."""
-MOMENTS = ("points", "spread", "absolute_error", "variance", "squared_error", "spread_error")
-"""What the correlation of spread and error is made of."""
-EVENT_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
-    ("brier", "fair", lambda t: formulas.brier(t, fair=True)),
-    ("brier_skill", "fair", lambda t: formulas.brier_skill(t, fair=True)),
-    ("brier_reliability", "ensemble", lambda t: formulas.brier_parts(t)[0]),
-    ("brier_resolution", "ensemble", lambda t: formulas.brier_parts(t)[1]),
-    ("brier_uncertainty", None, lambda t: formulas.brier_parts(t)[2]),
-    ("roc_area", "ensemble", formulas.roc_area),
-    ("frequency_bias", None, formulas.frequency_bias),
-]
-NEAR_SCORES: list[tuple[str, str | None, Callable[[Floats], Floats]]] = [
-    ("nmep_brier", "fair", lambda t: formulas.brier(t, fair=True)),
-    ("nmep_brier_skill", "fair", lambda t: formulas.brier_skill(t, fair=True)),
-    ("nmep_roc_area", "ensemble", formulas.roc_area),
-]
 
 
 class Daily:
@@ -51,13 +35,13 @@ class Daily:
         self.cases = cases
         self.members = statistics[0].members
         self.tables = np.array([s.tables for s in statistics], float)
-        self.ranks = np.array([s.ranks for s in statistics])
         self.fractions = np.array([s.spatial.fractions for s in statistics])
         self.near = np.array([s.spatial.near for s in statistics], float)
         self.energy = np.array([s.spatial.energy for s in statistics])
         self.power = np.array([s.spatial.power for s in statistics])
         self.spectra = sum(s.spatial.spectra for s in statistics)
-        self._sums = {name: np.array([getattr(s.sums, name) for s in statistics]) for name in vars(statistics[0].sums)}
+        self._sums = {name: np.array([s.sums[name] for s in statistics]) for name in POINT_SUMS}
+        self._sums["ranks"] = np.array([s.ranks for s in statistics])
         self._regimes = np.array([s.regimes for s in statistics])
 
     def __getitem__(self, name: str) -> Floats:
@@ -65,7 +49,7 @@ class Daily:
 
     def within(self, regime: str) -> dict[str, Floats]:
         """The sums of a regime's points, by name."""
-        return dict(zip(self._sums, np.moveaxis(self._regimes[:, REGIMES.index(regime)], -1, 0), strict=True))
+        return dict(zip(POINT_SUMS, np.moveaxis(self._regimes[:, REGIMES.index(regime)], -1, 0), strict=True))
 
 
 class Summary:
@@ -92,7 +76,7 @@ class Summary:
             for system in systems
         }
         for its in entries.values():
-            _points(its)
+            its.point_scores(its.daily, POINT_SCORES)
             _events(its)
             _whole(its, self._scales)
             _regimes(its)
@@ -111,23 +95,34 @@ class _Entries:
     def put(self, score: str, finished: Callable[..., Floats], *sums: Floats, **extra: Any) -> None:
         self._enter(score, self._bootstrap.estimate(finished, *sums), extra)
 
-    def table(
-        self,
-        table: Floats,
-        named: dict[str, Any],
-        scores: Sequence[tuple[str, str | None, Callable[[Floats], Floats]]],
-    ) -> None:
-        """Scores of a table of points by members with an event and by outcome."""
+    def point_scores(self, sums: Daily | dict[str, Floats], scores: Sequence[PointScore], **extra: Any) -> None:
+        """Enter scores that end sums over points, of all points or of some."""
+        members = self.daily.members
+        for score in scores:
+            if score.needs_members and members < 2:
+                continue
+            of_score = {"estimator": score.estimator, "units": self.variable.units if score.units else None}
+            of_score["reference"] = score.reference
+            named = {name: value for name, value in of_score.items() if value is not None}
+
+            def finish(*totals: Floats, score: PointScore = score) -> Floats:
+                return score.value(dict(zip(score.sums, totals, strict=True)) | {"members": np.asarray(float(members))})
+
+            self.put(score.name, finish, *(sums[name] for name in score.sums), **named, **extra)
+
+    def event_scores(self, table: Floats, scores: Sequence[EventScore], *, prefix: str = "", **extra: Any) -> None:
+        """Enter scores of a table of points by members with an event and by outcome."""
         observed, stated = table[..., 1].sum(), table[:, 1:].sum()
-        extra = {**named, "events": int(observed)}
+        extra["events"] = int(observed)
         if observed == 0 and stated == 0:
             # A score of 0 for what never happened and was never forecast would read as perfection.
             estimates = [Estimate(np.nan, np.nan, np.nan)] * len(scores)
             extra.setdefault("note", "no events")
         else:
-            estimates = self._bootstrap.estimates([finished for _, _, finished in scores], table)
-        for (score, estimator, _), estimate in zip(scores, estimates, strict=True):
-            self._enter(score, estimate, {"estimator": estimator, **extra})
+            estimates = self._bootstrap.estimates([score.value for score in scores], table)
+        for score, estimate in zip(scores, estimates, strict=True):
+            probability = {} if score.probability is None else {"probability": score.probability}
+            self._enter(prefix + score.name, estimate, {"estimator": score.estimator, **extra, **probability})
 
     def _enter(self, score: str, estimate: Estimate, extra: dict[str, Any]) -> None:
         self._rows.append(
@@ -147,49 +142,17 @@ class _Entries:
         )
 
 
-def _points(its: _Entries) -> None:
-    """Of members and truth point by point."""
-    daily, units = its.daily, its.variable.units
-    for estimator, name in _ESTIMATORS.items():
-        its.put("crps", formulas.ratio, daily[name], daily["points"], estimator=estimator, units=units)
-    its.put("rmse", _root_mean, daily["squared_error"], daily["points"], units=units)
-    its.put("bias", formulas.ratio, daily["error"], daily["points"], units=units)
-    if daily.members > 1:
-        _spread(its, daily)
-        its.put(
-            "spread_error_ratio_centred",
-            lambda v, e, b, n: formulas.spread_error_ratio(v, e - formulas.ratio(b * b, n), daily.members),
-            *(daily[name] for name in ("variance", "squared_error", "error", "points")),
-            estimator="unbiased",
-        )
-        its.put("outliers", formulas.outliers, daily.ranks, reference="2 / (M + 1)")
-
-
-def _spread(its: _Entries, sums: Daily | dict[str, Floats], **extra: Any) -> None:
-    """How well spread tells error, by the sums of all points or of some."""
-    its.put(
-        "spread_error_ratio",
-        lambda v, e: formulas.spread_error_ratio(v, e, its.daily.members),
-        sums["variance"],
-        sums["squared_error"],
-        estimator="unbiased",
-        **extra,
-    )
-    its.put("spread_error_correlation", formulas.correlation, *(sums[name] for name in MOMENTS), **extra)
-
-
 def _events(its: _Entries) -> None:
-    """Of each of the field's events, at the point and in the neighbourhood."""
+    """Enter the scores of each of the field's events, at the point and in the neighbourhood."""
     daily, thresholds = its.daily, its.variable.thresholds
     for number, threshold in enumerate(thresholds):
-        table, event = daily.tables[:, number], {"threshold": threshold}
-        its.table(table, event, EVENT_SCORES)
-        its.table(table, event | {"probability": 0.5}, _yes_or_no(formulas.half(daily.members)))
+        its.event_scores(daily.tables[:, number], EVENT_SCORES, threshold=threshold)
+    near = [score for score in EVENT_SCORES if score.in_neighbourhood]
     for number, table in enumerate(np.moveaxis(daily.near, 1, 0)):
-        named: dict[str, Any] = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
+        extra: dict[str, Any] = {"threshold": thresholds[number], "scale_km": RADIUS * SPACING / 1000}
         if not table.sum():
-            named["note"] = f"{NOT_COMPUTED} no point is {RADIUS * SPACING / 1000:g} km from any missing point and edge"
-        its.table(table, named, NEAR_SCORES)
+            extra["note"] = f"{NOT_COMPUTED} no point is {RADIUS * SPACING / 1000:g} km from any missing point and edge"
+        its.event_scores(table, near, prefix="nmep_", **extra)
 
 
 def _whole(its: _Entries, scales: Scales) -> None:
@@ -223,10 +186,7 @@ def _regimes(its: _Entries) -> None:
         if not sums["points"].any():
             continue
         extra = {"regime": regime, "points": int(sums["points"].sum())}
-        units = its.variable.units
-        its.put("crps", formulas.ratio, sums["crps_fair"], sums["points"], estimator="fair", units=units, **extra)
-        if its.daily.members > 1:
-            _spread(its, sums, **extra)
+        its.point_scores(sums, [score for score in POINT_SCORES if score.by_regime], **extra)
 
 
 def _comparisons(entries: dict[str, _Entries]) -> None:
@@ -267,19 +227,6 @@ def numbers(estimate: Estimate) -> dict[str, float | None]:
         name: float(value) if np.isfinite(value) else None
         for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
     }
-
-
-def _yes_or_no(fewest: int) -> list[tuple[str, str | None, Callable[[Floats], Floats]]]:
-    """Scores of the forecast of an event that so many members or more have."""
-    return [
-        ("csi", "ensemble", lambda t: formulas.critical_success_index(t, fewest)),
-        ("pod", "ensemble", lambda t: formulas.detection(t, fewest)),
-        ("success_ratio", "ensemble", lambda t: formulas.success_ratio(t, fewest)),
-    ]
-
-
-def _root_mean(total: Floats, points: Floats) -> Floats:
-    return np.sqrt(formulas.ratio(total, points))
 
 
 def _skill(score: Floats, reference: Floats) -> Floats:

@@ -1,0 +1,36 @@
+"""Scores of the yes-or-no forecast of an event: forecast where half of the members or more have it."""
+
+from __future__ import annotations
+
+from convcast.metrics.formulas import contingency, half, ratio
+from convcast.metrics.scores.base import EventScore, Floats
+
+
+class CriticalSuccessIndex(EventScore):
+    """Hits over hits, misses and false alarms (threat score)."""
+
+    name, estimator, probability = "csi", "ensemble", 0.5
+
+    def value(self, table: Floats) -> Floats:
+        hits, misses, false_alarms = contingency(table, half(table.shape[-2] - 1))
+        return ratio(hits, hits + misses + false_alarms)
+
+
+class ProbabilityOfDetection(EventScore):
+    """Share of the events that were forecast (POD)."""
+
+    name, estimator, probability = "pod", "ensemble", 0.5
+
+    def value(self, table: Floats) -> Floats:
+        hits, misses, _ = contingency(table, half(table.shape[-2] - 1))
+        return ratio(hits, hits + misses)
+
+
+class SuccessRatio(EventScore):
+    """Share of the forecasts that came true."""
+
+    name, estimator, probability = "success_ratio", "ensemble", 0.5
+
+    def value(self, table: Floats) -> Floats:
+        hits, _, false_alarms = contingency(table, half(table.shape[-2] - 1))
+        return ratio(hits, hits + false_alarms)

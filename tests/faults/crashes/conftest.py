@@ -1,0 +1,118 @@
+"""Verbs that are run once and watched, and again from each moment at which they could have been cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from scenarios import SCENARIOS
+from states import States
+
+from convcast.archive.locations import archive_path, hrrr
+from convcast.archive.simulated.publisher import Publisher
+from convcast.settings import SimulationSettings
+
+
+@dataclass
+class Nursery:
+    """Runs verbs in one folder, for which all states are laid out."""
+
+    process: subprocess.Popen
+    root: Path
+
+    def run(self, words: list[str], **request: Any) -> dict[str, Any]:
+        """Run `convcast WORDS`; its exit code, what it printed, and its seconds."""
+        counts = self.root.with_name("counts")
+        counts.unlink(missing_ok=True)
+        Path(f"{counts}.trace").unlink(missing_ok=True)
+        at_root = words if words[0] == "look" else [*words, "--json", "-w", str(self.root)]
+        asked = {"words": at_root, "root": str(self.root), "counts": str(counts)} | request
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        said = json.loads(self.process.stdout.readline())
+        trace = Path(f"{counts}.trace")
+        said["trace"] = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
+        return said
+
+
+@dataclass
+class Watched:
+    """What an undisturbed run met and made."""
+
+    words: list[str]
+    start: str
+    """A state."""
+    end: str
+    trace: list[dict[str, Any]]
+    cpu: float
+    """Seconds of a processor."""
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory):
+    """The process whose forks run verbs."""
+    folder = tmp_path_factory.mktemp("crashes")
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environment |= {"NO_COLOR": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
+    script = Path(__file__).with_name("nursery.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield Nursery(process, folder / "w")
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def states(tmp_path_factory, worker_id):
+    own = tmp_path_factory.getbasetemp()
+    return States((own if worker_id == "master" else own.parent) / "states")
+
+
+@pytest.fixture(scope="session")
+def bucket(states):
+    """A folder of simulated hours, laid out as the publisher's."""
+    folder = states.folder.with_name("bucket")
+    with FileLock(f"{folder}.lock"):
+        publisher = Publisher(folder, SimulationSettings(size=32, days=1))
+        for hour in np.arange("2024-05-09T00", "2024-05-09T17", dtype="datetime64[h]"):
+            publisher.publish(archive_path(hrrr(hour, 0)).as_posix())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def watched(nursery, states, bucket):
+    """Run a scenario undisturbed, after those that it needs; each is run by the first process that asks for it."""
+    known: dict[str, Watched] = {}
+
+    def watch(name: str) -> Watched:
+        if name not in known:
+            scenario, kept = SCENARIOS[name], states.folder / f"{name}.watched"
+            before = watch(scenario.after).end if scenario.after else None
+            with FileLock(f"{kept}.lock"):
+                if not kept.exists():
+                    kept.write_text(json.dumps(run(scenario, before)))
+            known[name] = Watched(**json.loads(kept.read_text()))
+        return known[name]
+
+    def run(scenario, before):
+        if before:
+            states.lay_out(before, nursery.root)
+        if scenario.settings:
+            nursery.root.mkdir(exist_ok=True)
+            (nursery.root / "convcast.toml").write_text(scenario.settings.replace("{bucket}", str(bucket)))
+        start = states.keep(nursery.root)
+        words = [word.replace("{bucket}", str(bucket)) for word in scenario.words]
+        said = nursery.run(words, states=str(states.folder) if scenario.tested else None)
+        assert said["code"] == 0, said["err"]
+        end = states.keep(nursery.root)
+        return {"words": words, "start": start, "end": end, "trace": said["trace"], "cpu": said["cpu"]}
+
+    return watch

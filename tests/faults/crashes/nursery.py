@@ -1,0 +1,194 @@
+"""Runs verbs in forks of a process that has imported everything, so that each takes a fraction of a second.
+
+Each line on stdin is a request in JSON (the fields of `Request`), each line on stdout its answer: the exit code and
+what the verb printed. A cycle's stages are forks too.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import injector
+from injector import Injector, Point
+from states import States
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A PNG."""
+LONGEST = 120
+"""Seconds after which a verb hangs."""
+
+
+@dataclass
+class Request:
+    words: list[str]
+    """Of the command, without the program's name; `look` alone looks at the workspace (readers.py)."""
+    root: str
+    counts: str
+    states: str | None = None
+    """Where to keep the states before each point, and to write the points with the states' names: a trace."""
+    point: tuple[str, int] | None = None
+    errno: int | None = None
+    signal: int | None = None
+
+
+def visitor(request: Request) -> Any:
+    if request.states is not None:
+        return tracer(request)
+    if request.point is None:
+        return None
+    point = Point(*request.point)
+    if request.errno is not None:
+        return injector.failing(point, request.errno)
+    return injector.signalled(point, request.signal or signal.SIGKILL)
+
+
+def tracer(request: Request) -> Any:
+    states, root = States(Path(request.states or "")), Path(request.root)
+
+    def visit(point: Point, path: str) -> None:
+        line = json.dumps({"kind": point.kind, "number": point.number, "path": path, "state": states.keep(root)})
+        with open(f"{request.counts}.trace", "a") as file:
+            file.write(line + "\n")
+
+    return visit
+
+
+def run_here(words: list[str]) -> int:
+    """The program in this process, as its entry point runs it; its exit code."""
+    from convcast.cli.main import run
+
+    sys.argv = ["convcast", *words]
+    try:
+        run()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BaseException:  # noqa: BLE001  as the interpreter: a traceback and 1
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def forked(work: Any, *, stdout: int, stderr: int) -> int:
+    """Fork a process for the work, which gives an exit code; the process's number."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(stdout, 1)
+            os.dup2(stderr, 2)
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  ends with the process
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+            code = work()
+            sys.stdout.flush()
+        except BaseException:  # noqa: BLE001  nothing may go on in the fork
+            traceback.print_exc()
+        finally:
+            threading._shutdown()  # as the interpreter: threads finish what they are at
+            os._exit(code)
+    return child
+
+
+def forked_stage(words: Any, *, seconds: float, **_: Any) -> Any:
+    """As convcast.operations.stages.run, but for the deadline."""
+    from convcast.operations.stages import Finished
+
+    begun = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = forked(lambda: run_here(list(words)), stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except KeyboardInterrupt:  # the stage has been told to end as well
+            os.waitpid(child, 0)
+            raise
+        for stream in (out, err):
+            stream.seek(0)
+        text, said = out.read(), err.read()
+    sys.stderr.write(said)
+    result = json.loads(text.splitlines()[-1]) if text.strip() else {}
+    return Finished(code, time.monotonic() - begun, result, said[-400:])
+
+
+def answer(request: Request) -> dict[str, Any]:
+    visit = visitor(request)
+
+    def work() -> int:
+        os.setsid()
+        os.close(alive)
+        if visit is not None:
+            Injector(Path(request.root), Path(request.counts), visit).arm()
+        if request.words[0] == "look":
+            from readers import look
+
+            return look(Path(request.words[1]), Path(request.words[2]))
+        return run_here(request.words)
+
+    alive, held = os.pipe()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = forked(work, stdout=out.fileno(), stderr=err.fileno())
+        os.close(held)
+        hung = not select.select([alive], [], [], LONGEST)[0]
+        os.close(alive)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        _, ended, used = os.wait4(child, 0)
+        for stream in (out, err):
+            stream.seek(0)
+        said = {"out": out.read(), "err": err.read()}
+    cpu = round(used.ru_utime + used.ru_stime, 2)
+    return {"code": os.waitstatus_to_exitcode(ended), "hung": hung, "cpu": cpu, **said}
+
+
+def prepare() -> None:
+    """Import what verbs import late, and settle what would make two runs of the same work differ."""
+    import zarr
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    import convcast
+    from convcast.archive import locations
+    from convcast.operations import stages
+
+    # One thread writes at a time, so that each run meets the same points in the same order.
+    zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
+    locations.prepare()
+    stages.run = forked_stage
+    FigureCanvasAgg.print_png = blank(FigureCanvasAgg.print_png)
+    ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
+    for name in [*(name for name in ours if not name.endswith("__main__")), "tensorboardX", "netCDF4"]:
+        importlib.import_module(name)
+
+
+def blank(print_png: Any) -> Any:
+    """Pictures take most of a verification's time and are tested elsewhere: here each is one pixel."""
+
+    def written(self: Any, file: Any, **options: Any) -> None:
+        if "draw" in vars(self.figure):  # matplotlib asks for the size of texts
+            print_png(self, file, **options)
+        file.write(PIXEL)
+
+    return written
+
+
+if __name__ == "__main__":
+    prepare()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(answer(Request(**json.loads(line)))) + "\n")
+        sys.stdout.flush()
