@@ -1,4 +1,4 @@
-"""Maps of one field of an ensemble at one lead: its members, and what they say together."""
+"""Maps of one field of an ensemble at one lead: members, mean, spread and probability."""
 
 from __future__ import annotations
 
@@ -23,46 +23,49 @@ from convcast.variables import Variable
 Floats = NDArray[np.floating]
 Colours = tuple[Colormap | str, Normalize]
 COLUMNS = 8
-"""Of member stamps."""
+"""Maximum number of columns of member maps."""
 PIXELS = 1.7
-"""Of a figure by a cell, below which cells are joined: finer ones would be left out or not, as it happens."""
+"""Minimum number of pixels a cell; smaller cells are aggregated, since drawing would drop some of them."""
 DOTS = 110
-"""By inch."""
+"""Resolution, dots per inch."""
 SMOOTHING = 1.5
-"""Cells, before contours are sought: what is one cell wide makes no line that can be followed."""
+"""Standard deviation, cells, of the smoothing before contours are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastField:
-    """One field at one lead; `members` (member, y, x) where they were kept, else what products say of them."""
+    """One field of an ensemble forecast at one lead, with its members or products alone."""
 
     variable: Variable
     threshold: float
-    """Of the event whose probability is drawn."""
+    """Threshold of the event whose probability is drawn, in the field's units."""
     init: Hour
     lead: int
-    """Hours."""
+    """Lead time, hours."""
     base_map: BaseMap
     numbers: tuple[int, ...]
-    """Of the members."""
+    """Numbers of the members."""
     simulated: bool
     source: str
-    """Which model, from what."""
+    """Model and its input, for the note."""
     members: Floats | None
+    """Members, (member, y, x), where the forecast holds them."""
     mean: Floats
+    """Ensemble mean, (y, x)."""
     spread: Floats
+    """Ensemble standard deviation, (y, x)."""
     probability: Floats
-    """0 to 1."""
+    """Probability of the event, 0 to 1, (y, x)."""
     near: float | None = None
-    """Kilometres within which the event counts in `probability`; at each point itself where there are none."""
+    """Radius, km, of the neighbourhood of `probability`; None for the probability at each point."""
     width: float | None = None
-    """Inches of a picture, where it is not as wide as its kind should be; letters keep their size."""
+    """Width of the figure, inches; None for the standard width. Letters keep their size."""
     dots: int = DOTS
-    """By inch."""
+    """Resolution, dots per inch."""
 
     @property
     def event(self) -> str:
-        """`REFC ≥ 40 dBZ`, or `REFC ≥ 40 dBZ within 40 km`."""
+        """Name of the event: `REFC ≥ 40 dBZ`, or `REFC ≥ 40 dBZ within 40 km`."""
         return self.variable.event(self.threshold) + ("" if self.near is None else f" within {self.near:g} km")
 
     @property
@@ -82,14 +85,21 @@ class ForecastField:
 def from_members(
     shown: Callable[..., ForecastField], variable: Variable, threshold: float, members: Floats
 ) -> ForecastField:
-    """Mean, spread and probability from the members themselves, by a `shown` that takes the rest."""
+    """Complete a forecast field with mean, spread and probability of its members.
+
+    Args:
+        shown: ForecastField with the other arguments bound.
+        variable: Field.
+        threshold: Threshold of the event, in the field's units.
+        members: Members, (member, y, x).
+    """
     event = variable.happens(members, threshold)
     spread = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(members[0])
     return shown(members=members, mean=members.mean(axis=0), spread=spread, probability=event.mean(axis=0))
 
 
 def draw_stamps(shown: ForecastField) -> bytes:
-    """Every member, small."""
+    """Draw a small map of every member."""
     members = _members(shown)
     columns = min(COLUMNS, ceil(np.sqrt(len(members) * 1.3)))
     rows = ceil(len(members) / columns)
@@ -124,13 +134,13 @@ def draw_spread(shown: ForecastField) -> bytes:
 
 
 def draw_probability(shown: ForecastField) -> bytes:
-    """The share of members in which the event happens."""
+    """Draw the probability of the event."""
     label = f"probability of {shown.event} (%)"
     return _single(shown, 100 * shown.probability, probability_colours(), label, f"probability of {shown.event}")
 
 
 def draw_paintball(shown: ForecastField) -> bytes:
-    """Where each member has the event, in a colour of its own; where several have, their mean colour."""
+    """Draw the area of the event in each member's colour; the mean colour where several have it."""
     members = _members(shown)
     palette = member_colours(len(members))(np.arange(len(members)))[:, :3]
     total, count = np.zeros((*shown.base_map.grid.shape, 3)), np.zeros(shown.base_map.grid.shape)
@@ -151,7 +161,7 @@ def draw_paintball(shown: ForecastField) -> bytes:
 
 
 def draw_spaghetti(shown: ForecastField) -> bytes:
-    """The outline of the event in each member, and of the mean in black."""
+    """Draw the outline of the event in each member, and of the ensemble mean in black."""
     members = _members(shown)
     palette = member_colours(len(members))(np.arange(len(members)))
     figure, axes = _page(shown)
@@ -175,22 +185,28 @@ KINDS: dict[str, Callable[[ForecastField], bytes]] = {
     "spaghetti": draw_spaghetti,
 }
 OF_MEMBERS = frozenset({"stamps", "paintball", "spaghetti"})
-"""Kinds that products alone cannot make."""
+"""Kinds that need members."""
 
 
 def draw(kind: str, shown: ForecastField) -> bytes:
-    """A PNG of this kind.
+    """Draw a map of this kind as PNG.
 
-    Raises ValueError for a kind OF_MEMBERS where only products are there.
+    Raises:
+        ValueError: The kind needs members, and the field has products alone.
     """
     with styled():
         return KINDS[kind](shown)
 
 
 def coarsen(variable: Variable, values: Floats, factor: int) -> Floats:
-    """Blocks of `factor` x `factor` cells as one: the mean, of intermittent fields the value farthest from nothing.
+    """Aggregate blocks of `factor` x `factor` cells: the mean or, for intermittent fields, the extreme value.
 
-    Rows and columns left over at the far edges repeat the last ones.
+    The far edges are padded with the last row and column.
+
+    Args:
+        variable: Field; it decides the statistic.
+        values: Field, (y, x).
+        factor: Side of a block, cells.
     """
     if factor == 1:
         return values
@@ -210,7 +226,7 @@ def _how(variable: Variable) -> str:
 
 def _members(shown: ForecastField) -> Floats:
     if shown.members is None:
-        raise ValueError("members were not kept")
+        raise ValueError("the forecast holds no members")
     return shown.members
 
 
@@ -275,7 +291,7 @@ def _outline(
 
 
 def _joined(shown: ForecastField, inches: float) -> int:
-    """Cells along a side that are drawn as one."""
+    """Side, cells, of the blocks that are aggregated."""
     return max(1, int(shown.base_map.grid.nx * PIXELS / (inches * shown.dots)))
 
 

@@ -1,4 +1,4 @@
-"""The look of every figure: what it shows above, of how much below, and whether it is simulated."""
+"""Style of every figure: a title above, a note below, and a mark on simulated weather."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ STYLE: Any = {
     "text.parse_math": False,  # names and units come from outside, where $ is a dollar
 }
 NOTE_LETTERS = 15.5
-"""In a line under a figure, by inch of its width."""
+"""Number of letters in a line of the note, per inch of the figure's width."""
 TITLE, NARROW_TITLE, LETTERS = 12.5, 10.0, 12.3
-"""Points of the title of figures from WIDE inches on and of narrower ones, and letters by inch in a line of these."""
+"""Font size, points, of titles of wide and of narrow figures, and letters per inch in titles of narrow ones."""
 WIDE = 8.0
+"""Minimum width of a wide figure, inches."""
 MARK = 1.1
-"""Inches that the mark of simulated weather takes beside the title."""
+"""Width, inches, of the mark of simulated weather beside the title."""
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures drawn in the block look alike, whatever a matplotlibrc of the user or of the working directory says."""
+    """Apply the style within a block, independent of any matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -50,7 +51,7 @@ def styled() -> Iterator[None]:
 
 
 def finish(figure: Figure, *, title: str, note: str, simulated: bool) -> bytes:
-    """The figure as PNG, with its title above and a note below."""
+    """Draw title, note and mark, and return the figure as PNG."""
     width, height = figure.get_size_inches()
     title = "\n".join(map(printable, title.split("\n")))
     note = textwrap.fill(printable(note), int(NOTE_LETTERS * width))

@@ -1,4 +1,4 @@
-"""Which forecasts are scored, and why others are not."""
+"""Selection of the forecasts that are scored, and the reasons why others are left out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from convcast.verification.results.accumulator import valid
 
 @dataclass(frozen=True)
 class ForecastCase:
-    """One initial time and lead that all systems forecast and whose analysis is there."""
+    """One forecast to be scored: an ensemble and one of its lead times."""
 
     ensemble: Ensemble
     lead: int
+    """Lead time, hours."""
 
     @property
     def init(self) -> Hour:
@@ -33,7 +34,11 @@ class ForecastCase:
 
 
 def require_each_once(ensembles: Sequence[Ensemble]) -> None:
-    """Raises SettingsError where two of them hold the same forecast, which would be counted twice."""
+    """Refuse ensembles that hold the same forecast, which would be counted twice.
+
+    Raises:
+        SettingsError: Two ensembles have the same initial time and lead.
+    """
     found: dict[tuple[Hour, int], Ensemble] = {}
     for ensemble in ensembles:
         for lead in ensemble.leads:
@@ -49,6 +54,15 @@ def require_each_once(ensembles: Sequence[Ensemble]) -> None:
 
 
 def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[ForecastCase]:
+    """Return the forecasts that start outside the training period of their model.
+
+    Args:
+        ensembles: Ensembles, one an initial time.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        MissingInputError: Every forecast starts within the training period.
+    """
     cases = []
     for ensemble in ensembles:
         period = ensemble.training_hours
@@ -65,7 +79,15 @@ def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> l
 
 
 def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int, list[ForecastCase]]:
-    """The size that most ensembles have, and the cases that have it."""
+    """Return the most common ensemble size, and the cases with at least that many complete members.
+
+    Args:
+        cases: Candidate forecasts.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        SettingsError: The ensembles have fewer than two complete members.
+    """
     sizes = [len(case.ensemble.members(case.lead)) for case in cases]
     members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
     if members < 2:
@@ -80,6 +102,17 @@ def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int
 
 
 def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]) -> list[ForecastCase]:
+    """Return the cases whose valid time has a truth, ordered by initial time and lead.
+
+    Args:
+        cases: Candidate forecasts.
+        truth: Fields that the forecasts are scored against.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        NotPublishedError: Every valid time is later than the last analysis.
+        MissingInputError: The truth holds none of the valid times.
+    """
     hours = truth.hours
     if hours.size == 0:
         advice = "give --truth fields at whole hours, UTC" if truth.dataset is None else "run `convcast preprocess`"
@@ -113,7 +146,11 @@ def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]
 
 
 def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
-    """The hours that baselines may learn from: those that every model did, else those before the first forecast."""
+    """Return the hours that baselines may use as training data.
+
+    These are the hours that all models were trained on or, where no file states a training period, the hours before
+    the first forecast.
+    """
     periods = [period for ensemble in ensembles if (period := ensemble.training_hours) is not None]
     if periods:
         first, last = max(p[0] for p in periods), min(p[1] for p in periods)
@@ -124,7 +161,16 @@ def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
 def with_baselines(
     cases: Sequence[ForecastCase], baselines: Sequence[Baseline], left_out: Counter[str]
 ) -> list[ForecastCase]:
-    """The cases that all systems can forecast: scores of different cases are not compared."""
+    """Return the cases that every baseline can forecast: all systems are scored on the same cases.
+
+    Args:
+        cases: Candidate forecasts.
+        baselines: Systems scored beside the ensemble.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        MissingInputError: No case is left; the advice names the command that fetches what a baseline lacks.
+    """
     kept: list[ForecastCase] = []
     lost: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
     for case in cases:

@@ -1,4 +1,4 @@
-"""One pass over forecasts, a case at a time, here or on workers; what was scored before is not scored again."""
+"""Verification of a set of forecasts, case by case, in this process or on workers. Stored scores are reused."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ from convcast.workers import Workers, spread
 from convcast.workspace import Workspace
 
 COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
-"""What the stored statistics of a case are computed by, directly or through others."""
+"""Functions and classes whose source code, with all it uses, determines the stored statistics of a case."""
 
 
 @dataclass(frozen=True)
 class CaseScored:
-    """One forecast scored, now or before: fair CRPS of the verified system by field."""
+    """Result of one case: the fair CRPS of the verified system by field, computed now or loaded."""
 
     init: Hour
     lead: int
     crps: dict[str, float]
     refused: str | None = None
-    """Why it could not be scored."""
+    """Reason why the case could not be scored, if it could not."""
 
 
 class Evaluation:
-    """A verification under way: iterate over it for one CaseScored a case, then ask for the `result`."""
+    """A running verification. Iterating over it scores the cases and yields one CaseScored each; then call `result`."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class Evaluation:
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
         self.damaged = list(damaged)
-        """The errors of forecast files that were left out."""
+        """Errors of the forecast files that were left out."""
         self.files = tuple(files)
-        """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
+        """Variables used for each field of other programs' files, and the reasons why others are not scored."""
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
@@ -98,14 +98,14 @@ class Evaluation:
         self._done: list[ForecastCase] = []
         self._next = 0
         self.reused = 0
-        """Cases of which nothing had to be computed."""
+        """Number of cases whose scores were all loaded."""
 
     def __len__(self) -> int:
-        """Number of cases."""
+        """Return the number of cases."""
         return len(self._cases)
 
     def __iter__(self) -> Iterator[CaseScored]:
-        """Score what has not been scored yet, in the order of the cases."""
+        """Score the remaining cases in order."""
         cases = self._cases[self._next :]
         tasks = [self._task(case) for case in cases]
         due = [task for task in tasks if task.systems]
@@ -119,7 +119,7 @@ class Evaluation:
                 there = self._stored(case, [*task.systems, *outcome.records])
                 lost = [s for s in self._systems(case) if s not in {*there, *task.systems, *outcome.records}]
                 if lost and outcome.refused is None:
-                    # Those that are damaged: what was computed beside them is as good as before.
+                    # Damaged records are computed again; records computed beside them stay valid.
                     again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
                     outcome = ScoringOutcome(outcome.records | again.records, again.refused, again.narrowing)
                 refused, computed = outcome.refused, outcome.records
@@ -136,9 +136,10 @@ class Evaluation:
                 exact.stop()
 
     def result(self) -> Verification:
-        """The scores of the cases so far, with intervals.
+        """Return the scores of the cases scored so far, with confidence intervals.
 
-        Raises MissingInputError where none has been scored.
+        Raises:
+            MissingInputError: No case has been scored.
         """
         done = self._done
         if not done or not self._most_convective:
@@ -188,16 +189,16 @@ class Evaluation:
         made = {one.name: one.fingerprint for one in self._baselines} | {
             p.folder: p.fingerprint for p in self._products
         }
-        # Members that lack points narrow what baselines are judged by.
+        # A member that lacks points reduces the points at which baselines are scored.
         return digest(*said, made[system](case.init, case.lead), *model)
 
     def _systems(self, case: ForecastCase) -> dict[str, type]:
-        """What is to be known of a case, and in which form."""
+        """Systems to be scored on a case, and the class of their statistics."""
         kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
         return kinds | {one.folder: ComparisonSums for one in self._products if one.has(case.init, case.lead)}
 
     def _stored(self, case: ForecastCase, due: Sequence[str]) -> dict[str, Record]:
-        """What is known of a case but for systems that are due."""
+        """Stored records of a case, except those of systems that are due."""
         found = {}
         for system, kind in self._systems(case).items():
             if system in due:
@@ -214,7 +215,7 @@ class Evaluation:
         return ScoringTask(case, due, narrowing)
 
     def _beside(self, system: str, narrowing: Iterable[str], case: ForecastCase) -> str:
-        """Digest of the systems whose missing points narrow what this one is scored by."""
+        """Digest of the systems whose missing points reduce the points that this one is scored at."""
         if any(system == one.folder for one in self._products):
             return ""
         return digest(sorted((other, self._key(other, case)) for other in narrowing if other != system))
@@ -273,7 +274,7 @@ class Evaluation:
         return [f"FSS in squares of {km:g} km is not computed: they do not fit into the domain twice" for km in wide]
 
     def _names(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
-        """Whose forecasts bear the name of the verified system, where they are another program's."""
+        """Note on the source of the verified ensemble where another program made it."""
         others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
         if not others:
             return ()
@@ -321,18 +322,32 @@ def evaluate(
     keep: Path | None = None,
     workers: Workers | None = None,
 ) -> Evaluation:
-    """Prepare to score the ensembles in these Zarr stores against the truth, beside the baselines named.
+    """Prepare the verification of ensembles against a truth, beside baselines.
 
-    Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
-    ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
-    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. Damaged files of a
-    workspace are left out. What is computed is kept in the folder `keep`, and not computed again. Raises
-    NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
-    DamagedFileError for files and baselines that cannot be used.
+    Iterate over the Evaluation, then call its `result`. The cases are the (initial time, lead) pairs outside the
+    model's training period for which the complete ensemble, the truth and every baseline are available; others are
+    counted by reason.
+
+    Args:
+        forecast_paths: Forecast stores, or files of another program.
+        truth: Fields that the forecasts are scored against.
+        against: Names of the baselines.
+        settings: Verification settings.
+        workspace: Workspace whose archive and simulated world baselines use, if any.
+        foreign: Whether the forecasts are another program's. These are scored on the fields and points that they share
+            with the truth, and a damaged file is an error; a damaged file of a workspace is left out.
+        keep: Folder in which scores are stored and looked up, if any.
+        workers: Workers that score the cases; this process does without them.
+
+    Raises:
+        NotPublishedError: Every valid time is later than the last analysis.
+        MissingInputError: No case is left.
+        SettingsError: A file or baseline cannot be used with this truth.
+        DamagedFileError: A file cannot be read or is no ensemble.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:
-        settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
+        settings = settings.model_copy(update={"rim": 0})  # the scored points may lie inside a larger domain
     ensembles: list[Ensemble] = []
     damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []

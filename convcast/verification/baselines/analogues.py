@@ -1,4 +1,4 @@
-"""Forecasts made of what has been: the last analysis, what usually is, and what moves and has changed before."""
+"""Baselines made of analyses alone: persistence, climatology, and advection with resampled residuals."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from convcast.verification.data.truth import Truth
 Field = NDArray[np.float32]
 
 NEAR_HOUR = 1
-"""Hours of the day within which past weather is taken for like."""
+"""Maximum difference in time of day, hours, between a case and its analogues."""
 HISTORY = 4
-"""Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
+"""Number of analyses from which motion is estimated, the last one included; a model has as many."""
 
 
 class ArrayCache:
-    """Arrays that were made lately, up to a number of bytes."""
+    """Cache of the most recently used arrays, up to a number of bytes."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._held: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker elsewhere, which makes what it needs."""
+        """Return the state without the cached arrays, which a worker computes again."""
         return {"_limit": self._limit, "_held": OrderedDict()}
 
     def get(self, key: tuple[object, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return the array of a key; `make` computes it where it is not cached."""
         if key not in self._held:
             self._held[key] = make()
             while len(self._held) > 1 and sum(array.nbytes for array in self._held.values()) > self._limit:
@@ -45,7 +46,7 @@ class ArrayCache:
 
 
 class TruthBaseline:
-    """What forecasts made of the truth itself share: they have all its fields, and no command brings more."""
+    """Base of baselines that are made of the truth: they forecast all its fields and need no other files."""
 
     def __init__(self, truth: Truth, cache: ArrayCache) -> None:
         self._truth, self._cache = truth, cache
@@ -57,7 +58,7 @@ class TruthBaseline:
         return None
 
     def _field(self, variable: Variable, hour: Hour) -> Field:
-        """(y, x). Hours are kept whole, and those of a dataset as its integers, of which twice as many fit."""
+        """Field at an hour, (y, x). Whole hours are cached, those of a dataset as integers to save memory."""
         index, dataset = self._index(variable), self._truth.dataset
         if dataset is not None:
             stored: NDArray[np.int16] = self._cache.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
@@ -77,7 +78,7 @@ class TruthBaseline:
 
 
 class Persistence(TruthBaseline):
-    """The last analysis, as a forecast of one member."""
+    """The last analysis as a forecast of one member."""
 
     name = "persistence"
 
@@ -92,9 +93,13 @@ class Persistence(TruthBaseline):
 
 
 class AnalogueHours:
-    """Training hours from which each case draws a number of like ones, the same number for every case.
+    """Sampler of the training hours that are similar to a case, with the same number of hours for every case.
 
-    `pool` gives the training hours that are like a case.
+    Args:
+        pool: Function of initial time and lead that returns the similar training hours.
+        cases: Initial time and lead, hours, of the cases.
+        members: Maximum number of hours drawn for a case.
+        key: Key of the random draws.
     """
 
     def __init__(
@@ -110,11 +115,11 @@ class AnalogueHours:
         self._count = min([members, *sizes])
 
     def draw(self, init: Hour, lead: int) -> Hours:
-        """Drawn without replacement, in order of time; fewer than 2 where the past has nothing like the case."""
+        """Draw hours without replacement, rising; fewer than 2 where training has no similar hours."""
         return self._order(init, lead)[: self._count]
 
     def spares(self, init: Hour, lead: int) -> Hours:
-        """As many further hours, where there are so many, which stand in where those drawn have no value."""
+        """Draw up to as many further hours, which fill missing values of those drawn."""
         return self._order(init, lead)[self._count : 2 * self._count]
 
     def _order(self, init: Hour, lead: int) -> Hours:
@@ -125,10 +130,9 @@ class AnalogueHours:
         return hours
 
     def members(self, init: Hour, lead: int, field: Callable[[Hour], Field]) -> Field:
-        """The fields of the hours drawn, (member, y, x).
+        """Return the fields of the hours drawn, (member, y, x).
 
-        Where some have no value at a point, they have those of spare hours there: the gaps of many hours together
-        would leave no point.
+        Missing values are filled from spare hours, because the gaps of many hours together would leave no point.
         """
         members = np.stack([field(hour) for hour in self.draw(init, lead)])
         for hour in self.spares(init, lead):
@@ -144,7 +148,7 @@ class AnalogueHours:
 
 
 class Climatology(TruthBaseline):
-    """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
+    """Analyses of training hours within an hour of the same time of day, drawn without replacement."""
 
     name = "climatology"
 
@@ -180,12 +184,12 @@ class Climatology(TruthBaseline):
 
 
 class Advection(TruthBaseline):
-    """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
+    """Advection of the last analysis plus resampled residuals: the best forecast here without a network.
 
-    The last analysis is moved by the motion of the history; each member adds the whole-field residual (analysis less
-    moved analysis, all fields of the same hour) of a training case near the same time of day, drawn without
-    replacement, and is clipped to the fields' bounds. So it has the right mean change with the time of day, the right
-    correlations in space and between fields, and no knowledge of the state but motion.
+    The last analysis is advected by the motion estimated from the history. Each member adds the residual (analysis
+    minus advected analysis, all fields of the same hour) of a training case near the same time of day, drawn without
+    replacement, and is clipped to the fields' bounds. It has the mean change with the time of day and the correlations
+    in space and between fields of the training data, but uses nothing of the current state except its motion.
     """
 
     name = "advection"
@@ -244,11 +248,12 @@ class Advection(TruthBaseline):
 
 
 def hour_of_day(time: Hour) -> int:
+    """Return the hour of the day, UTC, 0 to 23."""
     return _number(time) % 24
 
 
 def near_hour_of_day(hours: Hours, time: Hour) -> Hours:
-    """Those of the hours that are within NEAR_HOUR of the same time of day."""
+    """Return the hours within NEAR_HOUR of the same time of day."""
     apart = (hours.astype("datetime64[h]").astype(np.int64) - _number(time)) % 24
     return hours[np.minimum(apart, 24 - apart) <= NEAR_HOUR]
 

@@ -1,4 +1,4 @@
-"""Forecasts that any model must be compared with, for the same cases."""
+"""Baselines: forecasts that a model is compared with on the same cases."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from convcast.workspace import Workspace
 
 
 class Baseline(Protocol):
-    """A system whose forecasts can be made for any case."""
+    """System that is scored beside the verified ensemble on every case."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the system in options and reports."""
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        """Why this case has no such forecast, or None where it has one."""
+        """Return the reason why a case has no such forecast, or None where it has one."""
 
     def lacks(self, variable: Variable) -> str | None:
-        """Why it forecasts no such field, or None where it does."""
+        """Return the reason why the system does not forecast a field, or None where it does."""
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
-        """The command that may bring what these cases lack."""
+        """Return the command that may fetch what these cases lack, if there is one."""
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        """Digits that change with what the forecast is made of."""
+        """Return a hash that changes with the data that the forecast is made of."""
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
-        """The forecast of a field, (member, y, x), in its units."""
+        """Return the forecast of a field in its units, (member, y, x)."""
 
 
 def make_baselines(
@@ -51,11 +52,19 @@ def make_baselines(
     settings: VerificationSettings,
     workspace: Workspace | None,
 ) -> list[Baseline]:
-    """The baselines of these names, each once, in this order.
+    """Create baselines by name, in order and without repetition.
 
-    `training` are the hours that may be learnt from, `cases` the (init, lead) that will be asked for. Raises
-    SettingsError for a baseline that there is not, or not for this truth, and MissingInputError for one without
-    its files.
+    Args:
+        names: Names of baselines.
+        truth: Fields that the forecasts are scored against.
+        training: Hours that climatology and advection draw from.
+        cases: Initial time and lead, hours, of the forecasts that will be read.
+        settings: Verification settings.
+        workspace: Workspace with the archive or the simulated world, where there is one.
+
+    Raises:
+        SettingsError: A name is unknown, or the baseline does not exist for this truth.
+        MissingInputError: The files of a baseline are missing.
     """
     members, seed = settings.baseline_members, settings.seed
     cache = ArrayCache(settings.cache_gigabytes * 1e9)

@@ -1,4 +1,4 @@
-"""REFS and HREF as far as the archive holds them: members where they were fetched, else what was published of them."""
+"""Choice of how REFS and HREF are compared: by members where the archive has them, else by published products."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
 REFERENCES = ("refs", "href")
+"""Names of the reference ensembles."""
 
 
 @dataclass(frozen=True)
 class ReferenceEnsembles:
-    """What REFS and HREF are compared by."""
+    """Baselines and products by which REFS and HREF are compared."""
 
     baselines: tuple[ReferenceMembers, ...] = ()
     products: tuple[PublishedProducts, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know of which is compared how."""
+    """Sentences of the report on which ensemble is compared how."""
 
 
 def make_references(
@@ -33,43 +34,51 @@ def make_references(
     cases: Sequence[tuple[Hour, int]],
     members: int,
 ) -> ReferenceEnsembles:
-    """For those of these names that are reference ensembles: HREF where its files are, else REFS in its place.
+    """Open the reference ensembles among these names; REFS replaces HREF where HREF has no files.
 
-    `members` is the size of the ensemble that is verified. Raises MissingInputError, with the command that brings them,
-    where the archive holds nothing for these cases, and SettingsError where there can be nothing.
+    Args:
+        names: Names of baselines; others than REFERENCES are ignored.
+        truth: Fields that the forecasts are scored against.
+        workspace: Workspace with the archive, where there is one.
+        cases: Initial time and lead, hours, of the cases.
+        members: Size of the verified ensemble.
+
+    Raises:
+        MissingInputError: The archive holds nothing for these cases; the advice is the command that fetches it.
+        SettingsError: The truth is simulated or off the HRRR grid, there is no workspace, or `members` is too small.
     """
-    wanted = [name for name in dict.fromkeys(names) if name in REFERENCES]
-    if not wanted:
+    requested = [name for name in dict.fromkeys(names) if name in REFERENCES]
+    if not requested:
         return ReferenceEnsembles()
     if truth.simulated:
         raise SettingsError(
-            f"the simulated world has no {wanted[0]}", advice="use --against exact --against persistence"
+            f"the simulated world has no {requested[0]}", advice="use --against exact --against persistence"
         )
     if truth.points.grid is None or workspace is None:
         lacking = "a truth on the HRRR grid" if workspace else "a workspace, whose archive holds it"
-        raise SettingsError(f"{wanted[0]} needs {lacking}", advice="use --against persistence")
+        raise SettingsError(f"{requested[0]} needs {lacking}", advice="use --against persistence")
     refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
     baselines: tuple[ReferenceMembers, ...] = ()
     chosen: list[PublishedProducts] = []
     notes: list[str] = []
-    with_href = [case for case in cases if href.has(*case)] if "href" in wanted else []
+    with_href = [case for case in cases if href.has(*case)] if "href" in requested else []
     if with_href:
         chosen.append(href)
         notes.append(f"HREF publishes no members: it is compared by its products, {_share(with_href, cases)}")
-    elif "href" in wanted:
+    elif "href" in requested:
         notes.append("HREF has no files for these forecasts: REFS, which replaces it, stands in its place")
-    if "refs" in wanted or not with_href:
+    if "refs" in requested or not with_href:
         try:
             baselines = (ReferenceMembers(truth, workspace, cases),)
             notes.append(baselines[0].described)
         except MissingInputError:
             with_refs = [case for case in cases if refs.has(*case)]
             if not with_refs:
-                name = "REFS" if "refs" in wanted else "HREF or REFS"
-                command = (refs if "refs" in wanted else href).remedy(cases)
+                name = "REFS" if "refs" in requested else "HREF or REFS"
+                command = (refs if "refs" in requested else href).remedy(cases)
                 raise MissingInputError(
                     f"the archive holds nothing of {name} for these forecasts",
-                    advice=f"run `{command}`, or leave out --against {wanted[0]}",
+                    advice=f"run `{command}`, or leave out --against {requested[0]}",
                 ) from None
             chosen.append(refs)
             notes.append(

@@ -1,4 +1,4 @@
-"""Files of one verification put together: members, leads and hours that lie in files of their own."""
+"""Assembly of the files of one verification, where members, leads and hours may lie in separate files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ POINT_COORDINATES = ("y", "x", "latitude", "longitude")
 
 @dataclass(frozen=True)
 class GatheredFiles:
-    """What one store or several files hold, in one layout."""
+    """Contents of one store or of several files, as one dataset."""
 
     path: Path
-    """The store, or the first of the files."""
+    """Path of the store, or of the first file."""
     files: tuple[Path, ...]
     data: xr.Dataset
     unread: dict[str, str]
-    """Why what else is in the files was not opened, by its name."""
+    """Reasons why other contents of the files were not opened, by name."""
 
 
 @dataclass(frozen=True)
 class _Map:
-    """A field of one member, time and lead."""
+    """Field of one member, initial time and lead."""
 
     path: Path
     values: xr.DataArray
@@ -42,16 +42,18 @@ class _Map:
 
 
 _Key = tuple[np.datetime64, int, float, str]
-"""Initial time, member, lead (hours) and name."""
+"""Initial time, member, lead (hours) and name of a map."""
 _ALONE = -1
-"""In place of a member, where the file does not number it."""
+"""Member number of a map whose file does not number members."""
 
 
 def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
-    """Each Zarr store; then what all other files hold together, an initial time at a time.
+    """Yield the contents of each Zarr store, then those of all other files together, one initial time at a time.
 
-    A member is told by its number, or by its file where none has one. Raises DamagedFileError for files that are no
-    ensemble, lie at different points, or hold the same member twice.
+    Members are identified by their number or, where the files have none, by their file.
+
+    Raises:
+        DamagedFileError: Files are no ensemble, have different points, or hold a member twice.
     """
     others: list[Path] = []
     for path in paths:
@@ -71,9 +73,10 @@ def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
 
 
 def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
-    """The maps of one Zarr store, or of other files together, dimensions (time, y, x).
+    """Return the maps of one Zarr store, or of other files together, with dimensions (time, y, x).
 
-    Raises DamagedFileError for files that are no truth, lie at different points, or hold the same hour twice.
+    Raises:
+        DamagedFileError: Files are no truth, have different points, or hold an hour twice.
     """
     if len(paths) == 1 and is_zarr(paths[0]):
         return GatheredFiles(
@@ -115,11 +118,11 @@ def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
 class _Part:
     opened: OpenedFile
     data: xr.Dataset
-    """With convcast's dimensions."""
+    """Dataset with convcast's names of dimensions."""
 
     @property
     def maps(self) -> Iterator[tuple[str, xr.DataArray]]:
-        """Its variables that have points."""
+        """Variables with dimensions y and x, by name."""
         for name, array in self.data.data_vars.items():
             if {"y", "x"} <= set(array.dims):
                 yield str(name), array
@@ -131,13 +134,13 @@ def _by_member(parts: Sequence[_Part]) -> dict[_Key, _Map]:
     for part in parts:
         by_file[part.opened.path] += _maps_of(part)
     found: dict[_Key, _Map] = {}
-    for its in by_file.values():
+    for maps in by_file.values():
         first = 0
-        if not all(key[1] != _ALONE for key, _ in its):
-            # The file is a member: the first that none of its maps is taken by.
-            while any((key[0], first, *key[2:]) in found for key, _ in its):
+        if not all(key[1] != _ALONE for key, _ in maps):
+            # The file is one member: it takes the first number that is free for all of its maps.
+            while any((key[0], first, *key[2:]) in found for key, _ in maps):
                 first += 1
-        for (init, number, lead, name), one in its:
+        for (init, number, lead, name), one in maps:
             member = first if number == _ALONE else number
             what = f"member {member} of {name}, {lead:g} h after {init.astype('datetime64[m]')}"
             _put(found, (init, member, lead, name), one, what)
@@ -161,7 +164,7 @@ def _maps_of(part: _Part) -> Iterator[tuple[_Key, _Map]]:
     complete = data["complete"] if "complete" in data.coords else None
     for name, array in part.maps:
         extra = set(array.dims) - {"init_time", "number", "lead_time", "y", "x"}
-        if extra:  # what is no field that convcast knows may have any
+        if extra:  # a variable that is no known field may have any dimensions
             continue
         for i, m, h in product(range(len(inits)), range(len(numbers or [0])), range(len(hours))):
             index = {"init_time": i, "number": m, "lead_time": h}
@@ -180,11 +183,11 @@ def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], par
     variables = {
         name: stacked(
             {"init_time": [init], "number": numbers, "lead_time": leads},
-            {(init, number, lead): one.values for (number, lead, its), one in maps.items() if its == name},
+            {(init, number, lead): one.values for (number, lead, key), one in maps.items() if key == name},
         )
         for name in names
     }
-    due = {lead: {name for _, its, name in maps if its == lead} for lead in leads}
+    due = {lead: {name for _, key, name in maps if key == lead} for lead in leads}
     complete = np.array([[[all((n, h, name) in maps for name in due[h]) for h in leads] for n in numbers]], np.int8)
     coordinates: dict[str, Any] = {
         "init_time": ("init_time", np.array([init])),

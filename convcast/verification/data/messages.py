@@ -1,4 +1,4 @@
-"""Some messages of a GRIB2 file, as cfgrib takes them."""
+"""Selected messages of a GRIB2 file, as an input of cfgrib."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cfgrib.messages import FileStream
 
 
 class SelectedMessages(FileStream):  # type: ignore[misc]
-    """The messages at some offsets of a file. cfgrib scans no others, and writes no index beside the file."""
+    """Messages at given offsets of a file. cfgrib scans no others and writes no index file."""
 
     offsets: tuple[Any, ...] = ()
 
     @classmethod
     def at(cls, path: Path, offsets: Sequence[Any]) -> SelectedMessages:
-        """The messages at these offsets, bytes; a pair is an offset and the number of a field in the message."""
+        """Select messages by their offset, bytes, or by a pair of offset and field number within the message."""
         chosen = cls(str(path), "raise")
         chosen.offsets = tuple(offsets)
         return chosen

@@ -1,4 +1,4 @@
-"""Maps of many files as one array, read only where it is asked for."""
+"""Lazy arrays assembled from the maps of many files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 
 class Stack(BackendArray):
-    """Maps (y, x) of the same points under outer dimensions; float32, NaN where there is no map."""
+    """Lazy float32 array of maps (y, x) indexed by outer dimensions; NaN where there is no map."""
 
     def __init__(
         self, outer: tuple[int, ...], maps: Mapping[tuple[int, ...], xr.DataArray], inner: tuple[int, int]
@@ -53,7 +53,15 @@ def stacked(
     dimensions: Mapping[str, Sequence[Hashable]],
     maps: Mapping[tuple[Hashable, ...], xr.DataArray],
 ) -> xr.Variable:
-    """A variable with these outer dimensions, then y and x; `maps` are by their labels along those."""
+    """Return a lazy variable assembled from maps.
+
+    Args:
+        dimensions: Labels along each outer dimension.
+        maps: Maps (y, x) by their labels along the outer dimensions.
+
+    Returns:
+        Variable with the outer dimensions, then y and x.
+    """
     positions: list[dict[Hashable, int]] = [
         {label: index for index, label in enumerate(labels)} for labels in dimensions.values()
     ]

@@ -1,4 +1,4 @@
-"""What forecasts are judged by: the dataset's analyses, or fields of anybody in a Zarr store."""
+"""Fields that forecasts are scored against: the dataset's analyses, or fields of another program."""
 
 from __future__ import annotations
 
@@ -33,48 +33,51 @@ Field = NDArray[np.float32]
 
 
 class Truth(Protocol):
-    """Fields that happened, by hour."""
+    """Observed or analysed fields by hour."""
 
     @property
-    def variables(self) -> tuple[Variable, ...]: ...
+    def variables(self) -> tuple[Variable, ...]:
+        """Fields that are available."""
 
     @property
-    def points(self) -> Points: ...
+    def points(self) -> Points:
+        """Coordinates of the grid points."""
 
     @property
     def hours(self) -> Hours:
-        """Those that there are, in order."""
+        """Hours that are available, rising."""
 
     @property
-    def simulated(self) -> bool: ...
+    def simulated(self) -> bool:
+        """Whether the fields are of the simulated world."""
 
     @property
     def analysis_lead(self) -> int:
-        """Hours that what is taken for an analysis was forecast ahead."""
+        """Lead time, hours, of the forecasts that are used as analyses; 0 for analyses."""
 
     @property
     def source(self) -> str:
-        """In words."""
+        """Name of the truth, as reports print it."""
 
     @property
     def dataset(self) -> Dataset | None:
-        """The dataset that it is, whole."""
+        """The convcast dataset, where the truth is all of one."""
 
     def read(self, variable: Variable, hour: Hour) -> Field:
-        """(y, x), NaN where missing."""
+        """Return a field at an hour, (y, x), NaN where missing."""
 
     def fingerprint(self, hour: Hour) -> str:
-        """Digits that change with the values of this hour."""
+        """Return a hash that changes with the values of this hour."""
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
-        """The same of these rows, columns and fields."""
+        """Return the truth of these rows, columns and fields alone."""
 
     def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
-        """Which variable was taken for which field, where these are scored, and why others are not."""
+        """Describe, for scores.json, which variable is used for each scored field, and why others are not scored."""
 
 
 class Analyses:
-    """The hours of a convcast dataset."""
+    """Analyses of a convcast dataset."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._all = dataset
@@ -120,8 +123,8 @@ class Analyses:
         files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
         if not files:
             return hashlib.blake2b(self._all.read_stored([hour]).tobytes(), digest_size=16).hexdigest()
-        said = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-        return hashlib.blake2b("\n".join(said).encode(), digest_size=16).hexdigest()
+        stamps = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
         part = Analyses(self._all)
@@ -134,7 +137,7 @@ class Analyses:
 
 
 class StoredTruth:
-    """Fields by time of a Zarr store: observations, or another's analyses."""
+    """Observations or analyses of another program, by time."""
 
     simulated: bool
     dataset = None
@@ -195,7 +198,7 @@ class StoredTruth:
             try:
                 for variable in self.variables:
                     digest.update(self.read(variable, hour).tobytes())
-            except UnreadableError as error:  # scoring will say so, of this hour alone
+            except UnreadableError as error:  # reported when this hour is scored
                 digest.update(str(error).encode())
             self._prints[hour] = digest.hexdigest()
         return self._prints[hour]
@@ -207,9 +210,11 @@ class StoredTruth:
 
 
 def open_truth(*paths: Path) -> Truth:
-    """The truth in a Zarr store, convcast's own dataset or another's fields, or in NetCDF and GRIB2 files together.
+    """Open the truth: a convcast dataset, a Zarr store of another program, or NetCDF and GRIB2 files together.
 
-    Raises SettingsError where there is nothing, DamagedFileError for what is no truth.
+    Raises:
+        SettingsError: A path does not exist.
+        DamagedFileError: A file cannot be read as a truth.
     """
     files = expand(paths, "--truth")
     if len(files) == 1 and _is_dataset(files[0]):
@@ -223,7 +228,11 @@ def open_truth(*paths: Path) -> Truth:
 
 
 def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
-    """The place in REGIMES of every point, (y, x); None where the truth has neither field, or not that hour."""
+    """Return the convective regime of every point at an initial time.
+
+    Returns:
+        Index into REGIMES, (y, x); None where the truth lacks the fields or the hour.
+    """
     if not np.isin(init, truth.hours):
         return None
 
@@ -241,7 +250,7 @@ def _is_dataset(path: Path) -> bool:
     if not description.is_file():
         return False
     try:
-        said = read_json(description)
+        metadata = read_json(description)
     except DamagedFileError as error:
         raise DamagedFileError(str(error), advice="write the store again with the program that made it") from error
-    return isinstance(said, dict) and said.get("attributes", {}).get("format") == FORMAT
+    return isinstance(metadata, dict) and metadata.get("attributes", {}).get("format") == FORMAT

@@ -1,4 +1,4 @@
-"""Colours of systems: those of Okabe and Ito (2008), and a marker each besides."""
+"""Colours and markers of systems in figures, after Okabe and Ito (2008)."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "refs": ("#b8860b", "p"),
     "href": ("#6f4e9c", "h"),
 }
-"""Colour and marker."""
+"""Colour and marker by system."""

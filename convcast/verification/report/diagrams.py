@@ -1,4 +1,4 @@
-"""Diagrams of scores: how good, how reliable, how well spread."""
+"""Diagrams of CRPS, reliability, rank histograms and spread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]
 
-LEAST_SHARE = 0.001
-"""A class with fewer of all points than this is not drawn: its error is noise."""
-LEAST_POINTS = 20
-"""A forecast probability that was given to fewer points is not drawn."""
+MIN_CLASS_FRACTION = 0.001
+"""Minimum fraction of all points for which a class of spread is drawn."""
+MIN_POINTS = 20
+"""Minimum number of points for which a forecast probability is drawn."""
 CONSISTENCY_RESAMPLES = 500
+"""Number of resamples for consistency bars."""
 COMPARED = ("exact", MODEL)
-"""Systems in diagrams of calibration, the background first."""
+"""Systems in diagrams of calibration; the first is drawn behind."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure before it is finished; `note` stands under it in place of what it is based on."""
+    """Figure and its texts, before title and note are drawn. `note` replaces the standard note."""
 
     name: str
     heading: str
@@ -40,7 +41,7 @@ class Drawing:
 
 
 def draw_relative(verification: Verification) -> Drawing | None:
-    """Fair CRPS of every system in units of the exact ensemble's, or of persistence's where there is none."""
+    """Draw the fair CRPS of every system relative to that of the exact ensemble, or else of persistence."""
     facts = verification.facts
     reference = next((name for name in ("exact", "persistence") if name in facts.systems), None)
     systems = [name for name in facts.systems if name != reference]
@@ -89,7 +90,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
 
 
 def draw_leads(verification: Verification) -> Drawing | None:
-    """Fair CRPS against lead, where there is more than one."""
+    """Draw the fair CRPS against lead time, where there are several leads."""
     facts = verification.facts
     if len(facts.leads) < 2:
         return None
@@ -127,7 +128,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
 
 
 def draw_reliability(verification: Verification) -> Drawing | None:
-    """Observed frequency against forecast probability, for the thresholds of the field shown in maps."""
+    """Draw observed frequency against forecast probability for the thresholds of the field shown in maps."""
     case, facts, lead = verification.case, verification.facts, verification.facts.leads[0]
     variable = case.variable
     if not variable.thresholds:
@@ -177,7 +178,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
 
 
 def draw_ranks(verification: Verification) -> Drawing:
-    """Rank histograms of all fields."""
+    """Draw the rank histograms of all fields."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
     figure, panels = panels_of(fields)
@@ -213,7 +214,7 @@ def draw_ranks(verification: Verification) -> Drawing:
 
 
 def draw_spread_error(verification: Verification) -> Drawing | None:
-    """Error of the ensemble mean by class of ensemble spread."""
+    """Draw the error of the ensemble mean by class of ensemble spread."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
     figure, panels = panels_of(fields)
@@ -222,7 +223,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         for system in (name for name in COMPARED if name in facts.systems):
             statistics = verification.ledger.total(system, variable.name, lead)
             n, variance, squared = statistics.spread_bins.T
-            kept = n >= LEAST_SHARE * n.sum()
+            kept = n >= MIN_CLASS_FRACTION * n.sum()
             inflation = (statistics.members + 1) / statistics.members
             spread = np.sqrt(inflation * variance[kept] / n[kept])
             error = np.sqrt(squared[kept] / n[kept])
@@ -265,7 +266,7 @@ def _relative(
 
 
 def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars: bool) -> None:
-    """`daily` is (day, members + 1, 2)."""
+    """Draw one system; `daily` are counts by day, member count and outcome, (day, members + 1, 2)."""
     colour, marker = SYSTEMS[system]
     members = daily.shape[1] - 1
     k = np.arange(members + 1)
@@ -274,7 +275,7 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
     member_of = (classes[None] == np.arange(12)[:, None]).astype(float)
     total = np.tensordot(member_of, daily.sum(0), axes=1)
     n = total.sum(1)
-    used = n >= LEAST_POINTS
+    used = n >= MIN_POINTS
     stated = (member_of @ (daily.sum((0, 2)) * k / members))[used] / n[used]
     seen = total[used, 1] / n[used]
     curve.plot(stated, seen, marker=marker, color=colour, ms=4.5, lw=1.2, label=system, alpha=0.9)
@@ -302,7 +303,7 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
 
 
 def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
-    """A logarithmic x axis with these marks, written out, and no others."""
+    """Make the x axis logarithmic with these ticks only."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -310,7 +311,7 @@ def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
-    """A panel a field and, where it fits, one for the legend."""
+    """Return a figure with one panel a field and at least one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
     figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
@@ -318,6 +319,7 @@ def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
 
 
 def shared_legend(panels: list[Axes], used: int) -> None:
+    """Draw the legend of the first panel in the first of the panels after `used`, and hide the others."""
     handles, labels = panels[0].get_legend_handles_labels()
     for axes in panels[used:]:
         axes.set_axis_off()

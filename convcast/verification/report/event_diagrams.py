@@ -1,4 +1,4 @@
-"""Diagrams of events: whether they are told from non-events, and what acting on a probability would bring."""
+"""Diagrams of event forecasts: ROC and performance diagram."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]
 
-LEAST_EVENTS = 50
-"""Points with an event that was seen less often are no ground for a curve."""
+MIN_EVENTS = 50
+"""Minimum number of points with the event for which a curve is drawn."""
 SHADES = (1.0, 0.72, 0.5, 0.3)
 
 
 def draw_discrimination(verification: Verification) -> Drawing | None:
-    """ROC and performance diagram of the field shown in maps, a curve a threshold."""
+    """Draw ROC and performance diagram of the field shown in maps, one curve a threshold."""
     variable, lead = verification.case.variable, verification.facts.leads[0]
     model = verification.ledger.total(MODEL, variable.name, lead)
-    kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= LEAST_EVENTS]
+    kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= MIN_EVENTS]
     if not kept or model.members < 2:
         return None
     figure = Figure(figsize=(8.4, 4.9), layout="constrained")

@@ -1,4 +1,4 @@
-"""The report that a forecaster reads: one HTML file, pictures inside, nothing from elsewhere."""
+"""Verification report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 HRRR_BASED = ("hrrr", "time-lagged", "refs", "href")
-"""Baselines that are made of HRRR, in part at least."""
+"""Baselines made of HRRR forecasts, at least in part."""
 
 
-_MISSING_MATTERS = {
+_NEED_WHOLE_FIELDS = {
     "log_spectral_distance": "Spectra",
     "fss": "Fractions skill score",
     "nmep_brier": "Scores of neighbourhood maxima (NMEP)",
@@ -35,25 +35,28 @@ _MISSING_MATTERS = {
 
 @dataclass(frozen=True)
 class ProductTableRow:
-    """A row of the table of what others publish: what is said, by whom how well."""
+    """Row of the table of published products."""
 
     what: str
+    """Product that is compared."""
     ours: tuple[str, str]
-    """Score and its interval."""
+    """Our score and its interval."""
     theirs: tuple[str, str]
+    """Score of the publisher and its interval."""
     difference: str
+    """Interval of the paired difference."""
     verdict: str
 
 
 @dataclass(frozen=True)
 class FieldTableRow:
-    """A field's row of the table."""
+    """Row of a field in the table of scores."""
 
     field: str
     long_name: str
     units: str
     cells: list[tuple[str, str]]
-    """Fair CRPS of each system, and its interval."""
+    """Fair CRPS and its interval by system."""
     ratio: str
     ratio_interval: str
     spread_error: str
@@ -62,7 +65,7 @@ class FieldTableRow:
 
 
 def render_report(verification: Verification, figures: Sequence[ReportFigure]) -> str:
-    """The whole page."""
+    """Return the report as HTML, with the figures embedded."""
     environment = Environment(
         loader=PackageLoader("convcast.verification.report", "."),
         autoescape=True,
@@ -99,7 +102,7 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
 
 
 def headline(verification: Verification) -> list[str]:
-    """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
+    """Return the main results as sentences; a system is better or worse only by an interval that excludes zero."""
     facts, lead = verification.facts, verification.facts.leads[0]
     few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
     names = [variable.name for variable in verification.scored(lead)]
@@ -146,7 +149,7 @@ def _diagnosis(verification: Verification, field: str, lead: int) -> str:
 
 
 def _calibration(verification: Verification, lead: int) -> str:
-    """A sentence; nothing is called calibrated for want of an interval."""
+    """Sentence on calibration by field; fields without an interval are named as such."""
     names = [variable.name for variable in verification.scored(lead)]
     said: dict[str, list[str]] = {}
     for name in names:
@@ -159,12 +162,12 @@ def _calibration(verification: Verification, lead: int) -> str:
 
 
 def title(system: str) -> str:
-    """As sentences have it: `HRRR`, `time-lagged HRRR`, `persistence`."""
+    """Return the name of a system in sentences: `HRRR`, `time-lagged HRRR`, `persistence`."""
     return {"hrrr": "HRRR", "time-lagged": "time-lagged HRRR", "refs": "REFS", "href": "HREF"}.get(system, system)
 
 
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
-    """`better than advection on T2M; not clearly different from advection on REFC`."""
+    """Phrase like `better than advection on T2M; not clearly different from advection on REFC`."""
     names = [variable.name for variable in verification.scored(lead)]
     name = title(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
@@ -181,7 +184,7 @@ def _verdicts(verification: Verification, lead: int, other: str) -> str:
 
 
 def caveats(verification: Verification) -> list[str]:
-    """What a reader must know before believing a number."""
+    """Return the limitations of the verification as sentences."""
     facts = verification.facts
     notes = []
     if facts.simulated:
@@ -218,10 +221,10 @@ def caveats(verification: Verification) -> list[str]:
 
 
 def _not_computed(verification: Verification) -> list[str]:
-    """Scores that missing points leave undefined, or defined in some of the forecasts, by reason."""
+    """Sentences on scores that missing points leave undefined in all or some forecasts."""
     fields: dict[tuple[str, str], list[str]] = {}
     for row in verification.scores:
-        kind = _MISSING_MATTERS.get(row["score"])
+        kind = _NEED_WHOLE_FIELDS.get(row["score"])
         if kind is not None and row["system"] == MODEL and row.get("note", "no events") != "no events":
             fields.setdefault((kind, row["note"]), []).append(row["field"].upper())
     return [f"{kind} of {_join(list(dict.fromkeys(names)))}: {note}." for (kind, note), names in fields.items()]
@@ -249,7 +252,7 @@ def _field_row(verification: Verification, field: str, lead: int) -> FieldTableR
 
 
 def product_table_rows(verification: Verification, system: str, lead: int) -> list[ProductTableRow]:
-    """What is compared with a system's products at a lead."""
+    """Return the rows of the table of a system's products at a lead, hours."""
     lines = []
     for ours, theirs, difference in find_product_rows(verification, system, lead):
         digits = 3 if ours["score"] == "crps_gaussian" else 5
@@ -267,7 +270,7 @@ def product_table_rows(verification: Verification, system: str, lead: int) -> li
 
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
-    """Event, points with it, fair Brier score and its interval."""
+    """Event, number of points with it, fair Brier score and its interval, by event."""
     found = []
     for variable in verification.variables:
         for threshold in variable.thresholds:

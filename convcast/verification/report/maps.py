@@ -1,4 +1,4 @@
-"""Maps of one case."""
+"""Maps of the case that the report shows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
 ROWS = 64
+"""Number of rows processed at a time, to limit memory."""
 STAMPS = 8
-"""Members shown beside the observation."""
+"""Number of members shown beside the observation."""
 
 
 def draw_case(verification: Verification) -> Drawing:
-    """Observed, ensemble mean, spread, and the probability of the event with the observed outline."""
+    """Draw observation, ensemble mean, spread, and the probability of the event with the observed outline."""
     case = verification.case
     variable, threshold = case.variable, case.threshold
     event = variable.event(threshold)
@@ -30,7 +31,7 @@ def draw_case(verification: Verification) -> Drawing:
     units = variable.units
     _map(figure, observed, case, case.observed, colours, f"observed ({units})")
     _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})")
-    # By rows, since numpy makes copies of all that it is given.
+    # By rows, because numpy's std copies its whole input.
     rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
     top = max(float(np.nanquantile(deviation, 0.998)), 1e-6)
@@ -56,7 +57,7 @@ def draw_case(verification: Verification) -> Drawing:
 
 
 def draw_members(verification: Verification) -> Drawing:
-    """The observation among the first members: which one is it?"""
+    """Draw the observation beside the first members."""
     case = verification.case
     shown = min(STAMPS, len(case.members))
     figure = Figure(figsize=(8.4, 2.1 + 8.1 * _shape(case)), layout="constrained")
@@ -96,7 +97,7 @@ def _map(
     down, across = (0.5 * (axis[-1] - axis[0]) / max(axis.size - 1, 1) for axis in (y, x))
     extent = (x[0] - across, x[-1] + across, y[0] - down, y[-1] + down)
     image = axes.imshow(values, origin="lower", extent=extent, cmap=colours[0], norm=colours[1], interpolation="none")
-    axes.set(xlim=sorted(extent[:2]), ylim=sorted(extent[2:]))  # rows may come from the north
+    axes.set(xlim=sorted(extent[:2]), ylim=sorted(extent[2:]))  # rows may run from north to south
     axes.set_title(title)
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(True)
@@ -110,7 +111,7 @@ def _map(
 
 
 def _shape(case: CaseShown) -> float:
-    """Height over width of the domain, within what fits a page."""
+    """Height over width of the domain, limited to fit a page."""
     return float(np.clip(case.points.shape[0] / case.points.shape[1], 0.45, 1.4))
 
 

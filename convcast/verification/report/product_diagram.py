@@ -1,4 +1,4 @@
-"""The diagram of what others publish, beside the same made of ours."""
+"""Diagram of published products beside the same products made of our members."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convcast.verification.results.verification import Verification
 
 
 def draw_products(verification: Verification) -> Drawing | None:
-    """By how much our score of each statement is larger or smaller than the publisher's, with the paired interval."""
+    """Draw the relative difference of our scores from the publisher's, with the paired interval."""
     facts, lead = verification.facts, verification.facts.leads[0]
     lines = [
         (system, ours, theirs, difference)

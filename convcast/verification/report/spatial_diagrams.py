@@ -1,4 +1,4 @@
-"""Diagrams of whole fields and regimes: at which scale storms are placed, how like weather members look, and where."""
+"""Diagrams of scores by spatial scale, wavelength and convective regime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convcast.verification.results.verification import Verification
 
 
 def draw_scales(verification: Verification) -> Drawing | None:
-    """FSS against the side of the neighbourhood, of the field shown in maps."""
+    """Draw the fractions skill score of the field shown in maps against the side of the neighbourhood."""
     facts, variable = verification.facts, verification.case.variable
     lead = facts.leads[0]
     rows = [
@@ -30,8 +30,8 @@ def draw_scales(verification: Verification) -> Drawing | None:
     if not thresholds or len({row["scale_km"] for row in rows}) < 2:
         return None
     figure = Figure(figsize=(8.4, 4.1), layout="constrained")
-    places: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
-    by_name = figure.subplot_mosaic(places, height_ratios=[8, 1])
+    mosaic: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
+    by_name = figure.subplot_mosaic(mosaic, height_ratios=[8, 1])
     panels = [by_name[f"{threshold:g}"] for threshold in thresholds]
     for axes, threshold in zip(panels, thresholds, strict=True):
         for system in facts.systems:
@@ -62,7 +62,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
 
 
 def draw_spectra(verification: Verification) -> Drawing | None:
-    """Variance of the members over that of the observation, by wavelength."""
+    """Draw the variance of members relative to that of the observation, by wavelength."""
     facts, lead = verification.facts, verification.facts.leads[0]
     totals = {
         (system, variable.name): verification.ledger.total(system, variable.name, lead).spatial.power
@@ -105,7 +105,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
 
 
 def draw_regimes(verification: Verification) -> Drawing | None:
-    """Spread over error, and the correlation of spread and error, by convective regime."""
+    """Draw spread over error, and the correlation of spread and error, by convective regime."""
     facts, lead = verification.facts, verification.facts.leads[0]
     found = [row for row in verification.scores if row.get("regime") and row["lead_hours"] == lead]
     if not any(row["score"] == "spread_error_ratio" for row in found):
