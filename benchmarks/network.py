@@ -31,7 +31,7 @@ from convcast.grid import CONUS
 from convcast.model.devices import resolve_precision
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
-from convcast.settings import ENOUGH, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, load_settings
 
 FIELDS = 7
 GPUS = {"RTX 4090": 165e12, "H100": 989e12}
@@ -194,7 +194,7 @@ def estimates() -> None:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         forward_of_ours(64)()
     tiles = len(cover(CONUS, tile=256, overlap=64).tiles)
-    flops = counter.get_total_flops() * 16 * tiles * ENOUGH
+    flops = counter.get_total_flops() * 16 * tiles * DEFAULT_EVALUATIONS
     for name, rate in GPUS.items():
         seconds = flops / (rate * UTILISATION)
         print(

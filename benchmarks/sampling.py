@@ -24,8 +24,8 @@ import torch
 from network import FIELDS, ours, peer
 
 import convcast.grib  # noqa: F401
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description as Hours, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.model import Forecaster, ModelDescription
@@ -35,7 +35,7 @@ from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Residuals
 from convcast.notation import HOUR
-from convcast.settings import ENOUGH, SamplingSettings, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC
 
 START = np.datetime64("2024-05-06T00", "h")
@@ -45,13 +45,15 @@ HISTORY = 4
 def weather(path: Path, grid: Grid) -> Dataset:
     """Hours of smooth made-up weather, all ok."""
     variables = tuple(ROWS.values())
-    store = Store.create(path, Hours(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32))
+    store = Store.create(
+        path, DatasetDescription(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32)
+    )
     y, x = np.mgrid[: grid.ny, : grid.nx]
     times = START + np.arange(HISTORY) * HOUR
     middle = np.array([20, 290, 285, 1, 1, 1000, -50], np.float32)[:, None, None]
     for k, valid in enumerate(times):
         store.write_hour(valid, (middle + 2 * np.sin((x + y + k) / 20)).astype(np.float32))
-    store.write_status(times, Status.OK, [{"valid": str(time)} for time in times])
+    store.write_status(times, HourStatus.OK, [{"valid": str(time)} for time in times])
     return Dataset.open(path)
 
 
@@ -168,8 +170,8 @@ def full_domain(threads: int, gigabytes: float) -> None:
     tiles = len(cover(CONUS, tile=settings.tile, overlap=settings.overlap).tiles)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"1059 x 1799, {tiles} tiles, --memory {gigabytes:g}: peak RSS {peak:.2f} GB, {took:.0f} s for 2 steps")
-    hours = took / 2 * ENOUGH / 3600
-    print(f"so about {hours:.1f} h for one member in {ENOUGH} steps on {threads} thread(s): use a GPU")
+    hours = took / 2 * DEFAULT_EVALUATIONS / 3600
+    print(f"so about {hours:.1f} h for one member in {DEFAULT_EVALUATIONS} steps on {threads} thread(s): use a GPU")
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
-from convcast.settings import ENOUGH, SamplingSettings, SolverName
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, SolverName
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"
@@ -191,7 +191,7 @@ def main() -> None:
     runs = [Run(solver, steps) for solver in SOLVER_NAMES for steps in STEPS]
     runs += [Run("ddpm", 200), Run("ddim", 20, eta=0.5)]
     usual = SamplingSettings().solver
-    runs += [Run(usual, ENOUGH, guidance=float(w)) for w in arguments.guidance.split(",") if w]
+    runs += [Run(usual, DEFAULT_EVALUATIONS, guidance=float(w)) for w in arguments.guidance.split(",") if w]
     measure(root, runs, members, threads)
     table(root, [run.name for run in runs], REFERENCE)
 

@@ -20,7 +20,7 @@ from convcast.cli.session import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from convcast.archive import Outcome, Request
+    from convcast.archive import FetchOutcome, Request
     from convcast.cli.console import Terminal
 
 
@@ -189,7 +189,7 @@ def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
     }
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: FetchOutcome) -> str:
     from convcast.cli.console import size
 
     analysis = not outcome.file or outcome.file.startswith("hrrr.")
@@ -199,7 +199,7 @@ def _describe(outcome: Outcome) -> str:
     return f"{what} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")
 
 
-def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
+def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
     from convcast.cli.console import size
 
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
@@ -219,7 +219,7 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: flo
     _judge(terminal, outcomes, allowed=allowed, unit=unit)
 
 
-def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float, unit: str) -> None:
+def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, allowed: float, unit: str) -> None:
     """Count the outcomes, print them, and leave with the exit code that they deserve."""
     from collections import Counter
 
@@ -242,7 +242,7 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     _judge(terminal, outcomes, allowed=allowed, unit=unit)
 
 
-def _judge(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
+def _judge(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
     """Say what is missing; raises NotPublishedError or MissingInputError where it is more than is allowed."""
     from convcast.errors import MissingInputError, NotPublishedError
 

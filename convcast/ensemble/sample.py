@@ -24,7 +24,7 @@ from convcast.ensemble.rollout import Floats, rollout
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, Hours
@@ -145,7 +145,7 @@ def describe(
     leads: Sequence[int] = (),
     settings: SamplingSettings,
     name: str | None = None,
-) -> Description:
+) -> ForecastDescription:
     """Describe the ensemble as its file does.
 
     The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
@@ -177,7 +177,9 @@ def describe(
         "settings_hash": digest,
     }
     every = tuple(sorted({*forecaster.leads, *leads}))
-    return Description(init, every, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information)
+    return ForecastDescription(
+        init, every, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information
+    )
 
 
 def _check(

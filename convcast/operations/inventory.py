@@ -13,10 +13,17 @@ from convcast import stores
 from convcast.archive import Archive
 from convcast.archive.sources import PUBLICATION_DELAY
 from convcast.conventions import COMPLETE
-from convcast.dataset import Dataset, Status
+from convcast.dataset import Dataset, HourStatus
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, fault_of, leads_of, read_flags
+from convcast.forecasts.integrity import (
+    attribute_leads,
+    damaged_leads,
+    damaged_members,
+    find_fault,
+    read_flags,
+    start_over_advice,
+)
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import History
 from convcast.settings import HistoryLength, ModelLeads, Settings
@@ -81,7 +88,7 @@ class Holdings:
     """The newest hour whose analysis should be published by now."""
     archived: frozenset[Hour] = frozenset()
     """Valid hours."""
-    status: Mapping[Hour, Status] = field(default_factory=dict)
+    status: Mapping[Hour, HourStatus] = field(default_factory=dict)
     """Of the dataset's hours."""
     forecasts: Mapping[Hour, Forecast] = field(default_factory=dict)
     """By initial time: those as young as `since` asked for, completeness and all."""
@@ -99,7 +106,7 @@ class Holdings:
         return [f"{path} {fault} and is left alone" for path, fault in self.strange.items()]
 
     def ok(self, hour: Hour) -> bool:
-        return self.status.get(hour) == Status.OK
+        return self.status.get(hour) == HourStatus.OK
 
     def complete(self, init: Hour) -> bool:
         """Whether this forecast is there, with all that was asked for."""
@@ -107,13 +114,15 @@ class Holdings:
 
     def lacks(self, hour: Hour) -> bool:
         """Whether fetching this hour could help."""
-        known = self.status.get(hour, Status.ABSENT)
-        return hour not in self.archived and known in (Status.ABSENT, Status.GAP)
+        known = self.status.get(hour, HourStatus.ABSENT)
+        return hour not in self.archived and known in (HourStatus.ABSENT, HourStatus.GAP)
 
     @property
     def unjudged(self) -> frozenset[Hour]:
         """Archived hours that preprocessing has not seen."""
-        return frozenset(h for h in self.archived if self.status.get(h, Status.ABSENT) in (Status.ABSENT, Status.GAP))
+        return frozenset(
+            h for h in self.archived if self.status.get(h, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
+        )
 
     @property
     def newest(self) -> Hour | None:
@@ -133,7 +142,7 @@ class Surveyor:
     def survey(self, expected: Hour, *, since: Hour) -> Holdings:
         """All that there is; of forecasts, those of initial times from `since` on."""
         place, lead = self.workspace, self.settings.dataset.analysis_lead
-        strange = {path: fault for init, path in self._kept() if init >= since and (fault := fault_of(path))}
+        strange = {path: fault for init, path in self._kept() if init >= since and (fault := find_fault(path))}
         try:
             model = self._model()
         except DamagedFileError as error:
@@ -170,12 +179,12 @@ class Surveyor:
         keep = self.settings.sampling.keep
         return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 
-    def _status(self) -> dict[Hour, Status]:
+    def _status(self) -> dict[Hour, HourStatus]:
         try:
             dataset = Dataset.open(self.workspace.dataset)
         except SettingsError:  # there is none yet
             return {}
-        return {hour: Status(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
+        return {hour: HourStatus(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
     def _model(self) -> Model | None:
         """None until the first save of its training is whole; raises DamagedFileError for what describes no model."""
@@ -217,12 +226,12 @@ def read_forecast(path: Path, *, members: int) -> Forecast:
     Members that are marked complete and have lost values do not count.
     """
     try:
-        complaint, advice = f"{path} cannot be read", begin_again(path)
+        complaint, advice = f"{path} cannot be read", start_over_advice(path)
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         with stores.readable(complaint, advice):
             there = read_flags(complete)[0] == COMPLETE  # (member, lead)
-            leads = tuple(leads_of(dict(group.attrs)))
+            leads = tuple(attribute_leads(dict(group.attrs)))
             first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
         damaged = damaged_members(path)
     except (DamagedFileError, OSError):  # being made, or pruned, or nobody's
@@ -237,10 +246,10 @@ def read_forecast(path: Path, *, members: int) -> Forecast:
 def read_products(path: Path) -> tuple[int, ...]:
     """The leads, in hours, of the products at `path`, which appear whole; none where it cannot be read or lost any."""
     try:
-        complaint, advice = f"{path} cannot be read", begin_again(path)
+        complaint, advice = f"{path} cannot be read", start_over_advice(path)
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
         with stores.readable(complaint, advice):
-            leads = tuple(leads_of(dict(group.attrs)))
+            leads = tuple(attribute_leads(dict(group.attrs)))
         return () if damaged_leads(path) else leads
     except (DamagedFileError, OSError):
         return ()

@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from convcast import __version__
 from convcast.files import write_bytes
-from convcast.forecasts.open import Source, opened
+from convcast.forecasts.open import StoredForecast, open_forecast
 from convcast.notation import HOUR, Hour, compact, parse_numbers
 from convcast.operations.history import History, Scored
 from convcast.text import displayed
@@ -92,7 +92,7 @@ def write_page(place: Workspace, init: Hour, leads: Sequence[int], history: Hist
 
     Raises DamagedFileError for a forecast that cannot be read.
     """
-    source = Source.of(place, init)
+    source = StoredForecast.find(place, init)
     about = _about(source)
     pictures = {lead: list(_pictures(place, source, about, lead)) for lead in leads}
     text = _render(init, pictures, about, history, max_age)
@@ -120,13 +120,13 @@ class _About:
     """Of all that decides what the pictures look like."""
 
 
-def _about(source: Source) -> _About | None:
+def _about(source: StoredForecast) -> _About | None:
     """None where nothing of it is left."""
     said: list[dict[str, Any]] = []
     names: list[str] = []
     count, near, mapped, variable = 0, None, False, REFC
     for path in filter(None, (source.members, source.products)):
-        with opened(path) as data:
+        with open_forecast(path) as data:
             said.append(dict(data.attrs))
             names = sorted({str(name).split("_")[0] for name in data.data_vars} & set(FIELDS), key=list(FIELDS).index)
             variable = REFC if REFC.name in names else FIELDS[names[0]]
@@ -154,7 +154,7 @@ def _count(products: xr.Dataset) -> int:
     return len(parse_numbers(str(products.attrs["members"]), "members"))
 
 
-def _pictures(place: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
+def _pictures(place: Workspace, source: StoredForecast, about: _About | None, lead: int) -> Iterator[Picture]:
     """Those of a lead, each drawn where it is not there yet."""
     if about is None:
         return
@@ -172,7 +172,7 @@ def _pictures(place: Workspace, source: Source, about: _About | None, lead: int)
             yield Picture(path.name, captions[kind], f"Map, {valid}: {captions[kind]}", width, height)
 
 
-def _captions(about: _About, source: Source) -> dict[str, str]:
+def _captions(about: _About, source: StoredForecast) -> dict[str, str]:
     """What the pictures that can be made show, by kind, in the order in which they stand."""
     variable = about.variable
     event = variable.event(variable.middle_threshold)
@@ -190,24 +190,30 @@ def _captions(about: _About, source: Source) -> dict[str, str]:
 
 
 def _draw(
-    place: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
+    place: Workspace, source: StoredForecast, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
-    from convcast.forecasts.plot import nearby, show
+    from convcast.forecasts.plot import select_maps, with_neighbourhood
     from convcast.pictures.forecast import draw
 
-    maps = Source(source.init, None, source.products) if about.mapped else Source(source.init, source.members, None)
+    maps = (
+        StoredForecast(source.init, None, source.products)
+        if about.mapped
+        else StoredForecast(source.init, source.members, None)
+    )
     variables, hours = [about.variable], [lead]
     wanted = [kind for kind in kinds if kind not in ("near", "stamps")]
     if wanted or "near" in kinds:
-        for shown, _ in show(place, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
+        for shown, _ in select_maps(place, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
             for kind in wanted:
                 yield kind, draw(kind, _narrow(shown))
             if "near" in kinds and maps.products is not None:
-                yield "near", draw("probability", _narrow(nearby(shown, maps.products)))
+                yield "near", draw("probability", _narrow(with_neighbourhood(shown, maps.products)))
     if "stamps" in kinds:
-        few = Source(source.init, source.members, None)
-        for shown, _ in show(place, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS):
+        few = StoredForecast(source.init, source.members, None)
+        for shown, _ in select_maps(
+            place, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
+        ):
             of = f"the first of {about.members}; {shown.source}"
             yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.notation import HOUR, Hour
 from convcast.operations.inventory import Holdings
 
@@ -136,7 +136,7 @@ def unfinished(holdings: Holdings, limits: Limits) -> frozenset[Hour]:
     Scores are due, or will be, when the analysis comes; after `catch_up` hours it does not.
     """
     first = holdings.expected - limits.catch_up * HOUR
-    gone = (Status.REJECTED, Status.PRUNED)
+    gone = (HourStatus.REJECTED, HourStatus.PRUNED)
     return frozenset(
         init
         for init, forecast in holdings.forecasts.items()
@@ -162,5 +162,5 @@ def gaps(holdings: Holdings, limits: Limits, *, within: int) -> tuple[Hour, ...]
     return tuple(
         hour
         for hour in reversed(recent)
-        if holdings.status.get(hour) == Status.REJECTED or (holdings.lacks(hour) and hour not in late)
+        if holdings.status.get(hour) == HourStatus.REJECTED or (holdings.lacks(hour) and hour not in late)
     )

@@ -21,7 +21,7 @@ from convcast.archive.locations import parse_path
 from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
-from convcast.forecasts.integrity import fault_of
+from convcast.forecasts.integrity import find_fault
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.inventory import VERIFICATION, Holdings
 from convcast.operations.plan import Limits, unfinished
@@ -150,14 +150,14 @@ def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> St
 
 def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
     try:
-        return tuple(Store.open(workspace.dataset).kept())
+        return tuple(Store.open(workspace.dataset).stored_hours())
     except SettingsError:
         return ()
 
 
 def _ours(found: Mapping[Path, Hour]) -> dict[Path, Hour]:
     """Without what others put there, which is not ours to delete."""
-    return {path: init for path, init in found.items() if fault_of(path) is None}
+    return {path: init for path, init in found.items() if find_fault(path) is None}
 
 
 def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
@@ -175,7 +175,7 @@ def prune(place: Workspace, plan: Prunable) -> Pruned:
     done = Pruned()
 
     def forget(hour: Hour) -> None:
-        Store.open(place.dataset, writing=True).forget([hour])
+        Store.open(place.dataset, writing=True).prune([hour])
 
     _room(done, "archive", place.lock("fetch"), plan.archive, _delete_archived)
     if plan.dataset:

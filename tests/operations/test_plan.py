@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.notation import HOUR
 from convcast.operations.inventory import Forecast, Holdings, Model, expected_hour
 from convcast.operations.plan import Limits, Step, due_cases, gaps, late_hours, next_step, unfinished
@@ -25,7 +25,7 @@ def holding(hours=(), *, archived=(), forecasts=(), scored=(), model=MODEL):
     return Holdings(
         expected=NOW,
         archived=frozenset(archived),
-        status=dict.fromkeys(hours, Status.OK),
+        status=dict.fromkeys(hours, HourStatus.OK),
         forecasts=dict.fromkeys(forecasts, WHOLE),
         scored=frozenset(scored),
         model=model,
@@ -39,7 +39,7 @@ def obedient(holdings, step, lost=()):
             came = {h for h in np.arange(step.hours[0], step.hours[1] + HOUR) if h not in lost}
             return replace(holdings, archived=holdings.archived | came)
         case "preprocess":
-            return replace(holdings, status={**holdings.status, **dict.fromkeys(holdings.archived, Status.OK)})
+            return replace(holdings, status={**holdings.status, **dict.fromkeys(holdings.archived, HourStatus.OK)})
         case "sample":
             return replace(holdings, forecasts={**holdings.forecasts, step.hours[0]: WHOLE})
         case "verify":

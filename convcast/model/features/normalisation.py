@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset import Dataset, Statistics
+from convcast.dataset import Dataset, FieldStatistics
 from convcast.errors import DamagedFileError
 from convcast.variables import Variable
 
@@ -30,7 +30,7 @@ class Normalisation:
     """Their standard deviation, (2,)."""
 
     @classmethod
-    def of(cls, dataset: Dataset, statistics: Statistics) -> Normalisation:
+    def of(cls, dataset: Dataset, statistics: FieldStatistics) -> Normalisation:
         std = dataset.static.std(axis=(1, 2), dtype=np.float64)
         mean = dataset.static.mean(axis=(1, 2), dtype=np.float64)
         # The standard deviation of flat ground is rounding error, by which nothing may be divided.
