@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 TESTED = [name for name, scenario in SCENARIOS.items() if scenario.tested]
 EVERY = os.environ.get("CRASH_POINTS") == "all"
-SECONDS = 4.0
+SECONDS = 3.0
 """Of a processor for each test of each verb, by default."""
 ORDER = ("rename", "remove", "link", "fsync", "truncate", "open", "rmdir", "mkdir", "symlink")
 EXPECTED = {0, 2, 3, 4, 5, 6}
