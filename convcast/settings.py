@@ -306,7 +306,7 @@ class VerificationSettings(Group):
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 
-class ThresholdPoint(Group):
+class AlertPoint(Group):
     """An event near a place, and how probable it must be to be told of."""
 
     name: str = ""
@@ -326,7 +326,7 @@ class ThresholdPoint(Group):
 class ThresholdSettings(Group):
     """What is watched, and who is told."""
 
-    points: tuple[ThresholdPoint, ...] = ()
+    points: tuple[AlertPoint, ...] = ()
     command: tuple[str, ...] = ()
 
 

@@ -71,7 +71,7 @@ class Workspace:
         return self.root / "latest"
 
     @property
-    def told(self) -> Path:
+    def alerted(self) -> Path:
         """Of which forecasts and points somebody was told."""
         return self.root / "thresholds.json"
 
@@ -95,7 +95,7 @@ class Workspace:
     def product(self, init: notation.Hour) -> Path:
         return self.products / f"{notation.compact(init)}.zarr"
 
-    def passing_members(self, init: notation.Hour) -> Path:
+    def temporary_members(self, init: notation.Hour) -> Path:
         """Members that are kept only until their products are made."""
         return self.products / f".{notation.compact(init)}.members.zarr"
 

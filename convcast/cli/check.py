@@ -34,7 +34,7 @@ def check(
     """
     from convcast.cli.console import Terminal, described
     from convcast.errors import SettingsError
-    from convcast.operations.checks import Finding, examine
+    from convcast.operations.checks import CheckResult, run_checks
     from convcast.settings import load_settings
     from convcast.workspace import SETTINGS_FILE, Workspace
 
@@ -43,14 +43,14 @@ def check(
     file = place.settings_file if place.settings_file.is_file() else None
     resolved = load_settings(file, given(settings, None))
     where = f"{file}" if file else f"no {SETTINGS_FILE} in {place.root} yet: the defaults"
-    findings = [Finding("settings", "ok", f"{where}, preset {resolved.preset}"), *examine(place, resolved)]
-    failed = [finding for finding in findings if finding.state == "fail"]
+    results = [CheckResult("settings", "ok", f"{where}, preset {resolved.preset}"), *run_checks(place, resolved)]
+    failed = [result for result in results if result.state == "fail"]
     lines = []
-    for finding in findings:
-        lines.append(f"{SIGNS[finding.state]} {finding.subject}: {finding.detail}")
-        if finding.fix is not None:
-            lines.append(f"    → {finding.fix}")
-    value = {"ready": not failed, "findings": [asdict(finding) for finding in findings]}
+    for result in results:
+        lines.append(f"{SIGNS[result.state]} {result.subject}: {result.detail}")
+        if result.fix is not None:
+            lines.append(f"    → {result.fix}")
+    value = {"ready": not failed, "findings": [asdict(result) for result in results]}
     if failed:
         first = failed[0]
         value |= described(SettingsError(f"{first.subject}: {first.detail}", advice=first.fix))

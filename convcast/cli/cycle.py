@@ -17,7 +17,7 @@ from convcast.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from convcast.operations.stages import StageDone
+    from convcast.operations.stages import StageResult
 
 
 @verb
@@ -50,8 +50,8 @@ def cycle(
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
-    from convcast.operations.inventory import Surveyor
-    from convcast.operations.status import read_clock, simulated
+    from convcast.operations.inventory import InventoryReader
+    from convcast.operations.status import current_time, simulated
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     flags: dict[str, dict[str, Any]] = {
@@ -62,17 +62,17 @@ def cycle(
         },
     }
     session = begin(terminal, workspace, assignments=settings, flags=flags)
-    clock = read_clock(now, session.settings, session.workspace)
+    clock = current_time(now, session.settings, session.workspace)
     rehearsal = ["--now", str(clock)] if now is not None or simulated(session.settings, session.workspace) else []
     run = Cycle(
-        Surveyor(session.workspace, session.settings, model=model),
+        InventoryReader(session.workspace, session.settings, model=model),
         clock,
         words=[word for assignment in settings or () for word in ("--set", assignment)],
         fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
         sample_words=["--model", model] if model else [],
     )
     with lock(session.workspace.lock("cycle"), "cycling in this workspace"):
-        done: list[StageDone] = []
+        done: list[StageResult] = []
         for stage in run:
             done.append(stage)
             terminal.say(f"{stage.stage} {stage.about}: {stage.outcome}, {duration(stage.seconds)}")

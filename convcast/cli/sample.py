@@ -199,7 +199,7 @@ class _Run:
         from convcast.files import discard
 
         place, settings = self.session.workspace, self.session.settings.products
-        target, passing = place.product(init), place.passing_members(init)
+        target, passing = place.product(init), place.temporary_members(init)
         description = describe(
             self.forecaster, self.dataset, init=init, leads=self.leads, settings=self._sampling, name=self.name
         )

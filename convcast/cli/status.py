@@ -11,7 +11,7 @@ from convcast.cli.session import JsonOption, QuietOption, SetOption, VerboseOpti
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.operations.status import Situation
+    from convcast.operations.status import WorkspaceStatus
     from convcast.settings import Settings
     from convcast.workspace import Workspace
 
@@ -42,26 +42,26 @@ def status(
     from convcast.cli.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
-    from convcast.operations.inventory import Surveyor
-    from convcast.operations.status import assess, read_clock
+    from convcast.operations.inventory import InventoryReader
+    from convcast.operations.status import assess, current_time
 
     terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
     limit = parse_duration(max_age, "h")
     session = begin(terminal, workspace, assignments=settings)
     place = session.workspace
-    clock = read_clock(now, session.settings, session.workspace)
-    situation = assess(Surveyor(place, session.settings, model=model), clock)
-    age = situation.age
+    clock = current_time(now, session.settings, session.workspace)
+    standing = assess(InventoryReader(place, session.settings, model=model), clock)
+    age = standing.age
     old = age is None or age > limit
     value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
-    value |= {"operations": situation.to_dict() | {"too_old": old}}
+    value |= {"operations": standing.to_dict() | {"too_old": old}}
     if as_json or not (check and quiet):
         rows, held = _held(place, session.settings)
         value |= held
-        rows += _standing(situation)
-        if not situation.last and place.last_cycle.exists():
+        rows += _standing(standing)
+        if not standing.last and place.last_cycle.exists():
             rows.append(("last cycle", f"{place.last_cycle} is damaged; the next `convcast cycle` replaces it"))
-        shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(situation)]
+        shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(standing)]
         logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
         if logs:
             reports = read_log(logs[-1])
@@ -72,9 +72,7 @@ def status(
     if check and old:
         newest = "there is no complete forecast"
         if age is not None:
-            newest = (
-                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
-            )
+            newest = f"the newest forecast, of {standing.forecast}, is {duration(age)} old, more than {duration(limit)}"
         raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
 
 
@@ -115,25 +113,25 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     return rows, value
 
 
-def _standing(situation: Situation) -> Rows:
+def _standing(standing: WorkspaceStatus) -> Rows:
     """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
     from convcast.cli.console import duration, size
     from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
-    rows: Rows = [("", f"{size(situation.free)} free")]
-    last = situation.last
-    if situation.age is not None:
-        rows.append(("newest", f"forecast of {situation.forecast}, {duration(situation.age)} old"))
-    rows.extend(("", sentence) for sentence in situation.strange)
+    rows: Rows = [("", f"{size(standing.free)} free")]
+    last = standing.last
+    if standing.age is not None:
+        rows.append(("newest", f"forecast of {standing.forecast}, {duration(standing.age)} old"))
+    rows.extend(("", sentence) for sentence in standing.ignored_files)
     if not last:
         return rows
-    if situation.late:
-        rows.append(("late", f"{describe_hours(situation.late)} should be published and is not here"))
-    if situation.gaps:
-        rows.append(("gaps", describe_hours(situation.gaps)))
-    if situation.due:
-        rows.append(("due", f"{situation.due} forecasts could be scored: `convcast cycle` will"))
+    if standing.late:
+        rows.append(("late", f"{describe_hours(standing.late)} should be published and is not here"))
+    if standing.gaps:
+        rows.append(("gaps", describe_hours(standing.gaps)))
+    if standing.due:
+        rows.append(("due", f"{standing.due} forecasts could be scored: `convcast cycle` will"))
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stage_seconds(last).items() if seconds >= 1)
     rows.append(
         (
@@ -146,14 +144,14 @@ def _standing(situation: Situation) -> Rows:
     return rows
 
 
-def _skill(situation: Situation) -> list[Table | str]:
+def _skill(standing: WorkspaceStatus) -> list[Table | str]:
     """Recent skill by field, where forecasts have been scored."""
     from convcast.cli.console import table
     from convcast.variables import FIELDS
 
-    if not situation.skill:
+    if not standing.skill:
         return []
-    others = sorted({name for one in situation.skill for name in one.skill})
+    others = sorted({name for one in standing.skill for name in one.skill})
     rows = [
         [
             f"{one.field}, {FIELDS[one.field].units}",
@@ -162,7 +160,7 @@ def _skill(situation: Situation) -> list[Table | str]:
             *(f"{one.skill[name]:+.0%}" if name in one.skill else "-" for name in others),
             f"{one.spread_error_ratio:.2f}",
         ]
-        for one in situation.skill
+        for one in standing.skill
     ]
     title = "recent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
     return [

@@ -46,7 +46,7 @@ class Skill:
 
 
 @dataclass(frozen=True)
-class Scored:
+class LeadScores:
     """Mean scores of a field at a lead over some cases."""
 
     lead: int
@@ -63,7 +63,7 @@ class Scored:
     """CRPS of persistence and the skill against it, 1 - CRPS / its CRPS, over the cases that have it."""
 
 
-class History:
+class ScoreHistory:
     """The lines in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class History:
                     found.setdefault(name, []).append(systems)
         return [_mean(name, cases, members) for name, cases in found.items()]
 
-    def valid_within(self, hours: int, until: Hour) -> list[Scored]:
+    def valid_within(self, hours: int, until: Hour) -> list[LeadScores]:
         """Mean scores, by lead and field, of the cases that came true within so many hours up to `until`."""
         found: dict[tuple[int, str], list[tuple[Hour, Systems, int]]] = {}
         for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
@@ -173,9 +173,9 @@ def _mean(name: str, cases: list[Systems], members: int) -> Skill:
     return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
 
 
-def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> Scored:
+def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> LeadScores:
     valid = [when for when, _, _ in cases]
     mean = _mean(name, [systems for _, systems, _ in cases], cases[-1][2])
     theirs = [systems["persistence"]["crps"] for _, systems, _ in cases if "crps" in systems.get("persistence", {})]
     persistence = (float(np.mean(theirs)), mean.skill["persistence"]) if "persistence" in mean.skill else None
-    return Scored(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)
+    return LeadScores(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)

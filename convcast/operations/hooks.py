@@ -33,7 +33,7 @@ class Hooks:
     def published(self, document: dict[str, Any]) -> list[str]:
         return list(self._tell("on_publish", self._settings.on_publish, document, post=False))
 
-    def exceeded(self, document: dict[str, Any]) -> list[str]:
+    def find_alert(self, document: dict[str, Any]) -> list[str]:
         command = self._settings.on_threshold.command
         return list(self._tell("on_threshold", command, {"event": "threshold"} | document))
 

@@ -18,7 +18,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
 from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, fault_of, leads_of, read_flags
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
-from convcast.operations.history import History
+from convcast.operations.history import ScoreHistory
 from convcast.settings import HistoryLength, ModelLeads, Settings
 from convcast.workspace import Workspace
 
@@ -40,7 +40,7 @@ _SIZES = TypeAdapter(_Sizes)
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSummary:
     """What sampling needs to know of the model before it loads it."""
 
     history: int
@@ -50,12 +50,12 @@ class Model:
     trained: tuple[Hour, Hour]
     """First and last hour that it learned from, of which its forecasts prove nothing."""
 
-    def learned_from(self, init: Hour) -> bool:
+    def trained_on(self, init: Hour) -> bool:
         return bool(self.trained[0] <= init <= self.trained[1])
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ForecastSummary:
     """One initial time."""
 
     complete: bool
@@ -74,21 +74,21 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class Inventory:
     """A workspace at one moment."""
 
     expected: Hour
     """The newest hour whose analysis should be published by now."""
     archived: frozenset[Hour] = frozenset()
     """Valid hours."""
-    status: Mapping[Hour, Status] = field(default_factory=dict)
+    hour_status: Mapping[Hour, Status] = field(default_factory=dict)
     """Of the dataset's hours."""
-    forecasts: Mapping[Hour, Forecast] = field(default_factory=dict)
+    forecasts: Mapping[Hour, ForecastSummary] = field(default_factory=dict)
     """By initial time: those as young as `since` asked for, completeness and all."""
     scored: frozenset[tuple[Hour, int]] = frozenset()
     """Initial time and lead."""
-    model: Model | None = None
-    strange: Mapping[Path, str] = field(default_factory=dict)
+    model: ModelSummary | None = None
+    ignored_files: Mapping[Path, str] = field(default_factory=dict)
     """Files in a forecast's or a model's place that are left alone, and why, in words that follow their name."""
     blocked: frozenset[Hour] = frozenset()
     """Initial times in whose place lies something that sampling cannot write to."""
@@ -96,24 +96,26 @@ class Holdings:
     @property
     def left_alone(self) -> list[str]:
         """A sentence for each file that is left alone."""
-        return [f"{path} {fault} and is left alone" for path, fault in self.strange.items()]
+        return [f"{path} {fault} and is left alone" for path, fault in self.ignored_files.items()]
 
     def ok(self, hour: Hour) -> bool:
-        return self.status.get(hour) == Status.OK
+        return self.hour_status.get(hour) == Status.OK
 
     def complete(self, init: Hour) -> bool:
         """Whether this forecast is there, with all that was asked for."""
         return init in self.forecasts and self.forecasts[init].complete
 
-    def lacks(self, hour: Hour) -> bool:
+    def needs_fetch(self, hour: Hour) -> bool:
         """Whether fetching this hour could help."""
-        known = self.status.get(hour, Status.ABSENT)
+        known = self.hour_status.get(hour, Status.ABSENT)
         return hour not in self.archived and known in (Status.ABSENT, Status.GAP)
 
     @property
-    def unjudged(self) -> frozenset[Hour]:
+    def unprocessed(self) -> frozenset[Hour]:
         """Archived hours that preprocessing has not seen."""
-        return frozenset(h for h in self.archived if self.status.get(h, Status.ABSENT) in (Status.ABSENT, Status.GAP))
+        return frozenset(
+            h for h in self.archived if self.hour_status.get(h, Status.ABSENT) in (Status.ABSENT, Status.GAP)
+        )
 
     @property
     def newest(self) -> Hour | None:
@@ -121,35 +123,35 @@ class Holdings:
         return max((init for init, forecast in self.forecasts.items() if forecast.complete), default=None)
 
 
-class Surveyor:
-    """Reads holdings again and again; what cannot change any more is read once."""
+class InventoryReader:
+    """Read the inventory of a workspace as often as needed; complete forecasts are read once."""
 
     def __init__(self, workspace: Workspace, settings: Settings, *, model: str | None = None) -> None:
         self.workspace, self.settings = workspace, settings
         self.name = model or settings.preset
-        self.history = History(workspace.verification(VERIFICATION) / "history")
-        self._complete: dict[Hour, Forecast] = {}
+        self.history = ScoreHistory(workspace.verification(VERIFICATION) / "history")
+        self._complete: dict[Hour, ForecastSummary] = {}
 
-    def survey(self, expected: Hour, *, since: Hour) -> Holdings:
+    def read(self, expected: Hour, *, since: Hour) -> Inventory:
         """All that there is; of forecasts, those of initial times from `since` on."""
-        place, lead = self.workspace, self.settings.dataset.analysis_lead
-        strange = {path: fault for init, path in self._kept() if init >= since and (fault := fault_of(path))}
+        workspace, lead = self.workspace, self.settings.dataset.analysis_lead
+        ignored_files = {path: fault for init, path in self._kept() if init >= since and (fault := fault_of(path))}
         try:
             model = self._model()
         except DamagedFileError as error:
             model = None
-            strange[place.model(self.name) / DESCRIPTION] = str(error).removeprefix(
-                f"{place.model(self.name) / DESCRIPTION} "
+            ignored_files[workspace.model(self.name) / DESCRIPTION] = str(error).removeprefix(
+                f"{workspace.model(self.name) / DESCRIPTION} "
             )
-        return Holdings(
+        return Inventory(
             expected=expected,
-            archived=frozenset(Archive(place.archive / "hrrr").hours(lead)),
-            status=self._status(),
+            archived=frozenset(Archive(workspace.archive / "hrrr").hours(lead)),
+            hour_status=self._hour_status(),
             forecasts=self._forecasts(since),
             scored=self.history.scored(since),
             model=model,
-            strange=strange,
-            blocked=frozenset(init for init, path in self._kept() if path in strange and self._is_written(path)),
+            ignored_files=ignored_files,
+            blocked=frozenset(init for init, path in self._kept() if path in ignored_files and self._is_written(path)),
         )
 
     def newest(self, *, before: Hour) -> Hour | None:
@@ -170,14 +172,14 @@ class Surveyor:
         keep = self.settings.sampling.keep
         return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 
-    def _status(self) -> dict[Hour, Status]:
+    def _hour_status(self) -> dict[Hour, Status]:
         try:
             dataset = Dataset.open(self.workspace.dataset)
         except SettingsError:  # there is none yet
             return {}
         return {hour: Status(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
-    def _model(self) -> Model | None:
+    def _model(self) -> ModelSummary | None:
         """None until the first save of its training is whole; raises DamagedFileError for what describes no model."""
         folder = self.workspace.model(self.name)
         path = folder / DESCRIPTION
@@ -191,12 +193,12 @@ class Surveyor:
             raise DamagedFileError(
                 f"{path} does not describe a convcast model", advice=f"rename {folder}, and train again"
             ) from error
-        return Model(sizes.history, sizes.leads, (first, last))
+        return ModelSummary(sizes.history, sizes.leads, (first, last))
 
-    def _forecasts(self, since: Hour) -> dict[Hour, Forecast]:
+    def _forecasts(self, since: Hour) -> dict[Hour, ForecastSummary]:
         return {init: self._look(init) for init in sorted({init for init, _ in self._kept()}) if init >= since}
 
-    def _look(self, init: Hour) -> Forecast:
+    def _look(self, init: Hour) -> ForecastSummary:
         """What there is of a forecast; it is complete where what is to be kept of it is there."""
         if init not in self._complete:
             sampling, path = self.settings.sampling, self.workspace.forecast(init)
@@ -211,7 +213,7 @@ class Surveyor:
         return self._complete[init]
 
 
-def read_forecast(path: Path, *, members: int) -> Forecast:
+def read_forecast(path: Path, *, members: int) -> ForecastSummary:
     """The ensemble at `path`, whose first `members` members make it complete; nothing where it cannot be read.
 
     Members that are marked complete and have lost values do not count.
@@ -226,12 +228,12 @@ def read_forecast(path: Path, *, members: int) -> Forecast:
             first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
         damaged = damaged_members(path)
     except (DamagedFileError, OSError):  # being made, or pruned, or nobody's
-        return Forecast(False, ())
+        return ForecastSummary(False, ())
     for one in damaged:
         there[one.member, one.lead] = False
     whole = int(there.all(axis=1).sum())
     enough = there.shape[0] >= members and bool(there[:members].all())
-    return Forecast(enough, leads, (first, last), whole)
+    return ForecastSummary(enough, leads, (first, last), whole)
 
 
 def read_products(path: Path) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from convcast import __version__
 from convcast.files import write_bytes
 from convcast.forecasts.open import Source, opened
 from convcast.notation import HOUR, Hour, compact, parse_numbers
-from convcast.operations.history import History, Scored
+from convcast.operations.history import LeadScores, ScoreHistory
 from convcast.text import displayed
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
@@ -72,7 +72,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreRow:
     """A row of the table of scores, as it stands there."""
 
     field: str
@@ -85,22 +85,24 @@ class Line:
     spread_error: str
 
 
-def write_page(place: Workspace, init: Hour, leads: Sequence[int], history: History, *, max_age: float) -> bool:
+def write_page(
+    workspace: Workspace, init: Hour, leads: Sequence[int], history: ScoreHistory, *, max_age: float
+) -> bool:
     """Write the page of the forecast from `init`, whose pictures are drawn unless they are there; whether it is new.
 
     `max_age` is in hours since `init`.
 
     Raises DamagedFileError for a forecast that cannot be read.
     """
-    source = Source.of(place, init)
+    source = Source.of(workspace, init)
     about = _about(source)
-    pictures = {lead: list(_pictures(place, source, about, lead)) for lead in leads}
+    pictures = {lead: list(_pictures(workspace, source, about, lead)) for lead in leads}
     text = _render(init, pictures, about, history, max_age)
-    path = place.page / "index.html"
+    path = workspace.page / "index.html"
     new = not path.is_file() or path.read_bytes() != text.encode()
     if new:
         write_bytes(path, text.encode())
-    _tidy(place.page, init, {picture.name for found in pictures.values() for picture in found})
+    _tidy(workspace.page, init, {picture.name for found in pictures.values() for picture in found})
     return new
 
 
@@ -154,15 +156,15 @@ def _count(products: xr.Dataset) -> int:
     return len(parse_numbers(str(products.attrs["members"]), "members"))
 
 
-def _pictures(place: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
+def _pictures(workspace: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
     """Those of a lead, each drawn where it is not there yet."""
     if about is None:
         return
     captions = _captions(about, source)
     stem = f"{compact(source.init)}_{about.digest}_{about.variable.name}_f{lead:02d}"
-    paths = {kind: place.page / f"{stem}_{kind}.png" for kind in captions}
+    paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in captions}
     missing = [kind for kind, path in paths.items() if not path.is_file()]
-    for kind, png in _draw(place, source, about, lead, missing) if missing else ():
+    for kind, png in _draw(workspace, source, about, lead, missing) if missing else ():
         write_bytes(paths[kind], png)
     valid = f"{_clock(source.init + lead * HOUR)} UTC"
     for kind, path in paths.items():
@@ -190,7 +192,7 @@ def _captions(about: _About, source: Source) -> dict[str, str]:
 
 
 def _draw(
-    place: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
+    workspace: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
     from convcast.forecasts.plot import nearby, show
@@ -200,14 +202,16 @@ def _draw(
     variables, hours = [about.variable], [lead]
     wanted = [kind for kind in kinds if kind not in ("near", "stamps")]
     if wanted or "near" in kinds:
-        for shown, _ in show(place, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
+        for shown, _ in show(workspace, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
             for kind in wanted:
                 yield kind, draw(kind, _narrow(shown))
             if "near" in kinds and maps.products is not None:
                 yield "near", draw("probability", _narrow(nearby(shown, maps.products)))
     if "stamps" in kinds:
         few = Source(source.init, source.members, None)
-        for shown, _ in show(place, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS):
+        for shown, _ in show(
+            workspace, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
+        ):
             of = f"the first of {about.members}; {shown.source}"
             yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
 
@@ -217,7 +221,7 @@ def _narrow(shown: Shown) -> Shown:
 
 
 def _render(
-    init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: History, max_age: float
+    init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: ScoreHistory, max_age: float
 ) -> str:
     environment = Environment(
         loader=PackageLoader("convcast.operations", "."),
@@ -245,14 +249,14 @@ def _render(
     )
 
 
-def _table(scored: list[Scored]) -> tuple[Hour, Hour, list[Line]]:
+def _table(scored: list[LeadScores]) -> tuple[Hour, Hour, list[ScoreRow]]:
     """First and last valid time, and the rows."""
     lines = []
     for one in scored:
         variable = FIELDS[one.field]
         theirs, skill = one.persistence or (None, None)
         lines.append(
-            Line(
+            ScoreRow(
                 field=one.field.upper(),
                 long_name=variable.long_name,
                 units=variable.units,

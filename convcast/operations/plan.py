@@ -14,7 +14,7 @@ import numpy as np
 
 from convcast.dataset import Status
 from convcast.notation import HOUR, Hour
-from convcast.operations.inventory import Holdings
+from convcast.operations.inventory import Inventory
 
 Stage = Literal["fetch", "preprocess", "sample", "verify", "publish", "prune"]
 
@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Limits:
+class CycleLimits:
     """What a cycle keeps to."""
 
     catch_up: int
@@ -55,36 +55,38 @@ class Limits:
 
 
 def next_step(
-    holdings: Holdings, limits: Limits, done: Sequence[Step], barred: frozenset[Stage] = frozenset()
+    inventory: Inventory, limits: CycleLimits, done: Sequence[Step], excluded: frozenset[Stage] = frozenset()
 ) -> Step | None:
     """The step after those that were done, whatever came of them; None at the end.
 
-    Stages that are `barred` would fail again.
+    Stages that are `excluded` would fail again.
     """
     at = {step.stage: number for number, step in enumerate(done)}
     fetched = [step.hours for step in done if step.stage == "fetch"]
-    history = holdings.model.history if holdings.model else limits.history
-    head = [hour for hour in _back(holdings.expected, history) if holdings.lacks(hour)]
-    if head and not fetched and "fetch" not in barred:
+    history = inventory.model.history if inventory.model else limits.history
+    head = [hour for hour in _back(inventory.expected, history) if inventory.needs_fetch(hour)]
+    if head and not fetched and "fetch" not in excluded:
         return Step("fetch", (head[-1], head[0]))
-    if holdings.unjudged and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in barred:
+    if inventory.unprocessed and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in excluded:
         return Step("preprocess")
 
     sampled = {step.hours[0] for step in done if step.stage == "sample"}
-    wanted = [init for init in possible_inits(holdings, limits) if init not in sampled and not holdings.complete(init)]
-    if "sample" in barred:
+    wanted = [
+        init for init in possible_inits(inventory, limits) if init not in sampled and not inventory.complete(init)
+    ]
+    if "sample" in excluded:
         wanted = []
     if wanted and not sampled:
         return Step("sample", (wanted[0],))
     if sampled and "publish" not in at:
         return Step("publish")
 
-    due = frozenset[tuple[Hour, int]]() if "verify" in barred else due_cases(holdings, limits)
+    due = frozenset[tuple[Hour, int]]() if "verify" in excluded else due_cases(inventory, limits)
     tried = frozenset[tuple[Hour, int]]().union(*(step.cases for step in done if step.stage == "verify"))
     if due - tried and not tried and len(sampled) <= 1:
         return Step("verify", cases=due)
-    older = [hour for hour in _back(holdings.expected, limits.catch_up + history) if holdings.lacks(hour)]
-    if older and not any(first <= older[-1] for first, _ in fetched) and "fetch" not in barred:
+    older = [hour for hour in _back(inventory.expected, limits.catch_up + history) if inventory.needs_fetch(hour)]
+    if older and not any(first <= older[-1] for first, _ in fetched) and "fetch" not in excluded:
         return Step("fetch", (older[-1], older[0]))
     if wanted:
         return Step("sample", (wanted[0],))
@@ -100,67 +102,67 @@ def _back(hour: Hour, count: int) -> list[Hour]:
     return list(hour - np.arange(count) * HOUR)
 
 
-def possible_inits(holdings: Holdings, limits: Limits) -> list[Hour]:
+def possible_inits(inventory: Inventory, limits: CycleLimits) -> list[Hour]:
     """Initial times, newest first, that can be forecast and that the model has not learned from."""
-    model = holdings.model
+    model = inventory.model
     if model is None:
         return []
     return [
         init
-        for init in _back(holdings.expected, limits.catch_up + 1)
-        if init not in holdings.blocked
+        for init in _back(inventory.expected, limits.catch_up + 1)
+        if init not in inventory.blocked
         and init.astype(np.int64) % limits.every == 0
-        and all(holdings.ok(init - back * HOUR) for back in range(model.history))
-        and not model.learned_from(init)
+        and all(inventory.ok(init - back * HOUR) for back in range(model.history))
+        and not model.trained_on(init)
     ]
 
 
-def due_cases(holdings: Holdings, limits: Limits) -> frozenset[tuple[Hour, int]]:
+def due_cases(inventory: Inventory, limits: CycleLimits) -> frozenset[tuple[Hour, int]]:
     """Forecasts whose valid time has come and whose analysis is there, and that have not been scored.
 
     As far back as a cycle catches up; whatever lies on the disk is scored along with them.
     """
-    first = holdings.expected - limits.catch_up * HOUR
+    first = inventory.expected - limits.catch_up * HOUR
     return frozenset(
         (init, lead)
-        for init, forecast in holdings.forecasts.items()
+        for init, forecast in inventory.forecasts.items()
         if forecast.verifiable and not (forecast.trained and forecast.trained[0] <= init <= forecast.trained[1])
         for lead in forecast.leads
-        if (init, lead) not in holdings.scored and init + lead * HOUR >= first and holdings.ok(init + lead * HOUR)
+        if (init, lead) not in inventory.scored and init + lead * HOUR >= first and inventory.ok(init + lead * HOUR)
     )
 
 
-def unfinished(holdings: Holdings, limits: Limits) -> frozenset[Hour]:
+def unfinished(inventory: Inventory, limits: CycleLimits) -> frozenset[Hour]:
     """Initial times whose members are still needed: incomplete ones that a cycle may complete, and those to be scored.
 
     Scores are due, or will be, when the analysis comes; after `catch_up` hours it does not.
     """
-    first = holdings.expected - limits.catch_up * HOUR
+    first = inventory.expected - limits.catch_up * HOUR
     gone = (Status.REJECTED, Status.PRUNED)
     return frozenset(
         init
-        for init, forecast in holdings.forecasts.items()
+        for init, forecast in inventory.forecasts.items()
         if (not forecast.complete and init >= first)
         or any(
-            (init, lead) not in holdings.scored
+            (init, lead) not in inventory.scored
             and init + lead * HOUR >= first
-            and holdings.status.get(init + lead * HOUR) not in gone
+            and inventory.hour_status.get(init + lead * HOUR) not in gone
             for lead in forecast.leads
         )
     )
 
 
-def late_hours(holdings: Holdings, *, within: int) -> tuple[Hour, ...]:
+def late_hours(inventory: Inventory, *, within: int) -> tuple[Hour, ...]:
     """Of the newest `within` hours that should be published, those that are not here."""
-    return tuple(hour for hour in reversed(_back(holdings.expected, within)) if holdings.lacks(hour))
+    return tuple(hour for hour in reversed(_back(inventory.expected, within)) if inventory.needs_fetch(hour))
 
 
-def gaps(holdings: Holdings, limits: Limits, *, within: int) -> tuple[Hour, ...]:
+def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hour, ...]:
     """Hours as far back as a cycle catches up that were rejected, or are not here and not among those merely late."""
-    recent = _back(holdings.expected, limits.catch_up + limits.history)
-    late = set(late_hours(holdings, within=within))
+    recent = _back(inventory.expected, limits.catch_up + limits.history)
+    late = set(late_hours(inventory, within=within))
     return tuple(
         hour
         for hour in reversed(recent)
-        if holdings.status.get(hour) == Status.REJECTED or (holdings.lacks(hour) and hour not in late)
+        if inventory.hour_status.get(hour) == Status.REJECTED or (inventory.needs_fetch(hour) and hour not in late)
     )

@@ -23,9 +23,9 @@ from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
 from convcast.forecasts.integrity import fault_of
 from convcast.notation import HOUR, Hour, from_compact
-from convcast.operations.inventory import VERIFICATION, Holdings
-from convcast.operations.plan import Limits, unfinished
-from convcast.operations.status import reach
+from convcast.operations.inventory import VERIFICATION, Inventory
+from convcast.operations.plan import CycleLimits, unfinished
+from convcast.operations.status import lookback
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
@@ -34,7 +34,7 @@ LAGGED = 24
 
 
 @dataclass(frozen=True)
-class Stock:
+class StoredFiles:
     """What there is to prune."""
 
     archive: Mapping[Path, tuple[Hour, bool]] = field(default_factory=dict)
@@ -43,13 +43,13 @@ class Stock:
     forecasts: Mapping[Path, Hour] = field(default_factory=dict)
     """Initial times."""
     products: Mapping[Path, Hour] = field(default_factory=dict)
-    passing: Mapping[Path, Hour] = field(default_factory=dict)
+    temporary: Mapping[Path, Hour] = field(default_factory=dict)
     """Members that were to stay only until their products were made."""
     statistics: Mapping[Path, Hour] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Prunable:
+class PrunePlan:
     """What may go, room by room."""
 
     archive: tuple[Path, ...] = ()
@@ -60,7 +60,7 @@ class Prunable:
 
 
 @dataclass
-class Pruned:
+class PruneResult:
     """What went: how many things a room, and their bytes."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Pruned:
     """Rooms that another run was at."""
 
 
-def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: RetentionSettings) -> Prunable:
+def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, keep: RetentionSettings) -> PrunePlan:
     """What is older than the settings say, but for what is still needed:
 
     the hours that a cycle may yet fetch, decode or start from; archived hours that the dataset has not seen; members
@@ -78,14 +78,15 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
     """
     # A clock that is wrong, or an outage, makes nothing old before newer hours are here.
     newest = min(
-        holdings.expected, max([*holdings.archived, *filter(holdings.ok, holdings.status)], default=holdings.expected)
+        inventory.expected,
+        max([*inventory.archived, *filter(inventory.ok, inventory.hour_status)], default=inventory.expected),
     )
-    history = holdings.model.history if holdings.model else limits.history
+    history = inventory.model.history if inventory.model else limits.history
     needed = newest - (limits.catch_up + history) * HOUR
     first = newest - limits.catch_up * HOUR
-    busy = unfinished(replace(holdings, expected=newest), limits)
+    busy = unfinished(replace(inventory, expected=newest), limits)
     # Where the clock is far ahead, those that are not old have not been looked at.
-    looked_at, near = holdings.expected - reach(limits), newest - reach(limits)
+    looked_at, near = inventory.expected - lookback(limits), newest - lookback(limits)
     busy |= {init for init in stock.forecasts.values() if near <= init < looked_at}
     needed = min([needed, *(init - (history - 1) * HOUR for init in busy)])
 
@@ -96,12 +97,13 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
     kept = [init for path, init in stock.forecasts.items() if path not in forecasts]
     # Forecasts that are on the disk are scored beside others of the same hours.
     others_before = min([archive_before, *(init - LAGGED * HOUR for init in kept)])
-    trained = holdings.model.trained if holdings.model else None
-    return Prunable(
+    trained = inventory.model.trained if inventory.model else None
+    return PrunePlan(
         archive=tuple(
             path
             for path, (valid, analysis) in stock.archive.items()
-            if valid < (archive_before if analysis else others_before) and not (analysis and valid in holdings.unjudged)
+            if valid < (archive_before if analysis else others_before)
+            and not (analysis and valid in inventory.unprocessed)
         ),
         dataset=tuple(
             hour
@@ -109,7 +111,7 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
             if hour < dataset_before and not (trained and trained[0] <= hour <= trained[1])
         ),
         # Those that a killed run left are made use of as far back as a cycle catches up.
-        forecasts=(*forecasts, *(path for path, init in stock.passing.items() if init < first)),
+        forecasts=(*forecasts, *(path for path, init in stock.temporary.items() if init < first)),
         products=_older(stock.products, _before(newest, 24 * keep.products_days), busy),
         statistics=_older(stock.statistics, _before(newest, 24 * keep.statistics_days), {*busy, *kept}),
     )
@@ -125,7 +127,7 @@ def _older(found: Mapping[Path, Hour], before: Hour, busy: Iterable[Hour]) -> tu
     return tuple(path for path, init in found.items() if init < before and init not in spared)
 
 
-def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> Stock:
+def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
     """What lies in the rooms; of the dataset only where it is to be pruned."""
     archive = {}
     for room in open_archives(workspace.archive).values():
@@ -137,13 +139,13 @@ def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> St
         file = parse_path(path.relative_to(workspace.simulated).as_posix())
         if file is not None:
             archive[path] = file.valid, True
-    return Stock(
+    return StoredFiles(
         archive=archive,
         dataset=_dataset_hours(workspace) if dataset else (),
         forecasts=_ours(_by_init(workspace.forecasts, "*.zarr"))
         | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
         products=_ours(_by_init(workspace.products, "[!.]*.zarr")),
-        passing=_ours(_by_init(workspace.products, ".*.members.zarr")),
+        temporary=_ours(_by_init(workspace.products, ".*.members.zarr")),
         statistics=_by_init(workspace.verification(VERIFICATION) / "cases", "*/*.npz"),
     )
 
@@ -170,31 +172,31 @@ def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
     return {path: init for path, init in named if init is not None}
 
 
-def prune(place: Workspace, plan: Prunable) -> Pruned:
+def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
     """Delete what the plan says, oldest first, each room under its lock."""
-    done = Pruned()
+    done = PruneResult()
 
     def forget(hour: Hour) -> None:
-        Store.open(place.dataset, writing=True).forget([hour])
+        Store.open(workspace.dataset, writing=True).forget([hour])
 
-    _room(done, "archive", place.lock("fetch"), plan.archive, _delete_archived)
+    _room(done, "archive", workspace.lock("fetch"), plan.archive, _delete_archived)
     if plan.dataset:
-        before = folder_bytes(place.dataset)
+        before = folder_bytes(workspace.dataset)
         # A training reads any hour; preprocessing writes them.
-        trainings = sorted((place.root / "locks").glob("train-*.lock"))
+        trainings = sorted((workspace.root / "locks").glob("train-*.lock"))
         if all(_free(path) for path in trainings):
-            _room(done, "dataset", place.lock(place.dataset.name), plan.dataset, forget)
-            done.bytes += before - folder_bytes(place.dataset)
+            _room(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, forget)
+            done.bytes += before - folder_bytes(workspace.dataset)
         else:
             done.left.append("dataset")
-    _room(done, "forecasts", place.lock("sample"), plan.forecasts, _delete)
-    _room(done, "products", place.lock("sample"), plan.products, _delete)
+    _room(done, "forecasts", workspace.lock("sample"), plan.forecasts, _delete)
+    _room(done, "products", workspace.lock("sample"), plan.products, _delete)
     _room(done, "statistics", None, plan.statistics, _delete)
     return done
 
 
 def _room(
-    done: Pruned,
+    done: PruneResult,
     name: str,
     guard: Path | None,
     things: Sequence[Path] | Sequence[Hour],
@@ -250,12 +252,16 @@ def _free(path: Path) -> bool:
         return False
 
 
-def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
+def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
     """Delete what killed runs left half-written, in any room; gives how much there was.
 
     Of the forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
     """
-    tops = (place.root, place.forecasts, place.products, place.page)
-    rooms = [place.archive, place.simulated, *(place.root / name for name in ("baselines", "models", "verification"))]
-    whole = [*rooms, *(path for path in map(place.forecast, inits) if not path.is_symlink())]
+    tops = (workspace.root, workspace.forecasts, workspace.products, workspace.page)
+    rooms = [
+        workspace.archive,
+        workspace.simulated,
+        *(workspace.root / name for name in ("baselines", "models", "verification")),
+    ]
+    whole = [*rooms, *(path for path in map(workspace.forecast, inits) if not path.is_symlink())]
     return sum(files.sweep(folder, recursive=False) for folder in tops) + sum(map(files.sweep, whole))

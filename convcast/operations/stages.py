@@ -34,7 +34,7 @@ LAST_WORDS = 400
 
 
 @dataclass(frozen=True)
-class Finished:
+class ProcessResult:
     """How a process ended."""
 
     code: int
@@ -48,7 +48,7 @@ class Finished:
     """Whether it was told to stop."""
 
 
-def run(words: Sequence[str], *, seconds: float, grace: float) -> Finished:
+def run(words: Sequence[str], *, seconds: float, grace: float) -> ProcessResult:
     """Run `convcast WORDS` for at most so many seconds; then it is told to end, and after `grace` seconds killed.
 
     Whatever interrupts the caller ends the process too.
@@ -63,7 +63,7 @@ def run_command(
     grace: float,
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
-) -> Finished:
+) -> ProcessResult:
     """Run any command, a list of words and no shell, as `run` does; `env` are its variables, by default ours."""
     begun = time.monotonic()
     stopped = False
@@ -89,7 +89,7 @@ def run_command(
         except BaseException:
             _stop(process, min(grace, INTERRUPTED_GRACE))
             raise
-    return Finished(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
+    return ProcessResult(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _last(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class StageDone:
+class StageResult:
     """What became of one stage."""
 
     stage: Stage

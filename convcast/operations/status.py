@@ -15,14 +15,14 @@ from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.notation import Hour, parse_time
 from convcast.operations.history import LONGEST_LEAD, Skill
-from convcast.operations.inventory import Holdings, Surveyor, expected_hour
-from convcast.operations.plan import Limits, due_cases, gaps, late_hours
+from convcast.operations.inventory import Inventory, InventoryReader, expected_hour
+from convcast.operations.plan import CycleLimits, due_cases, gaps, late_hours
 from convcast.settings import Settings
 from convcast.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Situation:
+class WorkspaceStatus:
     """A workspace at a time, in the terms of who runs it."""
 
     clock: np.datetime64
@@ -45,7 +45,7 @@ class Situation:
     """Recent, by field."""
     last: dict[str, Any]
     """The last cycle's journal entry, or nothing."""
-    strange: list[str]
+    ignored_files: list[str]
     """Sentences that name files in a forecast's or a model's place which are left alone."""
 
     @property
@@ -69,59 +69,59 @@ class Situation:
                 for one in self.skill
             ],
             "last_cycle": self.last,
-            "left_alone": self.strange,
+            "left_alone": self.ignored_files,
         }
 
 
-def limits_of(settings: Settings) -> Limits:
+def cycle_limits(settings: Settings) -> CycleLimits:
     operations = settings.operations
-    return Limits(round(operations.max_catch_up), operations.every, settings.model.history)
+    return CycleLimits(round(operations.max_catch_up), operations.every, settings.model.history)
 
 
-def young(settings: Settings) -> int:
+def late_window(settings: Settings) -> int:
     """How many of the newest hours may be late; older ones are gaps, as `fetch` has it."""
     return max(1, math.ceil(settings.archive.late_hours) - 1)
 
 
-def read_clock(now: str | None, settings: Settings, place: Workspace) -> np.datetime64:
+def current_time(now: str | None, settings: Settings, workspace: Workspace) -> np.datetime64:
     """The time to go by: what is said, else for the simulated archive when its world ends, else the clock's, UTC."""
     if now is not None:
         return parse_time(now)
-    if simulated(settings, place):
+    if simulated(settings, workspace):
         simulation = settings.simulation
         return parse_time(simulation.start) + np.timedelta64(24 * simulation.days, "h")
     return np.datetime64("now", "s")
 
 
-def simulated(settings: Settings, place: Workspace) -> bool:
+def simulated(settings: Settings, workspace: Workspace) -> bool:
     """Whether the workspace lives in the simulated world, whose time is not ours."""
-    return "simulated" in settings.archive.sources or place.simulated.is_dir()
+    return "simulated" in settings.archive.sources or workspace.simulated.is_dir()
 
 
-def assess(surveyor: Surveyor, clock: np.datetime64, holdings: Holdings | None = None) -> Situation:
+def assess(reader: InventoryReader, clock: np.datetime64, inventory: Inventory | None = None) -> WorkspaceStatus:
     """How the workspace stands at this time."""
-    place, settings = surveyor.workspace, surveyor.settings
-    limits = limits_of(settings)
+    workspace, settings = reader.workspace, reader.settings
+    limits = cycle_limits(settings)
     expected = expected_hour(clock, settings.dataset.analysis_lead)
-    there = holdings or surveyor.survey(expected, since=expected - reach(limits))
-    newest = there.newest or surveyor.newest(before=expected - reach(limits))
-    ok = [hour for hour in there.status if there.ok(hour)]
-    return Situation(
+    there = inventory or reader.read(expected, since=expected - lookback(limits))
+    newest = there.newest or reader.newest(before=expected - lookback(limits))
+    ok = [hour for hour in there.hour_status if there.ok(hour)]
+    return WorkspaceStatus(
         clock=clock,
         expected=expected,
         analysis=max(ok, default=None),
         forecast=newest,
-        late=late_hours(there, within=young(settings)),
-        gaps=gaps(there, limits, within=young(settings)),
+        late=late_hours(there, within=late_window(settings)),
+        gaps=gaps(there, limits, within=late_window(settings)),
         due=len(due_cases(there, limits)),
-        free=shutil.disk_usage(place.root).free,
-        skill=tuple(surveyor.history.recent(expected, settings.operations.skill_days)),
-        last=_last(place),
-        strange=there.left_alone,
+        free=shutil.disk_usage(workspace.root).free,
+        skill=tuple(reader.history.recent(expected, settings.operations.skill_days)),
+        last=_last(workspace),
+        ignored_files=there.left_alone,
     )
 
 
-def reach(limits: Limits) -> np.timedelta64:
+def lookback(limits: CycleLimits) -> np.timedelta64:
     """How far back a cycle looks at forecasts: those it may complete, and those whose valid time it may score."""
     return np.timedelta64(limits.catch_up + LONGEST_LEAD, "h")
 
@@ -146,10 +146,10 @@ class _Cycle(BaseModel):
     notes: list[str]
 
 
-def _last(place: Workspace) -> dict[str, Any]:
+def _last(workspace: Workspace) -> dict[str, Any]:
     """Nothing where cycle.json is absent, or is none: the next cycle replaces it."""
     try:
-        found: dict[str, Any] = read_json(place.last_cycle)
+        found: dict[str, Any] = read_json(workspace.last_cycle)
         _Cycle.model_validate(found, strict=True)
     except (OSError, DamagedFileError, ValidationError, ValueError, RecursionError):
         return {}

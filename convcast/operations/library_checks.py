@@ -1,4 +1,4 @@
-"""`python -m convcast.operations.trial`: what a run needs of its libraries, done once, in a process that may crash.
+"""Try what a run needs of its libraries, in a process that may crash: `python -m convcast.operations.library_checks`.
 
 After each step and before the next it prints one JSON line: what each step came to, None or the error, and which step
 is next. Whoever started it knows by the last line what it died of.
