@@ -6,22 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, verb
 
 if TYPE_CHECKING:
     from convcast.operations.stages import StageResult
 
 
-@verb
+@verb()
 def cycle(
+    command: Command,
     max_catch_up: Annotated[
         str | None, typer.Option("--max-catch-up", help="How far back missing hours are made up for (default: 24h).")
     ] = None,
@@ -34,18 +27,13 @@ def cycle(
         str | None,
         typer.Option("--now", help="Take this for the time (UTC), to rehearse on past or simulated hours."),
     ] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Do what is due: fetch, preprocess, sample the newest hour, verify, catch up, publish, prune. Run it every hour.
 
     Safe to start at any time, twice, or again: a second one exits with 5 at once, and where nothing is due it takes
     seconds. Exit code 4: the newest hour is not published yet, and what could be done was.
     """
-    from convcast.cli.console import Terminal, described, duration, table
+    from convcast.cli.console import described, duration, table
     from convcast.errors import ConvcastError
     from convcast.files import lock
     from convcast.notation import parse_duration
@@ -53,7 +41,7 @@ def cycle(
     from convcast.operations.inventory import InventoryReader
     from convcast.operations.status import current_time, simulated
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     flags: dict[str, dict[str, Any]] = {
         "archive": {"sources": source or None},
         "operations": {
@@ -61,13 +49,13 @@ def cycle(
             "deadline": None if deadline is None else parse_duration(deadline, "m") / 60,
         },
     }
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
+    session = command.open(flags)
     clock = current_time(now, session.settings, session.workspace)
     rehearsal = ["--now", str(clock)] if now is not None or simulated(session.settings, session.workspace) else []
     run = Cycle(
         InventoryReader(session.workspace, session.settings, model=model),
         clock,
-        words=[word for assignment in settings or () for word in ("--set", assignment)],
+        words=[word for assignment in command.assignments for word in ("--set", assignment)],
         fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
         sample_words=["--model", model] if model else [],
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import Command, verb
 
 
 class Kind(StrEnum):
@@ -22,8 +22,9 @@ class Kind(StrEnum):
     spaghetti = "spaghetti"
 
 
-@verb
+@verb(without=("settings",))
 def plot(
+    command: Command,
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
@@ -40,16 +41,11 @@ def plot(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the pictures (default: plots/<init> of the workspace)."),
     ] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Draw maps of a forecast: member stamps, mean, spread, probability, paintball, spaghetti; one PNG each.
 
     From the members where they were kept, else from the products, which have no stamps, paintballs and spaghetti.
     """
-    from convcast.cli.console import Terminal
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
     from convcast.forecasts.plot import show
@@ -57,17 +53,17 @@ def plot(
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    place = begin(terminal, workspace).workspace
+    terminal = command.terminal
+    workspace = command.open().workspace
     variables = select([name.strip() for name in fields.split(",")])
     wanted = [kind.value for kind in kinds] if kinds else list(KINDS)
     hours = parse_leads(leads) if leads is not None else None
 
     drawn: list[str] = []
-    for source in available(place, init):
-        folder = output or place.root / "plots" / compact(source.init)
+    for source in available(workspace, init):
+        folder = output or workspace.root / "plots" / compact(source.init)
         sweep(folder, recursive=False, shared=True)
-        units = show(place, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
+        units = show(workspace, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
         for shown, possible in units:
             for kind in possible:
                 name = f"{shown.variable.name}_f{shown.lead:02d}_{kind}.png"

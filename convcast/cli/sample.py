@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    Session,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, Session, verb
 
 if TYPE_CHECKING:
     from convcast.dataset import Dataset
@@ -36,8 +27,9 @@ class Keep(StrEnum):
     both = "both"
 
 
-@verb
+@verb()
 def sample(
+    command: Command,
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
@@ -65,11 +57,6 @@ def sample(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Draw an ensemble into forecasts/<init>.zarr; members already complete are kept.
 
@@ -77,7 +64,7 @@ def sample(
     """
     from contextlib import nullcontext
 
-    from convcast.cli.console import Terminal, table
+    from convcast.cli.console import table
     from convcast.dataset import Dataset
     from convcast.ensemble import latest_init
     from convcast.errors import MissingInputError
@@ -87,12 +74,13 @@ def sample(
 
     rank, ranks = launched()
     first = rank == 0
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
+    terminal = command.terminal
+    terminal.quiet |= not first
     asked = parse_members(members) if members is not None else None
     times = None if init == "latest" else list(parse_hours(init))
     chosen = {"seed": seed, "solver": solver, "steps": steps, "guidance": guidance, "memory": memory}
     flags = {"sampling": chosen | {"keep": keep.value if keep else None}}
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
+    session = command.open(flags)
     dataset = Dataset.open(session.workspace.dataset)
     name = model or session.settings.preset
     precision = session.settings.sampling.precision
@@ -116,9 +104,9 @@ def sample(
     if not first:
         return
     made = [hour for hour in inits if hour not in run.missing]
-    place = session.workspace
-    forecasts = [str(place.forecast(hour)) for hour in made] if run.keep != "products" else []
-    products = [str(place.product(hour)) for hour in made] if run.keep != "members" else []
+    workspace = session.workspace
+    forecasts = [str(workspace.forecast(hour)) for hour in made] if run.keep != "products" else []
+    products = [str(workspace.product(hour)) for hour in made] if run.keep != "members" else []
     paths = products or forecasts
     terminal.result(
         {
@@ -198,8 +186,8 @@ class _Run:
         from convcast.ensemble import describe, leads_there, make_products
         from convcast.files import discard
 
-        place, settings = self.session.workspace, self.session.settings.products
-        target, passing = place.product(init), place.temporary_members(init)
+        workspace, settings = self.session.workspace, self.session.settings.products
+        target, temporary = workspace.product(init), workspace.temporary_members(init)
         description = describe(
             self.forecaster, self.dataset, init=init, leads=self.leads, settings=self._sampling, name=self.name
         )
@@ -207,9 +195,11 @@ class _Run:
         if self.keep == "products" and set(self.leads) <= there:
             return
         # Members that an earlier run was asked to keep are used, and stay.
-        path = passing if self.keep == "products" and not place.forecast(init).exists() else place.forecast(init)
+        path = workspace.forecast(init)
+        if self.keep == "products" and not path.exists():
+            path = temporary
         yield from self._members(init, path)
         self.session.terminal.say(f"making products of {len(self.members)} members of {init}")
         done = make_products(path, target, description, members=self.members, leads=self.leads, settings=settings)
-        if done and path == passing:
-            discard(passing)
+        if done and path == temporary:
+            discard(temporary)

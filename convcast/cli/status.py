@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, SetOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import Command, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 
 
-@verb
+@verb()
 def status(
+    command: Command,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 4 where the newest forecast is older than --max-age.")
     ] = False,
@@ -28,41 +29,36 @@ def status(
     ] = "3h",
     model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
     now: Annotated[str | None, typer.Option("--now", help="As of `convcast cycle`.")] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Show what is complete, what is late or missing, the disk, the last cycle, recent skill, and how training went.
 
     With --check it is for monitoring: silent with -q, and the exit code says it.
     """
-    from convcast.cli.console import Terminal, duration, table
+    from convcast.cli.console import duration, table
     from convcast.cli.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
     from convcast.operations.inventory import InventoryReader
     from convcast.operations.status import assess, current_time
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     limit = parse_duration(max_age, "h")
-    session = begin(terminal, workspace, assignments=settings)
-    place = session.workspace
+    session = command.open()
+    workspace = session.workspace
     clock = current_time(now, session.settings, session.workspace)
-    standing = assess(InventoryReader(place, session.settings, model=model), clock)
+    standing = assess(InventoryReader(workspace, session.settings, model=model), clock)
     age = standing.age
     old = age is None or age > limit
-    value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
+    value: dict[str, Any] = {"workspace": str(workspace.root), "settings": session.settings.digest()}
     value |= {"operations": standing.to_dict() | {"too_old": old}}
-    if as_json or not (check and quiet):
-        rows, held = _held(place, session.settings)
+    if terminal.as_json or not (check and terminal.quiet):
+        rows, held = _held(workspace, session.settings)
         value |= held
         rows += _standing(standing)
-        if not standing.last and place.last_cycle.exists():
-            rows.append(("last cycle", f"{place.last_cycle} is damaged; the next `convcast cycle` replaces it"))
-        shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(standing)]
-        logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+        if not standing.last and workspace.last_cycle.exists():
+            rows.append(("last cycle", f"{workspace.last_cycle} is damaged; the next `convcast cycle` replaces it"))
+        shown: list[Table | str] = [table("", "", title=str(workspace.root), rows=rows, left=2), *_skill(standing)]
+        logs = sorted((workspace.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
         if logs:
             reports = read_log(logs[-1])
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
@@ -76,7 +72,7 @@ def status(
         raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
 
 
-def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
+def _held(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """What lies in the rooms."""
     from convcast.archive import Archive
     from convcast.cli.console import size
@@ -85,11 +81,11 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     from convcast.files import folder_bytes
     from convcast.notation import describe
 
-    hours = Archive(place.archive / "hrrr").hours(settings.dataset.analysis_lead)
+    hours = Archive(workspace.archive / "hrrr").hours(settings.dataset.analysis_lead)
     rows: Rows = [("archive", describe(hours))]
     value: dict[str, Any] = {"archive_hours": len(hours)}
     try:
-        dataset = Dataset.open(place.dataset)
+        dataset = Dataset.open(workspace.dataset)
         rejected = {h: v["reason"] for h, v in dataset.verdicts().items() if v["status"] == "rejected"}
         text = describe(dataset.hours) + (f", {len(rejected)} rejected" if rejected else "")
         rows.append(("dataset", f"{text}{', simulated' if dataset.simulated else ''}"))
@@ -99,15 +95,15 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     except ConvcastError as error:
         rows.append(("dataset", str(error)))
     for title, folder, pattern in (
-        ("models", place.root / "models", "*/model.safetensors"),
-        ("forecasts", place.forecasts, "*.zarr"),
-        ("products", place.products, "*.zarr"),
-        ("verifications", place.root / "verification", "*/scores.json"),
+        ("models", workspace.root / "models", "*/model.safetensors"),
+        ("forecasts", workspace.forecasts, "*.zarr"),
+        ("products", workspace.products, "*.zarr"),
+        ("verifications", workspace.root / "verification", "*/scores.json"),
     ):
         found = sorted(path if pattern == "*.zarr" else path.parent for path in folder.glob(pattern))
         rows.append((title, f"{len(found)}" + (f", newest {found[-1].name}" if found else "")))
         value[title] = [path.name for path in found]
-    used = folder_bytes(place.root)
+    used = folder_bytes(workspace.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used
     return rows, value
