@@ -1,4 +1,4 @@
-"""Whether this machine can do what the settings ask for, one finding after the other, each with what would mend it."""
+"""Checks that this machine can run what the settings ask for, each with a fix where it fails."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from convcast.workspace import Workspace
 
 ARCHIVE_AN_HOUR = 9.8e6
 DATASET_AN_HOUR = 9.1e6
-"""Bytes of an hour of seven fields over CONUS (docs/archive.md, docs/data.md)."""
+"""Bytes of one hour of seven fields over CONUS, in the archive and in the dataset."""
 HOURS = 14 * 24
+"""Hours of analyses that the disk is expected to hold: two weeks."""
 FULL = 1e9
-"""Bytes of free disk below which nothing should be begun."""
+"""Bytes of free disk below which the check fails."""
 LITTLE_MEMORY = 4e9
-"""Bytes below which a tile of the 32 M network does not fit beside the rest."""
+"""Bytes of memory below which one tile of the network with 32 M parameters may not fit."""
 SKEW = 60
-"""Seconds that the clock may be wrong by: hours are asked for by it."""
+"""Maximum error of the clock, seconds; the clock decides which hours are requested."""
 
-TRIAL = (sys.executable, "-P", "-m", "convcast.operations.library_checks")
-TRIAL_SECONDS = 300
+LIBRARY_COMMAND = (sys.executable, "-P", "-m", "convcast.operations.library_checks")
+LIBRARY_SECONDS = 300
 WORKS = {
     "GRIB and maps": "ecCodes and PROJ work together",
     "scores": "numba compiles and scores",
@@ -39,7 +40,7 @@ WORKS = {
     "stores": "Zarr arrays are written and read",
     "addresses": "Herbie gives the addresses of NOAA's files",
 }
-"""By the steps of convcast.operations.library_checks."""
+"""Detail of a passed check, by step of convcast.operations.library_checks."""
 FIXES = {
     "GRIB and maps": "unset PROJ_DATA and PROJ_LIB, or pip install --force-reinstall eccodes eccodeslib pyproj",
     "scores": "pip install --force-reinstall numba llvmlite",
@@ -51,7 +52,7 @@ FIXES = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was looked at, and whether it is well: ok, note (it will do, but know this) or fail."""
+    """The outcome of one check: ok, note (it works, with a limitation) or fail."""
 
     subject: str
     state: Literal["ok", "note", "fail"]
@@ -60,8 +61,8 @@ class CheckResult:
 
 
 def run_checks(workspace: Workspace, settings: Settings) -> Iterator[CheckResult]:
-    """All findings; one that fails never keeps the others from being looked at."""
-    yield from _trial()
+    """Run all checks in turn; a failed check does not stop the others."""
+    yield from _libraries()
     yield from _torch(settings)
     folder = next(folder for folder in (workspace.root, *workspace.root.absolute().parents) if folder.exists())
     yield _disk(folder, settings)
@@ -71,14 +72,14 @@ def run_checks(workspace: Workspace, settings: Settings) -> Iterator[CheckResult
     answers = [_source(name, settings) for name in settings.archive.sources]
     enough = any(source.state == "ok" for source, _ in answers)
     for source, clock in answers:
-        yield replace(source, state="note") if enough and source.state == "fail" else source  # others stand in for it
+        yield replace(source, state="note") if enough and source.state == "fail" else source  # another source answers
         if clock is not None:
             yield clock
 
 
-def _trial() -> Iterator[CheckResult]:
-    """What a run needs of its libraries, tried in a process of its own, as a run is: a crash is a finding too."""
-    ended = stages.run_command([*TRIAL], seconds=TRIAL_SECONDS, grace=5)
+def _libraries() -> Iterator[CheckResult]:
+    """Try the libraries in a process of their own, so that a crash becomes a failed check."""
+    ended = stages.run_command([*LIBRARY_COMMAND], seconds=LIBRARY_SECONDS, grace=5)
     found, died = ended.result.get("ended", {}), ended.result.get("next")
     for step, error in found.items():
         if error is None:
@@ -88,7 +89,7 @@ def _trial() -> Iterator[CheckResult]:
     if died is not None or not found:
         how = f"ended with {ended.code}"
         if ended.stopped:
-            how = f"took longer than {TRIAL_SECONDS} s"
+            how = f"took longer than {LIBRARY_SECONDS} s"
         elif ended.code < 0:
             how = f"crashed ({signal.Signals(-ended.code).name})"
         step = died or "libraries"
@@ -134,7 +135,7 @@ def _torch(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _locks(folder: Path) -> CheckResult:
-    """Whether files can be locked there: a file system of the network may not, and two runs would meet."""
+    """Check that files can be locked; some network file systems cannot, and two runs would collide."""
     try:
         with TemporaryFile(dir=folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +171,7 @@ def _memory(settings: Settings) -> CheckResult:
 
 
 def _source(name: str, settings: Settings) -> tuple[CheckResult, CheckResult | None]:
-    """Whether it answers; and by the time that it says, whether the clock is right."""
+    """Check that a source answers, and the clock against the time in its answer."""
     from convcast.archive import kind_of
     from convcast.archive.probe import probe
 

@@ -1,4 +1,4 @@
-"""One run of everything that is due, stage by stage, each a process of its own, until the work or the time is over."""
+"""The hourly cycle: run each stage that is due in a process of its own, until nothing is due or time is up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from convcast.operations.status import assess, cycle_limits, late_window, lookba
 
 
 class Cycle:
-    """Iterate over it for one StageResult a stage; then `code` and `entry` say what it amounts to."""
+    """One cycle. Iterating runs it and yields one StageResult per stage; `code` and `entry` then hold its outcome."""
 
     def __init__(
         self,
@@ -37,7 +37,15 @@ class Cycle:
         fetch_words: Sequence[str] = (),
         sample_words: Sequence[str] = (),
     ) -> None:
-        """`words` go to every verb, `fetch_words` and `sample_words` to those."""
+        """Prepare a cycle.
+
+        Args:
+            reader: Reads the inventory of the workspace.
+            clock: Time to take for now, UTC.
+            words: Further command-line words for every verb.
+            fetch_words: Further words for `convcast fetch`.
+            sample_words: Further words for `convcast sample`.
+        """
         self.workspace, self.settings = reader.workspace, reader.settings
         self.limits = cycle_limits(self.settings)
         self.clock = clock
@@ -59,9 +67,10 @@ class Cycle:
         self.entry: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[StageResult]:
-        """Raises DiskFullError where the disk is too full to begin, even after pruning.
+        """Run the cycle; an error that ends it early is recorded in the journal and raised.
 
-        Whatever ends a cycle before its end is in the journal too.
+        Raises:
+            DiskFullError: The disk is too full to begin, even after pruning.
         """
         try:
             self._require_space()
@@ -92,7 +101,7 @@ class Cycle:
             step = next_step(inventory, self.limits, done, excluded)
             if step is None:
                 break
-            late = self._left() <= 0 and step.stage not in ("publish", "prune")
+            late = self._seconds_left() <= 0 and step.stage not in ("publish", "prune")
             finished = self._skipped(step, inventory) if late else self._do(step, inventory)
             if finished.outcome == "deadline" or finished.code in GIVE_UP or self._unreachable:
                 excluded |= {step.stage}
@@ -105,8 +114,8 @@ class Cycle:
     def _free(self) -> int:
         return shutil.disk_usage(self.workspace.root).free
 
-    def _left(self) -> float:
-        """Seconds for stages."""
+    def _seconds_left(self) -> float:
+        """Return the seconds left for stages before the deadline."""
         return self._until - time.monotonic()
 
     def _read_inventory(self) -> Inventory:
@@ -120,11 +129,11 @@ class Cycle:
         if step.stage == "publish":
             return self._publish(inventory)
         if step.stage == "prune":
-            return self._here(step.stage, lambda: self._prune(inventory))
+            return self._run_here(step.stage, lambda: self._prune(inventory))
         named = ["--name", VERIFICATION] if step.stage == "verify" else []
         words = [*step.words, *named, *self._words.get(step.stage, ()), *self._words[""], "--json", "-q"]
         ended = stages.run(
-            [*words, "-w", str(self.workspace.root)], seconds=self._left(), grace=self.settings.operations.grace
+            [*words, "-w", str(self.workspace.root)], seconds=self._seconds_left(), grace=self.settings.operations.grace
         )
         code = ended.code if ended.code in CODES else 1
         done = StageResult(step.stage, _about(step, inventory), code, in_words(code), ended.seconds)
@@ -133,7 +142,7 @@ class Cycle:
         if step.stage == "fetch":
             done = self._judge_fetch(done, ended)
         if step.stage == "verify" and (code == 0 or ended.result.get("report")):
-            kept = self._here("verify", self._keep_scores)
+            kept = self._run_here("verify", self._keep_scores)
             kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
             # A damaged forecast is named by the exit code and keeps no other from being scored.
             done = kept if code == 0 or kept.code else replace(done, about=kept.about, seconds=kept.seconds)
@@ -141,7 +150,7 @@ class Cycle:
         return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
 
     def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:
-        """By what became of the hours: late ones are late, what could not be had or is bad is missing."""
+        """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""
         outcomes = ended.result.get("outcomes", [])
         self._unreachable = not outcomes  # another try would wait for the network as long
         of = {
@@ -159,8 +168,8 @@ class Cycle:
             return replace(done, code=4, outcome=in_words(4))
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
 
-    def _here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
-        """Work that is no verb's, whose failure is contained as theirs are."""
+    def _run_here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
+        """Run work in this process and return its result; an error becomes an exit code, as that of a verb does."""
         begun = time.monotonic()
         code, about, said = 0, "", ""
         try:
@@ -175,7 +184,7 @@ class Cycle:
         return StageResult(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
 
     def _keep_scores(self) -> str:
-        """Enter what was scored into the history."""
+        """Add the new scores to the score history."""
         import xarray as xr
 
         path = self.workspace.verification(VERIFICATION) / "scores.zarr"
@@ -183,10 +192,10 @@ class Cycle:
             return f"{self._reader.history.add(scores)} cases"
 
     def _publish(self, inventory: Inventory) -> StageResult:
-        """latest.json, warnings and the page; that one fails keeps the others from nothing."""
+        """Publish latest.json, the alerts and the page. Each is independent: one failing does not stop the others."""
         newest = inventory.newest
         if newest is None:
-            return self._here("publish", lambda: "no forecast yet")
+            return self._run_here("publish", lambda: "no forecast yet")
         new: list[dict[str, Any]] = []
 
         def point() -> str:
@@ -206,7 +215,7 @@ class Cycle:
             write_page(self.workspace, newest, inventory.forecasts[newest].leads, history, max_age=limit)
             return str(newest)
 
-        done = [self._here("publish", work) for work in (point, warn, draw)]
+        done = [self._run_here("publish", work) for work in (point, warn, draw)]
         for said in new:  # with the page in place, which the command may copy
             self._notes += self._hooks.published(said)
         bad = worst(one.code for one in done)
@@ -226,7 +235,7 @@ class Cycle:
         return ", ".join(f"{count} of {room}" for room, count in went.counts.items()) or "nothing"
 
     def _conclude(self, inventory: Inventory) -> None:
-        """What it all amounts to."""
+        """Set the exit code and notes of the whole cycle, and record it."""
         codes = {stage.code for stage in self._stages}
         self._notes += inventory.left_alone
         if any(path.name == DESCRIPTION for path in inventory.ignored_files):
@@ -244,7 +253,7 @@ class Cycle:
         self._record(cut=cut)
 
     def _record(self, *, cut: bool) -> None:
-        """The journal entry, the metrics, and the command for failures, by what was seen last."""
+        """Write the journal entry and the metrics, and report a failure, from the last inventory read."""
         status = assess(self._reader, self.clock, self._seen)
         ended = round(time.time(), 3)
         self.entry = {

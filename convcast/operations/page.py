@@ -1,7 +1,7 @@
-"""latest/index.html: what people look at every hour, the newest forecast in pictures and how good the last day's were.
+"""Write latest/index.html: pictures of the newest forecast, and scores of the forecasts of the last day.
 
-A static page that asks nothing of other hosts. Pictures have names of their own for each forecast and stand before the
-page that shows them does; those of the forecast before stay until the next, for whoever has its page half loaded.
+The page is static and loads nothing from other hosts. Each forecast's pictures have their own names and are written
+before the page; those of the previous forecast stay until the next one, for pages that are still loading.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from convcast.pictures.forecast import Shown
 
 VERIFIED_HOURS = 24
-"""Back from the initial time: forecasts that came true in them are in the table."""
+"""Hours before the initial time whose verified forecasts are in the table of scores."""
 ALWAYS = np.datetime64(0, "h")
 STAMPS = 6
-"""Members that are shown."""
+"""Maximum number of members shown as stamps."""
 WIDTH, DOTS = 4.6, 240
-"""Inches and dots by inch of the pictures: their letters can be read on a phone, their cells on a desk."""
+"""Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
 PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
 
 AGE = """(() => {
@@ -56,24 +56,23 @@ AGE = """(() => {
   say();
   setInterval(say, 30000);
 })();"""
-"""What the page's policy allows to run, by its hash."""
+"""The page's only script, which shows the forecast's age; the content security policy allows it by its hash."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the page."""
+    """A picture of the page; width and height are in pixels."""
 
     name: str
     caption: str
     alt: str
     width: int
     height: int
-    """Pixels."""
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A row of the table of scores, as it stands there."""
+    """A row of the table of scores, as text."""
 
     field: str
     long_name: str
@@ -88,11 +87,17 @@ class ScoreRow:
 def write_page(
     workspace: Workspace, init: Hour, leads: Sequence[int], history: ScoreHistory, *, max_age: float
 ) -> bool:
-    """Write the page of the forecast from `init`, whose pictures are drawn unless they are there; whether it is new.
+    """Write the page of a forecast, draw its missing pictures, and return whether the page changed.
 
-    `max_age` is in hours since `init`.
+    Args:
+        workspace: Holds the forecast and the page.
+        init: Initial time of the forecast.
+        leads: Lead times to show, hours.
+        history: Scores of earlier forecasts.
+        max_age: Hours after `init` from which the page says that the forecast is old.
 
-    Raises DamagedFileError for a forecast that cannot be read.
+    Raises:
+        DamagedFileError: The forecast cannot be read.
     """
     source = Source.of(workspace, init)
     about = _about(source)
@@ -108,22 +113,22 @@ def write_page(
 
 @dataclass(frozen=True)
 class _About:
-    """The forecast as its files describe it."""
+    """The properties of a forecast that the page needs."""
 
     variable: Variable
     simulated: bool
     model: str
     members: int
     near: float | None
-    """Kilometres, where there are products to tell."""
+    """Radius of the neighbourhood probability, km; None where products do not have it."""
     mapped: bool
-    """Whether products have the maps."""
+    """Whether the maps are drawn from products."""
     digest: str
-    """Of all that decides what the pictures look like."""
+    """Hash of everything that the pictures depend on; part of their names."""
 
 
 def _about(source: Source) -> _About | None:
-    """None where nothing of it is left."""
+    """Read the properties of a forecast, or None where no file of it is left."""
     said: list[dict[str, Any]] = []
     names: list[str] = []
     count, near, mapped, variable = 0, None, False, REFC
@@ -157,7 +162,7 @@ def _count(products: xr.Dataset) -> int:
 
 
 def _pictures(workspace: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
-    """Those of a lead, each drawn where it is not there yet."""
+    """Yield the pictures of one lead, drawing those that are missing."""
     if about is None:
         return
     captions = _captions(about, source)
@@ -175,7 +180,7 @@ def _pictures(workspace: Workspace, source: Source, about: _About | None, lead: 
 
 
 def _captions(about: _About, source: Source) -> dict[str, str]:
-    """What the pictures that can be made show, by kind, in the order in which they stand."""
+    """Return the captions of the pictures that can be drawn, by kind, in the order of the page."""
     variable = about.variable
     event = variable.event(variable.middle_threshold)
     found = {"probability": f"Probability of {event} at each point: the share of {about.members} members with it."}
@@ -194,7 +199,7 @@ def _captions(about: _About, source: Source) -> dict[str, str]:
 def _draw(
     workspace: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
+    """Yield kinds and PNGs. Maps are drawn from products where possible, which takes less memory than members."""
     from convcast.forecasts.plot import nearby, show
     from convcast.pictures.forecast import draw
 
@@ -250,7 +255,7 @@ def _render(
 
 
 def _table(scored: list[LeadScores]) -> tuple[Hour, Hour, list[ScoreRow]]:
-    """First and last valid time, and the rows."""
+    """Return the first and last valid time of some scores, and the rows of their table."""
     lines = []
     for one in scored:
         variable = FIELDS[one.field]
@@ -271,12 +276,12 @@ def _table(scored: list[LeadScores]) -> tuple[Hour, Hour, list[ScoreRow]]:
 
 
 def _clock(hour: Hour) -> str:
-    """`2024-05-06 21:00`."""
+    """Format an hour as `2024-05-06 21:00`."""
     return f"{hour}:00".replace("T", " ")
 
 
 def _tidy(folder: Path, init: Hour, names: set[str]) -> None:
-    """Delete pictures of forecasts from before the one that was shown before this."""
+    """Delete the pictures of forecasts before the previous one."""
     of = {path: match[1] for path in folder.glob("*.png") if (match := PICTURE.fullmatch(path.name))}
     now = compact(init)
     before = max((start for start in of.values() if start < now), default=now)

@@ -1,7 +1,7 @@
-"""What a cycle does next, given what the workspace holds: a pure function, asked again after every stage.
+"""Choose the next step of a cycle from the inventory, by a pure function that is called after every stage.
 
-The newest forecast comes first, with as little fetching as it takes; then what is due is scored; then what an outage
-left behind is made up for, newest first; then that is scored too.
+The newest forecast comes first, with only the hours it needs; then due cases are verified; then hours and forecasts
+missed in an outage are caught up on, newest first, and verified.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Stage = Literal["fetch", "preprocess", "sample", "verify", "publish", "prune"]
 
 @dataclass(frozen=True)
 class Step:
-    """One stage with what it is about."""
+    """A stage with its hours or cases."""
 
     stage: Stage
     hours: tuple[Hour, ...] = ()
-    """To fetch: first and last; to sample: the initial time."""
+    """First and last hour to fetch, or the initial time to sample."""
     cases: frozenset[tuple[Hour, int]] = frozenset()
-    """To verify: initial times and leads that are due."""
+    """Initial times and leads (hours) to verify."""
 
     @property
     def words(self) -> list[str]:
-        """Of the command line."""
+        """Words of the command line, after `convcast`."""
         match self.stage:
             case "fetch":
-                # Which of the hours are there is read from the answer; a gap from last week is no failure every hour.
+                # The cycle judges the outcome of each hour itself: a gap of last week must not fail every cycle.
                 return ["fetch", "--start", str(self.hours[0]), "--end", str(self.hours[-1]), "--max-missing", "1"]
             case "sample":
                 return ["sample", "--init", str(self.hours[0])]
@@ -44,22 +44,26 @@ class Step:
 
 @dataclass(frozen=True)
 class CycleLimits:
-    """What a cycle keeps to."""
+    """Limits of a cycle, from the settings."""
 
     catch_up: int
-    """Hours back from the newest analysis."""
+    """Hours before the newest analysis that are caught up on."""
     every: int = 1
     """Hours between initial times."""
     history: int = 4
-    """Hours, the initial one included, that are fetched while no model says how many it needs."""
+    """Hours to fetch up to the initial one, included, while there is no model that says how many it needs."""
 
 
 def next_step(
     inventory: Inventory, limits: CycleLimits, done: Sequence[Step], excluded: frozenset[Stage] = frozenset()
 ) -> Step | None:
-    """The step after those that were done, whatever came of them; None at the end.
+    """Return the next step, or None at the end of the cycle.
 
-    Stages that are `excluded` would fail again.
+    Args:
+        inventory: The workspace as it is now.
+        limits: Limits of the cycle.
+        done: Steps done in this cycle, whether they succeeded or not.
+        excluded: Stages that would fail again in this cycle.
     """
     at = {step.stage: number for number, step in enumerate(done)}
     fetched = [step.hours for step in done if step.stage == "fetch"]
@@ -98,12 +102,12 @@ def next_step(
 
 
 def _back(hour: Hour, count: int) -> list[Hour]:
-    """So many hours back from this one, which comes first."""
+    """Return `count` hours, from `hour` back."""
     return list(hour - np.arange(count) * HOUR)
 
 
 def possible_inits(inventory: Inventory, limits: CycleLimits) -> list[Hour]:
-    """Initial times, newest first, that can be forecast and that the model has not learned from."""
+    """Return the initial times, newest first, that can be forecast and that the model was not trained on."""
     model = inventory.model
     if model is None:
         return []
@@ -118,9 +122,9 @@ def possible_inits(inventory: Inventory, limits: CycleLimits) -> list[Hour]:
 
 
 def due_cases(inventory: Inventory, limits: CycleLimits) -> frozenset[tuple[Hour, int]]:
-    """Forecasts whose valid time has come and whose analysis is there, and that have not been scored.
+    """Return the initial times and leads of forecasts that have an analysis of their valid time and no scores yet.
 
-    As far back as a cycle catches up; whatever lies on the disk is scored along with them.
+    Only valid times within the hours that a cycle catches up on count.
     """
     first = inventory.expected - limits.catch_up * HOUR
     return frozenset(
@@ -133,9 +137,9 @@ def due_cases(inventory: Inventory, limits: CycleLimits) -> frozenset[tuple[Hour
 
 
 def unfinished(inventory: Inventory, limits: CycleLimits) -> frozenset[Hour]:
-    """Initial times whose members are still needed: incomplete ones that a cycle may complete, and those to be scored.
+    """Return the initial times whose members are still needed, to be completed or to be scored.
 
-    Scores are due, or will be, when the analysis comes; after `catch_up` hours it does not.
+    A case may still be scored for `catch_up` hours after its valid time.
     """
     first = inventory.expected - limits.catch_up * HOUR
     gone = (Status.REJECTED, Status.PRUNED)
@@ -153,12 +157,12 @@ def unfinished(inventory: Inventory, limits: CycleLimits) -> frozenset[Hour]:
 
 
 def late_hours(inventory: Inventory, *, within: int) -> tuple[Hour, ...]:
-    """Of the newest `within` hours that should be published, those that are not here."""
+    """Return those of the newest `within` published hours that are missing, oldest first."""
     return tuple(hour for hour in reversed(_back(inventory.expected, within)) if inventory.needs_fetch(hour))
 
 
 def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hour, ...]:
-    """Hours as far back as a cycle catches up that were rejected, or are not here and not among those merely late."""
+    """Return the hours, as far back as a cycle catches up, that were rejected or are missing and not just late."""
     recent = _back(inventory.expected, limits.catch_up + limits.history)
     late = set(late_hours(inventory, within=within))
     return tuple(

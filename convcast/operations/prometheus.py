@@ -1,4 +1,4 @@
-"""metrics.prom: how the workspace stands, in Prometheus's text format, for the node exporter's textfile collector."""
+"""Write the workspace's status to metrics.prom, in Prometheus text format, for the node exporter."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from convcast.workspace import Workspace
 
 
 def write_metrics(workspace: Workspace, status: WorkspaceStatus) -> None:
-    """Replace the workspace's metrics.prom, whole."""
+    """Replace the workspace's metrics.prom atomically."""
     write_bytes(workspace.metrics, render(status))
 
 
 def render(status: WorkspaceStatus) -> bytes:
-    """The text; what is not known has no line."""
+    """Return the status in Prometheus text format, without lines for unknown values."""
     registry = CollectorRegistry()
 
     def gauge(name: str, meaning: str, value: float | None, **labels: str) -> None:
@@ -53,5 +53,5 @@ def render(status: WorkspaceStatus) -> bytes:
 
 
 def _seconds(hour: Hour | None) -> float | None:
-    """Unix time."""
+    """Return the Unix time of an hour, seconds."""
     return None if hour is None else float(hour.astype("datetime64[s]").astype(np.int64))

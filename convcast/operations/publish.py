@@ -1,4 +1,4 @@
-"""latest.json: which forecast is the newest, for whoever fetches, copies or draws it."""
+"""Write latest.json, which names the newest forecast and its files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convcast.workspace import Workspace
 
 
 def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tuple[dict[str, Any], bool]:
-    """Point latest.json at this forecast, which is complete; gives what it says, and whether that is new.
+    """Point latest.json at a complete forecast; return its content and whether that is new.
 
-    Paths are relative to the workspace, so that they stay right where it is copied to.
+    Paths are relative to the workspace, so that they hold in a copy of it.
     """
     ensemble, products = workspace.forecast(init), workspace.product(init)
     report = workspace.verification(VERIFICATION) / "report.html"

@@ -94,14 +94,14 @@ def test_the_largest_probability_near_the_point_is_what_counts(place, kept):
 def test_a_limit_that_products_do_not_have_is_asked_of_members_or_refused(place):
     assert find_alert(place, NOW, point(threshold=43))["probability"] == 75
     products_alone(place)
-    (note,) = send_alerts(place, NOW, [point(threshold=43)], tell=lambda _: pytest.fail("nothing is known"))
+    (note,) = send_alerts(place, NOW, [point(threshold=43)], send=lambda _: pytest.fail("nothing is known"))
     assert "no probability of refc at 43" in note
 
 
 def test_a_point_outside_is_named_and_the_others_are_told_of(place):
     alerted = []
     outside = point().model_copy(update={"latitude": 50.0})
-    notes = send_alerts(place, NOW, [outside, point()], tell=lambda document: alerted.append(document) or ["it failed"])
+    notes = send_alerts(place, NOW, [outside, point()], send=lambda document: alerted.append(document) or ["it failed"])
     assert len(alerted) == 1
     assert "outside the forecast's domain" in notes[0]
     assert notes[1] == "it failed"

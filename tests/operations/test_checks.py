@@ -53,7 +53,7 @@ def tried(request, monkeypatch):
     """The trial takes seconds; one test has it."""
     if request.node.name != "test_definitions_of_another_version_are_not_used":
         ended = json.dumps({"ended": dict.fromkeys(STEPS), "next": None})
-        monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", f"print({ended!r})"))
+        monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", f"print({ended!r})"))
 
 
 def found(tmp_path, sources, *, preset="demo", **groups):
@@ -127,7 +127,7 @@ def test_the_command_says_it_in_json_and_by_its_exit_code(tmp_path, server):
 def test_the_trial_says_what_it_died_of(tmp_path, monkeypatch):
     said = json.dumps({"ended": {"GRIB and maps": None, "scores": "E: x"}, "next": "pictures"})
     text = f"import os, signal; print({said!r}, flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", text))
+    monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", text))
     results = found(tmp_path, ["simulated"])
     assert results["GRIB and maps"].state == "ok"
     assert (results["scores"].state, results["scores"].detail) == ("fail", "E: x")
@@ -138,7 +138,7 @@ def test_the_trial_says_what_it_died_of(tmp_path, monkeypatch):
 
 
 def test_a_trial_that_says_nothing_is_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", "import sys; sys.exit('no module')"))
+    monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", "import sys; sys.exit('no module')"))
     result = found(tmp_path, ["simulated"])["libraries"]
     assert (result.state, result.detail) == ("fail", "ended with 1: no module")
 
@@ -151,7 +151,7 @@ def test_definitions_of_another_version_are_not_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("ECCODES_DEFINITION_PATH", "GRIB_DEFINITION_PATH", "ECCODES_EXTRA_DEFINITION_PATH"):
         monkeypatch.setenv(name, str(tmp_path))
-    results = list(module._trial())
+    results = list(module._libraries())
     assert [(result.subject, result.state) for result in results] == [(step, "ok") for step in STEPS]
 
 
