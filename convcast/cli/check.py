@@ -1,4 +1,4 @@
-"""`convcast check`: whether this machine is ready."""
+"""`convcast check`: check that this machine is ready."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SIGNS = {"ok": "✓", "note": "!", "fail": "✗"}
 def check(
     command: Command,
 ) -> None:
-    """Is this machine ready? Settings, packages, GPU, disk, memory, sources, clock: and the fix where not.
+    """Check settings, packages, GPU, disk, memory, sources and clock, and show a fix for each problem.
 
-    Needs no workspace. Exit code 2 where something must be mended first.
+    It needs no workspace. Exit code 2 means that something must be fixed first.
     """
     from convcast.cli.console import described
     from convcast.errors import SettingsError

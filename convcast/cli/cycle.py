@@ -1,4 +1,4 @@
-"""`convcast cycle`: the hourly run."""
+"""`convcast cycle`: run everything that is due, every hour."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 def cycle(
     command: Command,
     max_catch_up: Annotated[
-        str | None, typer.Option("--max-catch-up", help="How far back missing hours are made up for (default: 24h).")
+        str | None, typer.Option("--max-catch-up", help="How far back to catch up on missing hours (default: 24h).")
     ] = None,
     deadline: Annotated[
         str | None, typer.Option("--deadline", help="Stop cleanly after this time (default: 50m).")
     ] = None,
-    source: Annotated[list[str] | None, typer.Option("--source", help="As of `convcast fetch`.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    source: Annotated[list[str] | None, typer.Option("--source", help="As for `convcast fetch`.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     now: Annotated[
         str | None,
-        typer.Option("--now", help="Take this for the time (UTC), to rehearse on past or simulated hours."),
+        typer.Option("--now", help="Time to take for now (UTC), to rehearse on past or simulated hours."),
     ] = None,
 ) -> None:
-    """Do what is due: fetch, preprocess, sample the newest hour, verify, catch up, publish, prune. Run it every hour.
+    """Fetch, preprocess, sample the newest hour, verify, catch up, publish and prune what is due. Run it every hour.
 
-    Safe to start at any time, twice, or again: a second one exits with 5 at once, and where nothing is due it takes
-    seconds. Exit code 4: the newest hour is not published yet, and what could be done was.
+    It is safe to start at any time: a second cycle exits with 5 at once, and where nothing is due it takes seconds.
+    Exit code 4 means that the newest hour is not published yet and that everything else was done.
     """
     from convcast.cli.console import described, duration, table
     from convcast.errors import ConvcastError

@@ -1,4 +1,4 @@
-"""`convcast demo`: the five verbs, one after another, on the simulated archive."""
+"""`convcast demo`: run the five main verbs on the simulated archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convcast.cli.console import Terminal
 
 DAYS = 22
-"""Of simulated weather: 14 to learn from, then 8 that the model has never seen."""
+"""Days of simulated weather: 14 to train on and 8 to test on."""
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
 QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
 
@@ -28,11 +28,13 @@ QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
 def demo(
     command: Command,
     workspace: Annotated[
-        Path, typer.Option("--workspace", "-w", help="Folder for the demo; run again, it goes on from there.")
+        Path, typer.Option("--workspace", "-w", help="Folder for the demo; a second run continues in it.")
     ] = Path("convcast-demo"),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
     members: Annotated[int, typer.Option("--members", min=2, help="Members of each ensemble.")] = 50,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer forecasts: to see it run, not to judge it.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Make fewer forecasts, to see it run rather than to judge it.")
+    ] = False,
 ) -> None:
     """Run everything end to end on the simulated archive: no account, no network, no GPU; about 10 minutes.
 
@@ -79,7 +81,7 @@ def _run(terminal: Terminal, words: list[str], *, result: bool = False) -> float
     started = time.monotonic()
     finished = subprocess.run([*PROGRAM, *words, *flags], stdout=None if result else sys.stderr, check=False)
     if finished.returncode:
-        advice = "mend what it says and run the demo again: it goes on from there"
+        advice = "fix the problem and run the demo again; it continues from there"
         stopped = ConvcastError(f"`convcast {words[0]}` stopped with {finished.returncode}", advice=advice)
         stopped.exit_code = finished.returncode if finished.returncode > 0 else 1
         terminal.as_json = terminal.as_json and not result  # the last verb has printed the failure itself

@@ -1,4 +1,4 @@
-"""`convcast export`: forecasts as netCDF or GRIB2."""
+"""`convcast export`: write forecasts as NetCDF or GRIB2."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from convcast.cli.session import Command, verb
 
 
 class Format(StrEnum):
-    """What others read."""
+    """File formats of exported forecasts."""
 
     netcdf = "netcdf"
     grib2 = "grib2"
 
 
 class What(StrEnum):
-    """What is exported."""
+    """Parts of a forecast that can be exported."""
 
     members = "members"
     products = "products"
@@ -32,16 +32,18 @@ def export(
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
-    what: Annotated[What | None, typer.Option("--what", help="Default: members where they were kept.")] = None,
+    what: Annotated[
+        What | None, typer.Option("--what", help="Members or products (default: members where they were kept).")
+    ] = None,
     fields: Annotated[str | None, typer.Option("--field", help="Some fields, as refc,cape (default: all).")] = None,
     leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all).")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder (default: exports/ of the workspace).")
     ] = None,
 ) -> None:
-    """Write forecasts for other programs: one file each, named for the initial time.
+    """Write forecasts for other programs, one file per initial time.
 
-    GRIB2 has the members with ensemble keys, or of the products mean, spread and probabilities at points.
+    GRIB2 files hold the members with ensemble keys, or the products' mean, spread and point probabilities.
     """
     from convcast.cli.console import size, table
     from convcast.errors import MissingInputError

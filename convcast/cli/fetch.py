@@ -1,4 +1,4 @@
-"""`convcast fetch`: hourly analyses from a publisher into the archive."""
+"""`convcast fetch`: fetch hourly analyses into the archive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetch(
         str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with (default: 1-6).")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Of refs: members, or the products made of them (default: both).")
+        str | None, typer.Option("--only", help="With --what refs: members, or products (default: both).")
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -47,12 +47,12 @@ def fetch(
         int | None, typer.Option("--analysis-lead", help="1 where only f01 files exist (default: 0).")
     ] = None,
     max_missing: Annotated[
-        float | None, typer.Option("--max-missing", help="Share of hours that may be missing before exit code 3.")
+        float | None, typer.Option("--max-missing", help="Fraction of hours that may be missing before exit code 3.")
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="For a new workspace: phase1, phase2 or demo.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and how much.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash again what the archive holds.")] = False,
-    now: Annotated[str | None, typer.Option("--now", hidden=True, help="As of `convcast cycle`.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and its size.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of all archived files.")] = False,
+    now: Annotated[str | None, typer.Option("--now", hidden=True, help="As for `convcast cycle`.")] = None,
 ) -> None:
     """Fetch hourly HRRR analyses: only the needed messages, by byte range.
 
@@ -149,7 +149,7 @@ def fetch(
 
 
 def _check(what: str, leads: str | None, only: str | None) -> None:
-    """Raises SettingsError where the options do not go together."""
+    """Raise SettingsError for options that do not go together."""
     from convcast.archive.reference_ensembles import SYSTEMS
     from convcast.errors import SettingsError
 
@@ -157,7 +157,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
         raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, {', '.join(SYSTEMS)}")
     if what == "hrrr" and leads:
         raise SettingsError(
-            "--leads is of forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
+            "--leads needs --what with forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
         )
     if only is not None and (what != "refs" or only not in ("members", "products")):
         raise SettingsError(
@@ -166,7 +166,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
 
 
 def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
-    """How a run over these files shows its progress: what was here already is not worth a line."""
+    """Return the arguments of Terminal.track; files that were archived already are not shown."""
     return {
         "total": len(requests),
         "title": title,
@@ -205,7 +205,7 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: flo
 
 
 def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float, unit: str) -> None:
-    """Count the outcomes, print them, and leave with the exit code that they deserve."""
+    """Print the counts of outcomes, and raise if too many hours are missing."""
     from collections import Counter
 
     from convcast.cli.console import size, table
@@ -228,7 +228,7 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
 
 
 def _judge(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
-    """Say what is missing; raises NotPublishedError or MissingInputError where it is more than is allowed."""
+    """Report what is missing; raise NotPublishedError or MissingInputError if it exceeds the allowed fraction."""
     from convcast.errors import MissingInputError, NotPublishedError
 
     troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]

@@ -1,4 +1,4 @@
-"""`convcast plot`: maps of an ensemble."""
+"""`convcast plot`: draw maps of an ensemble."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convcast.cli.session import Command, verb
 
 
 class Kind(StrEnum):
-    """What is drawn."""
+    """Kinds of maps."""
 
     stamps = "stamps"
     mean = "mean"
@@ -35,7 +35,10 @@ def plot(
     leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all drawn).")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Of the event, in the field's units (default: the field's, 40 dBZ)."),
+        typer.Option(
+            "--threshold",
+            help="Threshold of the event, in the field's units (default: the field's own; 40 dBZ for refc).",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -44,7 +47,8 @@ def plot(
 ) -> None:
     """Draw maps of a forecast: member stamps, mean, spread, probability, paintball, spaghetti; one PNG each.
 
-    From the members where they were kept, else from the products, which have no stamps, paintballs and spaghetti.
+    Maps are drawn from the members where they were kept, else from the products, which give no stamps, paintball or
+    spaghetti.
     """
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available

@@ -1,4 +1,4 @@
-"""`convcast preprocess`: archived hours into the dataset."""
+"""`convcast preprocess`: add archived hours to the dataset."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def preprocess(
         ),
     ] = None,
     max_missing: Annotated[
-        float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
+        float | None, typer.Option("--max-missing", help="Fraction of hours that may be rejected before exit code 3.")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every stored hour, and take damaged ones from the archive again.")
+        bool, typer.Option("--verify", help="Read every stored hour, and restore damaged ones from the archive.")
     ] = False,
     workers: WorkersOption = 1,
     dask_address: DaskAddressOption = None,
 ) -> None:
     """Decode, check and append the archived hours that dataset.zarr does not hold yet.
 
-    A damaged or implausible hour is named and set aside; nothing is filled.
+    A damaged or implausible hour is reported and left out; no values are filled in.
     """
     import time
 
@@ -99,7 +99,7 @@ def preprocess(
 
 
 def _named(verdict: HourVerdict) -> str:
-    """`2024-05-06T18`, or the first and the last of several hours and their number."""
+    """Name a verdict's hour, or its first and last hour and their number."""
     if verdict.last is None:
         return str(verdict.valid)
     return f"{verdict.valid} to {verdict.last}, {verdict.hours} hours,"

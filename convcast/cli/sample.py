@@ -1,4 +1,4 @@
-"""`convcast sample`: ensembles from the model."""
+"""`convcast sample`: draw ensembles from the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Keep(StrEnum):
-    """What stays of an ensemble."""
+    """Parts of an ensemble that are kept."""
 
     members = "members"
     products = "products"
@@ -43,9 +43,9 @@ def sample(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     solver: Annotated[str | None, typer.Option("--solver", help="unipc, dpmpp_2m, ddim or ddpm.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations a member.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations per member.")] = None,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1 leans towards average spread.")
+        float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1: closer to the average spread.")
     ] = None,
     keep: Annotated[
         Keep | None,
@@ -53,9 +53,11 @@ def sample(
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", help="GB to stay within, of GPU or machine (default: most that is free)."),
+        typer.Option("--memory", help="Memory limit of GPU or machine, GB (default: most of what is free)."),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Draw an ensemble into forecasts/<init>.zarr; members already complete are kept.
@@ -135,7 +137,7 @@ def sample(
 
 @dataclass
 class _Run:
-    """One process's share of the ensembles that are asked for."""
+    """The part of the requested ensembles that one process draws."""
 
     session: Session
     dataset: Dataset
@@ -147,7 +149,7 @@ class _Run:
     rank: int
     ranks: int
     missing: list[Hour] = field(default_factory=list)
-    """Inits without history, which are passed over where there are several."""
+    """Initial times without history, which are skipped where several were requested."""
 
     def __post_init__(self) -> None:
         sampling = self.session.settings.sampling
@@ -155,7 +157,7 @@ class _Run:
         self._sampling = sampling.model_copy(update={"precision": self.forecaster.precision})
 
     def units(self) -> Iterator[MemberDone]:
-        """Members as they are finished; products are made after the last of an init."""
+        """Yield finished members; products are made after the last member of an initial time."""
         from convcast.errors import MissingInputError
 
         for init in self.inits:
@@ -194,7 +196,7 @@ class _Run:
         there = leads_there(target, description, self.members, settings)
         if self.keep == "products" and set(self.leads) <= there:
             return
-        # Members that an earlier run was asked to keep are used, and stay.
+        # Members that an earlier run kept are used and stay.
         path = workspace.forecast(init)
         if self.keep == "products" and not path.exists():
             path = temporary

@@ -40,7 +40,7 @@ COMMON_OPTIONS = (
         "--set",
         "-s",
         metavar="GROUP.NAME=VALUE",
-        help="Any setting, as convcast.toml has it; may be repeated.",
+        help="Set any setting of convcast.toml; may be repeated.",
     ),
     _common(
         "workspace",
@@ -51,19 +51,17 @@ COMMON_OPTIONS = (
         help="Folder of settings, data, models and results (else $CONVCAST_WORKSPACE, else ./convcast-workspace).",
     ),
     _common("as_json", False, bool, "--json", help="Print one JSON object."),
-    _common("verbose", False, bool, "--verbose", "-v", help="Say more."),
-    _common("quiet", False, bool, "--quiet", "-q", help="No progress."),
+    _common("verbose", False, bool, "--verbose", "-v", help="Print tracebacks of errors."),
+    _common("quiet", False, bool, "--quiet", "-q", help="Print no progress."),
 )
 """Options that `verb` adds to each verb, after the verb's own."""
 WorkersOption = Annotated[
     int,
-    typer.Option("--workers", min=1, help="Processes that share the work, through dask.distributed if more than 1."),
+    typer.Option("--workers", min=1, help="Number of processes; more than 1 use dask.distributed."),
 ]
 DaskAddressOption = Annotated[
     str | None,
-    typer.Option(
-        "--dask-address", help="A dask scheduler (tcp://…) whose workers, which see the same files, share the work."
-    ),
+    typer.Option("--dask-address", help="Address of a dask scheduler (tcp://…) whose workers see the same files."),
 ]
 
 
@@ -126,7 +124,7 @@ def given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 class InterruptedRunError(ConvcastError):
-    """Ctrl-C, or a signal that asks the run to end."""
+    """The run was interrupted by Ctrl-C or a signal."""
 
     exit_code = INTERRUPTED
 
@@ -179,7 +177,7 @@ def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any],
         _fail(expected, as_json=as_json, verbose=verbose)
     except KeyboardInterrupt:
         interrupted = InterruptedRunError(
-            "interrupted; what was complete is kept", advice="the same command goes on from there"
+            "interrupted; what was complete is kept", advice="run the same command again to continue"
         )
         _fail(interrupted, as_json=as_json, verbose=False)
     except Exception as error:

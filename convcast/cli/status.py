@@ -1,4 +1,4 @@
-"""`convcast status`: what a workspace holds, how it stands, and whether that is good enough."""
+"""`convcast status`: show what a workspace holds and whether its newest forecast is recent enough."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ Rows = list[tuple[str, str]]
 def status(
     command: Command,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 4 where the newest forecast is older than --max-age.")
+        bool, typer.Option("--check", help="Exit with 4 if the newest forecast is older than --max-age.")
     ] = False,
     max_age: Annotated[
-        str, typer.Option("--max-age", help="Since the initial time of the newest forecast, as 2h or 90m.")
+        str, typer.Option("--max-age", help="Maximum time since the initial time of the newest forecast, as 2h or 90m.")
     ] = "3h",
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
-    now: Annotated[str | None, typer.Option("--now", help="As of `convcast cycle`.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
+    now: Annotated[str | None, typer.Option("--now", help="As for `convcast cycle`.")] = None,
 ) -> None:
-    """Show what is complete, what is late or missing, the disk, the last cycle, recent skill, and how training went.
+    """Show what is complete, late or missing, the disk, the last cycle, recent skill and the training loss.
 
-    With --check it is for monitoring: silent with -q, and the exit code says it.
+    For monitoring, use --check -q: it prints nothing, and the exit code is the answer.
     """
     from convcast.cli.console import duration, table
     from convcast.cli.curve import draw_loss, read_log
@@ -46,18 +48,18 @@ def status(
     session = command.open()
     workspace = session.workspace
     clock = current_time(now, session.settings, session.workspace)
-    standing = assess(InventoryReader(workspace, session.settings, model=model), clock)
-    age = standing.age
+    status_now = assess(InventoryReader(workspace, session.settings, model=model), clock)
+    age = status_now.age
     old = age is None or age > limit
     value: dict[str, Any] = {"workspace": str(workspace.root), "settings": session.settings.digest()}
-    value |= {"operations": standing.to_dict() | {"too_old": old}}
+    value |= {"operations": status_now.to_dict() | {"too_old": old}}
     if terminal.as_json or not (check and terminal.quiet):
-        rows, held = _held(workspace, session.settings)
+        rows, held = _contents(workspace, session.settings)
         value |= held
-        rows += _standing(standing)
-        if not standing.last and workspace.last_cycle.exists():
+        rows += _operations(status_now)
+        if not status_now.last and workspace.last_cycle.exists():
             rows.append(("last cycle", f"{workspace.last_cycle} is damaged; the next `convcast cycle` replaces it"))
-        shown: list[Table | str] = [table("", "", title=str(workspace.root), rows=rows, left=2), *_skill(standing)]
+        shown: list[Table | str] = [table("", "", title=str(workspace.root), rows=rows, left=2), *_skill(status_now)]
         logs = sorted((workspace.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
         if logs:
             reports = read_log(logs[-1])
@@ -68,12 +70,14 @@ def status(
     if check and old:
         newest = "there is no complete forecast"
         if age is not None:
-            newest = f"the newest forecast, of {standing.forecast}, is {duration(age)} old, more than {duration(limit)}"
+            newest = (
+                f"the newest forecast, of {status_now.forecast}, is {duration(age)} old, more than {duration(limit)}"
+            )
         raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
 
 
-def _held(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
-    """What lies in the rooms."""
+def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
+    """Describe what each folder of the workspace holds, as rows and as JSON."""
     from convcast.archive import Archive
     from convcast.cli.console import size
     from convcast.dataset import Dataset
@@ -109,25 +113,25 @@ def _held(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any
     return rows, value
 
 
-def _standing(standing: WorkspaceStatus) -> Rows:
-    """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
+def _operations(status_now: WorkspaceStatus) -> Rows:
+    """Describe the newest forecast, late hours, gaps, the disk and the last cycle."""
     from convcast.cli.console import duration, size
     from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
-    rows: Rows = [("", f"{size(standing.free)} free")]
-    last = standing.last
-    if standing.age is not None:
-        rows.append(("newest", f"forecast of {standing.forecast}, {duration(standing.age)} old"))
-    rows.extend(("", sentence) for sentence in standing.ignored_files)
+    rows: Rows = [("", f"{size(status_now.free)} free")]
+    last = status_now.last
+    if status_now.age is not None:
+        rows.append(("newest", f"forecast of {status_now.forecast}, {duration(status_now.age)} old"))
+    rows.extend(("", sentence) for sentence in status_now.ignored_files)
     if not last:
         return rows
-    if standing.late:
-        rows.append(("late", f"{describe_hours(standing.late)} should be published and is not here"))
-    if standing.gaps:
-        rows.append(("gaps", describe_hours(standing.gaps)))
-    if standing.due:
-        rows.append(("due", f"{standing.due} forecasts could be scored: `convcast cycle` will"))
+    if status_now.late:
+        rows.append(("late", f"{describe_hours(status_now.late)} should be published and is not here"))
+    if status_now.gaps:
+        rows.append(("gaps", describe_hours(status_now.gaps)))
+    if status_now.due:
+        rows.append(("due", f"{status_now.due} forecasts could be scored: `convcast cycle` will"))
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stage_seconds(last).items() if seconds >= 1)
     rows.append(
         (
@@ -140,14 +144,14 @@ def _standing(standing: WorkspaceStatus) -> Rows:
     return rows
 
 
-def _skill(standing: WorkspaceStatus) -> list[Table | str]:
-    """Recent skill by field, where forecasts have been scored."""
+def _skill(status_now: WorkspaceStatus) -> list[Table | str]:
+    """Make the table of recent skill by field, if forecasts have been scored."""
     from convcast.cli.console import table
     from convcast.variables import FIELDS
 
-    if not standing.skill:
+    if not status_now.skill:
         return []
-    others = sorted({name for one in standing.skill for name in one.skill})
+    others = sorted({name for one in status_now.skill for name in one.skill})
     rows = [
         [
             f"{one.field}, {FIELDS[one.field].units}",
@@ -156,7 +160,7 @@ def _skill(standing: WorkspaceStatus) -> list[Table | str]:
             *(f"{one.skill[name]:+.0%}" if name in one.skill else "-" for name in others),
             f"{one.spread_error_ratio:.2f}",
         ]
-        for one in standing.skill
+        for one in status_now.skill
     ]
     title = "recent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
     return [

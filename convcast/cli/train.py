@@ -1,4 +1,4 @@
-"""`convcast train`: the diffusion model from the dataset."""
+"""`convcast train`: train the diffusion model on the dataset."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def train(
     phase: Annotated[
         int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
 ) -> None:
-    """Train the model, or go on where an earlier run was stopped.
+    """Train the model, or continue a training that was stopped.
 
     The schedule ends at --max-steps or --max-minutes where given. Weights, settings and statistics go to
     models/<name>/ with a model card; `convcast status` draws the loss. On several GPUs:

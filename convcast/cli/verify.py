@@ -1,4 +1,4 @@
-"""`convcast verify`: ensembles against analyses, beside baselines."""
+"""`convcast verify`: score ensembles beside baselines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--truth",
-            help="Fields (time, y, x) to judge by, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
+            help="Fields (time, y, x) to verify against, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
             "repeated, or a pattern in quotes.",
         ),
     ] = None,
@@ -76,7 +76,10 @@ def verify(
 
     terminal = command.terminal
     if init and ensemble:
-        raise SettingsError("--init is of the workspace's forecasts", advice="leave out --init, or --ensemble")
+        raise SettingsError(
+            "--init chooses among the workspace's forecasts and does not go with --ensemble",
+            advice="leave out --init, or --ensemble",
+        )
     inits = parse_hours(init) if init else None
     root = command.root
     known = (root / SETTINGS_FILE).is_file()
@@ -156,7 +159,7 @@ def _describe(scored: CaseScored) -> str:
 
 
 def _table(verification: Verification, lead: int) -> Table:
-    """One row a field: fair CRPS with its interval for each system, spread over error, and the paired verdict."""
+    """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field."""
     from convcast.cli.console import table
 
     facts = verification.facts
