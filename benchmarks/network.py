@@ -31,7 +31,7 @@ from convcast.grid import CONUS
 from convcast.model.devices import resolve_precision
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
-from convcast.settings import ENOUGH, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, load_settings
 
 FIELDS = 7
 GPUS = {"RTX 4090": 165e12, "H100": 989e12}
@@ -120,7 +120,7 @@ def full_domain(*, tiled: bool) -> Callable[[], object]:
         net(torch.zeros(1, FIELDS, ny, nx), torch.full((1,), 0.5), encoded, periodic=False)
 
     def run() -> None:
-        places = cover(CONUS, tile=256, overlap=64).places if tiled else [(slice(0, CONUS.ny), slice(0, CONUS.nx))]
+        places = cover(CONUS, tile=256, overlap=64).tiles if tiled else [(slice(0, CONUS.ny), slice(0, CONUS.nx))]
         for rows, columns in places:
             forward(rows.stop - rows.start, columns.stop - columns.start)
 
@@ -193,8 +193,8 @@ def estimates() -> None:
     """Of a member and lead over CONUS with the default evaluations: a forward pass a tile, each counted at 256²."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         forward_of_ours(64)()
-    tiles = len(cover(CONUS, tile=256, overlap=64).places)
-    flops = counter.get_total_flops() * 16 * tiles * ENOUGH
+    tiles = len(cover(CONUS, tile=256, overlap=64).tiles)
+    flops = counter.get_total_flops() * 16 * tiles * DEFAULT_EVALUATIONS
     for name, rate in GPUS.items():
         seconds = flops / (rate * UTILISATION)
         print(

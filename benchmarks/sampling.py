@@ -28,14 +28,14 @@ from convcast.dataset import Dataset, Status
 from convcast.dataset.store import Description as Hours, Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
-from convcast.model import Description, Forecaster
+from convcast.model import Forecaster, ModelDescription
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
-from convcast.model.features.residual import Departures
+from convcast.model.features.residual import Residuals
 from convcast.notation import HOUR
-from convcast.settings import ENOUGH, SamplingSettings, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, load_settings
 from convcast.variables import FIELDS as ROWS, STATIC
 
 START = np.datetime64("2024-05-06T00", "h")
@@ -63,13 +63,13 @@ def untrained(precision: str) -> Forecaster:
     normalisation = Normalisation(
         variables, np.zeros(count), np.full(count, 100.0), np.zeros(len(STATIC)), np.ones(len(STATIC))
     )
-    departures = Departures(
+    residuals = Residuals(
         normalisation, ("persistence",) * count, Regression({}), {1: np.ones(count)}, Spectrum.white(count)
     )
-    description = Description(
+    description = ModelDescription(
         model=settings,
         variables=variables,
-        departures=departures,
+        residuals=residuals,
         grid=CONUS,
         spacing=SPACING,
         simulated=False,
@@ -165,11 +165,11 @@ def full_domain(threads: int, gigabytes: float) -> None:
         init = START + (HISTORY - 1) * HOUR
         list(sample(forecaster, dataset, root / "f.zarr", init=init, members=(0,), leads=(1,), settings=settings))
         took = time.perf_counter() - started
-    tiles = len(cover(CONUS, tile=settings.tile, overlap=settings.overlap).places)
+    tiles = len(cover(CONUS, tile=settings.tile, overlap=settings.overlap).tiles)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"1059 x 1799, {tiles} tiles, --memory {gigabytes:g}: peak RSS {peak:.2f} GB, {took:.0f} s for 2 steps")
-    hours = took / 2 * ENOUGH / 3600
-    print(f"so about {hours:.1f} h for one member in {ENOUGH} steps on {threads} thread(s): use a GPU")
+    hours = took / 2 * DEFAULT_EVALUATIONS / 3600
+    print(f"so about {hours:.1f} h for one member in {DEFAULT_EVALUATIONS} steps on {threads} thread(s): use a GPU")
 
 
 def main() -> None:

@@ -28,11 +28,11 @@ import convcast.grib
 from convcast.cli.demo import DAYS
 from convcast.dataset import Dataset
 from convcast.ensemble import cover, member_noise
-from convcast.ensemble.case import Case
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
-from convcast.settings import ENOUGH, SamplingSettings, SolverName
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, SolverName
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"
@@ -83,7 +83,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
         truth = dataset.read([init + HOUR])[0]
         for guidance in sorted({run.guidance for run in wanted}):
             with torch.inference_mode():
-                case = Case(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
+                case = TiledDenoiser(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
                 for run in (run for run in wanted if run.guidance == guidance):
                     rows[run.name].append(statistics(draw(case, run, init, shape, members), truth))
         print(init, flush=True)
@@ -91,7 +91,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
         np.save(workspace / f"{name}.npy", np.array(row))
 
 
-def draw(case: Case, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
+def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
     """(member, variable, y, x), each member from the noise that `convcast sample` gives it."""
 
     def noise(step: int) -> torch.Tensor:
@@ -191,7 +191,7 @@ def main() -> None:
     runs = [Run(solver, steps) for solver in SOLVER_NAMES for steps in STEPS]
     runs += [Run("ddpm", 200), Run("ddim", 20, eta=0.5)]
     usual = SamplingSettings().solver
-    runs += [Run(usual, ENOUGH, guidance=float(w)) for w in arguments.guidance.split(",") if w]
+    runs += [Run(usual, DEFAULT_EVALUATIONS, guidance=float(w)) for w in arguments.guidance.split(",") if w]
     measure(root, runs, members, threads)
     table(root, [run.name for run in runs], REFERENCE)
 

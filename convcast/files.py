@@ -21,13 +21,13 @@ from convcast.errors import NO_LOCKS, DamagedFileError, LockedError, SettingsErr
 
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; `sweep` deletes those that a killed run left behind."""
-STALE = 3600
+STALE_SECONDS = 3600
 """Seconds after which a partial file without a process number of this machine belongs to a run that was killed."""
 HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 """Stands for this machine in the names of partial files: another one's processes have other numbers."""
 _MADE_BY = re.compile(rf"\.([0-9a-f]{{8}})-(\d{{1,9}})-\d+{re.escape(PARTIAL)}$")
 _numbers = itertools.count()
-LARGEST_JSON = 64 << 20
+MAX_JSON_BYTES = 64 << 20
 """Bytes of a JSON file beyond which it is not read: a file may be larger than the memory."""
 
 
@@ -111,7 +111,7 @@ def _is_left_over(path: Path) -> bool:
         return False
     made_by = _MADE_BY.search(path.name)
     if made_by is None or made_by[1] != HOST:
-        return time.time() - changed > STALE
+        return time.time() - changed > STALE_SECONDS
     return not _was_running(int(made_by[2]), changed)
 
 
@@ -181,7 +181,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises DamagedFileError where the file is not JSON, or larger than any that convcast writes."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it has {path.stat().st_size} bytes")
         return parse_json(path.read_bytes())
     except ValueError as error:

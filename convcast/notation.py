@@ -25,10 +25,10 @@ EARLIEST = np.datetime64("2014-01-01T00", "h")
 """HRRR became operational in this year."""
 DAYS_AHEAD = 30
 """Days after today until which a time may lie: forecasts, and simulated worlds that start today."""
-MOST_MEMBERS = 10_000
-LONGEST_LEAD = 240
+MAX_MEMBERS = 10_000
+MAX_LEAD = 240
 """Hours."""
-LONGEST_DURATION = 100 * 365 * 86400
+MAX_DURATION = 100 * 365 * 86400
 """Seconds. Timers of the operating system end at about 292 years."""
 
 _TIME = re.compile(
@@ -94,7 +94,7 @@ def hours_between(start: Hour, end: Hour, step: int = 1) -> Hours:
     return np.arange(start, end + HOUR, step)
 
 
-def parse_numbers(text: str, what: str, *, most: int = MOST_MEMBERS) -> tuple[int, ...]:
+def parse_numbers(text: str, what: str, *, most: int = MAX_MEMBERS) -> tuple[int, ...]:
     """The whole numbers of `1,3,6` and `0-49`, in rising order, each once.
 
     Args:
@@ -135,12 +135,12 @@ def parse_members(text: str) -> tuple[int, ...]:
         SettingsError: The text names no members, or more than an ensemble can have.
     """
     if not re.fullmatch(r"\d+", text, re.ASCII):
-        return parse_numbers(text, "members", most=MOST_MEMBERS - 1)
+        return parse_numbers(text, "members", most=MAX_MEMBERS - 1)
     count = _number(text)
     if count == 0:
         raise SettingsError("an ensemble of no members was asked for", advice="use --members 50")
-    if count > MOST_MEMBERS:
-        raise SettingsError(f"an ensemble has at most {MOST_MEMBERS} members", advice="use --members 50")
+    if count > MAX_MEMBERS:
+        raise SettingsError(f"an ensemble has at most {MAX_MEMBERS} members", advice="use --members 50")
     return tuple(range(count))
 
 
@@ -148,9 +148,9 @@ def parse_leads(text: str) -> tuple[int, ...]:
     """The lead times, in hours and 1 or more, of a text.
 
     Raises:
-        SettingsError: The text names no leads, or one of 0 or of more than LONGEST_LEAD hours.
+        SettingsError: The text names no leads, or one of 0 or of more than MAX_LEAD hours.
     """
-    leads = parse_numbers(text, "leads", most=LONGEST_LEAD)
+    leads = parse_numbers(text, "leads", most=MAX_LEAD)
     if leads[0] < 1:
         raise SettingsError("a lead of 0 hours is the analysis itself", advice="use --leads 1")
     return leads
@@ -166,7 +166,7 @@ def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
     if match is None:
         raise SettingsError(f"{_shown(text)} is not a length of time", advice="write 90s, 50m, 2h or 7d")
     seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or unit]
-    if seconds > LONGEST_DURATION:
+    if seconds > MAX_DURATION:
         raise SettingsError(f"{_shown(text)} is longer than a hundred years", advice="write 90s, 50m, 2h or 7d")
     return seconds
 

@@ -55,7 +55,9 @@ HistoryLength = Annotated[int, Field(ge=2, le=48)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
 # JSON has no infinity; as text it is read again as what it was.
-Lasting = Annotated[float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")]
+DurationOrForever = Annotated[
+    float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")
+]
 """A length of time that may be for ever."""
 
 
@@ -63,7 +65,7 @@ SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str
 """A source as --source describes; the password that an address may hold is in nothing that is written."""
 
 
-def _an_address(text: SecretStr) -> SecretStr:
+def _check_address(text: SecretStr) -> SecretStr:
     """Raises ValueError, without the address, which often is a password, for what cannot be posted to."""
     try:
         TypeAdapter(HttpUrl).validate_python(text.get_secret_value())
@@ -72,7 +74,7 @@ def _an_address(text: SecretStr) -> SecretStr:
     return text
 
 
-def _an_hour(text: str) -> str:
+def _check_hour(text: str) -> str:
     """Raises ValueError for what is no hour that HRRR can have."""
     try:
         parse_hour(text)
@@ -81,7 +83,7 @@ def _an_hour(text: str) -> str:
     return text
 
 
-def _each_once(numbers: tuple[int, ...]) -> tuple[int, ...]:
+def _check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
     """Raises ValueError where one of them is there twice."""
     if len(set(numbers)) < len(numbers):
         raise ValueError("give each once")
@@ -118,7 +120,7 @@ class SimulationSettings(Group):
 
     size: int = Field(64, ge=32, le=512)
     """Cells along each side."""
-    start: Annotated[str, AfterValidator(_an_hour)] = "2024-05-09T00"
+    start: Annotated[str, AfterValidator(_check_hour)] = "2024-05-09T00"
     days: int = Field(22, ge=1, le=3660)
     """Days published."""
     seed: int = Field(1, ge=0)
@@ -176,7 +178,7 @@ class ModelSettings(Group):
     diffusion_steps: int = Field(ge=10, le=10_000)
     """T, the steps of the diffusion process."""
     parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
-    """How noise is predicted: by a network beside what the departures' covariances tell, by one alone, or by one beside
+    """How noise is predicted: by a network beside what the residuals' covariances tell, by one alone, or by one beside
     the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Forecast whose error is diffused, by field, with a `default`."""
@@ -235,7 +237,7 @@ class TrainingSettings(Group):
     seed: int = Field(0, ge=0)
 
 
-ENOUGH = 10
+DEFAULT_EVALUATIONS = 10
 """Network evaluations that keep CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
 
 
@@ -250,7 +252,7 @@ class SamplingSettings(Group):
     eta: float = Field(0.0, ge=0, le=1)
     """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
     guidance: float = Field(1.0, ge=0)
-    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards departures of average spread."""
+    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards residuals of average spread."""
     batch: int | None = Field(None, ge=1)
     """Members drawn together on a GPU (if not set, as many as fit); on a CPU the number follows from the tile, so that
     members are reproducible."""
@@ -272,7 +274,7 @@ class SamplingSettings(Group):
         """Network evaluations a member and lead, of a model whose diffusion process has this many steps."""
         if self.steps is not None:
             return self.steps
-        return diffusion_steps if self.solver == "ddpm" else min(ENOUGH, diffusion_steps)
+        return diffusion_steps if self.solver == "ddpm" else min(DEFAULT_EVALUATIONS, diffusion_steps)
 
 
 class ProductSettings(Group):
@@ -302,7 +304,7 @@ class VerificationSettings(Group):
     """Sides in km of the squares in which FSS compares fractions."""
     cache_gigabytes: float = Field(4, gt=0)
     """Memory for past weather that climatology and control draw from, of each worker."""
-    lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_each_once)] = (1, 2, 3, 4, 5)
+    lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_check_unique)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
 
 
@@ -354,7 +356,7 @@ class OperationsSettings(Group):
     on_threshold: ThresholdSettings = ThresholdSettings()
     """`points` (each with name, latitude, longitude, field, threshold, probability, radius_km), and the `command` run,
     once a forecast, for each point whose probability (percent) is exceeded, with what was found as JSON on stdin."""
-    webhook: Annotated[SecretStr, AfterValidator(_an_address)] | None = None
+    webhook: Annotated[SecretStr, AfterValidator(_check_address)] | None = None
     """Address that what on_failure and on_threshold are told is posted to as well. It is shown nowhere."""
     hook_seconds: float = Field(120, gt=0)
     """Time that each command has."""
@@ -365,15 +367,15 @@ class OperationsSettings(Group):
 class RetentionSettings(Group):
     """How long cycles keep things; `inf` is for ever. Scores by case are always kept for ever."""
 
-    archive_hours: Lasting = 14 * 24.0
+    archive_hours: DurationOrForever = 14 * 24.0
     """GRIB files, counted back from the newest hour."""
-    dataset_hours: Lasting = math.inf
+    dataset_hours: DurationOrForever = math.inf
     """Hours of the dataset; those that the model learned from stay, since baselines draw from them."""
-    forecasts_days: Lasting = 7.0
+    forecasts_days: DurationOrForever = 7.0
     """Members, by initial time: 0.8 GB a lead and forecast of 50 over CONUS."""
-    products_days: Lasting = math.inf
+    products_days: DurationOrForever = math.inf
     """What was made of the members."""
-    statistics_days: Lasting = math.inf
+    statistics_days: DurationOrForever = math.inf
     """Statistics of scored cases that reports are made of, 1.4 GB a year and lead."""
 
 

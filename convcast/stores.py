@@ -22,9 +22,9 @@ from zarr.storage import LocalStore
 from convcast.errors import DamagedFileError, from_os_error
 from convcast.files import PARTIAL, sync_folder, write_bytes
 
-LARGEST_CHUNK = 1 << 28
+MAX_CHUNK_VALUES = 1 << 28
 """Values: a chunk is in memory whole, and damaged metadata could ask for more than there is."""
-LARGEST_OWN_CHUNK = 1 << 25
+MAX_OWN_CHUNK_VALUES = 1 << 25
 """Of convcast's own stores: an hour of seven fields over CONUS has half as many."""
 _BLOSC_HEADER, _CHECKSUM = 16, 4
 """Bytes of the header of a Blosc chunk, whose last four are its length, and of a CRC32C checksum."""
@@ -105,11 +105,11 @@ def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> 
         array = group[name]
     if not isinstance(array, zarr.Array):
         raise DamagedFileError(complaint, advice=advice)
-    refuse_chunks(array.shards or array.chunks, complaint=complaint, advice=advice, most=LARGEST_OWN_CHUNK)
+    refuse_chunks(array.shards or array.chunks, complaint=complaint, advice=advice, most=MAX_OWN_CHUNK_VALUES)
     return array
 
 
-def refuse_chunks(chunks: Sequence[int], *, complaint: str, advice: str, most: int = LARGEST_CHUNK) -> None:
+def refuse_chunks(chunks: Sequence[int], *, complaint: str, advice: str, most: int = MAX_CHUNK_VALUES) -> None:
     """Raises DamagedFileError where chunks of this shape hold more than `most` values."""
     if math.prod(chunks) > most:
         raise DamagedFileError(f"{complaint} (chunks of {tuple(chunks)} are too large)", advice=advice)

@@ -93,6 +93,8 @@ class Variable:
     thresholds: tuple[float, ...] = ()
     """Events that probabilities are given for: at or above (at or below where `events_below`)."""
     events_below: bool = False
+    other_grib: GribKey | None = None
+    """Another publisher's key for the same field."""
     may_be_constant: bool = False
     """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
     collapse: Collapse | None = None
@@ -101,6 +103,11 @@ class Variable:
     """What GRIB tables and other programs call it: short names, long names and names of variables."""
     other_standard_names: tuple[str, ...] = ()
     """CF standard names that may stand for it too."""
+
+    @property
+    def grib_keys(self) -> tuple[GribKey, ...]:
+        """The keys by which publishers code this field, HRRR's first."""
+        return (self.grib,) if self.other_grib is None else (self.grib, self.other_grib)
 
     @property
     def middle_threshold(self) -> float:
@@ -128,6 +135,7 @@ REFC = Variable(
     index_name="REFC",
     index_level="entire atmosphere",
     grib=GribKey(0, 16, 196, 10, 0),
+    other_grib=GribKey(0, 16, 5, 10, 0),  # HRRR and HREF use NCEP's own number, REFS the WMO's.
     bounds=(NO_ECHO, 85.0),
     transform=NO_ECHO_SET_APART,
     loss_weight=4.0,

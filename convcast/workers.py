@@ -12,14 +12,14 @@ from uuid import uuid4
 
 from convcast.errors import MissingInputError, SettingsError
 
-Tool = TypeVar("Tool")
+Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Given = TypeVar("Given", covariant=True)
+Value = TypeVar("Value", covariant=True)
 SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
 """A variable by which the Pythons that a run starts import nothing from the working directory, and a value by which it
 is known that the user did not set it; any value has that effect."""
-AHEAD = 2
+TASKS_PER_WORKER = 2
 """Tasks in hand for each worker, so that none waits and none piles up."""
 
 
@@ -36,32 +36,32 @@ class Workers:
         return cls(count, scheduler) if count > 1 or scheduler else None
 
 
-class Pending(Protocol[Given]):
+class Pending(Protocol[Value]):
     """What will be given."""
 
-    def result(self) -> Given: ...
+    def result(self) -> Value: ...
 
 
 class Pool:
-    """Hands out tasks, all with the same tool. This one does each at once, here."""
+    """Hands out tasks, all with the same shared. This one does each at once, here."""
 
     ahead = 0
     """Tasks that may be under way beyond the one that is waited for."""
 
-    def submit(self, function: Callable[[Tool, Item], Result], tool: Tool, item: Item) -> Pending[Result]:
-        """`function(tool, item)`, sooner or later; what it raises, `result()` raises.
+    def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
+        """`function(shared, item)`, sooner or later; what it raises, `result()` raises.
 
-        A process uses the first copy of the tool that it was given for all tasks, so that what it caches lasts.
+        A process uses the first copy of the shared that it was given for all tasks, so that what it caches lasts.
         """
-        return _Done(function(tool, item))
+        return _Done(function(shared, item))
 
     def in_order(
-        self, function: Callable[[Tool, Item], Result], tool: Tool, items: Iterable[Item]
+        self, function: Callable[[Shared, Item], Result], shared: Shared, items: Iterable[Item]
     ) -> Generator[Result, None, None]:
-        """`function(tool, item)` of each item, a few of them under way at a time."""
+        """`function(shared, item)` of each item, a few of them under way at a time."""
         under_way = deque[Pending[Result]]()
         for item in items:
-            under_way.append(self.submit(function, tool, item))
+            under_way.append(self.submit(function, shared, item))
             if len(under_way) > self.ahead:
                 yield under_way.popleft().result()
         while under_way:
@@ -69,52 +69,52 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class _Done(Generic[Given]):
-    given: Given
+class _Done(Generic[Value]):
+    value: Value
 
-    def result(self) -> Given:
-        return self.given
+    def result(self) -> Value:
+        return self.value
 
 
 class _DaskPool(Pool):
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.ahead = AHEAD * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        self.ahead = TASKS_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
         self._name = uuid4().hex
 
-    def submit(self, function: Callable[[Tool, Item], Result], tool: Tool, item: Item) -> Pending[Result]:
-        # The tool goes with every task: dask's scattered data are lost with the workers that hold them.
-        return _Remote(self._client.submit(_call, function, self._name, tool, item, pure=False))
+    def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
+        # The shared goes with every task: dask's scattered data are lost with the workers that hold them.
+        return _Remote(self._client.submit(_call, function, self._name, shared, item, pure=False))
 
 
 _kept: tuple[str, Any] = ("", None)
-"""Of a worker: the pool that it works for, and the tool."""
+"""Of a worker: the pool that it works for, and the shared."""
 
 
-def _call(function: Callable[[Tool, Item], Result], name: str, tool: Tool, item: Item) -> Result:
+def _call(function: Callable[[Shared, Item], Result], name: str, shared: Shared, item: Item) -> Result:
     global _kept
     if _kept[0] != name:
-        _kept = (name, tool)
+        _kept = (name, shared)
     return function(_kept[1], item)
 
 
 @dataclass(frozen=True)
-class _Remote(Generic[Given]):
+class _Remote(Generic[Value]):
     future: Any
 
-    def result(self) -> Given:
+    def result(self) -> Value:
         from distributed import KilledWorker
 
         try:
-            given: Given = self.future.result()
+            value: Value = self.future.result()
         except KilledWorker as error:
             # The scheduler has given the task to other workers before; several died over it.
             raise MissingInputError(
                 f"workers died one after the other over the same task ({error.task})",
                 advice="see their logs; they may lack memory: use fewer workers, then run the same command again",
             ) from error
-        return given
+        return value
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def pool(workers: Workers | None) -> Iterator[Pool]:
         yield _DaskPool(client)
 
 
-def spread(
+def map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: Workers | None
 ) -> Generator[Result, None, None]:
     """`function` of each item, in order: here where there are no workers, else on them, a few at a time.

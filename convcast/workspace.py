@@ -13,7 +13,7 @@ from convcast.errors import SettingsError
 from convcast.files import PARTIAL, append_line, sweep, write_bytes
 
 SETTINGS_FILE = "convcast.toml"
-LONGEST_NAME = 200
+MAX_NAME_BYTES = 200
 """Bytes: file systems allow 255, and names are parts of longer ones."""
 
 _NEW_SETTINGS = """\
@@ -114,7 +114,7 @@ class Workspace:
 def _plain(name: str) -> str:
     """A name that stands for one folder or file of its own, and for no path."""
     one = name and name.isprintable() and not name.startswith(".") and PurePath(name).name == name
-    if not one or len(name.encode()) > LONGEST_NAME:
+    if not one or len(name.encode()) > MAX_NAME_BYTES:
         raise SettingsError(f"{name!r} is no name", advice="choose one of letters, digits, - and _, without / in it")
     return name
 

@@ -1,7 +1,7 @@
-"""What of the site lies outside docs/: README, CONTRIBUTING, CHANGELOG and examples/, each kept in one place.
+"""Add README, CONTRIBUTING, SECURITY, CHANGELOG and examples/, which lie outside docs/, to the site.
 
 mkdocs calls these functions (https://www.mkdocs.org/user-guide/configuration/#hooks). Links are written as they work in
-the repository, and are turned here to where their targets lie in the site.
+the repository; here they are turned to where their targets lie in the site.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Places in the repository, and in the site."""
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Paths of pages in the repository, and in the site."""
 FOLDERS = ("examples", "LICENSE")
-"""Brought into the site as they are."""
+"""Files and folders that are copied into the site as they are."""
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is not written."""
-    there = {*PAGES.values(), *(path.name for path in (ROOT / "docs").glob("*.md"))}
-    config.nav = [entry for entry in config.nav or [] if set(entry.values()) <= there]
+    """Drop pages that do not exist from the navigation."""
+    existing = {*PAGES.values(), *(path.name for path in (ROOT / "docs").glob("*.md"))}
+    config.nav = [entry for entry in config.nav or [] if set(entry.values()) <= existing]
     return config
 
 
@@ -42,18 +47,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    sources = {place: source for source, place in PAGES.items()}
+    sources = {page_path: source for source, page_path in PAGES.items()}
     source = sources.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     return LINK.sub(lambda link: link[1] + _in_site(link[2], source, page.file.src_uri) + link[3], markdown)
 
 
 def on_post_template(output: str, template_name: str, **_: Any) -> str:
-    """No page for what is not found: without the address of the site, its own links would lead to another host."""
+    """Write no 404 page: without the address of the site, its links would lead to another host."""
     return "" if template_name == "404.html" else output
 
 
-def _in_site(link: str, source: str, place: str) -> str:
-    """A link of the repository's file `source`, as the page at `place` of the site has it."""
+def _in_site(link: str, source: str, page_path: str) -> str:
+    """Turn a link of the repository's file `source` into one of the site's page at `page_path`."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
-    there = PAGES.get(target, target.removeprefix("docs/"))
-    return posixpath.relpath(there, posixpath.dirname(place) or ".")
+    site_path = PAGES.get(target, target.removeprefix("docs/"))
+    return posixpath.relpath(site_path, posixpath.dirname(page_path) or ".")

@@ -1,4 +1,4 @@
-"""Write docs/settings.md and docs/commands.md from the program itself, so that they cannot disagree with it.
+"""Write docs/settings.md and docs/commands.md from the settings and the `--help` of the program.
 
 `python docs/generate.py`
 """
@@ -24,11 +24,17 @@ from convcast.settings import PRESETS, Settings, load_settings
 HEADER = """\
 # Settings
 
-Made from `convcast/settings.py` by `python docs/generate.py`; a test keeps it current.
+`python docs/generate.py` makes this page from `convcast/settings.py`; a test keeps it current.
 
-What counts, first to last: a flag (`--set training.batch=8` reaches every setting), a variable
-(`CONVCAST_TRAINING__BATCH=8`), the workspace's `convcast.toml` (`[training]`, `batch = 8`), the preset. An unknown
-name is refused with a suggestion. The settings in force are saved, with their hash, beside everything they produce.
+To change a setting, use the first of these that suits you; an earlier one overrides a later one:
+
+1. a flag: `--set training.batch=8`, for every setting;
+2. an environment variable: `CONVCAST_TRAINING__BATCH=8`;
+3. the workspace's `convcast.toml`: `[training]`, `batch = 8`;
+4. the preset.
+
+An unknown name is refused with a suggestion. The settings in force are saved, with their hash, beside everything they
+produce.
 """
 
 
@@ -50,7 +56,7 @@ def kind(field: FieldInfo) -> str:
 
 
 def meanings(group: type[BaseModel]) -> dict[str, str]:
-    """What stands under each setting in the source; pydantic would read it at every start of the program."""
+    """The docstring of each setting; read here from the source, since pydantic would read it at every start."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
     assert isinstance(definition, ast.ClassDef)
     return {
@@ -67,7 +73,7 @@ def meanings(group: type[BaseModel]) -> dict[str, str]:
 COMMANDS_HEADER = """\
 # Commands
 
-Made from the program's own `--help` by `python docs/generate.py`; a test keeps it current.
+`python docs/generate.py` makes this page from the program's `--help`; a test keeps it current.
 
 Results go to stdout, as a table or, with `--json`, as exactly one JSON object; progress and logs go to stderr. Times
 are UTC (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or
@@ -77,7 +83,15 @@ are UTC (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` 
 
 def commands_page() -> str:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    lines = [COMMANDS_HEADER, EPILOGUE, "", "## Common options", "", "Of every verb that has them in its `--help`.", ""]
+    lines = [
+        COMMANDS_HEADER,
+        EPILOGUE,
+        "",
+        "## Common options",
+        "",
+        "Every verb that lists them in its `--help` takes them.",
+        "",
+    ]
     shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
     lines += options_table(list(shared.values()))
     for name, command in commands.items():

@@ -201,7 +201,7 @@ def test_partial_names_of_any_kind_are_swept_by_who_made_them_and_age(tmp_path):
         os.utime(path, (time.time() - age,) * 2)
         return path
 
-    gone, mine, old, new = "999999999", os.getpid(), files.STALE + 60, 0
+    gone, mine, old, new = "999999999", os.getpid(), files.STALE_SECONDS + 60, 0
     stay = [
         made(f".x.{files.HOST}-{mine}-0.partial", new),
         made(".x.00000000-999999999-0.partial", new),  # of another machine

@@ -11,9 +11,9 @@ from convcast.errors import SettingsError
 from convcast.notation import (
     DAYS_AHEAD,
     EARLIEST,
-    LONGEST_DURATION,
-    LONGEST_LEAD,
-    MOST_MEMBERS,
+    MAX_DURATION,
+    MAX_LEAD,
+    MAX_MEMBERS,
     compact,
     describe,
     from_compact,
@@ -183,7 +183,7 @@ def test_a_lead_of_no_hours_is_refused():
         (parse_members, "9" * 5000),
         (parse_members, "\u00b2"),
         (parse_leads, "1-99999999999"),
-        (parse_leads, f"{LONGEST_LEAD + 1}"),
+        (parse_leads, f"{MAX_LEAD + 1}"),
         (lambda text: parse_duration(text, "d"), "9" * 400),
         (lambda text: parse_duration(text, "d"), "36525"),
     ],
@@ -198,11 +198,11 @@ def test_absurd_numbers_are_refused_in_one_short_sentence(parse, text):
 @settings(deadline=None)
 def test_any_text_is_members_leads_and_a_duration_or_is_refused(text):
     with suppress(SettingsError):
-        assert max(parse_members(text)) < MOST_MEMBERS
+        assert max(parse_members(text)) < MAX_MEMBERS
     with suppress(SettingsError):
-        assert max(parse_leads(text)) <= LONGEST_LEAD
+        assert max(parse_leads(text)) <= MAX_LEAD
     with suppress(SettingsError):
-        assert 0 <= parse_duration(text, "h") <= LONGEST_DURATION
+        assert 0 <= parse_duration(text, "h") <= MAX_DURATION
 
 
 def test_file_names_round_trip():

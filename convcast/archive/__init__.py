@@ -1,14 +1,14 @@
 """The archive: the publisher's GRIB2 messages, the few that are needed, byte for byte."""
 
-from convcast.archive.archive import Archive, Message, Sidecar, open_archives
-from convcast.archive.fetch import Outcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
+from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, open_archives
+from convcast.archive.fetch import FetchOutcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
 from convcast.archive.request import Request
 from convcast.archive.sources import Source, kind_of, latest, open_sources
 
 __all__ = [
     "Archive",
-    "Message",
-    "Outcome",
+    "ArchivedMessage",
+    "FetchOutcome",
     "Request",
     "Sidecar",
     "Source",

@@ -24,7 +24,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True)
-class Message:
+class ArchivedMessage:
     """One message of a subset file."""
 
     __pydantic_config__: ClassVar = _STRICT
@@ -47,7 +47,7 @@ class Sidecar:
     """ETag or Last-Modified of the publisher's file, as it stood when all ranges were read."""
     ranges: tuple[tuple[Octets, Octets], ...]
     """Of the publisher's file, bytes, end excluded."""
-    messages: tuple[Message, ...]
+    messages: tuple[ArchivedMessage, ...]
     bytes: Octets
     sha256: str
     simulated: bool
@@ -147,10 +147,10 @@ class Archive:
             return None
         return sidecar if sidecar.holds(names) else None
 
-    def record(self, path: Path, sidecar: Sidecar) -> None:
+    def write_sidecar(self, path: Path, sidecar: Sidecar) -> None:
         write_json(sidecar_path(path), sidecar.to_dict())
 
-    def disown(self, path: Path) -> None:
+    def remove_sidecar(self, path: Path) -> None:
         """Take the sidecar away: the file no longer counts, and the next fetch replaces it."""
         sidecar_path(path).unlink(missing_ok=True)
 
@@ -164,7 +164,7 @@ class Archive:
                 continue
         return None
 
-    def admit(self, simulated: bool, mine: bool | None) -> None:
+    def refuse_mixing(self, simulated: bool, mine: bool | None) -> None:
         """Raises DamagedFileError where a file of this kind would join files of the other kind, `mine`."""
         if mine is not None and mine != simulated:
             kinds = ("real", "simulated")
@@ -178,13 +178,13 @@ class Archive:
         sweep(self.root)
 
 
-ROOMS = ("hrrr", "refs", "href")
+ARCHIVE_NAMES = ("hrrr", "refs", "href")
 """Of a workspace's archive. RRFS files lie with REFS, whose members they are."""
 
 
 def open_archives(root: Path) -> dict[str, Archive]:
     """The archives under this folder, by room, whether or not they hold anything yet."""
-    return {room: Archive(root / room) for room in ROOMS}
+    return {room: Archive(root / room) for room in ARCHIVE_NAMES}
 
 
 def sidecar_path(path: Path) -> Path:

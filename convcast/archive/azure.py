@@ -16,7 +16,7 @@ from convcast.archive.failures import STOPPED, Absent, Bad, Transient
 from convcast.archive.http import Client
 
 SERVICE = "https://planetarycomputer.microsoft.com/api/sas/v1/sign?href="
-MARGIN = 300.0
+RENEWAL_MARGIN = 300.0
 """Seconds before its end at which a signature is replaced."""
 
 
@@ -48,7 +48,7 @@ class SharedAccess:
     def __call__(self, url: str) -> str:
         """The address with its signature; raises Transient where none is to be had."""
         with self._lock:
-            if time.time() > self._end - MARGIN:
+            if time.time() > self._end - RENEWAL_MARGIN:
                 self._renew(url)
             return f"{url}?{self._query}"
 

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from convcast import __version__
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 
 
 class Exchange:
@@ -162,7 +162,7 @@ class _Anonymous(AuthBase):
         return request
 
 
-class Session(requests.Session):
+class HttpSession(requests.Session):
     """A session with the environment's proxies and CA bundles, and with no credentials but those it is given."""
 
     def __init__(self, auth: AuthBase | None = None, *, direct: bool = False, connections: int = 1) -> None:
@@ -170,7 +170,7 @@ class Session(requests.Session):
         super().__init__()
         self.trust_env = not direct
         self.auth = auth or _Anonymous()
-        self.max_redirects = MOST_REDIRECTS
+        self.max_redirects = MAX_REDIRECTS
         self.headers.update({"User-Agent": f"convcast/{__version__}", "Accept-Encoding": "identity"})
         adapter = _Adapter(pool_connections=4, pool_maxsize=connections)
         self.mount("http://", adapter)

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from convcast.archive import framing, locations
-from convcast.archive.archive import Archive, Message, Sidecar, matches
+from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, matches
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.archive.index import Span
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import Wanted, fields
-from convcast.archive.pool import GRACE, Pool
+from convcast.archive.message_spec import MessageSpec, fields
+from convcast.archive.pool import GRACE, ThreadPool
 from convcast.archive.request import Request
 from convcast.archive.sources import Source
 from convcast.errors import DamagedFileError, MissingInputError
@@ -33,7 +33,7 @@ STATIC_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FetchOutcome:
     """What became of one file: of one hour, for analyses.
 
     `ok` was fetched; `cached` was there already; `late` is young, and nowhere yet or not yet whole; `gap` is nowhere;
@@ -60,7 +60,7 @@ def fetch(
     lead: int,
     settings: ArchiveSettings,
     now: np.datetime64,
-) -> Iterator[Outcome]:
+) -> Iterator[FetchOutcome]:
     """Bring these valid hours of HRRR, and once the static fields, into the archive; one outcome an hour, as they end.
 
     Raises MissingInputError where no source can be reached, or none has the static fields; DamagedFileError where
@@ -74,7 +74,7 @@ def fetch(
 
 def fetch_files(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
-) -> Iterator[Outcome]:
+) -> Iterator[FetchOutcome]:
     """Bring these files into their archives; one outcome a file, as they end. Raises what `fetch` does."""
     for archive in _archives(requests):
         archive.sweep()
@@ -84,7 +84,7 @@ def fetch_files(
 
 def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
-) -> Iterator[Outcome]:
+) -> Iterator[FetchOutcome]:
     """What fetching would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
     with _Run(sources, settings, now) as run:
         yield from run.each(requests, run.estimate)
@@ -94,14 +94,14 @@ def analyses(
     archive: Archive, hours: Hours | Sequence[Hour], variables: Sequence[Variable], lead: int
 ) -> tuple[Request, ...]:
     """The files of these valid hours of HRRR, in order, each once."""
-    wanted = fields(variables)
+    specs = fields(variables)
     return tuple(
-        Request(locations.hrrr(valid - lead * HOUR, lead), wanted, archive)
+        Request(locations.hrrr(valid - lead * HOUR, lead), specs, archive)
         for valid in np.unique(np.asarray(hours, "datetime64[h]"))
     )
 
 
-def verify_archive(archive: Archive) -> Iterator[Outcome]:
+def verify_archive(archive: Archive) -> Iterator[FetchOutcome]:
     """Hash every file again; yields `ok` or `bad` for each, with valid time NaT for the static fields.
 
     A bad file loses its sidecar, so that it no longer counts and the next fetch replaces it.
@@ -115,10 +115,10 @@ def verify_archive(archive: Archive) -> Iterator[Outcome]:
             if not matches(path, sidecar):
                 raise DamagedFileError(f"{path} is not what was fetched (its sha256 differs)")
         except DamagedFileError as error:
-            archive.disown(path)
-            yield Outcome(valid, "bad", reason=str(error), file=name)
+            archive.remove_sidecar(path)
+            yield FetchOutcome(valid, "bad", reason=str(error), file=name)
         else:
-            yield Outcome(valid, "ok", sidecar.bytes, len(sidecar.messages), sidecar.source, file=name)
+            yield FetchOutcome(valid, "ok", sidecar.bytes, len(sidecar.messages), sidecar.source, file=name)
 
 
 class _Run:
@@ -151,7 +151,7 @@ class _Run:
         if self._deadline is not None:
             self._deadline.cancel()
 
-    def each(self, requests: Sequence[Request], work: Callable[[Request], Outcome]) -> Iterator[Outcome]:
+    def each(self, requests: Sequence[Request], work: Callable[[Request], FetchOutcome]) -> Iterator[FetchOutcome]:
         """The files that are here, as cached, then what `work` makes of the others, as they end.
 
         What has not begun when an error escapes never does.
@@ -160,15 +160,15 @@ class _Run:
         # Simulated and real files may not lie beside each other in any room of the archive.
         kinds = [kind for archive in archives if (kind := archive.simulated) is not None]
         self._simulated = {archive.root: kinds[0] if kinds else None for archive in archives}
-        wanted = []
+        missing = []
         for request in requests:
-            if request.here:
-                yield Outcome(request.file.valid, "cached", file=_name(request))
+            if request.is_archived:
+                yield FetchOutcome(request.file.valid, "cached", file=_name(request))
             else:
-                wanted.append(request)
-        models = {request.file.model: request.file for request in wanted}.values()
+                missing.append(request)
+        models = {request.file.model: request.file for request in missing}.values()
         concerned = [source for source in self.sources if any(source.carries(file) for file in models)]
-        pool = Pool(lambda request: self._guarded(request, work), wanted, self.settings.workers, self._stopped)
+        pool = ThreadPool(lambda request: self._guarded(request, work), missing, self.settings.workers, self._stopped)
         try:
             held = []
             for outcome in pool.results():
@@ -190,10 +190,10 @@ class _Run:
             pool.join()  # what is under way is kept
             raise
 
-    def fetch(self, request: Request) -> Outcome:
-        def bring(source: Source) -> Outcome:
+    def fetch(self, request: Request) -> FetchOutcome:
+        def bring(source: Source) -> FetchOutcome:
             sidecar = self._bring(source, request)
-            return Outcome(
+            return FetchOutcome(
                 request.file.valid,
                 "ok",
                 sidecar.bytes,
@@ -205,11 +205,11 @@ class _Run:
 
         return self._first(request, bring)
 
-    def estimate(self, request: Request) -> Outcome:
-        def count(source: Source) -> Outcome:
-            located = source.locate(request.file, request.wanted, partial=request.partial)
+    def estimate(self, request: Request) -> FetchOutcome:
+        def count(source: Source) -> FetchOutcome:
+            located = source.locate(request.file, request.specs, partial=request.partial)
             size, messages = located.bytes, len(located.spans)
-            return Outcome(request.file.valid, "ok", size, messages, source.name, file=_name(request))
+            return FetchOutcome(request.file.valid, "ok", size, messages, source.name, file=_name(request))
 
         return self._first(request, count)
 
@@ -220,7 +220,7 @@ class _Run:
         """
         if archive.has(archive.static, list(STATIC)):
             return
-        pool = Pool(lambda _: self._bring_static(archive, lead), [archive], 1, self._stopped)
+        pool = ThreadPool(lambda _: self._bring_static(archive, lead), [archive], 1, self._stopped)
         try:
             reasons = list(pool.results())
         except KeyboardInterrupt:
@@ -251,13 +251,13 @@ class _Run:
         for source in self.sources:
             source.close(self._stop_reason)
 
-    def _guarded(self, request: Request, work: Callable[[Request], Outcome]) -> Outcome:
+    def _guarded(self, request: Request, work: Callable[[Request], FetchOutcome]) -> FetchOutcome:
         return self._given_up(request) if self._stopped.is_set() else work(request)
 
-    def _given_up(self, request: Request) -> Outcome:
-        return Outcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
+    def _given_up(self, request: Request) -> FetchOutcome:
+        return FetchOutcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
 
-    def _first(self, request: Request, ask: Callable[[Source], Outcome]) -> Outcome:
+    def _first(self, request: Request, ask: Callable[[Source], FetchOutcome]) -> FetchOutcome:
         """The outcome at the first source that has the file, or what the failures of all of them amount to."""
         failures: list[tuple[str, Failure]] = []
         for source in self.sources:
@@ -267,13 +267,13 @@ class _Run:
                 failures.append((source.name, failure))
         reason = "; ".join(f"{name}: {failure}" for name, failure in failures)
         status = self._verdict(request.file, [failure for _, failure in failures])
-        return Outcome(request.file.valid, status, reason=reason, file=_name(request))
+        return FetchOutcome(request.file.valid, status, reason=reason, file=_name(request))
 
     def _verdict(self, file: GribFile, failures: Sequence[Failure]) -> Status:
         if any(isinstance(failure, Transient) for failure in failures):
             return "transient"
         age = (self.now - file.init) / np.timedelta64(1, "h")
-        young = age < self.settings.late_hours + locations.SLOWER[file.model]
+        young = age < self.settings.late_hours + locations.EXTRA_DELAY_HOURS[file.model]
         if young and all(isinstance(failure, Absent | Incomplete) for failure in failures):
             return "late"
         return "bad" if any(isinstance(failure, Bad) for failure in failures) else "gap"
@@ -282,7 +282,7 @@ class _Run:
         """Copy, check and name one file; the sidecar comes last."""
         path = path or request.path
         request.archive.refuse_outside(path.parent)
-        located = source.locate(request.file, request.wanted, partial=request.partial)
+        located = source.locate(request.file, request.specs, partial=request.partial)
         with whole_file(path) as temporary:
             with open(temporary, "wb+") as file:
                 version = source.copy(located, file)
@@ -298,21 +298,21 @@ class _Run:
                 sha256=sha256(temporary),
                 simulated=simulated,
                 fetched=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                lacking=tuple(wanted.name for wanted in located.lacking),
+                lacking=tuple(spec.name for spec in located.lacking),
             )
             # An old sidecar must not vouch for the new file, should the run be killed between the two.
-            request.archive.disown(path)
+            request.archive.remove_sidecar(path)
             self._admit(request.archive, simulated)
-        request.archive.record(path, sidecar)
+        request.archive.write_sidecar(path, sidecar)
         return sidecar
 
     def _admit(self, archive: Archive, simulated: bool) -> None:
         with self._admission:
-            archive.admit(simulated, self._simulated[archive.root])
+            archive.refuse_mixing(simulated, self._simulated[archive.root])
             self._simulated = dict.fromkeys(self._simulated, simulated)
 
 
-_STATIC: tuple[Wanted, ...] = fields(tuple(STATIC.values()))
+_STATIC: tuple[MessageSpec, ...] = fields(tuple(STATIC.values()))
 
 
 def _refuse_isolation(sources: Sequence[Source]) -> None:
@@ -334,9 +334,9 @@ def _name(request: Request) -> str:
     return locations.archive_path(request.file).as_posix()
 
 
-def _messages(spans: Sequence[Span]) -> tuple[Message, ...]:
+def _messages(spans: Sequence[Span]) -> tuple[ArchivedMessage, ...]:
     messages, offset = [], 0
     for span in spans:
-        messages.append(Message(span.wanted.name, offset, span.length))
+        messages.append(ArchivedMessage(span.spec.name, offset, span.length))
         offset += span.length
     return tuple(messages)

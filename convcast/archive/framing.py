@@ -18,14 +18,14 @@ import numpy as np
 
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.index import Span
-from convcast.archive.message_spec import Limit, Wanted
+from convcast.archive.message_spec import Limit, MessageSpec
+from convcast.errors import DamagedFileError
+from convcast.grib import sections
+from convcast.grib.sections import END, INDICATOR
 from convcast.notation import Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 
-START, END = b"GRIB", b"7777"
-INDICATOR_LENGTH = 16
-"""Octets of section 0."""
-LONGEST_FIELD_TEMPLATE = 15
+MAX_FIELD_TEMPLATE = 15
 """Product definition templates 0 to 15 begin alike; 8 to 15 are statistics over a period."""
 PROBABILITY_TEMPLATES = (5, 9)
 _UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
@@ -54,15 +54,15 @@ class Frame:
     @property
     def statistical(self) -> bool:
         """Whether over a period."""
-        return 8 <= self.template <= LONGEST_FIELD_TEMPLATE
+        return 8 <= self.template <= MAX_FIELD_TEMPLATE
 
-    def is_wanted(self, wanted: Wanted, lead: int) -> bool:
-        """Whether this is the message `wanted`, `lead` hours ahead, alone."""
+    def matches(self, spec: MessageSpec, lead: int) -> bool:
+        """Whether this is the message `spec`, `lead` hours ahead, alone."""
         return (
-            self.key in wanted.keys
+            self.key in spec.keys
             and self.lead_hours == lead
-            and self.template in wanted.templates
-            and self.limit == wanted.limit
+            and self.template in spec.templates
+            and self.limit == spec.limit
             and self.fields == 1
         )
 
@@ -72,9 +72,12 @@ def message_length(start: bytes) -> int:
 
     Raises Bad where they begin no GRIB2 message.
     """
-    length = int.from_bytes(start[8:16], "big")
-    if len(start) < INDICATOR_LENGTH or start[:4] != START or start[7] != 2 or length <= INDICATOR_LENGTH + len(END):
-        raise Bad("no GRIB2 message stands where one should")
+    try:
+        length = sections.message_length(start)
+    except DamagedFileError as error:
+        raise Bad(str(error)) from None
+    if length <= INDICATOR + len(END):
+        raise Bad("a GRIB message has no sections")
     return length
 
 
@@ -100,12 +103,12 @@ def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bo
     if len(frames) != len(spans):
         raise Bad(f"{len(frames)} messages stand where the index has {len(spans)}")
     for frame, span in zip(frames, spans, strict=True):
-        name, length = span.wanted.name, span.length
+        name, length = span.spec.name, span.length
         if frame.length != length:
             raise Bad(f"the message of {name} is {frame.length} bytes long where the index has {length}")
         if frame.init != init:
             raise Bad(f"the message of {name} belongs to the cycle of {frame.init}")
-        if not frame.is_wanted(span.wanted, lead):
+        if not frame.matches(span.spec, lead):
             raise Bad(f"the message at {name}'s place is another field or lead")
     if len({frame.simulated for frame in frames}) > 1:
         raise Bad("simulated and real messages stand in one file")
@@ -114,30 +117,31 @@ def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bo
 
 def _frame(file: BinaryIO, offset: int, size: int) -> Frame:
     file.seek(offset)
-    indicator = file.read(INDICATOR_LENGTH)
+    indicator = file.read(INDICATOR)
     length = message_length(indicator)
     if offset + length > size:
         raise Incomplete("the last message is cut short")
-    identification = product = b""
-    product_length = fields = 0
-    position, end = offset + INDICATOR_LENGTH, offset + length - len(END)
-    while position < end:
+    identification, product, fields = b"", b"", 0
+    end = offset + length - len(END)
+
+    def head(position: int) -> bytes:
         file.seek(position)
-        head = file.read(47)
-        section, number = int.from_bytes(head[:4], "big"), head[4]
-        if section < 5 or position + section > end or not 1 <= number <= 7:
-            raise Bad("a message's sections do not add up to its length")
-        if number == 1:
-            identification = head
-        elif number == 4 and not product:
-            product, product_length = head, section
-        fields += number == 7
-        position += section
+        return file.read(47)
+
+    try:
+        for number, position, section_length in sections.walk(head, offset + INDICATOR, end):
+            if number == 1:
+                identification = head(position)
+            elif number == 4 and not product:
+                product = head(position)[:section_length]
+            fields += number == 7
+    except DamagedFileError as error:
+        raise Bad(str(error)) from None
     file.seek(end)
     if file.read(len(END)) != END or len(identification) < 21 or not product or not fields:
         raise Bad("a message does not end as GRIB does")
     template = int.from_bytes(product[7:9], "big")
-    key, lead_hours = _product(indicator[6], template, product[:product_length])
+    key, lead_hours = _product(indicator[6], template, product)
     return Frame(
         offset=offset,
         length=length,
@@ -145,7 +149,7 @@ def _frame(file: BinaryIO, offset: int, size: int) -> Frame:
         init=_reference_time(identification),
         lead_hours=lead_hours,
         template=template,
-        limit=_limit(template, product[:product_length]),
+        limit=_limit(template, product),
         simulated=identification[19] == SIMULATED_STATUS,
         fields=fields,
     )
@@ -161,7 +165,7 @@ def _reference_time(identification: bytes) -> np.datetime64:
 
 def _product(discipline: int, template: int, section: bytes) -> tuple[GribKey | None, float]:
     """Key and lead in hours, of section 4."""
-    if template > LONGEST_FIELD_TEMPLATE or len(section) < 28:
+    if template > MAX_FIELD_TEMPLATE or len(section) < 28:
         return None, float("nan")
     category, number, unit, surface = section[9], section[10], section[17], section[22]
     lead_hours = int.from_bytes(section[18:22], "big") * _UNIT_HOURS.get(unit, float("nan"))

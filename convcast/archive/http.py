@@ -19,18 +19,18 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
-from convcast.archive.connections import MOST_REDIRECTS, Exchange, Session
+from convcast.archive.connections import MAX_REDIRECTS, Exchange, HttpSession
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.settings import ArchiveSettings
 
 FIRST_WAIT = 0.5
 """Seconds before the second attempt, on average; each further wait is twice as long."""
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 """Seconds, whatever a server's Retry-After says."""
-SLOWEST = 20_000
+MIN_BYTES_PER_SECOND = 20_000
 """Bytes a second below which a transfer counts as stalled: one that drips never runs into the read timeout."""
 CHUNK = 1 << 16
-LONGEST_INDEX = 1 << 22
+MAX_INDEX_BYTES = 1 << 22
 _SIZE = r"[0-9]{1,15}"
 """Digits of a size in bytes that a file can have."""
 
@@ -48,7 +48,7 @@ class Version:
     @property
     def label(self) -> str | None:
         """The ETag, else Last-Modified, as sidecars have it."""
-        return (self.etag or self.modified)[:LONGEST_LABEL] or None
+        return (self.etag or self.modified)[:MAX_LABEL_LENGTH] or None
 
     def may_be(self, other: Version) -> bool:
         """Whether both can be of one file.
@@ -63,7 +63,7 @@ class Version:
         return told and bool(self.modified) and self.modified == other.modified
 
 
-LONGEST_LABEL = 256
+MAX_LABEL_LENGTH = 256
 """Characters of an ETag that are kept."""
 
 
@@ -81,8 +81,8 @@ class Client:
         self._timeout = (settings.connect_timeout, settings.read_timeout)
         self._retries = settings.retries
         self._patience = settings.workers * (settings.retries + 1)
-        self._session = Session(auth, direct=direct, connections=settings.workers)
-        self._pace = _Pace(pause)
+        self._session = HttpSession(auth, direct=direct, connections=settings.workers)
+        self._rate_limit = _RateLimit(pause)
         self._guard = threading.Lock()
         self._exchanges: set[Exchange] = set()
         self._reached = False
@@ -107,7 +107,7 @@ class Client:
 
         Raises Absent, Transient or Bad.
         """
-        return self._persist(lambda: self._text(url))
+        return self._retry(lambda: self._text(url))
 
     def exists(self, url: str) -> bool:
         """Whether the server has this file.
@@ -124,7 +124,7 @@ class Client:
                     return False
                 raise failure
 
-        return self._persist(attempt)
+        return self._retry(attempt)
 
     def size_and_bytes(self, url: str, start: int, count: int) -> tuple[int, bytes]:
         """The size of a file and `count` bytes of it; raises Absent, Transient or Bad."""
@@ -136,7 +136,7 @@ class Client:
                     raise Bad("the server does not say how large the file is")
                 return size, b"".join(self._body(response, exchange, count))
 
-        return self._persist(attempt)
+        return self._retry(attempt)
 
     def copy(self, url: str, start: int, end: int, file: BinaryIO, *, version: Version | None = None) -> Version:
         """Append the bytes from `start` to before `end` to `file`; returns the version of the file they belong to.
@@ -156,7 +156,7 @@ class Client:
                         file.write(chunk)
                 return found
 
-        found = self._persist(attempt)
+        found = self._retry(attempt)
         if version is not None and not version.may_be(found):
             raise Transient("the file was replaced while it was being read")
         return found
@@ -169,7 +169,7 @@ class Client:
                 raise Bad("a web page came in place of the index")
             declared = response.headers.get("Content-Length", "")
             expected = int(declared) if re.fullmatch(_SIZE, declared) else None
-            if declared.isdecimal() and (expected is None or expected > LONGEST_INDEX):
+            if declared.isdecimal() and (expected is None or expected > MAX_INDEX_BYTES):
                 raise Bad(f"the index is {_brief(declared)} bytes long")
             body = b"".join(self._body(response, exchange, expected))
         try:
@@ -182,7 +182,7 @@ class Client:
         self, method: str, url: str, first: int | None = None, last: int | None = None
     ) -> Iterator[tuple[requests.Response, Exchange]]:
         """The answer, once its headers are here, and the exchange that its body belongs to."""
-        self._pace.wait(self._stopping)
+        self._rate_limit.wait(self._stopping)
         with Exchange(sum(self._timeout)) as exchange, self._under_way(exchange):
             response = self._answer(exchange, method, url, {} if first is None else {"Range": f"bytes={first}-{last}"})
             with response:
@@ -226,9 +226,9 @@ class Client:
     def _body(self, response: requests.Response, exchange: Exchange, expected: int | None) -> Iterator[bytes]:
         """The body as it arrives; raises Transient where it is shorter or slower than it should be."""
         begun, received = time.monotonic(), 0
-        most = LONGEST_INDEX if expected is None else expected
+        most = MAX_INDEX_BYTES if expected is None else expected
         while True:
-            exchange.allow(begun + self._timeout[1] + received / SLOWEST)
+            exchange.allow(begun + self._timeout[1] + received / MIN_BYTES_PER_SECOND)
             try:
                 chunk = response.raw.read1(CHUNK)
             except (requests.RequestException, HTTPError):
@@ -254,7 +254,7 @@ class Client:
             return self.unreachable
         return self._stop_reason if self._stopping.is_set() else otherwise
 
-    def _persist(self, attempt: Callable[[], T]) -> T:
+    def _retry(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, tried again after every failure that may pass."""
         failure: Failure = Transient("no attempt was made")
         for number in range(self._retries + 1):
@@ -265,23 +265,23 @@ class Client:
             try:
                 return attempt()
             except _Unreachable as error:
-                self._give_up(str(error))
+                self._mark_unreachable(str(error))
                 raise
             except _Busy as error:
                 failure, pause = error, error.pause
             except Transient as error:
                 failure, pause = error, None
             except requests.TooManyRedirects:
-                raise Bad(f"more than {MOST_REDIRECTS} redirects") from None
+                raise Bad(f"more than {MAX_REDIRECTS} redirects") from None
             except (requests.RequestException, HTTPError) as error:
                 failure, pause = Transient(_clause(error)), None
-                if _never_connected(error) and self._gives_up(number):
-                    self._give_up(str(failure))
+                if _never_connected(error) and self._is_out_of_reach(number):
+                    self._mark_unreachable(str(failure))
             if number < self._retries and self._stopping.wait(_wait(number) if pause is None else pause):
                 break
         raise failure
 
-    def _gives_up(self, number: int) -> bool:
+    def _is_out_of_reach(self, number: int) -> bool:
         """Whether a connection that could not be made, at this attempt, means that none can be.
 
         Waiting for a network that is not there helps nobody: a server never reached gets two attempts, and one that
@@ -291,7 +291,7 @@ class Client:
             self._missed += 1
             return self._missed >= self._patience if self._reached else number >= min(1, self._retries)
 
-    def _give_up(self, reason: str) -> None:
+    def _mark_unreachable(self, reason: str) -> None:
         self.unreachable = reason
         self._stopping.set()
 
@@ -308,7 +308,7 @@ class _Busy(Transient):
         self.pause = pause
 
 
-class _Pace:
+class _RateLimit:
     """Requests no closer to each other than this."""
 
     def __init__(self, pause: float) -> None:
@@ -325,7 +325,7 @@ class _Pace:
 
 
 def _wait(number: int) -> float:
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0**number) * random.uniform(0.5, 1.5)
+    return min(MAX_WAIT, FIRST_WAIT * 2.0**number) * random.uniform(0.5, 1.5)
 
 
 def _refusal(response: requests.Response) -> Failure:
@@ -335,7 +335,7 @@ def _refusal(response: requests.Response) -> Failure:
         return Absent("not there")
     if status in (408, 429) or status >= 500:
         asked = response.headers.get("Retry-After", "")
-        seconds = min(float(asked), LONGEST_WAIT) if re.fullmatch(r"[0-9]{1,9}", asked) else None
+        seconds = min(float(asked), MAX_WAIT) if re.fullmatch(r"[0-9]{1,9}", asked) else None
         return _Busy(f"the server answered {status}", seconds)
     if status in (401, 403):
         return Transient(f"the server refused access ({status})")

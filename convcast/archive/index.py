@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.message_spec import Wanted
+from convcast.archive.message_spec import MessageSpec
 from convcast.notation import Hour, compact
 
 
@@ -36,7 +36,7 @@ class Row:
 class Span:
     """Where a message lies in the publisher's file, `end` excluded."""
 
-    wanted: Wanted
+    spec: MessageSpec
     start: int
     end: int
 
@@ -45,7 +45,7 @@ class Span:
         return self.end - self.start
 
 
-OPEN = -1
+UNKNOWN_END = -1
 """The `end` of a message that the index does not give: of the file's last, and of one before an odd row."""
 
 
@@ -79,8 +79,8 @@ def parse(text: str) -> tuple[Row | None, ...]:
 
 
 def select(
-    rows: Sequence[Row | None], wanted: Sequence[Wanted], *, init: Hour, lead: int
-) -> tuple[tuple[Span, ...], tuple[Wanted, ...]]:
+    rows: Sequence[Row | None], specs: Sequence[MessageSpec], *, init: Hour, lead: int
+) -> tuple[tuple[Span, ...], tuple[MessageSpec, ...]]:
     """Where each message lies, in the order of the file, and those that are not there.
 
     Raises Bad where one stands twice, shares its message with another field, is of another cycle, or its place is not
@@ -88,35 +88,35 @@ def select(
     """
     cycle = compact(init).replace("T", "")
     spans, lacking = [], []
-    for one in wanted:
+    for spec in specs:
         found = [
             (place, row)
             for place, row in enumerate(rows)
-            if row and row.forecast == forecast(lead) and one.in_index(row.name, row.level, row.rest)
+            if row and row.forecast == forecast(lead) and spec.in_index(row.name, row.level, row.rest)
         ]
         if not found:
-            lacking.append(one)
+            lacking.append(spec)
             continue
         if len(found) > 1:
-            raise Bad(f"the index has {one.name} {len(found)} times")
+            raise Bad(f"the index has {spec.name} {len(found)} times")
         ((place, row),) = found
         if row.cycle != cycle:
             raise Bad(f"the index is of the cycle {row.cycle[:20]}, not {cycle}")
-        spans.append(_span(one, row, rows[:place], rows[place + 1 :]))
+        spans.append(_span(spec, row, rows[:place], rows[place + 1 :]))
     return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
 
 
-def _span(wanted: Wanted, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
+def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
     """Where the message of a row lies, which ends where the next one begins."""
     if row.offset is None:
-        raise Bad(f"line {row.line} of the index does not say where {wanted.name} lies")
+        raise Bad(f"line {row.line} of the index does not say where {spec.name} lies")
     previous = before[-1].offset if before and before[-1] else None
     following = after[0].offset if after and after[0] else None
     if row.offset in (previous, following):
-        raise Bad(f"{wanted.name} is a submessage (line {row.line} of the index)")
+        raise Bad(f"{spec.name} is a submessage (line {row.line} of the index)")
     if following is not None and following < row.offset:
         raise Bad(f"the offsets of the index fall after line {row.line}")
-    return Span(wanted, row.offset, OPEN if following is None else following)
+    return Span(spec, row.offset, UNKNOWN_END if following is None else following)
 
 
 def last_offset(rows: Sequence[Row | None]) -> int | None:
@@ -129,9 +129,9 @@ def forecast(lead: int) -> str:
     return "anl" if lead == 0 else f"{lead} hour fcst"
 
 
-def lacks(wanted: Sequence[Wanted], lead: int) -> Incomplete:
+def missing_messages(specs: Sequence[MessageSpec], lead: int) -> Incomplete:
     """The failure of a file without these messages, which the user may choose to do without."""
-    columns = ", ".join(f"{one.name} ({one.index_name}:{one.index_level}:{forecast(lead)})" for one in wanted)
+    columns = ", ".join(f"{spec.name} ({spec.index_name}:{spec.index_level}:{forecast(lead)})" for spec in specs)
     return Incomplete(f"the file has no {columns}; to do without, leave it out of --fields")
 
 

@@ -29,7 +29,7 @@ from convcast.notation import HOUR, Hour
 CLOUDS = ("aws", "google", "azure", "nomads")
 """Sources that Herbie knows and convcast asks."""
 INDEX_SUFFIX = ".idx"
-SLOWER = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0}
+EXTRA_DELAY_HOURS = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0}
 """Hours by which a model's files are published later after their cycle than HRRR's."""
 SURFACE = "sfc"
 """HRRR's product of two-dimensional fields."""

@@ -25,7 +25,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MessageSpec:
     """One message.
 
     Attributes
@@ -51,6 +51,6 @@ class Wanted:
         return (self.index_name, self.index_level) == (name, level) and re.fullmatch(self.rest, rest) is not None
 
 
-def fields(variables: Sequence[Variable]) -> tuple[Wanted, ...]:
+def fields(variables: Sequence[Variable]) -> tuple[MessageSpec, ...]:
     """These fields of one deterministic analysis or forecast."""
-    return tuple(Wanted(v.name, v.index_name, v.index_level, (v.grib,)) for v in variables)
+    return tuple(MessageSpec(v.name, v.index_name, v.index_level, (v.grib,)) for v in variables)

@@ -22,7 +22,7 @@ _LOOK = 0.2
 """Seconds after which it is looked whether the run is stopped."""
 
 
-class Pool(Generic[T, R]):
+class ThreadPool(Generic[T, R]):
     """Threads that do the same work with each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:

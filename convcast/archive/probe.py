@@ -11,7 +11,7 @@ import numpy as np
 import requests
 
 from convcast.archive import locations
-from convcast.archive.connections import Exchange, Session
+from convcast.archive.connections import Exchange, HttpSession
 from convcast.archive.sources import split_address
 from convcast.notation import HOUR
 from convcast.settings import ArchiveSettings
@@ -41,7 +41,7 @@ def probe(name: str, settings: ArchiveSettings) -> Answer:
         url, auth = split_address(name)
     timeout = (settings.connect_timeout, settings.read_timeout)
     started = time.monotonic()
-    with Session(auth) as session, Exchange(sum(timeout)) as exchange:
+    with HttpSession(auth) as session, Exchange(sum(timeout)) as exchange:
         try:
             response = session.head(url, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError, ValueError) as error:

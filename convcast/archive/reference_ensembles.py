@@ -13,25 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, hrrr
-from convcast.archive.message_spec import Limit, Wanted, fields
+from convcast.archive.message_spec import Limit, MessageSpec, fields
 from convcast.archive.request import Request
 from convcast.errors import SettingsError
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable
 
 SYSTEMS = ("refs", "href", "time-lagged")
-CYCLES = (0, 6, 12, 18)
-"""Hours at which REFS and HREF begin."""
 LEADS = tuple(range(1, 7))
 """Leads that cover every hour once."""
-RETIREMENT = np.datetime64("2026-10-14T12", "h")
-"""First cycle without HREF, by plan: REFS from here on."""
-FIRST_MEMBERS = np.datetime64("2026-09-09T12", "h")
-"""First cycle whose RRFS members were published."""
 
 Kind = Literal["mean", "spread", "matched-mean", "probability"]
 _FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pmmn", "probability": "prob"}
@@ -77,8 +69,8 @@ class Product:
         return self.layer is None
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted(
+    def spec(self) -> MessageSpec:
+        return MessageSpec(
             self.name,
             self.variable.index_name,
             self.layer or self.variable.index_level,
@@ -104,17 +96,13 @@ class Member:
     file: GribFile
     age: int
     """Hours since the ensemble's cycle."""
-    weight: float = 1.0
 
 
 def _keys(variable: Variable, layer: str | None) -> tuple[GribKey, ...]:
     key = variable.grib
     if layer is not None:
         return (GribKey(key.discipline, key.category, key.number, 108, 9000),)
-    if variable is REFC:
-        # HRRR and HREF use NCEP's own number, REFS the WMO's.
-        return key, GribKey(0, 16, 5, key.surface, key.level)
-    return (key,)
+    return variable.grib_keys
 
 
 def _probabilities(
@@ -168,24 +156,6 @@ def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Mem
     return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
 
 
-HREF_WEIGHT_PERIOD = 48.0
-"""Hours at which an HREF member would weigh nothing."""
-_HREF_AGES: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
-    "nam": ((0, 6), (0, 6)),
-    "hrrr": ((0, 6), (0, 6)),
-    "fv3": ((0, 12), (6, 18)),
-    "arw": ((0, 12), (6, 18)),
-    "arw-nssl": ((0, 12), (6, 18)),
-}
-"""Ages in hours of each model's two runs, at the cycles of 00 and 12 and at those of 06 and 18 UTC."""
-
-
-def href_weights(cycle: Hour) -> dict[str, float]:
-    """The ten members of HREF v3.1 and what they count for in its products, 1 - age / 48 h, before normalisation."""
-    late = int(cycle.astype("datetime64[h]").astype(int)) % 12 == 6
-    return {f"{model}-{age}h": 1 - age / HREF_WEIGHT_PERIOD for model, ages in _HREF_AGES.items() for age in ages[late]}
-
-
 def cycle_of(init: Hour) -> Hour:
     """The last cycle of REFS or HREF that began by this hour."""
     hours = int(init.astype("datetime64[h]").astype(int))
@@ -215,16 +185,16 @@ def requests(
         raise SettingsError("reference ensembles have no analysis (f00)", advice="use --leads 1-6")
     variables = [FIELDS[name] for name in names]
     if system == "time-lagged":
-        found = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
-        return tuple(Request(file, fields(variables), archives["hrrr"]) for file in found)
-    wanted: list[Request] = []
+        files = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
+        return tuple(Request(file, fields(variables), archives["hrrr"]) for file in files)
+    found: list[Request] = []
     for cycle, lead in _cycles(valid, leads):
         if derived:
-            wanted += _derived(system, archives[system], cycle, lead, names)
+            found += _derived(system, archives[system], cycle, lead, names)
         if members and system == "refs":
-            wanted += (_member(member, archives, variables) for member in refs_members(cycle, lead))
+            found += (_member(member, archives, variables) for member in refs_members(cycle, lead))
     # Cycles share members: what is current in one is six hours old in the next.
-    return tuple(dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(found))
 
 
 def _cycles(valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:
@@ -237,16 +207,16 @@ def _cycles(valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:
 def _derived(system: str, archive: Archive, cycle: Hour, lead: int, names: Sequence[str]) -> Iterator[Request]:
     chosen = [product for product in products(system) if product.variable.name in names]
     for kind, file in _FILES.items():
-        wanted = tuple(product.wanted for product in chosen if product.kind == kind)
-        if wanted:
-            yield Request(GribFile(system, file, cycle, lead), wanted, archive, partial=True)
+        specs = tuple(product.spec for product in chosen if product.kind == kind)
+        if specs:
+            yield Request(GribFile(system, file, cycle, lead), specs, archive, partial=True)
 
 
 def _member(member: Member, archives: Mapping[str, Archive], variables: Sequence[Variable]) -> Request:
     if member.file.model == "hrrr":
         return Request(member.file, fields(variables), archives["hrrr"])
-    wanted = tuple(
-        Wanted(v.name, v.index_name, v.index_level, _keys(v, None), rest=r"(ENS=.*|.*process=.*)?", templates=_MEMBER)
+    specs = tuple(
+        MessageSpec(v.name, v.index_name, v.index_level, v.grib_keys, rest=r"(ENS=.*|.*process=.*)?", templates=_MEMBER)
         for v in variables
     )
-    return Request(member.file, wanted, archives["refs"], partial=True)
+    return Request(member.file, specs, archives["refs"], partial=True)

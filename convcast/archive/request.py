@@ -8,7 +8,7 @@ from pathlib import Path
 from convcast.archive import locations
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import Wanted
+from convcast.archive.message_spec import MessageSpec
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Request:
     """Messages of one file of a publisher, for one archive."""
 
     file: GribFile
-    wanted: tuple[Wanted, ...]
+    specs: tuple[MessageSpec, ...]
     archive: Archive
     partial: bool = False
-    """Whether a file that lacks some of them counts: ensembles are published with fewer fields than HRRR."""
+    """Whether a file that missing_messages some of them counts: ensembles are published with fewer fields than HRRR."""
 
     @property
     def path(self) -> Path:
@@ -27,8 +27,8 @@ class Request:
 
     @property
     def names(self) -> list[str]:
-        return [wanted.name for wanted in self.wanted]
+        return [spec.name for spec in self.specs]
 
     @property
-    def here(self) -> bool:
+    def is_archived(self) -> bool:
         return self.archive.has(self.path, self.names) is not None

@@ -17,10 +17,11 @@ import numpy as np
 
 from convcast.archive import framing, locations
 from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
-from convcast.archive.index import OPEN, Span, lacks, last_offset, merge, parse, select
+from convcast.archive.index import UNKNOWN_END, Span, last_offset, merge, missing_messages, parse, select
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import Wanted
+from convcast.archive.message_spec import MessageSpec
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
+from convcast.grib.sections import INDICATOR
 from convcast.notation import HOUR, Hour, without_credentials
 from convcast.settings import ArchiveSettings, Settings
 from convcast.workspace import Workspace
@@ -36,7 +37,7 @@ PUBLICATION_DELAY = np.timedelta64(60, "m")
 """From a cycle's nominal time until its first files are there: 50 to 55 minutes, as a rule."""
 NOMADS_PAUSE = 0.6
 """Seconds between requests: NOMADS blocks addresses that send more than 120 a minute."""
-COPIED = 1 << 16
+COPY_CHUNK = 1 << 16
 """Bytes of a file in memory at a time."""
 SIMULATION_PATIENCE = 600.0
 """Seconds: before its first hour the simulated world has weeks to live through."""
@@ -48,7 +49,7 @@ class Located:
 
     url: str
     spans: tuple[Span, ...]
-    lacking: tuple[Wanted, ...] = ()
+    lacking: tuple[MessageSpec, ...] = ()
     """What the file does not have, of messages that it may do without."""
 
     @property
@@ -75,7 +76,7 @@ class Source(Protocol):
     def latest(self, lead: int) -> Hour | None:
         """The last valid hour of HRRR it holds, or None where only the clock can tell."""
 
-    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+    def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
         """Raises a Failure, also where a message is not there, unless `partial`, and where none of them is."""
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
@@ -117,18 +118,18 @@ class WebSource:
     def latest(self, lead: int) -> Hour | None:
         return None if self._last is None else self._last + lead * HOUR
 
-    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+    def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
         url, text = self._index(file)
         rows = parse(text)
-        spans, lacking = select(rows, wanted, init=file.init, lead=file.lead)
+        spans, lacking = select(rows, specs, init=file.init, lead=file.lead)
         if lacking and not (partial and spans):
-            raise lacks(lacking, file.lead)
+            raise missing_messages(lacking, file.lead)
         last = last_offset(rows)
         if lacking and spans[-1].start != last:
-            # An index that was cut short lacks rows as well: only one that reaches the end of the file tells.
+            # A truncated index also lacks rows, so only an index that reaches the end of the file counts.
             if last is None:
                 raise Bad("the last row of the index cannot be read")
-            self._closed(url, Span(lacking[0], last, OPEN), last)
+            self._closed(url, Span(lacking[0], last, UNKNOWN_END), last)
         return Located(url, tuple(self._closed(url, span, last) for span in spans), lacking)
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
@@ -168,9 +169,9 @@ class WebSource:
 
         The message that begins at `last` must be the last of the file.
         """
-        if span.end != OPEN:
+        if span.end != UNKNOWN_END:
             return span
-        size, start = self._client.size_and_bytes(self._sign(url), span.start, framing.INDICATOR_LENGTH)
+        size, start = self._client.size_and_bytes(self._sign(url), span.start, INDICATOR)
         end = span.start + framing.message_length(start)
         if end > size or (span.start == last and end != size):
             raise Incomplete("the index ends before the file does")
@@ -210,7 +211,7 @@ class DirectorySource:
             )
         return max(valid)
 
-    def locate(self, file: GribFile, wanted: Sequence[Wanted], *, partial: bool = False) -> Located:
+    def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
         path = self._files.get(file)
         if path is None:
             raise Absent("not there")
@@ -223,16 +224,16 @@ class DirectorySource:
         if strangers:
             raise Bad(f"the file belongs to the cycle of {strangers[0]}")
         spans, lacking = [], []
-        for one in wanted:
-            found = [frame for frame in frames if frame.is_wanted(one, file.lead)]
+        for spec in specs:
+            found = [frame for frame in frames if frame.matches(spec, file.lead)]
             if len(found) > 1:
-                raise Bad(f"the file has {one.name} {len(found)} times")
+                raise Bad(f"the file has {spec.name} {len(found)} times")
             if found:
-                spans.append(Span(one, found[0].offset, found[0].offset + found[0].length))
+                spans.append(Span(spec, found[0].offset, found[0].offset + found[0].length))
             else:
-                lacking.append(one)
+                lacking.append(spec)
         if lacking and not (partial and spans):
-            raise lacks(lacking, file.lead)
+            raise missing_messages(lacking, file.lead)
         return Located(str(path), tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking))
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
@@ -240,7 +241,7 @@ class DirectorySource:
             for start, end in located.ranges:
                 whole.seek(start)
                 left = end - start
-                while left and (chunk := whole.read(min(COPIED, left))):
+                while left and (chunk := whole.read(min(COPY_CHUNK, left))):
                     left -= len(chunk)
                     file.write(chunk)
         return None

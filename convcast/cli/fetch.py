@@ -11,7 +11,7 @@ from convcast.cli.session import Command, given, verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from convcast.archive import Outcome, Request
+    from convcast.archive import FetchOutcome, Request
     from convcast.cli.console import Terminal
 
 
@@ -174,7 +174,7 @@ def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
     }
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: FetchOutcome) -> str:
     from convcast.cli.console import size
 
     analysis = not outcome.file or outcome.file.startswith("hrrr.")
@@ -184,7 +184,7 @@ def _describe(outcome: Outcome) -> str:
     return f"{what} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")
 
 
-def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
+def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
     from convcast.cli.console import size
 
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
@@ -204,7 +204,7 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[Outcome], *, allowed: flo
     _judge(terminal, outcomes, allowed=allowed, unit=unit)
 
 
-def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed: float, unit: str) -> None:
+def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, allowed: float, unit: str) -> None:
     """Print the counts of outcomes, and raise if too many hours are missing."""
     from collections import Counter
 
@@ -227,7 +227,7 @@ def _finish(terminal: Terminal, outcomes: list[Outcome], where: str, *, allowed:
     _judge(terminal, outcomes, allowed=allowed, unit=unit)
 
 
-def _judge(terminal: Terminal, outcomes: list[Outcome], *, allowed: float, unit: str) -> None:
+def _judge(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
     """Report what is missing; raise NotPublishedError or MissingInputError if it exceeds the allowed fraction."""
     from convcast.errors import MissingInputError, NotPublishedError
 

@@ -71,10 +71,10 @@ def sample(
     from convcast.ensemble import latest_init
     from convcast.errors import MissingInputError
     from convcast.files import lock
-    from convcast.model import Forecaster, launched, met
+    from convcast.model import Forecaster, rank_and_world_size, sum_over_processes
     from convcast.notation import parse_hours, parse_leads, parse_members
 
-    rank, ranks = launched()
+    rank, world_size = rank_and_world_size()
     first = rank == 0
     terminal = command.terminal
     terminal.quiet |= not first
@@ -90,7 +90,7 @@ def sample(
     numbers = asked or tuple(range(session.settings.sampling.members))
     hours = parse_leads(leads) if leads is not None else forecaster.leads
     inits = [latest_init(dataset, forecaster)] if times is None else times
-    run = _Run(session, dataset, forecaster, name, inits, numbers, hours, rank, ranks)
+    run = _Run(session, dataset, forecaster, name, inits, numbers, hours, rank, world_size)
 
     drawn: list[MemberDone] = []
     with lock(session.workspace.lock("sample"), "sampling in this workspace") if first else nullcontext():
@@ -102,7 +102,7 @@ def sample(
         ):
             drawn.append(done)
             session.workspace.record("sample", init=str(done.init), member=done.member, lead=done.lead)
-        drawn_by_all = met(len(drawn))
+        drawn_by_all = sum_over_processes(len(drawn))
     if not first:
         return
     made = [hour for hour in inits if hour not in run.missing]
@@ -147,7 +147,7 @@ class _Run:
     members: tuple[int, ...]
     leads: tuple[int, ...]
     rank: int
-    ranks: int
+    world_size: int
     missing: list[Hour] = field(default_factory=list)
     """Initial times without history, which are skipped where several were requested."""
 
@@ -181,7 +181,7 @@ class _Run:
             settings=self._sampling,
             name=self.name,
             rank=self.rank,
-            ranks=self.ranks,
+            world_size=self.world_size,
         )
 
     def _products(self, init: Hour) -> Iterator[MemberDone]:

@@ -33,9 +33,9 @@ def train(
     """
     from convcast.dataset import Dataset
     from convcast.files import lock
-    from convcast.model import Description, launched, train as train_steps
+    from convcast.model import ModelDescription, rank_and_world_size, train as train_steps
 
-    rank, _ = launched()
+    rank, _ = rank_and_world_size()
     first = rank == 0
     terminal = command.terminal
     terminal.quiet |= not first
@@ -63,7 +63,7 @@ def train(
         terminal.say(f"{name} has finished its training already")
     else:
         session.workspace.record("train", model=name, step=last.step, loss=last.loss)
-    description = Description.read(directory)
+    description = ModelDescription.read(directory)
     value = {
         "model": name,
         "directory": str(directory),

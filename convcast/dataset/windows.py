@@ -110,8 +110,8 @@ def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
     return known[usable]
 
 
-def shuffled(count: int, *, seed: int, rank: int = 0, ranks: int = 1) -> Iterator[int]:
-    """Indices of Windows without end: each pass is a new order of all cases, dealt out to the ranks.
+def shuffled(count: int, *, seed: int, rank: int = 0, world_size: int = 1) -> Iterator[int]:
+    """Indices of Windows without end: each pass is a new order of all cases, dealt out to the processes.
 
     Passes keep counting (an index may exceed `count`), since Windows draws afresh for each index.
     """
@@ -119,7 +119,7 @@ def shuffled(count: int, *, seed: int, rank: int = 0, ranks: int = 1) -> Iterato
     while True:
         order = _generator(seed, turn, stream=1).permutation(count) + turn * count
         # Dealing continues where the last pass stopped, or a rank would always get one case more.
-        yield from (int(i) for k, i in enumerate(order) if (turn * count + k) % ranks == rank)
+        yield from (int(i) for k, i in enumerate(order) if (turn * count + k) % world_size == rank)
         turn += 1
 
 
@@ -133,8 +133,8 @@ class Windows:
     a case for each of the patches of a fixed grid that covers the domain. Small datasets are held in memory, others are
     read patch by patch.
 
-    Processes that take different numbers share no draw: `shuffled(..., rank, ranks)` deals them out, and a DataLoader's
-    workers, which take the numbers of one sampler, need no seed of their own.
+    Processes that take different numbers share no draw: `shuffled(..., rank, world_size)` deals them out, and a
+    DataLoader's workers, which take the numbers of one sampler, need no seed of their own.
     """
 
     def __init__(

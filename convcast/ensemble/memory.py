@@ -16,11 +16,11 @@ CPU_CELLS = 40960
 CPU_GROUP = 10
 GPU_GROUP = 16
 """Members drawn together on a GPU with room for them: by then its multiprocessors are busy."""
-STATES = 10
+STATE_COPIES = 10
 """Copies of a member's state, and of what it is blended from, that a solver needs at once."""
-SHARE = 0.8
+SHARE_OF_FREE = 0.8
 """Of the free memory that is taken where no limit is given: others' needs change while sampling runs."""
-FLOAT = 4
+FLOAT_BYTES = 4
 GIGABYTE = 1e9
 
 
@@ -30,7 +30,7 @@ class Plan:
 
     members: int
     """Drawn together."""
-    kept: int
+    cached_tiles: int
     """Tiles whose conditions stay, others' being encoded again at each step."""
 
 
@@ -46,23 +46,23 @@ def block_size(tiling: Tiling) -> int:
     return min(CPU_GROUP, max(1, CPU_CELLS // (ny * nx)))
 
 
-def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, batch: int | None, rolled: bool) -> Plan:
+def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, batch: int | None, rollout: bool) -> Plan:
     """What fits into so many GB (of the process on a CPU, of the GPU else), or into most of what is free.
 
-    `rolled` says that members have pasts, and thus conditions, of their own.
+    `rollout` says that members have pasts, and thus conditions, of their own.
 
     Raises SettingsError where not even one tile fits.
     """
     on_cpu = forecaster.device.type == "cpu"
     used, free = _memory(forecaster.device)
-    room = SHARE * free if gigabytes is None else gigabytes * GIGABYTE - used
+    room = SHARE_OF_FREE * free if gigabytes is None else gigabytes * GIGABYTE - used
     ny, nx = tiling.tile_shape
     tile, domain = ny * nx, tiling.shape[0] * tiling.shape[1]
     fields = len(forecaster.variables)
     condition = forecaster.condition_bytes(tile)
-    past = forecaster.settings.history * fields * domain * FLOAT
-    each = STATES * fields * domain * FLOAT + forecaster.call_bytes(tile) + rolled * (past + condition)
-    shared = fields * domain * FLOAT + (0 if rolled else past + condition)
+    past = forecaster.settings.history * fields * domain * FLOAT_BYTES
+    each = STATE_COPIES * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
+    shared = fields * domain * FLOAT_BYTES + (0 if rollout else past + condition)
 
     def needed(members: int) -> float:
         return shared + members * each
@@ -75,8 +75,8 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
             f"at once on tiles of {ny} x {nx}, and may have {(used + room) / GIGABYTE:.1f} GB",
             advice=f"give more with --memory, or make tiles smaller with --set sampling.tile={max(ny, nx) // 2}",
         )
-    spare = (room - needed(members)) / (condition * (members if rolled else 1))
-    return Plan(members, min(len(tiling.places), 1 + int(spare)))
+    spare = (room - needed(members)) / (condition * (members if rollout else 1))
+    return Plan(members, min(len(tiling.tiles), 1 + int(spare)))
 
 
 def _memory(device: torch.device) -> tuple[float, float]:

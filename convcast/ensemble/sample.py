@@ -18,10 +18,10 @@ from torch import Tensor
 
 from convcast import __version__
 from convcast.dataset import Dataset, usable_inits
-from convcast.ensemble.case import Case
 from convcast.ensemble.memory import block_size, plan
 from convcast.ensemble.noise import member_noise
 from convcast.ensemble.rollout import Floats, rollout
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import Description, EnsembleStore
@@ -30,7 +30,7 @@ from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
-LARGEST_MEMBER = np.iinfo(np.int16).max
+MAX_MEMBER = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def sample(
     settings: SamplingSettings,
     name: str | None = None,
     rank: int = 0,
-    ranks: int = 1,
+    world_size: int = 1,
 ) -> Iterator[MemberDone]:
     """Draw these members at these leads into the ensemble at `path`, but for those that it has.
 
@@ -73,32 +73,32 @@ def sample(
     """
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
     tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
-    rolled = sorted(set(leads) - set(forecaster.leads))
-    at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rolled=bool(rolled))
+    rollout_leads = sorted(set(leads) - set(forecaster.leads))
+    at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rollout=bool(rollout_leads))
     description = describe(forecaster, dataset, init=init, leads=leads, settings=settings, name=name)
     if not path.exists():
         dataset.require(_history(forecaster, init))
     store = EnsembleStore.prepare(path, description, members=max(members) + 1)
     block = block_size(tiling)
     turn = int(init.astype(np.int64))
-    mine = [member for member in sorted(set(members)) if (turn + member // block) % ranks == rank]
-    draw = _Drawing(forecaster, dataset, tiling, init=init, settings=settings, kept=at_once.kept)
-    for lead in sorted(set(leads) - set(rolled)):
-        missing = store.missing(mine, lead)
-        for together, wanted in _groups(missing, at_once.members, fixed=forecaster.device.type == "cpu"):
+    assigned = [member for member in sorted(set(members)) if (turn + member // block) % world_size == rank]
+    draw = _Drawing(forecaster, dataset, tiling, init=init, settings=settings, cached_tiles=at_once.cached_tiles)
+    for lead in sorted(set(leads) - set(rollout_leads)):
+        missing = store.missing(assigned, lead)
+        for group, requested in _groups(missing, at_once.members, fixed=forecaster.device.type == "cpu"):
             started = time.perf_counter()
-            drawn = draw(together, init, lead, None)
-            yield from _keep(store, drawn, together, wanted, lead, started)
-    unfinished = sorted({member for lead in rolled for member in store.missing(mine, lead)})
+            drawn = draw(group, init, lead, None)
+            yield from _write(store, drawn, group, requested, lead, started)
+    unfinished = sorted({member for lead in rollout_leads for member in store.missing(assigned, lead)})
     if not unfinished:
         return
     past = dataset.read(_history(forecaster, init))
-    for together, wanted in _groups(unfinished, at_once.members, fixed=forecaster.device.type == "cpu"):
+    for group, requested in _groups(unfinished, at_once.members, fixed=forecaster.device.type == "cpu"):
         started = time.perf_counter()
-        last = max(lead for lead in rolled if store.missing(wanted, lead))
-        for lead, drawn in rollout(partial(draw, together), init, past, dataset.variables):
-            if lead in rolled:
-                yield from _keep(store, drawn, together, store.missing(wanted, lead), lead, started)
+        last = max(lead for lead in rollout_leads if store.missing(requested, lead))
+        for lead, drawn in rollout(partial(draw, group), init, past, dataset.variables):
+            if lead in rollout_leads:
+                yield from _write(store, drawn, group, store.missing(requested, lead), lead, started)
                 started = time.perf_counter()
             if lead == last:
                 break
@@ -131,7 +131,7 @@ def describe(
 ) -> Description:
     """What the ensemble's file says of it. Its identity is what a member depends on, so neither batch nor members.
 
-    It has room for all leads that the model was trained for, and for the other `leads` that are wanted.
+    It has room for all leads that the model was trained for, and for the other `leads` that are requested.
     """
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
@@ -172,13 +172,13 @@ def _check(
 ) -> None:
     if not members or not leads:
         raise SettingsError("an ensemble of no members or no leads was asked for", advice="use --members 50 --leads 1")
-    if min(members) < 0 or max(members) > LARGEST_MEMBER:
-        raise SettingsError(f"members are numbered from 0 to {LARGEST_MEMBER}", advice="use --members 0-49")
-    rolled = sorted(set(leads) - set(forecaster.leads))
-    if rolled and 1 not in forecaster.leads:
+    if min(members) < 0 or max(members) > MAX_MEMBER:
+        raise SettingsError(f"members are numbered from 0 to {MAX_MEMBER}", advice="use --members 0-49")
+    rollout_leads = sorted(set(leads) - set(forecaster.leads))
+    if rollout_leads and 1 not in forecaster.leads:
         trained = ",".join(map(str, forecaster.leads))
         raise SettingsError(
-            f"the model was not trained for a lead of {rolled[0]} h, nor for 1 h, by which others are reached",
+            f"the model was not trained for a lead of {rollout_leads[0]} h, nor for 1 h, by which others are reached",
             advice=f"use --leads {trained}, or train with 1 among model.leads",
         )
     if settings.evaluations(forecaster.schedule.steps) > forecaster.schedule.steps:
@@ -222,58 +222,57 @@ class _Drawing:
         *,
         init: Hour,
         settings: SamplingSettings,
-        kept: int,
+        cached_tiles: int,
     ) -> None:
         self._forecaster, self._dataset, self._tiling = forecaster, dataset, tiling
-        self._init, self._settings, self._kept = init, settings, kept
-        self._direct: tuple[int, Case] | None = None
+        self._init, self._settings, self._cached_tiles = init, settings, cached_tiles
+        self._direct: tuple[int, TiledDenoiser] | None = None
 
     def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
         """Fields (member, variable, y, x) at `lead` hours, by one forecast from `start`, which knows the `pasts`."""
         with torch.inference_mode(), _threads(self._settings.threads):
-            case = self._case(lead, start, pasts)
-            return _draw(case, members, init=self._init, lead=lead, settings=self._settings)
+            denoiser = self._denoiser(lead, start, pasts)
+            return _draw(denoiser, members, init=self._init, lead=lead, settings=self._settings)
 
-    def _case(self, lead: int, start: Hour, pasts: Floats | None) -> Case:
+    def _denoiser(self, lead: int, start: Hour, pasts: Floats | None) -> TiledDenoiser:
         ahead = lead - int((start - self._init) / HOUR)
         if pasts is None and self._direct is not None and self._direct[0] == ahead:
             return self._direct[1]
         self._direct = None  # frees its memory before the next takes as much
-        guidance, kept = self._settings.guidance, self._kept
-        case = Case(
+        denoiser = TiledDenoiser(
             self._forecaster,
             self._dataset,
             self._tiling,
             init=start,
             lead=ahead,
-            guidance=guidance,
-            kept=kept,
+            guidance=self._settings.guidance,
+            cached_tiles=self._cached_tiles,
             pasts=pasts,
         )
         if pasts is None:
-            self._direct = ahead, case
-        return case
+            self._direct = ahead, denoiser
+        return denoiser
 
 
 def _groups(missing: Sequence[int], size: int, *, fixed: bool) -> Iterator[tuple[Sequence[int], list[int]]]:
-    """Members to draw together, and which of them are wanted: fixed blocks of numbers, or just the wanted ones."""
+    """Yield the members to draw together and, among them, those requested; `fixed` draws whole blocks of numbers."""
     if fixed:
         for first in sorted({member // size * size for member in missing}):
             yield range(first, first + size), [member for member in missing if first <= member < first + size]
     else:
         for start in range(0, len(missing), size):
-            wanted = list(missing[start : start + size])
-            yield wanted, wanted
+            requested = list(missing[start : start + size])
+            yield requested, requested
 
 
-def _keep(
-    store: EnsembleStore, drawn: Floats, together: Sequence[int], wanted: Sequence[int], lead: int, started: float
+def _write(
+    store: EnsembleStore, drawn: Floats, group: Sequence[int], requested: Sequence[int], lead: int, started: float
 ) -> Iterator[MemberDone]:
-    """Write the wanted ones of the members drawn together."""
-    share = (time.perf_counter() - started) / max(1, len(wanted))
-    for member in wanted:
+    """Write the requested ones of the members drawn together."""
+    share = (time.perf_counter() - started) / max(1, len(requested))
+    for member in requested:
         started = time.perf_counter()
-        store.write(member, lead, drawn[together.index(member)])
+        store.write(member, lead, drawn[group.index(member)])
         yield MemberDone(store.description.init, member, lead, share + time.perf_counter() - started)
 
 
@@ -282,9 +281,11 @@ def _history(forecaster: Forecaster, init: Hour) -> Hours:
     return hours
 
 
-def _draw(case: Case, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings) -> Floats:
+def _draw(
+    denoiser: TiledDenoiser, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings
+) -> Floats:
     """Physical fields of these members, (member, variable, y, x)."""
-    forecaster, shape = case.forecaster, (len(case.forecaster.variables), *case.tiling.shape)
+    forecaster, shape = denoiser.forecaster, (len(denoiser.forecaster.variables), *denoiser.tiling.shape)
 
     def noise(step: int) -> Tensor:
         drawn = [
@@ -296,15 +297,15 @@ def _draw(case: Case, members: Sequence[int], *, init: Hour, lead: int, settings
         return torch.from_numpy(np.stack(drawn)).to(forecaster.device)
 
     x0 = SOLVERS[settings.solver](
-        case.predict_noise,
+        denoiser.predict_noise,
         noise(0),
         schedule=forecaster.schedule,
         steps=settings.evaluations(forecaster.schedule.steps),
-        clamp=case.clamp,
+        clamp=denoiser.clamp,
         noise=lambda k: noise(1 + k),
         **({"eta": settings.eta} if settings.solver == "ddim" else {}),
     )
-    return case.fields(x0)
+    return denoiser.fields(x0)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Tiling:
         return self.rows[0].stop - self.rows[0].start, self.columns[0].stop - self.columns[0].start
 
     @property
-    def places(self) -> list[tuple[slice, slice]]:
+    def tiles(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each tile."""
         return [(r, c) for r in self.rows for c in self.columns]
 
@@ -65,10 +65,10 @@ def cover(grid: Grid, *, tile: int, overlap: int) -> Tiling:
             f"tiles of {tile} cells cannot overlap by {overlap}",
             advice="make sampling.overlap a quarter of sampling.tile",
         )
-    return Tiling(_places(grid.ny, tile, overlap), _places(grid.nx, tile, overlap), grid.shape)
+    return Tiling(_tile_slices(grid.ny, tile, overlap), _tile_slices(grid.nx, tile, overlap), grid.shape)
 
 
-def _places(length: int, tile: int, overlap: int) -> tuple[slice, ...]:
+def _tile_slices(length: int, tile: int, overlap: int) -> tuple[slice, ...]:
     if length <= tile:
         return (slice(0, length),)
     count = ceil((length - overlap) / (tile - overlap))
@@ -76,26 +76,26 @@ def _places(length: int, tile: int, overlap: int) -> tuple[slice, ...]:
     return tuple(slice(int(start), int(start) + tile) for start in starts)
 
 
-def _weights(places: tuple[slice, ...], length: int) -> list[NDArray[np.float64]]:
+def _weights(slices: tuple[slice, ...], length: int) -> list[NDArray[np.float64]]:
     """Along one side: sin² ramps where neighbours overlap.
 
     Two of them add up to one; they are divided by their sum, since more than two tiles may meet.
     """
     ramps = []
-    for i, place in enumerate(places):
-        size = place.stop - place.start
+    for i, tile in enumerate(slices):
+        size = tile.stop - tile.start
         ramp = np.ones(size)
         if i > 0:
-            shared = places[i - 1].stop - place.start
+            shared = slices[i - 1].stop - tile.start
             ramp[:shared] *= _rise(shared)
-        if i + 1 < len(places):
-            shared = place.stop - places[i + 1].start
+        if i + 1 < len(slices):
+            shared = tile.stop - slices[i + 1].start
             ramp[size - shared :] *= _rise(shared)[::-1]
         ramps.append(ramp)
     total = np.zeros(length)
-    for place, ramp in zip(places, ramps, strict=True):
-        total[place] += ramp
-    return [ramp / total[place] for place, ramp in zip(places, ramps, strict=True)]
+    for tile, ramp in zip(slices, ramps, strict=True):
+        total[tile] += ramp
+    return [ramp / total[tile] for tile, ramp in zip(slices, ramps, strict=True)]
 
 
 def _rise(length: int) -> NDArray[np.float64]:

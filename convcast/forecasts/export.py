@@ -144,7 +144,7 @@ def _messages(
                 yield Message(variable, lead, what, encoded)
 
 
-Map = tuple[str, grib.OfEnsemble, NDArray[np.floating]]
+Map = tuple[str, grib.EnsembleSpec, NDArray[np.floating]]
 """Last columns of the index, keys, and values (y, x)."""
 
 
@@ -153,7 +153,7 @@ def _of_members(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Ma
     places = np.flatnonzero(here.complete.values == COMPLETE)
     for place in places:
         number = int(here.number.values[place])
-        keys = grib.OfEnsemble(len(places), member=number)
+        keys = grib.EnsembleSpec(len(places), member=number)
         yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(place)), path)
 
 
@@ -162,11 +162,11 @@ def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[M
     mean, spread, chances = (
         read_values(here[f"{variable.name}_{what}"], path) for what in ("mean", "spread", "probability")
     )
-    yield "ens mean", grib.OfEnsemble(size, derived="mean"), mean
-    yield "ens spread", grib.OfEnsemble(size, derived="spread"), spread
+    yield "ens mean", grib.EnsembleSpec(size, derived="mean"), mean
+    yield "ens spread", grib.EnsembleSpec(size, derived="spread"), spread
     below = variable.events_below
     for place, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
-        keys = grib.OfEnsemble(size, threshold=threshold, below=below)
+        keys = grib.EnsembleSpec(size, threshold=threshold, below=below)
         yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[place]
 
 

@@ -29,14 +29,16 @@ from convcast.variables import SIMULATED_STATUS, GribKey
 LATTICE = 16
 """HRRR values lie on multiples of 1/16: decimal scale factor 0, binary scale factor -4."""
 MISSING_VALUE = 9.999e20
-KEPT = ("ECCODES_DEBUG", "ECCODES_DIR", "ECCODES_HOME", "ECCODES_PYTHON")
+ALLOWED_VARIABLES = ("ECCODES_DEBUG", "ECCODES_DIR", "ECCODES_HOME", "ECCODES_PYTHON")
 """Beginnings of the variables that may steer ecCodes: where the library is, and how much it says."""
-IGNORED = tuple(name for name in os.environ if name.startswith(("ECCODES_", "GRIB_")) and not name.startswith(KEPT))
+IGNORED = tuple(
+    name for name in os.environ if name.startswith(("ECCODES_", "GRIB_")) and not name.startswith(ALLOWED_VARIABLES)
+)
 """Those that are set and are kept from it."""
 
 
 def _begin_without_them() -> None:
-    """Have ecCodes read its variables, which it does once, while only those of KEPT are there.
+    """Have ecCodes read its variables, which it does once, while only those of ALLOWED_VARIABLES are there.
 
     A site sets ECCODES_DEFINITION_PATH for its own library. Definitions of another version crash this one, or change
     what a message means; messages are told apart by numbers here, for which the library's own suffice.
@@ -68,7 +70,7 @@ _keep_freed_memory()
 
 
 @dataclass(frozen=True)
-class Header:
+class MessageHeader:
     """What a message says of itself."""
 
     key: GribKey
@@ -93,7 +95,7 @@ class Header:
 
     def grid(self) -> Grid:
         """The message's place on the HRRR grid; raises DamagedFileError where it has none."""
-        if self.handle_grid != _HRRR_GRID:
+        if self.handle_grid != tuple(_HRRR_GRID.values()):
             raise DamagedFileError("not on the HRRR grid")
         return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
 
@@ -102,7 +104,7 @@ class Header:
 class Message:
     """A message whose values are still packed."""
 
-    header: Header
+    header: MessageHeader
     handle: Any
     """ecCodes'."""
 
@@ -129,8 +131,22 @@ class Message:
         return field
 
 
-_GRID_KEYS = ("gridDefinitionTemplateNumber", "scanningMode", "Dx", "Dy", "LaD", "Latin1", "Latin2", "LoV")
-_HRRR_GRID = (30, 64, 3000000, 3000000, 38500000, 38500000, 38500000, 262500000)
+_SPACING, _LATIN, _ORIENTATION = (
+    round(1e3 * hrrr.SPACING),
+    round(1e6 * hrrr.LATIN),
+    round(1e6 * (hrrr.ORIENTATION % 360)),
+)
+_HRRR_GRID = {
+    "gridDefinitionTemplateNumber": 30,
+    "scanningMode": 64,
+    "Dx": _SPACING,
+    "Dy": _SPACING,
+    "LaD": _LATIN,
+    "Latin1": _LATIN,
+    "Latin2": _LATIN,
+    "LoV": round(1e6 * (hrrr.ORIENTATION % 360)),
+}
+"""ecCodes keys of HRRR's grid: Lambert conformal (template 3.30), spacing in mm, angles in microdegrees."""
 _EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
 
 
@@ -154,7 +170,7 @@ def read_messages(path: Path) -> Iterator[Message]:
             offset += len(whole)
 
 
-def decode(message: bytes) -> tuple[Header, NDArray[np.float32]]:
+def decode(message: bytes) -> tuple[MessageHeader, NDArray[np.float32]]:
     """One message's header and values, (ny, nx), row 0 in the south, NaN where missing.
 
     Raises DamagedFileError where it cannot be decoded.
@@ -184,7 +200,7 @@ def _may_have_gaps(handle: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class OfEnsemble:
+class EnsembleSpec:
     """What a message of an ensemble of so many members holds: one of them, or what all of them say together."""
 
     size: int
@@ -245,7 +261,7 @@ def encode(
     init: Hour,
     lead_hours: int,
     simulated: bool,
-    ensemble: OfEnsemble | None = None,
+    ensemble: EnsembleSpec | None = None,
 ) -> bytes:
     """A GRIB2 message on HRRR's grid template, lattice and packing: as HRRR's are, or of an `ensemble`.
 
@@ -268,7 +284,7 @@ def encode(
             "dataDate": int(year_to_day.replace("-", "")),
             "dataTime": int(hour[:2]) * 100,
             "productionStatusOfProcessedData": SIMULATED_STATUS if simulated else 0,
-            "gridDefinitionTemplateNumber": 30,
+            **_HRRR_GRID,
             "shapeOfTheEarth": 6,
             "numberOfDataPoints": grid.ny * grid.nx,
             "Nx": grid.nx,
@@ -276,14 +292,7 @@ def encode(
             "latitudeOfFirstGridPoint": round(latitude * 1e6),
             "longitudeOfFirstGridPoint": round((longitude % 360) * 1e6),
             "resolutionAndComponentFlags": 8,
-            "LaD": 38500000,
-            "LoV": 262500000,
-            "Dx": 3000000,
-            "Dy": 3000000,
             "projectionCentreFlag": 0,
-            "scanningMode": 64,
-            "Latin1": 38500000,
-            "Latin2": 38500000,
             "latitudeOfSouthernPole": 0,
             "longitudeOfSouthernPole": 0,
             "parameterCategory": key.category,
@@ -316,7 +325,7 @@ _SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
 """Of a unit of time, code table 4.4."""
 
 
-def _header(handle: Any, offset: int) -> Header:
+def _header(handle: Any, offset: int) -> MessageHeader:
     number = eccodes.codes_get_long
 
     def optional(name: str) -> int:
@@ -326,7 +335,7 @@ def _header(handle: Any, offset: int) -> Header:
         raise DamagedFileError("not GRIB edition 2")
     level = number(handle, "scaledValueOfFirstFixedSurface") * 10.0 ** -number(handle, "scaleFactorOfFirstFixedSurface")
     unit = _SECONDS.get(optional("indicatorOfUnitForForecastTime"), 3600)
-    return Header(
+    return MessageHeader(
         key=GribKey(
             number(handle, "discipline"),
             number(handle, "parameterCategory"),
@@ -344,7 +353,7 @@ def _header(handle: Any, offset: int) -> Header:
         first_longitude=optional("longitudeOfFirstGridPoint") / 1e6,
         offset=int(offset),
         length=number(handle, "totalLength"),
-        handle_grid=tuple(optional(name) for name in _GRID_KEYS),
+        handle_grid=tuple(optional(name) for name in _HRRR_GRID),
     )
 
 

@@ -8,7 +8,7 @@ Octets are numbered as the WMO Manual on Codes numbers them (volume I.2, FM 92 G
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,16 @@ from convcast.errors import DamagedFileError
 START, END = b"GRIB", b"7777"
 INDICATOR = 16
 """Octets of section 0."""
-MOST_POINTS = 1 << 24
+MAX_POINTS = 1 << 24
 """Of a grid: HRRR's has 1.9 million, and a damaged number could ask for all memory."""
-WIDEST = 32
+MAX_BITS = 32
 """Bits of a packed value."""
-LARGEST_EXPONENT = 127
+MAX_EXPONENT = 127
 """Of the powers of two and ten that packed values are scaled by."""
 
 _NEXT = {0: {1}, 1: {2, 3}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4}}
 """Which section may follow which; after 7, another field of the same message."""
-_SHORTEST = {1: 21, 2: 5, 3: 14, 4: 34, 5: 21, 6: 6, 7: 5}
+_MIN_LENGTHS = {1: 21, 2: 5, 3: 14, 4: 34, 5: 21, 6: 6, 7: 5}
 _GRID_LENGTHS = {30: 81}
 """Of section 3, by template: Lambert conformal, the one that is decoded."""
 _PRODUCT_LENGTHS = {0: 34, 1: 37, 2: 36, 5: 47, 6: 35}
@@ -71,21 +71,41 @@ def check(message: bytes) -> None:
             _check_values(packing, section, values)
 
 
-def _sections(message: bytes) -> Iterator[tuple[int, bytes]]:
-    before, position, end = 0, INDICATOR, len(message) - len(END)
+def walk(head: Callable[[int], bytes], start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number, position and length of each section of a message.
+
+    Args:
+        head: Gives at least the five octets that stand at a position.
+        start: Position of section 1, in octets.
+        end: Position of section 8 (`7777`).
+
+    Raises:
+        DamagedFileError: A section has an unknown number, or does not end where another or the message ends.
+    """
+    position = start
     while position < end:
-        length, number = int.from_bytes(message[position : position + 4], "big"), message[position + 4]
-        if number not in _NEXT[before] or length < _SHORTEST[number] or position + length > end:
+        octets = head(position)
+        length, number = int.from_bytes(octets[:4], "big"), octets[4]
+        if length < 5 or position + length > end or not 1 <= number <= 7:
+            raise _damaged(f"section {number} has {length} octets")
+        yield number, position, length
+        position += length
+
+
+def _sections(message: bytes) -> Iterator[tuple[int, bytes]]:
+    before, end = 0, len(message) - len(END)
+    for number, position, length in walk(lambda at: message[at : at + 5], INDICATOR, end):
+        if number not in _NEXT[before] or length < _MIN_LENGTHS[number]:
             raise _damaged(f"section {number} after section {before}")
         yield number, message[position : position + length]
-        before, position = number, position + length
+        before = number
     if before != 7:
         raise _damaged(f"it ends after section {before}")
 
 
 def _grid_points(section: bytes) -> int:
     points, template = _number(section, 7, 4), _number(section, 13, 2)
-    if not 0 < points <= MOST_POINTS or len(section) != _GRID_LENGTHS.get(template, len(section)) or section[10]:
+    if not 0 < points <= MAX_POINTS or len(section) != _GRID_LENGTHS.get(template, len(section)) or section[10]:
         raise _damaged(f"section 3 has {len(section)} octets for a grid of {points} points")
     return points
 
@@ -108,7 +128,7 @@ def _check_packing(section: bytes) -> None:
     if template not in _PACKING_LENGTHS:
         raise DamagedFileError(f"a GRIB message is packed by template 5.{template}, which convcast does not read")
     exponents = [abs(_signed(section, octet)) for octet in (16, 18)]
-    if len(section) != _PACKING_LENGTHS[template] or section[19] > WIDEST or max(exponents) > LARGEST_EXPONENT:
+    if len(section) != _PACKING_LENGTHS[template] or section[19] > MAX_BITS or max(exponents) > MAX_EXPONENT:
         raise _damaged("section 5 is no packing")
 
 
@@ -145,7 +165,7 @@ def _check_jpeg(section: bytes, values: int) -> None:
         not whole
         or len(section) < 50
         or section[45:47] != b"\0\1"
-        or section[47] >= WIDEST
+        or section[47] >= MAX_BITS
         or section[48:50] != b"\1\1"
     ):
         raise _damaged(f"section 7 is no image of {values} values")
@@ -161,7 +181,7 @@ def _complex_octets(packing: bytes, section: bytes, values: int) -> int:
         if order not in (1, 2) or not 1 <= octets <= 4 or values <= order:
             raise _damaged(f"spatial differences of order {order} in {octets} octets")
         before = (order + 1) * octets
-    if groups > values or max(width_bits, length_bits) > WIDEST or packing[22] > 2:
+    if groups > values or max(width_bits, length_bits) > MAX_BITS or packing[22] > 2:
         raise _damaged(f"{groups} groups of {values} values")
     first = 5 + before + _octets(groups * bits)
     second = first + _octets(groups * width_bits)
@@ -172,7 +192,7 @@ def _complex_octets(packing: bytes, section: bytes, values: int) -> int:
     lengths = _number(packing, 38, 4) + packing[41] * _unpack(section[second:third], groups, length_bits)
     if groups:
         lengths[-1] = _number(packing, 43, 4)
-    if int(lengths.sum()) != values or (groups and int(widths.max()) > WIDEST):
+    if int(lengths.sum()) != values or (groups and int(widths.max()) > MAX_BITS):
         raise _damaged(f"groups of {int(lengths.sum())} values where there are {values}")
     return third - 5 + _octets(int((widths * lengths).sum()))
 

@@ -1,9 +1,9 @@
-"""Intervals by resampling whole days.
+"""Bootstrap intervals of scores, by resampling whole days.
 
-The hours and the points of a day see the same weather and are no independent evidence, days nearly are. So days
-are drawn with replacement, each with all its forecasts, and a score is finished from the sums of the days drawn
-(a ratio is that of resampled sums, never a mean of daily ratios). All scores of a verification share the draws,
-which makes an interval of a difference a paired one.
+The hours and points of one day see the same weather, so they are not independent; days nearly are. Days are drawn with
+replacement, each with all its forecasts, and a score is ended from the sums of the days drawn: a ratio of resampled
+sums, never a mean of daily ratios. All scores of a verification share the draws, which makes the interval of a
+difference a paired one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEW_DAYS = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and its interval; NaN where they are undefined, as an interval is from a single day."""
+    """A score and its interval. Undefined values are NaN; a single day gives no interval."""
 
     value: float
     low: float
@@ -30,7 +30,7 @@ class Estimate:
 
 
 class Bootstrap:
-    """Seeded draws of `days` days out of as many."""
+    """Resamples of a number of days with replacement, from a seed."""
 
     def __init__(self, days: int, *, resamples: int, seed: int, confidence: float) -> None:
         self.days = days
@@ -43,15 +43,17 @@ class Bootstrap:
         return self.days < FEW_DAYS
 
     def estimate(self, finish: Callable[..., Floats], *sums: Floats | Sequence[float]) -> Estimate:
-        """The score `finish(*totals)` with its percentile interval.
+        """Compute a score with its percentile interval.
 
-        Each of `sums` is (day, ...), of what is summed on each day; `finish` is given each with the days summed, and a
-        leading axis of resamples.
+        Args:
+            finish: The formula of the score. It gets each of `sums` summed over days: once over all days, and once with
+                a leading axis of resamples.
+            sums: Daily sums, (day, ...) each.
         """
         return self.estimates([finish], *sums)[0]
 
     def estimates(self, finishes: Sequence[Callable[..., Floats]], *sums: Floats | Sequence[float]) -> list[Estimate]:
-        """Several scores of the same sums, which are then drawn once."""
+        """Compute several scores of the same sums, which are resampled only once."""
         daily = [np.asarray(s, float) for s in sums]
         totals = [d.sum(0) for d in daily]
         drawn = [np.tensordot(self._draws, d, axes=1) for d in daily] if self.days > 1 else None

@@ -1,7 +1,6 @@
-"""From sums to scores: the last step of every score, on sums of any cases.
+"""Formulas that several scores share, from sums over any cases.
 
-Each function works along the last axis (or the last two, for tables) and over any leading ones, so that the same
-few lines finish a single case, the whole period and two thousand bootstrap resamples. A score that the sums
+Each function works along the last axis (or the last two, for tables) and over any leading ones. A value that the sums
 leave undefined is NaN.
 """
 
@@ -14,23 +13,23 @@ Floats = NDArray[np.float64]
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """NaN where the denominator is 0."""
+    """Divide, with NaN where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
     return np.asarray(np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator != 0))
 
 
 def spread_error_ratio(variance: Floats, squared_error: Floats, members: int | Floats) -> Floats:
-    """Root of mean ensemble variance over mean squared error of the ensemble mean, 1 if members and truth are alike.
+    """Ensemble spread over root mean squared error of the ensemble mean; 1 if members and truth are alike.
 
-    Variance is the unbiased one; the factor (M + 1) / M is the error that the mean of a finite ensemble has of its
-    own (Fortin et al. 2014, eq. 15).
+    `variance` is the unbiased variance of the members. The factor (M + 1) / M accounts for the error of the mean of a
+    finite ensemble (Fortin et al. 2014, eq. 15).
     """
     return np.sqrt(ratio((members + 1) * np.asarray(variance, float), members * np.asarray(squared_error, float)))
 
 
 def correlation(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    """Pearson's, of two quantities given by their count, sums, sums of squares and sum of products."""
+    """Pearson correlation of two quantities from their count, sums, sums of squares and sum of products."""
     spread = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
     # Rounding of sums leaves a constant quantity with a trace of variance.
     trace = 1e-24 * np.abs(n * xx) * np.abs(n * yy)
@@ -40,8 +39,8 @@ def correlation(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Flo
 def brier(table: Floats, *, fair: bool) -> Floats:
     """Brier score of a table (..., members + 1, 2) of points by members with the event and by outcome.
 
-    `fair` subtracts what the finite ensemble adds, k (M - k) / (M² (M - 1)) (Ferro 2014, eq. 8), so that ensembles of
-    different sizes may be compared. One member states a certainty, of which nothing is subtracted.
+    `fair` subtracts the contribution of the finite ensemble, k (M - k) / (M² (M - 1)) (Ferro 2014, eq. 8), so that
+    ensembles of different sizes may be compared. For one member nothing is subtracted.
     """
     members = table.shape[-2] - 1
     k = np.arange(members + 1)
@@ -54,8 +53,8 @@ def brier(table: Floats, *, fair: bool) -> Floats:
 def brier_parts(table: Floats) -> tuple[Floats, Floats, Floats]:
     """Reliability, resolution and uncertainty of the probabilities k / M (Murphy 1973, eq. 10).
 
-    The Brier score that is not fair is reliability - resolution + uncertainty, exactly: each k is a class of its own. A
-    reliable ensemble of M members has a reliability above 0, since its k / M scatter about what it was drawn from.
+    The Brier score that is not fair is exactly reliability - resolution + uncertainty: each k is a class of its own.
+    The reliability of a reliable ensemble is above 0, since k / M scatters about the probability that it estimates.
     """
     members = table.shape[-2] - 1
     k = np.arange(members + 1) / members
@@ -71,8 +70,8 @@ def brier_parts(table: Floats) -> tuple[Floats, Floats, Floats]:
 def roc_area(table: Floats) -> Floats:
     """Area under the ROC curve through all M + 1 probabilities (Mason and Graham 2002).
 
-    It is the chance that more members had an event that happened than one that did not; ties count half, and 0.5 is no
-    discrimination. NaN where there are only events, or none.
+    It is the probability that more members have the event where it happened than where it did not; ties count half, and
+    0.5 is no discrimination. It is NaN if the event happened everywhere or nowhere.
     """
     without, events = table[..., 0], table[..., 1]
     below = np.cumsum(without, -1) - without
@@ -80,24 +79,24 @@ def roc_area(table: Floats) -> Floats:
 
 
 def contingency(table: Floats, fewest: int) -> tuple[Floats, Floats, Floats]:
-    """Hits, misses and false alarms where the event is forecast by so many members or more."""
+    """Hits, misses and false alarms if the event counts as forecast from `fewest` members on."""
     forecast, otherwise = table[..., fewest:, :].sum(-2), table[..., :fewest, :].sum(-2)
     return forecast[..., 1], otherwise[..., 1], forecast[..., 0]
 
 
 def half(members: int) -> int:
-    """The fewest members that are half of them or more: a probability of 50 %."""
+    """Smallest number of members with a probability of 50 % or more."""
     return -(-members // 2)
 
 
 def fractions_skill_score(sums: Floats) -> Floats:
-    """Of neighbourhoods (..., 4): count, sums of N², O² and N O (Roberts and Lean 2008, eq. 6); 1 is perfect."""
+    """Fractions skill score (Roberts and Lean 2008, eq. 6) of sums (..., 4): count, N², O², N O; 1 is perfect."""
     forecast, observed, product = sums[..., 1], sums[..., 2], sums[..., 3]
     return 1 - ratio(forecast + observed - 2 * product, forecast + observed)
 
 
 def log_spectral_distance(power: Floats) -> Floats:
-    """Root mean square difference of two spectra (..., 2, band) in decibels; bands that both lack do not count."""
+    """Root mean square difference of two spectra (..., 2, band) in decibels; bands without power are left out."""
     forecast, observed = power[..., 0, :], power[..., 1, :]
     both = (forecast > 0) & (observed > 0)
     decibels = 10 * np.log10(np.where(both, forecast, 1) / np.where(both, observed, 1))

@@ -1,4 +1,4 @@
-"""The inner work of scoring: one pass over an ensemble, point by point, in compiled code.
+"""Compiled kernels of the scores at points: one pass over an ensemble.
 
 A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the order of
 the data change nothing. Memory beyond the arguments and the results is one block a thread.
@@ -26,38 +26,38 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
 
 BLOCK = 128
-"""Points sorted together: fifty members of them fit the first-level cache."""
+"""Number of points sorted together; fifty members of them fit the first-level cache."""
 
 
 @dataclass(frozen=True)
 class PointScores:
-    """What one pass finds at every point, each (point,); NaN, or -1 for counts, where the point is missing."""
+    """Results of one pass, (point,) each. Missing points are NaN, or -1 in counts."""
 
     members: int
     absolute: Floats
-    """Mean absolute difference of members and observation."""
+    """Mean absolute difference between members and observation."""
     pairs: Floats
     """Sum of |x_i - x_j| over the pairs i < j."""
     error: Floats
-    """Ensemble mean less observation."""
+    """Ensemble mean minus observation."""
     variance: Floats
-    """Unbiased (M - 1) variance of the members; 0 for one member."""
+    """Unbiased variance of the members (divisor M - 1); 0 for one member."""
     below: Counts
-    """Members below the observation."""
+    """Number of members below the observation."""
     equal: Counts
-    """Members equal to the observation."""
+    """Number of members equal to the observation."""
 
     @property
     def present(self) -> NDArray[np.bool_]:
+        """Points where neither the observation nor a member is missing, (point,)."""
         return self.below >= 0
 
     def crps(self, estimator: Estimator) -> Floats:
         """CRPS at each point, in the units of the field.
 
-        `ensemble` scores the empirical distribution of the members (Gneiting and Raftery 2007, eq. 21);
-        `fair` estimates without bias the score of the distribution they were drawn from (Ferro 2014), and is the
-        one by which ensembles of different sizes may be compared. One member is a point forecast, whose
-        distribution is known exactly: both are then its absolute error.
+        `ensemble` scores the empirical distribution of the members (Gneiting and Raftery 2007, eq. 21). `fair` is an
+        unbiased estimate of the score of the distribution that they were drawn from (Ferro 2014); use it to compare
+        ensembles of different sizes. For one member both are the absolute error.
         """
         if self.members == 1:
             return self.absolute
@@ -65,9 +65,10 @@ class PointScores:
 
 
 def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: Estimator) -> Floats:
-    """`score_points(...).crps(estimator)` alone, (point,), by `threads()` threads.
+    """CRPS of (member, point) forecasts against (point,) observations, (point,), computed by `threads()` threads.
 
-    Raises SettingsError where there is no member.
+    Raises:
+        SettingsError: The ensemble has no member.
     """
     forecasts, observations = _alike(forecasts, observations)
     members, points = forecasts.shape
@@ -85,9 +86,10 @@ def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: 
 
 
 def float_type(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
-    """The type in which values of this type are scored: float32 where it holds them all exactly, else float64.
+    """Floating-point type in which values of a type are scored: float32 if it holds them exactly, else float64.
 
-    Raises SettingsError for values that are no real numbers.
+    Raises:
+        SettingsError: Values of this type are not real numbers.
     """
     if dtype.kind not in "buif":
         raise SettingsError(f"values of type {dtype} cannot be scored", advice="convert them to floating-point numbers")
@@ -95,10 +97,9 @@ def float_type(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
 
 
 def as_floats(values: NDArray[Any]) -> NDArray[np.floating]:
-    """These values in their `float_type`, in native byte order, and NaN where they are masked.
+    """Convert values to their `float_type` in native byte order, masked values to NaN.
 
-    Every score converts its arguments by this first. Integers would wrap round, and numba reads foreign byte orders as
-    numbers of its own.
+    Every score converts its arguments first: integers would wrap around, and numba misreads foreign byte orders.
     """
     kind = float_type(values.dtype)
     if isinstance(values, np.ma.MaskedArray):
@@ -119,20 +120,21 @@ def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray
 
 
 def threads() -> int:
-    """How many this process may have: as OMP_NUM_THREADS says, which dask's workers set, else one for each core."""
+    """Number of threads that this process may use: OMP_NUM_THREADS (dask sets it for its workers), else one a core."""
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
     return (int(said) if said.isdecimal() and len(said) < 5 else 0) or os.cpu_count() or 1
 
 
 def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
-    """What `_sort_and_sum` sorts by."""
+    """The comparisons that `_sort_and_sum` makes."""
     return (0,) * members if members <= WRITTEN_OUT else sorting_network(members)
 
 
 def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointScores:
-    """The scores of (member, point) forecasts against (point,) observations, compared in the wider of their types.
+    """Score (member, point) forecasts against (point,) observations, compared in the wider of their types.
 
-    Raises SettingsError where there is no member.
+    Raises:
+        SettingsError: The ensemble has no member.
     """
     forecasts, observations = _alike(forecasts, observations)
     members, points = forecasts.shape
@@ -149,7 +151,7 @@ def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArr
 
 
 def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool = False) -> Counts:
-    """Number of (member, point) members at or above the threshold (at or below where `events_below`), (point,).
+    """Count the members at or above a threshold (at or below it with `events_below`): (member, point) to (point,).
 
     The threshold is rounded as in `happens`. A NaN is never an event; leave missing points out by
     `PointScores.present`.
@@ -159,7 +161,7 @@ def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool
 
 
 def happens(values: NDArray[Any], threshold: float, *, events_below: bool = False) -> NDArray[np.bool_]:
-    """Whether each of these values (any shape) is at or above the threshold, or at or below it for `events_below`.
+    """Compare values of any shape with a threshold: at or above it, or at or below it with `events_below`.
 
     The threshold is rounded to the floating-point type of the values: 273.15 stored as float32 reaches 273.15.
     """
@@ -169,10 +171,10 @@ def happens(values: NDArray[Any], threshold: float, *, events_below: bool = Fals
 
 
 def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
-    """How often the observation had each rank among the members, (members + 1,); sums to the points present.
+    """Rank histogram of the observation among the members, (members + 1,); it sums to the number of present points.
 
-    A tie with k members is shared in equal parts by the k + 1 ranks it could have been given, so that the result
-    is the same every time (Hamill 2001 breaks ties at random, of which this is the expectation).
+    A tie with k members is shared in equal parts by the k + 1 possible ranks. Hamill (2001) breaks ties at random; this
+    is the expectation of that, and reproducible.
     """
     present = below >= 0
     below, equal = below[present], equal[present]

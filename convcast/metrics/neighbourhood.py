@@ -1,4 +1,4 @@
-"""Events in a neighbourhood: whether one happens within some distance, and probabilities of it, smoothed."""
+"""Events anywhere within a neighbourhood, and smoothed neighbourhood probabilities."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from convcast.compiled import compiled
 
 RADIUS = 13
-"""Cells: 39 km, the neighbourhood of NCEP's maximum probabilities (NMEP)."""
+"""Radius in cells of the neighbourhood of NCEP's maximum probabilities (NMEP), 39 km."""
 SIGMA = 5.0
-"""Cells: width of the Gaussian that NCEP smooths neighbourhood probabilities with."""
+"""Width in cells of the Gaussian by which NCEP smooths neighbourhood probabilities."""
 
 
 def happens_near(event: NDArray[np.bool_], radius: int, *, step: int = 1) -> NDArray[np.bool_]:
-    """Whether the event (y, x) happens within so many cells of each point: the maximum over a disk.
+    """Maximum of an event (y, x) over a disk of `radius` cells around each point.
 
-    Of every point, or of each `step`-th row and column.
+    The result holds every point, or each `step`-th row and column.
     """
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(radius + 1)])
     near: NDArray[np.bool_] = _in_disk(np.ascontiguousarray(event), half, step)
@@ -57,11 +57,11 @@ def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64], step: int) -> ND
 
 
 def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """By a Gaussian of SIGMA cells, cut off at a square of `window` cells to each side."""
+    """Smooth a probability (y, x) by a Gaussian of SIGMA cells, cut off `window` cells to each side."""
     return np.asarray(gaussian_filter(probability, SIGMA, radius=window, mode="nearest"), float)
 
 
 def far_from_missing(there: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
-    """Points farther than so many cells from a missing one and from the edge."""
+    """Points (y, x) that are farther than `reach` cells from any missing point and from the edge."""
     distance = distance_transform_edt(np.pad(there, 1))[1:-1, 1:-1]
     return np.asarray(distance > reach)

@@ -1,8 +1,8 @@
-"""Convective regimes: points sorted by what was known when the forecast began.
+"""Convective regimes: points sorted by the analysis of the forecast's initial hour.
 
-Not by what came: forecasts that are judged only where storms happened are rewarded for always announcing them (Lerch et
-al. 2017, doi:10.1214/16-STS588), and no ensemble is calibrated there. By the analysis of the initial hour every system
-is judged at the same points, and a calibrated one is calibrated in each regime.
+Sorting by the outcome would reward forecasts that always announce storms (Lerch et al. 2017,
+doi:10.1214/16-STS588), and no ensemble is calibrated where storms happened. Sorted by the initial analysis, every
+system is judged at the same points, and a calibrated ensemble is calibrated in each regime.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from numpy.typing import NDArray
 from convcast.variables import CAPE, REFC
 
 REGIMES = ("quiet", "unstable", "echo")
-"""Neither of the others; CAPE of 1000 J/kg or more and no echo near; an echo of 20 dBZ or more within 39 km."""
+"""The regimes: `echo`, an echo of 20 dBZ or more within 39 km; `unstable`, else CAPE of 1000 J/kg or more; `quiet`."""
 ECHO = REFC.thresholds[0]
 """Reflectivity, dBZ, from which an echo counts as convection."""
 UNKNOWN = -1
-"""In place of a regime."""
+"""Code of a point whose regime is not known."""
 UNSTABLE = CAPE.thresholds[1]
 """CAPE, J/kg, from which air counts as unstable."""
 
 
 def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | None) -> NDArray[np.int8] | None:
-    """The place in REGIMES of every point, (y, x), from analyses in dBZ and J/kg; None where neither is known.
+    """Sort points into REGIMES by the analyses of reflectivity and CAPE.
 
-    It is -1 where missing values leave the regime open.
+    Args:
+        refc: Composite reflectivity, (y, x), dBZ; None if not known.
+        cape: CAPE, (y, x), J/kg; None if not known.
+
+    Returns:
+        Index into REGIMES, (y, x), UNKNOWN where missing values leave it open; None if neither field is known.
     """
     known = [field for field in (refc, cape) if field is not None]
     if not known:

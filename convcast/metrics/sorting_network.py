@@ -1,8 +1,8 @@
-"""Sums over sorted members, by code that is written out for each size of ensemble.
+"""Sorting networks for ensembles, and compiled sums over sorted members.
 
 Sixteen points are sorted at once in vector registers, by a network of comparisons that is the same for every point
-(Batcher's odd-even merge sort, 1968). numba would loop over a table of comparisons, through memory; here they are given
-to LLVM one by one, which takes a few seconds to compile and is kept with numba's cache.
+(Batcher's odd-even merge sort, 1968). numba would loop over a table of comparisons in memory; here each comparison
+becomes an LLVM instruction. Compiling takes a few seconds and is kept in numba's cache.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 LANES = 16
-"""Points sorted together."""
+"""Number of points sorted together."""
 WRITTEN_OUT = 128
-"""Members up to which code is written out: its length, and the time to compile it, grow faster than they do."""
+"""Maximum number of members with code of their own; its length and compile time grow faster than the members."""
 
 
 @lru_cache(maxsize=128)
 def sorting_network(n: int) -> NDArray[np.int32]:
-    """Batcher's odd-even merge sort of n values: (comparator, 2) positions to be put in order."""
+    """Comparisons of Batcher's odd-even merge sort of n values: (comparison, 2) positions to put in order."""
     found: list[tuple[int, int]] = []
     p = 1
     while p < n:

@@ -1,6 +1,7 @@
-"""Statistics of whole fields, of what no point knows by itself: how far off storms are, how like weather members look.
+"""Statistics of whole fields: fractions and maxima of neighbourhoods, the energy score and spectra.
 
-Neighbourhoods with a missing point, or that leave the domain, are left out; the simulated world has no edge.
+They see displaced storms and unrealistic members, which no point shows by itself. Neighbourhoods that hold a missing
+point or leave the domain are left out; the simulated world has no edge.
 """
 
 from __future__ import annotations
@@ -23,41 +24,42 @@ Integers = NDArray[np.int64]
 Field = NDArray[Any]
 
 NEIGHBOURLY = (REFC, CAPE)
-"""Fields whose events are looked for in neighbourhoods."""
+"""Fields whose events are also scored in neighbourhoods."""
 STEP = 4
-"""NMEP is taken at every fourth row and column: the disks of points between hold nearly the same."""
+"""Step in rows and columns between the points where NMEP is computed; disks between them are nearly the same."""
 BANDS = 2.0 ** np.arange(1, 11.5, 0.5)
-"""Wavelengths in cells that part the bands of a spectrum, half an octave each."""
+"""Edges of the bands of a spectrum: wavelengths in cells, half an octave apart."""
 SPECTRAL_MEMBERS = 4
-"""Members whose spectra are taken; they are exchangeable."""
+"""Number of members whose spectra are computed; members are exchangeable."""
 SPECTRAL_CELLS = 8
-"""Cells along each side of a domain from which a spectrum is taken."""
+"""Minimum number of cells along each side of a domain for a spectrum."""
 CHUNK = 1 << 17
+"""Number of points processed at a time, which bounds memory."""
 
 
 def odd_width(kilometres: float) -> int:
-    """Cells along the side of a square that has a cell in its middle."""
+    """Odd number of cells along a square whose side is nearest to this many kilometres."""
     return 2 * round((1000 * kilometres / SPACING - 1) / 2) + 1
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How neighbourhoods are taken."""
+    """Sizes of the neighbourhoods of the fractions skill score, and whether the domain is periodic."""
 
     widths: tuple[int, ...]
-    """Cells along the sides of the squares of FSS, odd."""
+    """Sides of the squares of FSS, cells, odd."""
     periodic: bool
 
     @classmethod
     def of(cls, kilometres: tuple[float, ...], shape: tuple[int, int], *, periodic: bool) -> Scales:
-        """The odd widths nearest to these; what is wider than half the domain is left out."""
+        """Scales of these widths in kilometres, in odd numbers of cells, at most half as wide as the domain."""
         widths = map(odd_width, kilometres)
         return cls(tuple(dict.fromkeys(w for w in widths if 1 <= w <= min(shape) // 2)), periodic)
 
 
 @dataclass(frozen=True)
 class Spatial:
-    """Sums over cases.
+    """Spatial statistics of one field, summed over cases.
 
     Attributes
     ----------
@@ -67,7 +69,7 @@ class Spatial:
         by whether it was observed there
     energy : (3,) cases, sums of the energy score by the fair and by the ensemble estimator
     power : (2, band) of the members, and of the observation, in the cases that have no missing point
-    spectra : those cases
+    spectra : number of those cases
     """
 
     fractions: Floats
@@ -90,7 +92,7 @@ class Spatial:
 
 
 def score_whole(forecasts: Field, observations: Field, variable: Variable, scales: Scales) -> Spatial:
-    """The spatial statistics of one case, (member, y, x) forecasts against (y, x) observations."""
+    """Compute the spatial statistics of one case: (member, y, x) forecasts against (y, x) observations."""
     forecasts, observations = as_floats(forecasts), as_floats(observations)
     there = present_points(forecasts, observations)
     thresholds = variable.thresholds if variable in NEIGHBOURLY else ()
@@ -113,7 +115,7 @@ def score_whole(forecasts: Field, observations: Field, variable: Variable, scale
 
 
 def spectrum(field: Field, *, periodic: bool) -> tuple[Floats, Floats]:
-    """Variance of the field times its points, by band of BANDS, and the number of waves in each band, (band,) both.
+    """Power spectrum of a field (y, x): variance times number of points, and number of waves, by band, (band,) each.
 
     A domain with edges is tapered by a Hann window first, whose loss of variance is the same for all fields.
     """
@@ -143,7 +145,7 @@ def fraction_sums(
     thresholds: tuple[float, ...],
     scales: Scales,
 ) -> Floats:
-    """(threshold, width, 4), as Spatial.fractions, of one case."""
+    """Compute `Spatial.fractions` of one case, (threshold, width, 4)."""
     mode = "wrap" if scales.periodic else "constant"
     whole = [uniform_filter(there.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
     sums = np.zeros((len(thresholds), len(scales.widths), 4))

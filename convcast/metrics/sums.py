@@ -25,9 +25,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 CHUNK = 1 << 17
-"""Points scored at a time, which bounds the memory of a large domain."""
+"""Number of points scored at a time, which bounds the memory of a large domain."""
 BINS = 56
-"""Classes of ensemble spread, four an octave."""
+"""Number of classes of ensemble spread, four an octave."""
 FINEST_BIN = 2.0**-14
 """Spread at the upper edge of the first class, in units of the field's display range."""
 
@@ -50,10 +50,10 @@ class PresentPoints:
         return self.fair if estimator == "fair" else self.ensemble
 
 
-POINT_SUMS: dict[str, Callable[[PointValues], Floats]] = {"points": lambda points: np.ones_like(points.error)}
+POINT_SUMS: dict[str, Callable[[PointValues], Floats]] = {"points": lambda points: np.ones_like(points.error)} | {
+    name: quantity for score in POINT_SCORES for name, quantity in score.at_points.items()
+}
 """Quantities that are summed over points, by name: the number of points, and those that scores add."""
-for point_score in POINT_SCORES:
-    POINT_SUMS |= point_score.at_points
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ class Sums:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The sufficient statistics of one system's forecasts of one field.
+    """Sufficient statistics of one system's forecasts of one field.
 
     Attributes
     ----------
-    members : of every ensemble that was added
-    sums : over points
+    members : number of members of every ensemble
+    sums : sums over points
     tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
     ranks : (members + 1,) points by rank of the observation, ties shared
     spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
     regimes : (regime, sum) the `sums` over the points of each of REGIMES; zeros where regimes are not known
-    spatial : of fields as a whole
+    spatial : statistics of whole fields
     """
 
     members: int
@@ -94,7 +94,11 @@ class Statistics:
     spatial: Spatial
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Of both sets of cases; raises SettingsError where the ensembles differ in size."""
+        """Pool two sets of cases.
+
+        Raises:
+            SettingsError: The ensembles differ in size.
+        """
         if self.members != other.members:
             raise SettingsError(
                 f"ensembles of {self.members} and {other.members} members cannot be pooled",
@@ -120,10 +124,20 @@ def score_field(
     scales: Scales | None = None,
     chunk: int = CHUNK,
 ) -> Statistics:
-    """The statistics of (member, y, x) forecasts of a field against its (y, x) observations.
+    """Compute the statistics of one case of a field.
 
-    Points where the observation or a member is missing are left out of all of them. `regimes` (y, x) are places in
-    REGIMES; spatial statistics are made where `scales` say how.
+    Points where the observation or a member is missing are left out of all statistics.
+
+    Args:
+        forecasts: Members, (member, y, x), in the field's units.
+        observations: Observations, (y, x).
+        variable: The field, which has the thresholds of events.
+        regimes: Index of each point's regime in REGIMES, (y, x), negative where unknown.
+        scales: Scales of spatial statistics, which are left out without them.
+        chunk: Number of points scored at a time.
+
+    Raises:
+        SettingsError: There is no point or no member.
     """
     forecasts, observations = as_floats(forecasts), as_floats(observations)
     members = len(forecasts)

@@ -43,11 +43,19 @@ def crps_ensemble(
 ) -> xr.DataArray:
     """Continuous ranked probability score, in the units of the field; 0 is perfect.
 
-    mean|x_i - y| - sum_{i<j}|x_i - x_j| / (M (M - 1)) for `fair` (Ferro 2014), which does not favour larger
-    ensembles and may be negative at a point; with M² in place of M (M - 1) for `ensemble` (Gneiting and Raftery
-    2007), the score of the members as they are, as properscoring and xskillscore give it.
+    The score is mean|x_i - y| - sum_{i<j}|x_i - x_j| / (M (M - 1)) for `fair` (Ferro 2014), which does not favour
+    larger ensembles and may be negative at a point. For `ensemble` (Gneiting and Raftery 2007) M² stands in place of
+    M (M - 1): the score of the members' empirical distribution, as in properscoring and xskillscore.
 
-    Raises SettingsError for no member, for one member with `fair`, and for another estimator.
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to average over; all by default, none with [].
+        estimator: `fair` or `ensemble`.
+
+    Raises:
+        SettingsError: There is no member, one member with `fair`, or no such estimator.
     """
     if estimator not in ("fair", "ensemble"):
         raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
@@ -80,10 +88,10 @@ def spread_error_ratio(
 def spread_error_correlation(
     observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
 ) -> xr.DataArray:
-    """Correlation of the ensemble's spread with the absolute error of its mean: does it know when it does not know?
+    """Correlation of the ensemble's spread with the absolute error of its mean.
 
-    A perfect ensemble stays well below 1, and at 0 where uncertainty is the same everywhere (Whitaker and Loughe 1998):
-    compare with the exact ensemble where there is one. Raises SettingsError for fewer than two members.
+    A perfect ensemble stays well below 1, and near 0 if uncertainty is the same everywhere (Whitaker and Loughe 1998);
+    compare with the exact ensemble if there is one. Raises SettingsError for fewer than two members.
     """
     observations, forecasts, _ = _enter(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
@@ -104,7 +112,7 @@ def brier_score(
     fair: bool = True,
     events_below: bool = False,
 ) -> xr.DataArray:
-    """Mean squared error of the share of members with the event, a value at or above the threshold.
+    """Brier score: mean squared error of the share of members at or above the threshold.
 
     By `events_below` it is a value at or below it.
 
@@ -128,7 +136,7 @@ def brier_score(
 def rank_histogram(
     observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
 ) -> xr.DataArray:
-    """Points by rank of the observation among the members, (..., rank); flat if members and truth are alike.
+    """Rank histogram of the observation among the members, (..., rank); flat if members and truth are alike.
 
     Ties are shared in equal parts by the ranks they could have: deterministic, the expectation of the random choice
     of Hamill (2001). Raises SettingsError for no member.
@@ -150,7 +158,7 @@ def reliability(
     dim: Dimensions = None,
     events_below: bool = False,
 ) -> xr.DataArray:
-    """Points by number of members with the event and by outcome, (..., forecast_count, observed): exact counts.
+    """Counts of points by number of members with the event and by outcome, (..., forecast_count, observed).
 
     Row k has forecast probability k / M; no probability is rounded into a bin. Events are at or above the threshold
     (`events_below`: at or below). Raises SettingsError for no member.
@@ -176,7 +184,7 @@ def roc_area(
     dim: Dimensions = None,
     events_below: bool = False,
 ) -> xr.DataArray:
-    """Area under the ROC curve of the share of members with the event (Mason and Graham 2002); 0.5 tells nothing apart.
+    """Area under the ROC curve of the share of members with the event (Mason and Graham 2002); 0.5 is no skill.
 
     From exact counts, ties half; NaN where there are only events, or none. It does not see a bias. Raises SettingsError
     for no member.
@@ -201,7 +209,7 @@ def fractions_skill_score(
     spatial_dims: tuple[str, str] = ("y", "x"),
     periodic: bool = False,
 ) -> xr.DataArray:
-    """FSS (Roberts and Lean 2008) of squares of `width` cells, an odd number, over all other dimensions; 1 is perfect.
+    """Fractions skill score (Roberts and Lean 2008) of squares of an odd number of cells, `width`; 1 is perfect.
 
     Of an ensemble, the share of a square with the event is that in the mean over members (NEP: Schwartz and Sobash
     2017), which larger ensembles have smoother. Events are values at or above the threshold. Squares that leave the
@@ -273,7 +281,7 @@ def energy_score(
 def _enter(
     observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str, needed: int, what: str
 ) -> tuple[xr.DataArray, xr.DataArray, int]:
-    """Both as floating-point numbers, and the number of members; raises SettingsError for what cannot be scored."""
+    """Convert both to floating-point numbers, and count the members; raises SettingsError for unusable arrays."""
     for name, given in (("observations", observations), ("forecasts", forecasts)):
         if not isinstance(given, xr.DataArray):
             raise SettingsError(
@@ -295,7 +303,7 @@ def _as_floats(values: xr.DataArray) -> xr.DataArray:
 
 
 def _points(function: Any, observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> xr.DataArray:
-    """`function` of (member, point) and (point,) at every point."""
+    """Apply a function of (member, point) and (point,) arrays at every point."""
 
     def work(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
         o, _ = np.broadcast_arrays(o, f[..., 0])
@@ -338,7 +346,7 @@ def _tabulate(
     shape: dict[str, int],
     dtype: Any,
 ) -> xr.DataArray:
-    """A table for each combination of the dimensions that are not in `dim`."""
+    """Tabulate for each combination of the dimensions that are not in `dim`."""
     chosen: Sequence[Hashable] = (
         list(observations.dims) if dim is None else [dim] if isinstance(dim, str) else list(dim)
     )

@@ -1,10 +1,10 @@
 """The model room: a conditional diffusion model, its training and its samplers. torch starts here."""
 
-from convcast.model.checkpoint import Description
+from convcast.model.checkpoint import ModelDescription
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.schedule import Schedule
 from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise, Solver
-from convcast.model.distributed import launched, met
+from convcast.model.distributed import rank_and_world_size, sum_over_processes
 from convcast.model.features.condition import Condition
 from convcast.model.forecaster import Forecaster
 from convcast.model.training.loop import train
@@ -15,14 +15,14 @@ __all__ = [
     "Clamp",
     "Condition",
     "Denoise",
-    "Description",
     "Forecaster",
+    "ModelDescription",
     "Noise",
     "Schedule",
     "Solver",
     "TrainingProgress",
-    "launched",
-    "met",
+    "rank_and_world_size",
     "resolve_precision",
+    "sum_over_processes",
     "train",
 ]

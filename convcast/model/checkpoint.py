@@ -28,7 +28,7 @@ from convcast.files import read_json, write_bytes
 from convcast.grid import Grid
 from convcast.model.features.condition import channel_count
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.features.residual import Departures
+from convcast.model.features.residual import Residuals
 from convcast.model.network.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import FORMAT, Shape, digest, read_header, read_tensors
@@ -46,12 +46,12 @@ LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """All of a model but its weights."""
 
     model: ModelSettings
     variables: tuple[Variable, ...]
-    departures: Departures
+    residuals: Residuals
     grid: Grid
     """That the training data lie on."""
     spacing: float
@@ -101,13 +101,13 @@ class Description:
         start = {name: value for name, value in self.to_dict().items() if name not in progress}
         return hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
 
-    def after(self, *, trained: int, minutes: float) -> Description:
+    def after(self, *, trained: int, minutes: float) -> ModelDescription:
         return replace(self, trained=trained, minutes=minutes)
 
-    def with_weights(self, *, steps: int, validation: Validation | None) -> Description:
+    def with_weights(self, *, steps: int, validation: Validation | None) -> ModelDescription:
         return replace(self, steps=steps, validation=validation)
 
-    def under(self, settings: Settings) -> Description:
+    def under(self, settings: Settings) -> ModelDescription:
         """The training goes on under these settings."""
         return replace(self, settings=describe_settings(settings), settings_digest=settings.digest())
 
@@ -129,12 +129,12 @@ class Description:
             "model": self.model.model_dump(mode="json"),
             "settings": self.settings,
             "settings_digest": self.settings_digest,
-            "normalisation": self.departures.normalisation.to_dict(),
-            "departures": self.departures.to_dict(),
+            "normalisation": self.residuals.normalisation.to_dict(),
+            "departures": self.residuals.to_dict(),  # the key of existing models; the code calls them residuals
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Description:
+    def from_dict(cls, values: dict[str, Any]) -> ModelDescription:
         """Raises ValueError, or one of the errors of convcast, where this is not what `to_dict` makes."""
         try:
             variables = select(values["fields"])
@@ -143,7 +143,7 @@ class Description:
             description = cls(
                 model=ModelSettings.model_validate(values["model"]),
                 variables=variables,
-                departures=Departures.from_dict(normalisation, values["departures"]),
+                residuals=Residuals.from_dict(normalisation, values["departures"]),
                 grid=Grid.from_dict(values["grid"]),
                 spacing=float(values["spacing"]),
                 simulated=bool(values["simulated"]),
@@ -162,7 +162,7 @@ class Description:
                 int(description.split[part]["hours"])
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(repr(error)) from error
-        if not set(description.model.leads) <= set(description.departures.scale):
+        if not set(description.model.leads) <= set(description.residuals.scale):
             raise ValueError(f"its reference has no statistics of one of the leads {description.model.leads}")
         return description
 
@@ -174,7 +174,7 @@ class Description:
         write_bytes(directory / DESCRIPTION, self.to_json())
 
     @classmethod
-    def read(cls, directory: Path) -> Description:
+    def read(cls, directory: Path) -> ModelDescription:
         """Raises SettingsError where there is no model, DamagedFileError where it is damaged or not ours."""
         path = directory / DESCRIPTION
         if not path.is_file():
@@ -217,7 +217,7 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
-def load_network(directory: Path, description: Description) -> tuple[Network, str]:
+def load_network(directory: Path, description: ModelDescription) -> tuple[Network, str]:
     """The network in `directory` with its weights, and their digest, which is the model's identity.
 
     Raises DamagedFileError where the weights are missing, damaged or another network's, and SettingsError where the

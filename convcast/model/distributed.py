@@ -9,77 +9,78 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed
+import torch.distributed as dist
+from torch import Tensor
 
 from convcast.model import devices
 
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 """Within which processes that share work of unequal parts must have met."""
 
 
-def launched() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Rank and number of processes, by what torchrun says in the environment; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Distributed:
     """Which of the processes that train together is this one."""
 
     device: torch.device
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
     def first(self) -> bool:
         """Whether it is for this process to write and to report."""
         return self.rank == 0
 
-    def agreed(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """What the first rank has for this value: clocks differ, and all must stop at the same step."""
-        if self.size == 1:
+        if self.world_size == 1:
             return value
-        said = torch.tensor([value], dtype=torch.float64, device=self.device)
-        distributed.broadcast(said, src=0)
-        return float(said)
+        first = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(first, src=0)
+        return float(first)
 
-    def summed(self, values: Tensor) -> Tensor:
+    def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, on each of them."""
-        if self.size == 1:
+        if self.world_size == 1:
             return values
         total = values.to(self.device)
-        distributed.all_reduce(total)
+        dist.all_reduce(total)
         return total.to(values.device)
 
 
-def met(count: int) -> int:
+def sum_over_processes(count: int) -> int:
     """The sum of what every process counted, once all have come so far.
 
     For processes that shared out their work beforehand and have not met yet. torchrun ends all when one dies.
     """
-    rank, size = launched()
-    if size == 1:
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
         return count
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        return int(Ranks(torch.device("cpu"), rank, size).summed(torch.tensor([count], dtype=torch.int64)))
+        return int(Distributed(torch.device("cpu"), rank, world_size).sum(torch.tensor([count], dtype=torch.int64)))
     finally:
-        distributed.destroy_process_group()
+        dist.destroy_process_group()
 
 
 @contextmanager
-def join() -> Iterator[Ranks]:
+def process_group() -> Iterator[Distributed]:
     """Meet the other processes, each with a GPU of its own where there are GPUs (NCCL), on the CPU elsewhere (gloo)."""
-    rank, size = launched()
-    if size == 1:
-        yield Ranks(devices.resolve())
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
+        yield Distributed(devices.resolve())
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Ranks(device, rank, size)
+        yield Distributed(device, rank, world_size)
     finally:
-        distributed.destroy_process_group()
+        dist.destroy_process_group()

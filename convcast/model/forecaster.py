@@ -13,7 +13,7 @@ from torch import Tensor
 from convcast.dataset import Window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import devices
-from convcast.model.checkpoint import Description, load_network
+from convcast.model.checkpoint import ModelDescription, load_network
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.schedule import Schedule
 from convcast.model.features.condition import Condition, channels, numbers
@@ -30,11 +30,11 @@ WORKING_FEATURES = 32
 
 
 class Forecaster:
-    """Predicts the noise in a departure of the coming fields from their reference."""
+    """Predicts the noise in a residual of the coming fields from their reference."""
 
     def __init__(
         self,
-        description: Description,
+        description: ModelDescription,
         network: Network,
         digest: str,
         *,
@@ -47,7 +47,7 @@ class Forecaster:
         self.device = devices.resolve(device)
         self.precision = devices.resolve_precision(precision, self.device)
         """bfloat16 or float32."""
-        self._diffusion = Diffusion(description.model, description.departures.spectrum, self.device)
+        self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
         # Inference is 4 to 20 % faster so, training is slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)
@@ -60,7 +60,7 @@ class Forecaster:
         Raises SettingsError where there is none or it does not fit into memory, DamagedFileError where it is damaged or
         another program's.
         """
-        description = Description.read(directory)
+        description = ModelDescription.read(directory)
         network, digest = load_network(directory, description)
         return cls(description, network, digest, device=device, precision=precision)
 
@@ -121,12 +121,12 @@ class Forecaster:
                 f"not {past.shape[0]} of {past.shape[1]}",
                 advice="sample from the dataset that it was trained on",
             )
-        departures = self.description.departures
-        inputs = Inputs.of(windows, departures.normalisation, periodic=periodic).to(self.device)
-        reference, scale = departures.reference(inputs), departures.scales(inputs)
+        residuals = self.description.residuals
+        inputs = Inputs.of(windows, residuals.normalisation, periodic=periodic).to(self.device)
+        reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         with self._autocast():
             encoded = self._network.encode(channels(inputs, reference), numbers(inputs), periodic=periodic)
-        low, high = departures.bounds(reference, scale)
+        low, high = residuals.bounds(reference, scale)
         return Condition(lead, periodic, encoded, reference, scale, low, high)
 
     def call_bytes(self, cells: int) -> int:
@@ -145,7 +145,7 @@ class Forecaster:
     def predict_noise(self, x: Tensor, t: int, condition: Condition, *, guidance: float = 1.0) -> Tensor:
         """ε̂ in `x` (member, variable, y, x) at step `t`, float32: ε_∅ + guidance (ε_c - ε_∅).
 
-        Guidance below 1 leans towards what is known without a condition, a departure of average spread: measured
+        Guidance below 1 leans towards what is known without a condition, a residual of average spread: measured
         narrower over storms, a little wider in unstable air (docs/method.md; Ho & Salimans 2022,
         arXiv 2207.12598, and DEF, arXiv 2506.07324); at 1 the network is run once.
         """
@@ -166,14 +166,14 @@ class Forecaster:
 
     @torch.inference_mode()
     def clamp(self, x0: Tensor, condition: Condition) -> Tensor:
-        """Departures (member, variable, y, x) whose fields are within Variable.bounds."""
+        """Residuals (member, variable, y, x) whose fields are within Variable.bounds."""
         return torch.clamp(x0, condition.low, condition.high)
 
     @torch.inference_mode()
     def fields(self, x0: Tensor, condition: Condition) -> NDArray[np.float32]:
-        """The fields of departures, (member, variable, y, x), GRIB units, within Variable.bounds."""
+        """The fields of residuals, (member, variable, y, x), GRIB units, within Variable.bounds."""
         values = condition.reference + x0 * condition.scale
-        return self.description.departures.normalisation.restore(values.cpu().numpy())
+        return self.description.residuals.normalisation.restore(values.cpu().numpy())
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Header:
+class SafetensorsHeader:
     """What a file says of its tensors, all of them float32."""
 
     shapes: dict[str, Shape]
@@ -48,7 +48,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 
 
-def read_header(path: Path, *, advice: str = "train again") -> Header:
+def read_header(path: Path, *, advice: str = "train again") -> SafetensorsHeader:
     """The header, which takes no memory for the tensors, however large the file says that they are.
 
     Raises DamagedFileError where the file is missing, damaged or not ours.
@@ -64,7 +64,7 @@ def read_header(path: Path, *, advice: str = "train again") -> Header:
         facts = parse_json(metadata["facts"])
         if others or not isinstance(facts, dict):
             raise DamagedFileError(f"{path} holds what convcast does not write", advice=advice)
-        return Header(shapes, facts)
+        return SafetensorsHeader(shapes, facts)
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
 

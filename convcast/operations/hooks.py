@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from convcast.archive.connections import Exchange, Session, split_credentials
-from convcast.archive.pool import Pool
+from convcast.archive.connections import Exchange, HttpSession, split_credentials
+from convcast.archive.pool import ThreadPool
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
 from convcast.workers import SAFE_PATH
@@ -46,7 +46,7 @@ class Hooks:
         if post and self._settings.webhook is not None:
             # A thread can be abandoned; a look-up of a host name cannot be interrupted.
             url = self._settings.webhook.get_secret_value()
-            for notes in Pool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
+            for notes in ThreadPool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
                 yield from notes
 
 
@@ -76,7 +76,7 @@ def _post(url: str, text: str) -> Iterator[str]:
     exchange = Exchange(sum(TIMEOUT))
     try:
         address, auth = split_credentials(url)
-        with Session(auth) as session, exchange:
+        with HttpSession(auth) as session, exchange:
             response = session.post(
                 address, data=text.encode(), headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
             )

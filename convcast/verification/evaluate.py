@@ -45,7 +45,7 @@ from convcast.verification.results.source_digest import source_digest
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
-from convcast.workers import Workers, spread
+from convcast.workers import Workers, map_in_order
 from convcast.workspace import Workspace
 
 COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
@@ -112,7 +112,7 @@ class Evaluation:
         ahead = [baseline for baseline in self._baselines if isinstance(baseline, Exact)]
         for exact in ahead if self._workers is None else ():
             exact.begin({task.case.init for task in due if exact.name in task.systems})
-        outcomes = spread(self._scorer, due, self._workers)
+        outcomes = map_in_order(self._scorer, due, self._workers)
         try:
             for case, task in zip(cases, tasks, strict=True):
                 outcome = next(outcomes) if task.systems else Outcome({})

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from convcast.archive import Archive, Message, Sidecar
+from convcast.archive import Archive, ArchivedMessage, Sidecar
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
 
@@ -26,13 +26,13 @@ def store(archive, valid, lead=0, *, simulated=False) -> Sidecar:
         url="https://example.org/file.grib2",
         etag='"tag"',
         ranges=((10, 20), (30, 33)),
-        messages=(Message("t2m", 0, 10), Message("cape", 10, 3)),
+        messages=(ArchivedMessage("t2m", 0, 10), ArchivedMessage("cape", 10, 3)),
         bytes=13,
         sha256=sha256(path),
         simulated=simulated,
         fetched="2024-05-07T01:00:00Z",
     )
-    archive.record(path, sidecar)
+    archive.write_sidecar(path, sidecar)
     return sidecar
 
 
@@ -59,7 +59,7 @@ def test_hours_are_valid_hours(archive):
 
 def test_hour_without_its_sidecar_does_not_count(archive):
     store(archive, HOURS[0])
-    archive.disown(archive.path(HOURS[0], 0))
+    archive.remove_sidecar(archive.path(HOURS[0], 0))
     assert archive.hours(0).tolist() == []
 
 

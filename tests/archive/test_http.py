@@ -27,11 +27,11 @@ def test_waits_grow_and_vary():
 
 
 def test_no_wait_is_longer_than_the_longest():
-    assert http._wait(30) <= 1.5 * http.LONGEST_WAIT
+    assert http._wait(30) <= 1.5 * http.MAX_WAIT
 
 
 def test_server_cannot_ask_for_a_day_of_patience(tmp_path, monkeypatch):
-    monkeypatch.setattr(http, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(http, "MAX_WAIT", 0.05)
     client = http.Client(ArchiveSettings(retries=1), direct=True)
     waits = []
     monkeypatch.setattr(client._stopping, "wait", waits.append)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.index import OPEN, Span, lacks, merge, parse, select
+from convcast.archive.index import UNKNOWN_END, Span, merge, missing_messages, parse, select
 from convcast.archive.message_spec import fields
 from convcast.variables import CAPE, CIN, FIELDS, REFC, T2M
 
@@ -41,7 +41,7 @@ def found(rows, variables, *, init, lead):
     """The spans of fields all of which must be there."""
     spans, lacking = select(rows, fields(variables), init=init, lead=lead)
     if lacking:
-        raise lacks(lacking, lead)
+        raise missing_messages(lacking, lead)
     return spans
 
 
@@ -71,11 +71,11 @@ def test_seven_fields_are_five_ranges(shared_data):
 
 
 def test_spans_come_in_the_order_of_the_file():
-    assert [span.wanted.name for span in found(parse(TWO), (T2M, REFC), init=INIT, lead=0)] == ["refc", "t2m"]
+    assert [span.spec.name for span in found(parse(TWO), (T2M, REFC), init=INIT, lead=0)] == ["refc", "t2m"]
 
 
 def test_last_message_is_open():
-    assert found(parse(TWO), (T2M,), init=INIT, lead=0) == (Span(*fields([T2M]), 100, OPEN),)
+    assert found(parse(TWO), (T2M,), init=INIT, lead=0) == (Span(*fields([T2M]), 100, UNKNOWN_END),)
 
 
 def test_analysis_and_forecast_are_told_apart():
@@ -137,8 +137,8 @@ def test_an_odd_row_that_is_not_wanted_is_nobody_s(odd, place):
         rows = [rows[0], *(row.replace(":0:d", ":50:d") for row in rows[1:])]
     spans = found(parse("\n".join(rows) + "\n"), (REFC, T2M), init=INIT, lead=0)
     assert [span.start for span in spans] == [50 if place == 0 else 0, 100]
-    assert spans[0].end in ((90, OPEN) if place == 1 else (100,))
-    assert spans[1].end in ((200, OPEN) if place == 2 else (OPEN,))
+    assert spans[0].end in ((90, UNKNOWN_END) if place == 1 else (100,))
+    assert spans[1].end in ((200, UNKNOWN_END) if place == 2 else (UNKNOWN_END,))
 
 
 @pytest.mark.parametrize("offset", ["9" * 5000, str(10**19), "-1", "", "1e3", "\u0664"])
@@ -156,5 +156,5 @@ def test_blank_lines_do_not_count(blank):
 
 
 def test_touching_spans_merge_and_others_do_not():
-    spans = (Span(*fields([REFC]), 0, 10), Span(*fields([T2M]), 10, 30), Span(*fields([CAPE]), 31, OPEN))
-    assert merge(spans) == ((0, 30), (31, OPEN))
+    spans = (Span(*fields([REFC]), 0, 10), Span(*fields([T2M]), 10, 30), Span(*fields([CAPE]), 31, UNKNOWN_END))
+    assert merge(spans) == ((0, 30), (31, UNKNOWN_END))

@@ -11,7 +11,7 @@ from convcast.archive import locations
 from convcast.archive.index import parse, select
 from convcast.archive.message_spec import fields
 from convcast.archive.simulated import publisher as module
-from convcast.archive.simulated.publisher import ORDER, Publisher, place
+from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
 from convcast.errors import DamagedFileError
 from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, STATIC
@@ -111,7 +111,7 @@ def test_every_message_is_dated_and_says_simulated(publisher, tmp_path):
 
 def test_messages_lie_on_a_periodic_part_of_the_hrrr_grid(publisher, tmp_path):
     publisher.publish(name(0))
-    assert {h.grid() for h in headers(tmp_path / name(0))} == {place(32)}
+    assert {h.grid() for h in headers(tmp_path / name(0))} == {simulated_grid(32)}
 
 
 def test_values_come_back_on_the_lattice(publisher, tmp_path):

@@ -8,7 +8,6 @@ from convcast.archive.failures import Bad
 from convcast.archive.index import parse, select
 from convcast.archive.reference_ensembles import (
     cycle_of,
-    href_weights,
     products,
     refs_members,
     requests,
@@ -34,7 +33,7 @@ REFS_LINES = """\
 
 
 def wanted(system, *names):
-    table = {product.name: product.wanted for product in products(system)}
+    table = {product.name: product.spec for product in products(system)}
     return [table[name] for name in names]
 
 
@@ -43,12 +42,12 @@ def offsets(text, wanted, lead):
     cycle = rows[0].cycle
     init = np.datetime64(f"{cycle[:4]}-{cycle[4:6]}-{cycle[6:8]}T{cycle[8:]}", "h")
     spans, lacking = select(rows, wanted, init=init, lead=lead)
-    return {span.wanted.name: span.start for span in spans}, {one.name for one in lacking}
+    return {span.spec.name: span.start for span in spans}, {one.name for one in lacking}
 
 
 def test_real_mean_of_href(shared_data):
     text = (shared_data / "href/href.t00z.conus.mean.f24.grib2.idx").read_text()
-    means = [product.wanted for product in products("href") if product.kind == "mean"]
+    means = [product.spec for product in products("href") if product.kind == "mean"]
     assert offsets(text, means, 24) == (
         {"t2m_mean": 18234028, "d2m_mean": 22067016, "cape_mean": 1115712, "cin_mean": 2924957},
         set(),
@@ -64,7 +63,7 @@ def test_real_probability_of_href(shared_data):
 
 
 def test_probabilities_of_refs_are_told_apart_by_threshold_and_layer():
-    asked = [product.wanted for product in products("refs") if product.kind == "probability"]
+    asked = [product.spec for product in products("refs") if product.kind == "probability"]
     there, _ = offsets(REFS_LINES, asked, 3)
     assert there == {
         "refc_probability_30": 0,
@@ -141,12 +140,6 @@ def test_refs_has_fourteen_members_of_two_ages():
 @pytest.mark.parametrize(("lead", "count"), [(42, 14), (48, 13), (54, 12), (60, 6)])
 def test_old_members_end_before_new_ones(lead, count):
     assert len(refs_members(CYCLE, lead)) == count
-
-
-@pytest.mark.parametrize(("hour", "total"), [(0, 10 - (6 + 6 + 12 * 3) / 48), (6, 10 - (6 + 6 + 24 * 3) / 48)])
-def test_weights_of_href_fall_with_age(hour, total):
-    weights = href_weights(np.datetime64("2024-05-06T00", "h") + hour)
-    assert (len(weights), sum(weights.values())) == (10, pytest.approx(total))
 
 
 @pytest.mark.parametrize(("init", "cycle"), [(6, 6), (11, 6), (12, 12), (23, 18)])

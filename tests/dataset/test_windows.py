@@ -190,7 +190,7 @@ def test_no_inits_say_what_to_do(long_dataset):
 
 
 def test_each_pass_deals_every_case_once_to_some_rank():
-    ranks = [list(itertools.islice(shuffled(10, seed=1, rank=rank, ranks=3), 20)) for rank in range(3)]
+    ranks = [list(itertools.islice(shuffled(10, seed=1, rank=rank, world_size=3), 20)) for rank in range(3)]
     dealt = [number for turn in zip(*ranks, strict=True) for number in turn]
     assert sorted(dealt[:10]) == list(range(10))
     assert sorted(dealt[10:20]) == list(range(10, 20))

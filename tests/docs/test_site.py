@@ -57,7 +57,7 @@ def pages(site):
 
 def test_every_page_is_there(pages, site):
     names = {path.name for path in pages}
-    wanted = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "contributing", "changelog"}
+    wanted = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "contributing", "security", "changelog"}
     assert {f"{name}.html" for name in wanted} <= names
     navigation = (site / "index.html").read_text()
     assert all(f'href="{name}.html"' in navigation for name in wanted - {"index"})

@@ -1,4 +1,4 @@
-"""A world in which the ensemble is known: departures are normal, and the best noise prediction is a formula."""
+"""A world in which the ensemble is known: residuals are normal, and the best noise prediction is a formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INIT = START + 3 * HOUR
 VARIABLES = select(["refc", "t2m", "cape"])
 BASE = np.array([20, 290, 1000], np.float32)[:, None, None]
 SPREAD = torch.tensor([4.0, 2.0, 200.0])[:, None, None]
-"""Of departures."""
+"""Of residuals."""
 FAST = SamplingSettings(steps=6, threads=1, precision="float32")
 
 
@@ -42,7 +42,7 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
 
 @dataclass
 class GaussianForecaster:
-    """Departures from the moved frame are N(mean, 1) in units of SPREAD, independent from cell to cell."""
+    """Residuals from the moved frame are N(mean, 1) in units of SPREAD, independent from cell to cell."""
 
     mean: float = 0.5
     border: float = 0.0

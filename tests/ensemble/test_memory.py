@@ -39,8 +39,8 @@ def gpu(monkeypatch):
     return forecaster
 
 
-def of(forecaster, gigabytes, *, tiling=TILING, batch=None, rolled=False):
-    return memory.plan(forecaster, tiling, gigabytes=gigabytes, batch=batch, rolled=rolled)
+def of(forecaster, gigabytes, *, tiling=TILING, batch=None, rollout=False):
+    return memory.plan(forecaster, tiling, gigabytes=gigabytes, batch=batch, rollout=rollout)
 
 
 def test_on_a_gpu_more_memory_draws_more_members_together(gpu):
@@ -53,8 +53,8 @@ def test_on_a_gpu_more_memory_draws_more_members_together(gpu):
 def test_what_is_planned_fits(gpu):
     for gigabytes in (3, 4, 8, 16, 24):
         found = of(gpu, gigabytes)
-        states = found.members * memory.STATES * 7 * 1059 * 1799 * 4
-        taken = 1e9 + states + found.members * gpu.call_bytes(256**2) + found.kept * gpu.condition_bytes(256**2)
+        states = found.members * memory.STATE_COPIES * 7 * 1059 * 1799 * 4
+        taken = 1e9 + states + found.members * gpu.call_bytes(256**2) + found.cached_tiles * gpu.condition_bytes(256**2)
         assert taken < gigabytes * 1e9
 
 
@@ -63,7 +63,7 @@ def test_without_a_limit_most_of_the_free_memory_is_taken(gpu):
 
 
 def test_members_with_pasts_of_their_own_take_more(gpu):
-    assert of(gpu, 8, rolled=True).members < of(gpu, 8).members
+    assert of(gpu, 8, rollout=True).members < of(gpu, 8).members
 
 
 def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_together(monkeypatch):
@@ -72,7 +72,7 @@ def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_toget
     little, much = of(Large(), 2.5), of(Large(), 8)
 
     assert little.members == much.members == 1
-    assert little.kept < much.kept == len(TILING.places)
+    assert little.cached_tiles < much.cached_tiles == len(TILING.tiles)
 
 
 def test_too_little_for_a_tile_is_refused_with_what_it_takes(monkeypatch):
@@ -101,7 +101,7 @@ def test_members_are_the_same_bits_however_little_memory_there_is(tmp_path, monk
         calls.append(forecaster.conditions)
 
     xr.testing.assert_identical(*fields)
-    assert calls[1] == len(cover(dataset.grid, tile=30, overlap=12).places)
+    assert calls[1] == len(cover(dataset.grid, tile=30, overlap=12).tiles)
     assert calls[0] > 4 * calls[1]
 
 

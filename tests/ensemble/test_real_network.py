@@ -130,7 +130,7 @@ def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_pat
     whole = draw(dataset, forecaster, tmp_path / "w.zarr", (0,), tile=608, steps=2)
 
     # A step reaches as far as the network does; the wind of two hours, by which the last frame is carried, 40 cells.
-    first_border = 288 - 2 * (network.reach() + 40)
+    first_border = 288 - 2 * (network.receptive_radius() + 40)
     assert first_border > 60
     for name, variable in FIELDS.items():
         close = np.s_[..., :first_border]

@@ -23,10 +23,17 @@ def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("data") / "dataset.zarr")
 
 
-def draw(dataset, path, *, leads, members=MEMBERS, forecaster=None, rank=0, ranks=1, **settings):
+def draw(dataset, path, *, leads, members=MEMBERS, forecaster=None, rank=0, world_size=1, **settings):
     settings = FAST.model_copy(update=settings)
     forecaster = forecaster or GaussianForecaster()
-    where = {"init": INIT, "members": members, "leads": leads, "settings": settings, "rank": rank, "ranks": ranks}
+    where = {
+        "init": INIT,
+        "members": members,
+        "leads": leads,
+        "settings": settings,
+        "rank": rank,
+        "world_size": world_size,
+    }
     done = list(sample(forecaster, dataset, path, **where))
     with xr.open_zarr(path) as opened:
         return opened.load(), done
@@ -119,7 +126,7 @@ class TestLeadCorrelation:
         assert abs(np.corrcoef(one, two)[0, 1] - wanted) < 0.02
         assert abs(one.std() - 1) < 0.02
 
-    def test_it_makes_a_members_departures_alike_from_lead_to_lead(self, dataset, tmp_path):
+    def test_it_makes_a_members_residuals_alike_from_lead_to_lead(self, dataset, tmp_path):
         def correlation(name, value):
             drawn = draw(dataset, tmp_path / name, leads=(1, 3), lead_correlation=value)[0].t2m[0]
             off = (drawn - drawn.mean("number")).values
@@ -136,12 +143,15 @@ class TestLeadCorrelation:
             draw(dataset, path, leads=(1,), lead_correlation=0.8, members=(1,))
 
 
-class TestRanks:
+class TestProcesses:
     @pytest.mark.parametrize("leads", [(1, 3), (2,)])
     def test_processes_draw_every_member_once_and_the_same_bits(self, dataset, rolled, tmp_path, leads):
         members = range(25)
         shares = [
-            {d.member for d in draw(dataset, tmp_path / "f.zarr", leads=leads, members=members, rank=r, ranks=2)[1]}
+            {
+                d.member
+                for d in draw(dataset, tmp_path / "f.zarr", leads=leads, members=members, rank=r, world_size=2)[1]
+            }
             for r in range(2)
         ]
         together, _ = draw(dataset, tmp_path / "f.zarr", leads=leads, members=members)
@@ -154,7 +164,7 @@ class TestRanks:
 
     def test_what_a_process_that_died_left_undone_the_next_run_does(self, dataset, tmp_path):
         path, members = tmp_path / "f.zarr", range(25)
-        _, first = draw(dataset, path, leads=(1,), members=members, rank=0, ranks=2)
+        _, first = draw(dataset, path, leads=(1,), members=members, rank=0, world_size=2)
 
         _, rest = draw(dataset, path, leads=(1,), members=members)
 

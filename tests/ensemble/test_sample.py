@@ -78,9 +78,9 @@ def test_members_are_of_the_predictive_distribution_of_a_world_where_it_is_known
 
     for i, name in enumerate(("t2m", "cape"), start=1):
         ahead = window(dataset, INIT, 1).advected[i]
-        departures = (drawn[name][0, :, 0].values - ahead) / float(SPREAD[i])
-        assert abs(departures.mean() - 0.5) < 5 / np.sqrt(departures.size)
-        assert abs(departures.var(axis=0, ddof=1).mean() - 1) < 0.03
+        residuals = (drawn[name][0, :, 0].values - ahead) / float(SPREAD[i])
+        assert abs(residuals.mean() - 0.5) < 5 / np.sqrt(residuals.size)
+        assert abs(residuals.var(axis=0, ddof=1).mean() - 1) < 0.03
 
 
 def test_member_17_alone_is_member_17_of_all(dataset, whole, tmp_path):
@@ -307,7 +307,7 @@ def test_fields_stay_within_their_bounds(dataset, tmp_path):
 
     cape = read(tmp_path / "f.zarr").cape.isel(number=0, lead_time=0)
 
-    # A departure of 50 standard deviations below 1000 J/kg would be -9000.
+    # A residual of 50 standard deviations below 1000 J/kg would be -9000.
     assert float(cape.min()) == 0
     assert float(cape.max()) < 100
 

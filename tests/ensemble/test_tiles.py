@@ -14,7 +14,7 @@ SIZES = [(100, 64), (64, 100), (65, 257), (130, 131), (512, 97), (33, 2000)]
 
 def summed(tiling):
     total = np.zeros(tiling.shape, np.float64)
-    for (rows, columns), weight in zip(tiling.places, tiling.weights, strict=True):
+    for (rows, columns), weight in zip(tiling.tiles, tiling.weights, strict=True):
         total[rows, columns] += weight
     return total
 
@@ -32,7 +32,7 @@ def test_weights_are_positive_and_sum_to_one_everywhere(shape, overlap):
 def test_tiles_are_of_one_size_and_overlap_by_what_was_asked(shape):
     tiling = cover(Grid(*shape), tile=64, overlap=16)
 
-    assert {tiling.tile_shape} == {(r.stop - r.start, c.stop - c.start) for r, c in tiling.places}
+    assert {tiling.tile_shape} == {(r.stop - r.start, c.stop - c.start) for r, c in tiling.tiles}
     for places in (tiling.rows, tiling.columns):
         assert all(left.stop - right.start >= 16 for left, right in pairwise(places))
 
@@ -55,7 +55,7 @@ def test_a_domain_no_larger_than_a_tile_or_periodic_is_one_tile(grid):
     tiling = cover(grid, tile=64, overlap=16)
 
     assert tiling.whole
-    assert [(slice(0, grid.ny), slice(0, grid.nx))] == tiling.places
+    assert [(slice(0, grid.ny), slice(0, grid.nx))] == tiling.tiles
 
 
 def test_conus_is_covered_by_tiles_of_the_default_size():

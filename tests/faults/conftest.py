@@ -7,7 +7,7 @@ import laboratory
 import numpy as np
 import pytest
 
-from convcast.archive import Archive, Outcome, fetch, http, open_sources
+from convcast.archive import Archive, FetchOutcome, fetch, http, open_sources
 from convcast.archive.simulated.server import serve
 from convcast.settings import load_settings
 from convcast.workspace import Workspace
@@ -26,7 +26,7 @@ def bucket(tmp_path_factory):
 class Run:
     """What a run of fetch said and left behind."""
 
-    outcomes: list[Outcome]
+    outcomes: list[FetchOutcome]
     archive: Archive
     scripts: list[laboratory.Script]
 

@@ -41,7 +41,7 @@ WANTED = fields(lab.VARIABLES)
 def test_an_index_of_anything_is_read_or_refused(data):
     with suppress(Failure, UnicodeDecodeError):  # the client has decoded it
         spans, _ = index.select(index.parse(data.decode("ascii")), WANTED, init=lab.HOUR, lead=0)
-        assert all(span.length > 0 or span.end == index.OPEN for span in spans)
+        assert all(span.length > 0 or span.end == index.UNKNOWN_END for span in spans)
         index.merge(spans)
 
 
@@ -225,7 +225,7 @@ def of_others(kind):
                 init=HOURS[6],
                 lead_hours=1,
                 simulated=False,
-                ensemble=grib.OfEnsemble(2, member=member),
+                ensemble=grib.EnsembleSpec(2, member=member),
             )
             for name in ("t2m", "u10")
             for member in (0, 1)

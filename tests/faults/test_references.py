@@ -29,7 +29,7 @@ MEMBER = GribFile("rrfs", "2dfldnomads", CYCLE, 3, 2)
 
 def message(variable, file, *, product=None, simulated=False) -> bytes:
     """A field of one member, or a product made of all of them."""
-    key = product.wanted.keys[-1] if product else variable.grib
+    key = product.spec.keys[-1] if product else variable.grib
     values = np.arange(lab.GRID.ny * lab.GRID.nx, dtype=float).reshape(lab.GRID.shape) % 100
     sound = encode(values, key=key, grid=lab.GRID, init=file.init, lead_hours=file.lead, simulated=simulated)
     keys = {"productDefinitionTemplateNumber": 1, "perturbationNumber": file.member or 0}
@@ -66,7 +66,7 @@ def publish(root, file, rows) -> None:
 def product_rows(kind, file=PROBABILITIES, system="refs"):
     for product in products(system):
         if product.kind == kind and product.variable.name in NAMES:
-            wanted = product.wanted
+            wanted = product.spec
             if product.limit is None:
                 rest = "wt ens mean"
             else:

@@ -12,7 +12,7 @@ import time
 import laboratory as lab
 import pytest
 
-from convcast.archive.pool import Pool
+from convcast.archive.pool import ThreadPool
 from convcast.archive.simulated.server import serve
 
 PATIENCE = 60
@@ -87,7 +87,7 @@ def wait_until(process, condition):
 
 
 def test_a_pool_gives_every_result_once():
-    pool = Pool(lambda item: item * item, range(100), 7, threading.Event())
+    pool = ThreadPool(lambda item: item * item, range(100), 7, threading.Event())
     assert sorted(pool.results()) == [item * item for item in range(100)]
     assert pool.unfinished() == []
 
@@ -99,7 +99,7 @@ def test_a_pool_raises_what_its_work_raises():
         return item
 
     with pytest.raises(OSError, match="no space"):
-        list(Pool(work, range(10), 1, threading.Event()).results())
+        list(ThreadPool(work, range(10), 1, threading.Event()).results())
 
 
 def test_a_stopped_pool_leaves_behind_what_does_not_end():
@@ -111,7 +111,7 @@ def test_a_stopped_pool_leaves_behind_what_does_not_end():
             never.wait()
         return item
 
-    pool = Pool(work, range(4), 2, stopped)
+    pool = ThreadPool(work, range(4), 2, stopped)
     assert sorted(pool.results()) == [0, 1, 3]
     assert pool.unfinished() == [2]
     never.set()

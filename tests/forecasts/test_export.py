@@ -16,7 +16,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.forecasts.products import make_products
 from convcast.forecasts.store import Description, EnsembleStore, unconsolidated_is_fine
-from convcast.grib import OfEnsemble, encode, read_messages
+from convcast.grib import EnsembleSpec, encode, read_messages
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
@@ -246,5 +246,5 @@ def test_more_members_than_grib_numbers_are_refused_with_a_way_out(tmp_path):
 
 def test_the_size_of_an_ensemble_that_an_octet_cannot_count_is_not_given():
     said = {"key": FIELDS["refc"].grib, "grid": GRID, "init": INIT, "lead_hours": 1, "simulated": False}
-    assert encode(np.ones(GRID.shape), ensemble=OfEnsemble(300, derived="mean"), **said).startswith(b"GRIB")
-    assert OfEnsemble(300, derived="mean").keys()["numberOfForecastsInEnsemble"] == 255
+    assert encode(np.ones(GRID.shape), ensemble=EnsembleSpec(300, derived="mean"), **said).startswith(b"GRIB")
+    assert EnsembleSpec(300, derived="mean").keys()["numberOfForecastsInEnsemble"] == 255

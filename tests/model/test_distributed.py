@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convcast.model.checkpoint import LOG, WEIGHTS, Description, checkpoints
-from convcast.model.distributed import Ranks
+from convcast.model.checkpoint import LOG, WEIGHTS, ModelDescription, checkpoints
+from convcast.model.distributed import Distributed
 from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
 
@@ -68,7 +68,7 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings,
 
     expected, found = state(one), state(two)
     assert expected.keys() == found.keys()
-    start = torch.cat([v.flatten() for v in Description.read(one).network().state_dict().values()])
+    start = torch.cat([v.flatten() for v in ModelDescription.read(one).network().state_dict().values()])
     moved = torch.cat([v.flatten() for name, v in expected.items() if name.startswith("network.")])
     assert (moved - start).abs().max() > 1e-3  # or there would be nothing to compare
     for name, value in expected.items():
@@ -77,7 +77,7 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings,
             assert (found[name] - value).abs().mean() < 1e-5, name
         elif not name.endswith(".step"):
             torch.testing.assert_close(found[name], value, rtol=1e-2, atol=1e-5, msg=name)
-    ours, theirs = (Description.read(path).validation for path in (one, two))
+    ours, theirs = (ModelDescription.read(path).validation for path in (one, two))
     assert theirs.loss == pytest.approx(ours.loss, rel=1e-3)
     assert theirs.fields["t2m"].crps == pytest.approx(ours.fields["t2m"].crps, rel=1e-3)
     assert [json.loads(line)["step"] for line in (two / LOG).read_text().splitlines()] == [2, 4]
@@ -92,12 +92,12 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
     settings = make_settings(training={"batch": 2, "draws": 2, "precision": "float32"})
     description = preparation.describe(dataset, settings)
     cases, _ = preparation.cases(dataset, description, settings)
-    trainers = [Trainer(description, settings.training, Ranks(torch.device("cpu"))) for _ in range(3)]
+    trainers = [Trainer(description, settings.training, Distributed(torch.device("cpu"))) for _ in range(3)]
     tasks = []
     for trainer, (rank, size, numbers) in zip(
         trainers, [(0, 1, range(4)), (0, 2, (0, 2)), (1, 2, (1, 3))], strict=True
     ):
-        trainer.ranks = Ranks(torch.device("cpu"), rank, size)
+        trainer.distributed = Distributed(torch.device("cpu"), rank, size)
         trainer._seed(0, 0)
         batch = type(cases[0]).joined([cases[number] for number in numbers])
         tasks.append(trainer._draw(batch, 0.5))

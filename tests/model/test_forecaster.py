@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import SOLVERS, Forecaster, checkpoint, train
-from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, Description
+from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, ModelDescription
 from convcast.model.tensors import digest, read_tensors, write_tensors
 
 
@@ -66,12 +66,12 @@ def test_every_solver_draws_fields_within_bounds(forecaster, condition, solver):
         assert fields[:, i].max() <= variable.bounds[1]
 
 
-def test_no_departure_is_the_reference(forecaster, condition, dataset):
+def test_no_residual_is_the_reference(forecaster, condition, dataset):
     from convcast.model.features.inputs import Inputs
 
-    departures = forecaster.description.departures
-    inputs = Inputs.of([window(dataset, dataset.hours[30], 1)], departures.normalisation, periodic=True)
-    expected = departures.normalisation.restore(departures.reference(inputs).numpy())
+    residuals = forecaster.description.residuals
+    inputs = Inputs.of([window(dataset, dataset.hours[30], 1)], residuals.normalisation, periodic=True)
+    expected = residuals.normalisation.restore(residuals.reference(inputs).numpy())
     np.testing.assert_allclose(forecaster.fields(torch.zeros(1, 7, 16, 16), condition), expected, rtol=1e-4, atol=1e-3)
 
 
@@ -185,7 +185,7 @@ ABSURD = {
 @pytest.fixture
 def spoil(directory, tmp_path, monkeypatch):
     """spoil(change): a copy of the model whose description was changed; it must not be allocated."""
-    network = Description.network
+    network = ModelDescription.network
 
     def laid_out(self):
         assert torch.empty(0).is_meta, "a network is allocated"
@@ -196,7 +196,7 @@ def spoil(directory, tmp_path, monkeypatch):
         description = json.loads((broken / DESCRIPTION).read_text())
         change(description)
         (broken / DESCRIPTION).write_text(json.dumps(description))
-        monkeypatch.setattr(Description, "network", laid_out)
+        monkeypatch.setattr(ModelDescription, "network", laid_out)
         return broken
 
     return make

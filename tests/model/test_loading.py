@@ -40,7 +40,7 @@ def test_workers_make_what_one_process_makes(cases, context):
 
 def test_ranks_share_no_case_and_together_have_them_all(cases):
     passes = [
-        loaded(cases, list(islice(shuffled(len(cases), seed=1, rank=rank, ranks=2), len(cases) // 2)))
+        loaded(cases, list(islice(shuffled(len(cases), seed=1, rank=rank, world_size=2), len(cases) // 2)))
         for rank in range(2)
     ]
     inits = [{window.init for window in windows} for windows in passes]

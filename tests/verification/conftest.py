@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from convcast.archive.simulated.publisher import WORLD_FILE, place
+from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, Status
 from convcast.dataset.store import Description, Store
@@ -65,9 +65,9 @@ def write_forecast(path, init, members, **attributes):
     drawn = 0.8 * anomaly + 0.6 * noise(generator, members, len(VARIABLES))
     fields = {v.name: physical(drawn[:, i], v)[:, None] for i, v in enumerate(VARIABLES)}
     said = {"simulated": True, "training_hours": TRAINING, "model_sha256": "0123456789abcdef"} | attributes
-    ensemble_dataset(fields, init=init, members=range(members), leads=[1], grid=place(SIZE), attributes=said).to_zarr(
-        path, mode="w", zarr_format=3, consolidated=False
-    )
+    ensemble_dataset(
+        fields, init=init, members=range(members), leads=[1], grid=simulated_grid(SIZE), attributes=said
+    ).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     return path
 
 
@@ -78,7 +78,7 @@ def whole(tmp_path_factory):
     (workspace.simulated).mkdir()
     (workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": SIZE, "seed": 3}))
     terrain = np.zeros((2, SIZE, SIZE), np.float32)
-    store = Store.create(workspace.dataset, Description(VARIABLES, place(SIZE), True, 0), terrain)
+    store = Store.create(workspace.dataset, Description(VARIABLES, simulated_grid(SIZE), True, 0), terrain)
     for hour, anomaly in zip(HOURS, truth_anomalies(), strict=True):
         values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True)])
         store.write_hour(hour, values)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import eccodes
 import numpy as np
 
-from convcast.archive import Message, Sidecar, open_archives
+from convcast.archive import ArchivedMessage, Sidecar, open_archives
 from convcast.archive.locations import archive_path
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, Status
@@ -76,7 +76,7 @@ def put(workspace, file, messages, *, lacking=()):
     path.write_bytes(data)
     listed, offset = [], 0
     for name, message in messages.items():
-        listed.append(Message(name, offset, len(message)))
+        listed.append(ArchivedMessage(name, offset, len(message)))
         offset += len(message)
     sidecar = Sidecar(
         source="test",
@@ -90,7 +90,7 @@ def put(workspace, file, messages, *, lacking=()):
         fetched="2026-11-20T00:00:00Z",
         lacking=tuple(lacking),
     )
-    archive.record(path, sidecar)
+    archive.write_sidecar(path, sidecar)
     return path
 
 
@@ -150,7 +150,7 @@ def product_message(product, file, values, *, grid=None):
     small = values if grid is not None else np.zeros(GRID.shape)
     made = encode(
         small,
-        key=product.wanted.keys[-1],
+        key=product.spec.keys[-1],
         grid=grid or GRID,
         init=file.init,
         lead_hours=file.lead,

@@ -15,7 +15,7 @@ import zarr
 from typer.testing import CliRunner
 
 from convcast import grib
-from convcast.archive.simulated.publisher import place as world
+from convcast.archive.simulated.publisher import simulated_grid as world
 from convcast.cli.main import app
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
@@ -64,7 +64,7 @@ def exported(sampled, tmp_path_factory):
 
 
 def encode(values, name, *, init=INITS[0], lead=1, member=None):
-    ensemble = None if member is None else grib.OfEnsemble(MEMBERS, member=member)
+    ensemble = None if member is None else grib.EnsembleSpec(MEMBERS, member=member)
     key = FIELDS[name].grib
     return grib.encode(values, key=key, grid=GRID, init=init, lead_hours=lead, simulated=True, ensemble=ensemble)
 

@@ -14,7 +14,7 @@ from convcast.metrics.sums import Statistics, score_field
 from convcast.variables import REFC
 from convcast.verification import evaluate, scoring
 from convcast.verification.results.case_cache import Record, Records, _flatten
-from convcast.workers import Workers, spread
+from convcast.workers import Workers, map_in_order
 
 from .conftest import INITS, MEMBERS, write_forecast
 
@@ -94,13 +94,13 @@ def test_scores_are_the_same_on_dask_workers(small, expected):
 @pytest.mark.slow
 def test_no_scheduler_there_is_said():
     with pytest.raises(SettingsError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        list(spread(len, ["a"], Workers(scheduler="tcp://127.0.0.1:9")))
+        list(map_in_order(len, ["a"], Workers(scheduler="tcp://127.0.0.1:9")))
 
 
 def test_workers_without_dask_distributed_are_refused(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(SettingsError, match="package distributed") as caught:
-        list(spread(len, ["a"], Workers(2)))
+        list(map_in_order(len, ["a"], Workers(2)))
     assert "pip install" in caught.value.advice
 
 

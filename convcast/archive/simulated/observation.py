@@ -14,13 +14,13 @@ import numpy as np
 from scipy import ndimage
 
 from convcast.archive.simulated.spectra import Array, Spectra
+from convcast.grid import SPACING
+from convcast.variables import NO_ECHO
 
 FIELDS = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
 
-SPACING = 3000.0  # m, as HRRR
 CELLS_PER_HOUR = 3600.0 / SPACING  # of a wind of 1 m/s
 
-NO_ECHO = -10.0  # dBZ where there is no storm, as HRRR
 RAIN_FLOOR = 0.05  # mm/h; lighter rain evaporates in the dynamics, so that what is not seen is not there
 REFLECTIVITY_AT_1_MM = 10 * np.log10(200.0)  # dBZ: Z = 200 R^1.6 (Marshall and Palmer, 1948)
 REFLECTIVITY_PER_DECADE = 16.0
@@ -28,7 +28,7 @@ REFLECTIVITY_PER_DECADE = 16.0
 WARMEST_HOUR = 21.0  # UTC: mid-afternoon over the central United States
 MEAN_TEMPERATURE = 297.0  # K at the mean terrain height
 MEAN_DEPRESSION = 8.5  # K between temperature and dewpoint
-LEAST_DEPRESSION = 0.25  # K; the dynamics rain out moisture beyond it, so D2M < T2M survives rounding
+MIN_DEPRESSION = 0.25  # K; the dynamics rain out moisture beyond it, so D2M < T2M survives rounding
 TEMPERATURE_CYCLE = 4.0  # K, half the daily range over land
 LAKE_TEMPERATURE_CYCLE = 1.0  # K
 DEWPOINT_CYCLE = 0.7  # K
@@ -75,7 +75,7 @@ class State:
         return cls(*(np.concatenate([getattr(s, field.name) for s in states]) for field in dataclasses.fields(cls)))
 
 
-class Place:
+class Ground:
     """The ground under the world, its climate by the hour, and the published view of a state."""
 
     def __init__(self, ny: int, nx: int, seed: int) -> None:
@@ -104,7 +104,7 @@ class Place:
 
     def saturation(self, temperature: Array, hour: float) -> Array:
         """Largest moisture anomaly (K) that air with a temperature anomaly holds."""
-        return temperature + (self.temperature(hour) - self.dewpoint(hour) - LEAST_DEPRESSION)
+        return temperature + (self.temperature(hour) - self.dewpoint(hour) - MIN_DEPRESSION)
 
     def cape(self, temperature: Array, moisture: Array, hour: float) -> Array:
         """CAPE (member, ny, nx) in J/kg: high in warm, moist air, by day, over low ground."""

@@ -28,7 +28,7 @@ from convcast.variables import FIELDS, LAND, TERRAIN, GribKey
 WORLD_FILE = "world.json"
 LOOK_BACK = 12
 """Hours before the first one asked for that are published with it: workers do not ask in order."""
-LONGEST_WALK = 24 * 14
+MAX_RUN_HOURS = 24 * 14
 """Hours that are simulated one by one; beyond, the world is entered afresh."""
 
 _GROUND = GribKey(0, 0, 0, 1, 0)
@@ -42,7 +42,7 @@ ORDER: tuple[tuple[str, str, str, GribKey], ...] = tuple(
 """Name, index columns and GRIB key of a file's messages, first to last; HRRR's files are ordered so."""
 
 
-def place(size: int) -> Grid:
+def simulated_grid(size: int) -> Grid:
     """Where the simulated world lies on the HRRR grid."""
     y0, _, x0, _ = REGIONS["southern-plains"]
     return Grid(size, size, y0, x0, periodic=True)
@@ -56,7 +56,7 @@ class Publisher:
         self.root = root
         self.first = parse_hour(settings.start)
         self.last = self.first + (settings.days * 24 - 1) * HOUR
-        self.grid = place(settings.size)
+        self.grid = simulated_grid(settings.size)
         self._world = World(settings.size, settings.size, settings.seed)
         self._lock = threading.Lock()
         self._run: Iterator[tuple[Hour, State]] = iter(())
@@ -72,7 +72,7 @@ class Publisher:
         with self._lock:
             if self._published(asked.init):
                 return
-            if self._next is None or not asked.init - LONGEST_WALK * HOUR <= self._next <= asked.init:
+            if self._next is None or not asked.init - MAX_RUN_HOURS * HOUR <= self._next <= asked.init:
                 self._next = max(self.first, asked.init - LOOK_BACK * HOUR)
                 hours = int((self.last - self._next) / HOUR) + 1
                 self._run = self._world.nature_run(self._next, hours)

@@ -14,10 +14,10 @@ from scipy import fft
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-LONGEST_MEMORY = 14.0  # hours, at wavelengths of 64 cells and beyond: a day differs from the last
-LONGEST_MEMORY_WAVELENGTH = 64.0  # cells
-SHORTEST_MEMORY = 1.0  # hours, at the shortest wavelength that a grid has
-SHORTEST_MEMORY_WAVELENGTH = 2.0  # cells
+MAX_MEMORY = 14.0  # hours, at wavelengths of 64 cells and beyond: a day differs from the last
+MAX_MEMORY_WAVELENGTH = 64.0  # cells
+MIN_MEMORY = 1.0  # hours, at the shortest wavelength that a grid has
+MIN_MEMORY_WAVELENGTH = 2.0  # cells
 
 
 class Spectra:
@@ -50,10 +50,10 @@ class Spectra:
 
     def memory(self, hours: float) -> Array:
         """Correlation (ny, nx // 2 + 1) that anomalies keep over ``hours``: larger scales remember longer."""
-        longest, shortest = np.log(LONGEST_MEMORY_WAVELENGTH), np.log(SHORTEST_MEMORY_WAVELENGTH)
-        wavelength = -np.log(np.maximum(self.wavenumber, 1 / LONGEST_MEMORY_WAVELENGTH))
+        longest, shortest = np.log(MAX_MEMORY_WAVELENGTH), np.log(MIN_MEMORY_WAVELENGTH)
+        wavelength = -np.log(np.maximum(self.wavenumber, 1 / MAX_MEMORY_WAVELENGTH))
         length = np.clip((wavelength - shortest) / (longest - shortest), 0.0, 1.0)
-        kept: Array = np.exp(-hours / (SHORTEST_MEMORY * (LONGEST_MEMORY / SHORTEST_MEMORY) ** length))
+        kept: Array = np.exp(-hours / (MIN_MEMORY * (MAX_MEMORY / MIN_MEMORY) ** length))
         return kept
 
     def red(self, slope: float, outer: float, inner: float) -> Array:

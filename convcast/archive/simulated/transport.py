@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def carry(fields: Sequence[Array], x: Array, y: Array) -> list[Array]:
+def advect(fields: Sequence[Array], x: Array, y: Array) -> list[Array]:
     """Fields moved by (``x``, ``y``) cells: each cell takes the value found upstream of it.
 
     One cubic pass along x, then one along y: 8 neighbours in place of the 16 of a bicubic stencil, and of the

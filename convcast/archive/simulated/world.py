@@ -18,12 +18,12 @@ from convcast.archive.simulated.observation import (
     CELLS_PER_HOUR,
     FIELDS,
     RAIN_FLOOR,
-    Place,
+    Ground,
     State,
     outflow,
 )
 from convcast.archive.simulated.spectra import Array
-from convcast.archive.simulated.transport import carry
+from convcast.archive.simulated.transport import advect
 
 __all__ = ["FIELDS", "Climate", "State", "World"]
 
@@ -84,11 +84,11 @@ class World:
     def __init__(self, ny: int = 64, nx: int = 64, seed: int = 0, climate: Climate | None = None) -> None:
         self.seed = seed
         self.climate = climate = climate or Climate()
-        self.place = Place(ny, nx, seed)
-        self.terrain = self.place.terrain
-        self.land = self.place.land
+        self.ground = Ground(ny, nx, seed)
+        self.terrain = self.ground.terrain
+        self.land = self.ground.land
 
-        spectra = self.place.spectra
+        spectra = self.ground.spectra
         self._memory = spectra.memory(STEP)
         thermal = spectra.red(slope=4.6, outer=50.0, inner=2.0)
         rotation = spectra.differentiable(spectra.red(slope=6.0, outer=36.0, inner=3.0))
@@ -135,11 +135,11 @@ class World:
 
         K, m/s, dBZ and J/kg; winds along the grid.
         """
-        return self.place.observe(state, _hour(time) % 24)
+        return self.ground.observe(state, _hour(time) % 24)
 
     def recover(self, fields: Mapping[str, Array], time: np.datetime64) -> State:
         """The state at ``time`` that fields, (ny, nx) or (member, ny, nx), rounded or not, show."""
-        return self.place.recover(fields, _hour(time) % 24)
+        return self.ground.recover(fields, _hour(time) % 24)
 
     def exact_ensemble(
         self,
@@ -179,7 +179,7 @@ class World:
             for lead in sorted(set(leads)):
                 state = self._advance(state, first + reached, generators, lead - reached)
                 reached = lead
-                for name, values in self.place.observe(state, (first + lead) % 24).items():
+                for name, values in self.ground.observe(state, (first + lead) % 24).items():
                     for column in (i for i, wanted in enumerate(leads) if wanted == lead):
                         ensemble[name][block : block + BLOCK, column] = values
         return ensemble
@@ -215,7 +215,7 @@ class World:
 
     def _step(self, state: State, hour: float, wind_noise: Array, noise: Array) -> State:
         """A sub-step from ``hour`` UTC, with ``wind_noise`` (member, 2) and ``noise`` (member, 5, ny, nx)."""
-        spectra = self.place.spectra
+        spectra = self.ground.spectra
         white = spectra.forward(noise)
         stream = spectra.forward(state.stream_function)
 
@@ -226,17 +226,17 @@ class World:
         gusts = spectra.inverse(self._gust * white[:, 3])
         starts = spectra.inverse(self._start * white[:, 4])
         storm, temperature, moisture = self._convect(state, hour, gusts, starts)
-        temperature, moisture = carry([temperature, moisture], x, y)
-        (storm,) = carry([storm], x + mean[:, 0, None, None], y + mean[:, 1, None, None])
+        temperature, moisture = advect([temperature, moisture], x, y)
+        (storm,) = advect([storm], x + mean[:, 0, None, None], y + mean[:, 1, None, None])
 
-        carried = self._memory * spectra.displacement(mean)
+        phase = self._memory * spectra.displacement(mean)
         before = (spectra.forward(temperature), spectra.forward(moisture), stream)
         temperature, moisture, stream_function = (
-            spectra.inverse(carried * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
+            spectra.inverse(phase * spectrum + self._kick[i] * white[:, i]) for i, spectrum in enumerate(before)
         )
         return State(
             temperature,
-            np.minimum(moisture, self.place.saturation(temperature, hour + STEP)),
+            np.minimum(moisture, self.ground.saturation(temperature, hour + STEP)),
             stream_function,
             np.where(storm < RAIN_FLOOR, 0.0, storm),
             self._turn(state.mean_wind, wind_noise),
@@ -245,8 +245,8 @@ class World:
     def _convect(self, state: State, hour: float, gusts: Array, starts: Array) -> tuple[Array, Array, Array]:
         """Storm, temperature and moisture after storms have fed, started, and cooled the air under them."""
         climate = self.climate
-        cape = self.place.cape(state.temperature, state.moisture, hour)
-        cin = self.place.cin(state.temperature, state.moisture, hour)
+        cape = self.ground.cape(state.temperature, state.moisture, hour)
+        cin = self.ground.cin(state.temperature, state.moisture, hour)
         favour = cape / (cape + climate.cape_half) * np.exp(cin / climate.cin_fold)
 
         heaviest = climate.heaviest_base + climate.heaviest_per_cape * cape

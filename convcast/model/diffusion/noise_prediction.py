@@ -43,7 +43,7 @@ class Losses:
     mean: Tensor
     """Of the encoder's guess, (case, variable)."""
     scale: Tensor
-    """Negative log likelihood of the departures, as far as the guess of their spread decides it, (case, variable)."""
+    """Negative log likelihood of the residuals, as far as the guess of their spread decides it, (case, variable)."""
 
 
 class Diffusion:
@@ -78,7 +78,7 @@ class Diffusion:
     def losses(
         self, network: Network, x0: Tensor, noise: Tensor, t: Tensor, encoded: Encoded, blank: Tensor, *, periodic: bool
     ) -> Losses:
-        """For departures `x0` (case, variable, y, x), whose conditions are `encoded`, a case a row.
+        """For residuals `x0` (case, variable, y, x), whose conditions are `encoded`, a case a row.
 
         Each case is noised several times: `noise` (row, variable, y, x), `t` (row,) and `blank` (row, 1, 1, 1), true
         where the condition is withheld, have a whole number of rows a case, in the order of the cases.

@@ -1,4 +1,4 @@
-"""Which scales the departures' covariances are at, and what these alone tell of the noise in a departure.
+"""Which scales the residuals' covariances are at, and what these alone tell of the noise in a residual.
 
 The denoiser of least squared error that is linear and knows nothing but spectra and cross-spectra (Wiener 1949): what a
 smooth field has at its finest scales is noise, nearly all of it, and what two fields that vary together do not share is
@@ -19,7 +19,7 @@ SPACINGS = (1, 2, 4, 8)
 """Cells between the points that each smoothing of `bands` averages."""
 BANDS = len(SPACINGS) + 1
 HEAVY = 10.0
-"""Kurtosis above which nothing linear is expected of a departure: it is nothing nearly everywhere and much in places,
+"""Kurtosis above which nothing linear is expected of a residual: it is nothing nearly everywhere and much in places,
 so a variance of all places is right in none. Measured (docs/method.md): fields with 3 to 4 gain by the spectrum, and
 reflectivity, with 15 to 21, lost more than half its spread in the first hundreds of training steps."""
 
@@ -59,7 +59,7 @@ def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """`moments` (variable, band, variable, band) of departures of variance 1, as `band_moments`, and their `kurtosis`
+    """`moments` (variable, band, variable, band) of residuals of variance 1, as `band_moments`, and their `kurtosis`
     (variable,), 3 for all where it is not given.
     """
 

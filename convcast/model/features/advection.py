@@ -10,7 +10,7 @@ REFINEMENTS = 2
 """Fixed-point steps for the departure point: the wind on the way carries, not the wind at the end."""
 
 
-def carry(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
+def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
     """`fields` with each cell's value taken from upstream of it (semi-Lagrangian, bilinear).
 
     `displacement` (row, 2, y, x) is in cells along y and x, and differs from place to place.

@@ -28,10 +28,10 @@ def channels(inputs: Inputs, reference: Tensor) -> Tensor:
         [
             inputs.history,
             inputs.advected,
-            inputs.carried,
+            inputs.advected_by_wind,
             reference,
             inputs.static,
-            inputs.static_carried,
+            inputs.static_advected,
             inputs.sun,
         ],
         dim=1,
@@ -46,7 +46,7 @@ def numbers(inputs: Inputs) -> Tensor:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is known, encoded, and what leads from departures back to fields: one row, or one for each member."""
+    """What is known, encoded, and what leads from residuals back to fields: one row, or one for each member."""
 
     lead: int
     periodic: bool
@@ -54,10 +54,10 @@ class Condition:
     reference: Tensor
     """Standardised, (row, variable, y, x)."""
     scale: Tensor
-    """Of a departure in standardised units, (row, variable, 1, 1)."""
+    """Of a residual in standardised units, (row, variable, 1, 1)."""
     low: Tensor
     high: Tensor
-    """The departures within which the fields are within their bounds, (row, variable, y, x)."""
+    """The residuals within which the fields are within their bounds, (row, variable, y, x)."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convcast.dataset import Window
 from convcast.grid import SPACING
-from convcast.model.features.advection import carry
+from convcast.model.features.advection import advect
 from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.variables import Variable
 
@@ -29,10 +29,10 @@ class Inputs:
     """All frames, oldest first; the last `variable` channels are the last frame."""
     advected: Tensor
     """The last frame moved by the motion of the history, alike everywhere."""
-    carried: Tensor
+    advected_by_wind: Tensor
     """The last frame moved by the wind of each place, which air near the ground does and storms may."""
     static: Tensor
-    static_carried: Tensor
+    static_advected: Tensor
     """Terrain and land under the air that comes: what of a field is the ground's does not move with the air."""
     sun: Tensor
     hour: Tensor
@@ -42,7 +42,7 @@ class Inputs:
         return self.history[:, -self.advected.shape[1] :]
 
     def to(self, device: torch.device | str) -> Inputs:
-        names = ("history", "advected", "carried", "static", "static_carried", "sun", "hour")
+        names = ("history", "advected", "advected_by_wind", "static", "static_advected", "sun", "hour")
         return Inputs(self.leads, self.periodic, *(getattr(self, name).to(device) for name in names))
 
     @classmethod
@@ -56,16 +56,16 @@ class Inputs:
         static = stack([normalisation.standardise_static(w.static) for w in windows])
         displacement = stack([_displacement(w, normalisation.variables) for w in windows])
         moving = torch.cat([history[:, -1], static], dim=1)
-        carried = carry(moving, displacement, periodic=periodic)
+        moved = advect(moving, displacement, periodic=periodic)
         fields = history.shape[2]
         return cls(
             leads=tuple(w.lead for w in windows),
             periodic=periodic,
             history=history.flatten(1, 2),
             advected=stack([normalisation.standardise(w.advected) for w in windows]),
-            carried=carried[:, :fields],
+            advected_by_wind=moved[:, :fields],
             static=static,
-            static_carried=carried[:, fields:],
+            static_advected=moved[:, fields:],
             sun=stack([w.sun for w in windows]),
             hour=stack([w.hour for w in windows]),
         )

@@ -27,7 +27,7 @@ RIDGE = 1e-5
 def predictors(inputs: Inputs) -> Tensor:
     """(row, predictor, y, x)."""
     daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
-    ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_carried], dim=1)
+    ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_advected], dim=1)
     return torch.cat(
         [
             ground,
@@ -35,8 +35,8 @@ def predictors(inputs: Inputs) -> Tensor:
             inputs.sun,
             inputs.last,
             inputs.advected,
-            inputs.carried,
-            *(smooth(inputs.carried, width, periodic=inputs.periodic) for width in WIDTHS),
+            inputs.advected_by_wind,
+            *(smooth(inputs.advected_by_wind, width, periodic=inputs.periodic) for width in WIDTHS),
         ],
         dim=1,
     )

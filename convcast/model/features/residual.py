@@ -22,14 +22,14 @@ from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, predictor_count
 from convcast.settings import ReferenceName
 
-Cases = Iterable[tuple[Inputs, Tensor]]
+FittingCases = Iterable[tuple[Inputs, Tensor]]
 
 
 @dataclass(frozen=True)
-class Departures:
-    """The reference of each field, and what departures from it are like.
+class Residuals:
+    """The reference of each field, and what residuals from it are like.
 
-    `scale` is their standard deviation, lead -> (variable,); `spectrum` is that of departures in its units, all leads.
+    `scale` is their standard deviation, lead -> (variable,); `spectrum` is that of residuals in its units, all leads.
     """
 
     normalisation: Normalisation
@@ -40,16 +40,16 @@ class Departures:
 
     @classmethod
     def fit(
-        cls, cases: Callable[[], Cases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
-    ) -> Departures:
+        cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
+    ) -> Residuals:
         """From training cases (inputs and standardised targets), which are gone through twice."""
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
-        departures = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
+        residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
         powers: dict[int, list[NDArray[np.float64]]] = {}  # means of the second and the fourth, (2, variable)
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
-            off = target - departures.reference(inputs)
+            off = target - residuals.reference(inputs)
             means = torch.stack([off.pow(power).mean(dim=(2, 3)) for power in (2, 4)], dim=1).double().numpy()
             products = band_moments(off, periodic=inputs.periodic).double().numpy()
             for lead, row, product in zip(inputs.leads, means, products, strict=True):
@@ -83,7 +83,7 @@ class Departures:
         return torch.from_numpy(rows).float().to(inputs.advected.device)[:, :, None, None]
 
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest departure that leaves each field within its bounds, as `reference`."""
+        """Lowest and highest residual that leaves each field within its bounds, as `reference`."""
         low, high = (self._column(end, reference) for end in self.normalisation.bounds())
         return (low - reference) / scales, (high - reference) / scales
 
@@ -101,7 +101,7 @@ class Departures:
         }
 
     @classmethod
-    def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Departures:
+    def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Residuals:
         """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
         try:
             scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
@@ -115,11 +115,11 @@ class Departures:
                 kurtosis = values.get("kurtosis")
                 tails = None if kurtosis is None else np.array(kurtosis, np.float64)
                 spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments, tails)
-            departures = cls(normalisation, references, Regression(weights), scale, spectrum)
-            departures._check()
+            residuals = cls(normalisation, references, Regression(weights), scale, spectrum)
+            residuals._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
-        return departures
+        return residuals
 
     def _check(self) -> None:
         """Raises ValueError where parts are not of the same fields and leads."""

@@ -13,15 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from convcast.model.network.layers import ChannelNorm, Convolution, Embedding, ResidualBlock, WindowAttention
 from convcast.settings import ModelSettings
 
-LEAST_SCALE = 0.05
-"""Of the departure's standard deviation: what the encoder may take a departure to be at the least."""
+MIN_SCALE = 0.05
+"""Of the residual's standard deviation: what the encoder may take a residual to be at the least."""
 
 
 @dataclass(frozen=True)
 class Encoded:
     """What the denoiser knows of a forecast's condition; one row, or a row a member.
 
-    `mean` and `scale` (row, field, y, x) are the encoder's own guess of the departure's mean and standard deviation.
+    `mean` and `scale` (row, field, y, x) are the encoder's own guess of the residual's mean and standard deviation.
     """
 
     features: Tensor
@@ -65,7 +65,7 @@ class Stage(nn.Module):
         return h if self.attention is None else self.attention(h)
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = Convolution(channels, channels, stride=2)
@@ -75,7 +75,7 @@ class Halve(nn.Module):
         return out
 
 
-class Double(nn.Module):
+class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = Convolution(channels, channels)
@@ -112,7 +112,7 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             if level > 0:
-                self.down.append(Halve(channels))
+                self.down.append(Downsample(channels))
                 skips.append(channels)
             for _ in range(blocks):
                 self.down.append(stage(channels, width, level))
@@ -125,7 +125,7 @@ class UNet(nn.Module):
                 self.up.append(stage(channels + skips.pop(), widths[level], level))
                 channels = widths[level]
             if level > 0:
-                self.up.append(Double(channels))
+                self.up.append(Upsample(channels))
         self.norm = ChannelNorm()
         self.recompute = False
 
@@ -142,13 +142,13 @@ class UNet(nn.Module):
             h = self._run(part, h, embedding, periodic, *skipped)
         return functional.silu(self.norm(h))
 
-    def reach(self, downsampling: int) -> int:
+    def receptive_radius(self, downsampling: int) -> int:
         """Cells within which all lies that an output depends on, where one place of `h` is `downsampling` cells."""
         cells, scale = 0, downsampling
         for part in (*self.down, *self.middle, *self.up):
-            if isinstance(part, Halve):
+            if isinstance(part, Downsample):
                 cells, scale = cells + scale, 2 * scale
-            elif isinstance(part, Double):
+            elif isinstance(part, Upsample):
                 scale //= 2
                 cells += 2 * scale  # the nearest coarse place, and the convolution
             else:
@@ -210,14 +210,14 @@ class Network(nn.Module):
         )
         self.write = Convolution(base, fields * area, zero=True)
 
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """Cells within which all lies that a predicted pixel depends on, from the condition on.
 
         Beyond it nothing of the domain matters, not even where it ends. Attention counts as if its windows lay badly.
         """
         scale = self.unshuffle
         ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a place
-        return self.encoder.reach(scale) + self.denoiser.reach(scale) + ends
+        return self.encoder.receptive_radius(scale) + self.denoiser.receptive_radius(scale) + ends
 
     def recompute(self, wanted: bool) -> None:
         """Whether training computes activations twice instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
@@ -230,7 +230,7 @@ class Network(nn.Module):
         h = self.encoder(self.read_condition(self._fold(condition, periodic), periodic), embedding, periodic)
         guess = functional.pixel_shuffle(self.guess(h, periodic), self.unshuffle)[:, :, :ny, :nx].float()
         mean, log_scale = guess.chunk(2, dim=1)
-        scale = LEAST_SCALE + (1 - LEAST_SCALE) * functional.softplus(log_scale + math.log(math.e - 1))
+        scale = MIN_SCALE + (1 - MIN_SCALE) * functional.softplus(log_scale + math.log(math.e - 1))
         return Encoded(h, embedding, mean, scale)
 
     def forward(self, x: Tensor, level: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:

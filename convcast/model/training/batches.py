@@ -15,7 +15,7 @@ from torch import Tensor
 from convcast.dataset import Windows
 from convcast.model.features import condition
 from convcast.model.features.inputs import Inputs
-from convcast.model.features.residual import Departures
+from convcast.model.features.residual import Residuals
 
 IN_MEMORY = 2 << 30
 """Bytes of prepared cases up to which all are kept."""
@@ -31,24 +31,24 @@ class Batch:
     """The condition, (case, channel, y, x)."""
     numbers: Tensor
     """Lead and hour, (case, 3)."""
-    departures: Tensor
+    residuals: Tensor
     """What is to be learnt, (case, variable, y, x)."""
 
     @classmethod
     def joined(cls, parts: Sequence[Batch]) -> Batch:
-        names = ("channels", "numbers", "departures")
+        names = ("channels", "numbers", "residuals")
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
     def divided(self, parts: int) -> list[Batch]:
-        pieces = (part.chunk(parts) for part in (self.channels, self.numbers, self.departures))
+        pieces = (part.chunk(parts) for part in (self.channels, self.numbers, self.residuals))
         return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.channels, self.numbers, self.departures)))
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.channels, self.numbers, self.residuals)))
 
     def rolled(self, rows: int, columns: int) -> Batch:
         """On a torus whose origin is elsewhere."""
-        moved = [torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.departures)]
+        moved = [torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals)]
         return Batch(moved[0], self.numbers, moved[1])
 
 
@@ -58,14 +58,14 @@ class Cases:
     A case that is kept cannot be augmented by Windows, so the roll of a torus is done here.
     """
 
-    def __init__(self, windows: Windows, departures: Departures, *, roll: bool, seed: int) -> None:
-        self.windows, self.departures = windows, departures
+    def __init__(self, windows: Windows, residuals: Residuals, *, roll: bool, seed: int) -> None:
+        self.windows, self.residuals = windows, residuals
         self.roll = roll and windows.periodic
         self.seed = seed
         self._kept: dict[int, Batch] | None = None
         if windows.whole and not windows.augment:
             first = self._prepare(0)
-            bytes_each = sum(t.numel() * t.element_size() for t in (first.channels, first.departures))
+            bytes_each = sum(t.numel() * t.element_size() for t in (first.channels, first.residuals))
             self._kept = {0: first} if bytes_each * len(windows) <= IN_MEMORY else None
 
     def __len__(self) -> int:
@@ -87,17 +87,17 @@ class Cases:
 
     def _prepare(self, number: int) -> Batch:
         window = self.windows[number]
-        departures = self.departures
-        inputs = Inputs.of([window], departures.normalisation, periodic=self.windows.periodic)
-        reference = departures.reference(inputs)
+        residuals = self.residuals
+        inputs = Inputs.of([window], residuals.normalisation, periodic=self.windows.periodic)
+        reference = residuals.reference(inputs)
         assert window.target is not None
-        target = torch.from_numpy(departures.normalisation.standardise(window.target))[None]
+        target = torch.from_numpy(residuals.normalisation.standardise(window.target))[None]
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
         return Batch(
             condition.channels(inputs, reference).bfloat16(),
             condition.numbers(inputs),
             # Where the source was missing, the reference counts as right: there is nothing to learn.
-            torch.nan_to_num((target - reference) / departures.scales(inputs)),
+            torch.nan_to_num((target - reference) / residuals.scales(inputs)),
         )
 
 

@@ -9,7 +9,7 @@ RAMP = 10
 """Steps over which the average forgets where it started; it looks back over a tenth of the training at most."""
 
 
-class Average:
+class ExponentialMovingAverage:
     """Weights averaged with a decay that grows to `decay` (as in Karras et al. 2022, Nichol & Dhariwal 2021)."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -21,7 +21,7 @@ from convcast.dataset import Dataset, shuffled
 from convcast.errors import SettingsError
 from convcast.files import sweep
 from convcast.model.checkpoint import DESCRIPTION
-from convcast.model.distributed import Ranks, join
+from convcast.model.distributed import Distributed, process_group
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches
 from convcast.model.training.progress import Tally, TrainingProgress
@@ -53,20 +53,20 @@ def train(
     """
     torch.set_num_threads(settings.training.threads)
     torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
-    with join() as ranks:
-        yield from _train(dataset, directory, settings, ranks, max_steps=max_steps, max_minutes=max_minutes)
+    with process_group() as distributed:
+        yield from _train(dataset, directory, settings, distributed, max_steps=max_steps, max_minutes=max_minutes)
 
 
 def _train(
     dataset: Dataset,
     directory: Path,
     settings: Settings,
-    ranks: Ranks,
+    distributed: Distributed,
     *,
     max_steps: int | None,
     max_minutes: float | None,
 ) -> Iterator[TrainingProgress]:
-    if ranks.first:
+    if distributed.first:
         sweep(directory)
     found = newest(directory)
     if found is None:
@@ -74,16 +74,16 @@ def _train(
     else:
         begun = (directory / DESCRIPTION).is_file()
         description = preparation.same_model(found[1].description, dataset, settings, directory, strict=not begun)
-    trainer = Trainer(description, settings.training, ranks)
+    trainer = Trainer(description, settings.training, distributed)
     if found is not None:
         trainer.restore(*found)
-    if ranks.agreed(trainer.step) != trainer.step:
+    if distributed.broadcast(trainer.step) != trainer.step:
         raise SettingsError(
             f"this process finds {directory} after step {trainer.step}, and the first process finds it after another",
             advice="put the workspace on a file system that all processes share",
         )
     tally, last = (Tally(), None) if found is None else (found[1].tally, found[1].report)
-    log = TrainingLog(directory, trainer.step, last) if ranks.first else None
+    log = TrainingLog(directory, trainer.step, last) if distributed.first else None
     before = trainer.description.minutes
     steps, limit = max_steps or settings.training.steps, max_minutes or settings.training.minutes
 
@@ -98,7 +98,7 @@ def _train(
 
     def fraction() -> float:
         by_steps = trainer.step / steps
-        return min(1.0, max(by_steps, ranks.agreed(minutes() / limit)) if limit else by_steps)
+        return min(1.0, max(by_steps, distributed.broadcast(minutes() / limit)) if limit else by_steps)
 
     def stop(what: str) -> SettingsError:
         return SettingsError(
@@ -107,13 +107,13 @@ def _train(
         )
 
     each = settings.training.batch * settings.training.accumulation
-    dealt = shuffled(len(cases), seed=settings.training.seed, rank=ranks.rank, ranks=ranks.size)
+    dealt = shuffled(len(cases), seed=settings.training.seed, rank=distributed.rank, world_size=distributed.world_size)
     order = islice(dealt, trainer.step * each, None)
     prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
     saved, done = trainer.step, fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)
-        parts = [next(prepared).to(ranks.device) for _ in range(settings.training.accumulation)]
+        parts = [next(prepared).to(distributed.device) for _ in range(settings.training.accumulation)]
         if not math.isfinite(trainer.learn(parts, rate, tally)):
             raise stop("is not finite")
         done, score = fraction(), None
@@ -132,7 +132,7 @@ def _train(
                 minutes=minutes(),
                 validation=score,
                 learning_rate=rate,
-                ranks=ranks.size,
+                world_size=distributed.world_size,
                 finished=done >= 1,
             )
             tally = Tally()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from convcast.model.checkpoint import Description
+from convcast.model.checkpoint import ModelDescription
 from convcast.model.skill import Validation
 from convcast.text import markdown
 
 
-def card(name: str, description: Description) -> str:
+def card(name: str, description: ModelDescription) -> str:
     """The card's text, Markdown."""
     d, model = description, description.model
     parameters = d.parameters
@@ -15,7 +15,7 @@ def card(name: str, description: Description) -> str:
     if d.analysis_lead and not d.simulated:
         world = f"HRRR {d.analysis_lead}-hour forecasts, taken for analyses"
     first, last = d.training_hours
-    references = ", ".join(f"{v.name} {r}" for v, r in zip(d.variables, d.departures.references, strict=True))
+    references = ", ".join(f"{v.name} {r}" for v, r in zip(d.variables, d.residuals.references, strict=True))
     counts = {part: d.split[part]["hours"] for part in ("training", "validation", "test")}
     loss = "none" if d.validation is None else f"{d.validation.loss:.4f}"
     chosen = "" if d.steps == d.trained else f" (the weights are of step {d.steps}, the best on the validation hours)"
@@ -50,7 +50,7 @@ baselines and with intervals over days, are what `convcast verify` reports.
 """
 
 
-def _scores(description: Description) -> str:
+def _scores(description: ModelDescription) -> str:
     """The validation's ensembles as a section, or nothing where none were drawn."""
     found: Validation | None = description.validation
     if found is None or not found.fields:

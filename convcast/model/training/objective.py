@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convcast.model.checkpoint import Description
+from convcast.model.checkpoint import ModelDescription
 from convcast.model.diffusion.noise_prediction import Diffusion, Losses
 from convcast.model.network.network import Network
 from convcast.model.training.batches import Batch
@@ -15,7 +15,7 @@ from convcast.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Task:
+class NoisedBatch:
     """Cases and what was drawn for them: noise levels, noise, and whether the condition is withheld (a draw a row)."""
 
     batch: Batch
@@ -23,21 +23,21 @@ class Task:
     noise: Tensor
     blank: Tensor
 
-    def divided(self, parts: int) -> list[Task]:
+    def divided(self, parts: int) -> list[NoisedBatch]:
         """In order; `parts` divides the number of cases."""
         divided = zip(*(value.chunk(parts) for value in (self.t, self.noise, self.blank)), strict=True)
-        return [Task(batch, *drawn) for batch, drawn in zip(self.batch.divided(parts), divided, strict=True)]
+        return [NoisedBatch(batch, *drawn) for batch, drawn in zip(self.batch.divided(parts), divided, strict=True)]
 
 
 class Objective(nn.Module):
-    """The loss of a task: the conditions encoded once, and the noise predicted in every draw of theirs."""
+    """The loss of a noised batch: the conditions encoded once, and the noise predicted in every draw of theirs."""
 
-    def __init__(self, description: Description, settings: TrainingSettings, device: torch.device) -> None:
+    def __init__(self, description: ModelDescription, settings: TrainingSettings, device: torch.device) -> None:
         """`settings.precision` is bfloat16 or float32."""
         super().__init__()
         self.network: Network = description.network().to(device)
         self.network.recompute(settings.recompute)
-        self.diffusion = Diffusion(description.model, description.departures.spectrum, device)
+        self.diffusion = Diffusion(description.model, description.residuals.spectrum, device)
         self.periodic = description.grid.periodic
         self._half = settings.precision == "bfloat16"
         self._device = device.type
@@ -45,17 +45,17 @@ class Objective(nn.Module):
         self.weights = torch.tensor(weights, device=device)
         self.weights = self.weights / self.weights.mean()
 
-    def forward(self, task: Task) -> tuple[Tensor, Losses]:
+    def forward(self, noised: NoisedBatch) -> tuple[Tensor, Losses]:
         """The weighted loss, and its parts."""
-        losses = self.losses(task)
+        losses = self.losses(noised)
         by_field = losses.noise.mean(dim=0) + losses.mean.mean(dim=0) + losses.scale.mean(dim=0)
         return (by_field * self.weights).mean(), losses
 
-    def losses(self, task: Task) -> Losses:
-        batch, network, periodic = task.batch, self.network, self.periodic
+    def losses(self, noised: NoisedBatch) -> Losses:
+        batch, network, periodic = noised.batch, self.network, self.periodic
         channels = batch.channels if self._half else batch.channels.float()
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
             encoded = network.encode(channels, batch.numbers, periodic=periodic)
             return self.diffusion.losses(
-                network, batch.departures, task.noise, task.t, encoded, task.blank, periodic=periodic
+                network, batch.residuals, noised.noise, noised.t, encoded, noised.blank, periodic=periodic
             )

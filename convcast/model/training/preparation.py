@@ -13,10 +13,10 @@ from torch import Tensor
 from convcast.dataset import Dataset, Split, Statistics, Windows, divide, usable_inits
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import SPACING
-from convcast.model.checkpoint import Description, describe_settings
+from convcast.model.checkpoint import ModelDescription, describe_settings
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.features.residual import Departures
+from convcast.model.features.residual import Residuals
 from convcast.model.training.batches import Batch, Cases
 from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
@@ -44,7 +44,7 @@ FREE = {
 """Settings of `training` that change how long and how quickly a model is trained, not what it learns."""
 
 
-def describe(dataset: Dataset, settings: Settings) -> Description:
+def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     """A model not yet trained: statistics and reference from the training hours of the dataset.
 
     Raises MissingInputError where these are too few.
@@ -53,21 +53,20 @@ def describe(dataset: Dataset, settings: Settings) -> Description:
     normalisation = Normalisation.of(dataset, Statistics.of(dataset, split.training))
     # What is fitted are averages, so the patches lie anywhere.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
-    many = len(windows)
-    chosen = np.unique(np.linspace(0, many - 1, min(many, FITTED_CASES * len(settings.model.leads))).astype(int))
+    chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
 
     def cases() -> Iterator[tuple[Inputs, Tensor]]:
         for number in chosen:
-            window = windows[int(number)]
+            window = windows[number]
             assert window.target is not None
             target = torch.from_numpy(np.nan_to_num(normalisation.standardise(window.target)))[None]
             yield Inputs.of([window], normalisation, periodic=windows.periodic), target
 
     inits = windows.inits
-    return Description(
+    return ModelDescription(
         model=settings.model,
         variables=dataset.variables,
-        departures=Departures.fit(cases, normalisation, settings.model.reference),
+        residuals=Residuals.fit(cases, normalisation, settings.model.reference),
         grid=dataset.grid,
         spacing=SPACING,
         simulated=dataset.simulated,
@@ -80,8 +79,8 @@ def describe(dataset: Dataset, settings: Settings) -> Description:
 
 
 def same_model(
-    found: Description, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
-) -> Description:
+    found: ModelDescription, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
+) -> ModelDescription:
     """The model found in `directory`, if it is one that these settings and this dataset would have begun.
 
     A training may go on with another learning rate and the like. With `strict` it may not: only its length and what
@@ -114,28 +113,30 @@ def same_model(
     return found
 
 
-def cases(dataset: Dataset, description: Description, settings: Settings) -> tuple[Cases, Validator]:
+def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -> tuple[Cases, Validator]:
     """The training cases, and those for validation (none where no hours are left for them)."""
     split = Split.from_dict(description.split, dataset.hours)
-    departures, seed = description.departures, settings.training.seed
+    residuals, seed = description.residuals, settings.training.seed
     whole = _whole(dataset, settings)
     windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
-    training = Cases(windows, departures, roll=whole, seed=seed)
+    training = Cases(windows, residuals, roll=whole, seed=seed)
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
     members = settings.training.validation_members
     if len(inits) == 0:
         return training, Validator([], None, [], members)
     validation = _windows(dataset, split.validation, settings, augment=False)
-    checked = Cases(validation, departures, roll=False, seed=seed)
-    numbers = _spread(len(checked), LOSS_CASES)
+    checked = Cases(validation, residuals, roll=False, seed=seed)
+    numbers = evenly_spaced(len(checked), LOSS_CASES)
     groups = [numbers[i : i + LOSS_BATCH] for i in range(0, len(numbers), LOSS_BATCH)]
     batches = [Batch.joined([checked[number] for number in group]) for group in groups]
-    return training, Validator(batches, validation, _spread(len(checked), settings.training.validation_cases), members)
+    return training, Validator(
+        batches, validation, evenly_spaced(len(checked), settings.training.validation_cases), members
+    )
 
 
-def _spread(many: int, wanted: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """So many of the numbers below `many`, evenly."""
-    return [int(number) for number in np.unique(np.linspace(0, many - 1, min(many, wanted)).astype(int))]
+    return [int(number) for number in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 
 def _whole(dataset: Dataset, settings: Settings) -> bool:

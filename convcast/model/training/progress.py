@@ -37,7 +37,7 @@ class TrainingProgress:
     levels: tuple[float, ...]
     """Loss in each fifth of the noise levels, from little noise to much."""
     guess: float
-    """Squared error of the encoder's guess of the departure."""
+    """Squared error of the encoder's guess of the residual."""
     validation: Validation | None
     """Of the averaged weights, where a checkpoint was just written."""
     learning_rate: float
@@ -107,7 +107,7 @@ class Tally:
         minutes: float,
         validation: Validation | None,
         learning_rate: float,
-        ranks: int,
+        world_size: int,
         finished: bool,
     ) -> TrainingProgress:
         fields = torch.as_tensor(self.noise) / max(self.samples, 1)
@@ -123,6 +123,6 @@ class Tally:
             validation=validation,
             learning_rate=learning_rate,
             gradient=self.gradient / max(self.steps, 1),
-            samples_per_second=self.samples * ranks / max(time.monotonic() - self.since, 1e-9),
+            samples_per_second=self.samples * world_size / max(time.monotonic() - self.since, 1e-9),
             finished=finished,
         )

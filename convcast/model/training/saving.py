@@ -20,7 +20,7 @@ from convcast.model.checkpoint import (
     CARD,
     DESCRIPTION,
     WEIGHTS,
-    Description,
+    ModelDescription,
     checkpoint_path,
     checkpoints,
 )
@@ -37,7 +37,7 @@ AVERAGE = "average."
 class Checkpoint:
     """What a checkpoint holds beside its tensors."""
 
-    description: Description
+    description: ModelDescription
     """As of this step; it tells the step of the best weights and their validation."""
     weights: str
     """Digest of the best weights."""
@@ -69,7 +69,7 @@ class Checkpoint:
         try:
             validation, report, tally = facts["validation"], facts["report"], Tally.from_dict(facts["tally"])
             checkpoint = cls(
-                description=replace(Description.from_dict(facts["description"]), minutes=float(facts["minutes"])),
+                description=replace(ModelDescription.from_dict(facts["description"]), minutes=float(facts["minutes"])),
                 weights=str(facts["weights"]),
                 validation=None if validation is None else Validation.from_dict(validation),
                 report=None if report is None else TrainingProgress.from_dict(report),
@@ -115,9 +115,9 @@ def newest(directory: Path) -> tuple[Path, Checkpoint] | None:
     return path, checkpoint
 
 
-def _described(directory: Path, checkpoint: Path) -> Description:
+def _described(directory: Path, checkpoint: Path) -> ModelDescription:
     try:
-        return Description.read(directory)
+        return ModelDescription.read(directory)
     except DamagedFileError as error:
         raise DamagedFileError(
             str(error),

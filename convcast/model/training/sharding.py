@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from convcast.model.distributed import Ranks
+from convcast.model.distributed import Distributed
 from convcast.model.network.network import UNet
 from convcast.model.training.objective import Objective
 
 
-def parallel(objective: Objective, ranks: Ranks, *, shard: bool) -> nn.Module:
+def parallel(objective: Objective, distributed: Distributed, *, shard: bool) -> nn.Module:
     """What is called in place of the objective, so that gradients come out as means over all ranks."""
-    if ranks.size == 1:
+    if distributed.world_size == 1:
         return objective
     if not shard:
-        devices = [ranks.device] if ranks.device.type == "cuda" else None
+        devices = [distributed.device] if distributed.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=devices, gradient_as_bucket_view=True)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(ranks.device.type, (ranks.size,))
+    mesh = init_device_mesh(distributed.device.type, (distributed.world_size,))
     for unet in (objective.network.encoder, objective.network.denoiser):
         assert isinstance(unet, UNet)
         for part in (*unet.down, *unet.middle, *unet.up):
@@ -37,7 +37,7 @@ def parallel(objective: Objective, ranks: Ranks, *, shard: bool) -> nn.Module:
 
 
 @contextmanager
-def gradients_kept_back(module: nn.Module, *, until_later: bool) -> Iterator[None]:
+def defer_gradient_exchange(module: nn.Module, *, until_later: bool) -> Iterator[None]:
     """Within an accumulation only the last batch's backward pass exchanges gradients."""
     if isinstance(module, DistributedDataParallel) and until_later:
         with module.no_sync():
@@ -55,7 +55,7 @@ def whole(value: Tensor) -> Tensor:
     return gathered
 
 
-def as_shared(value: Tensor, like: Tensor) -> Tensor:
+def sharded_like(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, as this rank holds those like `like`."""
     value = value.to(like.device)
     if not hasattr(like, "full_tensor"):
@@ -72,4 +72,4 @@ def fill(target: Tensor, value: Tensor) -> None:
     """Raises RuntimeError where the shapes differ."""
     if target.shape != value.shape:
         raise RuntimeError(f"{tuple(value.shape)} in place of {tuple(target.shape)}")
-    target.copy_(as_shared(value, target))
+    target.copy_(sharded_like(value, target))

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from convcast.errors import DamagedFileError
-from convcast.model.checkpoint import Description, require_memory
+from convcast.model.checkpoint import ModelDescription, require_memory
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
-from convcast.model.distributed import Ranks
+from convcast.model.distributed import Distributed
 from convcast.model.network.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.training.batches import Batch
-from convcast.model.training.ema import Average
-from convcast.model.training.objective import Objective, Task
+from convcast.model.training.ema import ExponentialMovingAverage
+from convcast.model.training.objective import NoisedBatch, Objective
 from convcast.model.training.progress import Tally, TrainingProgress
 from convcast.model.training.saving import AVERAGE, Checkpoint, advice_for, complete, save
-from convcast.model.training.sharding import as_shared, fill, gradients_kept_back, parallel, whole
+from convcast.model.training.sharding import defer_gradient_exchange, fill, parallel, sharded_like, whole
 from convcast.model.training.validation import Validator
 from convcast.settings import TrainingSettings
 
@@ -42,9 +42,9 @@ class Trainer:
     of 67.
     """
 
-    def __init__(self, description: Description, settings: TrainingSettings, ranks: Ranks) -> None:
-        precision = resolve_precision(settings.precision, ranks.device)
-        self.description, self.ranks, self.device = description, ranks, ranks.device
+    def __init__(self, description: ModelDescription, settings: TrainingSettings, distributed: Distributed) -> None:
+        precision = resolve_precision(settings.precision, distributed.device)
+        self.description, self.distributed, self.device = description, distributed, distributed.device
         self.settings = settings.model_copy(update={"precision": precision})
         self.step = 0
         self.best = ""
@@ -53,8 +53,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.objective = Objective(description, self.settings, self.device)
         shard = description.parameters > settings.shard_above
-        self._module = parallel(self.objective, ranks, shard=shard)
-        self.average = Average(self.network, settings.ema)
+        self._module = parallel(self.objective, distributed, shard=shard)
+        self.average = ExponentialMovingAverage(self.network, settings.ema)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         kept = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [
@@ -63,7 +63,7 @@ class Trainer:
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
         # Dropout draws from one generator, and the order in which threads came to it would not be the same again.
-        divisible = self.device.type == "cpu" and ranks.size == 1 and description.model.dropout == 0
+        divisible = self.device.type == "cpu" and distributed.world_size == 1 and description.model.dropout == 0
         self._parts = math.gcd(settings.threads, settings.batch) if divisible else 1
         self._pool = ThreadPoolExecutor(self._parts, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -76,10 +76,10 @@ class Trainer:
         self.objective.train()
         for number, batch in enumerate(batches):
             self._seed(self.step, number)
-            task = self._draw(batch, self.description.model.condition_dropout)
-            self._seed(self.step, number, 1 + self.ranks.rank)  # dropout's masks are each rank's own
+            noised = self._draw(batch, self.description.model.condition_dropout)
+            self._seed(self.step, number, 1 + self.distributed.rank)  # dropout's masks are each rank's own
             later = number + 1 < len(batches)
-            for part, losses in self._differentiate(task, share=1 / len(batches), later=later):
+            for part, losses in self._differentiate(noised, share=1 / len(batches), later=later):
                 tally.add(losses, self.objective.diffusion.level[part.t])
         norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)))
         if math.isfinite(norm):
@@ -100,7 +100,7 @@ class Trainer:
         objective = Objective(self.description, self.settings, self.device)
         objective.network.load_state_dict({name: whole(value) for name, value in self.average.weights.items()})
         loss = self._validation_loss(validator.batches, objective)
-        skill = validator.ensembles(self.description, objective.network, self.ranks, self.settings.precision)
+        skill = validator.ensembles(self.description, objective.network, self.distributed, self.settings.precision)
         return Validation(loss, len(validator.numbers), validator.members, *validator.dates, skill)
 
     def save(
@@ -127,7 +127,7 @@ class Trainer:
         better = before is None or validation is None or validation.score <= before.score
         if better:
             self.description = self.description.with_weights(steps=self.step, validation=validation)
-        if not self.ranks.first:
+        if not self.distributed.first:
             return
         if better:
             self.best = digest(averages)
@@ -155,12 +155,12 @@ class Trainer:
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in parts["optimiser"].items():
                 index, rest = name.split(".", 1)
-                state.setdefault(int(index), {})[rest] = as_shared(value, weights[int(index)])
+                state.setdefault(int(index), {})[rest] = sharded_like(value, weights[int(index)])
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
         except (IndexError, KeyError, ValueError, RuntimeError) as error:
             raise DamagedFileError(f"{path} is not of this model ({error})", advice=advice) from error
         self.step = checkpoint.step
-        if self.ranks.first:
+        if self.distributed.first:
             checkpoint = complete(directory, parts["average"], checkpoint, keep=self.settings.keep)
         self.description, self.best = checkpoint.description, checkpoint.weights
 
@@ -182,41 +182,41 @@ class Trainer:
             raise DamagedFileError(f"{path} is not of this model: it holds other tensors", advice=advice)
         return read_tensors(path, advice=advice)[0]
 
-    def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> Task:
+    def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> NoisedBatch:
         """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn.
 
         Where it is not `joined`, the batch is this rank's alone.
         """
-        rank, ranks = (self.ranks.rank, self.ranks.size) if joined else (0, 1)
+        rank, world_size = (self.distributed.rank, self.distributed.world_size) if joined else (0, 1)
         draws = self.settings.draws
-        rows = len(batch.departures) * ranks * draws
+        rows = len(batch.residuals) * world_size * draws
 
         def dealt(values: Tensor) -> Tensor:
             cases = values.reshape(-1, draws, *values.shape[1:])
-            return cases[rank::ranks].flatten(0, 1)
+            return cases[rank::world_size].flatten(0, 1)
 
         t = stratified_steps(rows, self.objective.diffusion.schedule.steps).to(self.device)
-        noise = torch.randn(rows, *batch.departures.shape[1:], device=self.device)
+        noise = torch.randn(rows, *batch.residuals.shape[1:], device=self.device)
         blank = torch.rand(rows, 1, 1, 1, device=self.device) < condition_dropout
-        return Task(batch, dealt(t), dealt(noise), dealt(blank))
+        return NoisedBatch(batch, dealt(t), dealt(noise), dealt(blank))
 
-    def _differentiate(self, task: Task, *, share: float, later: bool) -> Iterator[tuple[Task, Losses]]:
-        """Add this share of the task's gradient to the weights' own; `later` batches follow in this step."""
+    def _differentiate(self, noised: NoisedBatch, *, share: float, later: bool) -> Iterator[tuple[NoisedBatch, Losses]]:
+        """Add this share of the noised batch's gradient to the weights' own; `later` batches follow in this step."""
         if self._parts == 1:
-            with gradients_kept_back(self._module, until_later=later):
-                loss, losses = self._module(task)
+            with defer_gradient_exchange(self._module, until_later=later):
+                loss, losses = self._module(noised)
                 (share * loss).backward()
-            yield task, losses
+            yield noised, losses
             return
         parameters = list(self.network.parameters())
 
-        def gradient(part: Task) -> tuple[Losses, tuple[Tensor, ...]]:
+        def gradient(part: NoisedBatch) -> tuple[Losses, tuple[Tensor, ...]]:
             loss, losses = self.objective(part)
             return losses, torch.autograd.grad(loss, parameters)
 
-        tasks = task.divided(self._parts)
-        share /= len(tasks)
-        for part, (losses, gradients) in zip(tasks, self._pool.map(gradient, tasks), strict=True):
+        parts = noised.divided(self._parts)
+        share /= len(parts)
+        for part, (losses, gradients) in zip(parts, self._pool.map(gradient, parts), strict=True):
             for parameter, of_part in zip(parameters, gradients, strict=True):
                 parameter.grad = (
                     share * of_part if parameter.grad is None else parameter.grad.add_(of_part, alpha=share)
@@ -227,11 +227,11 @@ class Trainer:
     def _validation_loss(self, batches: Sequence[Batch], objective: Objective) -> float:
         objective.eval()
         found = torch.zeros(len(batches), dtype=torch.float64)
-        for place in range(self.ranks.rank, len(batches), self.ranks.size):
-            self._seed(VALIDATION, place)
-            task = self._draw(batches[place].to(self.device), condition_dropout=0.0, joined=False)
-            found[place] = objective.losses(task).noise.mean().double()
-        return float(self.ranks.summed(found).mean())
+        for index in range(self.distributed.rank, len(batches), self.distributed.world_size):
+            self._seed(VALIDATION, index)
+            noised = self._draw(batches[index].to(self.device), condition_dropout=0.0, joined=False)
+            found[index] = objective.losses(noised).noise.mean().double()
+        return float(self.distributed.sum(found).mean())
 
     def _seed(self, *numbers: int) -> None:
         """All random numbers that follow depend on the seed and these numbers alone."""

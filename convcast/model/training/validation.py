@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from convcast.dataset import Window, Windows
 from convcast.metrics.regimes import REGIMES, sort_points
-from convcast.model.checkpoint import Description
+from convcast.model.checkpoint import ModelDescription
 from convcast.model.diffusion.solvers import SOLVERS
-from convcast.model.distributed import Ranks
+from convcast.model.distributed import Distributed
 from convcast.model.forecaster import Forecaster
 from convcast.model.network.network import Network
 from convcast.model.skill import FieldSkill
@@ -47,7 +47,7 @@ class Validator:
     members: int
 
     def ensembles(
-        self, description: Description, network: Network, ranks: Ranks, precision: Precision
+        self, description: ModelDescription, network: Network, distributed: Distributed, precision: Precision
     ) -> dict[str, FieldSkill]:
         """By field, the cases shared out among the ranks; empty where none are to be drawn.
 
@@ -55,14 +55,14 @@ class Validator:
         """
         if self.windows is None or not self.numbers:
             return {}
-        forecaster = Forecaster(description, network, "", device=str(ranks.device), precision=precision)
+        forecaster = Forecaster(description, network, "", device=str(distributed.device), precision=precision)
         width = len(MEASURES) + len(REGIMES) * len(MOMENTS)
         sums = np.zeros((len(self.numbers), len(description.variables), width))
-        for place in range(ranks.rank, len(self.numbers), ranks.size):
-            window = self.windows[self.numbers[place]]
-            drawn = draw(forecaster, window, self.members, seed=SEED + place, periodic=self.windows.periodic)
-            sums[place] = score(drawn, window, description.variables)
-        total = ranks.summed(torch.from_numpy(sums)).numpy()
+        for index in range(distributed.rank, len(self.numbers), distributed.world_size):
+            window = self.windows[self.numbers[index]]
+            drawn = draw(forecaster, window, self.members, seed=SEED + index, periodic=self.windows.periodic)
+            sums[index] = score(drawn, window, description.variables)
+        total = distributed.sum(torch.from_numpy(sums)).numpy()
         return {v.name: finish(total[:, i], self.members) for i, v in enumerate(description.variables)}
 
     @property

@@ -13,7 +13,7 @@ from convcast import grib
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, archive_path
 from convcast.errors import DamagedFileError
-from convcast.grib import Header
+from convcast.grib import MessageHeader
 from convcast.variables import GribKey
 
 AGAIN = "run `convcast fetch` again"
@@ -45,7 +45,7 @@ def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> s
 
 def read_message(
     archives: Mapping[str, Archive], file: GribFile, name: str, keys: Sequence[GribKey]
-) -> tuple[Header, NDArray[np.float32]]:
+) -> tuple[MessageHeader, NDArray[np.float32]]:
     """A message's header and values (y, x), which must be of the file's hour and one of the GRIB keys.
 
     Raises DamagedFileError where it is not, or is not there.

@@ -197,7 +197,7 @@ class Products:
     def _published(self, product: Product, init: Hour, lead: int) -> Field:
         """(y, x) on the points that are compared."""
         file = self._file(product.kind, init, lead)
-        header, values = read_message(self._archives, file, product.name, product.wanted.keys)
+        header, values = read_message(self._archives, file, product.name, product.spec.keys)
         if self._regrid is not None:
             check_grid_227(header)
             return values[self._regrid.box]

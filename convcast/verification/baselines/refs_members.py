@@ -12,7 +12,7 @@ from convcast.archive.archive import open_archives
 from convcast.archive.reference_ensembles import Member, cycle_of, refs_members
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour
-from convcast.variables import REFC, GribKey, Variable
+from convcast.variables import Variable
 from convcast.verification.baselines.archived import fingerprint, held, read_message
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
@@ -87,7 +87,7 @@ class ReferenceMembers:
         return np.stack([self._field(variable, member) for member in chosen])
 
     def _field(self, variable: Variable, member: Member) -> NDArray[np.float32]:
-        header, values = read_message(self._archives, member.file, variable.name, member_keys(variable))
+        header, values = read_message(self._archives, member.file, variable.name, variable.grib_keys)
         there, wanted = header.grid(), self._grid
         if not there.covers(wanted):
             raise DamagedFileError(f"{member.name} does not cover the truth's part of the HRRR grid")
@@ -102,12 +102,6 @@ class ReferenceMembers:
         if (init, lead) not in self._held:
             self._held[init, lead] = {m.name: held(self._archives, m.file) for m in self._all(init, lead)}
         return self._held[init, lead]
-
-
-def member_keys(variable: Variable) -> tuple[GribKey, ...]:
-    """GRIB numbers that a member's field may have: REFC has NCEP's own in HRRR and the WMO's in RRFS."""
-    key = variable.grib
-    return (key, GribKey(0, 16, 5, key.surface, key.level)) if variable == REFC else (key,)
 
 
 def cycle_and_lead(truth: Truth, init: Hour, lead: int) -> tuple[Hour, int]:

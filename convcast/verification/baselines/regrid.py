@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import Proj
 
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.grib import Header
+from convcast.grib import MessageHeader
 from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
 from convcast.variables import REFC, U10, V10, Variable
 
@@ -28,7 +28,7 @@ _CORNER = 0.01
 """Degrees by which a first point may be rounded."""
 
 
-def check_grid_227(header: Header) -> None:
+def check_grid_227(header: MessageHeader) -> None:
     """Raises DamagedFileError for a message that is on another grid."""
     corner = np.array([header.first_latitude - FIRST_LATITUDE, header.first_longitude - FIRST_LONGITUDE])
     if header.handle_grid != _KEYS or (header.ny, header.nx) != (NY, NX) or (np.abs(corner) > _CORNER).any():

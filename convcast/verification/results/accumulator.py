@@ -1,4 +1,4 @@
-"""Where the statistics of scored cases are gathered: whole ones by day, sums also by case."""
+"""Accumulated statistics of scored cases: complete ones by day, and sums by case."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ Day = np.datetime64
 
 
 class Ledger:
-    """Statistics of any number of cases, in memory that grows with days (tables) and cases (a few sums) only."""
+    """Statistics of any number of cases. Memory grows with days (tables) and cases (a few sums)."""
 
     def __init__(self) -> None:
         self.days: dict[Key, dict[Day, Statistics]] = {}
         self.cases: dict[Key, dict[Hour, Sums]] = {}
         self.compared: dict[Key, dict[Hour, Compared]] = {}
-        """With what another published, under its name."""
+        """Comparisons with published products, under the name of their system."""
 
     def add(self, system: str, field: str, lead: int, init: Hour, statistics: Statistics) -> None:
-        """Enter one case, under the UTC day of its initial time."""
+        """Add one case, under the UTC day of its initial time."""
         key = (system, field, lead)
         days, day = self.days.setdefault(key, {}), init.astype("datetime64[D]")
         days[day] = days[day] + statistics if day in days else statistics
         self.cases.setdefault(key, {})[init] = statistics.sums
 
     def daily(self, system: str, field: str, lead: int) -> list[Statistics]:
-        """By day, in order."""
+        """Statistics by day, in order."""
         days = self.days[system, field, lead]
         return [days[day] for day in sorted(days)]
 
     def total(self, system: str, field: str, lead: int | None = None) -> Statistics:
-        """Of all days, and of all leads where none is given."""
+        """Statistics of all days, and of all leads if none is given."""
         parts = [
             statistics
             for (s, f, at), days in self.days.items()
@@ -51,7 +51,7 @@ class Ledger:
         return total
 
     def dataset(self, units: Mapping[str, str]) -> xr.Dataset:
-        """Scores of every case, dimensions (system, field, lead_time, init_time), NaN where there is no such case."""
+        """Scores of every case, (system, field, lead_time, init_time), NaN where there is no such case."""
         systems = list(dict.fromkeys(key[0] for key in self.cases))
         fields = list(dict.fromkeys(key[1] for key in self.cases))
         leads = sorted({key[2] for key in self.cases})

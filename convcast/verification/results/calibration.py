@@ -1,4 +1,4 @@
-"""What an ensemble's calibration can be said to be, in words, by intervals alone.
+"""Calibration of an ensemble in words, as far as its intervals allow.
 
 Three properties of a calibrated ensemble, whose members and truth are alike: its mean is not biased; its spread is as
 large as its error, once the bias is taken off, which would pass for a lack of spread; and the truth lies beyond all
@@ -16,7 +16,7 @@ UNKNOWN = "no interval"
 
 
 def diagnose(find: Callable[[str], Row | None]) -> str:
-    """Of one system, field and lead, whose row of a score `find` gives; nothing is calibrated for want of intervals."""
+    """Diagnose one system, field and lead from the rows that `find` returns; without intervals it is unknown."""
     bias, ratio, beyond = (find(score) for score in ("bias", "spread_error_ratio_centred", "outliers"))
     words = [
         *_outside(bias, 0.0, "biased low", "biased high"),

@@ -1,7 +1,7 @@
-"""What was computed of each case, kept beside the scores, so that the next run scores only what is new.
+"""Cache of the statistics of scored cases, so that the next run scores only new ones.
 
-One file a case and system, named for them, with a key: digits of the forecasts, the truth, the settings and the program
-that it was computed from. A file with another key is not used, and is replaced.
+There is one file for each case and system. Its key is a digest of the forecasts, the truth, the settings and the source
+code of the scores. A file with another key is not used, and is replaced.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from convcast.notation import Hour, compact
 Kept = TypeVar("Kept")
 SUFFIX = ".npz"
 HEAD = ("key", "beside")
-"""Arrays that say what a record is."""
+"""Names of the arrays that identify a record."""
 AREA, LACKING, OF_TRUTH = "area/", "lacking/", "of_truth/"
-"""Before the name of a field, in the notes: share of the domain with its middle event, points of the truth at which the
-system has no value, and points of the truth."""
+"""Prefixes of notes by field: share of the domain with its middle event, number of the truth's points that the system
+lacks, and number of the truth's points."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Record:
 
 
 class Records:
-    """The records in a folder, or nowhere."""
+    """Records in a folder; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
-        """The record with this key, of statistics of this kind; None where there is none."""
+        """Load the record with this key and its statistics, of type `kind`; None if there is none."""
         arrays = self._read(system, init, lead, "")
         if str(arrays.pop("key", "")) != key:
             return None
@@ -62,14 +62,14 @@ class Records:
             return None
 
     def head(self, system: str, init: Hour, lead: int, key: str) -> Record | None:
-        """The record with this key, without its statistics; None where there is none."""
+        """Load the record with this key without its statistics; None if there is none."""
         arrays = self._read(system, init, lead, "note/")
         if str(arrays.pop("key", "")) != key:
             return None
         return Record({}, _notes(arrays), str(arrays.get("beside", "")))
 
     def _read(self, system: str, init: Hour, lead: int, prefix: str) -> dict[str, Any]:
-        """The arrays that say what the record is, and those whose names begin so; nothing where it cannot be read."""
+        """Read the arrays of HEAD and those with a prefix; none if the file cannot be read."""
         path = self._path(system, init, lead)
         if path is None or not path.is_file():
             return {}
@@ -96,7 +96,7 @@ class Records:
 
 
 def digest(*parts: object) -> str:
-    """Digits of these parts, which must print all that counts of them."""
+    """Digest of the printed form of these parts, which must show everything that matters."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""At how many of the truth's points each field is scored, and which systems lack the others."""
+"""Coverage: the share of the truth's points at which each field is scored, and the systems that lack the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convcast.verification.results.table import MODEL
 
 
 class Coverage:
-    """Points of the truth, points that were scored, and points that systems lack, by field over all cases."""
+    """Counts of points by field over all cases: of the truth, scored, and missing in each system."""
 
     def __init__(self) -> None:
         self._of_truth: Counter[str] = Counter()
@@ -25,7 +25,7 @@ class Coverage:
             self._lacking.setdefault(field, Counter())[system] += int(record.notes.get(f"{LACKING}{field}", 0))
 
     def sentences(self, systems: Sequence[str]) -> list[str]:
-        """What a reader must know of points that were left out; nothing where there are none."""
+        """Sentences about points that were left out, for the report."""
         said = []
         for field, of_truth in self._of_truth.items():
             if self._scored[field] == of_truth:

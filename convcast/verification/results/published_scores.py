@@ -17,7 +17,7 @@ from convcast.verification.results.verification import Verification
 
 
 def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
-    """Scores of a system's products, of ours made alike, and their paired difference, as tidy rows."""
+    """Rows of scores of a system's published products, of the same products of ours, and of the difference."""
     cases = ledger.compared.get((system, variable.name, lead), {})
     known = comparisons_by_name(system)
     for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
@@ -67,14 +67,14 @@ def _rows(
 
 
 def find_product_rows(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:
-    """Ours, theirs and the difference, of everything that is compared with a system's products at a lead."""
+    """Find the rows of all comparisons with a system's products at a lead: (ours, theirs, difference) each."""
     wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
     rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
     return list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))
 
 
 def comparison_label(row: Row) -> str:
-    """`REFC ≥ 40 dBZ within 40.6 km`."""
+    """Label of a comparison, such as `REFC ≥ 40 dBZ within 40.6 km`."""
     variable = FIELDS[row["field"]]
     if "threshold" not in row:
         return f"{variable.name.upper()} as a normal distribution ({variable.units})"

@@ -1,4 +1,4 @@
-"""A digest of the source that computes a score, by which stored scores of another program are told apart.
+"""Digest of the source code that computes a score, which tells stored scores of another version apart.
 
 It covers the functions, classes and constants that the roots reach by name, in whichever modules of convcast they are.
 Comments, docstrings, type hints of functions, error messages, formatting, and code that is not reached do not count.
@@ -17,9 +17,9 @@ from typing import Any
 
 PACKAGE = "convcast"
 IGNORED = frozenset({"colour_map", "comment", "long_name"})
-"""Arguments and attributes by which fields are drawn and described, and not scored."""
+"""Arguments and attributes that change drawings and descriptions of fields, but no score."""
 LEFT_OUT = frozenset({"convcast", "convcast.errors", "convcast.files"})
-"""Modules that compute nothing: the version, the errors, and how files are replaced."""
+"""Modules that compute no score: version, errors and files."""
 Name = tuple[str, str]
 """Module and name of a definition."""
 
@@ -33,13 +33,13 @@ class _Module:
 
 @lru_cache(maxsize=4)
 def source_digest(*roots: Any) -> str:
-    """Digest of what these functions, classes and modules are computed by."""
+    """Digest of the definitions that these functions, classes and modules use."""
     found = reached(*((root.__module__, root.__qualname__) for root in roots))
     return hashlib.blake2b("\n".join(sorted(found.values())).encode(), digest_size=16).hexdigest()
 
 
 def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> dict[Name, str]:
-    """The definitions that the roots use, directly or through others, with their syntax as text.
+    """Collect the definitions that the roots use, directly or through others, with their syntax as text.
 
     `read` gives the source of a module by its name, and None where there is no such module.
     """

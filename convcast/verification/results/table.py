@@ -25,11 +25,11 @@ Row = dict[str, Any]
 MODEL = "convcast"
 """The system whose forecasts are verified; the others are baselines."""
 NOT_COMPUTED = "not computed:"
-"""Before the reason, in the note of a score that missing points leave undefined."""
+"""Start of the note of a score that missing points leave undefined; the reason follows."""
 
 
 class Daily:
-    """One system's statistics of one field and lead, a row a day."""
+    """Daily statistics of one system, field and lead; arrays have a leading axis of days."""
 
     def __init__(self, statistics: Sequence[Statistics], cases: int) -> None:
         self.cases = cases
@@ -53,14 +53,14 @@ class Daily:
 
 
 class Summary:
-    """The scores of a verification as tidy rows, one a value; `days` counts the days behind each interval."""
+    """Scores of a verification as tidy rows, one a value."""
 
     def __init__(self, ledger: Ledger, bootstrap: Bootstrap, scales: Scales) -> None:
         self._ledger, self._bootstrap, self._scales = ledger, bootstrap, scales
         self.rows: list[Row] = []
 
     def add(self, variable: Variable, lead: int, systems: Sequence[str]) -> None:
-        """Enter every score of a field at a lead, of all systems."""
+        """Add every score of a field at a lead, for all systems."""
         entries = {
             system: _Entries(
                 self.rows,
@@ -84,7 +84,7 @@ class Summary:
 
 
 class _Entries:
-    """Where the scores of one system, field and lead are entered, from its `daily` sums."""
+    """Rows of the scores of one system, field and lead, from its daily sums."""
 
     def __init__(
         self, rows: list[Row], bootstrap: Bootstrap, variable: Variable, lead: int, system: str, daily: Daily
@@ -156,7 +156,7 @@ def _events(its: _Entries) -> None:
 
 
 def _whole(its: _Entries, scales: Scales) -> None:
-    """Of the field as a whole: fractions, energy, spectra."""
+    """Enter the scores of whole fields: fractions, energy, spectra."""
     daily = its.daily
     for number, threshold in enumerate(its.variable.thresholds[: daily.fractions.shape[1]]):
         for at, width in enumerate(scales.widths):
@@ -180,7 +180,7 @@ def _whole(its: _Entries, scales: Scales) -> None:
 
 
 def _regimes(its: _Entries) -> None:
-    """Of the points of each regime by themselves."""
+    """Enter the scores of the points of each regime."""
     for regime in REGIMES:
         sums = its.daily.within(regime)
         if not sums["points"].any():
@@ -190,7 +190,7 @@ def _regimes(its: _Entries) -> None:
 
 
 def _comparisons(entries: dict[str, _Entries]) -> None:
-    """Paired: numerator and denominator see the same draws of days."""
+    """Enter comparisons of CRPS; numerator and denominator share the draws of days, so they are paired."""
     fair = {system: its.daily["crps_fair"] for system, its in entries.items()}
     for system, its in entries.items():
         if "exact" in fair and system != "exact":
@@ -208,12 +208,12 @@ def _comparisons(entries: dict[str, _Entries]) -> None:
 
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:
-    """The first row with these entries."""
+    """Find the first row with these entries; None if there is none."""
     return next((row for row in rows if all(row.get(name) == value for name, value in wanted.items())), None)
 
 
 def verdict(difference: Row | None) -> str:
-    """What a paired difference of a score that is better when smaller allows to be said."""
+    """Judge the row of a paired difference of a score for which smaller is better."""
     if difference is None or difference["low"] is None:
         return "no interval"
     if difference["high"] < 0:
@@ -222,7 +222,7 @@ def verdict(difference: Row | None) -> str:
 
 
 def numbers(estimate: Estimate) -> dict[str, float | None]:
-    """Of a row; None where undefined, since JSON has no NaN."""
+    """Value and interval of a row; None if undefined, since JSON has no NaN."""
     return {
         name: float(value) if np.isfinite(value) else None
         for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))

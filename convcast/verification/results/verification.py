@@ -22,29 +22,29 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Facts:
-    """What was compared, and how."""
+    """Facts about a verification: systems, cases, truth and settings."""
 
     simulated: bool
     truth: str
-    """What forecasts are judged by, in words."""
+    """Name of the truth, for people."""
     systems: tuple[str, ...]
     leads: tuple[int, ...]
     inits: tuple[str, ...]
     days: int
-    """UTC days of initial times: what is resampled."""
+    """Number of UTC days of initial times, which are resampled."""
     members: int
     cases: int
-    """(initial time, lead) pairs that all systems forecast."""
+    """Number of (initial time, lead) pairs that all systems forecast."""
     points: int
     analysis_lead: int
     left_out: dict[str, int]
-    """Cases not scored, by reason."""
+    """Number of cases not scored, by reason."""
     not_compared: tuple[str, ...]
-    """Fields that a baseline does not have, or that it would be unfair to compare, and why."""
+    """Sentences about fields that a baseline lacks, or that cannot be compared fairly."""
     products: tuple[str, ...]
-    """Systems that are compared by what they publish of their members."""
+    """Systems that are compared by their published products."""
     notes: tuple[str, ...]
-    """How reference ensembles are compared."""
+    """Sentences about how reference ensembles are compared."""
     confidence: float
     resamples: int
     seed: int
@@ -59,19 +59,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class CaseShown:
-    """The case that is drawn: the one, of those scored, with the largest observed area of the event."""
+    """The case that is drawn: the scored case with the largest observed area of the event."""
 
     variable: Variable
     threshold: float
     area: float
-    """Share of the domain with the event."""
+    """Share of the domain with the observed event."""
     among: int
     init: Hour
     lead: int
     observed: NDArray[np.float32]
-    """(y, x)"""
+    """Observations, (y, x)."""
     members: NDArray[np.float32]
-    """(member, y, x)"""
+    """Members, (member, y, x)."""
     place: Place
 
     @property
@@ -81,7 +81,7 @@ class CaseShown:
 
 @dataclass(frozen=True)
 class Verification:
-    """Scores, what is behind them, and what is drawn of them."""
+    """The result of a verification: rows of scores, facts, sums and the case that is drawn."""
 
     scores: list[Row]
     facts: Facts
@@ -91,7 +91,7 @@ class Verification:
     case: CaseShown
 
     def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
-        """The first row of these, of the shortest lead unless `lead_hours` says otherwise; None where there is none."""
+        """Find the first row with these entries, of the shortest lead by default; None if there is none."""
         return find(self.scores, field=field, score=score, system=system, **more)
 
     def scored(self, lead: int) -> tuple[Variable, ...]:
@@ -99,12 +99,12 @@ class Verification:
         return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.ledger.days)
 
     def verdict(self, field: str, lead: int, against: str = "control") -> str:
-        """`better`, `worse`, `no clear difference` by the paired interval of fair CRPS, or `no interval`."""
+        """Compare fair CRPS by the paired interval: `better`, `worse`, `no clear difference` or `no interval`."""
         wanted = {"lead_hours": lead, "reference": against}
         return verdict(find(self.scores, field=field, score="crps_difference", **wanted))
 
     def to_dict(self) -> dict[str, Any]:
-        """What scores.json holds."""
+        """Content of scores.json."""
         return {
             "schema": SCHEMA,
             "convcast_version": __version__,

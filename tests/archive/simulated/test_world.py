@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convcast.archive.simulated.observation import LEAST_DEPRESSION, RAIN_FLOOR
+from convcast.archive.simulated.observation import MIN_DEPRESSION, RAIN_FLOOR
 from convcast.archive.simulated.world import ERA_HOURS, FIELDS, State, World
 
 ERA = np.datetime64(707 * ERA_HOURS, "h")  # the start of an era, so that a nature run need not catch up with it
@@ -45,8 +45,8 @@ def test_fields_keep_their_bounds(days):
     _, fields = days
     assert all(np.isfinite(values).all() for values in fields.values())
     depression = fields["t2m"] - fields["d2m"]
-    assert depression.min() >= LEAST_DEPRESSION - 1e-9
-    assert depression.min() < LEAST_DEPRESSION + 1e-9  # the bound is met, hence enforced
+    assert depression.min() >= MIN_DEPRESSION - 1e-9
+    assert depression.min() < MIN_DEPRESSION + 1e-9  # the bound is met, hence enforced
     assert fields["d2m"].min() > 270
     assert fields["t2m"].max() < 315
     assert fields["cape"].min() >= 0

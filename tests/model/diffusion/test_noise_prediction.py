@@ -40,7 +40,7 @@ def diffusion(make_settings):
 
 
 def test_a_silent_network_predicts_the_noise_of_the_guess(diffusion):
-    """F = 0 must be the conditional mean of a normal departure: sampling it gives the guess."""
+    """F = 0 must be the conditional mean of a normal residual: sampling it gives the guess."""
     mean, scale = torch.full((1, 1, 1, 1), 0.4), torch.full((1, 1, 1, 1), 0.2)
     x0 = 0.4 + 0.2 * torch.randn(200_000, 1, 1, 1)
     noise = torch.randn_like(x0)

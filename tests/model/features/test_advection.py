@@ -3,30 +3,30 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.features.advection import carry, smooth
+from convcast.model.features.advection import advect, smooth
 
 
 def uniform(dy, dx, side=16):
     return torch.tensor([dy, dx], dtype=torch.float32)[None, :, None, None].expand(1, 2, side, side)
 
 
-def test_whole_cells_are_carried_towards_higher_rows_and_columns():
+def test_whole_cells_are_advected_towards_higher_rows_and_columns():
     fields = torch.randn(1, 3, 16, 16)
-    carried = carry(fields, uniform(2, -3), periodic=True)
-    torch.testing.assert_close(carried, fields.roll((2, -3), (2, 3)), atol=1e-4, rtol=0)
+    advected = advect(fields, uniform(2, -3), periodic=True)
+    torch.testing.assert_close(advected, fields.roll((2, -3), (2, 3)), atol=1e-4, rtol=0)
 
 
 def test_a_torus_may_be_crossed_more_than_once():
     fields = torch.randn(1, 3, 16, 16)
-    carried = carry(fields, uniform(16 + 5, -33), periodic=True)
-    torch.testing.assert_close(carried, fields.roll((5, -1), (2, 3)), atol=1e-3, rtol=0)
+    advected = advect(fields, uniform(16 + 5, -33), periodic=True)
+    torch.testing.assert_close(advected, fields.roll((5, -1), (2, 3)), atol=1e-3, rtol=0)
 
 
 def test_what_comes_in_over_an_edge_is_the_edge():
     fields = torch.arange(16.0).expand(1, 1, 16, 16)
-    carried = carry(fields, uniform(0, 4), periodic=False)
+    advected = advect(fields, uniform(0, 4), periodic=False)
     expected = (torch.arange(16.0) - 4).clamp(min=0).expand(1, 1, 16, 16)
-    torch.testing.assert_close(carried, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(advected, expected, atol=1e-4, rtol=0)
 
 
 def test_the_wind_of_the_place_carries():
@@ -34,14 +34,14 @@ def test_the_wind_of_the_place_carries():
     side, growth = 64, 0.1
     x = torch.arange(float(side)).expand(1, 1, side, side)
     displacement = torch.cat([torch.zeros_like(x), growth * x], dim=1)
-    carried = carry(x, displacement, periodic=False)
-    torch.testing.assert_close(carried[..., 5:50], (x / (1 + growth))[..., 5:50], rtol=5e-3, atol=0)
+    advected = advect(x, displacement, periodic=False)
+    torch.testing.assert_close(advected[..., 5:50], (x / (1 + growth))[..., 5:50], rtol=5e-3, atol=0)
 
 
 @pytest.mark.parametrize("periodic", [True, False])
 def test_a_constant_stays(periodic):
     fields = torch.full((1, 2, 16, 16), 3.0)
-    torch.testing.assert_close(carry(fields, torch.randn(1, 2, 16, 16), periodic=periodic), fields)
+    torch.testing.assert_close(advect(fields, torch.randn(1, 2, 16, 16), periodic=periodic), fields)
     torch.testing.assert_close(smooth(fields, 5, periodic=periodic), fields)
 
 

@@ -11,7 +11,7 @@ from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, predictors
-from convcast.model.features.residual import Departures
+from convcast.model.features.residual import Residuals
 
 HISTORY = 4
 
@@ -37,7 +37,7 @@ def case(dataset, normalisation):
 def fit(case, normalisation):
     def make(names, leads=(1,)):
         cases = [case(hour, lead) for hour in range(HISTORY, 30) for lead in leads]
-        return Departures.fit(lambda: iter(cases), normalisation, names)
+        return Residuals.fit(lambda: iter(cases), normalisation, names)
 
     return make
 
@@ -62,45 +62,45 @@ def test_each_field_may_have_a_reference_of_its_own(fit, case):
     torch.testing.assert_close(reference[:, 2], inputs.advected[:, 2])
 
 
-def test_departures_have_spread_1_in_the_cases_they_were_fitted_on(fit, case):
-    departures = fit({"default": "persistence"})
+def test_residuals_have_spread_1_in_the_cases_they_were_fitted_on(fit, case):
+    residuals = fit({"default": "persistence"})
     squares = []
     for hour in range(HISTORY, 30):
         inputs, target = case(hour)
-        squares.append(((target - departures.reference(inputs)) / departures.scales(inputs)).square().mean((0, 2, 3)))
+        squares.append(((target - residuals.reference(inputs)) / residuals.scales(inputs)).square().mean((0, 2, 3)))
     torch.testing.assert_close(torch.stack(squares).mean(dim=0), torch.ones(7), rtol=1e-4, atol=0)
 
 
-def test_the_spectrum_is_that_of_departures_in_their_own_units(fit, case):
-    departures = fit({"default": "persistence"})
+def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
+    residuals = fit({"default": "persistence"})
     found = []
     for hour in range(HISTORY, 30):
         inputs, target = case(hour)
-        departure = (target - departures.reference(inputs)) / departures.scales(inputs)
-        found.append(band_moments(departure, periodic=True)[0])
+        residual = (target - residuals.reference(inputs)) / residuals.scales(inputs)
+        found.append(band_moments(residual, periodic=True)[0])
     expected = torch.stack(found).mean(dim=0).double().numpy()
-    np.testing.assert_allclose(departures.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
-    again = Departures.from_dict(departures.normalisation, departures.to_dict())
-    np.testing.assert_array_equal(again.spectrum.moments, departures.spectrum.moments)
-    np.testing.assert_array_equal(again.spectrum.kurtosis, departures.spectrum.kurtosis)
+    np.testing.assert_allclose(residuals.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
+    again = Residuals.from_dict(residuals.normalisation, residuals.to_dict())
+    np.testing.assert_array_equal(again.spectrum.moments, residuals.spectrum.moments)
+    np.testing.assert_array_equal(again.spectrum.kurtosis, residuals.spectrum.kurtosis)
 
 
-def test_the_kurtosis_is_that_of_departures(fit, case):
-    departures = fit({"default": "persistence"})
+def test_the_kurtosis_is_that_of_residuals(fit, case):
+    residuals = fit({"default": "persistence"})
     off = []
     for hour in range(HISTORY, 30):
         inputs, target = case(hour)
-        off.append(target - departures.reference(inputs))
+        off.append(target - residuals.reference(inputs))
     joined = torch.cat(off).double()
     expected = (joined**4).mean((0, 2, 3)) / (joined**2).mean((0, 2, 3)) ** 2
-    np.testing.assert_allclose(departures.spectrum.kurtosis, expected.numpy(), rtol=1e-3)
+    np.testing.assert_allclose(residuals.spectrum.kurtosis, expected.numpy(), rtol=1e-3)
 
 
 def test_a_spectrum_of_each_field_by_itself_is_read_too(fit):
-    departures = fit({"default": "persistence"})
-    values = departures.to_dict()
-    own = np.einsum("ibic->ibc", departures.spectrum.moments)
-    older = Departures.from_dict(departures.normalisation, values | {"spectrum": own.tolist()})
+    residuals = fit({"default": "persistence"})
+    values = residuals.to_dict()
+    own = np.einsum("ibic->ibc", residuals.spectrum.moments)
+    older = Residuals.from_dict(residuals.normalisation, values | {"spectrum": own.tolist()})
     np.testing.assert_array_equal(np.einsum("ibic->ibc", older.spectrum.moments), own)
     assert not older.spectrum.moments[0, :, 1].any()
 
@@ -113,19 +113,19 @@ def test_every_lead_has_its_own_scale(fit):
 
 def test_the_reference_is_within_the_fields_bounds(fit, case, normalisation):
     inputs, _ = case(20)
-    departures = fit({"default": "regression"})
-    wild = Regression({1: 100 * departures.regression.weights[1]})
-    reference = replace(departures, regression=wild).reference(inputs)
+    residuals = fit({"default": "regression"})
+    wild = Regression({1: 100 * residuals.regression.weights[1]})
+    reference = replace(residuals, regression=wild).reference(inputs)
     low, high = normalisation.bounds()
     assert (reference.amin(dim=(0, 2, 3)).numpy() >= low - 1e-4).all()
     assert (reference.amax(dim=(0, 2, 3)).numpy() <= high + 1e-4).all()
 
 
-def test_a_departure_at_its_bound_is_a_field_at_its_bound(fit, case, normalisation):
+def test_a_residual_at_its_bound_is_a_field_at_its_bound(fit, case, normalisation):
     inputs, _ = case(20)
-    departures = fit({"default": "advected"})
-    reference, scales = departures.reference(inputs), departures.scales(inputs)
-    low, _ = departures.bounds(reference, scales)
+    residuals = fit({"default": "advected"})
+    reference, scales = residuals.reference(inputs), residuals.scales(inputs)
+    low, _ = residuals.bounds(reference, scales)
     field = normalisation.restore((reference + low * scales).numpy())[0, 0]
     np.testing.assert_allclose(field, normalisation.variables[0].bounds[0], atol=1e-3)
 
@@ -146,14 +146,14 @@ def test_regression_beats_advection(fit, case):
     """In weather that moves, turns and changes with the hour."""
     errors = {}
     for name in ("advected", "regression"):
-        departures = fit({"default": name})
-        errors[name] = np.mean([((t - departures.reference(i)) ** 2).mean() for i, t in map(case, range(30, 38))])
+        residuals = fit({"default": name})
+        errors[name] = np.mean([((t - residuals.reference(i)) ** 2).mean() for i, t in map(case, range(30, 38))])
     assert errors["regression"] < 0.7 * errors["advected"]
 
 
 def test_it_survives_json(fit, case, normalisation):
-    departures = fit({"default": "regression"})
-    again = Departures.from_dict(normalisation, departures.to_dict())
+    residuals = fit({"default": "regression"})
+    again = Residuals.from_dict(normalisation, residuals.to_dict())
     inputs, _ = case(20)
-    torch.testing.assert_close(again.reference(inputs), departures.reference(inputs))
-    torch.testing.assert_close(again.scales(inputs), departures.scales(inputs))
+    torch.testing.assert_close(again.reference(inputs), residuals.reference(inputs))
+    torch.testing.assert_close(again.scales(inputs), residuals.scales(inputs))

@@ -85,7 +85,7 @@ def test_any_size_comes_back_as_it_went_in(model, ny, nx, periodic):
     assert out.isfinite().all()
 
 
-def test_an_untrained_network_predicts_nothing_and_guesses_no_departure_of_spread_one(model):
+def test_an_untrained_network_predicts_nothing_and_guesses_no_residual_of_spread_one(model):
     condition, x = inputs(model, 16, 16)
     out, encoded = run(network(model), condition, x, periodic=True)
     torch.testing.assert_close(out, torch.zeros_like(out))
@@ -118,7 +118,7 @@ def test_the_interior_does_not_depend_on_how_far_away_the_domain_ends(make_setti
     """Nothing from beyond `reach` touches a pixel: no statistic over the domain, no attention over all of it."""
     model = make_settings(model=changes).model
     net = randomised(network(model), scale=0.1)
-    reach, inside = net.reach(), 16
+    reach, inside = net.receptive_radius(), 16
     ny, cut = 16, -(-(reach + inside) // 16) * 16
     condition, x = inputs(model, ny, cut + 64)
     whole, _ = run(net, condition, x, periodic=False)
@@ -136,7 +136,7 @@ def test_what_lies_within_reach_is_seen(make_settings):
     net(x, torch.full((1,), 0.5).double(), encoded, periodic=False)[..., 96].sum().backward()
     columns = condition.grad.abs().amax(dim=(0, 1, 2)).nonzero().flatten()
     seen = max(96 - int(columns.min()), int(columns.max()) - 96)
-    assert 0.7 * net.reach() <= seen <= net.reach()
+    assert 0.7 * net.receptive_radius() <= seen <= net.receptive_radius()
 
 
 def test_attention_stays_within_its_window():

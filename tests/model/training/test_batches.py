@@ -16,14 +16,14 @@ def prepared(dataset, make_settings):
 
 
 def equal(a, b):
-    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("channels", "numbers", "departures"))
+    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("channels", "numbers", "residuals"))
 
 
 def test_a_case_has_the_channels_it_should(prepared):
     case = prepared[0][0]
     assert case.channels.shape == (1, channel_count(7, 4), 16, 16)
     assert case.numbers.shape == (1, 3)
-    assert case.departures.shape == (1, 7, 16, 16)
+    assert case.residuals.shape == (1, 7, 16, 16)
 
 
 def test_a_number_is_the_same_case_each_time(prepared):
@@ -36,7 +36,7 @@ def test_a_later_pass_rolls_the_same_case_elsewhere(prepared):
     first, second = cases[5], cases[5 + len(cases)]
     assert not equal(first, second)
     assert any(
-        torch.equal(first.departures.roll((dy, dx), (2, 3)), second.departures)
+        torch.equal(first.residuals.roll((dy, dx), (2, 3)), second.residuals)
         and torch.equal(first.channels.roll((dy, dx), (2, 3)), second.channels)
         for dy in range(16)
         for dx in range(16)
@@ -51,12 +51,12 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     from convcast.model.features import condition
     from convcast.model.features.inputs import Inputs
 
-    departures = prepared[0].departures
+    residuals = prepared[0].residuals
     one = window(dataset, dataset.hours[10], 1, with_target=True)
     made = []
     for case in (one, one.roll(3, 7)):
-        inputs = Inputs.of([case], departures.normalisation, periodic=True)
-        made.append(condition.channels(inputs, departures.reference(inputs)))
+        inputs = Inputs.of([case], residuals.normalisation, periodic=True)
+        made.append(condition.channels(inputs, residuals.reference(inputs)))
     torch.testing.assert_close(made[0].roll((3, 7), (2, 3)), made[1], atol=2e-3, rtol=0)
     assert np.isfinite(made[0].numpy()).all()
 
@@ -64,9 +64,9 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
 def test_batches_come_in_order(prepared):
     cases, _ = prepared
     made = list(batches(cases, range(7), 3))
-    assert [len(batch.departures) for batch in made] == [3, 3, 1]
-    assert torch.equal(made[1].departures[0], cases[3].departures[0])
-    assert torch.equal(made[2].departures[0], cases[6].departures[0])
+    assert [len(batch.residuals) for batch in made] == [3, 3, 1]
+    assert torch.equal(made[1].residuals[0], cases[3].residuals[0])
+    assert torch.equal(made[2].residuals[0], cases[6].residuals[0])
 
 
 def test_a_failure_in_the_background_comes_to_light(prepared):
@@ -81,10 +81,10 @@ def test_a_failure_in_the_background_comes_to_light(prepared):
 def test_validation_cases_are_those_of_validation_hours(prepared, dataset, make_settings):
     _, validation = prepared
     # 0.3 days are 7 hours, of which 4 are past and 1 is to come: the first 3 have no past, the last no future.
-    assert sum(len(batch.departures) for batch in validation.batches) == 3
+    assert sum(len(batch.residuals) for batch in validation.batches) == 3
 
 
-def test_a_missing_value_is_no_departure(dataset, make_settings, monkeypatch):
+def test_a_missing_value_is_no_residual(dataset, make_settings, monkeypatch):
     import numpy as np
 
     settings = make_settings()
@@ -95,6 +95,6 @@ def test_a_missing_value_is_no_departure(dataset, make_settings, monkeypatch):
     hole[2, 3, 4] = np.nan
     object.__setattr__(real, "target", hole)
     monkeypatch.setattr(type(cases.windows), "__getitem__", lambda self, number: real)
-    departures = cases._prepare(0).departures
-    assert departures[0, 2, 3, 4] == 0
-    assert departures.isfinite().all()
+    residuals = cases._prepare(0).residuals
+    assert residuals[0, 2, 3, 4] == 0
+    assert residuals.isfinite().all()

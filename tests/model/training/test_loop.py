@@ -16,7 +16,7 @@ from convcast.model.checkpoint import (
     DESCRIPTION,
     LOG,
     WEIGHTS,
-    Description,
+    ModelDescription,
     checkpoints,
 )
 from convcast.model.tensors import read_tensors
@@ -54,7 +54,7 @@ def test_training_leaves_its_files(trained):
 
 
 def test_the_description_knows_its_data(trained, dataset, make_settings):
-    description = Description.read(trained[0])
+    description = ModelDescription.read(trained[0])
     assert description.steps == 8
     assert description.simulated is True
     assert description.model == make_settings().model
@@ -78,7 +78,7 @@ def test_a_resumed_training_reaches_the_same_weights_bit_for_bit(dataset, make_s
     for report in train(dataset, resumed, settings):
         if report.step == 6:  # two steps beyond the checkpoint of step 4, as a kill would have it
             break
-    assert Description.read(resumed).steps == 4
+    assert ModelDescription.read(resumed).steps == 4
     assert [report.step for report in train(dataset, resumed, settings)] == [6, 8]
     expected, actual = weights(whole), weights(resumed)
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
@@ -168,7 +168,7 @@ def test_a_loss_that_grows_stops_before_it_is_saved(dataset, make_settings, tmp_
         settings = make_settings(training={"log_every": every})
         with pytest.raises(SettingsError, match=r"has grown to .* the last good checkpoint in .* is of step 4"):
             list(train(dataset, directory, settings))
-        assert Description.read(directory).trained == 4
+        assert ModelDescription.read(directory).trained == 4
 
 
 def test_the_latest_checkpoints_are_kept_and_training_can_go_on_from_the_one_before(dataset, make_settings, tmp_path):
@@ -196,7 +196,7 @@ def test_the_best_weights_are_those_that_are_sampled_from(dataset, make_settings
     monkeypatch.setattr(Trainer, "validate", invented)
     directory = tmp_path / "model"
     list(train(dataset, directory, make_settings(training={"checkpoint_every": 2, "keep": 4})))
-    description = Description.read(directory)
+    description = ModelDescription.read(directory)
     assert (description.steps, description.trained, description.validation.loss) == (4, 8, 0.5)
     (best,) = (read_tensors(path)[0] for path in checkpoints(directory) if int(path.stem) == 4)
     assert all(torch.equal(value, best[f"average.{name}"]) for name, value in weights(directory).items())

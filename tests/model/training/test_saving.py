@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import PARTIAL
-from convcast.model.checkpoint import CARD, DESCRIPTION, LOG, WEIGHTS, Description, checkpoints
-from convcast.model.distributed import Ranks
+from convcast.model.checkpoint import CARD, DESCRIPTION, LOG, WEIGHTS, ModelDescription, checkpoints
+from convcast.model.distributed import Distributed
 from convcast.model.skill import Validation
 from convcast.model.tensors import read_header, read_tensors, write_tensors
 from convcast.model.training import preparation
@@ -136,7 +136,7 @@ def test_a_finished_training_whose_file_is_lost_writes_it_again(dataset, make_se
 def test_weights_that_no_checkpoint_has_any_more_are_replaced_by_the_newest(dataset, settings, trained):
     (trained / WEIGHTS).write_bytes(b"half")
     list(train(dataset, trained, settings))
-    description = Description.read(trained)
+    description = ModelDescription.read(trained)
     assert (description.steps, description.validation.loss) == (3, SCORES[3])
     averages = read_tensors(checkpoints(trained)[-1])[0]
     assert all(torch.equal(value, averages[f"average.{name}"]) for name, value in load_file(trained / WEIGHTS).items())
@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_training_beside_the_description_is_refused(data
 def test_a_description_tells_the_settings_that_training_went_on_under(dataset, make_settings, settings, trained):
     changed = make_settings(training=settings.training.model_dump() | {"steps": 4, "learning_rate": 0.1})
     list(train(dataset, trained, changed))
-    description = Description.read(trained)
+    description = ModelDescription.read(trained)
     assert description.settings["training"]["learning_rate"] == 0.1
     assert description.settings_digest == changed.digest()
 
@@ -215,6 +215,6 @@ def test_events_are_written_again_with_a_lost_line_of_the_log_and_only_then(trai
 
 
 def test_processes_that_see_different_files_do_not_train_together(dataset, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(Ranks, "agreed", lambda self, value: value + 4)
+    monkeypatch.setattr(Distributed, "broadcast", lambda self, value: value + 4)
     with pytest.raises(SettingsError, match="after step 0, and the first process finds it after another"):
         list(train(dataset, tmp_path / "tiny", settings))

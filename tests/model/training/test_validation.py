@@ -97,14 +97,14 @@ def test_the_score_is_relative_to_persistence_and_falls_back_to_the_loss():
 
 
 def test_ensembles_are_drawn_at_checkpoints_the_same_each_time(dataset, make_settings, tmp_path):
-    from convcast.model.distributed import Ranks
+    from convcast.model.distributed import Distributed
     from convcast.model.training import preparation
     from convcast.model.training.trainer import Trainer
 
     settings = make_settings(training={"validation_cases": 2, "validation_members": 3, "precision": "float32"})
     description = preparation.describe(dataset, settings)
     _, validator = preparation.cases(dataset, description, settings)
-    trainer = Trainer(description, settings.training, Ranks(torch.device("cpu")))
+    trainer = Trainer(description, settings.training, Distributed(torch.device("cpu")))
     once, again = trainer.validate(validator), trainer.validate(validator)
     assert once == again
     assert once.cases == 2

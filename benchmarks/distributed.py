@@ -1,6 +1,6 @@
 """How much more two processes train than one: samples a second under torchrun, on the simulated archive.
 
-    python benchmarks/ranks.py --workspace DIR [--steps 60] [--repeats 3]
+    python benchmarks/distributed.py --workspace DIR [--steps 60] [--repeats 3]
 
 One thread a process, so that two have two cores where one has one. Runs alternate; each trains the demo's network anew.
 """
@@ -23,12 +23,12 @@ def run(*command: str) -> None:
 
 def rate(workspace: Path, processes: int, steps: int) -> float:
     """Samples a second in the second half of a training."""
-    model = workspace / "models" / "ranks"
+    model = workspace / "models" / "distributed"
     shutil.rmtree(model, ignore_errors=True)
     settings = {"threads": 1, "log_every": steps // 2, "checkpoint_every": 10**6, "minutes": 1e6, "validation_cases": 0}
     flags = [word for name, value in settings.items() for word in ("--set", f"training.{name}={value}")]
     flags += ["--set", "split.test_days=0"]
-    training = ["train", "--model", "ranks", "--max-steps", str(steps), "-q", "-w", str(workspace), *flags]
+    training = ["train", "--model", "distributed", "--max-steps", str(steps), "-q", "-w", str(workspace), *flags]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     run(*torchrun, "-m", "convcast", *training)
     return json.loads((model / "log.jsonl").read_text().splitlines()[-1])["samples_per_second"]
@@ -36,7 +36,7 @@ def rate(workspace: Path, processes: int, steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workspace", type=Path, default=Path("ranks"))
+    parser.add_argument("--workspace", type=Path, default=Path("distributed"))
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gaussian import INIT, SPREAD, VARIABLES, GaussianForecaster, make_dataset
 
-from convcast.ensemble.case import Case
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import cover
 from convcast.grid import Grid
 
@@ -50,27 +50,27 @@ def forecaster():
 
 @pytest.fixture
 def case(dataset, forecaster):
-    return Case(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0)
+    return TiledDenoiser(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0)
 
 
 def blended_reference(forecaster):
     total = torch.zeros(1, len(VARIABLES), *GRID.shape)
-    for reference, weight, (rows, columns) in zip(forecaster.references, TILING.weights, TILING.places, strict=True):
+    for reference, weight, (rows, columns) in zip(forecaster.references, TILING.weights, TILING.tiles, strict=True):
         total[..., rows, columns] += reference * torch.from_numpy(weight)
     return total
 
 
 def assert_same_fields(forecaster, x, signal):
-    """The tiles saw the fields of which `x` is the departure from the blended reference."""
+    """The tiles saw the fields of which `x` is the residual from the blended reference."""
     domain = signal * blended_reference(forecaster) + x * SPREAD
-    assert len(TILING.places) == len(forecaster.seen)
-    for number, (rows, columns) in enumerate(TILING.places):
+    assert len(TILING.tiles) == len(forecaster.seen)
+    for number, (rows, columns) in enumerate(TILING.tiles):
         tile = signal * forecaster.references[number] + forecaster.seen[number] * SPREAD
         torch.testing.assert_close(tile, domain[..., rows, columns], rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("t", [0, 20, 49])
-def test_each_tile_sees_the_same_noisy_fields_as_departures_from_its_own_reference(case, forecaster, t):
+def test_each_tile_sees_the_same_noisy_fields_as_residuals_from_its_own_reference(case, forecaster, t):
     x = torch.randn(2, len(VARIABLES), *GRID.shape)
     signal = float(forecaster.schedule.signal[t])
 
@@ -92,12 +92,12 @@ def test_the_noise_is_the_weighted_mean_of_the_tiles(case):
     blended = case.predict_noise(torch.zeros(1, len(VARIABLES), *GRID.shape), 10)[0, 0]
 
     numbers = np.zeros(GRID.shape)
-    for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.places, strict=True)):
+    for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.tiles, strict=True)):
         numbers[rows, columns] += number * weight
     np.testing.assert_allclose(blended.numpy(), numbers, atol=1e-4)
 
 
-def test_fields_are_the_blended_reference_and_the_departure(case, forecaster):
+def test_fields_are_the_blended_reference_and_the_residual(case, forecaster):
     x0 = torch.randn(2, len(VARIABLES), *GRID.shape).clamp(-1, 1)
 
     expected = blended_reference(forecaster) + x0 * SPREAD

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     from convcast.model import Condition, Forecaster
 
-    Place = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
+    TileIndex = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
     """What cuts a tile from (..., y, x)."""
 
 
-class Case:
+class TiledDenoiser:
     """The model conditioned on what is known at `init`, tile by tile, once for all steps.
 
     What is known is the dataset's hours, for all members alike, or the `pasts` (member, history, variable, y, x) that
     the members have come by. Of so many tiles the condition is `kept`; others' are encoded again whenever they are
     needed, to the same bits.
 
-    The state is a departure from a reference, and each tile has its own, since motion is estimated within it. The state
-    of the domain is the departure from the blend R of the tiles' references R_k, in units of s. What tile k sees is
-    then x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as departures from its own reference.
+    The state is a residual from a reference, and each tile has its own, since motion is estimated within it. The state
+    of the domain is the residual from the blend R of the tiles' references R_k, in units of s. What tile k sees is
+    then x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
 
     Raises MissingInputError where the dataset lacks an hour of the history.
     """
@@ -47,7 +47,7 @@ class Case:
         init: Hour,
         lead: int,
         guidance: float,
-        kept: int | None = None,
+        cached_tiles: int | None = None,
         pasts: NDArray[np.float32] | None = None,
     ) -> None:
         self.forecaster = forecaster
@@ -55,17 +55,17 @@ class Case:
         self.guidance = guidance
         self._dataset, self._init, self._lead, self._pasts = dataset, init, lead, pasts
         self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
-        self._room = len(tiling.places) if kept is None else kept
-        self._kept: dict[int, Condition] = {}
+        self._cache_size = len(tiling.tiles) if cached_tiles is None else cached_tiles
+        self._conditions: dict[int, Condition] = {}
         self._reference = self._blend(lambda k, _: self._condition(k).reference)
 
     def predict_noise(self, x: Tensor, t: int) -> Tensor:
         """The noise in x_t (member, variable, y, x) at step t of the diffusion process: each tile's answer, blended."""
         signal = float(self.forecaster.schedule.signal[t])
 
-        def part(k: int, place: Place) -> Tensor:
+        def part(k: int, tile: TileIndex) -> Tensor:
             condition = self._condition(k)
-            state = x[place] + signal * self._shift(condition, place)
+            state = x[tile] + signal * self._shift(condition, tile)
             return self.forecaster.predict_noise(state, t, condition, guidance=self.guidance)
 
         return self._blend(part)
@@ -73,28 +73,28 @@ class Case:
     def clamp(self, x0: Tensor) -> Tensor:
         """The state (member, variable, y, x) with fields within their physical bounds."""
 
-        def part(k: int, place: Place) -> Tensor:
+        def part(k: int, tile: TileIndex) -> Tensor:
             condition = self._condition(k)
-            shift = self._shift(condition, place)
-            return self.forecaster.clamp(x0[place] + shift, condition) - shift
+            shift = self._shift(condition, tile)
+            return self.forecaster.clamp(x0[tile] + shift, condition) - shift
 
         return self._blend(part)
 
     def fields(self, x0: Tensor) -> NDArray[np.float32]:
         """Physical fields (member, variable, y, x), GRIB units, float32."""
 
-        def part(k: int, place: Place) -> Tensor:
+        def part(k: int, tile: TileIndex) -> Tensor:
             condition = self._condition(k)
-            values = self.forecaster.fields(x0[place] + self._shift(condition, place), condition)
+            values = self.forecaster.fields(x0[tile] + self._shift(condition, tile), condition)
             return torch.from_numpy(values).to(x0.device)
 
         return self._blend(part).cpu().numpy()
 
     def _condition(self, k: int) -> Condition:
         """Of tile k."""
-        if k in self._kept:
-            return self._kept[k]
-        rows, columns = self.tiling.places[k]
+        if k in self._conditions:
+            return self._conditions[k]
+        rows, columns = self.tiling.tiles[k]
         history, dataset = self.forecaster.settings.history, self._dataset
         windows = [
             window(dataset, self._init, self._lead, history=history, rows=rows, columns=columns, past=past)
@@ -103,21 +103,21 @@ class Case:
         made = self.forecaster.condition(windows, periodic=dataset.grid.periodic and self.tiling.whole)
         # The first tiles and not the last used: tiles come in the same order each time, in which a cache of the latter
         # kind would never have the next one.
-        if len(self._kept) < self._room:
-            self._kept[k] = made
+        if len(self._conditions) < self._cache_size:
+            self._conditions[k] = made
         return made
 
-    def _shift(self, condition: Condition, place: Place) -> Tensor:
-        """What a tile's departures have more than those from the domain's reference, (row, variable, y, x)."""
-        shift: Tensor = (self._reference[place] - condition.reference) / condition.scale
+    def _shift(self, condition: Condition, tile: TileIndex) -> Tensor:
+        """What a tile's residuals have more than those from the domain's reference, (row, variable, y, x)."""
+        shift: Tensor = (self._reference[tile] - condition.reference) / condition.scale
         return shift
 
-    def _blend(self, part: Callable[[int, Place], Tensor]) -> Tensor:
-        """Blend over the domain, (..., y, x), of `part(k, place)` of each tile, one in memory at a time."""
+    def _blend(self, part: Callable[[int, TileIndex], Tensor]) -> Tensor:
+        """Blend over the domain, (..., y, x), of `part(k, tile)` of each tile, one in memory at a time."""
         if self.tiling.whole:
             return part(0, (...,))
         blended: Tensor | None = None
-        for k, (rows, columns) in enumerate(self.tiling.places):
+        for k, (rows, columns) in enumerate(self.tiling.tiles):
             values = part(k, (..., rows, columns))
             if blended is None:
                 blended = values.new_zeros((*values.shape[:-2], *self.tiling.shape))
