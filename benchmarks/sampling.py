@@ -24,8 +24,8 @@ import torch
 from network import FIELDS, ours, peer
 
 import convcast.grib  # noqa: F401
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description as Hours, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.model import Forecaster, ModelDescription
@@ -45,13 +45,15 @@ HISTORY = 4
 def weather(path: Path, grid: Grid) -> Dataset:
     """Hours of smooth made-up weather, all ok."""
     variables = tuple(ROWS.values())
-    store = Store.create(path, Hours(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32))
+    store = Store.create(
+        path, DatasetDescription(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32)
+    )
     y, x = np.mgrid[: grid.ny, : grid.nx]
     times = START + np.arange(HISTORY) * HOUR
     middle = np.array([20, 290, 285, 1, 1, 1000, -50], np.float32)[:, None, None]
     for k, valid in enumerate(times):
         store.write_hour(valid, (middle + 2 * np.sin((x + y + k) / 20)).astype(np.float32))
-    store.write_status(times, Status.OK, [{"valid": str(time)} for time in times])
+    store.write_status(times, HourStatus.OK, [{"valid": str(time)} for time in times])
     return Dataset.open(path)
 
 

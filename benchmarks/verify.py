@@ -25,8 +25,8 @@ def write(root: Path, cases: int, members: int) -> None:
     from scipy.ndimage import gaussian_filter
 
     from convcast.conventions import ensemble_dataset
-    from convcast.dataset import Status
-    from convcast.dataset.store import Description, Store
+    from convcast.dataset import HourStatus
+    from convcast.dataset.store import DatasetDescription, Store
     from convcast.grid import CONUS
     from convcast.variables import REFC
 
@@ -38,12 +38,12 @@ def write(root: Path, cases: int, members: int) -> None:
         return np.roll(echoes[number % 4], 37 * number, axis=1)
 
     store = Store.create(
-        root / "dataset.zarr", Description((REFC,), CONUS, False, 0), np.zeros((2, *CONUS.shape), np.float32)
+        root / "dataset.zarr", DatasetDescription((REFC,), CONUS, False, 0), np.zeros((2, *CONUS.shape), np.float32)
     )
     hours = START + np.arange(cases + 1)
     for number, hour in enumerate(hours):
         store.write_hour(hour, echo(number)[None])
-    store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
+    store.write_status(hours, HourStatus.OK, [{"valid": str(hour)} for hour in hours])
     for case in range(cases):
         fields = {"refc": np.stack([echo(case + m + 5) for m in range(members)])[:, None]}
         ensemble_dataset(

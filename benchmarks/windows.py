@@ -21,7 +21,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from convcast.dataset import Dataset, Windows, open_dataset, usable_inits, windows
-from convcast.dataset.store import Description, Status, Store, index
+from convcast.dataset.store import DatasetDescription, HourStatus, Store, index
 from convcast.grid import CONUS
 from convcast.notation import HOUR
 from convcast.variables import FIELDS
@@ -36,7 +36,7 @@ def publish(path: Path) -> None:
     generator = np.random.default_rng(0)
     variables = tuple(FIELDS.values())
     static = np.stack([generator.normal(500, 100, CONUS.shape), np.ones(CONUS.shape)]).astype(np.float32)
-    store = Store.create(path, Description(variables, CONUS, True, 0), static)
+    store = Store.create(path, DatasetDescription(variables, CONUS, True, 0), static)
     pattern = gaussian_filter(generator.normal(size=CONUS.shape), 8, mode="wrap")
     pattern /= pattern.std()
     for hour in range(HOURS):
@@ -50,7 +50,7 @@ def publish(path: Path) -> None:
                 field = np.where(moved > 0.5, field, rest)
             fields.append(field)
         store.write_hour(START + hour * HOUR, np.stack(fields).astype(np.float32))
-    store.write_status(START + np.arange(HOURS) * HOUR, Status.OK, [])
+    store.write_status(START + np.arange(HOURS) * HOUR, HourStatus.OK, [])
 
 
 def places(count: int) -> list[tuple[int, slice, slice]]:

@@ -52,7 +52,7 @@ def plot(
     """
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
-    from convcast.forecasts.plot import show
+    from convcast.forecasts.plot import select_maps
     from convcast.notation import compact, parse_leads
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
@@ -67,7 +67,7 @@ def plot(
     for source in available(workspace, init):
         folder = output or workspace.root / "plots" / compact(source.init)
         sweep(folder, recursive=False, shared=True)
-        units = show(workspace, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
+        units = select_maps(workspace, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
         for shown, possible in units:
             for kind in possible:
                 name = f"{shown.variable.name}_f{shown.lead:02d}_{kind}.png"

@@ -185,7 +185,7 @@ class _Run:
         )
 
     def _products(self, init: Hour) -> Iterator[MemberDone]:
-        from convcast.ensemble import describe, leads_there, make_products
+        from convcast.ensemble import describe, make_products, readable_leads
         from convcast.files import discard
 
         workspace, settings = self.session.workspace, self.session.settings.products
@@ -193,7 +193,7 @@ class _Run:
         description = describe(
             self.forecaster, self.dataset, init=init, leads=self.leads, settings=self._sampling, name=self.name
         )
-        there = leads_there(target, description, self.members, settings)
+        there = readable_leads(target, description, self.members, settings)
         if self.keep == "products" and set(self.leads) <= there:
             return
         # Members that an earlier run kept are used and stay.

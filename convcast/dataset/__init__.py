@@ -1,44 +1,44 @@
-"""The dataset room: from archived GRIB to one Zarr of checked hours, its statistics, splits and samples."""
+"""Datasets: archived GRIB files become a Zarr store of checked hours, with statistics, splits and samples."""
 
 from typing import TYPE_CHECKING, Any
 
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocess import HourVerdict, preprocess
-from convcast.dataset.quality import Finding, examine
-from convcast.dataset.split import Split, divide
-from convcast.dataset.statistics import Statistics
-from convcast.dataset.store import Status
+from convcast.dataset.quality import QualityFinding, examine
+from convcast.dataset.split import Split, split_hours
+from convcast.dataset.statistics import FieldStatistics
+from convcast.dataset.store import HourStatus
 from convcast.dataset.sun import Sun
-from convcast.dataset.windows import Window, Windows, shuffled, usable_inits, window
+from convcast.dataset.windows import Window, Windows, shuffled_indices, usable_inits, window
 
 if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset
 
 __all__ = [
     "Dataset",
-    "Finding",
+    "FieldStatistics",
+    "HourStatus",
     "HourVerdict",
+    "QualityFinding",
     "Split",
-    "Statistics",
-    "Status",
     "Sun",
     "Window",
     "Windows",
     "advect",
-    "divide",
     "estimate_motion",
     "examine",
     "open_dataset",
     "preprocess",
-    "shuffled",
+    "shuffled_indices",
+    "split_hours",
     "usable_inits",
     "window",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`open_dataset` brings xarray along, which an hourly run can do without."""
+    """Import `open_dataset` on first use, since it imports xarray, which hourly runs do not need."""
     if name == "open_dataset":
         from convcast.dataset.view import open_dataset
 

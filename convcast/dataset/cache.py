@@ -1,7 +1,8 @@
-"""Hours unpacked into plain files that are mapped into memory: what random windows are read from quickest.
+"""A cache of uncompressed, memory-mapped hours, the fastest source of random training windows.
 
-One .npy file an hour, int16 (variable, y, x) as stored. Its name tells what it was made of, so an hour that was
-preprocessed again is unpacked again; it appears whole; the folder may be deleted at any time.
+Each hour is one .npy file of stored integers, int16 (variable, y, x). The file name contains the signature of the
+dataset's file, so that an hour that was preprocessed again is unpacked again. Files are renamed into place when
+complete, and the folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from convcast.files import sweep, whole_file
 from convcast.notation import Hour, Hours
 
 MAPPED = 256
-"""Files mapped at a time: each takes one of the process's file descriptors."""
+"""Maximum number of files mapped at once; each uses a file descriptor of the process."""
 _unpacking = Lock()
 
 
-class Cache:
-    """The hours of one dataset in a folder of their own; a file is made when its hour is first asked for."""
+class HourCache:
+    """Cache of the hours of one dataset in one folder; an hour is unpacked when it is first read."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
@@ -34,14 +35,23 @@ class Cache:
         sweep(folder, recursive=False)
 
     def read(self, hours: Sequence[Hour] | Hours, rows: slice, columns: slice) -> NDArray[np.int16]:
-        """Stored integers of these hours, (time, variable, y, x), which must be there.
+        """Read the stored integers of these hours on a sub-grid.
 
-        Raises DamagedFileError where the dataset's file is damaged or lost.
+        Args:
+            hours: Valid times; each must be in the dataset.
+            rows: Rows of the dataset's grid.
+            columns: Columns of the dataset's grid.
+
+        Returns:
+            int16, (time, variable, y, x).
+
+        Raises:
+            DamagedFileError: A file of the dataset is damaged or lost.
         """
         return np.stack([self._hour(hour)[:, rows, columns] for hour in np.asarray(hours, "datetime64[h]")])
 
     def make_room(self, hours: Hours) -> None:
-        """Raises DiskFullError, with the figures, where the hours not yet unpacked do not fit on the disk."""
+        """Raise DiskFullError if the hours that are not cached yet do not fit on the disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         description = self._store.description
         each = 2 * len(description.variables) * description.grid.ny * description.grid.nx
@@ -62,7 +72,7 @@ class Cache:
         found = _whole(file)
         if found is None:
             with _unpacking:
-                found = _whole(file)  # by another thread, meanwhile
+                found = _whole(file)  # another thread may have unpacked it meanwhile
                 if found is None:
                     self._unpack(valid, file)
                     found = _map(file)
@@ -78,7 +88,7 @@ class Cache:
 
 
 def _whole(file: Path) -> NDArray[np.int16] | None:
-    """The file mapped, or None where it is not there, or cut short by a disk that lost its end."""
+    """Map the file, or return None if it is absent or truncated."""
     try:
         return _map(file)
     except (FileNotFoundError, EOFError, ValueError):

@@ -1,4 +1,4 @@
-"""The dataset as the rooms after this one see it: hours that passed, as physical fields."""
+"""Read access to a dataset: the accepted hours as physical fields."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import FILL
-from convcast.dataset.cache import Cache
-from convcast.dataset.store import MEND_HOUR, Status, Store
+from convcast.dataset.cache import HourCache
+from convcast.dataset.store import MEND_HOUR, HourStatus, Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours
@@ -20,22 +20,28 @@ from convcast.variables import Variable
 
 
 class Dataset:
-    """A dataset opened for reading; what is appended later is seen by opening it again."""
+    """A dataset opened for reading; hours that are appended later are visible after opening it again."""
 
     def __init__(self, store: Store, cache: Path | None = None) -> None:
         self.store = store
-        self.cache = Cache(cache, store) if cache else None
+        self.cache = HourCache(cache, store) if cache else None
         self.times: Hours
-        """Every hour from the first to the last that anything is known of."""
+        """Every hour from the first to the last with a known status."""
         self.status: NDArray[np.uint8]
-        """Of `times`: 0 absent, 1 ok, 2 gap, 3 rejected, 4 pruned."""
+        """Status of each of `times` (HourStatus): 0 absent, 1 ok, 2 gap, 3 rejected, 4 pruned."""
         self.times, self.status = store.read_status()
 
     @classmethod
     def open(cls, path: Path, *, cache: Path | None = None) -> Dataset:
-        """With a folder `cache`, hours are unpacked there when they are first read, and are read from there.
+        """Open the dataset at `path` for reading.
 
-        Raises SettingsError where there is no dataset, DamagedFileError where it is not one of ours.
+        Args:
+            path: The Zarr store.
+            cache: Folder in which hours are unpacked when they are first read, and from which they are then read.
+
+        Raises:
+            SettingsError: There is no dataset at `path`.
+            DamagedFileError: The store is damaged or is not a convcast dataset.
         """
         return cls(Store.open(path), cache)
 
@@ -61,8 +67,8 @@ class Dataset:
 
     @cached_property
     def hours(self) -> Hours:
-        """The hours that are ok, sorted."""
-        ok: Hours = self.times[self.status == Status.OK]
+        """The hours whose status is ok, sorted."""
+        ok: Hours = self.times[self.status == HourStatus.OK]
         return ok
 
     @cached_property
@@ -72,60 +78,70 @@ class Dataset:
 
     @cached_property
     def latitude_longitude(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Degrees, each (y, x)."""
+        """Latitude and longitude of the grid points, degrees, each (y, x)."""
         return self.grid.latitude_longitude()
 
     def missing(self, hours: Sequence[Hour] | Hours) -> Hours:
-        """Those of the hours that are not ok."""
+        """Return those of `hours` whose status is not ok."""
         missing: Hours = np.setdiff1d(np.asarray(hours, "datetime64[h]"), self.hours)
         return missing
 
     def read(
         self, hours: Sequence[Hour] | Hours, rows: slice = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.float32]:
-        """The fields of these hours, (time, variable, y, x), GRIB units, NaN where the source was missing.
+        """Read the fields of these hours on a sub-grid.
 
-        Raises MissingInputError naming the hours that are not ok, DamagedFileError where a file is damaged or lost.
+        Args:
+            hours: Valid times.
+            rows: Rows of the dataset's grid.
+            columns: Columns of the dataset's grid.
+
+        Returns:
+            float32, (time, variable, y, x), GRIB units, NaN where the source had no value.
+
+        Raises:
+            MissingInputError: The status of some hours, which the message names, is not ok.
+            DamagedFileError: A file is damaged or lost.
         """
         return self.store.unpack(self.read_stored(hours, rows, columns))
 
     def read_stored(
         self, hours: Sequence[Hour] | Hours, rows: slice = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.int16]:
-        """As `read`, but the stored integers."""
-        wanted = np.asarray(hours, "datetime64[h]")
-        self.require(wanted)
-        if self.cache is not None and wanted.size:
-            return self.cache.read(wanted, rows, columns)
+        """Read the stored integers of these hours, int16 (time, variable, y, x); the arguments are those of `read`."""
+        requested = np.asarray(hours, "datetime64[h]")
+        self.require(requested)
+        if self.cache is not None and requested.size:
+            return self.cache.read(requested, rows, columns)
         ny, nx = (len(range(n)[part]) for n, part in zip(self.grid.shape, (rows, columns), strict=True))
-        stored = np.empty((len(wanted), len(self.variables), ny, nx), np.int16)
-        # Zarr fetches the files of consecutive hours side by side.
-        breaks = np.flatnonzero(np.diff(wanted) != HOUR) + 1
-        for part in np.split(np.arange(len(wanted)), breaks):
+        stored = np.empty((len(requested), len(self.variables), ny, nx), np.int16)
+        # Zarr reads the files of consecutive hours concurrently.
+        breaks = np.flatnonzero(np.diff(requested) != HOUR) + 1
+        for part in np.split(np.arange(len(requested)), breaks):
             if part.size:
-                stored[part] = self.store.read(wanted[part[0]], part.size, rows, columns)
-        for hour, fields in zip(wanted, stored, strict=True):
+                stored[part] = self.store.read(requested[part[0]], part.size, rows, columns)
+        for hour, fields in zip(requested, stored, strict=True):
             if (fields[:1] == FILL).all() and (fields == FILL).all():
                 raise DamagedFileError(f"{self.path} has lost its values of {hour}", advice=MEND_HOUR)
         return stored
 
     def make_room(self, hours: Hours) -> None:
-        """Raises DiskFullError where there is a cache and these hours do not fit on its disk."""
+        """Raise DiskFullError if there is a cache and these hours do not fit on its disk."""
         if self.cache is not None:
             self.cache.make_room(hours)
 
     def verdicts(self) -> dict[Hour, dict[str, Any]]:
-        """The last verdict on each hour: `status`, `reason`, `findings`, and `at`, when it was passed."""
+        """Return the last verdict on each hour: `status`, `reason`, `findings`, and `at`, the time of the verdict."""
         return self.store.read_verdicts()
 
     def require(self, hours: Sequence[Hour] | Hours) -> None:
-        """Raises MissingInputError, with the command that may bring them, where some of the hours are not ok."""
+        """Raise MissingInputError, which names the hours and the command to fetch them, if some hours are not ok."""
         missing = self.missing(hours)
         if missing.size == 0:
             return
         known = dict(zip(self.times, self.status, strict=True))
-        names = {status: f" ({status.name.lower()})" for status in Status} | {Status.ABSENT: ""}
-        listed = [f"{hour}{names[Status(known.get(hour, Status.ABSENT))]}" for hour in missing[:6]]
+        names = {status: f" ({status.name.lower()})" for status in HourStatus} | {HourStatus.ABSENT: ""}
+        listed = [f"{hour}{names[HourStatus(known.get(hour, HourStatus.ABSENT))]}" for hour in missing[:6]]
         more = f" and {missing.size - 6} more" if missing.size > 6 else ""
         raise MissingInputError(
             f"{self.path} does not hold {', '.join(listed)}{more}",

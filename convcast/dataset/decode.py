@@ -1,6 +1,6 @@
-"""One archived hour, from GRIB messages to fields on the grid.
+"""Decode one archived hour from GRIB messages to fields on the grid.
 
-Messages are picked by the numbers of the GRIB2 code tables, never by names, which change with the tables installed.
+Messages are selected by the numbers of the GRIB2 code tables, because names depend on the installed tables.
 """
 
 from __future__ import annotations
@@ -21,47 +21,55 @@ from convcast.variables import STATIC, Variable
 
 
 @dataclass(frozen=True)
-class Fields:
-    """What one file holds of the fields asked for."""
+class DecodedFields:
+    """The requested fields of one GRIB file."""
 
     values: NDArray[np.float32]
     """(variable, y, x), GRIB units, row 0 in the south, NaN where missing."""
     grid: Grid
     simulated: bool
 
-    def crop(self, rows: slice, columns: slice) -> Fields:
-        return Fields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
+    def crop(self, rows: slice, columns: slice) -> DecodedFields:
+        return DecodedFields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
 
 
-def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> Fields:
-    """The fields of one hour, which must all be of this valid time and lead, and on one grid.
+def decode_hour(path: Path, *, valid: Hour, lead: int, variables: Sequence[Variable]) -> DecodedFields:
+    """Decode the fields of one hour.
 
-    Raises DamagedFileError naming every problem: a message missing, doubled, of another time or grid, undecodable.
+    Args:
+        path: The GRIB file.
+        valid: Valid time that every message must have.
+        lead: Lead time, hours, that every message must have.
+        variables: The fields to decode, in the order of the result.
+
+    Returns:
+        The fields, on their common grid.
+
+    Raises:
+        DamagedFileError: A message is missing, duplicated, of another time or grid, or cannot be decoded; every
+            problem is named.
     """
     return _decode(path, variables, time=(valid - lead * HOUR, lead))
 
 
-def decode_static(path: Path) -> Fields:
-    """Terrain height (m) and land mask; their time does not matter.
-
-    Raises DamagedFileError as `decode_hour` does.
-    """
+def decode_static(path: Path) -> DecodedFields:
+    """Decode terrain height (m) and land mask, of any time; raises DamagedFileError as `decode_hour` does."""
     return _decode(path, tuple(STATIC.values()), time=None)
 
 
-def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> Fields:
-    place = {variable.grib: number for number, variable in enumerate(variables)}
+def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> DecodedFields:
+    indices = {variable.grib: number for number, variable in enumerate(variables)}
     values: NDArray[np.float32] | None = None
-    found = Counter[int]()
+    counts = Counter[int]()
     kinds: set[tuple[Grid, bool]] = set()
     problems: list[str] = []
     for message in grib.read_messages(path):
         header = message.header
-        number = None if header.statistical else place.get(header.key)
+        number = None if header.statistical else indices.get(header.key)
         if number is None:
             continue
-        found[number] += 1
-        if found[number] > 1:
+        counts[number] += 1
+        if counts[number] > 1:
             continue
         name = variables[number].name
         if time is not None and (header.init, header.lead_hours) != time:
@@ -82,8 +90,8 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
             continue
         kinds.add((grid, header.simulated))
     for number, variable in enumerate(variables):
-        if found[number] != 1:
-            times = f"there {found[number]} times" if found[number] else "missing"
+        if counts[number] != 1:
+            times = f"there {counts[number]} times" if counts[number] else "missing"
             problems.append(f"{variable.name} is {times}")
     if len({grid for grid, _ in kinds}) > 1:
         problems.append("its messages are on several grids")
@@ -92,4 +100,4 @@ def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int]
     if problems or values is None:
         raise DamagedFileError(f"{path.name}: {'; '.join(problems)}")
     ((grid, simulated),) = kinds
-    return Fields(values, grid, simulated)
+    return DecodedFields(values, grid, simulated)

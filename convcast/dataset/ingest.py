@@ -1,7 +1,7 @@
-"""What is done to one hour whatever the others are: decode, examine, put in place, count changes.
+"""Ingest single hours into a dataset: decode the file, check the fields, write them and their histograms.
 
-Any process may do it, since hours share no file. Nothing done here counts before `preprocess` has committed it, and
-done twice it leaves the same.
+Hours share no file, so that several processes may ingest at once. An hour exists only after `preprocess` has committed
+it, and ingesting it twice gives the same files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.quality import Finding, examine, field_means, mask_collapsed
+from convcast.dataset.quality import QualityFinding, examine, field_means, mask_collapsed
 from convcast.dataset.store import Store, describe_grid
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
@@ -23,27 +23,28 @@ from convcast.notation import Hour
 
 
 @dataclass(frozen=True)
-class Source:
+class ArchivedHour:
     """The archived file of an hour."""
 
     valid: Hour
     path: Path
     sha256: str
-    """What the sidecar says."""
+    """SHA-256 of the file according to its sidecar."""
     signature: list[int]
-    """Of the file (convcast.files.signature)."""
+    """Size and modification time of the file (convcast.files.signature)."""
 
 
 @dataclass(frozen=True)
-class Placed:
-    """What was found; the fields are in the dataset's files unless they were rejected."""
+class IngestedHour:
+    """Result of ingesting an hour; its fields are in the dataset's files unless they were rejected."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
     damage: str
-    """Why the file could not be used at all, or nothing."""
+    """Reason why the file could not be decoded; empty if it could."""
     means: Mapping[str, float] | None
-    """Of each field; None where they are of no use."""
+    """Spatial mean of each field by name, GRIB units; None if the hour was rejected."""
     seconds: float
+    """Time spent on the hour, seconds."""
 
     @property
     def rejected(self) -> bool:
@@ -53,44 +54,46 @@ class Placed:
     def reason(self) -> str:
         return self.damage or "; ".join(str(finding) for finding in self.findings)
 
-    def also(self, findings: Sequence[Finding]) -> Placed:
+    def with_findings(self, findings: Sequence[QualityFinding]) -> IngestedHour:
         return replace(self, findings=(*self.findings, *findings))
 
 
 @dataclass(frozen=True)
-class Hands:
-    """One process's hands on a dataset, of rows and columns of the archive's grid."""
+class HourIngester:
+    """Writes single hours of one dataset; workers receive a copy and open the dataset themselves."""
 
     dataset: Path
     rows: slice
+    """Rows of the archive's grid that the dataset covers."""
     columns: slice
+    """Columns of the archive's grid that the dataset covers."""
 
     @cached_property
     def _store(self) -> Store:
         return Store.open(self.dataset, writing=True)
 
-    def place(self, source: Source) -> Placed:
-        """Decode and examine an hour, and write its fields and histograms unless they are rejected."""
+    def ingest(self, source: ArchivedHour) -> IngestedHour:
+        """Decode and check an hour, and write its fields and histogram unless they are rejected."""
         started = time.perf_counter()
         variables = self._store.description.variables
         try:
             fields = self._load(source)
         except DamagedFileError as error:
-            return Placed((), str(error), None, time.perf_counter() - started)
+            return IngestedHour((), str(error), None, time.perf_counter() - started)
         masked = mask_collapsed(fields, variables)
-        found = Placed((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        found = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
         if not found.rejected:
             self._store.write_hour(source.valid, fields)
             found = replace(found, means=field_means(fields, variables))
         return replace(found, seconds=time.perf_counter() - started)
 
     def count_changes(self, valid: Hour) -> float:
-        """Write the histogram of the changes to this hour from the one before, both in their place; seconds it took."""
+        """Write the histogram of changes from the hour before, which must be written; return the seconds taken."""
         started = time.perf_counter()
         self._store.write_tendencies(valid)
         return time.perf_counter() - started
 
-    def _load(self, source: Source) -> NDArray[np.float32]:
+    def _load(self, source: ArchivedHour) -> NDArray[np.float32]:
         from convcast.dataset.decode import decode_hour
 
         name, description = source.path.name, self._store.description

@@ -1,9 +1,9 @@
-"""One motion for a whole frame: how far the weather moved in the past hours, and the last frame moved on.
+"""Estimate one motion vector for a whole domain from past hours, and advect fields by it.
 
-Phase correlation (Kuglin and Hines, 1975) of all fields and all pairs of consecutive hours at once: their spectra are
-added before the peak is sought. skimage's phase_cross_correlation takes a single pair, in which storms alone leave
-the peak ambiguous. With all fields, the mean wind of the simulated world is found to 0.2 cells an hour (median; 0.4 in
-90 % of the cases).
+The estimate is the phase correlation (Kuglin and Hines, 1975) of all fields and all pairs of consecutive hours: their
+cross spectra are added before the peak is located. skimage's phase_cross_correlation takes a single pair of fields,
+whose peak is ambiguous if the fields show little but storms. With all fields, the error in the mean wind of the
+simulated world is 0.2 cells per hour (median; 0.4 in 90 % of the cases).
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 FASTEST = 40.0
-"""Cells an hour, 33 m/s: no storm moves on faster."""
+"""Maximum motion, cells per hour (33 m/s); no storm moves faster."""
 SMOOTHING = 0.2
-"""Cycles per cell at which the Gaussian weight of a wave is exp(-1/2): shorter waves do not last the hour."""
+"""Wavenumber, cycles per cell, at which the Gaussian weight is exp(-1/2); shorter waves do not persist for an hour."""
 WHITENING_FLOOR = 1e-6
-"""Of a field's strongest wave; weaker ones are rounding, whose phase means nothing."""
+"""Minimum power of a wave as a fraction of the field's strongest; the phase of weaker waves is rounding error."""
 
 
 def estimate_motion(history: NDArray[np.floating], *, periodic: bool) -> NDArray[np.float32]:
-    """Cells per hour (dy, dx), float32, that the fields of `history` (time, variable, y, x), one hour apart, moved.
+    """Estimate the motion of the fields over the past hours.
 
-    Units do not matter: every wave of every field counts for its phase alone. What stands still (the mark of terrain on
-    temperature) is taken out with each cell's mean over time, given three frames or more; the daily cycle goes with
-    each frame's mean. Missing values count as the frame's mean.
+    Only the phase of each wave counts, so that the fields may have any units. The stationary part (such as the
+    imprint of terrain on temperature) is removed with the time mean of each cell, given at least three frames; the
+    daily cycle is removed with the mean of each frame. Missing values are replaced by the frame's mean.
 
-    Zero where there is one frame, where nothing moves, and where moving the frames given would have forecast the next
-    better than leaving them for less than half of the fields: there is always some peak, not always a motion.
+    Args:
+        history: Fields (time, variable, y, x), one hour apart.
+        periodic: Whether the domain is periodic in both directions.
+
+    Returns:
+        Motion (dy, dx), cells per hour, float32. It is zero if there is only one frame or no motion, and if advection
+        forecasts fewer than half of the fields better than persistence does, because phase correlation always has
+        a peak.
     """
     if len(history) < 2:
         return np.zeros(2, np.float32)
@@ -49,7 +55,7 @@ def estimate_motion(history: NDArray[np.floating], *, periodic: bool) -> NDArray
 
 
 def _correlate(frames: NDArray[np.float32], periodic: bool) -> NDArray[np.float32]:
-    """The peak of the summed phase correlation of consecutive frames, which may be overwritten."""
+    """Locate the peak of the summed phase correlation of consecutive frames; `frames` may be overwritten."""
     from scipy import fft
 
     ny, nx = frames.shape[-2:]
@@ -76,10 +82,18 @@ def _correlate(frames: NDArray[np.float32], periodic: bool) -> NDArray[np.float3
 def advect(
     frames: NDArray[np.floating], shift: NDArray[np.floating] | tuple[float, float], *, periodic: bool
 ) -> NDArray[np.float32]:
-    """`frames` (..., y, x) moved by `shift` = (dy, dx) cells, towards higher rows and columns where positive.
+    """Move fields by a constant displacement.
 
-    Whole cells are moved exactly. The rest is Catmull-Rom interpolation held between the two nearest values, so that
-    neither the floor of reflectivity nor a bound is passed. What comes in over an edge is the edge's value.
+    Whole cells are moved exactly. The fractional part is Catmull-Rom interpolation, clipped to the two nearest values
+    so that physical bounds hold.
+
+    Args:
+        frames: Fields (..., y, x).
+        shift: Displacement (dy, dx), cells, positive towards higher rows and columns.
+        periodic: Whether fields wrap around; otherwise the values at the edge are repeated.
+
+    Returns:
+        The moved fields, float32, of the shape of `frames`.
     """
     moved = np.asarray(frames, np.float32)
     for axis, cells in zip((-2, -1), shift, strict=True):
@@ -115,6 +129,6 @@ def _shift(frames: NDArray[np.float32], cells: float, axis: int, periodic: bool)
 
 
 def _vertex(three: NDArray[np.floating]) -> float:
-    """Where the parabola through values at -1, 0 and 1 is highest."""
+    """Position of the maximum of the parabola through values at -1, 0 and 1."""
     curvature = float(three[0] - 2 * three[1] + three[2])
     return 0.5 * float(three[0] - three[2]) / curvature if curvature < 0 else 0.0

@@ -1,7 +1,7 @@
-"""From the archive to the dataset: decode, crop, judge, store, commit; only what is new.
+"""Preprocess the archive into the dataset: decode, crop, check, store and commit the hours that are new.
 
-Whatever may be done for several hours at once, by several processes, is in convcast.dataset.ingest. What depends on the
-order of the hours is done here, and so is the commit record, which has one writer.
+The work on single hours, which several processes may share, is in convcast.dataset.ingest. This module does what
+depends on the order of the hours, and writes the commit record, which has a single writer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.ingest import Hands, Placed, Source
+from convcast.dataset.ingest import ArchivedHour, HourIngester, IngestedHour
 from convcast.dataset.quality import compare_means
 from convcast.dataset.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
-from convcast.dataset.store import Description, Status, Store, describe_grid
+from convcast.dataset.store import DatasetDescription, HourStatus, Store, describe_grid
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region
@@ -30,28 +30,28 @@ from convcast.workers import Pending, Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
-    from convcast.dataset.decode import Fields
+    from convcast.dataset.decode import DecodedFields
 
 
 @dataclass(frozen=True)
 class HourVerdict:
-    """What became of an hour, or of a range of hours that are gaps."""
+    """Outcome of preprocessing for an hour, or for a range of consecutive gaps."""
 
     valid: Hour
-    """The hour, or the first."""
+    """The hour, or the first hour of the range."""
     status: Literal["ok", "gap", "rejected"]
     reason: str
-    """Why it is not ok, or what is odd about it; empty where nothing is."""
+    """Reason why the hour is not ok, or its warnings; empty if there are none."""
     seconds: float
-    """Of work on its fields, wherever that was done."""
+    """Time spent on the fields, in this process or a worker, seconds."""
     share: float = 0.0
-    """How much of the run is done with it, 0 to 1."""
+    """Fraction of the run that is complete after this hour, 0 to 1."""
     last: Hour | None = None
-    """The last hour of a range."""
+    """The last hour of the range; None for a single hour."""
 
     @property
     def hours(self) -> int:
-        """How many hours it is about."""
+        """Number of hours in the range."""
         return 1 if self.last is None else int((self.last - self.valid) / HOUR) + 1
 
 
@@ -65,18 +65,27 @@ def preprocess(
     verify: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[HourVerdict]:
-    """Bring the archived hours (of `hours` only, where given) that the dataset at `path` lacks into it.
+    """Add the archived hours that the dataset lacks to it, and yield the outcome of each.
 
-    An hour that is damaged or implausible is rejected, one that the archive lacks between others is a gap; both may
-    become ok when the archive has another file for it. What the dataset lost of its own files is mended and `tell`
-    hears of it: hours whose fields are gone are taken from the archive again, and are gaps where it has them no more.
-    A file that has not changed since its hour was judged is taken to be whole; with `verify` all are read.
+    An hour whose file is damaged or whose fields are implausible is rejected; an hour that the archive lacks between
+    others is a gap. Both may become ok once the archive has another file. Files that the dataset has lost are restored:
+    hours without fields are taken from the archive again, and become gaps if it no longer has them. If the call is
+    interrupted at any point, the same call continues it.
 
-    Killed at any instant, the same call goes on. `workers`, which must see the same files under the same names, decode
-    and write the fields; the dataset becomes the same without.
+    Args:
+        archive: The archive to read.
+        path: The dataset's Zarr store, created if absent.
+        settings: Fields, region and analysis lead of the dataset.
+        hours: Valid times to consider; by default all archived hours.
+        workers: Processes that decode and write the fields; they must see the same files under the same paths. The
+            dataset is the same with and without them.
+        verify: Read all files of the dataset, instead of only those that changed since their hour was committed.
+        tell: Called with a sentence for each repair.
 
-    Raises MissingInputError where the archive has no such hour or no static fields, DamagedFileError where the dataset
-    is of other fields, another grid, analysis lead or world, LockedError where another run is at it.
+    Raises:
+        MissingInputError: The archive has none of the hours, or no static fields.
+        DamagedFileError: The dataset has other fields, another grid or analysis lead, or mixes simulated and real.
+        LockedError: Another run is writing the dataset.
     """
     archived = archive.hours(settings.analysis_lead)
     wanted = archived if hours is None else np.intersect1d(archived, hours)
@@ -88,7 +97,7 @@ def preprocess(
     with lock(path.parent / "locks" / f"{path.name}.lock", f"preprocessing {path}"):
         rows, columns, store = _prepare(archive, path, settings, tell)
         times, codes = store.read_status()
-        status = {hour: Status(code) for hour, code in zip(times, codes, strict=True)}
+        status = {hour: HourStatus(code) for hour, code in zip(times, codes, strict=True)}
         verdicts = store.read_verdicts()
         lost, uncounted = lost_hours(store, status, verdicts, read=verify)
         yield from _give_up(store, np.setdiff1d(lost, archived), status)
@@ -97,19 +106,19 @@ def preprocess(
         todo = np.union1d(_todo(archive, store, wanted, status, verdicts), again)
         if again.size:
             tell(f"{again.size} hours lost their fields and are taken from the archive again, the first is {again[0]}")
-        status |= dict.fromkeys(again, Status.ABSENT)
-        recount = [hour for hour in uncounted if status.get(hour - HOUR) == Status.OK]
+        status |= dict.fromkeys(again, HourStatus.ABSENT)
+        recount = [hour for hour in uncounted if status.get(hour - HOUR) == HourStatus.OK]
         if todo.size == 0 and not recount:
             return
         store.sweep()
         if todo.size:
             store.reserve(todo[-1])
         sources = [_source(archive, store, valid) for valid in todo]
-        hands = Hands(path.absolute(), rows, columns)
-        with pool(workers) as hands_at_work:
-            for _ in hands_at_work.in_order(Hands.count_changes, hands, recount):
+        ingester = HourIngester(path.absolute(), rows, columns)
+        with pool(workers) as worker_pool:
+            for _ in worker_pool.in_order(HourIngester.count_changes, ingester, recount):
                 pass
-            judged = _judge(store, hands_at_work, hands, sources, status)
+            judged = _judge(store, worker_pool, ingester, sources, status)
             for number, verdict in enumerate(judged, 1):
                 yield replace(verdict, share=number / todo.size)
 
@@ -117,22 +126,22 @@ def preprocess(
 def _prepare(
     archive: Archive, path: Path, settings: DatasetSettings, tell: Callable[[str], None]
 ) -> tuple[slice, slice, Store]:
-    """The rows and columns to keep of the archive's grid, and the dataset, made where there is none, or mended."""
+    """Return the rows and columns of the archive's grid to keep, and the dataset, created or repaired if necessary."""
     if not path.exists():
         return _begin(archive, path, settings)
 
-    def ground(description: Description) -> NDArray[np.float32]:
+    def ground(description: DatasetDescription) -> NDArray[np.float32]:
         whole, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
         rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
         return whole.crop(*_within(whole.grid, rows, columns)).values
 
     mended = repair(path, ground)
     if mended:
-        tell(f"{path} had lost {', '.join(mended)}, which was made again from what is left")
+        tell(f"{path} had lost {', '.join(mended)}, which was rebuilt from the remaining files")
     store = Store.open(path, writing=True)
     whole, simulated = store.archived_grid, archive.simulated
     rows, columns = _crop(whole, settings.region)
-    wanted = Description(
+    wanted = DatasetDescription(
         select(settings.fields),
         whole.crop(rows, columns),
         store.description.simulated if simulated is None else simulated,
@@ -148,12 +157,12 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
     whole = _read_static(archive)
     rows, columns = _crop(whole.grid, settings.region)
     static = whole.crop(rows, columns)
-    description = Description(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
+    description = DatasetDescription(select(settings.fields), static.grid, static.simulated, settings.analysis_lead)
     return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
 
 
-def _read_static(archive: Archive) -> Fields:
-    """Terrain and land mask of the archive."""
+def _read_static(archive: Archive) -> DecodedFields:
+    """Decode the terrain and land mask of the archive."""
     from convcast.dataset.decode import decode_static
 
     if not archive.static.exists():
@@ -167,7 +176,7 @@ def _read_static(archive: Archive) -> Fields:
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
-    """The rows and columns of `grid` that lie in the region."""
+    """Return the rows and columns of `grid` that lie in the region."""
     rows, columns = _within(grid, *parse_region(region))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise SettingsError(
@@ -177,7 +186,7 @@ def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
 
 
 def _within(grid: Grid, rows: slice, columns: slice) -> tuple[slice, slice]:
-    """Rows and columns of the HRRR grid as those of `grid`, as far as it has them."""
+    """Convert rows and columns of the HRRR grid to those of `grid`, clipped to it."""
     y0, y1 = max(rows.start, grid.y0), min(rows.stop, grid.y0 + grid.ny)
     x0, x1 = max(columns.start, grid.x0), min(columns.stop, grid.x0 + grid.nx)
     return slice(y0 - grid.y0, y1 - grid.y0), slice(x0 - grid.x0, x1 - grid.x0)
@@ -187,10 +196,10 @@ def _todo(
     archive: Archive,
     store: Store,
     archived: Hours,
-    status: Mapping[Hour, Status],
+    status: Mapping[Hour, HourStatus],
     verdicts: Mapping[Hour, Mapping[str, Any]],
 ) -> Hours:
-    """The archived hours that are new, or were rejected and have since been fetched again."""
+    """Return the archived hours that are new, or were rejected and have been fetched again since."""
 
     def again(valid: Hour) -> bool:
         return bool(verdicts.get(valid, {}).get("file") != signature(archive.path(valid, _lead(store))))
@@ -199,28 +208,30 @@ def _todo(
         [
             valid
             for valid in archived
-            if status.get(valid, Status.ABSENT) in (Status.ABSENT, Status.GAP)
-            or (status[valid] == Status.REJECTED and again(valid))
+            if status.get(valid, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
+            or (status[valid] == HourStatus.REJECTED and again(valid))
         ],
         "datetime64[h]",
     )
 
 
-def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
-    """Hours between the first and the last known or wanted that are in neither the dataset nor the archive."""
+def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
+    """Record as gaps the hours that neither the dataset nor the archive has, between the first and the last known."""
     ends = np.array([*wanted[[0, -1]], *([min(status), max(status)] if status else [])])
     every = np.arange(ends.min(), ends.max() + HOUR)
-    unknown = np.array([hour for hour in every if status.get(hour, Status.ABSENT) == Status.ABSENT], "datetime64[h]")
+    unknown = np.array(
+        [hour for hour in every if status.get(hour, HourStatus.ABSENT) == HourStatus.ABSENT], "datetime64[h]"
+    )
     yield from _gaps(store, np.setdiff1d(unknown, archived), "not in the archive", status)
 
 
-def _give_up(store: Store, lost: Hours, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
-    """Hours that were ok, and that neither the dataset nor the archive has any more."""
+def _give_up(store: Store, lost: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
+    """Record as gaps the hours that the dataset has lost and the archive no longer has."""
     yield from _gaps(store, lost, "its fields are lost, and the archive does not have it any more", status)
 
 
-def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) -> Iterator[HourVerdict]:
-    """Commit gaps, one line for each range of hours."""
+def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
+    """Commit gaps, with one verdict for each range of hours."""
     if gaps.size == 0:
         return
     ranges = np.split(gaps, np.flatnonzero(np.diff(gaps) != HOUR) + 1)
@@ -228,42 +239,42 @@ def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, Status]) ->
         {"valid": str(part[0]), "last": str(part[-1]), "status": "gap", "reason": reason, "hours": part.size}
         for part in ranges
     ]
-    store.write_status(gaps, Status.GAP, said)
-    status |= dict.fromkeys(gaps, Status.GAP)
+    store.write_status(gaps, HourStatus.GAP, said)
+    status |= dict.fromkeys(gaps, HourStatus.GAP)
     for part in ranges:
         yield HourVerdict(part[0], "gap", reason, 0.0, last=part[-1] if part.size > 1 else None)
 
 
-def _source(archive: Archive, store: Store, valid: Hour) -> Source:
+def _source(archive: Archive, store: Store, valid: Hour) -> ArchivedHour:
     file = archive.path(valid, _lead(store))
-    return Source(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
+    return ArchivedHour(valid, file.absolute(), archive.sidecar(file).sha256, signature(file))
 
 
 def _judge(
-    store: Store, pool: Pool, hands: Hands, sources: Sequence[Source], status: dict[Hour, Status]
+    store: Store, pool: Pool, ingester: HourIngester, sources: Sequence[ArchivedHour], status: dict[Hour, HourStatus]
 ) -> Iterator[HourVerdict]:
-    """Have the hours put in their place, and commit them in order; `status` is kept up to date."""
+    """Ingest the hours in the pool and commit them in order; `status` is updated."""
     means: dict[Hour, Mapping[str, float]] = {}
-    judged: deque[tuple[Source, Placed, list[Pending[float]]]] = deque()
-    for source, found in zip(sources, pool.in_order(Hands.place, hands, sources), strict=True):
+    judged: deque[tuple[ArchivedHour, IngestedHour, list[Pending[float]]]] = deque()
+    for source, found in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
         valid, placed = source.valid, found
         if found.means is not None:
             means[valid] = found.means
-            if status.get(valid - HOUR) == Status.OK:
+            if status.get(valid - HOUR) == HourStatus.OK:
                 before = means.pop(valid - HOUR, None) or _means(store, valid - HOUR)
-                placed = found.also(compare_means(found.means, before, store.description.variables))
-        status[valid] = Status.REJECTED if placed.rejected else Status.OK
-        known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == Status.OK]
-        judged.append((source, placed, [pool.submit(Hands.count_changes, hands, hour) for hour in known]))
+                placed = found.with_findings(compare_means(found.means, before, store.description.variables))
+        status[valid] = HourStatus.REJECTED if placed.rejected else HourStatus.OK
+        known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == HourStatus.OK]
+        judged.append((source, placed, [pool.submit(HourIngester.count_changes, ingester, hour) for hour in known]))
         while len(judged) > pool.ahead:
             yield _commit(store, *judged.popleft())
     while judged:
         yield _commit(store, *judged.popleft())
 
 
-def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pending[float]]) -> HourVerdict:
+def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: Sequence[Pending[float]]) -> HourVerdict:
     seconds = placed.seconds + sum(change.result() for change in changes)
-    status = Status.REJECTED if placed.rejected else Status.OK
+    status = HourStatus.REJECTED if placed.rejected else HourStatus.OK
     verdict = {
         "valid": str(source.valid),
         "status": status.name.lower(),
@@ -277,7 +288,7 @@ def _commit(store: Store, source: Source, placed: Placed, changes: Sequence[Pend
 
 
 def _means(store: Store, valid: Hour) -> dict[str, float]:
-    """The mean of each field of an hour, from its histogram."""
+    """Compute the mean of each field of an hour from its histogram."""
     variables = store.description.variables
     means = histogram_means(store.read_histogram(valid), variables)
     return {variable.name: float(mean) for variable, mean in zip(variables, means, strict=True)}

@@ -1,6 +1,7 @@
-"""Is an hour of fields weather, or a mistake? Each check says what it found, its limit, and whether that rejects.
+"""Quality control: checks of an hour of fields for errors of the model output or the file.
 
-The checks of an hour see the hour and the means of the one before. `mask_collapsed` alone changes values, before them.
+Each check yields findings with a figure, its limit, and whether it rejects the hour. Checks see the fields of the hour
+and the means of the hour before. Only `mask_collapsed`, which runs before the checks, changes values.
 """
 
 from __future__ import annotations
@@ -15,33 +16,33 @@ from numpy.typing import NDArray
 from convcast.variables import D2M, REFC, T2M, Collapse, Variable
 
 MOST_MISSING = 0.001
-"""Share of a field's points."""
+"""Maximum fraction of missing points in an accepted field."""
 MOST_COLLAPSED = 0.001
-"""Share of a field's points that may be masked as a fault of the model's output ..."""
+"""Maximum fraction of masked collapsed points in an accepted field."""
 FEW_COLLAPSED = 10
-"""... or so many points, whatever their share of a small domain."""
+"""Number of collapsed points that is accepted in any domain, however small."""
 LATTICE = 1 / 16
-"""Bounds are passed by no more than the packing may round."""
+"""Tolerance of the bounds, GRIB units, for rounding by the packing."""
 SUPERSATURATION = 1.0
-"""Kelvin by which D2M may pass T2M ..."""
+"""Maximum excess of D2M over T2M at a point, K; HRRR computes the two by different interpolations."""
 MOST_SUPERSATURATED = 0.01
-"""... and the share of points where it may pass even that: HRRR computes the two by different interpolations."""
+"""Fraction of points with a larger excess of D2M over T2M at which an hour is rejected."""
 LARGEST_JUMP = 0.1
-"""Of a field's mean within an hour, as a share of the span of its bounds: 12 K, 18 m/s."""
+"""Maximum change of a field's mean in an hour, as a fraction of the range of its bounds: 12 K, 18 m/s."""
 LARGE_DOMAIN = 500_000
-"""Points. Somewhere over so many, there is always an echo."""
+"""Number of points above which a domain always has an echo somewhere."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something a check did not like."""
+class QualityFinding:
+    """Result of a check whose limit is exceeded."""
 
     check: str
     field: str
     figure: float
     limit: float
     rejects: bool
-    """False of a warning, which is kept with the hour but does not keep it out."""
+    """Whether the hour is rejected; a finding that does not reject is stored as a warning."""
 
     def __str__(self) -> str:
         return _SENTENCES[self.check].format(**asdict(self))
@@ -63,10 +64,15 @@ _SENTENCES = {
 }
 
 
-def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -> list[Finding]:
-    """Make points missing that fell far below all around them (Variable.collapse); a finding with their number a field.
+def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -> list[QualityFinding]:
+    """Set points that fell far below their surroundings (Variable.collapse) to NaN.
 
-    `values` (variable, y, x), GRIB units, are changed. Too many such points reject the hour.
+    Args:
+        values: Fields (variable, y, x), GRIB units, changed in place.
+        variables: The variable of each field.
+
+    Returns:
+        A finding with the number of masked points for each affected field; too many points reject the hour.
     """
     findings = []
     for variable, field in zip(variables, values, strict=True):
@@ -76,18 +82,18 @@ def mask_collapsed(values: NDArray[np.float32], variables: Sequence[Variable]) -
         if len(where):
             field[tuple(where.T)] = np.nan
             limit = max(FEW_COLLAPSED, int(MOST_COLLAPSED * field.size))
-            findings.append(Finding("collapsed", variable.name, len(where), limit, len(where) > limit))
+            findings.append(QualityFinding("collapsed", variable.name, len(where), limit, len(where) > limit))
     return findings
 
 
 def find_collapsed(field: NDArray[np.float32], collapse: Collapse) -> NDArray[np.intp]:
-    """Rows and columns (point, 2) of the collapsed points of a field (y, x); missing points are none."""
+    """Find the collapsed points of a field (y, x); return their rows and columns, (point, 2)."""
     from scipy.ndimage import maximum_filter
 
     if not (field < collapse.below).any():
         return np.empty((0, 2), np.intp)
     found = []
-    # The highest around bounds the median, and is quick to find; few points are left where a region is cold.
+    # The maximum of the surroundings bounds their median and is cheap; it leaves few candidates in cold regions.
     highest = maximum_filter(np.where(np.isnan(field), -np.inf, field), 5)
     for y, x in np.argwhere((field < collapse.below) & (field <= highest - collapse.drop)):
         around = field[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
@@ -101,14 +107,20 @@ def examine(
     variables: Sequence[Variable],
     *,
     before: Mapping[str, float] | None = None,
-    masked: Sequence[Finding] = (),
-) -> list[Finding]:
-    """What is wrong with an hour's fields `values` (variable, y, x), in GRIB units; empty where nothing is.
+    masked: Sequence[QualityFinding] = (),
+) -> list[QualityFinding]:
+    """Run all checks on the fields of an hour.
 
-    `before` are the means of the previous hour's fields by name, where it is there. Points that `mask_collapsed` found
-    have a limit of their own and do not count as missing.
+    Args:
+        values: Fields (variable, y, x), GRIB units.
+        variables: The variable of each field.
+        before: Means of the previous hour's fields by name, if it is available.
+        masked: Findings of `mask_collapsed`, whose points do not count as missing.
+
+    Returns:
+        The findings; empty if every check passes.
     """
-    findings: list[Finding] = []
+    findings: list[QualityFinding] = []
     counts = {finding.field: round(finding.figure) for finding in masked}
     for variable, field in zip(variables, values, strict=True):
         findings += _examine_field(variable, field, counts.get(variable.name, 0))
@@ -117,17 +129,17 @@ def examine(
         t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
         share = float(np.count_nonzero(d2m > t2m + np.float32(SUPERSATURATION))) / t2m.size
         if share >= MOST_SUPERSATURATED:
-            findings.append(Finding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
+            findings.append(QualityFinding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
     if before is not None:
         findings += compare_means(field_means(values, variables), before, variables)
     return findings
 
 
 def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> dict[str, float]:
-    """The mean of each field over the points that are there; NaN where there are none."""
+    """Compute the mean of each field over its present points, by name; NaN if there are none."""
     means = {}
     for variable, field in zip(variables, values, strict=True):
-        mean = float(field.mean())  # float32 sums pairwise: a millionth off, at most
+        mean = float(field.mean())  # pairwise float32 sums are accurate to a millionth
         if np.isnan(mean):
             present = field[~np.isnan(field)]
             mean = float(present.mean()) if present.size else mean
@@ -137,33 +149,33 @@ def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> d
 
 def compare_means(
     means: Mapping[str, float], before: Mapping[str, float], variables: Sequence[Variable]
-) -> list[Finding]:
-    """What has moved too far within an hour."""
+) -> list[QualityFinding]:
+    """Compare the fields' means with those of the hour before; return a finding for each change that is too large."""
     findings = []
     for variable in variables:
         jump = abs(means[variable.name] - before.get(variable.name, np.nan))
         limit = LARGEST_JUMP * (variable.bounds[1] - variable.bounds[0])
         if jump > limit:
             # Storms may fill or leave a small domain within the hour; temperature, moisture and wind do not.
-            findings.append(Finding("jump", variable.name, jump, limit, not variable.may_be_constant))
+            findings.append(QualityFinding("jump", variable.name, jump, limit, not variable.may_be_constant))
     return findings
 
 
-def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[Finding]:
+def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[QualityFinding]:
     low, high = float(field.min()), float(field.max())
     findings = []
-    if np.isnan(low):  # NaN passes through min, so that a clean field is read once less
+    if np.isnan(low):  # min() propagates NaN, which saves a pass over complete fields
         present = field[~np.isnan(field)]
         missing = 1 - (present.size + masked) / field.size
         if missing > MOST_MISSING:
-            return [Finding("missing", variable.name, missing, MOST_MISSING, True)]
+            return [QualityFinding("missing", variable.name, missing, MOST_MISSING, True)]
         low, high = float(present.min()), float(present.max())
     if low < variable.bounds[0] - LATTICE:
-        findings.append(Finding("low", variable.name, low, variable.bounds[0], True))
+        findings.append(QualityFinding("low", variable.name, low, variable.bounds[0], True))
     if high > variable.bounds[1] + LATTICE:
-        findings.append(Finding("high", variable.name, high, variable.bounds[1], True))
+        findings.append(QualityFinding("high", variable.name, high, variable.bounds[1], True))
     if low == high and not variable.may_be_constant:
-        findings.append(Finding("constant", variable.name, low, 0, True))
+        findings.append(QualityFinding("constant", variable.name, low, 0, True))
     if variable == REFC and high <= variable.bounds[0] and field.size > LARGE_DOMAIN:
-        findings.append(Finding("silent", variable.name, high, 0, False))
+        findings.append(QualityFinding("silent", variable.name, high, 0, False))
     return findings

@@ -1,6 +1,6 @@
-"""A dataset is made sound again after it lost files: its arrays by their layout, `status` by the verdicts.
+"""Repair a dataset that has lost files: recreate arrays from their layout, and `status` from the verdicts.
 
-Nothing that can be read is changed or deleted, but for the description of an array that cannot be used.
+Readable files are never changed or deleted, except for the metadata of an unusable array.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.store import Description, Status, Store, layout, open_described, open_part
+from convcast.dataset.store import DatasetDescription, HourStatus, Store, layout, open_described, open_part
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
 
 
-def repair(path: Path, ground: Callable[[Description], NDArray[np.float32]]) -> list[str]:
-    """Make anew what of the dataset at `path` is lost or damaged, but for the hours' fields; gives the arrays' names.
+def repair(path: Path, ground: Callable[[DatasetDescription], NDArray[np.float32]]) -> list[str]:
+    """Recreate the lost or damaged arrays of a dataset, except for the fields of its hours.
 
-    `ground` reads the static fields (static, y, x) from elsewhere. Only the holder of the lock may call this.
+    Only the holder of the dataset's lock may call this.
 
-    Raises DamagedFileError where the dataset's own attributes are lost or damaged, which say what it is.
+    Args:
+        path: The dataset's Zarr store.
+        ground: Reads the static fields (static, y, x) from the archive.
+
+    Returns:
+        The names of the recreated arrays.
+
+    Raises:
+        DamagedFileError: The attributes of the dataset itself are lost or damaged.
     """
     group, description = open_described(path, writing=True)
     mended = []
@@ -43,23 +51,29 @@ def repair(path: Path, ground: Callable[[Description], NDArray[np.float32]]) -> 
     return list(dict.fromkeys(mended))
 
 
-def _status(verdict: Mapping[str, Any]) -> Status:
-    return Status.__members__.get(str(verdict.get("status")).upper(), Status.ABSENT)
+def _status(verdict: Mapping[str, Any]) -> HourStatus:
+    return HourStatus.__members__.get(str(verdict.get("status")).upper(), HourStatus.ABSENT)
 
 
 def lost_hours(
-    store: Store, status: Mapping[Hour, Status], verdicts: Mapping[Hour, Mapping[str, Any]], *, read: bool
+    store: Store, status: Mapping[Hour, HourStatus], verdicts: Mapping[Hour, Mapping[str, Any]], *, read: bool
 ) -> tuple[Hours, Hours]:
-    """Hours that are ok but whose fields are lost or damaged, and hours that lost only the changes from before.
+    """Find the hours that are ok according to `status` and have lost files.
 
-    A file that has the signature that its hour's verdict tells is taken to be whole; others are read, and with `read`
-    all are.
+    Args:
+        store: The dataset.
+        status: Status of each hour.
+        verdicts: Last verdict on each hour; a file with the signature in its verdict counts as complete unread.
+        read: Read all files, whatever their signature.
+
+    Returns:
+        The hours whose fields or histogram are lost or damaged, and the hours that have lost only their tendencies.
     """
     lost: list[Hour] = []
     uncounted: list[Hour] = []
-    for hour in [hour for hour, code in status.items() if code == Status.OK]:
+    for hour in [hour for hour, code in status.items() if code == HourStatus.OK]:
         if not store.is_whole(hour, verdicts.get(hour, {}).get("chunks"), read=read):
             lost.append(hour)
-        elif status.get(hour - HOUR) == Status.OK and not store.has_tendencies(hour, read=read):
+        elif status.get(hour - HOUR) == HourStatus.OK and not store.has_tendencies(hour, read=read):
             uncounted.append(hour)
     return np.array(lost, "datetime64[h]"), np.array(uncounted, "datetime64[h]")

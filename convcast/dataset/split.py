@@ -1,4 +1,4 @@
-"""Training, validation and test hours: by time, in this order, with a gap between, so that no weather is in two."""
+"""Split hours by time into training, validation and test, with gaps so that no weather system is in two parts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from convcast.settings import SplitSettings
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted hours; validation and test may be empty."""
+    """Sorted hours of the training, validation and test parts; validation and test may be empty."""
 
     training: Hours
     validation: Hours
     test: Hours
     bounds: tuple[Hour, Hour, Hour, Hour, Hour]
-    """Ends of training, start and end of validation, start and end of test; ends are not included."""
+    """End of training, start and end of validation, start and end of test; ends are exclusive."""
 
     def to_dict(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("training", "validation", "test")}
@@ -34,7 +34,11 @@ class Split:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], hours: Hours) -> Split:
-        """The split that was written down, of hours that may be more by now; those after its end are in no part."""
+        """Apply a saved split to `hours`; hours after its end are in no part.
+
+        Raises:
+            DamagedFileError: The saved bounds are damaged.
+        """
         try:
             bounds = tuple(np.datetime64(text, "h") for text in values["bounds"])
             return _cut(hours, bounds)
@@ -42,10 +46,15 @@ class Split:
             raise DamagedFileError(f"a split is damaged ({error!r})", advice="train again") from error
 
 
-def divide(hours: Hours, split: SplitSettings) -> Split:
-    """Cut the hours of a dataset in three, counted back from the last one.
+def split_hours(hours: Hours, split: SplitSettings) -> Split:
+    """Split the hours of a dataset into three parts, counted back from the last hour.
 
-    Raises MissingInputError where no hour is left to train on.
+    Args:
+        hours: Valid times.
+        split: Days of validation and test, and the gap before each.
+
+    Raises:
+        MissingInputError: There are no hours, or none are left for training.
     """
     hours = np.sort(np.asarray(hours, "datetime64[h]"))
     if hours.size == 0:

@@ -1,7 +1,7 @@
-"""Mean and spread of each field, for normalisation, from histograms that add up.
+"""Mean and standard deviation of each field, for normalisation, from the histograms of the hours.
 
-A histogram of the stored integers loses nothing, so statistics of any hours are exact, whatever the order in which the
-hours came, and cost one small read an hour.
+Histograms count the stored integers without loss, so that the statistics of any set of hours are exact, do not depend
+on the order of the hours, and cost one small read per hour.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _INTEGERS = np.arange(BINS) - BINS // 2
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Of TRANSFORMED values (Variable.transform.forward), each array (variable,), float64."""
+class FieldStatistics:
+    """Statistics of transformed values (Variable.transform.forward); each array is float64, (variable,)."""
 
     names: tuple[str, ...]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
-    """1 for a field that never varied, so that it may be divided by."""
+    """Standard deviation; 1 for a constant field, so that it can be a divisor."""
     tendency_mean: NDArray[np.float64]
     tendency_std: NDArray[np.float64]
-    """Of the change within an hour, over pairs of hours that are both counted; 1 where there is none."""
+    """Standard deviation of the change in an hour, over pairs of consecutive hours; 1 if there are none."""
     hours: int
     pairs: int
 
     @classmethod
-    def of(cls, dataset: Dataset, hours: Hours) -> Statistics:
-        """Over these hours, which must be ok (MissingInputError)."""
+    def from_hours(cls, dataset: Dataset, hours: Hours) -> FieldStatistics:
+        """Compute the statistics of these hours; raises MissingInputError if one is not ok or there are none."""
         dataset.require(hours)
         if len(hours) == 0:
             raise MissingInputError("statistics of no hours were asked for", advice="add hours to the dataset")
@@ -66,8 +66,8 @@ class Statistics:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Statistics:
-        """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
+    def from_dict(cls, values: dict[str, Any]) -> FieldStatistics:
+        """Restore statistics from the result of `to_dict`; raises DamagedFileError if a value is absent or invalid."""
         try:
             return cls(
                 tuple(values["fields"]),
@@ -83,7 +83,7 @@ class Statistics:
 
 
 def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Variable]) -> NDArray[np.float64]:
-    """Means of physical values, (variable,), NaN where nothing was counted."""
+    """Compute the means of physical values, (variable,), from histograms (variable, bin); NaN for empty histograms."""
     scales = np.array([variable.scale for variable in variables])
     present = counts[:, 1:].astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -91,12 +91,12 @@ def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Var
 
 
 def _transformed(variable: Variable) -> NDArray[np.float64]:
-    """The transformed value that each bin stands for."""
+    """Return the transformed value of each bin."""
     return np.asarray(variable.transform.forward(_INTEGERS / variable.scale), np.float64)
 
 
 def _moments(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation, (variable,); bin 0 is the mark of missing values, not a value."""
+    """Mean and standard deviation, (variable,), of histograms (variable, bin); bin 0 counts missing values."""
     weights = counts[:, 1:].astype(np.float64)
     values = np.broadcast_to(values, counts.shape)[:, 1:]
     total = np.maximum(weights.sum(axis=1), 1)

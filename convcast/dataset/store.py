@@ -1,15 +1,15 @@
-"""The dataset on disk: a Zarr v3 group that opens whole after a kill at any instant.
+"""The dataset on disk: a Zarr v3 group that stays consistent if a writer is killed at any time.
 
     data        int16 (time, variable, y, x), on the lattice 1/scale of each variable, one file an hour
-    status      uint8 (time,), one file: the commit record, written last; what it does not call ok does not exist
+    status      uint8 (time,), one file: the commit record, written last; only hours that are ok here exist
     time        int64 (time,), hours since EPOCH
     static      float32 (static, y, x): terrain height (m), land mask
     histograms/values      uint32 (time, variable, bin): counts of the stored integers
-    histograms/tendencies  uint32 (time, variable, bin): of the transformed change from the hour before
-    status/verdicts.jsonl  why: one line an hour and attempt, the last one counts
+    histograms/tendencies  uint32 (time, variable, bin): counts of the transformed change from the hour before
+    status/verdicts.jsonl  reasons for the status: one line for each hour and attempt, of which the last counts
 
-An hour's place is its distance from EPOCH, so that earlier hours may be added at any time; hours that are not there
-take no space. Arrays grow a year at a time, `status` last.
+The index of an hour is its distance from EPOCH, so that earlier hours can be added at any time; absent hours take no
+space. Arrays grow by a year at a time, `status` last.
 """
 
 from __future__ import annotations
@@ -39,43 +39,47 @@ FORMAT, FORMAT_VERSION = "convcast dataset", 2
 EPOCH = np.datetime64("2014-07-01T00", "h")
 """Hour of index 0: the month in which NOAA's HRRR archive begins."""
 YEAR = 366 * 24
+"""Hours by which the arrays grow."""
 TILE = 128
-"""Cells along each side of a chunk: what a random window reads beyond its edges."""
+"""Side of a chunk, cells; a random window reads all chunks that it touches."""
 BINS = 65536
+"""Bins of a histogram: one for each int16."""
 TENDENCY_SCALE = 64
 """Bins per unit of a transformed tendency."""
 STATUS_CHUNK = 1 << 18
-"""Hours that one file of `status` covers: thirty years."""
-MEND = "run `convcast preprocess`, which mends it"
-MEND_HOUR = "run `convcast preprocess --verify`, which takes from the archive again what is damaged"
+"""Hours in the single file of `status`, thirty years: the maximum length of a dataset."""
+MEND = "run `convcast preprocess`, which repairs it"
+MEND_HOUR = "run `convcast preprocess --verify`, which takes damaged hours from the archive again"
 ELSEWHERE = "rename {path}, and run `convcast preprocess` for a new one"
 
 
 HOURLY = "data", "histograms/values", "histograms/tendencies"
-"""Arrays with files of their own for each hour."""
+"""Names of the arrays that have a separate file for each hour."""
 
 
-class Status(IntEnum):
-    """What is known of an hour."""
+class HourStatus(IntEnum):
+    """Status of an hour in a dataset."""
 
     ABSENT = 0
     OK = 1
     GAP = 2
     REJECTED = 3
     PRUNED = 4
-    """It was ok or rejected, and has been let go for good."""
+    """The hour was ok or rejected, and has been deleted for good."""
 
 
 @dataclass(frozen=True)
-class Description:
-    """What must be the same for every hour of a dataset."""
+class DatasetDescription:
+    """Properties that all hours of a dataset share."""
 
     variables: tuple[Variable, ...]
     grid: Grid
     simulated: bool
     analysis_lead: int
+    """Lead time of the archived files that serve as analyses, hours."""
 
     def to_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the Zarr group."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -92,7 +96,12 @@ class Description:
         }
 
     @classmethod
-    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> Description:
+    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> DatasetDescription:
+        """Restore a description from the attributes of the group at `path`.
+
+        Raises:
+            DamagedFileError: The attributes are damaged, or of another format or version.
+        """
         if attributes.get("format") != FORMAT:
             raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace")
         if attributes.get("format_version") != FORMAT_VERSION:
@@ -111,8 +120,8 @@ class Description:
                 f"the attributes of {path} are damaged ({error!r})", advice=ELSEWHERE.format(path=path)
             ) from error
 
-    def difference(self, other: Description) -> str | None:
-        """What sets `other` apart from this, in words, or None."""
+    def difference(self, other: DatasetDescription) -> str | None:
+        """Describe the first difference to `other` as a clause without subject; None if there is none."""
         if self.simulated != other.simulated:
             kinds = {True: "simulated", False: "real"}
             return f"holds {kinds[self.simulated]} weather, the archive {kinds[other.simulated]} weather"
@@ -127,13 +136,14 @@ class Description:
 
 
 def describe_grid(grid: Grid) -> str:
+    """Return the rows and columns of the HRRR grid that `grid` covers, as text."""
     return f"rows {grid.y0}:{grid.y0 + grid.ny}, columns {grid.x0}:{grid.x0 + grid.nx} of the HRRR grid"
 
 
 class Store:
-    """The arrays of one dataset; every method but `create` and those named `write_` only reads."""
+    """The arrays of one dataset, for reading and, if opened so, for writing."""
 
-    def __init__(self, path: Path, group: zarr.Group, description: Description) -> None:
+    def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
         self.path = path
         self.description = description
         self._group = group
@@ -143,7 +153,12 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, writing: bool = False) -> Store:
-        """Raises SettingsError where there is nothing, DamagedFileError where it is not ours or damaged."""
+        """Open the dataset at `path`.
+
+        Raises:
+            SettingsError: There is no dataset at `path`.
+            DamagedFileError: The store is damaged or is not a convcast dataset.
+        """
         if not path.exists():
             raise SettingsError(f"there is no dataset at {path}", advice="run `convcast preprocess`")
         group, description = open_described(path, writing=writing)
@@ -151,11 +166,15 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, description: Description, static: NDArray[np.float32], *, archived: Grid | None = None
+        cls, path: Path, description: DatasetDescription, static: NDArray[np.float32], *, archived: Grid | None = None
     ) -> Store:
-        """An empty dataset; `static` is (2, y, x), `archived` the grid that it was cropped from.
+        """Create an empty dataset, which appears at `path` only when it is complete.
 
-        It appears at `path` whole.
+        Args:
+            path: Where to create the Zarr store.
+            description: Fields, grid and kind of the dataset.
+            static: Terrain height (m) and land mask, (2, y, x).
+            archived: Grid of the archive's files, from which the dataset is cropped; by default the dataset's own.
         """
         sweep(path.parent, recursive=False)
         with whole_folder(path) as unfinished:
@@ -168,12 +187,13 @@ class Store:
             store = cls(unfinished, group, description)
             store.write_static(static)
             store.reserve(EPOCH)
-            # Its file is there from the beginning, so that a lost one is told from one that was not written yet.
-            store._status[:] = Status.ABSENT
+            # The file of `status` exists from the beginning, so that its absence always means that it was lost.
+            store._status[:] = HourStatus.ABSENT
         return cls.open(path, writing=True)
 
     @property
     def static(self) -> NDArray[np.float32]:
+        """Terrain height (m) and land mask, (2, y, x)."""
         static = open_part(self._group, "static", self.description, self.path)
         if not (self.path / "static" / "c" / "0" / "0" / "0").is_file():
             raise DamagedFileError(f"{self.path} has lost its static fields", advice=MEND)
@@ -181,7 +201,7 @@ class Store:
 
     @property
     def archived_grid(self) -> Grid:
-        """The grid of the archive's files, of which the dataset may keep a part."""
+        """Grid of the archive's files, of which the dataset may cover a part."""
         try:
             return Grid.from_dict(dict(self._group.attrs)["archived_grid"])
         except (KeyError, ValueError) as error:
@@ -190,9 +210,10 @@ class Store:
             ) from error
 
     def read_status(self) -> tuple[Hours, NDArray[np.uint8]]:
-        """Every hour from the first to the last that anything is known of, and its status.
+        """Return every hour from the first to the last with a known status, and its status.
 
-        Raises DamagedFileError where the file of `status` is damaged or lost.
+        Raises:
+            DamagedFileError: The file of `status` is damaged or lost.
         """
         if self.length and not (self.path / "status" / "c" / "0").is_file():
             raise DamagedFileError(f"{self.path} has lost the status of its hours", advice=MEND)
@@ -204,30 +225,45 @@ class Store:
     def read(
         self, first: Hour, count: int, rows: slice, columns: slice, variables: slice = slice(None)
     ) -> NDArray[np.int16]:
-        """Stored integers of consecutive hours, (time, variable, y, x), whatever their status.
+        """Read the stored integers of consecutive hours, whatever their status.
 
-        Raises DamagedFileError where a file fails its checksum.
+        Args:
+            first: The first hour.
+            count: Number of hours.
+            rows: Rows of the grid.
+            columns: Columns of the grid.
+            variables: Indices of the variables.
+
+        Returns:
+            int16, (time, variable, y, x).
+
+        Raises:
+            DamagedFileError: A file fails its checksum.
         """
         start = index(first)
         part = slice(start, start + count), variables, rows, columns
         return np.asarray(self._checked(self._data, part, first), np.int16)
 
     def signature(self, valid: Hour) -> list[int]:
-        """Of the file of an hour's fields (convcast.files.signature).
+        """Return the signature (convcast.files.signature) of the file of an hour's fields.
 
-        Raises DamagedFileError where it is lost.
+        Raises:
+            DamagedFileError: The file is lost.
         """
         return signature(self._file(self._data, valid))
 
     def chunk_signatures(self, valid: Hour) -> list[list[int]]:
-        """Of the files of an hour's fields and of their histogram; raises DamagedFileError where one is lost."""
+        """Return the signatures of an hour's files of fields and histogram; raises DamagedFileError if one is lost."""
         return [signature(self._file(array, valid)) for array in (self._data, self._values)]
 
     def is_whole(self, valid: Hour, known: list[list[int]] | None, *, read: bool = False) -> bool:
-        """Whether an hour's fields and their histogram can be read.
+        """Check whether the fields and the histogram of an hour can be read.
 
-        Where the files' signatures are those `known`, or none are known and they are not empty, nothing is read,
-        unless `read` says so.
+        Args:
+            valid: The hour.
+            known: Signatures of its files when it was committed. Files that still have them count as readable unread;
+                without known signatures, so do files that are not empty.
+            read: Read the files in any case.
         """
         try:
             found = self.chunk_signatures(valid)
@@ -240,7 +276,7 @@ class Store:
             return False
 
     def has_tendencies(self, valid: Hour, *, read: bool = False) -> bool:
-        """Whether the changes from the hour before are counted, and with `read` whether that can be read."""
+        """Check whether the histogram of changes from the hour before exists (with `read`: can be read)."""
         try:
             if read:
                 self.read_tendencies(valid)
@@ -249,31 +285,31 @@ class Store:
             return False
 
     def _file(self, array: zarr.Array, valid: Hour) -> Path:
-        """The file of an hour's chunk or shard; raises DamagedFileError where it is lost."""
+        """Return the file of an hour's chunk or shard; raises DamagedFileError if it is lost."""
         file = self.path / array.path / array.metadata.encode_chunk_key((index(valid), *[0] * (array.ndim - 1)))
         if not file.is_file():
             raise DamagedFileError(f"{self.path} has lost its values of {valid}", advice=MEND_HOUR)
         return file
 
     def unpack(self, stored: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Physical values (..., variable, y, x) of stored integers, NaN where missing."""
+        """Convert stored integers (..., variable, y, x) to physical values, float32, NaN if missing."""
         values = np.empty(stored.shape, np.float32)
         for i, variable in enumerate(self.description.variables):
             values[..., i, :, :] = unpack(variable, stored[..., i, :, :])
         return values
 
     def read_histogram(self, valid: Hour) -> NDArray[np.uint32]:
-        """Counts of an hour's stored integers, (variable, bin); bin 0 is -32768, which is missing."""
+        """Read the counts of an hour's stored integers, (variable, bin); bin 0 counts missing values."""
         self._file(self._values, valid)
         return np.asarray(self._checked(self._values, index(valid), valid), np.uint32)
 
     def read_tendencies(self, valid: Hour) -> NDArray[np.uint32]:
-        """Counts of the transformed change from the hour before, in steps of 1/TENDENCY_SCALE, (variable, bin)."""
+        """Read counts of the transformed change from the hour before, (variable, bin), in steps of 1/TENDENCY_SCALE."""
         self._file(self._tendencies, valid)
         return np.asarray(self._checked(self._tendencies, index(valid), valid), np.uint32)
 
     def read_verdicts(self) -> dict[Hour, dict[str, Any]]:
-        """The last verdict on each hour; a line that a power cut left torn is passed over."""
+        """Read the last verdict on each hour; lines truncated by a power failure are skipped."""
         verdicts: dict[Hour, dict[str, Any]] = {}
         path = self.path / "status" / "verdicts.jsonl"
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
@@ -289,13 +325,13 @@ class Store:
 
     @property
     def length(self) -> int:
-        """Hours that there is room for, from EPOCH on."""
+        """Length of the arrays, in hours from EPOCH."""
         return int(self._status.shape[0])
 
     def reserve(self, valid: Hour) -> None:
-        """Make room for the hours up to this one; before several processes write, one must have.
+        """Extend the arrays to include this hour; must be called before several processes write.
 
-        `status` comes last, for the others are read where it says ok; a kill in between leaves them longer, no more.
+        `status` is extended last, because the other arrays are read where it says ok.
         """
         if self.length > index(valid):
             return
@@ -315,7 +351,7 @@ class Store:
         time[:] = np.arange(length)
 
     def write_hour(self, valid: Hour, values: NDArray[np.float32]) -> None:
-        """Put an hour's fields in their place; it does not exist before `write_status` says ok."""
+        """Write the fields (variable, y, x) of an hour and their histogram; `write_status` then commits the hour."""
         self.reserve(valid)
         stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
         self._data[index(valid)] = stored
@@ -323,17 +359,19 @@ class Store:
         self._recent = dict([*self._recent.items(), (valid, stored)][-2:])
 
     def write_tendencies(self, valid: Hour) -> None:
-        """Count the changes from the hour before to this one; the fields of both must be in their place."""
+        """Write the histogram of changes from the hour before to this one; the fields of both must be written."""
         pairs = zip(self.description.variables, self._written(valid - HOUR), self._written(valid), strict=True)
         self._tendencies[index(valid)] = np.stack([_count_changes(*pair) for pair in pairs])
 
     def _written(self, valid: Hour) -> NDArray[np.int16]:
-        """An hour's stored integers (variable, y, x); the last two that were written are at hand."""
+        """Return the stored integers (variable, y, x) of an hour; the last two written are in memory."""
         found = self._recent.get(valid)
         return self.read(valid, 1, slice(None), slice(None))[0] if found is None else found
 
-    def write_status(self, hours: Sequence[Hour] | Hours, status: Status, verdicts: Sequence[dict[str, Any]]) -> None:
-        """Commit: first the reasons, then the status."""
+    def write_status(
+        self, hours: Sequence[Hour] | Hours, status: HourStatus, verdicts: Sequence[dict[str, Any]]
+    ) -> None:
+        """Commit these hours: append the verdicts, then write the status."""
         self.reserve(max(hours))
         self.write_verdicts(verdicts)
         where = [index(hour) for hour in hours]
@@ -345,17 +383,21 @@ class Store:
             self._status[:] = everything
 
     def write_verdicts(self, verdicts: Sequence[dict[str, Any]]) -> None:
-        """Add to the verdicts without changing what an hour is."""
+        """Append verdicts without changing the status of an hour."""
         if verdicts:
             append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
 
-    def restore(self, status: Mapping[Hour, Status]) -> list[str]:
-        """Make all arrays as long as one, and write `status` from this and `time` where they are lost or damaged.
+    def restore(self, status: Mapping[Hour, HourStatus]) -> list[str]:
+        """Extend all arrays to the longest, and rewrite `status` and `time` if they are lost or damaged.
 
-        Gives the names of those written.
+        Args:
+            status: Status of each hour according to the verdicts.
+
+        Returns:
+            The names of the rewritten arrays.
         """
         time = open_part(self._group, "time", self.description, self.path)
-        known = [index(hour) + 1 for hour in [*status, *self.kept()]]
+        known = [index(hour) + 1 for hour in [*status, *self.stored_hours()]]
         lengths = [array.shape[0] for array in (self._data, self._values, self._tendencies, time, self._status)]
         length = -(-max([*lengths, *known]) // YEAR) * YEAR
         self._lengthen(length)
@@ -379,30 +421,30 @@ class Store:
         return restored
 
     def write_static(self, static: NDArray[np.float32]) -> None:
-        """Put the static fields (static, y, x) in their place."""
-        # Over the sea they are all zero, and zarr writes no file of zeros unless it is told to.
+        """Write the static fields (static, y, x)."""
+        # Static fields over the sea are all zero, and zarr does not write chunks of zeros by default.
         array = open_part(self._group, "static", self.description, self.path)
         array.with_config({"write_empty_chunks": True})[:] = static
 
-    def kept(self) -> Hours:
-        """The hours whose fields lie on the disk, whatever their status."""
+    def stored_hours(self) -> Hours:
+        """Return the hours whose fields are on the disk, whatever their status."""
         found = [int(folder.name) for folder in (self.path / self._data.path / "c").glob("*") if folder.name.isdigit()]
         return EPOCH + np.sort(np.array(found, np.int64)) * HOUR
 
-    def forget(self, hours: Sequence[Hour] | Hours) -> None:
-        """Let these hours go: first they are said to be pruned, then their files are deleted.
+    def prune(self, hours: Sequence[Hour] | Hours) -> None:
+        """Delete these hours: commit them as pruned, then delete their files.
 
-        Only the holder of the lock may; killed in between, the same call deletes the rest.
+        Only the holder of the lock may call this. If it is interrupted, the same call deletes the remaining files.
         """
         reason = "older than retention.dataset_hours"
         said = [{"valid": str(hour), "status": "pruned", "reason": reason} for hour in hours]
-        self.write_status(hours, Status.PRUNED, said)
+        self.write_status(hours, HourStatus.PRUNED, said)
         for hour in hours:
             for array in (self._data, self._values, self._tendencies):
                 shutil.rmtree(self.path / array.path / "c" / str(index(hour)), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed runs were in the middle of writing; only the holder of the lock may."""
+        """Remove the temporary files of interrupted runs; only the holder of the lock may call this."""
         sweep(self.path, alone=True)
 
     def _checked(self, array: zarr.Array, part: Any, first: Hour | None = None) -> Any:
@@ -413,24 +455,29 @@ class Store:
 
 
 def index(valid: Hour) -> int:
-    """An hour's place along `time`; raises SettingsError for one before there was HRRR."""
+    """Return the index of an hour along `time`; raises SettingsError if it is before EPOCH."""
     place = int((valid - EPOCH) / HOUR)
     if place < 0:
         raise SettingsError(f"{valid} is before {EPOCH}, where datasets begin", advice="choose later hours")
     return place
 
 
-def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, Description]:
-    """The group of a dataset, and what it says it is; raises DamagedFileError where it is not ours or damaged."""
+def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDescription]:
+    """Open the group of a dataset and read its description.
+
+    Raises:
+        DamagedFileError: The store is damaged or is not a convcast dataset.
+    """
     complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
     group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
-    return group, Description.from_attributes(dict(group.attrs), path)
+    return group, DatasetDescription.from_attributes(dict(group.attrs), path)
 
 
-def open_part(group: zarr.Group, name: str, description: Description, path: Path) -> zarr.Array:
-    """An array as `layout` has it, whatever the length of its first dimension, which is bounded.
+def open_part(group: zarr.Group, name: str, description: DatasetDescription, path: Path) -> zarr.Array:
+    """Open an array of a dataset and check it against `layout`, except for the length of its first dimension.
 
-    Raises DamagedFileError where it is lost, damaged or another.
+    Raises:
+        DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
     """
     said = layout(description)[name]
     array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
@@ -440,11 +487,11 @@ def open_part(group: zarr.Group, name: str, description: Description, path: Path
     return array
 
 
-def layout(description: Description) -> dict[str, dict[str, Any]]:
-    """What zarr's `create_array` needs to make each array, of no hours."""
+def layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:
+    """Return the arguments of zarr's `create_array` for each array by name, with a length of no hours."""
     count, (ny, nx) = len(description.variables), description.grid.shape
     small = max(ny, nx) <= TILE
-    # Blosc alone would decode a flipped bit into other weather.
+    # Blosc alone does not detect a flipped bit, and would decode other values.
     compressors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
     histogram = {
         "shape": (0, count, BINS),
@@ -484,11 +531,11 @@ def layout(description: Description) -> dict[str, dict[str, Any]]:
             "shape": (0,),
             "dtype": "uint8",
             "chunks": (STATUS_CHUNK,),
-            "fill_value": int(Status.ABSENT),
+            "fill_value": int(HourStatus.ABSENT),
             "dimension_names": ("time",),
             "attributes": {
-                "flag_values": [int(s) for s in Status],
-                "flag_meanings": " ".join(s.name.lower() for s in Status),
+                "flag_values": [int(s) for s in HourStatus],
+                "flag_meanings": " ".join(s.name.lower() for s in HourStatus),
             },
         },
     }
@@ -496,7 +543,7 @@ def layout(description: Description) -> dict[str, dict[str, Any]]:
 
 
 def _count_changes(variable: Variable, earlier: NDArray[np.int16], later: NDArray[np.int16]) -> NDArray[np.uint32]:
-    """Counts of the transformed change between two fields, in steps of 1/TENDENCY_SCALE, (bin,)."""
+    """Count the transformed change between two fields, (bin,), in steps of 1/TENDENCY_SCALE."""
     forward = variable.transform.forward
     change = forward(unpack(variable, later)) - forward(unpack(variable, earlier))
     steps = np.clip(np.rint(change * np.float32(TENDENCY_SCALE)), FILL + 1, -FILL - 1)
@@ -504,6 +551,6 @@ def _count_changes(variable: Variable, earlier: NDArray[np.int16], later: NDArra
 
 
 def _count(stored: NDArray[np.int16]) -> NDArray[np.uint32]:
-    """How often each int16 occurs, (bin,), from -32768 up."""
+    """Count each int16 value, (bin,), from -32768 up."""
     unsigned = np.bincount(stored.ravel().view(np.uint16), minlength=BINS)
     return np.roll(unsigned, BINS // 2).astype(np.uint32)

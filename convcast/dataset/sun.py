@@ -1,4 +1,4 @@
-"""The height of the sun, which drives the daily cycle of convection."""
+"""Solar zenith angle, which drives the daily cycle of convection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from convcast.notation import Hour
 
 
 class Sun:
-    """Cosine of the solar zenith angle over places whose latitude and longitude (degrees) are arrays (y, x).
+    """Computes the cosine of the solar zenith angle at points given by latitude and longitude, degrees, (y, x).
 
     J. W. Spencer (1971), Fourier series representation of the position of the sun, Search 2(5), 172: declination to
     0.04 degrees, equation of time to 0.6 minutes. Below the horizon the cosine is negative.
@@ -17,14 +17,14 @@ class Sun:
 
     def __init__(self, latitude: NDArray[np.floating], longitude: NDArray[np.floating]) -> None:
         phi, lam = np.radians(latitude), np.radians(longitude)
-        # cos(zenith) = sin φ sin δ + cos φ cos δ cos(h + λ), with the cosine of the sum taken apart, so that an
+        # cos(zenith) = sin φ sin δ + cos φ cos δ cos(h + λ), with the cosine of the sum expanded, so that an
         # hour costs three products.
         self._sine = np.sin(phi).astype(np.float32)
         self._east = (np.cos(phi) * np.cos(lam)).astype(np.float32)
         self._north = (np.cos(phi) * np.sin(lam)).astype(np.float32)
 
     def cosine(self, time: Hour, rows: slice = slice(None), columns: slice = slice(None)) -> NDArray[np.float32]:
-        """(y, x) of these rows and columns, at this time (UTC)."""
+        """Return the cosine of the solar zenith angle, (y, x), at `time` (UTC) on these rows and columns."""
         declination, angle = _position(time)
         a, b, c = np.sin(declination), np.cos(declination) * np.cos(angle), -np.cos(declination) * np.sin(angle)
         box = rows, columns
@@ -33,7 +33,7 @@ class Sun:
 
 
 def _position(time: Hour) -> tuple[float, float]:
-    """Declination, and hour angle over Greenwich, radians."""
+    """Declination and Greenwich hour angle of the sun, radians."""
     hour = time.astype("datetime64[h]")
     day = (hour - hour.astype("datetime64[Y]")) / np.timedelta64(24, "h")
     g = 2 * np.pi * float(day) / 365.2422

@@ -1,4 +1,4 @@
-"""The dataset as xarray shows it: float32, CF names, NaN where an hour is not ok, read only when asked for."""
+"""A lazy xarray view of a dataset: float32 fields with CF attributes, NaN in hours that are not ok."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from xarray.core import indexing
 from convcast import __version__
 from convcast.conventions import field_attributes, grid_coordinates, unpack
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.store import Status
+from convcast.dataset.store import HourStatus
 from convcast.variables import STATIC, Variable
 
 CHUNK_BYTES = 64 << 20
-"""Of float32 in a dask chunk: whole frames of so many hours."""
+"""Approximate size of a dask chunk, bytes; a chunk holds whole frames."""
 
 
 def open_dataset(path: Path | str, *, chunk_hours: int | None = None) -> xr.Dataset:
-    """One variable (time, y, x) a field, and `orog`, `lsm`, `status`; hours from the first to the last known of.
+    """Open a dataset with xarray.
 
-    Arrays are dask's, `chunk_hours` hours in a chunk (default: about 64 MB), so that a reduction over a year runs in
-    bounded memory. Raises SettingsError where there is no dataset, DamagedFileError where it is not one of ours.
+    Args:
+        path: The dataset's Zarr store.
+        chunk_hours: Hours per dask chunk (default: about 64 MB), which bounds the memory of reductions over time.
+
+    Returns:
+        A variable (time, y, x) for each field, `orog` and `lsm` (y, x), and the coordinate `status` (time,), for every
+        hour from the first to the last with a known status.
+
+    Raises:
+        SettingsError: There is no dataset at `path`.
+        DamagedFileError: The store is damaged or is not a convcast dataset.
     """
     dataset = Dataset.open(Path(path))
     hours = chunk_hours or max(1, CHUNK_BYTES // (4 * dataset.grid.ny * dataset.grid.nx))
@@ -48,8 +57,8 @@ def open_dataset(path: Path | str, *, chunk_hours: int | None = None) -> xr.Data
             dataset.status,
             {
                 "standard_name": "status_flag",
-                "flag_values": np.array(list(Status), np.uint8),
-                "flag_meanings": " ".join(status.name.lower() for status in Status),
+                "flag_values": np.array(list(HourStatus), np.uint8),
+                "flag_meanings": " ".join(status.name.lower() for status in HourStatus),
             },
         ),
         **grid_coordinates(dataset.grid),
@@ -65,7 +74,7 @@ def open_dataset(path: Path | str, *, chunk_hours: int | None = None) -> xr.Data
 
 
 class _Field(BackendArray):
-    """One field of every hour, read when indexed."""
+    """One field (time, y, x) of all hours, read when it is indexed."""
 
     def __init__(self, dataset: Dataset, number: int, variable: Variable) -> None:
         self.dataset = dataset
@@ -78,17 +87,17 @@ class _Field(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[np.float32]:
-        """`key` holds an integer, a slice or an array of integers for each axis, to be taken one after the other."""
+        """Read a part; `key` has an integer, a slice or an integer array for each axis, applied independently."""
         times, rows, columns = (np.atleast_1d(np.arange(n)[part]) for n, part in zip(self.shape, key, strict=True))
         box = [slice(part.min(), part.max() + 1) if part.size else slice(0) for part in (rows, columns)]
         values = np.full((times.size, rows.size, columns.size), np.nan, np.float32)
-        ok = np.flatnonzero(self.dataset.status[times] == Status.OK)
+        ok = np.flatnonzero(self.dataset.status[times] == HourStatus.OK)
         if rows.size and columns.size:
             inner = np.ix_(rows - rows.min(), columns - columns.min())
-            for place in ok:
-                hour = self.dataset.times[times[place]]
+            for position in ok:
+                hour = self.dataset.times[times[position]]
                 only = slice(self.number, self.number + 1)
                 stored = self.dataset.store.read(hour, 1, box[0], box[1], only)[0, 0]
-                values[place] = unpack(self.variable, stored[inner])
+                values[position] = unpack(self.variable, stored[inner])
         squeezed = tuple(axis for axis, part in enumerate(key) if isinstance(part, int | np.integer))
         return values.squeeze(axis=squeezed)

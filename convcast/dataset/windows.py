@@ -1,4 +1,4 @@
-"""What the model is given: the past hours, the ground, the sun, the motion, and (in training) what came."""
+"""Cases for the model: past hours, static fields, sun and motion, and in training the target fields."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from convcast.variables import REFC
 Floats = NDArray[np.float32]
 
 IN_MEMORY = 1 << 30
-"""Bytes of float32 fields up to which Windows keeps them all decoded."""
+"""Maximum size, bytes, of the decoded fields that Windows holds in memory."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """One case, in physical units (GRIB's)."""
+    """One case: the inputs of a forecast and, in training, its target, in GRIB units."""
 
     init: Hour
     lead: int
-    """Hours."""
+    """Lead time, hours."""
     history: Floats
-    """(history, variable, y, x), the last frame at `init`, one an hour."""
+    """Hourly fields up to `init`, (history, variable, y, x)."""
     static: Floats
     """Terrain height (m) and land mask, (2, y, x)."""
     sun: Floats
@@ -39,16 +39,16 @@ class Window:
     hour: Floats
     """Sine and cosine of the UTC hour of day of `init`, (2,)."""
     motion: Floats
-    """(dy, dx), cells per hour, estimated from the history (convcast.dataset.motion)."""
+    """Motion (dy, dx), cells per hour, estimated from the history (convcast.dataset.motion)."""
     advected: Floats
-    """The last frame moved by `motion * lead`, (variable, y, x)."""
+    """The last frame advected by `motion * lead`, (variable, y, x)."""
     target: Floats | None
-    """The fields at `init + lead`, (variable, y, x)."""
+    """The fields at `init + lead`, (variable, y, x); None for a forecast."""
     weight: float = 1.0
-    """Of the case in averages over patches that were drawn more often where there is convection."""
+    """Importance weight of the case in averages over cases (convcast.dataset.patches.Patch.weight)."""
 
     def roll(self, rows: int, columns: int) -> Window:
-        """The same case on a torus whose origin is elsewhere: a symmetry of the simulated world."""
+        """Roll all fields by rows and columns, which is a symmetry of the periodic simulated world."""
 
         def moved(field: Floats) -> Floats:
             return _roll(field, rows, columns)
@@ -78,11 +78,21 @@ def window(
     with_target: bool = False,
     past: Floats | None = None,
 ) -> Window:
-    """One case on these rows and columns.
+    """Read one case on a sub-grid of a dataset.
 
-    `past` (history, variable, y, x), of the whole domain, stands for the dataset's hours: a forecast goes on from it.
+    Args:
+        dataset: The dataset to read.
+        init: Initial time.
+        lead: Lead time, hours.
+        history: Number of hourly frames up to `init`.
+        rows: Rows of the dataset's grid.
+        columns: Columns of the dataset's grid.
+        with_target: Read the fields at the valid time too.
+        past: Fields (history, variable, y, x) of the whole domain, used instead of the dataset's hours by a forecast
+            that continues from an earlier forecast.
 
-    Raises MissingInputError naming the hours that are not ok and the command that may bring them.
+    Raises:
+        MissingInputError: Hours are not ok; the message names them, and the advice the command to fetch them.
     """
     if past is None:
         values = dataset.read(_hours_of(init, lead, history, with_target), rows, columns)
@@ -102,7 +112,7 @@ def window(
 
 
 def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
-    """The hours whose `history` past frames (their own included) and whose leads are all among `hours`."""
+    """Return the hours whose `history` frames (their own included) and whose valid times at `leads` are in `hours`."""
     known = np.sort(np.asarray(hours, "datetime64[h]"))
     usable = np.ones(known.size, bool)
     for offset in [*range(1 - history, 0), *leads]:
@@ -110,31 +120,33 @@ def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
     return known[usable]
 
 
-def shuffled(count: int, *, seed: int, rank: int = 0, world_size: int = 1) -> Iterator[int]:
-    """Indices of Windows without end: each pass is a new order of all cases, dealt out to the processes.
+def shuffled_indices(count: int, *, seed: int, rank: int = 0, world_size: int = 1) -> Iterator[int]:
+    """Yield indices of Windows without end; each pass over the cases has a new random order.
 
-    Passes keep counting (an index may exceed `count`), since Windows draws afresh for each index.
+    Indices keep growing from pass to pass and may exceed `count`, since Windows draws anew for each index.
+
+    Args:
+        count: Number of cases.
+        seed: Seed of the orders.
+        rank: Rank of this process, which receives every `world_size`-th index.
+        world_size: Number of processes.
     """
     turn = 0
     while True:
         order = _generator(seed, turn, stream=1).permutation(count) + turn * count
-        # Dealing continues where the last pass stopped, or a rank would always get one case more.
+        # Dealing continues where the last pass stopped; otherwise one rank would always get an extra case.
         yield from (int(i) for k, i in enumerate(order) if (turn * count + k) % world_size == rank)
         turn += 1
 
 
 class Windows:
-    """Training cases by number, for torch's DataLoader or any other; what is drawn depends on (seed, number) alone.
+    """Cases by index, for torch's DataLoader or any other loader; random draws depend on (seed, index) alone.
 
-    There is a case for each initial hour and lead. A number of `len(windows)` or more is the same case again, with new
-    draws, so that passes need not repeat. `patch` is the side of a square (None: the whole domain), clipped to the
-    domain. With `augment`, the simulated world is rolled at random, and a patch lies anywhere, this share `convective`
-    of them over the echoes of the initial hour (convcast.dataset.patches); without it, nothing is rolled, and there is
-    a case for each of the patches of a fixed grid that covers the domain. Small datasets are held in memory, others are
-    read patch by patch.
+    There is a case for each initial time and lead. An index of `len(windows)` or more is the same case again with new
+    draws, so that passes differ. Small datasets are held in memory; others are read patch by patch.
 
-    Processes that take different numbers share no draw: `shuffled(..., rank, world_size)` deals them out, and a
-    DataLoader's workers, which take the numbers of one sampler, need no seed of their own.
+    Processes that take different indices share no draw: `shuffled_indices(..., rank, world_size)` deals them out, and a
+    DataLoader's workers, which take the indices of one sampler, need no seed of their own.
     """
 
     def __init__(
@@ -149,9 +161,23 @@ class Windows:
         augment: bool,
         convective: float = 0.0,
     ) -> None:
-        """Raises MissingInputError where an init lacks an hour, SettingsError without inits or leads, or without REFC.
+        """Check that all hours are available, and read them if they fit in memory.
 
-        DiskFullError is raised where the dataset has a cache for which there is no room.
+        Args:
+            dataset: The dataset to read.
+            inits: Initial times.
+            leads: Lead times, hours.
+            history: Number of hourly frames up to each initial time.
+            patch: Side of the square patches, cells, clipped to the domain; None for the whole domain.
+            seed: Seed of the random draws.
+            augment: Draw patches at random positions and roll periodic domains at random; otherwise there is a case
+                for each patch of a fixed grid that covers the domain.
+            convective: Fraction of the random patches that are drawn over echoes of the initial hour.
+
+        Raises:
+            MissingInputError: An initial time lacks an hour.
+            SettingsError: There are no initial times or leads, or patches over echoes are drawn without REFC.
+            DiskFullError: The dataset's cache does not fit on the disk.
         """
         if len(inits) == 0 or len(leads) == 0:
             raise SettingsError(
@@ -182,13 +208,13 @@ class Windows:
         hours: Hours = np.unique(np.concatenate([self.inits + offset * HOUR for offset in offsets]))
         dataset.require(hours)
         self._memory: Floats | None = None
-        self._place: dict[Hour, int] = {}
+        self._memory_index: dict[Hour, int] = {}
         if len(hours) * len(dataset.variables) * dataset.static[0].size * 4 <= IN_MEMORY:
             self._memory = dataset.read(hours)
-            self._place = {hour: i for i, hour in enumerate(hours)}
+            self._memory_index = {hour: i for i, hour in enumerate(hours)}
         else:
             dataset.make_room(hours)
-        # On the whole domain the motion and the moved frame of a case are the same each time, but for the roll.
+        # On the whole domain, the motion and the advected frame of a case are always the same, apart from the roll.
         self._motion: dict[Hour, Floats] = {}
         self._advected: dict[tuple[Hour, int], Floats] = {}
 
@@ -198,33 +224,33 @@ class Windows:
     def __getitem__(self, number: int) -> Window:
         if number < 0:
             raise IndexError(number)
-        init, lead, place = self._case(number)
+        init, lead, patch_index = self._case(number)
         generator = _generator(self.seed, number, stream=0)
-        made = self._window(init, lead, self._grid[place] if self._grid else self._patch(init, generator))
+        made = self._window(init, lead, self._grid[patch_index] if self._grid else self._patch(init, generator))
         if self.augment and self.periodic:
             return made.roll(*(int(generator.integers(side)) for side in self.shape))
         return made
 
     def init(self, number: int) -> Hour:
-        """The initial hour of a case, without reading it."""
+        """Return the initial time of a case without reading it."""
         return self._case(number)[0]
 
     def _case(self, number: int) -> tuple[Hour, int, int]:
-        """Initial hour, lead, and place in the grid of patches."""
-        case, place = divmod(number % len(self), max(1, len(self._grid)))
-        return self.inits[case // len(self.leads)], self.leads[case % len(self.leads)], place
+        """Return the initial time, the lead, and the index in the grid of patches."""
+        case, patch_index = divmod(number % len(self), max(1, len(self._grid)))
+        return self.inits[case // len(self.leads)], self.leads[case % len(self.leads)], patch_index
 
     def _patch(self, init: Hour, generator: np.random.Generator) -> Patch:
         if not self._convective:
-            return self._patches.anywhere(generator)
+            return self._patches.draw_uniform(generator)
         if init not in self._echoes:
             refc = self.dataset.variables.index(REFC)
             if self._memory is None:
                 field = unpack(REFC, self.dataset.read_stored([init])[0, refc])
             else:
-                field = self._memory[self._place[init], refc]
+                field = self._memory[self._memory_index[init], refc]
             self._echoes[init] = count_echoes(field)
-        return self._patches.convective(generator, self._echoes[init], self._convective)
+        return self._patches.draw_convective(generator, self._echoes[init], self._convective)
 
     def _window(self, init: Hour, lead: int, patch: Patch) -> Window:
         rows, columns = patch.rows, patch.columns
@@ -233,9 +259,9 @@ class Windows:
             values = self.dataset.read(hours, rows, columns)
             past, target = values[:-1], values[-1]
         else:
-            first = self._place[hours[0]]
+            first = self._memory_index[hours[0]]
             past = self._memory[first : first + self.history, :, rows, columns]
-            target = self._memory[self._place[hours[-1]], :, rows, columns]
+            target = self._memory[self._memory_index[hours[-1]], :, rows, columns]
         made = _assemble(
             past,
             self.dataset.static[:, rows, columns],
@@ -283,7 +309,7 @@ def _hours_of(init: Hour, lead: int, history: int, with_target: bool) -> Hours:
 
 
 def _generator(seed: int, number: int, *, stream: int) -> np.random.Generator:
-    """Random numbers that belong to a case: counter-based, so that no process depends on another's draws."""
+    """Return the counter-based random generator of a case, which is independent of all other draws."""
     return np.random.Generator(np.random.Philox(key=[seed, 2 * number + stream]))
 
 

@@ -6,7 +6,7 @@
 from convcast.ensemble.noise import member_noise
 from convcast.ensemble.sample import MemberDone, describe, latest_init, sample
 from convcast.ensemble.tiles import Tiling, cover
-from convcast.forecasts.products import leads_there, make_products
+from convcast.forecasts.products import make_products, readable_leads
 from convcast.forecasts.store import EnsembleStore
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "cover",
     "describe",
     "latest_init",
-    "leads_there",
     "make_products",
     "member_noise",
+    "readable_leads",
     "sample",
 ]

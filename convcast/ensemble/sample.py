@@ -24,7 +24,7 @@ from convcast.ensemble.rollout import Floats, rollout
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
 from convcast.model import SOLVERS, Forecaster
 from convcast.notation import HOUR, Hour, Hours
@@ -128,7 +128,7 @@ def describe(
     leads: Sequence[int] = (),
     settings: SamplingSettings,
     name: str | None = None,
-) -> Description:
+) -> ForecastDescription:
     """What the ensemble's file says of it. Its identity is what a member depends on, so neither batch nor members.
 
     It has room for all leads that the model was trained for, and for the other `leads` that are requested.
@@ -159,7 +159,9 @@ def describe(
         "settings_hash": digest,
     }
     every = tuple(sorted({*forecaster.leads, *leads}))
-    return Description(init, every, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information)
+    return ForecastDescription(
+        init, every, tuple(forecaster.leads), dataset.variables, dataset.grid, identity, information
+    )
 
 
 def _check(

@@ -1,1 +1,1 @@
-"""Forecast files: ensembles and the products that are made of them."""
+"""Forecast files: ensembles of members, and the products computed from them."""

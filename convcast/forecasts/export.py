@@ -1,4 +1,4 @@
-"""Forecasts in the formats that others read: netCDF, and GRIB2 with ensemble keys and an index."""
+"""Export forecasts to netCDF, and to GRIB2 with ensemble keys and an index."""
 
 from __future__ import annotations
 
@@ -18,37 +18,49 @@ from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.files import whole_file, write_bytes
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import leads_of, opened, place_of
+from convcast.forecasts.open import open_forecast, read_grid, select_leads
 from convcast.notation import Hour, compact, parse_numbers
 from convcast.variables import FIELDS, Variable
 
 MOST_MEMBERS = 254
-"""Members that product definition template 4.1 counts and numbers: an octet of all ones means that nothing is given."""
+"""Maximum number of members in GRIB2: template 4.1 stores it in one octet, in which 255 means missing."""
 SHUFFLED = {"zlib": True, "complevel": 1, "shuffle": True}
-"""Lossless; higher levels take several times as long for a few percent."""
+"""Lossless netCDF compression; higher levels take several times as long and save a few percent."""
 
 
 @dataclass(frozen=True)
-class Message:
-    """One GRIB message and its line in the index."""
+class ExportedMessage:
+    """One GRIB message and the data of its line in the index."""
 
     variable: Variable
     lead: int
-    """Hours."""
+    """Lead time, hours."""
     what: str
     """The last columns of the index: `ENS=+3`, `ens mean`, `prob >=40:prob fcst 0/50`."""
     data: bytes
+    """The encoded message."""
 
 
 def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads: Sequence[int] | None) -> int:
-    """One netCDF-4 file of an ensemble or its products, compressed without loss; how many fields are in it.
+    """Export an ensemble or its products to one netCDF-4 file with lossless compression.
 
-    Members or leads that are not complete stand as missing values, as `complete` says.
+    Members and leads that are not complete have missing values.
 
-    Raises SettingsError for fields or leads that there are not, DamagedFileError for a file of others.
+    Args:
+        source: Forecast file to export.
+        target: netCDF file to write.
+        fields: Names of the fields; None for all.
+        leads: Lead times, hours; None for all.
+
+    Returns:
+        The number of data variables in the file.
+
+    Raises:
+        SettingsError: The forecast lacks the fields or a lead.
+        DamagedFileError: `source` is damaged or is not a convcast forecast.
     """
-    with opened(source) as data:
-        hours = leads_of(data, source, leads)
+    with open_forecast(source) as data:
+        hours = select_leads(data, source, leads)
         names = [str(name) for name in data.data_vars if fields is None or str(name).split("_")[0] in fields]
         if not names:
             raise SettingsError(
@@ -63,7 +75,7 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
         encoding: dict[str, dict[str, Any]] = {
             name: SHUFFLED | {"chunksizes": (1,) * (chosen[name].ndim - 2) + chosen[name].shape[-2:]} for name in names
         }
-        for field in _stored(chosen[names]):  # here, since netCDF's errors while writing look the same
+        for field in _stored(chosen[names]):  # checked here, since all errors of netCDF look alike
             read_values(field, source)
         with whole_file(target) as temporary:
             chosen.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
@@ -71,16 +83,16 @@ def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads
 
 
 def _stored(data: xr.Dataset) -> Iterator[xr.DataArray]:
-    """Each field or product at each lead, member by member, but for members that are not complete."""
-    for place in range(data.sizes["lead_time"]):
-        here = data.isel(init_time=0, lead_time=place)
+    """Iterate over each field or product at each lead, and over the complete members."""
+    for position in range(data.sizes["lead_time"]):
+        here = data.isel(init_time=0, lead_time=position)
         members = np.flatnonzero(here.complete.values == COMPLETE) if "complete" in here.coords else [None]
         for field, member in product(here.data_vars.values(), members):
             yield field if member is None else field.isel(number=int(member))
 
 
 def _encode(variable: xr.DataArray, *, coordinate: bool) -> None:
-    """Replace Zarr's encoding by netCDF's; Zarr keeps no type of attributes, and flags must have their variable's."""
+    """Replace the Zarr encoding by netCDF's, and give flag values the type of their variable, as CF requires."""
     encoding = {key: variable.encoding[key] for key in ("dtype", "units", "calendar") if key in variable.encoding}
     variable.encoding = encoding | {"_FillValue": None if coordinate else variable.encoding.get("_FillValue")}
     if "flag_values" in variable.attrs:
@@ -89,16 +101,27 @@ def _encode(variable: xr.DataArray, *, coordinate: bool) -> None:
 
 def to_grib(
     source: Path, target: Path, *, fields: Sequence[str] | None, leads: Sequence[int] | None
-) -> Iterator[Message]:
-    """One GRIB2 file of an ensemble's members or its products, and an index beside it; each message as it is written.
+) -> Iterator[ExportedMessage]:
+    """Export the members of an ensemble, or its products, to one GRIB2 file, and write its index beside it.
 
-    Of products, those that GRIB has templates for: mean, spread, probability of events at the point. Messages name NCEP
-    as their centre, whose tables name these fields, and no process of its own.
+    The exported products are those with a GRIB template: mean, spread, and probability of events at a point. Messages
+    name NCEP as their centre, since its tables define the fields, and no generating process.
 
-    Raises as `to_netcdf`.
+    Args:
+        source: Forecast file to export.
+        target: GRIB2 file to write; the index is `<target>.idx`.
+        fields: Names of the fields; None for all.
+        leads: Lead times, hours; None for all.
+
+    Yields:
+        Each message after it is written; the files are complete when the iterator is exhausted.
+
+    Raises:
+        SettingsError: The forecast lacks the fields or a lead, or has more members than GRIB2 can number.
+        DamagedFileError: `source` is damaged or is not a convcast forecast.
     """
     offset, lines = 0, []
-    with opened(source) as data, whole_file(target) as temporary:
+    with open_forecast(source) as data, whole_file(target) as temporary:
         init = data.init_time.values[0].astype("datetime64[h]")
         with open(temporary, "wb") as file:
             for number, message in enumerate(_messages(data, source, init, fields, leads), 1):
@@ -111,11 +134,11 @@ def to_grib(
 
 def _messages(
     data: xr.Dataset, source: Path, init: Hour, fields: Sequence[str] | None, leads: Sequence[int] | None
-) -> Iterator[Message]:
-    hours = leads_of(data, source, leads)
+) -> Iterator[ExportedMessage]:
+    hours = select_leads(data, source, leads)
     members = "complete" in data.coords
-    there = [v for v in FIELDS.values() if (v.name if members else f"{v.name}_mean") in data]
-    variables = [v for v in there if fields is None or v.name in fields]
+    stored = [v for v in FIELDS.values() if (v.name if members else f"{v.name}_mean") in data]
+    variables = [v for v in stored if fields is None or v.name in fields]
     if not variables:
         raise SettingsError(
             f"{source} has none of the fields {' '.join(fields or ())}", advice="choose another --field"
@@ -126,7 +149,7 @@ def _messages(
             f"{source} has member {last}, and GRIB2 numbers members in one octet, up to {MOST_MEMBERS - 1}",
             advice=f"run `convcast export --init {init} --format netcdf`, which has no such limit",
         )
-    grid, simulated = place_of(data, source), bool(data.attrs.get("simulated", 0))
+    grid, simulated = read_grid(data, source), bool(data.attrs.get("simulated", 0))
     for lead in hours:
         here = data.isel(init_time=0).sel(lead_time=np.timedelta64(lead, "h"))
         for variable in variables:
@@ -141,23 +164,24 @@ def _messages(
                     simulated=simulated,
                     ensemble=ensemble,
                 )
-                yield Message(variable, lead, what, encoded)
+                yield ExportedMessage(variable, lead, what, encoded)
 
 
 Map = tuple[str, grib.EnsembleSpec, NDArray[np.floating]]
-"""Last columns of the index, keys, and values (y, x)."""
+"""Last columns of the index line, ensemble keys, and values (y, x) of a message."""
 
 
 def _of_members(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
-    """Of those that are complete."""
-    places = np.flatnonzero(here.complete.values == COMPLETE)
-    for place in places:
-        number = int(here.number.values[place])
-        keys = grib.EnsembleSpec(len(places), member=number)
-        yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(place)), path)
+    """Yield the map of each complete member."""
+    positions = np.flatnonzero(here.complete.values == COMPLETE)
+    for position in positions:
+        number = int(here.number.values[position])
+        keys = grib.EnsembleSpec(len(positions), member=number)
+        yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(position)), path)
 
 
 def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
+    """Yield the maps of mean, spread and probabilities."""
     size = len(parse_numbers(str(here.attrs["members"]), "members"))
     mean, spread, chances = (
         read_values(here[f"{variable.name}_{what}"], path) for what in ("mean", "spread", "probability")
@@ -165,13 +189,13 @@ def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[M
     yield "ens mean", grib.EnsembleSpec(size, derived="mean"), mean
     yield "ens spread", grib.EnsembleSpec(size, derived="spread"), spread
     below = variable.events_below
-    for place, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
+    for position, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
         keys = grib.EnsembleSpec(size, threshold=threshold, below=below)
-        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[place]
+        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[position]
 
 
-def _index_line(number: int, offset: int, init: Hour, message: Message) -> str:
-    """As wgrib2 and NCEP write them."""
+def _index_line(number: int, offset: int, init: Hour, message: ExportedMessage) -> str:
+    """Format the index line of a message in wgrib2's format."""
     variable, date = message.variable, compact(init).replace("T", "")
     level = f"{variable.index_name}:{variable.index_level}:{message.lead} hour fcst"
     return f"{number}:{offset}:d={date}:{level}:{message.what}\n"

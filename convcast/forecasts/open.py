@@ -1,4 +1,4 @@
-"""What a workspace keeps of its forecasts, found and opened."""
+"""Find and open the forecasts of a workspace."""
 
 from __future__ import annotations
 
@@ -11,45 +11,57 @@ import xarray as xr
 
 from convcast import stores
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
-from convcast.forecasts.integrity import FORMATS, begin_again, require_members, require_products
+from convcast.forecasts.integrity import FORMATS, require_members, require_products, start_over_advice
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
 from convcast.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is kept of the forecast of one initial time."""
+class StoredForecast:
+    """The files of one forecast in a workspace."""
 
     init: Hour
     members: Path | None
+    """Zarr store of the ensemble's members; None if it is absent."""
     products: Path | None
+    """Zarr store of the products; None if it is absent."""
 
     @classmethod
-    def of(cls, workspace: Workspace, init: Hour) -> Source:
+    def find(cls, workspace: Workspace, init: Hour) -> StoredForecast:
+        """Find the files of the forecast from `init`."""
         paths = (workspace.forecast(init), workspace.product(init))
         return cls(init, *(path if path.exists() else None for path in paths))
 
 
-def available(workspace: Workspace, text: str) -> list[Source]:
-    """Forecasts by `latest`, a time or a range; of a range, those that there are.
+def available(workspace: Workspace, text: str) -> list[StoredForecast]:
+    """Find the forecasts of a workspace by initial time.
 
-    Raises MissingInputError where there is none.
+    Args:
+        workspace: The workspace.
+        text: `latest`, a time, or a range of times.
+
+    Returns:
+        The existing forecasts, at least one.
+
+    Raises:
+        MissingInputError: There is no such forecast.
     """
-    kept = {init for folder in (workspace.forecasts, workspace.products) for init in _inits(folder)}
-    wanted = ([max(kept)] if kept else []) if text == "latest" else [hour for hour in parse_hours(text) if hour in kept]
-    if not wanted:
+    inits = {init for folder in (workspace.forecasts, workspace.products) for init in _inits(folder)}
+    selected = ([max(inits)] if inits else []) if text == "latest" else [t for t in parse_hours(text) if t in inits]
+    if not selected:
         which = "" if text == "latest" else f" from {text}"
         raise MissingInputError(f"there is no forecast{which}", advice="run `convcast sample --init latest`")
-    return [Source.of(workspace, init) for init in wanted]
+    return [StoredForecast.find(workspace, init) for init in selected]
 
 
-def opened(path: Path) -> xr.Dataset:
-    """An ensemble or products, lazily; `read_values` reads from it.
+def open_forecast(path: Path) -> xr.Dataset:
+    """Open an ensemble or products lazily; read values with `convcast.forecasts.integrity.read_values`.
 
-    Raises DamagedFileError for anything else, and where values are lost that the file marks as complete.
+    Raises:
+        DamagedFileError: `path` is not a convcast forecast, or has lost values that it marks as complete.
     """
-    advice = begin_again(path)
+    advice = start_over_advice(path)
     with stores.readable(f"{path} cannot be read", advice):
         data: xr.Dataset = xr.open_zarr(path, chunks=None, zarr_format=3, decode_timedelta=True)
     kind = data.attrs.get("format")
@@ -59,26 +71,36 @@ def opened(path: Path) -> xr.Dataset:
     return data
 
 
-def leads_of(data: xr.Dataset, path: Path, wanted: Sequence[int] | None) -> list[int]:
-    """The leads (hours) that are wanted, or all there are.
+def select_leads(data: xr.Dataset, path: Path, requested: Sequence[int] | None) -> list[int]:
+    """Return the requested leads, or all leads of a forecast.
 
-    Raises SettingsError for one that is not there.
+    Args:
+        data: The forecast, from `open_forecast`.
+        path: The forecast file, for messages.
+        requested: Lead times, hours; None for all.
+
+    Raises:
+        SettingsError: The forecast lacks a requested lead.
     """
-    there = [int(lead / HOUR) for lead in data.lead_time.values]
-    for lead in wanted or ():
-        if lead not in there:
+    available_leads = [int(lead / HOUR) for lead in data.lead_time.values]
+    for lead in requested or ():
+        if lead not in available_leads:
             raise SettingsError(
-                f"{path} has no lead of {lead} h", advice=f"choose from --leads {','.join(map(str, there))}"
+                f"{path} has no lead of {lead} h", advice=f"choose from --leads {','.join(map(str, available_leads))}"
             )
-    return list(wanted or there)
+    return list(requested or available_leads)
 
 
-def place_of(data: xr.Dataset, path: Path) -> Grid:
-    """The rectangle of the HRRR grid that the coordinates say."""
+def read_grid(data: xr.Dataset, path: Path) -> Grid:
+    """Return the rectangle of the HRRR grid given by the coordinates `y` and `x` of a forecast.
+
+    Raises:
+        DamagedFileError: The coordinates are not on the HRRR grid.
+    """
     y0, x0 = (round(float((data[name].values[0] - getattr(CONUS, name)[0]) / SPACING)) for name in ("y", "x"))
     grid = Grid(data.sizes["y"], data.sizes["x"], y0, x0)
     if not CONUS.covers(grid) or not np.allclose(grid.x, data.x.values):
-        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=begin_again(path))
+        raise DamagedFileError(f"{path} is not on the HRRR grid", advice=start_over_advice(path))
     return grid
 
 

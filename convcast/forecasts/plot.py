@@ -1,4 +1,4 @@
-"""What there is to look at: the fields of a workspace's forecasts, ready to be drawn."""
+"""Prepare the fields of a workspace's forecasts for plotting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import Source, leads_of, opened, place_of
+from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
 from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
@@ -24,12 +24,12 @@ from convcast.variables import STATIC, Variable
 from convcast.workspace import Workspace
 
 Rest = Callable[..., Shown]
-"""Makes what is shown of what differs from field to field."""
+"""Constructor of `Shown` with the arguments that all fields of a forecast share already given."""
 
 
-def show(
+def select_maps(
     workspace: Workspace,
-    source: Source,
+    source: StoredForecast,
     variables: Sequence[Variable],
     leads: Sequence[int] | None,
     *,
@@ -38,23 +38,34 @@ def show(
     chosen: bool,
     most: int | None = None,
 ) -> Iterator[tuple[Shown, list[str]]]:
-    """Each field at each lead, and the kinds of pictures that can be made of it; of members, the first `most`.
+    """Yield each field at each lead, with the kinds of plots that can be drawn of it.
 
-    Raises SettingsError for leads, fields, thresholds or (where they were `chosen`) kinds that there is nothing of,
-    DamagedFileError for files of others.
+    Args:
+        workspace: Workspace of the forecast.
+        source: The forecast.
+        variables: Fields to plot.
+        leads: Lead times, hours; None for all.
+        threshold: Threshold of the event probabilities; None for the middle threshold of each field.
+        kinds: Kinds of plots requested.
+        chosen: Whether the user chose the kinds, so that an unavailable kind is an error instead of omitted.
+        most: Maximum number of members to read; None for all.
+
+    Raises:
+        SettingsError: The forecast lacks a lead, a field, a threshold or, if `chosen`, a kind of plot.
+        DamagedFileError: A file is damaged or is not a convcast forecast.
     """
     possible = list(kinds)
     if source.members is None:
         possible = [kind for kind in kinds if kind not in OF_MEMBERS]
         if chosen and len(possible) < len(kinds):
             raise SettingsError(
-                f"of the forecast from {source.init} only products were kept, which have no members to draw",
+                f"the forecast from {source.init} has only products, which contain no members to draw",
                 advice="sample with --keep both, or draw mean, spread and probability",
             )
     path = source.members or source.products
     assert path is not None
-    with opened(path) as data:
-        grid = place_of(data, path)
+    with open_forecast(path) as data:
+        grid = read_grid(data, path)
         rest = partial(
             Shown,
             init=source.init,
@@ -62,12 +73,14 @@ def show(
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
-        there = leads_of(data, path, None)
+        stored_leads = select_leads(data, path, None)
         read = partial(_from_members, most=most) if source.members is not None else _from_products
-        for lead in leads_of(data, path, leads):
+        for lead in select_leads(data, path, leads):
             for variable in variables:
                 limit = _threshold(variable, threshold)
-                shown = read(data.isel(init_time=0, lead_time=there.index(lead)), path, variable, limit, lead, rest)
+                shown = read(
+                    data.isel(init_time=0, lead_time=stored_leads.index(lead)), path, variable, limit, lead, rest
+                )
                 if shown is not None:
                     yield shown, possible
 
@@ -82,16 +95,16 @@ def _from_members(
     *,
     most: int | None,
 ) -> Shown | None:
-    """None where no member is complete yet."""
+    """Return None if no member is complete yet."""
     if variable.name not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
     numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
     if numbers.size == 0:
         return None
     members = read_values(here[variable.name].isel(number=numbers), path)
-    named = tuple(int(number) for number in here.number.values[numbers])
-    made = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=named)
-    return of_members(made, variable, threshold, members)
+    members_read = tuple(int(number) for number in here.number.values[numbers])
+    construct = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=members_read)
+    return of_members(construct, variable, threshold, members)
 
 
 def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest) -> Shown:
@@ -115,22 +128,22 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
     )
 
 
-def nearby(shown: Shown, path: Path) -> Shown:
-    """The same with the probability of the event in the neighbourhood, from the products it was read from."""
+def with_neighbourhood(shown: Shown, path: Path) -> Shown:
+    """Replace the probability of the event at a point by that in the neighbourhood, from the products at `path`."""
     name = shown.variable.name
-    with opened(path) as data:
-        here = data.isel(init_time=0, lead_time=leads_of(data, path, None).index(shown.lead))
-        place = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
-        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[place]
+    with open_forecast(path) as data:
+        here = data.isel(init_time=0, lead_time=select_leads(data, path, None).index(shown.lead))
+        position = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
+        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[position]
         return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
 
 
-def _threshold(variable: Variable, asked: float | None) -> float:
-    return variable.middle_threshold if asked is None else asked
+def _threshold(variable: Variable, requested: float | None) -> float:
+    return variable.middle_threshold if requested is None else requested
 
 
 def _land(workspace: Workspace, grid: Grid) -> Any:
-    """The land mask of the dataset, (y, x), where there is a dataset that covers the forecast."""
+    """Return the land mask (y, x) of the dataset, or None if no dataset covers the forecast."""
     try:
         dataset = Dataset.open(workspace.dataset)
     except ConvcastError:

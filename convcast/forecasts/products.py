@@ -1,7 +1,8 @@
-"""products/<init>.zarr: what an ensemble says, in a hundredth of the members' room and without them.
+"""Compute the products of an ensemble, products/<init>.zarr, which take a hundredth of the space of its members.
 
-Of each field: mean, spread, quantiles, probabilities of its events at the point and in its neighbourhood, and of fields
-that are absent in most places the probability-matched mean. Written whole, under a temporary name first.
+The products of each field are its mean, spread, quantiles, and probabilities of its events at a point and in a
+neighbourhood. Fields that are constant over large areas, such as reflectivity, also have a probability-matched mean.
+The store is written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -18,40 +19,44 @@ from zarr.codecs import BloscCodec
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, whole_folder
-from convcast.forecasts.integrity import begin_again, leads_of, read_flags, require_coordinates
-from convcast.forecasts.store import Description, unconsolidated_is_fine
-from convcast.forecasts.summary import Floats, Summary, quantiles, summarise
+from convcast.forecasts.integrity import attribute_leads, read_flags, require_coordinates, start_over_advice
+from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
+from convcast.forecasts.summary import FieldSummary, Floats, quantiles, summarise
 from convcast.grid import SPACING
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
 
 FORMAT, FORMAT_VERSION = "convcast products", 1
 MAP_DIMENSIONS = 4
-"""Fewest dimensions of a map in products: (init_time, lead_time, y, x)."""
+"""Minimum number of dimensions of a map of products: (init_time, lead_time, y, x)."""
 SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
+"""Attributes of the coordinate `quantile`."""
 PATIENCE = 3600
-"""Seconds to wait for another process that is making the same products."""
+"""Maximum time, seconds, to wait for another process that computes the same products."""
 
 
-def made_of(members: Sequence[int]) -> str:
-    """Members as the attribute `members` names them: `0-49`, or `0,3,17`."""
+def format_members(members: Sequence[int]) -> str:
+    """Format member numbers for the attribute `members`: `0-49`, or `0,3,17`."""
     numbers = sorted(set(members))
     run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
     return f"{numbers[0]}-{numbers[-1]}" if run else ",".join(map(str, numbers))
 
 
-def leads_there(path: Path, description: Description, members: Sequence[int], settings: ProductSettings) -> set[int]:
-    """The leads (hours) of which these products of these members of this ensemble are at `path` and can be read.
+def readable_leads(
+    path: Path, description: ForecastDescription, members: Sequence[int], settings: ProductSettings
+) -> set[int]:
+    """Return the leads, hours, whose products at `path` can be read and are of this ensemble, members and settings.
 
-    Raises DamagedFileError where something else is there.
+    Raises:
+        DamagedFileError: `path` is a link, or is not a store of convcast products.
     """
     if path.is_symlink():
         raise DamagedFileError(
-            f"{path} is a link, and products are written to no other place", advice=begin_again(path)
+            f"{path} is a link, and products are not written through links", advice=start_over_advice(path)
         )
     if not path.exists():
         return set()
-    complaint, advice = f"{path} is not convcast's products", begin_again(path)
+    complaint, advice = f"{path} is not convcast's products", start_over_advice(path)
     group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
@@ -64,16 +69,16 @@ def leads_there(path: Path, description: Description, members: Sequence[int], se
         require_coordinates(group, path)
     except DamagedFileError:
         return set()
-    leads = enumerate(leads_of(stored))
-    return {lead for place, lead in leads if _readable(group, place)}
+    leads = enumerate(attribute_leads(stored))
+    return {lead for position, lead in leads if _readable(group, position)}
 
 
-def _readable(group: zarr.Group, place: int) -> bool:
-    """Whether each map at a lead, by its position, is there whole; zarr answers NaN for chunks that are lost."""
+def _readable(group: zarr.Group, position: int) -> bool:
+    """Check that all maps at the lead with this position are finite; zarr returns NaN for lost chunks."""
     try:
         with stores.readable("products are damaged"):
             maps = [array for _, array in group.arrays() if array.ndim >= MAP_DIMENSIONS]
-            return bool(maps) and all(np.isfinite(np.asarray(array[0, place])).all() for array in maps)
+            return bool(maps) and all(np.isfinite(np.asarray(array[0, position])).all() for array in maps)
     except DamagedFileError:
         return False
 
@@ -81,27 +86,39 @@ def _readable(group: zarr.Group, place: int) -> bool:
 def make_products(
     ensemble: Path,
     path: Path,
-    description: Description,
+    description: ForecastDescription,
     *,
     members: Sequence[int],
     leads: Sequence[int],
     settings: ProductSettings,
 ) -> bool:
-    """Products of these members and leads of the ensemble, beside those of other leads that are there.
+    """Compute the products of these members and leads; products of other leads of the same ensemble are kept.
 
-    Whether they are there now: not while other processes are still drawing some of the members. Products of another
-    ensemble or of other members are replaced. Of several processes that have come to an end, one makes them.
+    Products of another ensemble or of other members are replaced. If several processes draw the members, the last one
+    computes the products.
 
-    Raises DamagedFileError where `path` is something else.
+    Args:
+        ensemble: Zarr store of the ensemble.
+        path: Zarr store of the products, created if absent.
+        description: Description of the ensemble.
+        members: Numbers of the members.
+        leads: Lead times, hours.
+        settings: Quantiles, and the radius of the neighbourhood.
+
+    Returns:
+        Whether the products are complete; False while other processes are still drawing some of the members.
+
+    Raises:
+        DamagedFileError: `path` is not a store of convcast products, or values of the ensemble are lost.
     """
     with lock(path.parent / f".{path.name}.lock", f"making {path}", patience=PATIENCE):
-        there = leads_there(path, description, members, settings)
-        missing = sorted(set(leads) - there)
+        stored = readable_leads(path, description, members, settings)
+        missing = sorted(set(leads) - stored)
         if not missing:
             return True
-        complaint, advice = f"{ensemble} is not a convcast ensemble", begin_again(ensemble)
+        complaint, advice = f"{ensemble} is not a convcast ensemble", start_over_advice(ensemble)
         group = stores.open_group(ensemble, writing=False, complaint=complaint, advice=advice)
-        stored_leads = leads_of(dict(group.attrs))
+        stored_leads = attribute_leads(dict(group.attrs))
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         flags = read_flags(complete)[0][np.ix_(list(members), [stored_leads.index(lead) for lead in leads])]
         if not np.all(flags == conventions.COMPLETE):
@@ -110,12 +127,12 @@ def make_products(
             _one_lead(ensemble, group, stored_leads.index(lead), lead, description, sorted(set(members)), settings)
             for lead in missing
         ]
-        if there:
-            with xr.open_zarr(path, decode_timedelta=True) as kept:
-                parts.append(kept.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(there)]).load())
+        if stored:
+            with xr.open_zarr(path, decode_timedelta=True) as existing:
+                parts.append(existing.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(stored)]).load())
         data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
         data = data.sortby("lead_time")
-        data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *there})}
+        data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *stored})}
         _replace(path, data)
     return True
 
@@ -123,9 +140,9 @@ def make_products(
 def _one_lead(
     ensemble: Path,
     group: zarr.Group,
-    place: int,
+    position: int,
     lead: int,
-    description: Description,
+    description: ForecastDescription,
     members: Sequence[int],
     settings: ProductSettings,
 ) -> xr.Dataset:
@@ -138,7 +155,7 @@ def _one_lead(
 
         def read(member: int, rows: slice = slice(None), array: zarr.Array = array) -> Floats:
             with stores.readable(f"{ensemble} has damaged values of member {member} at lead {lead} h", again):
-                values = np.asarray(array[0, member, place, rows], np.float32)
+                values = np.asarray(array[0, member, position, rows], np.float32)
             if not np.isfinite(values).all():
                 raise DamagedFileError(f"{ensemble} has lost values of member {member} at lead {lead} h", advice=again)
             return values
@@ -166,12 +183,12 @@ def _one_lead(
     return frame.assign_coords(coordinates).assign(data)
 
 
-def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
-    """By name, each (init_time, lead_time, …, y, x)."""
+def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
+    """Return the products of a field by name, each (init_time, lead_time, …, y, x)."""
     name, long = variable.name, variable.long_name
     event = "at or below" if variable.events_below else "at or above"
     dims, where = ("init_time", "lead_time"), ("y", "x")
-    said = conventions.field_attributes(variable)
+    cf_attributes = conventions.field_attributes(variable)
     chance = {"units": "1", "grid_mapping": "spatial_ref"}
 
     def map_of(values: Floats, between: tuple[str, ...], attributes: dict[str, Any]) -> xr.Variable:
@@ -179,13 +196,13 @@ def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float
 
     def field(values: Floats, between: tuple[str, ...], what: str, **more: str) -> xr.Variable:
         rounded = conventions.on_lattice(variable, values)
-        return map_of(rounded, between, said | {"long_name": f"{what} of {long}"} | more)
+        return map_of(rounded, between, cf_attributes | {"long_name": f"{what} of {long}"} | more)
 
     near = f"probability of {long} {event} the threshold somewhere within {kilometres:g} km"
     deviation = {"cell_methods": "realization: standard_deviation"}
-    if "units_metadata" in said:
+    if "units_metadata" in cf_attributes:
         deviation["units_metadata"] = conventions.DIFFERENCE
-    made = {
+    products = {
         f"{name}_mean": field(summary.mean, (), "ensemble mean", cell_methods="realization: mean"),
         f"{name}_spread": field(summary.spread, (), "ensemble spread", **deviation),
         f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile"),
@@ -199,27 +216,25 @@ def _maps(variable: Variable, summary: Summary, bands: Floats, kilometres: float
         ),
     }
     if variable.may_be_constant:
-        made[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
-    return made
+        products[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
+    return products
 
 
-def _attributes(description: Description, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:
+def _attributes(description: ForecastDescription, members: Sequence[int], settings: ProductSettings) -> dict[str, Any]:
     title = str(description.information.get("title", "convcast ensemble forecast"))
     return description.attributes() | {
         "Conventions": "CF-1.11",
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "title": f"{title}: products",
-        "members": made_of(members),
+        "members": format_members(members),
         "neighbourhood_km": settings.neighbourhood,
         "quantiles": list(settings.quantiles),
     }
 
 
 def _replace(path: Path, data: xr.Dataset) -> None:
-    """Write under a temporary name, then give it its own; a reader finds the old products, the new, or for an instant
-    none.
-    """
+    """Write under a temporary name, then rename; readers find the old products, the new, or for an instant none."""
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4)
     for variable in data.variables.values():
         variable.encoding = {

@@ -1,8 +1,8 @@
-"""forecasts/<init>.zarr: the members of one initial time, a Zarr v3 group laid out by convcast.conventions.
+"""Store the members of one initial time in forecasts/<init>.zarr, a Zarr v3 group laid out by convcast.conventions.
 
-The template is written whole, under a temporary name, before any member. Then each member and lead has files of its
-own: one for each field, and last its byte of `complete`. So a kill at any instant loses the one member that was being
-written, and processes that write different members never touch the same file. Readers take the shapes from the
+The template is written under a temporary name and renamed before any member is written. Each member and lead has its
+own files: one for each field, and last its flag in `complete`. An interruption therefore loses only the member that was
+being written, and processes that write different members never touch the same file. Readers take the shapes from the
 consolidated metadata, a single file, so that they see either the old or the new number of members while it grows.
 """
 
@@ -26,43 +26,44 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, sweep, whole_folder
-from convcast.forecasts.integrity import begin_again, leads_of, read_flags
+from convcast.forecasts.integrity import attribute_leads, read_flags, start_over_advice
 from convcast.grid import Grid
 from convcast.notation import Hour, compact
 from convcast.variables import FIELDS, Variable
 
 FORMAT, FORMAT_VERSION = "convcast ensemble", 1
 INNER = 265, 450
-"""Cells of a chunk at most, where a shard holds several: 1059 x 1799 is 4 x 4 of them."""
+"""Maximum shape (y, x) of a chunk within a shard, cells: the HRRR grid, 1059 x 1799, has 4 x 4 chunks."""
 NUMBERS = 1024
-"""Members that one chunk of the coordinate `number` covers."""
+"""Chunk length of the coordinate `number`."""
 FLAGS = ("seed", "solver", "steps", "guidance")
-"""Parts of an ensemble's identity that are options of `convcast sample`."""
+"""Attributes of an ensemble's identity that are options of `convcast sample`."""
 READERS = 4
-"""Threads that read members which are marked complete."""
+"""Number of threads that read members marked as complete."""
 _WARNINGS = RLock()
-"""What is ignored is ignored in the whole process, so that threads must take turns in saying so."""
+"""Lock for changes of the warning filters, which are global to the process."""
 GROWTH_PATIENCE = 60
-"""Seconds to wait for another process that is adding members."""
+"""Maximum time, seconds, to wait for another process that adds members."""
 
 
 @dataclass(frozen=True)
-class Description:
-    """What every member of an ensemble shares."""
+class ForecastDescription:
+    """Properties that all members of an ensemble share."""
 
     init: Hour
     leads: tuple[int, ...]
-    """Hours, rising."""
+    """Lead times, hours, rising."""
     direct: tuple[int, ...]
-    """The leads that are single forecasts; others are chains of one-hour forecasts."""
+    """Leads, hours, that the model forecasts in one step; others are chains of one-hour forecasts."""
     variables: tuple[Variable, ...]
     grid: Grid
     identity: dict[str, Any]
-    """Whatever a member depends on, by name (model, seed, solver, …): strings, numbers and booleans."""
+    """Everything that determines a member, by name (model, seed, solver, …): strings, numbers and booleans."""
     information: dict[str, Any]
-    """Further global attributes, in which ensembles may differ."""
+    """Further global attributes, which do not determine the members."""
 
     def attributes(self) -> dict[str, Any]:
+        """Return the global attributes of the store."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -80,9 +81,9 @@ def _describe(grid: Grid) -> str:
 
 
 class EnsembleStore:
-    """An ensemble opened for adding members. A member's number is its place, so that the stored ones are 0 to n - 1."""
+    """An ensemble opened for adding members; a member's number is its index along `number`."""
 
-    def __init__(self, path: Path, description: Description, group: zarr.Group) -> None:
+    def __init__(self, path: Path, description: ForecastDescription, group: zarr.Group) -> None:
         self.path = path
         self.description = description
         self._fields = [_array(group, variable.name, path) for variable in description.variables]
@@ -90,17 +91,23 @@ class EnsembleStore:
         self._sound: set[tuple[int, int]] = set()
 
     @classmethod
-    def prepare(cls, path: Path, description: Description, *, members: int) -> EnsembleStore:
-        """The ensemble at `path`, made where there is none, with room for at least `members` members.
+    def prepare(cls, path: Path, description: ForecastDescription, *, members: int) -> EnsembleStore:
+        """Open the ensemble at `path`, created if absent, with room for at least `members` members.
 
-        One that has more leads than described is the same ensemble; one that has fewer is not, since leads are fixed
-        when it is made.
+        The stored ensemble may have more leads than `description`, but not fewer, since leads are fixed at creation.
 
-        Raises DamagedFileError where `path` is something else, or an ensemble of another identity, and says in what.
+        Args:
+            path: Zarr store of the ensemble.
+            description: The ensemble that `path` must contain.
+            members: Minimum number of members to make room for.
+
+        Raises:
+            DamagedFileError: `path` is not a convcast ensemble, or one of another identity; the message names the
+                difference.
         """
         if path.is_symlink():
             raise DamagedFileError(
-                f"{path} is a link, and members are written to no other place", advice=begin_again(path)
+                f"{path} is a link, and members are not written through links", advice=start_over_advice(path)
             )
         if not path.exists():
             _create(path, description, members)
@@ -110,45 +117,51 @@ class EnsembleStore:
         if _members_seen(path) < members:
             with lock(path / "number" / ".lock", f"adding members to {path}", patience=GROWTH_PATIENCE):
                 group = _open(path, description)
-                with stores.readable(f"{path} cannot take more members", begin_again(path)):
+                with stores.readable(f"{path} cannot take more members", start_over_advice(path)):
                     _grow(group, path, members)
             group = _open(path, description)
-        return cls(path, replace(description, leads=tuple(leads_of(dict(group.attrs)))), group)
+        return cls(path, replace(description, leads=tuple(attribute_leads(dict(group.attrs)))), group)
 
     def complete(self) -> NDArray[np.bool_]:
-        """Which members and leads are there, (member, lead), as of now."""
+        """Read which members and leads are complete now, (member, lead)."""
         flags = read_flags(self._complete)[0]
         return np.asarray(flags == conventions.COMPLETE)
 
     def missing(self, members: Sequence[int], lead: int) -> list[int]:
-        """Those of the members that are not complete at this lead, or whose values cannot be read.
+        """Return those of `members` that are not complete at this lead (hours), or whose values cannot be read.
 
-        The values of each member that is marked complete are read once, which takes far less time than drawing them.
+        The values of each member marked as complete are read once, which takes far less time than drawing them.
         """
-        there = self.complete()[:, self.description.leads.index(lead)]
-        doubtful = [member for member in members if there[member] and (member, lead) not in self._sound]
+        complete = self.complete()[:, self.description.leads.index(lead)]
+        unread = [member for member in members if complete[member] and (member, lead) not in self._sound]
         with ThreadPoolExecutor(READERS) as pool:
-            sound = pool.map(lambda member: self._readable(member, lead), doubtful)
-            self._sound.update((member, lead) for member, whole in zip(doubtful, sound, strict=True) if whole)
+            readable = pool.map(lambda member: self._readable(member, lead), unread)
+            self._sound.update((member, lead) for member, ok in zip(unread, readable, strict=True) if ok)
         return [member for member in members if (member, lead) not in self._sound]
 
     def _readable(self, member: int, lead: int) -> bool:
-        """Whether each field of a member is there whole; zarr answers NaN for chunks that are lost."""
-        place = 0, member, self.description.leads.index(lead)
+        """Check that all fields of a member are finite; zarr returns NaN for lost chunks."""
+        position = 0, member, self.description.leads.index(lead)
         try:
             with stores.readable(f"{self.path} is damaged"):
-                return all(np.isfinite(np.asarray(array[place])).all() for array in self._fields)
+                return all(np.isfinite(np.asarray(array[position])).all() for array in self._fields)
         except DamagedFileError:
             return False
 
     def write(self, member: int, lead: int, fields: NDArray[np.floating]) -> None:
-        """Add a member: `fields` (variable, y, x), physical units, rounded to the lattice of each field.
+        """Write one member at one lead, and mark it as complete.
 
-        Raises DamagedFileError where values are not finite, which is the model's fault.
+        Args:
+            member: Number of the member.
+            lead: Lead time, hours.
+            fields: Fields (variable, y, x), physical units, which are rounded to the lattice of each field.
+
+        Raises:
+            DamagedFileError: Values are not finite.
         """
-        place = 0, member, self.description.leads.index(lead)
-        if self.complete()[place[1:]]:  # its values are lost, and must not count while others come
-            self._complete[place] = conventions.ABSENT
+        position = 0, member, self.description.leads.index(lead)
+        if self.complete()[position[1:]]:  # its values are lost; clear the flag while new ones are written
+            self._complete[position] = conventions.ABSENT
         for variable, values in zip(self.description.variables, fields, strict=True):
             if not np.isfinite(values).all():
                 raise DamagedFileError(
@@ -157,18 +170,18 @@ class EnsembleStore:
                 )
 
         def put(variable: Variable, array: zarr.Array, values: NDArray[np.floating]) -> None:
-            array[place] = conventions.on_lattice(variable, values)
+            array[position] = conventions.on_lattice(variable, values)
 
-        # A field is on the disk once it is put, so that the flag survives no power cut that a field does not. All at
-        # once, since each waits for the disk.
+        # Each field is synced to the disk before the flag is written, so that a power failure never leaves a flag
+        # without its fields. Fields are written concurrently, since each waits for the disk.
         with ThreadPoolExecutor(len(self._fields)) as pool:
             list(pool.map(put, self.description.variables, self._fields, fields))
-        self._complete[place] = conventions.COMPLETE
+        self._complete[position] = conventions.COMPLETE
         self._sound.add((member, lead))
 
 
-def _create(path: Path, description: Description, members: int) -> None:
-    """Write the template with no member, make room for `members`, and give it its name."""
+def _create(path: Path, description: ForecastDescription, members: int) -> None:
+    """Create an ensemble with room for `members` members, all absent."""
     with whole_folder(path, replace=False) as temporary:
         shape = 0, len(description.leads), *description.grid.shape
         dataset = conventions.ensemble_dataset(
@@ -185,7 +198,7 @@ def _create(path: Path, description: Description, members: int) -> None:
         _grow(zarr.open_group(temporary, mode="r+", zarr_format=3, use_consolidated=False), temporary, members)
 
 
-def _encoding(description: Description) -> dict[str, dict[str, Any]]:
+def _encoding(description: ForecastDescription) -> dict[str, dict[str, Any]]:
     ny, nx = description.grid.shape
     down, along = ceil(ny / INNER[0]), ceil(nx / INNER[1])
     inner = ceil(ny / down), ceil(nx / along)
@@ -201,9 +214,9 @@ def _encoding(description: Description) -> dict[str, dict[str, Any]]:
     }
 
 
-def _open(path: Path, description: Description) -> zarr.Group:
-    """The group at `path`, which must be the ensemble described."""
-    complaint, advice = f"{path} is not a convcast ensemble", begin_again(path)
+def _open(path: Path, description: ForecastDescription) -> zarr.Group:
+    """Open the group at `path`, which must be the described ensemble."""
+    complaint, advice = f"{path} is not a convcast ensemble", start_over_advice(path)
     group = stores.open_group(path, writing=True, complaint=complaint, advice=advice)
     stored = dict(group.attrs)
     if stored.get("format") != FORMAT:
@@ -211,18 +224,18 @@ def _open(path: Path, description: Description) -> zarr.Group:
     for name, wanted in description.attributes().items():
         if name in description.information or stored.get(name) == wanted:
             continue
-        if name == "leads" and set(description.leads) <= set(leads_of(stored)):
+        if name == "leads" and set(description.leads) <= set(attribute_leads(stored)):
             continue
-        as_it_was = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
+        remedy = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
         raise DamagedFileError(
             f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
-            advice=f"{as_it_was}, or {begin_again(path)}",
+            advice=f"{remedy}, or {start_over_advice(path)}",
         )
     return group
 
 
 def _members_seen(path: Path) -> int:
-    """How many members a reader sees; 0 without consolidated metadata, which growing writes anew."""
+    """Return the number of members that readers see; 0 without consolidated metadata, which `_grow` rewrites."""
     try:
         with stores.readable(f"{path} has no consolidated metadata"):
             group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=True)
@@ -232,7 +245,7 @@ def _members_seen(path: Path) -> int:
 
 
 def _grow(group: zarr.Group, path: Path, members: int) -> None:
-    """Make room for members 0 to `members` - 1; a kill in between is mended by the next call."""
+    """Make room for members 0 to `members` - 1; if it is interrupted, the next call completes it."""
     number = _array(group, "number", path)
     members = max(members, number.shape[0])
     for name, array in group.arrays():
@@ -245,13 +258,13 @@ def _grow(group: zarr.Group, path: Path, members: int) -> None:
 
 
 def _array(group: zarr.Group, name: str, path: Path) -> zarr.Array:
-    complaint, advice = f"{path} has no usable {name}", begin_again(path)
+    complaint, advice = f"{path} has no usable {name}", start_over_advice(path)
     return stores.open_array(group, name, complaint=complaint, advice=advice)
 
 
 @contextmanager
 def unconsolidated_is_fine() -> Iterator[None]:
-    """Zarr warns that consolidated metadata is not in the v3 specification; those who ignore it read the same."""
+    """Suppress zarr's warning that consolidated metadata is not in the v3 specification; readers may ignore it."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         yield

@@ -1,6 +1,6 @@
-"""What an ensemble says of one field, from its members one after the other.
+"""Summarise one field of an ensemble, reading one member at a time.
 
-Memory does not grow with the number of members, but for quantiles, which are sought in bands of rows.
+Memory does not grow with the number of members. Quantiles need all members at once and are computed in bands of rows.
 """
 
 from __future__ import annotations
@@ -17,29 +17,38 @@ from convcast.variables import Variable
 
 Floats = NDArray[np.float32]
 BAND = 1 << 24
-"""Values of all members of which quantiles are sought at once: 64 MB."""
+"""Maximum number of values, over all members, in a band of rows for quantiles: 64 MB."""
 
 
 @dataclass(frozen=True)
-class Summary:
-    """Of one field at one lead; maps are (y, x), in the field's units, probabilities from 0 to 1."""
+class FieldSummary:
+    """Summary of one field at one lead; maps are (y, x) in the field's units, probabilities are from 0 to 1."""
 
     mean: Floats
     spread: Floats
-    """Standard deviation, of n - 1 degrees of freedom; 0 of a single member."""
+    """Standard deviation with n - 1 degrees of freedom; 0 for a single member."""
     probability: Floats
-    """Of each of the field's thresholds, (threshold, y, x)."""
+    """Fraction of the members with the event, (threshold, y, x)."""
     neighbourhood: Floats
-    """Of the event somewhere around a point: the share of members in which it is, (threshold, y, x)."""
+    """Fraction of the members with the event anywhere in the neighbourhood of a point, (threshold, y, x)."""
     matched_mean: Floats
+    """Probability-matched mean."""
 
 
-def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> Summary:
-    """From each member's field (y, x); `radius` of the neighbourhood is in cells.
+def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> FieldSummary:
+    """Summarise one field of an ensemble in a single pass over its members.
 
-    Mean and variance by Welford (1962), Technometrics 4, 419. The probability-matched mean (Ebert 2001, Mon. Wea. Rev.
-    129, 2461) has the places of the mean and the values of the members: the k-th smallest mean is given the middle one
-    of the k-th n values of all n members' in rising order.
+    Mean and variance are computed by Welford (1962), Technometrics 4, 419. The probability-matched mean (Ebert 2001,
+    Mon. Wea. Rev. 129, 2461) has the spatial pattern of the mean and the distribution of the members: the k-th smallest
+    value of the mean is replaced by the middle one of the k-th group of n in the sorted values of all n members.
+
+    Args:
+        variable: The field.
+        members: Field of each member, (y, x).
+        radius: Radius of the neighbourhood, cells.
+
+    Raises:
+        ValueError: There are no members.
     """
     count = 0
     mean = squares = np.zeros(())
@@ -52,18 +61,18 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
             events = np.zeros((len(variable.thresholds), *values.shape), np.int32)
             nearby = np.zeros_like(events)
         count += 1
-        off = values - mean
-        mean += off / count
-        squares += off * (values - mean)
+        deviation = values - mean
+        mean += deviation / count
+        squares += deviation * (values - mean)
         for k, threshold in enumerate(variable.thresholds):
             event = variable.happens(field, threshold)
             events[k] += event
             nearby[k] += happens_near(event, radius)
         pooled.add(field)
     if count == 0:
-        raise ValueError("an ensemble of no members")
+        raise ValueError("the ensemble has no members")
     spread = np.sqrt(squares / max(1, count - 1))
-    return Summary(
+    return FieldSummary(
         mean.astype(np.float32),
         spread.astype(np.float32),
         (events / count).astype(np.float32),
@@ -75,9 +84,16 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
 def quantiles(
     read: Callable[[slice], Sequence[Floats]], levels: Sequence[float], shape: tuple[int, int], members: int
 ) -> Floats:
-    """Quantiles at each point, (level, y, x), of the members' fields, of which `read` gives some rows of all.
+    """Compute quantiles of the members at each point, linear between order statistics (numpy's and R's default).
 
-    Linear between order statistics (numpy's and R's default).
+    Args:
+        read: Reads the given rows of all members, each (row, x).
+        levels: Probability levels, 0 to 1.
+        shape: Shape (y, x) of the fields.
+        members: Number of members.
+
+    Returns:
+        Quantiles, (level, y, x).
     """
     ny, nx = shape
     rows = max(1, BAND // (members * nx))
@@ -89,7 +105,7 @@ def quantiles(
 
 
 class _Pool:
-    """How often each value of the lattice occurs among all values of all members: exact, and of one size."""
+    """Exact histogram, on the lattice of the field, of the values of all members."""
 
     def __init__(self, variable: Variable) -> None:
         self._scale = variable.scale
@@ -98,11 +114,11 @@ class _Pool:
         self._variable = variable
 
     def add(self, field: Floats) -> None:
-        places = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
-        self._counts += np.bincount(places.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
+        bins = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
+        self._counts += np.bincount(bins.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
 
     def matched(self, mean: NDArray[np.float64], members: int) -> Floats:
-        """(y, x)."""
+        """Return the probability-matched mean (y, x) of the members added so far."""
         order = np.argsort(mean, axis=None, kind="stable")
         middles = np.arange(mean.size) * members + members // 2
         values = (np.searchsorted(self._counts.cumsum(), middles, side="right") + self._lowest) / self._scale

@@ -15,7 +15,7 @@ from convcast.conventions import COMPLETE
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
 from convcast.files import read_json, write_json
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import Source, available, leads_of, opened, place_of
+from convcast.forecasts.open import StoredForecast, available, open_forecast, read_grid, select_leads
 from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
 from convcast.notation import HOUR, Hour
 from convcast.settings import AlertPoint
@@ -76,8 +76,8 @@ def find_alert(workspace: Workspace, init: Hour, point: AlertPoint) -> dict[str,
     source = available(workspace, str(init))[0]
     variable = FIELDS[point.field]
     path, chances = _chances(source, point, variable)
-    with opened(path) as data:
-        leads = leads_of(data, path, None)
+    with open_forecast(path) as data:
+        leads = select_leads(data, path, None)
         simulated = bool(data.attrs.get("simulated", 0))
     over = {lead: 100 * chance for lead, chance in zip(leads, chances, strict=True) if 100 * chance > point.probability}
     if not over:
@@ -99,14 +99,14 @@ def _at(init: Hour, lead: int, chance: float) -> dict[str, Any]:
     return {"lead_hours": lead, "valid": str(init + lead * HOUR), "probability": round(chance, 1)}
 
 
-def _chances(source: Source, point: AlertPoint, variable: Variable) -> tuple[Path, list[float]]:
+def _chances(source: StoredForecast, point: AlertPoint, variable: Variable) -> tuple[Path, list[float]]:
     """Return the file read, and the largest probability (0 to 1) near the point at each of its leads."""
     name, path = variable.name, source.products
     if path is not None:
-        with opened(path) as data:
+        with open_forecast(path) as data:
             events = data[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in data else []
             if point.threshold in events:
-                near = _Near(place_of(data, path), point, path)
+                near = _Near(read_grid(data, path), point, path)
                 chances = data[f"{name}_probability"].isel(
                     {"init_time": 0, f"{name}_threshold": events.index(point.threshold)}
                 )
@@ -117,10 +117,10 @@ def _chances(source: Source, point: AlertPoint, variable: Variable) -> tuple[Pat
             f"products from {source.init} have no probability of {name} at {point.threshold:g}, and members are gone",
             advice=f"choose from {' '.join(f'{t:g}' for t in variable.thresholds)}, or set sampling.keep to both",
         )
-    with opened(path) as data:
+    with open_forecast(path) as data:
         if name not in data:
             raise SettingsError(f"{path} has no field {name}", advice="choose another field")
-        near = _Near(place_of(data, path), point, path)
+        near = _Near(read_grid(data, path), point, path)
         return path, [near.share(data, variable, i) for i in range(data.sizes["lead_time"])]
 
 

@@ -13,10 +13,17 @@ from convcast import stores
 from convcast.archive import Archive
 from convcast.archive.sources import PUBLICATION_DELAY
 from convcast.conventions import COMPLETE
-from convcast.dataset import Dataset, Status
+from convcast.dataset import Dataset, HourStatus
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.forecasts.integrity import begin_again, damaged_leads, damaged_members, fault_of, leads_of, read_flags
+from convcast.forecasts.integrity import (
+    attribute_leads,
+    damaged_leads,
+    damaged_members,
+    find_fault,
+    read_flags,
+    start_over_advice,
+)
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import ScoreHistory
 from convcast.settings import HistoryLength, ModelLeads, Settings
@@ -82,7 +89,7 @@ class Inventory:
     """The newest hour whose analysis should be published by now."""
     archived: frozenset[Hour] = frozenset()
     """Valid hours of the archived analyses."""
-    hour_status: Mapping[Hour, Status] = field(default_factory=dict)
+    hour_status: Mapping[Hour, HourStatus] = field(default_factory=dict)
     """Status of each hour of the dataset."""
     forecasts: Mapping[Hour, ForecastSummary] = field(default_factory=dict)
     """Forecasts by initial time, from the reader's `since` on."""
@@ -100,7 +107,7 @@ class Inventory:
         return [f"{path} {fault} and is left alone" for path, fault in self.ignored_files.items()]
 
     def ok(self, hour: Hour) -> bool:
-        return self.hour_status.get(hour) == Status.OK
+        return self.hour_status.get(hour) == HourStatus.OK
 
     def complete(self, init: Hour) -> bool:
         """Whether a complete forecast of this initial time is stored."""
@@ -108,14 +115,16 @@ class Inventory:
 
     def needs_fetch(self, hour: Hour) -> bool:
         """Whether an hour is missing and could be fetched."""
-        known = self.hour_status.get(hour, Status.ABSENT)
-        return hour not in self.archived and known in (Status.ABSENT, Status.GAP)
+        known = self.hour_status.get(hour, HourStatus.ABSENT)
+        return hour not in self.archived and known in (HourStatus.ABSENT, HourStatus.GAP)
 
     @property
     def unprocessed(self) -> frozenset[Hour]:
         """Archived hours that preprocessing has not seen."""
         return frozenset(
-            h for h in self.archived if self.hour_status.get(h, Status.ABSENT) in (Status.ABSENT, Status.GAP)
+            h
+            for h in self.archived
+            if self.hour_status.get(h, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
         )
 
     @property
@@ -142,7 +151,7 @@ class InventoryReader:
         """
         workspace, lead = self.workspace, self.settings.dataset.analysis_lead
         ignored_files = {
-            path: fault for init, path in self._stored_paths() if init >= since and (fault := fault_of(path))
+            path: fault for init, path in self._stored_paths() if init >= since and (fault := find_fault(path))
         }
         try:
             model = self._model()
@@ -182,12 +191,12 @@ class InventoryReader:
         keep = self.settings.sampling.keep
         return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 
-    def _hour_status(self) -> dict[Hour, Status]:
+    def _hour_status(self) -> dict[Hour, HourStatus]:
         try:
             dataset = Dataset.open(self.workspace.dataset)
         except SettingsError:  # there is no dataset yet
             return {}
-        return {hour: Status(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
+        return {hour: HourStatus(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
     def _model(self) -> ModelSummary | None:
         """Read the model, or None before its first save is complete; raises DamagedFileError where it is damaged."""
@@ -233,12 +242,12 @@ def read_forecast(path: Path, *, members: int) -> ForecastSummary:
     The ensemble is complete when its first `members` members are. A member that has lost values does not count.
     """
     try:
-        complaint, advice = f"{path} cannot be read", begin_again(path)
+        complaint, advice = f"{path} cannot be read", start_over_advice(path)
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         with stores.readable(complaint, advice):
             there = read_flags(complete)[0] == COMPLETE  # (member, lead)
-            leads = tuple(leads_of(dict(group.attrs)))
+            leads = tuple(attribute_leads(dict(group.attrs)))
             first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
         damaged = damaged_members(path)
     except (DamagedFileError, OSError):  # being written or pruned, or no ensemble
@@ -253,10 +262,10 @@ def read_forecast(path: Path, *, members: int) -> ForecastSummary:
 def read_products(path: Path) -> tuple[int, ...]:
     """Return the leads (hours) of the products at `path`; none where the file cannot be read or has lost values."""
     try:
-        complaint, advice = f"{path} cannot be read", begin_again(path)
+        complaint, advice = f"{path} cannot be read", start_over_advice(path)
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
         with stores.readable(complaint, advice):
-            leads = tuple(leads_of(dict(group.attrs)))
+            leads = tuple(attribute_leads(dict(group.attrs)))
         return () if damaged_leads(path) else leads
     except (DamagedFileError, OSError):
         return ()

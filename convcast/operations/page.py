@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from convcast import __version__
 from convcast.files import write_bytes
-from convcast.forecasts.open import Source, opened
+from convcast.forecasts.open import StoredForecast, open_forecast
 from convcast.notation import HOUR, Hour, compact, parse_numbers
 from convcast.operations.history import LeadScores, ScoreHistory
 from convcast.text import displayed
@@ -99,7 +99,7 @@ def write_page(
     Raises:
         DamagedFileError: The forecast cannot be read.
     """
-    source = Source.of(workspace, init)
+    source = StoredForecast.find(workspace, init)
     about = _about(source)
     pictures = {lead: list(_pictures(workspace, source, about, lead)) for lead in leads}
     text = _render(init, pictures, about, history, max_age)
@@ -127,13 +127,13 @@ class _About:
     """Hash of everything that the pictures depend on; part of their names."""
 
 
-def _about(source: Source) -> _About | None:
+def _about(source: StoredForecast) -> _About | None:
     """Read the properties of a forecast, or None where no file of it is left."""
     said: list[dict[str, Any]] = []
     names: list[str] = []
     count, near, mapped, variable = 0, None, False, REFC
     for path in filter(None, (source.members, source.products)):
-        with opened(path) as data:
+        with open_forecast(path) as data:
             said.append(dict(data.attrs))
             names = sorted({str(name).split("_")[0] for name in data.data_vars} & set(FIELDS), key=list(FIELDS).index)
             variable = REFC if REFC.name in names else FIELDS[names[0]]
@@ -161,7 +161,7 @@ def _count(products: xr.Dataset) -> int:
     return len(parse_numbers(str(products.attrs["members"]), "members"))
 
 
-def _pictures(workspace: Workspace, source: Source, about: _About | None, lead: int) -> Iterator[Picture]:
+def _pictures(workspace: Workspace, source: StoredForecast, about: _About | None, lead: int) -> Iterator[Picture]:
     """Yield the pictures of one lead, drawing those that are missing."""
     if about is None:
         return
@@ -179,7 +179,7 @@ def _pictures(workspace: Workspace, source: Source, about: _About | None, lead: 
             yield Picture(path.name, captions[kind], f"Map, {valid}: {captions[kind]}", width, height)
 
 
-def _captions(about: _About, source: Source) -> dict[str, str]:
+def _captions(about: _About, source: StoredForecast) -> dict[str, str]:
     """Return the captions of the pictures that can be drawn, by kind, in the order of the page."""
     variable = about.variable
     event = variable.event(variable.middle_threshold)
@@ -197,24 +197,28 @@ def _captions(about: _About, source: Source) -> dict[str, str]:
 
 
 def _draw(
-    workspace: Workspace, source: Source, about: _About, lead: int, kinds: Sequence[str]
+    workspace: Workspace, source: StoredForecast, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield kinds and PNGs. Maps are drawn from products where possible, which takes less memory than members."""
-    from convcast.forecasts.plot import nearby, show
+    from convcast.forecasts.plot import select_maps, with_neighbourhood
     from convcast.pictures.forecast import draw
 
-    maps = Source(source.init, None, source.products) if about.mapped else Source(source.init, source.members, None)
+    maps = (
+        StoredForecast(source.init, None, source.products)
+        if about.mapped
+        else StoredForecast(source.init, source.members, None)
+    )
     variables, hours = [about.variable], [lead]
     wanted = [kind for kind in kinds if kind not in ("near", "stamps")]
     if wanted or "near" in kinds:
-        for shown, _ in show(workspace, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
+        for shown, _ in select_maps(workspace, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
             for kind in wanted:
                 yield kind, draw(kind, _narrow(shown))
             if "near" in kinds and maps.products is not None:
-                yield "near", draw("probability", _narrow(nearby(shown, maps.products)))
+                yield "near", draw("probability", _narrow(with_neighbourhood(shown, maps.products)))
     if "stamps" in kinds:
-        few = Source(source.init, source.members, None)
-        for shown, _ in show(
+        few = StoredForecast(source.init, source.members, None)
+        for shown, _ in select_maps(
             workspace, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
         ):
             of = f"the first of {about.members}; {shown.source}"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.notation import HOUR, Hour
 from convcast.operations.inventory import Inventory
 
@@ -142,7 +142,7 @@ def unfinished(inventory: Inventory, limits: CycleLimits) -> frozenset[Hour]:
     A case may still be scored for `catch_up` hours after its valid time.
     """
     first = inventory.expected - limits.catch_up * HOUR
-    gone = (Status.REJECTED, Status.PRUNED)
+    gone = (HourStatus.REJECTED, HourStatus.PRUNED)
     return frozenset(
         init
         for init, forecast in inventory.forecasts.items()
@@ -168,5 +168,5 @@ def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hou
     return tuple(
         hour
         for hour in reversed(recent)
-        if inventory.hour_status.get(hour) == Status.REJECTED or (inventory.needs_fetch(hour) and hour not in late)
+        if inventory.hour_status.get(hour) == HourStatus.REJECTED or (inventory.needs_fetch(hour) and hour not in late)
     )

@@ -21,7 +21,7 @@ from convcast.archive.locations import parse_path
 from convcast.dataset.store import Store
 from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
-from convcast.forecasts.integrity import fault_of
+from convcast.forecasts.integrity import find_fault
 from convcast.notation import HOUR, Hour, from_compact
 from convcast.operations.inventory import VERIFICATION, Inventory
 from convcast.operations.plan import CycleLimits, unfinished
@@ -152,14 +152,14 @@ def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool
 
 def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
     try:
-        return tuple(Store.open(workspace.dataset).kept())
+        return tuple(Store.open(workspace.dataset).stored_hours())
     except SettingsError:
         return ()
 
 
 def _ours(found: Mapping[Path, Hour]) -> dict[Path, Hour]:
     """Leave out files that convcast did not write, which must not be deleted."""
-    return {path: init for path, init in found.items() if fault_of(path) is None}
+    return {path: init for path, init in found.items() if find_fault(path) is None}
 
 
 def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
@@ -176,8 +176,8 @@ def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
     """Delete what a plan says, oldest first, holding the lock of each folder."""
     done = PruneResult()
 
-    def forget(hour: Hour) -> None:
-        Store.open(workspace.dataset, writing=True).forget([hour])
+    def prune_hour(hour: Hour) -> None:
+        Store.open(workspace.dataset, writing=True).prune([hour])
 
     _prune_folder(done, "archive", workspace.lock("fetch"), plan.archive, _delete_archived)
     if plan.dataset:
@@ -185,7 +185,7 @@ def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
         # Training may read any hour of the dataset.
         trainings = sorted((workspace.root / "locks").glob("train-*.lock"))
         if all(_free(path) for path in trainings):
-            _prune_folder(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, forget)
+            _prune_folder(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, prune_hour)
             done.bytes += before - folder_bytes(workspace.dataset)
         else:
             done.left.append("dataset")

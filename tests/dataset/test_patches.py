@@ -56,7 +56,7 @@ def test_a_weight_is_the_inverse_of_the_odds(echoes, share):
 def test_draws_have_the_odds_that_their_weights_say(echoes):
     """Weighted means over 20,000 draws are those over every place, within four standard errors; plain ones are not."""
     patches, generator = Patches(DOMAIN, SIDE), np.random.default_rng(0)
-    drawn = [patches.convective(generator, echoes, 0.5) for _ in range(20_000)]
+    drawn = [patches.draw_convective(generator, echoes, 0.5) for _ in range(20_000)]
     rows = np.array([patch.rows.start for patch in drawn])
     weights = np.array([patch.weight for patch in drawn])
     error = (weights * (rows - 19)).std() / np.sqrt(len(drawn))
@@ -71,8 +71,8 @@ def test_echoes_are_seen_more_often(reflectivity, echoes):
     def mean_area(draw):
         return np.mean([(reflectivity[p.rows, p.columns] >= 20).sum() for p in (draw() for _ in range(2000))])
 
-    over = mean_area(lambda: patches.convective(generator, echoes, 0.9))
-    assert over > 2 * mean_area(lambda: patches.anywhere(generator))
+    over = mean_area(lambda: patches.draw_convective(generator, echoes, 0.9))
+    assert over > 2 * mean_area(lambda: patches.draw_uniform(generator))
 
 
 def test_no_place_is_out_of_reach(echoes):
@@ -82,14 +82,14 @@ def test_no_place_is_out_of_reach(echoes):
 
 def test_without_echoes_every_place_is_alike():
     patches = Patches(DOMAIN, SIDE)
-    drawn = [patches.convective(np.random.default_rng(i), np.zeros((5, 7), np.int64), 0.9) for i in range(50)]
+    drawn = [patches.draw_convective(np.random.default_rng(i), np.zeros((5, 7), np.int64), 0.9) for i in range(50)]
     assert {patch.weight for patch in drawn} == {1.0}
     assert len({patch.rows.start for patch in drawn}) > 15
 
 
 def test_a_patch_as_large_as_the_domain_has_one_place(echoes):
     patches = Patches(DOMAIN, DOMAIN)
-    patch = patches.convective(np.random.default_rng(0), echoes, 0.5)
+    patch = patches.draw_convective(np.random.default_rng(0), echoes, 0.5)
     assert (patch.rows, patch.columns, patch.weight) == (slice(0, 70), slice(0, 100), 1.0)
 
 

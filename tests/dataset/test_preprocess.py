@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, preprocess
-from convcast.dataset.store import Status, Store
+from convcast.dataset.store import HourStatus, Store
 from convcast.errors import DamagedFileError, LockedError, MissingInputError, SettingsError
 from convcast.files import lock
 from convcast.grid import Grid
@@ -290,12 +290,12 @@ def test_a_dataset_can_be_moved(archive, run, tmp_path):
 
 def test_an_hour_that_was_let_go_is_not_decoded_again_and_is_no_gap(run, archive):
     _, dataset = run(archive)
-    Store.open(dataset.path, writing=True).forget([START, START + HOUR])
+    Store.open(dataset.path, writing=True).prune([START, START + HOUR])
     archive.add_hour(START + 3 * HOUR)
 
     verdicts, dataset = run(archive)
 
     assert list(verdicts) == [3]
-    assert list(dataset.status) == [Status.PRUNED, Status.PRUNED, Status.OK, Status.OK]
+    assert list(dataset.status) == [HourStatus.PRUNED, HourStatus.PRUNED, HourStatus.OK, HourStatus.OK]
     with pytest.raises(MissingInputError, match=r"T00 \(pruned\)"):
         dataset.read([START])

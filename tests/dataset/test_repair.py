@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from convcast.dataset import Dataset, Statistics, Status, preprocess
+from convcast.dataset import Dataset, FieldStatistics, HourStatus, preprocess
 from convcast.dataset.store import HOURLY, index
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR
@@ -37,7 +37,7 @@ def is_as_archived(dataset, archive, hours=(0, 1, 2)) -> bool:
     assert list(dataset.hours) == wanted
     for hour in wanted:
         np.testing.assert_array_equal(dataset.read([hour])[0], np.stack(list(archive.weather(hour).values())))
-    statistics = Statistics.of(dataset, dataset.hours)
+    statistics = FieldStatistics.from_hours(dataset, dataset.hours)
     assert (statistics.hours, statistics.pairs) == (len(wanted), len(wanted) - 1)
     return True
 
@@ -87,7 +87,7 @@ def test_a_lost_or_damaged_record_is_made_again_without_the_hours(archive, run, 
     assert verdicts == {}, "no hour is decoded again"
     assert [name.partition("/")[0] in line for line in said] == [True]
     assert dict(zip(dataset.times, dataset.status, strict=True)) == before
-    assert set(before.values()) == {Status.OK, Status.GAP, Status.REJECTED}
+    assert set(before.values()) == {HourStatus.OK, HourStatus.GAP, HourStatus.REJECTED}
     np.testing.assert_array_equal(dataset.static, static)
     assert mend()[2] == [], "once"
 
@@ -118,11 +118,11 @@ def test_pruned_hours_stay_pruned(archive, run, mend):
     from convcast.dataset.store import Store
 
     _, dataset = run(archive)
-    Store.open(dataset.path, writing=True).forget([START])
+    Store.open(dataset.path, writing=True).prune([START])
     lose(dataset.path / "status/c/0")
     verdicts, dataset, _ = mend()
     assert verdicts == {}
-    assert dataset.status.tolist() == [Status.PRUNED, Status.OK, Status.OK]
+    assert dataset.status.tolist() == [HourStatus.PRUNED, HourStatus.OK, HourStatus.OK]
 
 
 @pytest.mark.parametrize("damage", SPOILT)
@@ -188,4 +188,4 @@ def test_gaps_of_years_are_one_verdict_and_one_line(archive, run):
     assert len(lines) == 7
     assert json.loads(lines[0])["last"] == str(START + 19_899 * HOUR)
     assert dataset.verdicts()[START + 9_000 * HOUR]["status"] == "gap"
-    assert (dataset.status == Status.GAP).sum() == 19_898
+    assert (dataset.status == HourStatus.GAP).sum() == 19_898

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from convcast.dataset import Split, divide
+from convcast.dataset import Split, split_hours
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR
 from convcast.settings import SplitSettings
@@ -20,44 +20,44 @@ def offsets(hours):
 
 
 def test_parts_follow_one_another_with_gaps():
-    split = divide(HOURS, THREE)
+    split = split_hours(HOURS, THREE)
     assert offsets(split.training) == [0, 155, 156]
     assert offsets(split.validation) == [162, 185, 24]
     assert offsets(split.test) == [192, 239, 48]
 
 
 def test_without_a_test_part_there_is_no_gap_for_it():
-    split = divide(HOURS, SplitSettings(validation_days=1, test_days=0, gap_hours=6))
+    split = split_hours(HOURS, SplitSettings(validation_days=1, test_days=0, gap_hours=6))
     assert offsets(split.validation) == [216, 239, 24]
     assert split.test.size == 0
 
 
 def test_missing_hours_do_not_move_the_bounds():
     kept = np.delete(HOURS, [3, 100, 170, 171, 200])
-    assert divide(kept, THREE).bounds == divide(HOURS, THREE).bounds
+    assert split_hours(kept, THREE).bounds == split_hours(HOURS, THREE).bounds
 
 
 def test_order_of_the_hours_does_not_matter():
     shuffled = np.random.default_rng(0).permutation(HOURS)
-    assert divide(shuffled, THREE).to_dict() == divide(HOURS, THREE).to_dict()
+    assert split_hours(shuffled, THREE).to_dict() == split_hours(HOURS, THREE).to_dict()
 
 
 def test_what_is_written_down_is_the_same_split_when_hours_were_added():
-    written = json.loads(json.dumps(divide(HOURS, THREE).to_dict()))
+    written = json.loads(json.dumps(split_hours(HOURS, THREE).to_dict()))
     again = Split.from_dict(written, START + np.arange(-24, 400) * HOUR)
-    np.testing.assert_array_equal(again.validation, divide(HOURS, THREE).validation)
-    np.testing.assert_array_equal(again.test, divide(HOURS, THREE).test)
-    assert again.training[-1] == divide(HOURS, THREE).training[-1]
+    np.testing.assert_array_equal(again.validation, split_hours(HOURS, THREE).validation)
+    np.testing.assert_array_equal(again.test, split_hours(HOURS, THREE).test)
+    assert again.training[-1] == split_hours(HOURS, THREE).training[-1]
 
 
 def test_too_few_hours_say_so():
     with pytest.raises(MissingInputError, match="48 hours leave none to train on"):
-        divide(HOURS[:48], THREE)
+        split_hours(HOURS[:48], THREE)
 
 
 def test_no_hours_say_so():
     with pytest.raises(MissingInputError, match="no hours"):
-        divide(HOURS[:0], THREE)
+        split_hours(HOURS[:0], THREE)
 
 
 def test_damaged_json_is_refused():

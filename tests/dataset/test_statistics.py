@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from convcast.dataset import Dataset, Statistics
+from convcast.dataset import Dataset, FieldStatistics
 from convcast.dataset.statistics import histogram_means
-from convcast.dataset.store import Description, Status, Store
+from convcast.dataset.store import DatasetDescription, HourStatus, Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -25,7 +25,7 @@ def transformed(dataset, hours):
 def test_mean_and_spread_are_those_of_the_values(long_dataset):
     hours = long_dataset.hours[3:20]
     values = transformed(long_dataset, hours)
-    statistics = Statistics.of(long_dataset, hours)
+    statistics = FieldStatistics.from_hours(long_dataset, hours)
     np.testing.assert_allclose(statistics.mean, values.mean(axis=(0, 2, 3)), rtol=1e-10)
     np.testing.assert_allclose(statistics.std, values.std(axis=(0, 2, 3)), rtol=1e-10)
 
@@ -34,7 +34,7 @@ def test_tendencies_are_those_of_hours_that_follow_one_another(long_dataset):
     hours = long_dataset.hours  # 29 hours with a gap: 27 pairs
     values = transformed(long_dataset, hours)
     change = np.concatenate([np.diff(values[:13], axis=0), np.diff(values[13:], axis=0)])
-    statistics = Statistics.of(long_dataset, hours)
+    statistics = FieldStatistics.from_hours(long_dataset, hours)
     assert (statistics.hours, statistics.pairs) == (29, 27)
     np.testing.assert_allclose(statistics.tendency_std, change.std(axis=(0, 2, 3)), rtol=1e-3)
 
@@ -49,7 +49,7 @@ def test_tendencies_do_not_depend_on_the_order_in_which_hours_came(small_archive
             for hour in batch:
                 archive.add_hour(START + hour * HOUR)
             _, dataset = run(archive)
-        results.append(Statistics.of(dataset, dataset.hours).to_dict())
+        results.append(FieldStatistics.from_hours(dataset, dataset.hours).to_dict())
         dataset.path.rename(dataset.path.with_name(f"{name}.zarr"))
     assert results[0] == results[1]
     assert results[0]["pairs"] == 3
@@ -58,11 +58,11 @@ def test_tendencies_do_not_depend_on_the_order_in_which_hours_came(small_archive
 def test_missing_values_do_not_count(tmp_path):
     values = np.random.default_rng(0).integers(4000, 5000, (1, 20, 20)).astype(np.float32) / 16
     values[0, 3, 4:9] = np.nan
-    description = Description((T2M,), Grid(20, 20, 300, 800), False, 0)
+    description = DatasetDescription((T2M,), Grid(20, 20, 300, 800), False, 0)
     store = Store.create(tmp_path / "dataset.zarr", description, np.zeros((2, 20, 20), np.float32))
     store.write_hour(START, values)
-    store.write_status([START], Status.OK, [])
-    statistics = Statistics.of(Dataset(store), np.array([START]))
+    store.write_status([START], HourStatus.OK, [])
+    statistics = FieldStatistics.from_hours(Dataset(store), np.array([START]))
     np.testing.assert_allclose(statistics.mean, np.nanmean(values, dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(statistics.std, np.nanstd(values.astype(np.float64)), rtol=1e-12)
 
@@ -72,30 +72,30 @@ def test_a_field_that_never_varies_may_be_divided_by_its_spread(archive, run):
     for hour in range(3):
         archive.add_hour(START + hour * HOUR, changed={"refc": calm})
     _, dataset = run(archive)
-    statistics = Statistics.of(dataset, dataset.hours)
+    statistics = FieldStatistics.from_hours(dataset, dataset.hours)
     assert (statistics.mean[0], statistics.std[0], statistics.tendency_std[0]) == (-22, 1, 1)
 
 
 def test_they_travel_as_json(long_dataset):
-    statistics = Statistics.of(long_dataset, long_dataset.hours)
-    again = Statistics.from_dict(json.loads(json.dumps(statistics.to_dict())))
+    statistics = FieldStatistics.from_hours(long_dataset, long_dataset.hours)
+    again = FieldStatistics.from_dict(json.loads(json.dumps(statistics.to_dict())))
     assert again.to_dict() == statistics.to_dict()
     np.testing.assert_array_equal(again.mean, statistics.mean)
 
 
 def test_damaged_json_is_refused():
     with pytest.raises(DamagedFileError, match="statistics are damaged"):
-        Statistics.from_dict({"fields": ["t2m"]})
+        FieldStatistics.from_dict({"fields": ["t2m"]})
 
 
 def test_of_no_hours(long_dataset):
     with pytest.raises(MissingInputError):
-        Statistics.of(long_dataset, long_dataset.hours[:0])
+        FieldStatistics.from_hours(long_dataset, long_dataset.hours[:0])
 
 
 def test_of_hours_that_are_not_there(long_dataset):
     with pytest.raises(MissingInputError, match="2024-05-06T13"):
-        Statistics.of(long_dataset, long_dataset.times)
+        FieldStatistics.from_hours(long_dataset, long_dataset.times)
 
 
 def test_means_from_a_histogram(long_dataset):

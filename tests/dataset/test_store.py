@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, preprocess
-from convcast.dataset.store import EPOCH, Description, Status, Store, index
+from convcast.dataset.store import EPOCH, DatasetDescription, HourStatus, Store, index
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -19,7 +19,7 @@ from convcast.settings import DatasetSettings
 from convcast.variables import CAPE, REFC, T2M
 
 START = np.datetime64("2024-05-06T00", "h")
-LARGE = Description((REFC, T2M, CAPE), Grid(300, 200, 100, 100), False, 0)
+LARGE = DatasetDescription((REFC, T2M, CAPE), Grid(300, 200, 100, 100), False, 0)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def files_of(store, hour):
 def test_nothing_exists_before_its_status_says_so(large):
     large.write_hour(START, some_values())
     assert Dataset(large).hours.size == 0
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     assert list(Dataset(large).hours) == [START]
 
 
@@ -52,7 +52,7 @@ def test_an_hour_of_a_large_domain_is_one_file(large):
 
 def test_a_window_of_a_large_domain_is_the_same_part(large):
     large.write_hour(START, some_values())
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     part = Dataset(large).read([START], slice(100, 164), slice(120, 184))
     np.testing.assert_array_equal(part[0], some_values()[:, 100:164, 120:184])
 
@@ -61,14 +61,14 @@ def test_missing_points_stay_missing(large):
     values = some_values()
     values[1, 5, 6] = np.nan
     large.write_hour(START, values)
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     np.testing.assert_array_equal(Dataset(large).read([START])[0], values)
 
 
 def test_rounding_is_half_a_lattice_step_at_most(large):
     values = np.random.default_rng(1).uniform(0, 80, (3, 300, 200)).astype(np.float32)
     large.write_hour(START, values)
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     error = np.abs(Dataset(large).read([START])[0] - values).max(axis=(1, 2))
     assert (error <= np.array([1 / 32, 1 / 32, 1 / 8]) + 1e-5).all()
 
@@ -77,7 +77,7 @@ def test_hours_years_apart_fit(large):
     hours = [EPOCH, START, np.datetime64("2035-01-01T00", "h")]
     for seed, hour in enumerate(hours):
         large.write_hour(hour, some_values(seed))
-        large.write_status([hour], Status.OK, [])
+        large.write_status([hour], HourStatus.OK, [])
     dataset = Dataset.open(large.path)
     assert list(dataset.hours) == hours
     for seed, hour in enumerate(hours):
@@ -105,13 +105,13 @@ def test_an_array_that_a_kill_left_longer_is_harmless(large):
     large._data.resize((1000, 3, 300, 200))
     store = Store.open(large.path, writing=True)
     store.write_hour(START, some_values())
-    store.write_status([START], Status.OK, [])
+    store.write_status([START], HourStatus.OK, [])
     np.testing.assert_array_equal(Dataset.open(large.path).read([START])[0], some_values())
 
 
 def test_a_flipped_bit_is_found(large):
     large.write_hour(START, some_values())
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     (file,) = files_of(large, START)
     content = bytearray(file.read_bytes())
     content[4000] ^= 8
@@ -122,7 +122,7 @@ def test_a_flipped_bit_is_found(large):
 
 def test_a_lost_file_is_found(large):
     large.write_hour(START, some_values())
-    large.write_status([START], Status.OK, [])
+    large.write_status([START], HourStatus.OK, [])
     (file,) = files_of(large, START)
     file.unlink()
     with pytest.raises(DamagedFileError, match="has lost its values of 2024-05-06T00"):
@@ -130,7 +130,7 @@ def test_a_lost_file_is_found(large):
 
 
 def test_a_torn_verdict_is_passed_over(large):
-    large.write_status([START], Status.GAP, [{"valid": str(START), "status": "gap"}])
+    large.write_status([START], HourStatus.GAP, [{"valid": str(START), "status": "gap"}])
     with open(large.path / "status" / "verdicts.jsonl", "a") as file:
         file.write('{"valid": "2024-05-06T0')
     assert list(large.read_verdicts()) == [START]

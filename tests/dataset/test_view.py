@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from convcast.dataset import open_dataset
-from convcast.dataset.store import Status, Store, index
+from convcast.dataset.store import HourStatus, Store, index
 from convcast.errors import SettingsError
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -23,12 +23,12 @@ def view(long_dataset):
 
 def test_values_are_those_of_the_dataset(view, long_dataset):
     values = np.stack([view[v.name].values for v in long_dataset.variables], axis=1)
-    ok = np.asarray(view.status) == Status.OK
+    ok = np.asarray(view.status) == HourStatus.OK
     np.testing.assert_array_equal(values[ok], long_dataset.read(long_dataset.hours))
 
 
 def test_hours_that_are_not_ok_are_nan(view):
-    np.testing.assert_array_equal(np.isnan(view.t2m).all(("y", "x")), np.asarray(view.status) != Status.OK)
+    np.testing.assert_array_equal(np.isnan(view.t2m).all(("y", "x")), np.asarray(view.status) != HourStatus.OK)
 
 
 def test_names_and_units_are_cf(view):
@@ -101,7 +101,7 @@ def test_a_year_is_averaged_in_bounded_memory(small_archive, run):
     folder = dataset.path / "data" / "c"
     for hour in hours[1:]:
         (folder / str(index(hour))).symlink_to(str(index(START)))
-    store.write_status(hours, Status.OK, [])
+    store.write_status(hours, HourStatus.OK, [])
     done = subprocess.run([sys.executable, "-c", YEAR, str(dataset.path)], check=True, capture_output=True, text=True)
     count, mean, grown = (float(word) for word in done.stdout.split())
     np.testing.assert_allclose((count, mean), (8760, expected), rtol=1e-4)

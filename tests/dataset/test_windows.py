@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from convcast.dataset import Window, Windows, advect, shuffled, usable_inits, window, windows
+from convcast.dataset import Window, Windows, advect, shuffled_indices, usable_inits, window, windows
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR
 
@@ -190,7 +190,7 @@ def test_no_inits_say_what_to_do(long_dataset):
 
 
 def test_each_pass_deals_every_case_once_to_some_rank():
-    ranks = [list(itertools.islice(shuffled(10, seed=1, rank=rank, world_size=3), 20)) for rank in range(3)]
+    ranks = [list(itertools.islice(shuffled_indices(10, seed=1, rank=rank, world_size=3), 20)) for rank in range(3)]
     dealt = [number for turn in zip(*ranks, strict=True) for number in turn]
     assert sorted(dealt[:10]) == list(range(10))
     assert sorted(dealt[10:20]) == list(range(10, 20))
@@ -198,7 +198,7 @@ def test_each_pass_deals_every_case_once_to_some_rank():
 
 
 def test_the_order_is_the_seeds():
-    first, again, other = (list(itertools.islice(shuffled(50, seed=s), 50)) for s in (1, 1, 2))
+    first, again, other = (list(itertools.islice(shuffled_indices(50, seed=s), 50)) for s in (1, 1, 2))
     assert first == again != other
 
 

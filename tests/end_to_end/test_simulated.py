@@ -195,7 +195,7 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
         (["sample", "--init", "2024-05-09T01"], 3, "does not hold 2024-05-08T22"),
         (["sample", "--init", "2024-05-12T15", "--seed", "5", "--steps", "3"], 6, "was made with seed 0"),
         (["train", "--set", "model.base=16"], 2, "model.base = 32, not 16"),
-        (["plot", "--init", "2024-05-12T21", "--kind", "stamps"], 2, "only products were kept"),
+        (["plot", "--init", "2024-05-12T21", "--kind", "stamps"], 2, "has only products"),
         (["plot", "--init", "2024-05-12T15", "--leads", "7"], 2, "has no lead of 7 h"),
         (["export", "--init", "2024-05-12T15", "--what", "products"], 3, "no products were kept"),
         (["plot", "--init", "2020-01-01T00"], 3, "there is no forecast from 2020-01-01T00"),

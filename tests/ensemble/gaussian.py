@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import convcast.grib  # noqa: F401
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.grid import SPACING, Grid
 from convcast.model.diffusion.schedule import cosine
 from convcast.notation import HOUR
@@ -30,13 +30,15 @@ FAST = SamplingSettings(steps=6, threads=1, precision="float32")
 
 def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, simulated=False, variables=VARIABLES):
     """Hours of smooth weather, all ok."""
-    store = Store.create(path, Description(variables, grid, simulated, 0), np.zeros((2, *grid.shape), np.float32))
+    store = Store.create(
+        path, DatasetDescription(variables, grid, simulated, 0), np.zeros((2, *grid.shape), np.float32)
+    )
     y, x = np.mgrid[: grid.ny, : grid.nx]
     times = START + np.arange(hours) * HOUR
     base = np.array([20, 290, 1000, 280, 1, 1, -50], np.float32)[: len(variables), None, None]
     for k, valid in enumerate(times):
         store.write_hour(valid, (base + 2 * np.sin((x + y + k) / 7)).astype(np.float32))
-    store.write_status(times, Status.OK, [{"valid": str(t)} for t in times])
+    store.write_status(times, HourStatus.OK, [{"valid": str(t)} for t in times])
     return Dataset.open(path)
 
 

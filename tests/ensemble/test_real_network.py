@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 from gaussian import FAST
 
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.ensemble import latest_init, sample
 from convcast.grid import Grid
 from convcast.model import Forecaster
@@ -50,14 +50,14 @@ def made(request, tmp_path_factory):
     grid = GRIDS[request.param]
     path = tmp_path_factory.mktemp("real") / "dataset.zarr"
     store = Store.create(
-        path, Description(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
+        path, DatasetDescription(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
     )
     times = START + np.arange(30) * HOUR
     for hour, valid in enumerate(times):
         store.write_hour(valid, weather(hour, grid))
         if hour:
             store.write_tendencies(valid)
-    store.write_status(times, Status.OK, [])
+    store.write_status(times, HourStatus.OK, [])
     dataset = Dataset.open(path)
     description = describe(dataset, load_settings(flags=SETTINGS, preset="demo"))
     torch.manual_seed(0)
@@ -109,14 +109,14 @@ def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_pat
     monkeypatch.setattr("convcast.dataset.windows.estimate_motion", lambda *_, **__: np.array([0.5, 1], np.float32))
     grid = Grid(24, 608, 400, 900)
     store = Store.create(
-        tmp_path / "d", Description(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
+        tmp_path / "d", DatasetDescription(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
     )
     times = START + np.arange(20) * HOUR
     for hour, valid in enumerate(times):
         store.write_hour(valid, weather(hour, grid))
         if hour:
             store.write_tendencies(valid)
-    store.write_status(times, Status.OK, [])
+    store.write_status(times, HourStatus.OK, [])
     dataset = Dataset.open(tmp_path / "d")
     flags = SETTINGS | {"model": SETTINGS["model"] | {"multipliers": [1], "unshuffle": 1, "attention": []}}
     description = describe(dataset, load_settings(flags=flags, preset="demo"))

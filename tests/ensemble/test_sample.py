@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from gaussian import FAST, INIT, SPREAD, START, VARIABLES, GaussianForecaster, make_dataset
 
-from convcast.dataset import Dataset, Status, window
+from convcast.dataset import Dataset, HourStatus, window
 from convcast.dataset.store import Store
 from convcast.ensemble import MemberDone, latest_init, sample
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
@@ -323,7 +323,7 @@ def test_every_solver_draws_the_same_member_again(dataset, tmp_path, solver):
 
 def test_the_latest_init_is_the_last_hour_with_all_its_history(tmp_path):
     path = make_dataset(tmp_path / "d.zarr", hours=5).path
-    Store.open(path, writing=True).write_status([START + 8 * HOUR], Status.OK, [])
+    Store.open(path, writing=True).write_status([START + 8 * HOUR], HourStatus.OK, [])
 
     actual = latest_init(Dataset.open(path), GaussianForecaster())
 

@@ -27,7 +27,7 @@ from convcast.cli.main import app
 from convcast.dataset import Dataset, decode, preprocess
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.notation import HOUR, from_compact, parse_hour
 from convcast.operations import cycle as cycles, inventory, prometheus, stages
 from convcast.operations.stages import ProcessResult
@@ -46,7 +46,7 @@ def sample(words):
     dataset.require(init - np.arange(3) * HOUR)
     trained = json.loads((PLACE.model("demo") / "model.json").read_text())["training_hours"]
     told = {"training_hours": "/".join(trained)}
-    description = Description(init, (1,), (1,), dataset.variables, dataset.grid, {"simulated": 0}, told)
+    description = ForecastDescription(init, (1,), (1,), dataset.variables, dataset.grid, {"simulated": 0}, told)
     with lock(PLACE.lock("sample"), "sampling"):
         store = EnsembleStore.prepare(PLACE.forecast(init), description, members=MEMBERS)
         for member in store.missing(range(MEMBERS), 1):

@@ -70,7 +70,7 @@ class Witness:
         arrays = self.place.dataset.rglob("c") if store else ()
         things = {
             "archive": list(self.place.archive.rglob("*.grib2")),
-            "dataset": list(store.kept()) if store else [],
+            "dataset": list(store.stored_hours()) if store else [],
             "forecasts": list(self.place.forecasts.glob("*.zarr")),
             "page": list(self.place.page.glob("*.png")),
         }

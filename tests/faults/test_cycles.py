@@ -25,7 +25,7 @@ from cycle_witness import Witness
 
 from convcast.archive import Archive, verify_archive
 from convcast.archive.simulated.server import serve
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.files import HOST
 from convcast.notation import HOUR, compact
 from convcast.operations.inventory import InventoryReader
@@ -247,8 +247,8 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
     lost = {hour for hour in hours if _within(hour) in LOST}
     rejected = {hour for hour in hours - set(witness.seen) if _within(hour) in IMPLAUSIBLE}
     assert hours - set(witness.seen) == lost | rejected
-    assert {there.hour_status[hour] for hour in lost} <= {Status.GAP, Status.PRUNED}
-    assert {there.hour_status[hour] for hour in rejected} <= {Status.REJECTED, Status.PRUNED}
+    assert {there.hour_status[hour] for hour in lost} <= {HourStatus.GAP, HourStatus.PRUNED}
+    assert {there.hour_status[hour] for hour in rejected} <= {HourStatus.REJECTED, HourStatus.PRUNED}
     assert {str(hour) for hour in lost | rejected} <= {gap for entry in cycles for gap in entry["gaps"]}
     assert json.loads(place.last_cycle.read_text())["gaps"] == sorted(
         str(hour) for hour in lost | rejected if hour > expected - 9 * HOUR

@@ -19,11 +19,11 @@ from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
 from convcast.archive.message_spec import fields
 from convcast.conventions import ensemble_dataset
-from convcast.dataset import Dataset, Status
+from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.decode import decode_hour
-from convcast.dataset.store import Description, Store
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.errors import ConvcastError, SettingsError
-from convcast.forecasts.store import Description as Sampled, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.model import checkpoint
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
@@ -147,17 +147,19 @@ HOURS = np.datetime64("2014-07-02T00", "h") + np.arange(12) * HOUR
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("dataset") / "dataset.zarr"
     variables = tuple(FIELDS.values())
-    store = Store.create(path, Description(variables, lab.GRID, False, 0), np.ones((2, *lab.GRID.shape), "f4"))
+    store = Store.create(path, DatasetDescription(variables, lab.GRID, False, 0), np.ones((2, *lab.GRID.shape), "f4"))
     for hour in HOURS:
         values = [np.random.default_rng(0).uniform(v.display[0], v.display[1], lab.GRID.shape) for v in variables]
         store.write_hour(hour, np.stack(values).astype("f4"))
         if hour > HOURS[0]:
             store.write_tendencies(hour)
-    store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
+    store.write_status(HOURS, HourStatus.OK, [{"valid": str(hour)} for hour in HOURS])
     return path
 
 
-SAMPLED = Sampled(HOURS[6], (1,), (1,), tuple(FIELDS.values()), lab.GRID, {"simulated": 0}, {"title": "an ensemble"})
+SAMPLED = ForecastDescription(
+    HOURS[6], (1,), (1,), tuple(FIELDS.values()), lab.GRID, {"simulated": 0}, {"title": "an ensemble"}
+)
 
 
 @pytest.fixture(scope="module")

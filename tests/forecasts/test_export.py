@@ -15,7 +15,7 @@ from convcast.conventions import ensemble_dataset, on_lattice
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.forecasts.products import make_products
-from convcast.forecasts.store import Description, EnsembleStore, unconsolidated_is_fine
+from convcast.forecasts.store import EnsembleStore, ForecastDescription, unconsolidated_is_fine
 from convcast.grib import EnsembleSpec, encode, read_messages
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
@@ -24,7 +24,7 @@ from convcast.variables import FIELDS
 GRID = Grid(20, 24, 300, 800)
 INIT = np.datetime64("2024-05-06T21", "h")
 VARIABLES = tuple(FIELDS.values())
-DESCRIPTION = Description(
+DESCRIPTION = ForecastDescription(
     init=INIT,
     leads=(1, 2),
     direct=(1, 2),

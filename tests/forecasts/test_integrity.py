@@ -12,15 +12,15 @@ import zarr
 
 from convcast.errors import DamagedFileError
 from convcast.forecasts import integrity
-from convcast.forecasts.products import leads_there, make_products
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.products import make_products, readable_leads
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import parse_members
 from convcast.settings import ProductSettings
 from convcast.variables import select
 
 INIT = np.datetime64("2024-05-06T21", "h")
-DESCRIPTION = Description(
+DESCRIPTION = ForecastDescription(
     init=INIT,
     leads=(1, 3),
     direct=(1, 3),
@@ -150,7 +150,7 @@ def test_damaged_products_are_made_again_beside_those_that_are_whole(path, produ
     before = xr.open_zarr(products).load()
     spoil(chunk(products, "refc_mean", 1))
     where = {"members": range(2), "settings": ProductSettings()}
-    assert leads_there(products, DESCRIPTION, **where) == {1}
+    assert readable_leads(products, DESCRIPTION, **where) == {1}
 
     assert make_products(path, products, DESCRIPTION, leads=(1, 3), **where)
 

@@ -10,8 +10,8 @@ from scipy.ndimage import distance_transform_edt
 from convcast.conventions import on_lattice
 from convcast.errors import DamagedFileError
 from convcast.files import discard
-from convcast.forecasts.products import leads_there, made_of, make_products
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.products import format_members, make_products, readable_leads
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.forecasts.summary import quantiles, summarise
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
@@ -19,7 +19,7 @@ from convcast.variables import FIELDS
 
 GRID = Grid(30, 36, 300, 800)
 REFC, CIN, T2M = (FIELDS[name] for name in ("refc", "cin", "t2m"))
-DESCRIPTION = Description(
+DESCRIPTION = ForecastDescription(
     init=np.datetime64("2024-05-06T21", "h"),
     leads=(1, 2),
     direct=(1,),
@@ -153,7 +153,7 @@ class TestProducts:
         assert remade != path.stat().st_ino
         assert both.attrs["leads"] == [1, 2]
         xr.testing.assert_identical(first.isel(lead_time=0), both.isel(lead_time=1).assign_attrs(first.attrs))
-        assert leads_there(path, DESCRIPTION, MEMBERS, SETTINGS) == {1, 2}
+        assert readable_leads(path, DESCRIPTION, MEMBERS, SETTINGS) == {1, 2}
 
     def test_the_same_are_not_made_twice(self, ensemble):
         path, _ = make(ensemble)
@@ -216,4 +216,4 @@ class TestProducts:
     ("members", "text"), [(range(50), "0-49"), ((3, 17, 0), "0,3,17"), ((5,), "5"), ((2, 3), "2-3")]
 )
 def test_members_are_named_as_on_the_command_line(members, text):
-    assert made_of(members) == text
+    assert format_members(members) == text

@@ -14,13 +14,13 @@ from power import Disk, lay_out
 
 from convcast import conventions
 from convcast.errors import DamagedFileError
-from convcast.forecasts.store import INNER, Description, EnsembleStore
+from convcast.forecasts.store import INNER, EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.variables import FIELDS, select
 
 INIT = np.datetime64("2024-05-06T21", "h")
 GRID = Grid(6, 8, 300, 800)
-DESCRIPTION = Description(
+DESCRIPTION = ForecastDescription(
     init=INIT,
     leads=(1, 3),
     direct=(1, 3),

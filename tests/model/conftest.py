@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convcast.dataset import Dataset
-from convcast.dataset.store import Description, Status, Store
+from convcast.dataset.store import DatasetDescription, HourStatus, Store
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.settings import load_settings
@@ -74,13 +74,13 @@ def make_dataset(tmp_path_factory):
         path = tmp_path_factory.mktemp("dataset") / "dataset.zarr"
         grid = Grid(side, side, 400, 900, periodic)
         ground = np.stack([np.linspace(200, 900, side * side).reshape(side, side), np.ones((side, side))])
-        store = Store.create(path, Description(select(names), grid, simulated, 0), ground.astype(np.float32))
+        store = Store.create(path, DatasetDescription(select(names), grid, simulated, 0), ground.astype(np.float32))
         chosen = [list(TYPICAL).index(name) for name in names]
         for hour in range(HOURS):
             store.write_hour(START + hour * HOUR, weather(hour, side)[chosen])
             if hour:
                 store.write_tendencies(START + hour * HOUR)
-        store.write_status([START + hour * HOUR for hour in range(HOURS)], Status.OK, [])
+        store.write_status([START + hour * HOUR for hour in range(HOURS)], HourStatus.OK, [])
         return Dataset.open(path)
 
     return make

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from convcast.dataset import Windows, shuffled, usable_inits, windows
+from convcast.dataset import Windows, shuffled_indices, usable_inits, windows
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_make_what_one_process_makes(cases, context):
-    numbers = list(islice(shuffled(len(cases), seed=1), 12))
+    numbers = list(islice(shuffled_indices(len(cases), seed=1), 12))
     expected = [cases[number] for number in numbers]  # before the fork: its threads must not be missed after it
     found = loaded(cases, numbers, num_workers=2, multiprocessing_context=context, timeout=60)
     assert len(found) == 12
@@ -40,7 +40,7 @@ def test_workers_make_what_one_process_makes(cases, context):
 
 def test_ranks_share_no_case_and_together_have_them_all(cases):
     passes = [
-        loaded(cases, list(islice(shuffled(len(cases), seed=1, rank=rank, world_size=2), len(cases) // 2)))
+        loaded(cases, list(islice(shuffled_indices(len(cases), seed=1, rank=rank, world_size=2), len(cases) // 2)))
         for rank in range(2)
     ]
     inits = [{window.init for window in windows} for windows in passes]

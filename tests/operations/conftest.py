@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.dataset import Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.grid import Grid
 from convcast.variables import REFC, T2M
 
@@ -17,11 +17,11 @@ FIELDS = (REFC, T2M)
 @pytest.fixture
 def dataset_of():
     def make(path, hours):
-        store = Store.create(path, Description(FIELDS, GRID, False, 0), np.zeros((2, *GRID.shape), np.float32))
+        store = Store.create(path, DatasetDescription(FIELDS, GRID, False, 0), np.zeros((2, *GRID.shape), np.float32))
         values = np.stack([np.full(GRID.shape, value, np.float32) for value in (10, 290)])
         for hour in hours:
             store.write_hour(hour, values)
-            store.write_status([hour], Status.OK, [])
+            store.write_status([hour], HourStatus.OK, [])
         return store
 
     return make
@@ -30,10 +30,10 @@ def dataset_of():
 @pytest.fixture
 def ensemble_of():
     """An ensemble with room for as many members as asked for, some of them made."""
-    from convcast.forecasts.store import Description as EnsembleDescription, EnsembleStore
+    from convcast.forecasts.store import EnsembleStore, ForecastDescription
 
     def make(path, init, *, leads=(1, 3), members=4, made=4, trained="2024-05-01T00/2024-05-15T00"):
-        description = EnsembleDescription(
+        description = ForecastDescription(
             init, leads, leads, FIELDS, GRID, {"simulated": 0}, {"training_hours": trained}
         )
         store = EnsembleStore.prepare(path, description, members=members)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convcast.forecasts.products import make_products
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.operations.alerts import find_alert, send_alerts
@@ -30,7 +30,9 @@ def place(tmp_path):
 
 
 def forecast(place, init):
-    description = Description(init, (1, 3), (1, 3), (REFC, CIN), GRID, {"simulated": 1}, {"model": "m", "title": "t"})
+    description = ForecastDescription(
+        init, (1, 3), (1, 3), (REFC, CIN), GRID, {"simulated": 1}, {"model": "m", "title": "t"}
+    )
     store = EnsembleStore.prepare(place.forecast(init), description, members=4)
     for lead, having in ((1, 3), (3, 1)):
         for member in range(4):
@@ -49,7 +51,9 @@ def point(cells=0, **words):
 
 
 def products_alone(place):
-    description = Description(NOW, (1, 3), (1, 3), (REFC, CIN), GRID, {"simulated": 1}, {"model": "m", "title": "t"})
+    description = ForecastDescription(
+        NOW, (1, 3), (1, 3), (REFC, CIN), GRID, {"simulated": 1}, {"model": "m", "title": "t"}
+    )
     make_products(
         place.forecast(NOW),
         place.product(NOW),

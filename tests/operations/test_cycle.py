@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError, DiskFullError
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -41,7 +41,7 @@ class World:
         self.settings = load_settings(place.settings_file, {"operations": operations}, preset="phase1")
         self.history = ScoreHistory(place.root / "history")
         hours = [NOW - age * HOUR for age in range(1, 12)]
-        self.there = Inventory(NOW, hour_status=dict.fromkeys(hours, Status.OK), model=MODEL)
+        self.there = Inventory(NOW, hour_status=dict.fromkeys(hours, HourStatus.OK), model=MODEL)
         self.there = replace(
             self.there, forecasts={hour: ForecastSummary(True, (1,), members=50) for hour in hours[:4]}
         )
@@ -72,7 +72,7 @@ class World:
             if len(came) == 0:
                 return ProcessResult(4, 0.1, result, "not published yet")
         if stage == "preprocess":
-            status = {**self.there.hour_status, **dict.fromkeys(self.there.archived, Status.OK)}
+            status = {**self.there.hour_status, **dict.fromkeys(self.there.archived, HourStatus.OK)}
             self.there = replace(self.there, hour_status=status)
         if stage == "sample":
             init = np.datetime64(words[words.index("--init") + 1], "h")
@@ -190,7 +190,7 @@ def test_an_hour_that_could_not_be_had_is_3_and_is_told(world, tmp_path):
 def test_without_a_network_fetching_is_tried_once(world):
     there = world()
     there.there = replace(
-        there.there, hour_status={hour: Status.OK for hour in there.there.hour_status if hour < NOW - 3 * HOUR}
+        there.there, hour_status={hour: HourStatus.OK for hour in there.there.hour_status if hour < NOW - 3 * HOUR}
     )
     there.says["fetch"] = ProcessResult(3, 0.1, {}, "convcast: nothing can be fetched from aws")
     cycle, done = run(there)
@@ -202,7 +202,7 @@ def test_without_a_network_fetching_is_tried_once(world):
 def test_a_known_gap_is_no_failure_every_hour(world):
     there = world()
     lost = NOW - 3 * HOUR
-    there.there = replace(there.there, hour_status={**there.there.hour_status, lost: Status.GAP})
+    there.there = replace(there.there, hour_status={**there.there.hour_status, lost: HourStatus.GAP})
     gap = [{"valid": str(lost), "status": "gap", "reason": "not there"}]
     there.says["fetch"] = ProcessResult(0, 0.1, {"outcomes": gap}, "")
     there.there = replace(there.there, expected=NOW, archived=frozenset({NOW}))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
@@ -51,7 +51,7 @@ def test_hours_and_the_model(place, dataset_of):
 
     there = reader_of(place).read(NOW, since=NOW)
 
-    assert there.hour_status == {NOW - 2 * HOUR: Status.OK, NOW - HOUR: Status.ABSENT, NOW: Status.OK}
+    assert there.hour_status == {NOW - 2 * HOUR: HourStatus.OK, NOW - HOUR: HourStatus.ABSENT, NOW: HourStatus.OK}
     assert there.model == ModelSummary(5, (1, 6), TRAINED)
     assert there.model.trained_on(TRAINED[1])
     assert not there.model.trained_on(TRAINED[1] + HOUR)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convcast.forecasts.products import make_products
-from convcast.forecasts.store import Description, EnsembleStore
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.operations import page as module
@@ -32,7 +32,7 @@ DOT = bytes.fromhex(
 
 
 def forecast(place, init=NOW, *, leads=(1,), products=True, simulated=0, model="m", members=8):
-    description = Description(
+    description = ForecastDescription(
         init, leads, leads, (REFC, T2M), GRID, {"simulated": simulated, "seed": 0}, {"model": model, "title": "t"}
     )
     store = EnsembleStore.prepare(place.forecast(init), description, members=members)

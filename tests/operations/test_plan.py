@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convcast.dataset import Status
+from convcast.dataset import HourStatus
 from convcast.notation import HOUR
 from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary, expected_hour
 from convcast.operations.plan import CycleLimits, Step, due_cases, gaps, late_hours, next_step, unfinished
@@ -25,7 +25,7 @@ def holding(hours=(), *, archived=(), forecasts=(), scored=(), model=MODEL):
     return Inventory(
         expected=NOW,
         archived=frozenset(archived),
-        hour_status=dict.fromkeys(hours, Status.OK),
+        hour_status=dict.fromkeys(hours, HourStatus.OK),
         forecasts=dict.fromkeys(forecasts, WHOLE),
         scored=frozenset(scored),
         model=model,
@@ -40,7 +40,7 @@ def obedient(inventory, step, lost=()):
             return replace(inventory, archived=inventory.archived | came)
         case "preprocess":
             return replace(
-                inventory, hour_status={**inventory.hour_status, **dict.fromkeys(inventory.archived, Status.OK)}
+                inventory, hour_status={**inventory.hour_status, **dict.fromkeys(inventory.archived, HourStatus.OK)}
             )
         case "sample":
             return replace(inventory, forecasts={**inventory.forecasts, step.hours[0]: WHOLE})

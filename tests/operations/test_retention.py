@@ -14,7 +14,7 @@ import pytest
 from convcast import files
 from convcast.archive import Archive
 from convcast.archive.archive import sidecar_path
-from convcast.dataset import Dataset, Status
+from convcast.dataset import Dataset, HourStatus
 from convcast.files import lock
 from convcast.notation import HOUR, compact
 from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary
@@ -94,7 +94,7 @@ def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
     files = named(tmp_path, [0, 300])
     stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()}, forecasts=files)
     there = Inventory(
-        NOW + 9000 * HOUR, archived=frozenset(files.values()), hour_status=dict.fromkeys(files.values(), Status.OK)
+        NOW + 9000 * HOUR, archived=frozenset(files.values()), hour_status=dict.fromkeys(files.values(), HourStatus.OK)
     )
 
     plan = plan_prune(stock, there, LIMITS, RetentionSettings())
@@ -106,7 +106,7 @@ def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
 def test_members_to_be_scored_stay_when_the_clock_is_ahead(tmp_path, ahead):
     expected = NOW + ahead * HOUR
     known = {hour(age): SCORED for age in (4, 5) if hour(age) >= expected - lookback(LIMITS)}
-    inventory = Inventory(expected, hour_status={NOW: Status.OK}, forecasts=known, model=MODEL)
+    inventory = Inventory(expected, hour_status={NOW: HourStatus.OK}, forecasts=known, model=MODEL)
     files = named(tmp_path, [4, 5])
     keep = RetentionSettings(forecasts_days=0.1)
 
@@ -117,7 +117,7 @@ def test_archived_hours_that_the_dataset_has_not_seen_stay(tmp_path):
     files = named(tmp_path, [400, 401, 402])
     stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()})
     there = Inventory(
-        NOW, archived=frozenset(files.values()), hour_status={hour(400): Status.OK, hour(401): Status.REJECTED}
+        NOW, archived=frozenset(files.values()), hour_status={hour(400): HourStatus.OK, hour(401): HourStatus.REJECTED}
     )
 
     there = replace(there, archived=there.archived | {NOW})
@@ -290,7 +290,7 @@ def test_what_a_running_process_writes_is_not_swept_and_old_nameless_pieces_are(
 
 def test_pruned_hours_of_the_dataset_are_gone_for_good(place, dataset_of):
     dataset_of(place.dataset, [hour(age) for age in (3, 2, 1, 0)])
-    before = Dataset.open(place.dataset).store.kept()
+    before = Dataset.open(place.dataset).store.stored_hours()
     assert before.tolist() == [hour(age).item() for age in (3, 2, 1, 0)]
 
     went = prune(place, PrunePlan(dataset=(hour(3), hour(2))))
@@ -299,8 +299,8 @@ def test_pruned_hours_of_the_dataset_are_gone_for_good(place, dataset_of):
     assert went.counts == {"dataset": 2}
     assert went.bytes > 0
     assert dataset.hours.tolist() == [hour(1).item(), hour(0).item()]
-    assert dataset.store.kept().tolist() == dataset.hours.tolist()
-    assert dict(zip(dataset.times, dataset.status, strict=True))[hour(2)] == Status.PRUNED
+    assert dataset.store.stored_hours().tolist() == dataset.hours.tolist()
+    assert dict(zip(dataset.times, dataset.status, strict=True))[hour(2)] == HourStatus.PRUNED
     assert np.isfinite(dataset.read([hour(1), hour(0)])).all()
 
 
@@ -312,7 +312,9 @@ def test_the_dataset_is_left_alone_while_a_model_trains(place, dataset_of):
 
 
 def test_what_was_pruned_is_no_gap_and_is_not_decoded_again(place):
-    there = Inventory(NOW, archived=frozenset({hour(2)}), hour_status={hour(2): Status.PRUNED, hour(3): Status.PRUNED})
+    there = Inventory(
+        NOW, archived=frozenset({hour(2)}), hour_status={hour(2): HourStatus.PRUNED, hour(3): HourStatus.PRUNED}
+    )
     assert there.unprocessed == frozenset()
     assert not there.needs_fetch(hour(3))
     assert not replace(there, hour_status={}).needs_fetch(hour(2))

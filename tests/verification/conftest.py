@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
 from convcast.conventions import ensemble_dataset
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
@@ -78,11 +78,11 @@ def whole(tmp_path_factory):
     (workspace.simulated).mkdir()
     (workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": SIZE, "seed": 3}))
     terrain = np.zeros((2, SIZE, SIZE), np.float32)
-    store = Store.create(workspace.dataset, Description(VARIABLES, simulated_grid(SIZE), True, 0), terrain)
+    store = Store.create(workspace.dataset, DatasetDescription(VARIABLES, simulated_grid(SIZE), True, 0), terrain)
     for hour, anomaly in zip(HOURS, truth_anomalies(), strict=True):
         values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True)])
         store.write_hour(hour, values)
-    store.write_status(HOURS, Status.OK, [{"valid": str(hour)} for hour in HOURS])
+    store.write_status(HOURS, HourStatus.OK, [{"valid": str(hour)} for hour in HOURS])
     paths = [write_forecast(workspace.forecast(init), init, MEMBERS) for init in INITS]
     return Small(workspace, Dataset.open(workspace.dataset), paths)
 

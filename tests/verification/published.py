@@ -11,8 +11,8 @@ import numpy as np
 from convcast.archive import ArchivedMessage, Sidecar, open_archives
 from convcast.archive.locations import archive_path
 from convcast.conventions import ensemble_dataset
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.grib import encode
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -50,11 +50,13 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
     """Analyses of every hour around these initial times, and an ensemble of each."""
     workspace = Workspace(root)
     variables = tuple(FIELDS[name] for name in fields)
-    store = Store.create(workspace.dataset, Description(variables, grid, False, 0), np.zeros((2, *grid.shape), "f4"))
+    store = Store.create(
+        workspace.dataset, DatasetDescription(variables, grid, False, 0), np.zeros((2, *grid.shape), "f4")
+    )
     hours = np.arange(min(inits), max(inits) + (lead + 1) * HOUR)
     for number, hour in enumerate(hours):
         store.write_hour(hour, np.stack([weather(v, grid, number) for v in variables]))
-    store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
+    store.write_status(hours, HourStatus.OK, [{"valid": str(hour)} for hour in hours])
     for number, init in enumerate(inits):
         drawn = {
             v.name: np.stack([weather(v, grid, 1000 * number + m + 500)[None] for m in range(members)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset import Dataset, Statistics
+from convcast.dataset import Dataset, FieldStatistics
 from convcast.errors import DamagedFileError
 from convcast.variables import Variable
 
@@ -28,7 +28,7 @@ class Normalisation:
     static_std: NDArray[np.float64]
 
     @classmethod
-    def of(cls, dataset: Dataset, statistics: Statistics) -> Normalisation:
+    def of(cls, dataset: Dataset, statistics: FieldStatistics) -> Normalisation:
         std = dataset.static.std(axis=(1, 2), dtype=np.float64)
         mean = dataset.static.mean(axis=(1, 2), dtype=np.float64)
         # Flat ground says nothing; divided by its spread, which is rounding, it would say something wild.

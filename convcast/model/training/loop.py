@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from convcast.dataset import Dataset, shuffled
+from convcast.dataset import Dataset, shuffled_indices
 from convcast.errors import SettingsError
 from convcast.files import sweep
 from convcast.model.checkpoint import DESCRIPTION
@@ -107,7 +107,9 @@ def _train(
         )
 
     each = settings.training.batch * settings.training.accumulation
-    dealt = shuffled(len(cases), seed=settings.training.seed, rank=distributed.rank, world_size=distributed.world_size)
+    dealt = shuffled_indices(
+        len(cases), seed=settings.training.seed, rank=distributed.rank, world_size=distributed.world_size
+    )
     order = islice(dealt, trainer.step * each, None)
     prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
     saved, done = trainer.step, fraction()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convcast.dataset import Dataset, Split, Statistics, Windows, divide, usable_inits
+from convcast.dataset import Dataset, FieldStatistics, Split, Windows, split_hours, usable_inits
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import SPACING
 from convcast.model.checkpoint import ModelDescription, describe_settings
@@ -49,8 +49,8 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
 
     Raises MissingInputError where these are too few.
     """
-    split = divide(dataset.hours, settings.split)
-    normalisation = Normalisation.of(dataset, Statistics.of(dataset, split.training))
+    split = split_hours(dataset.hours, settings.split)
+    normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
     # What is fitted are averages, so the patches lie anywhere.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convcast.archive.archive import Archive, open_archives
 from convcast.archive.locations import archive_path, hrrr
 from convcast.archive.reference_ensembles import Member, time_lagged_members
-from convcast.dataset.decode import Fields, decode_hour
+from convcast.dataset.decode import DecodedFields, decode_hour
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
@@ -55,7 +55,7 @@ class Forecasts:
         self.name = name
         self._members, self._truth, self._grid = members, truth, grid
         self._archive: Archive = open_archives(archive)["hrrr"]
-        self._held: dict[Path, Fields] = {}
+        self._held: dict[Path, DecodedFields] = {}
 
     def missing(self, init: Hour, lead: int) -> str | None:
         names = [variable.name for variable in self._truth.variables]
@@ -91,7 +91,7 @@ class Forecasts:
     def _paths(self, init: Hour, lead: int) -> list[tuple[Member, Path]]:
         return [(member, self._archive.root / archive_path(member.file)) for member in self._members(init, lead)]
 
-    def _decode(self, path: Path, init: Hour, lead: int) -> Fields:
+    def _decode(self, path: Path, init: Hour, lead: int) -> DecodedFields:
         file = next(member.file for member, its in self._paths(init, lead) if its == path)
         fields = decode_hour(path, valid=file.valid, lead=file.lead, variables=self._truth.variables)
         if fields.simulated:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.dataset import Statistics
+from convcast.dataset import FieldStatistics
 from convcast.errors import DamagedFileError
 from convcast.model.features.normalisation import Normalisation
 
 
 @pytest.fixture(scope="module")
 def normalisation(dataset):
-    return Normalisation.of(dataset, Statistics.of(dataset, dataset.hours))
+    return Normalisation.of(dataset, FieldStatistics.from_hours(dataset, dataset.hours))
 
 
 def test_standardised_fields_have_mean_0_and_spread_1(dataset, normalisation):

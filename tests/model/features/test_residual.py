@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.dataset import Statistics, window
+from convcast.dataset import FieldStatistics, window
 from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
@@ -18,7 +18,7 @@ HISTORY = 4
 
 @pytest.fixture(scope="module")
 def normalisation(dataset):
-    return Normalisation.of(dataset, Statistics.of(dataset, dataset.hours))
+    return Normalisation.of(dataset, FieldStatistics.from_hours(dataset, dataset.hours))
 
 
 @pytest.fixture(scope="module")

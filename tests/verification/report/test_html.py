@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from convcast.conventions import ensemble_dataset
-from convcast.dataset import Dataset, Status
-from convcast.dataset.store import Description, Store
+from convcast.dataset import Dataset, HourStatus
+from convcast.dataset.store import DatasetDescription, Store
 from convcast.grid import Grid
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
@@ -129,7 +129,9 @@ def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_pat
     variables = tuple(v for name, v in FIELDS.items() if name != "refc")
     grid = Grid(12, 20, 500, 600)
     shape = (len(variables), *grid.shape)
-    store = Store.create(workspace.dataset, Description(variables, grid, False, 1), np.zeros((2, *grid.shape), "f4"))
+    store = Store.create(
+        workspace.dataset, DatasetDescription(variables, grid, False, 1), np.zeros((2, *grid.shape), "f4")
+    )
     generator = np.random.default_rng(0)
     hours = HOURS[:6]
     for hour in hours:
@@ -137,7 +139,7 @@ def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_pat
         values[2:4] -= 285
         values[-2:] = 0  # no CAPE, no CIN
         store.write_hour(hour, values)
-    store.write_status(hours, Status.OK, [{"valid": str(hour)} for hour in hours])
+    store.write_status(hours, HourStatus.OK, [{"valid": str(hour)} for hour in hours])
     members = generator.normal(290, 1, (4, *shape)).astype(np.float32)
     members[:, 2:4] -= 285
     members[:, -2:] = 0
