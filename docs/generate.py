@@ -109,11 +109,11 @@ def options_table(options: list[Any]) -> list[str]:
     for option in options:
         word = option.metavar or option.name.upper().replace("_", "-")
         names = [name if option.is_flag else f"{name} {word}" for name in option.opts if name.startswith("-")]
-        said = " ".join((option.help or "").split()).replace("|", "\\|")
+        text = " ".join((option.help or "").split()).replace("|", "\\|")
         default = option.default
         if default not in (None, False, ()) and not callable(default):
-            said += f" Default: `{default}`."
-        rows.append(f"| {', '.join(f'`{name}`' for name in names or [word])} | {said.strip()} |")
+            text += f" Default: `{default}`."
+        rows.append(f"| {', '.join(f'`{name}`' for name in names or [word])} | {text.strip()} |")
     return ["| option | |", "|---|---|", *rows] if rows else ["It has no options of its own."]
 
 
@@ -125,10 +125,10 @@ def settings_page() -> str:
             continue
         lines += [f"## {name}", "", (group.annotation.__doc__ or "").strip(), ""]
         lines += [f"| name | {' | '.join(PRESETS)} | meaning |", "|---" * (len(PRESETS) + 2) + "|"]
-        said = meanings(group.annotation)
+        docstrings = meanings(group.annotation)
         for key, field in group.annotation.model_fields.items():
             values = " | ".join(show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS)
-            meaning = said.get(key, "") + kind(field)
+            meaning = docstrings.get(key, "") + kind(field)
             lines.append(f"| `{key}` | {values} | {meaning.strip()} |")
         lines.append("")
     return "\n".join(lines)
