@@ -323,7 +323,7 @@ class VerificationSettings(Group):
     """Ages in hours of the HRRR forecasts in the time-lagged ensemble, relative to the case's own cycle."""
 
 
-class ThresholdPoint(Group):
+class AlertPoint(Group):
     """An alert: an event at a location, and the probability above which the alert is sent."""
 
     name: str = ""
@@ -345,7 +345,7 @@ class ThresholdPoint(Group):
 class ThresholdSettings(Group):
     """Alerts, and the command that sends them."""
 
-    points: tuple[ThresholdPoint, ...] = ()
+    points: tuple[AlertPoint, ...] = ()
     """Alerts that are checked for each forecast."""
     command: tuple[str, ...] = ()
     """Command that is run for each alert, as a list of words."""

@@ -71,7 +71,7 @@ class Workspace:
         return self.root / "latest"
 
     @property
-    def told(self) -> Path:
+    def alerted(self) -> Path:
         """File of the alerts that were sent, by forecast and point."""
         return self.root / "thresholds.json"
 
@@ -95,7 +95,7 @@ class Workspace:
     def product(self, init: notation.Hour) -> Path:
         return self.products / f"{notation.compact(init)}.zarr"
 
-    def passing_members(self, init: notation.Hour) -> Path:
+    def temporary_members(self, init: notation.Hour) -> Path:
         """Store of members that are deleted once their products are made."""
         return self.products / f".{notation.compact(init)}.members.zarr"
 

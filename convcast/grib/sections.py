@@ -1,4 +1,4 @@
-"""The sections of a GRIB2 message, looked at octet by octet before ecCodes sees them.
+"""Check the sections of a GRIB2 message before ecCodes decodes it.
 
 ecCodes trusts the counts and widths that a message gives, and ends the process where they do not fit: one damaged hour
 would take all the others with it. What passes here may still be refused by ecCodes, but as an error.
@@ -19,11 +19,11 @@ START, END = b"GRIB", b"7777"
 INDICATOR = 16
 """Octets of section 0."""
 MAX_POINTS = 1 << 24
-"""Of a grid: HRRR's has 1.9 million, and a damaged number could ask for all memory."""
+"""Maximum number of grid points: HRRR's grid has 1.9 million, and a damaged number could exceed the memory."""
 MAX_BITS = 32
-"""Bits of a packed value."""
+"""Maximum number of bits of a packed value."""
 MAX_EXPONENT = 127
-"""Of the powers of two and ten that packed values are scaled by."""
+"""Maximum exponent of the powers of two and ten that scale packed values."""
 
 _NEXT = {0: {1}, 1: {2, 3}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4}}
 """Which section may follow which; after 7, another field of the same message."""
@@ -43,7 +43,7 @@ _JPEG = b"\xff\x4f\xff\x51"
 
 
 def message_length(start: bytes) -> int:
-    """Octets of the message that begins with these 16; raises DamagedFileError where none does."""
+    """Length of a message in octets, from its first 16; raises DamagedFileError if they are not of GRIB2."""
     if len(start) < INDICATOR or start[:4] != START:
         raise DamagedFileError("no GRIB message stands where one should")
     if start[7] != 2:
@@ -52,7 +52,7 @@ def message_length(start: bytes) -> int:
 
 
 def check(message: bytes) -> None:
-    """Raises DamagedFileError where a whole message's sections do not fit each other, or are none that HRRR's have."""
+    """Raise DamagedFileError if a message's sections are inconsistent, or of kinds that HRRR does not use."""
     if message_length(message) != len(message) or message[-4:] != END:
         raise DamagedFileError("a GRIB message is cut short")
     points = values = 0
