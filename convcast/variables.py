@@ -63,12 +63,12 @@ NO_ECHO_SET_APART = Transform(
 
 @dataclass(frozen=True)
 class Collapse:
-    """Which single points of a field are a fault of the model's output: far below all that lies around them."""
+    """Criterion for faulty single points of a field, which lie far below the points around them."""
 
     below: float
     """A value that is not lower is never a fault; in units of the field."""
     drop: float
-    """How far below the median of the 5 x 5 points around it a faulty value lies, at least."""
+    """Minimum depth of a faulty value below the median of the 5 x 5 points around it."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Variable:
     collapse: Collapse | None = None
     comment: str = ""
     other_names: tuple[str, ...] = ()
-    """What GRIB tables and other programs call it: short names, long names and names of variables."""
+    """Names in GRIB tables and other programs: short names, long names and names of variables."""
     other_standard_names: tuple[str, ...] = ()
     """CF standard names that may stand for it too."""
 

@@ -42,7 +42,7 @@ class Exchange:
         self._guard = threading.Lock()
         self._over = threading.Event()
         self.ended = False
-        """Whether it was ended before its time or at its limit; what was read since then is worthless."""
+        """Whether the exchange was ended early or at its time limit; what was read since then is invalid."""
 
     def __enter__(self) -> Exchange:
         _here.exchange = self

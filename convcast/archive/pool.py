@@ -40,7 +40,7 @@ class ThreadPool(Generic[T, R]):
             thread.start()
 
     def results(self) -> Iterator[R]:
-        """What the work gives for each item, as it ends; raises what it raises.
+        """Yield the result of each item as it ends; raises what the function raises.
 
         Ends without those that were not done within GRACE seconds once the run was stopped.
         """

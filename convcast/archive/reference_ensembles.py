@@ -57,7 +57,7 @@ class Product:
 
     @property
     def name(self) -> str:
-        """As sidecars have it: `t2m_mean`, `refc_probability_40`, `cape_probability_500_mixed_layer`."""
+        """Name in sidecars: `t2m_mean`, `refc_probability_40`, `cape_probability_500_mixed_layer`."""
         parts = [self.variable.name, self.kind.replace("-", "_")]
         if self.limit is not None:
             parts.append(f"{self.limit.threshold:g}")

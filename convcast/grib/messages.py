@@ -323,7 +323,7 @@ def _message(handle: Any) -> Iterator[Any]:
 
 
 _SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
-"""Of a unit of time, code table 4.4."""
+"""Seconds of each unit of time (code table 4.4)."""
 
 
 def _header(handle: Any, offset: int) -> MessageHeader:
@@ -359,7 +359,7 @@ def _header(handle: Any, offset: int) -> MessageHeader:
 
 
 def _reference_time(date: int, time: int) -> Hour:
-    """From YYYYMMDD and HHMM."""
+    """Convert YYYYMMDD and HHMM to a time."""
     text = f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}"
     try:
         return np.datetime64(text, "h")
