@@ -153,7 +153,7 @@ def test_of_a_real_field_only_the_points_far_below_their_surroundings_are_masked
     from convcast import grib
 
     path = shared_data / "hrrr" / "dpt2m_20260703t00z_f28_conus.grib2"
-    (field,) = (message.decode() for message in grib.messages(path))
+    (field,) = (message.decode() for message in grib.read_messages(path))
     before = field.copy()
     masked = mask_collapsed(field[None], (D2M,))
     assert [(each.figure, each.rejects) for each in masked] == [(4, False)]
