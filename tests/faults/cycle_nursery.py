@@ -28,10 +28,10 @@ from convcast.dataset import Dataset, decode, preprocess
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR, from_compact, parse_hour
 from convcast.operations import cycle as cycles, inventory, prometheus, stages
 from convcast.operations.stages import ProcessResult
-from convcast.settings import load_settings
 from convcast.workspace import Workspace
 
 PLACE = Workspace(Path(sys.argv[1]))

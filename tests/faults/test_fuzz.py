@@ -24,10 +24,10 @@ from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import DatasetDescription, Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.load_settings import load_settings, nested
 from convcast.model import checkpoint
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
-from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.truth import open_truth
