@@ -64,7 +64,7 @@ def publish(root: Path, scale: int = 1) -> int:
 
 def with_convcast(url: str, root: Path, workers: int) -> None:
     from convcast.archive import Archive, fetch, open_sources
-    from convcast.settings import load_settings
+    from convcast.load_settings import load_settings
     from convcast.variables import FIELDS
     from convcast.workspace import Workspace
 

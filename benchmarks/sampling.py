@@ -28,6 +28,7 @@ from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.store import DatasetDescription, Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
+from convcast.load_settings import load_settings
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
@@ -35,7 +36,7 @@ from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Residuals
 from convcast.notation import HOUR
-from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, load_settings
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings
 from convcast.variables import FIELDS as ROWS, STATIC
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -34,14 +34,14 @@ def convcast(workspace: Path, *words: str) -> dict[str, Any]:
 
 
 def measure(root: Path, minutes: float) -> list[dict[str, Any]]:
-    """CRPS over exact of the model and of the control, by field."""
+    """CRPS over exact of the model and of the advection baseline, by field."""
     workspace = root / f"{minutes:g}-minutes"
     done = workspace / "verification" / "skill" / "scores.json"
     if not done.exists():
         shutil.copytree(root / "data", workspace, dirs_exist_ok=True)
         convcast(workspace, "train", "--max-minutes", str(minutes))
         convcast(workspace, "sample", "--init", TEST_INITS, "--members", str(MEMBERS))
-        convcast(workspace, "verify", "--against", "exact", "--against", "control", "--name", "skill")
+        convcast(workspace, "verify", "--against", "exact", "--against", "advection", "--name", "skill")
         shutil.copytree(workspace / "baselines", root / "data" / "baselines", dirs_exist_ok=True)
     scores = json.loads(done.read_text())["scores"]
     steps = json.loads((workspace / "models" / "demo" / "model.json").read_text())["steps"]
@@ -53,19 +53,19 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     fields = list(dict.fromkeys(row["field"] for row in rows))
     for number, field in enumerate(fields):
         ours = [row for row in rows if row["field"] == field and row["system"] == "convcast"]
-        control = next(row for row in rows if row["field"] == field and row["system"] == "control")
+        advection = next(row for row in rows if row["field"] == field and row["system"] == "advection")
         minutes = [row["minutes"] for row in ours]
         colour = f"C{number}"
         axes.plot(minutes, [row["value"] for row in ours], "o-", color=colour, label=field)
         axes.fill_between(minutes, [r["low"] for r in ours], [r["high"] for r in ours], color=colour, alpha=0.15)
-        axes.plot([max(minutes) * 1.15], [control["value"]], "_", color=colour, markersize=14, clip_on=False)
+        axes.plot([max(minutes) * 1.15], [advection["value"]], "_", color=colour, markersize=14, clip_on=False)
     axes.axhline(1, color="black", linewidth=1)
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="minutes of training on two CPU cores",
         ylabel="fair CRPS relative to the exact ensemble",
-        title="Skill against training time, SIMULATED world, 1 h (dashes at the right: control)",
+        title="Skill against training time, SIMULATED world, 1 h (dashes at the right: advection)",
     )
     ticks = sorted({row["minutes"] for row in rows})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

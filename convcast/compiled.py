@@ -1,4 +1,4 @@
-"""Compiling of the inner loops, by numba."""
+"""Compile inner loops with numba."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numba
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile this function when it is first called; without the global lock while it runs.
+    """Compile a function on its first call; it runs without the global interpreter lock.
 
-    What was compiled is kept for later runs, beside the source or in the user's cache. Where neither folder can be
-    written to, as in a read-only image, each run compiles anew; a folder that others write to is never used.
+    The compiled code is cached beside the source or in the user's cache folder. If neither can be written to, as in a
+    read-only image, each run compiles again; a folder that others can write to is never used.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)

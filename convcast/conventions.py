@@ -35,10 +35,10 @@ ON_SCALE, DIFFERENCE = "temperature: on_scale", "temperature: difference"
 NO_LEAP_SECONDS = "leap_seconds: none"
 """`units_metadata` of times: they are counted as Unix time counts them, without leap seconds (CF section 4.4)."""
 ABSENT, COMPLETE = 0, 1
-"""What `complete` says of a member and lead."""
+"""Values of `complete` for a member and lead time."""
 FLAG_MEANINGS = "absent complete"
 DIRECT, ROLLOUT = 0, 1
-"""What `lead_method` says of a lead."""
+"""Values of `lead_method` for a lead time."""
 
 
 def field_attributes(variable: Variable) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with its exit code.
+"""Expected errors, each with its exit code.
 
 ConvcastError
 ├── SettingsError        2  a flag, a variable, the TOML or the workspace is not usable
@@ -9,7 +9,7 @@ ConvcastError
 └── DamagedFileError     6  a file is damaged, or was not made for this purpose
 
 Each message is one sentence that names what is wrong; `advice` is the next command or change to make.
-Anything else that escapes is a bug (exit code 1).
+Any other exception is a bug (exit code 1).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 
 
 class ConvcastError(Exception):
-    """An expected failure: one sentence, and what to do next."""
+    """An expected failure: one sentence that says what is wrong, and advice on what to do next."""
 
     exit_code = 1
 
@@ -41,7 +41,7 @@ class MissingInputError(ConvcastError):
 
 
 class DiskFullError(MissingInputError):
-    """The disk filled; everything complete stays and the same command goes on from there."""
+    """The disk is full; complete files stay, and the same command continues from there."""
 
 
 class NotPublishedError(ConvcastError):
@@ -63,11 +63,11 @@ class DamagedFileError(ConvcastError):
 
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What locking a file answers on a file system without locks."""
+"""Error numbers of locking a file on a file system without locks."""
 
 
 def from_os_error(error: OSError) -> ConvcastError | None:
-    """The expected error behind an OSError, or None where it is a bug of ours."""
+    """Convert an OSError to an expected error, or return None if it is a bug of convcast."""
     place = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(

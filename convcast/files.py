@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the few questions every room asks of them."""
+"""Write files and folders atomically and durably, lock them, and clean up after killed runs."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from convcast.errors import NO_LOCKS, DamagedFileError, LockedError, SettingsErr
 PARTIAL = ".partial"
 """Suffix of a file or folder that is being written; `sweep` deletes those that a killed run left behind."""
 STALE_SECONDS = 3600
-"""Seconds after which a partial file without a process number of this machine belongs to a run that was killed."""
+"""Age in seconds after which a partial file of an unknown process or another machine counts as left behind."""
 HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
-"""Stands for this machine in the names of partial files: another one's processes have other numbers."""
+"""Identifier of this machine in the names of partial files, since process numbers are valid on one machine only."""
 _MADE_BY = re.compile(rf"\.([0-9a-f]{{8}})-(\d{{1,9}})-\d+{re.escape(PARTIAL)}$")
 _numbers = itertools.count()
 MAX_JSON_BYTES = 64 << 20
-"""Bytes of a JSON file beyond which it is not read: a file may be larger than the memory."""
+"""Maximum size of a JSON file that is read, in bytes, since a damaged file may be larger than the memory."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes the file `path` at the end of the block, whole or not at all.
+    """Yield a temporary path, which atomically becomes the file `path` at the end of the block.
 
-    The data reach the disk before the name does, and the name before the block ends: a power cut leaves the old file
-    or the new one, and after the block the new one.
+    The data are synced before the rename, and the rename before the block ends: a power cut within the block leaves
+    the old file or the new one, and after the block the new one.
     """
     make_folder(path.parent)
     temporary = _temporary(path)
@@ -51,10 +51,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give an empty temporary folder to fill, which becomes the folder `path` at the end of the block, whole or not.
+    """Yield an empty temporary folder, which becomes the folder `path` at the end of the block.
 
-    All that is in it reaches the disk before its name does. A folder that lies at `path` is replaced, and for an
-    instant there is none; without `replace` it is kept, as the work of another process that was faster.
+    Its content is synced before the rename. An existing folder is replaced, and for an instant there is none; without
+    `replace` the existing folder is kept, as the work of another process that was faster.
     """
     make_folder(path.parent)
     temporary, old = _temporary(path), _temporary(path)
@@ -76,7 +76,7 @@ def whole_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they survive a power cut."""
+    """Make a folder and its parents, and sync them so that they survive a power cut."""
     lacking = []
     while not path.is_dir():
         lacking.append(path)
@@ -87,18 +87,20 @@ def make_folder(path: Path) -> None:
 
 
 def sweep(folder: Path, *, recursive: bool = True, alone: bool = False, shared: bool = False) -> int:
-    """Delete the partial files and folders that killed runs left in `folder`; gives their number.
+    """Delete the partial files and folders that killed runs left in a folder, and return their number.
 
-    What a running process may still be writing stays, unless the caller is `alone`, holding the lock of all writers.
-    In a `shared` folder other programs may have partial files of their own: only what `whole_file` and `whole_folder`
-    named is deleted there.
+    Args:
+        folder: Folder to clean.
+        recursive: Whether to clean the folders in it too.
+        alone: Whether the caller holds the lock of all writers; otherwise files of running processes stay.
+        shared: Whether other programs may have `.partial` files there; only those named by this module are deleted.
     """
     found = (path for path in _partial(folder, recursive) if not shared or _MADE_BY.search(path.name))
     return sum(_delete(path) for path in found if alone or _is_left_over(path))
 
 
 def _partial(folder: Path, recursive: bool) -> Iterator[Path]:
-    """The partial files and folders in `folder`, which others may be changing meanwhile."""
+    """Yield the partial files and folders in `folder`, which other processes may be changing."""
     for within, folders, names in os.walk(folder):
         yield from (Path(within, name) for name in [*folders, *names] if name.endswith(PARTIAL))
         folders[:] = [name for name in folders if recursive and not name.endswith(PARTIAL)]
@@ -116,7 +118,7 @@ def _is_left_over(path: Path) -> bool:
 
 
 def _was_running(process: int, when: float) -> bool:
-    """Whether the process that had this number at that time still runs; its number may be another's by now."""
+    """Whether the process that had this number at that time still runs; the number may have been reused."""
     import psutil
 
     margin = 60  # a file server's clock may be off by some seconds
@@ -140,7 +142,7 @@ def _delete(path: Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other process or thread uses, and that tells which process made it."""
+    """A unique path beside `path` whose name contains the machine and the process number."""
     return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{next(_numbers)}{PARTIAL}")
 
 
@@ -153,7 +155,7 @@ def _sync(file: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder reach the disk: what was made, renamed or deleted in it."""
+    """Sync a folder, so that files made, renamed or deleted in it are on the disk."""
     try:
         _sync(folder)
     except OSError as error:
@@ -169,17 +171,22 @@ def _sync_tree(folder: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """Write a file as `whole_file` does."""
+    """Write a file atomically."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, default=str) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """Raises DamagedFileError where the file is not JSON, or larger than any that convcast writes."""
+    """Read a JSON file.
+
+    Raises:
+        DamagedFileError: The file is not JSON, or larger than any that convcast writes.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"it has {path.stat().st_size} bytes")
@@ -189,7 +196,11 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text from anywhere; raises ValueError where it is none, or is nested too deeply to read."""
+    """Parse JSON from an untrusted source.
+
+    Raises:
+        ValueError: The text is not JSON, or nested too deeply.
+    """
     try:
         return json.loads(text)
     except RecursionError:
@@ -197,15 +208,19 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Add one JSON line as `append_lines` does."""
+    """Append one JSON line to a file, durably and with the time."""
     append_lines(path, [entry])
 
 
 def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
-    """Add JSON lines, stamped with the time; runs that add to the same file take turns, so no two share a line.
+    """Append JSON lines with the time to a file. A lock keeps the lines of concurrent runs apart.
 
-    The lines are on the disk when it returns. Where the disk fills within it, it raises OSError, and the half that is
-    there swallows no later line.
+    The lines are on the disk when the function returns. A line that was cut short, by a full disk for example, is ended
+    before the next one is written.
+
+    Raises:
+        OSError: The disk is full, for example.
+        SettingsError: The file system has no locks.
     """
     make_folder(path.parent)
     stamp = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
@@ -232,18 +247,19 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def signature(path: Path) -> list[int]:
-    """Bytes and time (ns): tells a file from a later one of the same name without reading it."""
+    """Size (bytes) and modification time (ns) of a file, to detect changes without reading it."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files under a folder hold, which others may be changing meanwhile."""
+    """Total size of the files under a folder, in bytes; other processes may be changing them."""
     total, pending = 0, [os.fspath(folder)]
     while pending:
         try:
@@ -259,7 +275,11 @@ def folder_bytes(folder: Path) -> int:
 
 
 def discard(path: Path) -> int:
-    """Delete a file or folder, which loses its name at once and then its contents; gives its bytes, 0 if it is gone."""
+    """Delete a file or folder, renaming it first so that it disappears at once.
+
+    Returns:
+        Its size in bytes, or 0 if it does not exist.
+    """
     doomed = _temporary(path)
     try:
         path.rename(doomed)
@@ -277,10 +297,18 @@ def discard(path: Path) -> int:
 
 @contextmanager
 def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
-    """Hold the lock file at `path`; raises LockedError where another run holds it for more than `patience` seconds.
+    """Hold the lock file at `path` for the length of the block.
 
-    Raises SettingsError where the file system has no locks, or where `path` is a link, which is never followed.
-    The operating system drops the lock of a process that dies, so a stale one never needs to be removed.
+    The operating system releases the lock of a process that dies, so a stale lock never needs to be removed.
+
+    Args:
+        path: Lock file.
+        what: What the holder is doing, for the error message ("fetching").
+        patience: Seconds to wait for another run to release the lock.
+
+    Raises:
+        LockedError: Another run holds the lock.
+        SettingsError: The file system has no locks, or `path` is a link or a folder.
     """
     from filelock import FileLock, Timeout
 

@@ -1,6 +1,6 @@
-"""The HRRR grid: the one place that knows its projection.
+"""The HRRR grid, its projection and its regions.
 
-1059 rows by 1799 columns, 3 km apart, Lambert conformal, row 0 in the south, as the GRIB messages have it
+The grid has 1059 rows by 1799 columns, 3 km apart, on a Lambert conformal projection, with row 0 in the south
 (https://rapidrefresh.noaa.gov/hrrr/, GRIB2 grid definition template 3.30).
 """
 
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from pyproj import Proj
 
 NY, NX = 1059, 1799
+"""Rows and columns of the HRRR grid."""
 SPACING = 3000.0
-"""Metres between points."""
+"""Distance between grid points, metres."""
 EARTH_RADIUS = 6371229.0
+"""Radius of the spherical earth, metres."""
 LATIN, ORIENTATION = 38.5, -97.5
 """Standard parallel and central meridian, degrees."""
 FIRST_LATITUDE, FIRST_LONGITUDE = 21.138123, 237.280472
-"""Of the south-west corner, degrees."""
+"""Latitude and longitude of the south-west corner, degrees."""
 PROJECTION = f"+proj=lcc +lat_0={LATIN} +lon_0={ORIENTATION} +lat_1={LATIN} +lat_2={LATIN} +R={EARTH_RADIUS}"
 CORNER_TOLERANCE = 0.05
-"""Cells. Published corners are rounded to as little as 0.001 degrees (0.04 cells)."""
+"""Tolerance of a corner's position, in grid cells: publishers round to 0.001 degrees (0.04 cells)."""
 
 REGIONS: dict[str, tuple[int, int, int, int]] = {
     "conus": (0, NY, 0, NX),
@@ -41,14 +43,14 @@ REGIONS: dict[str, tuple[int, int, int, int]] = {
     "southeast": (180, 564, 1120, 1568),
     "northeast": (560, 944, 1350, 1734),
 }
-"""Named crops: first row, end row, first column, end column."""
+"""Named regions: first row, end row, first column, end column."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A rectangle of the HRRR grid: `ny` by `nx` points whose south-west corner is point (`y0`, `x0`) of it.
+    """A rectangle of the HRRR grid, with `ny` by `nx` points and its south-west corner at row `y0`, column `x0`.
 
-    `periodic` is true of the simulated world alone, which has no edge.
+    `periodic` is true only for the simulated world, which has no edge.
     """
 
     ny: int
@@ -77,7 +79,7 @@ class Grid:
         return latitude, longitude
 
     def crop(self, rows: slice, columns: slice) -> Grid:
-        """The rectangle of these rows and columns, in its place; a part of the simulated world has edges."""
+        """The part of the grid with these rows and columns; a part of the periodic grid is not periodic."""
         y, x = range(self.ny)[rows], range(self.nx)[columns]
         whole = (len(y), len(x)) == self.shape
         return Grid(len(y), len(x), self.y0 + y.start, self.x0 + x.start, self.periodic and whole)
@@ -87,7 +89,11 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: Any) -> Grid:
-        """Raises ValueError where this is not what `to_dict` makes of a rectangle of the HRRR grid."""
+        """Rebuild a grid from `to_dict`.
+
+        Raises:
+            ValueError: The values do not describe a rectangle of the HRRR grid.
+        """
         names = {field.name: int for field in fields(cls)} | {"periodic": bool}
         if not isinstance(values, dict) or {name: type(value) for name, value in values.items()} != names:
             raise ValueError(f"{values!r} is not a grid")
@@ -97,6 +103,7 @@ class Grid:
         return grid
 
     def covers(self, other: Grid) -> bool:
+        """Whether the other rectangle lies within this one."""
         return (
             self.y0 <= other.y0
             and self.x0 <= other.x0
@@ -106,10 +113,12 @@ class Grid:
 
 
 CONUS = Grid(NY, NX)
+"""The whole HRRR grid."""
 
 
 @lru_cache(maxsize=1)
 def projection() -> Proj:
+    """The projection of the HRRR grid: (longitude, latitude) in degrees to (x, y) in metres."""
     from pyproj import Proj
 
     return Proj(PROJECTION)
@@ -122,9 +131,17 @@ def _origin() -> tuple[float, float]:
 
 
 def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: bool = False) -> Grid:
-    """The rectangle of the HRRR grid whose south-west point is here (degrees).
+    """Find the rectangle of the HRRR grid with this south-west corner.
 
-    Raises DamagedFileError where the point is not one of the grid, or the rectangle leaves it.
+    Args:
+        latitude: Latitude of the corner, degrees.
+        longitude: Longitude of the corner, degrees.
+        ny: Number of rows.
+        nx: Number of columns.
+        periodic: Whether the grid is that of the simulated world.
+
+    Raises:
+        DamagedFileError: The corner is not a point of the grid, or the rectangle leaves it.
     """
     x, y = projection()(longitude, latitude)
     x0, y0 = (x - _origin()[0]) / SPACING, (y - _origin()[1]) / SPACING
@@ -152,9 +169,13 @@ def spatial_reference() -> dict[str, Any]:
 
 
 def parse_region(text: str) -> tuple[slice, slice]:
-    """Rows and columns of the HRRR grid from a region's name, `y0:y1,x0:x1` or a box in degrees, `30N:37N,104W:94W`.
+    """Parse a region: a name, `y0:y1,x0:x1`, or a box in degrees (`30N:37N,104W:94W`).
 
-    Raises SettingsError for anything else.
+    Returns:
+        Its rows and columns of the HRRR grid.
+
+    Raises:
+        SettingsError: The text is not a region, or the region leaves the grid.
     """
     if text in REGIONS:
         y0, y1, x0, x1 = REGIONS[text]
@@ -185,7 +206,7 @@ def _signed(box: re.Match[str]) -> Iterator[tuple[str, int]]:
 
 
 def _in_degrees(text: str, south: float, north: float, west: float, east: float) -> tuple[slice, slice]:
-    """The smallest rectangle of the grid that holds a box of meridians and parallels, or what of it is on the grid."""
+    """The smallest rectangle of the grid that contains a box in degrees, cut to the grid."""
     if not (south < north and west < east):
         raise SettingsError(f"region {text!r} is empty", advice="write south:north,west:east, as 30N:37N,104W:94W")
     # In this projection a parallel is an arc: its middle lies further south than its ends.

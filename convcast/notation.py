@@ -1,4 +1,4 @@
-"""Times, ranges, members, leads and durations, as the command line, file names and JSON write them.
+"""Parse and format times, ranges, members, lead times and durations.
 
 Times are UTC and whole hours (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends
 included, members `50` (the first fifty) or `0-49`, leads `1,3,6,12`. No other module parses dates.
@@ -22,14 +22,15 @@ Hours = NDArray[np.datetime64]
 
 HOUR = np.timedelta64(1, "h")
 EARLIEST = np.datetime64("2014-01-01T00", "h")
-"""HRRR became operational in this year."""
+"""Earliest accepted time: HRRR became operational in 2014."""
 DAYS_AHEAD = 30
-"""Days after today until which a time may lie: forecasts, and simulated worlds that start today."""
+"""Maximum number of days that a time may lie after today, for forecasts and simulated worlds."""
 MAX_MEMBERS = 10_000
+"""Maximum number of members of an ensemble."""
 MAX_LEAD = 240
-"""Hours."""
+"""Maximum lead time, hours."""
 MAX_DURATION = 100 * 365 * 86400
-"""Seconds. Timers of the operating system end at about 292 years."""
+"""Maximum duration, seconds. Timers of the operating system end at about 292 years."""
 
 _TIME = re.compile(
     r"(\d{4})(-?)(\d\d)\2(\d\d)"
@@ -41,13 +42,13 @@ _TIME = re.compile(
 
 
 def parse_hour(text: str) -> Hour:
-    """The whole hour, UTC, that a text gives.
+    """Parse a whole hour, UTC.
 
     Args:
         text: `2024-05-06T21`, `2024050621`, `20240506T21`, `2024-05-06` or `2024-05-06T15:00-06:00`, for example.
 
     Raises:
-        SettingsError: The text is no time, no whole hour, or a time for which there is no HRRR.
+        SettingsError: The text is not a whole hour, or HRRR does not exist for it.
     """
     time = _time(text)
     if time is None or time != time.astype("datetime64[h]"):
@@ -57,10 +58,10 @@ def parse_hour(text: str) -> Hour:
 
 
 def parse_time(text: str) -> np.datetime64:
-    """The time to the second, UTC, that a text gives (`2024-05-06T21:05`).
+    """Parse a time to the second, UTC (`2024-05-06T21:05`).
 
     Raises:
-        SettingsError: The text is no time, or a time for which there is no HRRR.
+        SettingsError: The text is not a time, or HRRR does not exist for it.
     """
     time = _time(text)
     if time is None:
@@ -69,10 +70,10 @@ def parse_time(text: str) -> np.datetime64:
 
 
 def parse_hours(text: str) -> Hours:
-    """The hours of `time`, `start/end` or `start/end/6h`, both ends included.
+    """Parse the hours of `time`, `start/end` or `start/end/6h`, both ends included.
 
     Raises:
-        SettingsError: The text is no range, or ends before it starts.
+        SettingsError: The text is not a range, or the range ends before it starts.
     """
     parts = text.split("/")
     if len(parts) == 1:
@@ -95,15 +96,15 @@ def hours_between(start: Hour, end: Hour, step: int = 1) -> Hours:
 
 
 def parse_numbers(text: str, what: str, *, most: int = MAX_MEMBERS) -> tuple[int, ...]:
-    """The whole numbers of `1,3,6` and `0-49`, in rising order, each once.
+    """Parse whole numbers (`1,3,6` or `0-49`) into rising order without repeats.
 
     Args:
-        text: What was typed.
-        what: What the numbers stand for, in the plural, for the message of the error.
-        most: The highest number that makes sense.
+        text: Text to parse.
+        what: What the numbers are, in the plural, for the error message.
+        most: Highest allowed number.
 
     Raises:
-        SettingsError: The text is no list of numbers, or a number is higher than `most`.
+        SettingsError: The text is not a list of numbers, or a number is higher than `most`.
     """
     numbers: set[int] = set()
     for part in text.split(","):
@@ -118,7 +119,7 @@ def parse_numbers(text: str, what: str, *, most: int = MAX_MEMBERS) -> tuple[int
 
 
 def join_numbers(numbers: Sequence[int]) -> str:
-    """`0-4,7`: whole numbers as `parse_numbers` reads them, runs as ranges."""
+    """Format whole numbers as `parse_numbers` reads them, with runs as ranges (`0-4,7`)."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][-1] + 1:
@@ -129,7 +130,7 @@ def join_numbers(numbers: Sequence[int]) -> str:
 
 
 def parse_members(text: str) -> tuple[int, ...]:
-    """The member numbers of a text: `50` is the first fifty, `0-49` the same, `3,17` those two.
+    """Parse member numbers: `50` is the first fifty, `0-49` the same, `3,17` those two.
 
     Raises:
         SettingsError: The text names no members, or more than an ensemble can have.
@@ -145,10 +146,10 @@ def parse_members(text: str) -> tuple[int, ...]:
 
 
 def parse_leads(text: str) -> tuple[int, ...]:
-    """The lead times, in hours and 1 or more, of a text.
+    """Parse lead times in hours, 1 or more.
 
     Raises:
-        SettingsError: The text names no leads, or one of 0 or of more than MAX_LEAD hours.
+        SettingsError: The text names no leads, or a lead is 0 or longer than MAX_LEAD hours.
     """
     leads = parse_numbers(text, "leads", most=MAX_LEAD)
     if leads[0] < 1:
@@ -157,10 +158,10 @@ def parse_leads(text: str) -> tuple[int, ...]:
 
 
 def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
-    """The seconds of `90s`, `50m`, `2h` or `7d`; a bare number is of `unit`.
+    """Parse a duration (`90s`, `50m`, `2h`, `7d`, or a number of `unit`) into seconds.
 
     Raises:
-        SettingsError: The text is no duration, or one of more than a hundred years.
+        SettingsError: The text is not a duration, or it is longer than a hundred years.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text, re.ASCII)
     if match is None:
@@ -172,7 +173,7 @@ def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
 
 
 def _time(text: str) -> np.datetime64 | None:
-    """The time in microseconds, UTC; None where the text gives none."""
+    """Parse a time to the microsecond, UTC; None if the text is not a time."""
     match = _TIME.fullmatch(str(text).strip())  # a file may hold anything in place of a text
     if match is None:
         return None
@@ -192,7 +193,7 @@ def _time(text: str) -> np.datetime64 | None:
 
 
 def _checked(time: np.datetime64, text: str) -> np.datetime64:
-    """Raises SettingsError for a time that no file of HRRR can have."""
+    """Return the time, or raise SettingsError if no HRRR file can have it."""
     latest = np.datetime64("now").astype("datetime64[D]") + DAYS_AHEAD
     if EARLIEST <= time < latest + 1:
         return time
@@ -215,12 +216,12 @@ def _shown(text: str) -> str:
 
 
 def compact(time: Hour) -> str:
-    """`20240506T21`: a time as file names have it."""
+    """Format a time for file names (`20240506T21`)."""
     return str(time.astype("datetime64[h]")).replace("-", "")
 
 
 def from_compact(text: str) -> Hour | None:
-    """The time a file is named for, or None where it is named otherwise."""
+    """Parse the time in a file name (`20240506T21`); None if there is none."""
     match = re.fullmatch(r"(\d{4})(\d{2})(\d{2})T(\d{2})", text, re.ASCII)
     if match is None:
         return None
@@ -231,12 +232,12 @@ def from_compact(text: str) -> Hour | None:
 
 
 def without_credentials(text: str) -> str:
-    """The text, with no user and no password in the addresses that stand in it."""
+    """Remove user names and passwords from the addresses in a text."""
     return re.sub(r"://[^/?#\s]*@", "://", text)
 
 
 def describe(times: Sequence[Hour] | Hours) -> str:
-    """`2024-05-06T21 to 2024-05-08T03 (5 hours)`, for people."""
+    """Summarise times for display (`2024-05-06T21 to 2024-05-08T03 (5 hours)`)."""
     if len(times) == 0:
         return "no hours"
     ordered = np.sort(np.asarray(times, "datetime64[h]"))

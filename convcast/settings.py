@@ -1,7 +1,7 @@
-"""Every setting, its meaning and its default, in one strict tree.
+"""All settings, with their meaning and default, as one strict tree.
 
-What counts, first to last: a flag, a `CONVCAST_<GROUP>__<NAME>` variable, the workspace's convcast.toml, the preset.
-A default that all presets share stands here; what differs stands in `convcast/presets/<name>.toml`, and nowhere else.
+A flag overrides a `CONVCAST_<GROUP>__<NAME>` variable, which overrides the workspace's convcast.toml, which overrides
+the preset. Defaults that all presets share are here; those that differ are in `convcast/presets/<name>.toml`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -30,20 +24,14 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError as PydanticSettingsError,
-    TomlConfigSettingsSource,
 )
 
 from convcast.errors import SettingsError
 from convcast.notation import parse_hour, without_credentials
 from convcast.variables import by_lead, select
 
-PRESETS = ("demo", "phase1", "phase2")
 ENVIRONMENT_PREFIX = "CONVCAST_"
-NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
-"""Variables with the prefix that the command line reads itself."""
 
 ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -58,15 +46,15 @@ FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.nam
 DurationOrForever = Annotated[
     float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")
 ]
-"""A length of time that may be for ever."""
+"""A duration, which may be infinite."""
 
 
 SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str)]
-"""A source as --source describes; the password that an address may hold is in nothing that is written."""
+"""A source, as --source describes it. Credentials in an address are removed whenever it is written."""
 
 
 def _check_address(text: SecretStr) -> SecretStr:
-    """Raises ValueError, without the address, which often is a password, for what cannot be posted to."""
+    """Check that the text is an http or https address; the error does not show it, since it may hold a secret."""
     try:
         TypeAdapter(HttpUrl).validate_python(text.get_secret_value())
     except ValidationError:
@@ -75,7 +63,7 @@ def _check_address(text: SecretStr) -> SecretStr:
 
 
 def _check_hour(text: str) -> str:
-    """Raises ValueError for what is no hour that HRRR can have."""
+    """Check that the text is an hour for which HRRR can exist."""
     try:
         parse_hour(text)
     except SettingsError as error:
@@ -84,59 +72,63 @@ def _check_hour(text: str) -> str:
 
 
 def _check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """Raises ValueError where one of them is there twice."""
+    """Check that no number is repeated."""
     if len(set(numbers)) < len(numbers):
         raise ValueError("give each once")
     return numbers
 
 
 class Group(BaseModel):
+    """A table of settings; unknown names are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ArchiveSettings(Group):
-    """Where GRIB files come from, and how patiently."""
+    """Where GRIB files are fetched from, with timeouts and retries."""
 
     sources: tuple[SourceName, ...] = ("aws", "google", "azure", "nomads")
-    """Tried in this order until one has the file; each as --source describes."""
+    """Sources, tried in this order until one has the file; each as --source describes."""
     workers: int = Field(8, ge=1, le=64)
-    """Files fetched at the same time."""
+    """Number of files fetched at the same time."""
     connect_timeout: float = Field(5, gt=0, le=3600)
-    """Seconds."""
+    """Timeout for connecting to a server, in seconds."""
     read_timeout: float = Field(30, gt=0, le=3600)
-    """Seconds without a byte. Connecting and the headers together may take no longer than both timeouts."""
+    """Timeout for each read, in seconds. Connecting and reading the headers may take the sum of both timeouts."""
     retries: int = Field(4, ge=0, le=100)
-    """Further attempts after a reset, a 429 or a 5xx, with growing, randomised waits."""
+    """Maximum number of retries after a reset, a 429 or a 5xx, with growing, randomised waits."""
     deadline: float | None = Field(None, gt=0, le=525_600)
-    """Minutes after which no further hour is begun; the next run goes on from there."""
+    """Minutes after which fetching stops; the next run continues from there."""
     late_hours: float = Field(3, ge=0)
-    """An hour that is nowhere and younger than this is late, an older one is a gap."""
+    """Age in hours up to which an hour that no source has counts as late; an older one is a gap."""
     max_missing: float = Field(0.05, ge=0, le=1)
-    """Share of the hours asked for that may be missing or rejected before the exit code is 3."""
+    """Maximum fraction of the requested hours that may be missing or rejected; above it the exit code is 3."""
 
 
 class SimulationSettings(Group):
-    """The simulated archive: how large, from when, how long."""
+    """Size, start and length of the simulated archive."""
 
     size: int = Field(64, ge=32, le=512)
-    """Cells along each side."""
+    """Grid cells along each side of the domain."""
     start: Annotated[str, AfterValidator(_check_hour)] = "2024-05-09T00"
+    """First published hour, UTC."""
     days: int = Field(22, ge=1, le=3660)
-    """Days published."""
+    """Number of days published."""
     seed: int = Field(1, ge=0)
+    """Random seed of the simulated world."""
 
 
 class DatasetSettings(Group):
-    """What preprocess keeps."""
+    """What `convcast preprocess` writes to the dataset."""
 
     fields: FieldNames = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
     """Fields of the dataset, in the model's channel order."""
     analysis_lead: int = Field(0, ge=0, le=1)
-    """Forecast hour taken for the analysis: 0, or 1 where only f01 files exist."""
+    """Forecast hour used as the analysis: 0, or 1 where only f01 files exist."""
     dewpoint: Literal["analysis", "previous_f01"] = "analysis"
-    """Where D2M comes from: the analysis, or f01 of the cycle before, which has no collapsed points."""
+    """Source of D2M: the analysis, or f01 of the cycle before, which has no collapsed points."""
     region: str = "conus"
-    """A named region, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
+    """Region: a name, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
 
     @property
     def leads(self) -> tuple[int, ...]:
@@ -145,249 +137,264 @@ class DatasetSettings(Group):
 
 
 class SplitSettings(Group):
-    """How the hours are divided in time: training, then validation, then test, with a gap between."""
+    """Split of the hours in time: training, then validation, then test, with gaps between them."""
 
     validation_days: float = Field(1, ge=0)
+    """Length of the validation period, in days."""
     test_days: float = Field(0, ge=0)
-    """Hours at the end that training never sees, for verification."""
+    """Length of the test period at the end, in days; it is used only for verification."""
     gap_hours: int = Field(6, ge=0)
-    """Hours dropped between the parts, so that no weather is in two."""
+    """Hours dropped between the periods, so that no weather system is in two of them."""
 
 
 class ModelSettings(Group):
-    """The network and the diffusion process."""
+    """The neural network and the diffusion process."""
 
     # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
 
     leads: ModelLeads = (1,)
-    """Hours ahead that the model is trained for."""
+    """Lead times that the model is trained for, in hours."""
     history: HistoryLength = 4
-    """Past hours that the model sees, the last analysis included."""
+    """Number of hourly analyses that the model takes as input, the latest included."""
     base: int = Field(ge=8, le=4096)
-    """Channels of the first level."""
+    """Number of channels of the first level."""
     multipliers: Multipliers
-    """Channels of each level, in units of `base`; each level halves the resolution."""
+    """Channels of each level, as multiples of `base`; each level halves the resolution."""
     blocks: int = Field(ge=1, le=16)
-    """Residual blocks a level."""
+    """Number of residual blocks per level."""
     attention: Annotated[tuple[int, ...], Field(max_length=16)]
     """Downsampling factors at which the denoiser has attention."""
     window: int = Field(ge=2, le=128)
     """Side of the attention windows, in tokens."""
     encoder_multipliers: Multipliers = (1, 2)
-    """Of the encoder of the condition, as `multipliers`."""
+    """Channels of each level of the condition encoder, as multiples of `base`."""
     encoder_blocks: int = Field(1, ge=1, le=16)
-    """Residual blocks a level of the encoder."""
+    """Number of residual blocks per level of the condition encoder."""
     unshuffle: int = Field(1, ge=1, le=16)
-    """Cells folded into channels before the first level, along each side."""
+    """Side of the square of grid cells that is folded into channels before the first level (space-to-depth)."""
     embedding: int = Field(128, ge=8, le=8192)
-    """Width of the embedding of noise level, lead and hour."""
+    """Size of the embedding of noise level, lead time and hour of day."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout rate in the residual blocks."""
     diffusion_steps: int = Field(ge=10, le=10_000)
-    """T, the steps of the diffusion process."""
+    """Number of diffusion steps, T."""
     parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
     """How noise is predicted: by a network beside what the residuals' covariances tell, by one alone, or by one beside
     the encoder's guess; `raw` is without preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
-    """Forecast whose error is diffused, by field, with a `default`."""
+    """Reference forecast of each field, with a `default`; the model samples its error (the residual)."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of training samples whose condition is blanked, so that guidance works."""
+    """Fraction of training samples without a condition, which classifier-free guidance needs."""
 
 
 class TrainingSettings(Group):
-    """How the model is trained."""
+    """Training of the model."""
 
     patch: int = Field(ge=16)
-    """Cells along each side of a training sample; a smaller domain is used whole."""
+    """Grid cells along each side of a training patch; a smaller domain is used whole."""
     convective: float = Field(0.0, ge=0, lt=1)
-    """Share of the samples placed over the echoes (20 dBZ) of their initial hour; the others lie anywhere."""
+    """Fraction of patches placed over echoes (20 dBZ) at the init time; the others are placed uniformly."""
     cache: bool = False
-    """Unpack the hours into cache/, 27 MB each over CONUS, so that random samples are read many times quicker."""
+    """Unpack the hours into cache/ (27 MB each over CONUS), which makes reading random patches many times faster."""
     workers: int = Field(1, ge=1)
-    """Threads of each process that prepare samples while the network is busy."""
+    """Number of threads per process that load samples while the network trains."""
     batch: int = Field(ge=1)
-    """Samples a step and process."""
+    """Number of samples per step and process."""
     draws: int = Field(1, ge=1)
-    """Noise levels a sample: its condition is encoded once for all of them."""
+    """Number of noise levels per sample; the condition is encoded once for all of them."""
     accumulation: int = Field(1, ge=1)
-    """Batches an optimiser step."""
+    """Number of batches per optimiser step."""
     steps: int = Field(ge=1)
-    """Optimiser steps; the learning rate follows a cosine down to zero at the last."""
+    """Number of optimiser steps; the learning rate decays to zero along a cosine."""
     minutes: float | None = Field(None, gt=0)
-    """If set, the time that the schedule is stretched or shrunk to; `steps` is then only the most."""
+    """Duration of training in minutes, to which the learning-rate schedule is scaled; `steps` is then the maximum."""
     learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
     warm_up: int = Field(100, ge=1)
-    """Steps over which the learning rate rises."""
+    """Number of steps over which the learning rate rises to its peak."""
     weight_decay: float = Field(0.01, ge=0)
+    """Weight decay of the optimiser."""
     clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient, to which it is clipped."""
     weights: dict[FieldName, Annotated[float, Field(ge=0)]] = {}
-    """Of fields in the loss, by name, where they are not to be those of the table of fields."""
+    """Loss weights by field name, where they differ from those of the table of fields."""
     ema: float = Field(0.999, ge=0, lt=1)
-    """Decay of the averaged weights that are sampled from."""
+    """Decay of the exponential moving average of the weights, which sampling uses."""
     precision: Precision = "auto"
-    """Of the network; `auto` is bfloat16 where the processor computes in it, and float32 elsewhere."""
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
-    """CPU threads of each process."""
+    """Number of CPU threads per process."""
     recompute: bool = False
-    """Compute activations again in the backward pass (gradient checkpointing): less memory, more time."""
+    """Recompute activations in the backward pass (gradient checkpointing): less memory, more time."""
     shard_above: int = Field(400_000_000, ge=0)
-    """Parameters from which processes share one copy of the weights (FSDP2) instead of each having one (DDP)."""
+    """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
     checkpoint_every: int = Field(500, ge=1)
-    """Steps between checkpoints, each with a validation."""
+    """Number of steps between checkpoints; each includes a validation."""
     keep: int = Field(2, ge=1)
-    """Latest checkpoints kept to go on from, besides the best weights, which are sampled from."""
+    """Number of latest checkpoints kept for resuming, besides the best weights."""
     validation_cases: int = Field(16, ge=0)
-    """Validation cases for which an ensemble is drawn at each checkpoint; 0 draws none."""
+    """Number of validation cases for which an ensemble is drawn at each checkpoint; 0 draws none."""
     validation_members: int = Field(8, ge=2)
-    """Members of each."""
+    """Number of members of each validation ensemble."""
     log_every: int = Field(50, ge=1)
+    """Number of steps between log lines."""
     seed: int = Field(0, ge=0)
+    """Random seed of the initial weights, the patches and the noise."""
 
 
 DEFAULT_EVALUATIONS = 10
-"""Network evaluations that keep CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
+"""Network evaluations that give the CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
 
 
 class SamplingSettings(Group):
-    """How an ensemble is drawn."""
+    """Sampling of an ensemble."""
 
     members: int = Field(50, ge=1)
+    """Number of members."""
     seed: int = Field(0, ge=0)
+    """Random seed of the members' noise."""
     solver: SolverName = "unipc"
+    """Solver of the reverse diffusion process."""
     steps: int | None = Field(None, ge=1)
-    """Network evaluations a member and lead; if not set, 10, and for `ddpm` all T."""
+    """Number of network evaluations per member and lead time; if not set, 10, or T for `ddpm`."""
     eta: float = Field(0.0, ge=0, le=1)
-    """Of `ddim`: fresh noise in each step, from none (0) to as much as `ddpm` adds (1)."""
+    """Noise that `ddim` adds in each step, from none (0) to as much as `ddpm` (1)."""
     guidance: float = Field(1.0, ge=0)
     """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards residuals of average spread."""
     batch: int | None = Field(None, ge=1)
-    """Members drawn together on a GPU (if not set, as many as fit); on a CPU the number follows from the tile, so that
-    members are reproducible."""
+    """Number of members drawn together on a GPU (if not set, as many as fit). On a CPU the number follows from the tile
+    size, so that members are reproducible."""
     keep: Literal["members", "products", "both"] = "members"
-    """What stays: the members, only what they say together (which verification by members cannot use), or both."""
+    """What is stored: the members, their products only (which cannot be verified by member), or both."""
     memory: float | None = Field(None, gt=0)
-    """GB that sampling may take, of the GPU or else of the machine; if not set, four fifths of what is free."""
+    """Maximum memory of sampling in GB, on the GPU or else the machine; if not set, four fifths of the free memory."""
     lead_correlation: float = Field(0.0, ge=0, le=1)
-    """Correlation of the noise of a member's leads, so that members keep their character from lead to lead."""
+    """Correlation of a member's noise between lead times, which makes members consistent in time."""
     tile: int = Field(256, ge=16)
-    """Cells along each side of a tile of a domain larger than this."""
+    """Grid cells along each side of a tile; larger domains are sampled in tiles."""
     overlap: int = Field(64, ge=0)
-    """Cells that neighbouring tiles share."""
+    """Overlap of neighbouring tiles, in grid cells."""
     precision: Precision = "auto"
-    """Of the network; `auto` is bfloat16 where the processor computes in it, and float32 elsewhere."""
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
+    """Number of CPU threads."""
 
     def evaluations(self, diffusion_steps: int) -> int:
-        """Network evaluations a member and lead, of a model whose diffusion process has this many steps."""
+        """Number of network evaluations per member and lead time, for a model with this many diffusion steps."""
         if self.steps is not None:
             return self.steps
         return diffusion_steps if self.solver == "ddpm" else min(DEFAULT_EVALUATIONS, diffusion_steps)
 
 
 class ProductSettings(Group):
-    """What is made of an ensemble's members."""
+    """Products derived from an ensemble's members."""
 
     quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.1, 0.5, 0.9)
-    """Levels of the quantiles at each point."""
+    """Quantile levels, computed at each point."""
     neighbourhood: float = Field(40.0, gt=0, le=300)
-    """Radius in km within which an event counts in neighbourhood probabilities."""
+    """Radius of neighbourhood probabilities, in km."""
 
 
 class VerificationSettings(Group):
-    """How forecasts are judged."""
+    """Verification of forecasts."""
 
-    against: tuple[str, ...] = ("persistence", "climatology", "control")
-    """Baselines scored on the same cases."""
+    against: tuple[str, ...] = ("persistence", "climatology", "advection")
+    """Baselines that are scored on the same cases."""
     confidence: float = Field(0.95, gt=0, lt=1)
-    """Level of the intervals."""
+    """Confidence level of the bootstrap intervals."""
     resamples: int = Field(2000, ge=100)
-    """Bootstrap resamples, of whole days."""
+    """Number of bootstrap resamples; whole days are resampled."""
     seed: int = Field(0, ge=0)
+    """Random seed of the baselines and the bootstrap."""
     baseline_members: int = Field(50, ge=2)
-    """Members of the exact, climatology and control ensembles."""
+    """Members of the exact, climatology and advection ensembles."""
     rim: int = Field(0, ge=0)
-    """Cells along the edges of the domain that are not scored, over which weather comes in."""
+    """Width in grid cells of the unscored rim of the domain, where weather enters from outside."""
     neighbourhoods: tuple[float, ...] = (9, 27, 81)
-    """Sides in km of the squares in which FSS compares fractions."""
+    """Side lengths of the fractions skill score's neighbourhoods, in km."""
     cache_gigabytes: float = Field(4, gt=0)
-    """Memory for past weather that climatology and control draw from, of each worker."""
+    """Memory for past weather that climatology and advection draw from, of each worker."""
     lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_check_unique)] = (1, 2, 3, 4, 5)
-    """Ages in hours of the HRRR forecasts that make the time-lagged ensemble, counted from the case's own cycle."""
+    """Ages in hours of the HRRR forecasts in the time-lagged ensemble, relative to the case's own cycle."""
 
 
-class ThresholdPoint(Group):
-    """An event near a place, and how probable it must be to be told of."""
+class AlertPoint(Group):
+    """An alert: an event at a location, and the probability above which the alert is sent."""
 
     name: str = ""
-    """What the place is called, for whoever is told."""
+    """Name of the location, shown in the alert."""
     latitude: float = Field(ge=-90, le=90)
+    """Latitude, degrees."""
     longitude: float = Field(ge=-180, le=180)
-    """Degrees, negative in the west."""
+    """Longitude, degrees, negative in the west."""
     field: FieldName
+    """Field of the event."""
     threshold: float
-    """In the field's units; the event is to reach it from the side that counts (CIN from above)."""
+    """Threshold of the event in the field's units: at or above it, or for CIN at or below it."""
     probability: float = Field(ge=0, lt=100)
-    """Percent that must be exceeded."""
+    """Probability above which the alert is sent, in percent."""
     radius_km: float = Field(0, ge=0, le=300)
-    """The largest probability within this distance counts; 0 is the nearest grid point's."""
+    """Radius in km within which the maximum probability counts; 0 uses the nearest grid point."""
 
 
 class ThresholdSettings(Group):
-    """What is watched, and who is told."""
+    """Alerts, and the command that sends them."""
 
-    points: tuple[ThresholdPoint, ...] = ()
+    points: tuple[AlertPoint, ...] = ()
+    """Alerts that are checked for each forecast."""
     command: tuple[str, ...] = ()
+    """Command that is run for each alert, as a list of words."""
 
 
 class OperationsSettings(Group):
     """The hourly cycle."""
 
     max_catch_up: float = Field(24, ge=0)
-    """Hours back from the newest analysis within which missing hours are fetched and missing forecasts drawn."""
+    """Hours before the newest analysis within which missing hours are fetched and missing forecasts drawn."""
     deadline: float = Field(50, gt=0)
-    """Minutes after which no stage goes on, so that a cycle ends before the next one begins."""
+    """Minutes after which all stages stop, so that a cycle ends before the next one begins."""
     grace: float = Field(30, ge=0)
-    """Seconds that a stage has to end in, once it was told to, before it is killed."""
+    """Seconds that a stage has to stop before it is killed."""
     every: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
-    """Hours between forecasts: 3 draws those of 00, 03, 06, … UTC alone."""
+    """Hours between forecasts: with 3, forecasts start at 00, 03, 06, … UTC."""
     leads: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Hours ahead of each forecast; if none is named, those that the model was trained for."""
+    """Lead times of each forecast, in hours; if empty, those that the model was trained for."""
     least_free: float = Field(5, ge=0)
-    """Gigabytes that must be free on the workspace's disk, after pruning, for a cycle to begin."""
+    """Minimum free disk space in gigabytes, after pruning, for a cycle to begin."""
     skill_days: float = Field(7, gt=0)
-    """Days of scored forecasts that `convcast status` and metrics.prom call recent."""
+    """Number of days of scored forecasts that count as recent in `convcast status` and metrics.prom."""
     on_failure: tuple[str, ...] = ()
     """Command (a list of words, no shell) run when a cycle fails, with its journal entry as JSON on stdin."""
     on_publish: tuple[str, ...] = ()
-    """Command run when there is a new forecast, with what latest.json says on stdin."""
+    """Command run when a new forecast is published, with the content of latest.json on stdin."""
     on_threshold: ThresholdSettings = ThresholdSettings()
     """`points` (each with name, latitude, longitude, field, threshold, probability, radius_km), and the `command` run,
     once a forecast, for each point whose probability (percent) is exceeded, with what was found as JSON on stdin."""
     webhook: Annotated[SecretStr, AfterValidator(_check_address)] | None = None
-    """Address that what on_failure and on_threshold are told is posted to as well. It is shown nowhere."""
+    """Address to which the JSON of on_failure and on_threshold is also posted. It is never shown."""
     hook_seconds: float = Field(120, gt=0)
-    """Time that each command has."""
+    """Maximum run time of each command, in seconds."""
     page_max_age: float = Field(3, gt=0)
-    """Hours since its initial time after which latest/index.html calls the newest forecast old."""
+    """Age in hours, since its init time, from which latest/index.html marks the newest forecast as old."""
 
 
 class RetentionSettings(Group):
-    """How long cycles keep things; `inf` is for ever. Scores by case are always kept for ever."""
+    """How long cycles keep data; `inf` means forever. Scores by case are always kept."""
 
     archive_hours: DurationOrForever = 14 * 24.0
-    """GRIB files, counted back from the newest hour."""
+    """Hours before the newest hour for which GRIB files are kept."""
     dataset_hours: DurationOrForever = math.inf
-    """Hours of the dataset; those that the model learned from stay, since baselines draw from them."""
+    """Hours for which the dataset is kept; training hours always stay, since baselines draw from them."""
     forecasts_days: DurationOrForever = 7.0
-    """Members, by initial time: 0.8 GB a lead and forecast of 50 over CONUS."""
+    """Days for which members are kept: 0.8 GB per lead time and forecast of 50 members over CONUS."""
     products_days: DurationOrForever = math.inf
-    """What was made of the members."""
+    """Days for which products are kept."""
     statistics_days: DurationOrForever = math.inf
-    """Statistics of scored cases that reports are made of, 1.4 GB a year and lead."""
+    """Days for which the statistics of scored cases are kept, which reports use: 1.4 GB per year and lead time."""
 
 
 class Settings(BaseSettings):
-    """The whole tree."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
@@ -407,126 +414,5 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name these settings."""
+        """Twelve hexadecimal digits that identify these settings."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def load_settings(
-    file: Path | None = None, flags: Mapping[str, Any] | None = None, *, preset: str | None = None
-) -> Settings:
-    """The settings in force: flags (a nested table) over variables over the TOML `file` over the preset.
-
-    Raises SettingsError, with a suggestion, for an unreadable file, an unknown name or a value out of range.
-    """
-    _refuse_unknown_variables()
-    table = _read_toml(file) if file else {}
-    chosen = (
-        preset
-        or (flags or {}).get("preset")
-        or os.environ.get(ENVIRONMENT_PREFIX + "PRESET")
-        or table.get("preset", "phase1")
-    )
-    if chosen not in PRESETS:
-        raise SettingsError(f"there is no preset {chosen!r}", advice=f"choose from {' '.join(PRESETS)}")
-    defaults = files("convcast") / "presets" / f"{chosen}.toml"
-
-    class Resolved(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            tables = [file] if file else []
-            return (
-                init_settings,
-                env_settings,
-                *(TomlConfigSettingsSource(settings_cls, path) for path in [*tables, Path(str(defaults))]),
-            )
-
-    try:
-        return Resolved(**{**(flags or {}), "preset": chosen})
-    except ValidationError as error:
-        raise _explain(error, file) from None
-    except PydanticSettingsError as error:
-        raise SettingsError(f"a {ENVIRONMENT_PREFIX}* variable cannot be read: {error}") from None
-
-
-def nested(assignments: list[str]) -> dict[str, Any]:
-    """The table that `group.name=value` flags describe, values in TOML notation or as bare words.
-
-    Raises SettingsError for text that is not an assignment.
-    """
-    table: dict[str, Any] = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path.strip():
-            shown = without_credentials(repr(assignment))
-            raise SettingsError(f"{shown} is not group.name=value", advice="try --set training.batch=8")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        group = table
-        *parents, name = path.strip().split(".")
-        for parent in parents:
-            group = group.setdefault(parent, {})
-        group[name] = value
-    return table
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not readable TOML: {error}", advice=f"mend {path}") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _known(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Names that may stand at this place of the tree."""
-    model: type[BaseModel] = Settings
-    for name in path:
-        if name.isdecimal():  # of a list
-            continue
-        inner = model.model_fields[name].annotation if name in model.model_fields else None
-        inner = next(iter(get_args(inner)), inner)
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return ()
-        model = inner
-    return tuple(model.model_fields)
-
-
-def _suggestion(path: tuple[str, ...]) -> str:
-    *group, name = path
-    known = _known(tuple(group))
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {'.'.join([*group, close[0]])}?"
-    return f"{'.'.join(group) or 'the top level'} has {' '.join(known)}"
-
-
-def _explain(error: ValidationError, file: Path | None) -> SettingsError:
-    first = error.errors()[0]
-    path = tuple(str(part) for part in first["loc"])
-    name = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        return SettingsError(f"there is no setting {name!r}", advice=_suggestion(path))
-    where = f" (see {file})" if file else ""
-    reason = first["msg"].removeprefix("Value error, ")
-    if path[-1] == "webhook":
-        return SettingsError(f"{name} cannot be used: {reason}{where}")
-    return SettingsError(f"{name} = {without_credentials(repr(first['input']))} cannot be: {reason}{where}")
-
-
-def _refuse_unknown_variables() -> None:
-    for variable in os.environ:
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
-            continue
-        path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-        if path[-1] not in _known(path[:-1]):
-            raise SettingsError(f"the variable {variable} is not a setting", advice=_suggestion(path))

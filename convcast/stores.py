@@ -1,7 +1,7 @@
-"""Zarr stores opened, with zarr's many ways to fail as one.
+"""Open Zarr stores durably, and turn zarr's many errors into DamagedFileError.
 
-Metadata is a document that anybody may have written or damaged. zarr answers with whatever its parsers and codecs raise
-(KeyError, TypeError, AttributeError, OverflowError), so nothing that comes out here is taken for a bug of convcast's.
+Stores may be damaged or written by other programs. zarr then raises whatever its parsers and codecs raise (KeyError,
+TypeError, AttributeError, OverflowError), and none of these is a bug of convcast.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from convcast.errors import DamagedFileError, from_os_error
 from convcast.files import PARTIAL, sync_folder, write_bytes
 
 MAX_CHUNK_VALUES = 1 << 28
-"""Values: a chunk is in memory whole, and damaged metadata could ask for more than there is."""
+"""Maximum number of values in a chunk: chunks are read whole, and damaged metadata could exceed the memory."""
 MAX_OWN_CHUNK_VALUES = 1 << 25
-"""Of convcast's own stores: an hour of seven fields over CONUS has half as many."""
+"""Maximum number of values in a chunk of convcast's own stores: twice an hour of seven fields over CONUS."""
 _BLOSC_HEADER, _CHECKSUM = 16, 4
-"""Bytes of the header of a Blosc chunk, whose last four are its length, and of a CRC32C checksum."""
+"""Size in bytes of a Blosc chunk's header, whose last four bytes are its length, and of a CRC32C checksum."""
 _ABSENT = 2**64 - 1
-"""Offset and length, in a shard's index, of a chunk that is not there."""
+"""Offset and length that mark an absent chunk in a shard's index."""
 
 
 class DurableStore(LocalStore):
-    """A folder of Zarr whose keys are whole files that have reached the disk, folders included, once they are set.
+    """A Zarr store in a folder, in which each key is written atomically and is on the disk when `set` returns.
 
-    What is written first is on the disk first, so that a record of other keys may vouch for them.
+    Keys reach the disk in the order of writing, so a key written last can mark the others as complete.
     """
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -70,9 +70,13 @@ class DurableStore(LocalStore):
 
 @contextmanager
 def readable(complaint: str, advice: str | None = None) -> Iterator[None]:
-    """Raises DamagedFileError with this complaint, and zarr's, for whatever reading a store raises in the block.
+    """Turn any error of reading a store in this block into DamagedFileError.
 
-    A full disk or a lack of permission passes: it is no damage.
+    Errors of the file system, such as a full disk, pass unchanged.
+
+    Args:
+        complaint: Message of the error, to which zarr's own is added.
+        advice: Advice of the error.
     """
     try:
         yield
@@ -81,16 +85,21 @@ def readable(complaint: str, advice: str | None = None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and from_os_error(error) is not None:
             raise
-        said = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise DamagedFileError(f"{complaint} ({said})", advice=advice) from error
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise DamagedFileError(f"{complaint} ({reason})", advice=advice) from error
 
 
 def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zarr.Group:
-    """The Zarr v3 group at `path`, by its own metadata and not what was consolidated of it.
+    """Open the Zarr v3 group at `path`, ignoring consolidated metadata. Writes to it are durable.
 
-    What is written through it has reached the disk when the writing returns.
+    Args:
+        path: Folder of the group.
+        writing: Whether the group may be written to.
+        complaint: Message of the error.
+        advice: Advice of the error.
 
-    Raises DamagedFileError where there is none, or it cannot be read.
+    Raises:
+        DamagedFileError: There is no group, or it cannot be read.
     """
     with readable(complaint, advice):
         if not path.is_dir():
@@ -100,7 +109,11 @@ def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zar
 
 
 def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> zarr.Array:
-    """An array of a group; raises DamagedFileError where there is none that can be used."""
+    """Open an array of a group.
+
+    Raises:
+        DamagedFileError: There is no such array, or its chunks are too large.
+    """
     with readable(complaint, advice):
         array = group[name]
     if not isinstance(array, zarr.Array):
@@ -110,16 +123,23 @@ def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> 
 
 
 def refuse_chunks(chunks: Sequence[int], *, complaint: str, advice: str, most: int = MAX_CHUNK_VALUES) -> None:
-    """Raises DamagedFileError where chunks of this shape hold more than `most` values."""
+    """Raise DamagedFileError if chunks of this shape hold more than `most` values."""
     if math.prod(chunks) > most:
         raise DamagedFileError(f"{complaint} (chunks of {tuple(chunks)} are too large)", advice=advice)
 
 
 def chunk_fault(array: zarr.Array, store: Path, place: Sequence[int]) -> tuple[Path, str] | None:
-    """The first file of an array that cannot be whole, and what is wrong with it; None where all files look whole.
+    """Find the first missing or truncated file of an array.
 
-    `store` is the folder of the root group; the files are those at the indices `place` along the first dimensions. The
-    array must not have chunks of nothing but the fill value, of which zarr writes no file.
+    The array must not have chunks that hold only the fill value, since zarr writes no file for them.
+
+    Args:
+        array: The array.
+        store: Folder of the root group.
+        place: Indices along the first dimensions, which select the files to check.
+
+    Returns:
+        The file and what is wrong with it, or None if all files look whole.
     """
     sizes = array.shards or array.chunks
     counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
@@ -137,7 +157,7 @@ def chunk_fault(array: zarr.Array, store: Path, place: Sequence[int]) -> tuple[P
 
 
 def _looks_whole(file: Path, array: zarr.Array) -> bool:
-    """Whether a chunk's file has the length that it says itself, as shards and Blosc's chunks do."""
+    """Whether a chunk's file has the length recorded in it, as shards and Blosc chunks do."""
     codecs = getattr(array.metadata, "codecs", ())
     encoding = [codec for codec in codecs if not isinstance(codec, Crc32cCodec)]
     last = encoding[-1] if encoding else None

@@ -1,6 +1,6 @@
-"""The one table of fields: what each is called, where it is found, what it may be and how it is learnt.
+"""The table of fields: names, GRIB keys, bounds, and how each field is stored, learnt and drawn.
 
-Nothing else in convcast knows a field's name. Adding a field is adding a row.
+To add a field, add a row.
 
 GRIB keys: NCEP's HRRR GRIB2 tables (https://www.nco.ncep.noaa.gov/pmb/products/hrrr/). Standard names and units:
 CF standard name table v92. HRRR winds are relative to the grid, hence `x_wind` and `y_wind`.
@@ -63,12 +63,12 @@ NO_ECHO_SET_APART = Transform(
 
 @dataclass(frozen=True)
 class Collapse:
-    """Which single points of a field are a fault of the model's output: far below all that lies around them."""
+    """Criterion for faulty single points of a field, which lie far below the points around them."""
 
     below: float
     """A value that is not lower is never a fault; in units of the field."""
     drop: float
-    """How far below the median of the 5 x 5 points around it a faulty value lies, at least."""
+    """Minimum depth of a faulty value below the median of the 5 x 5 points around it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Variable:
     index_level: str
     grib: GribKey
     bounds: tuple[float, float]
-    """Values outside are a decoding error, not weather; samples are clamped to them."""
+    """Valid range: values outside it are decoding errors, and samples are clamped to it."""
     scale: int = 16
     """Stored integers per unit. HRRR is packed on a lattice of 1/16; CAPE needs a coarser one to fit int16."""
     transform: Transform = LINEAR
@@ -91,7 +91,7 @@ class Variable:
     colour_map: str = "viridis"
     display: tuple[float, float] = (0.0, 1.0)
     thresholds: tuple[float, ...] = ()
-    """Events that probabilities are given for: at or above (at or below where `events_below`)."""
+    """Thresholds of events: values at or above them (at or below if `events_below`)."""
     events_below: bool = False
     other_grib: GribKey | None = None
     """Another publisher's key for the same field."""
@@ -100,7 +100,7 @@ class Variable:
     collapse: Collapse | None = None
     comment: str = ""
     other_names: tuple[str, ...] = ()
-    """What GRIB tables and other programs call it: short names, long names and names of variables."""
+    """Names in GRIB tables and other programs: short names, long names and names of variables."""
     other_standard_names: tuple[str, ...] = ()
     """CF standard names that may stand for it too."""
 
@@ -111,7 +111,7 @@ class Variable:
 
     @property
     def middle_threshold(self) -> float:
-        """Of the event that is drawn where none is asked for: of REFC, 40 dBZ."""
+        """Default threshold of plots: for REFC, 40 dBZ."""
         return self.thresholds[len(self.thresholds) // 2]
 
     def happens(self, values: Array, threshold: float) -> NDArray[np.bool_]:

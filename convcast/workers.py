@@ -1,4 +1,4 @@
-"""Work shared by processes or machines, through dask.distributed where it is installed; or done here, one by one."""
+"""Run tasks in this process, or in parallel on processes or machines through dask.distributed."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Value = TypeVar("Value", covariant=True)
 SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
-"""A variable by which the Pythons that a run starts import nothing from the working directory, and a value by which it
-is known that the user did not set it; any value has that effect."""
+"""Environment variable that keeps child Pythons from importing from the working directory, and its value, which shows
+that convcast set it; any value has that effect."""
 TASKS_PER_WORKER = 2
-"""Tasks in hand for each worker, so that none waits and none piles up."""
+"""Number of tasks queued per worker, so that workers are never idle and results do not pile up."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """So many processes of this machine, or those of a scheduler that runs elsewhere."""
+    """Worker processes: a number of local ones, or those of a dask scheduler at an address."""
 
     count: int = 0
     scheduler: str | None = None
 
     @classmethod
     def chosen(cls, count: int, scheduler: str | None) -> Workers | None:
-        """None where one process does it all."""
+        """Workers for these options, or None if everything runs in this process."""
         return cls(count, scheduler) if count > 1 or scheduler else None
 
 
 class Pending(Protocol[Value]):
-    """What will be given."""
+    """A result that may not be ready yet."""
 
     def result(self) -> Value: ...
 
 
 class Pool:
-    """Hands out tasks, all with the same shared. This one does each at once, here."""
+    """Runs tasks that share one object. This base class runs each task immediately, in this process."""
 
     ahead = 0
-    """Tasks that may be under way beyond the one that is waited for."""
+    """Maximum number of tasks submitted beyond the one whose result is awaited."""
 
     def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
-        """`function(shared, item)`, sooner or later; what it raises, `result()` raises.
+        """Run `function(shared, item)`; `result()` raises what the function raises.
 
-        A process uses the first copy of the shared that it was given for all tasks, so that what it caches lasts.
+        A process uses the first copy of `shared` that it receives for all tasks, so that its caches last.
         """
         return _Done(function(shared, item))
 
     def in_order(
         self, function: Callable[[Shared, Item], Result], shared: Shared, items: Iterable[Item]
     ) -> Generator[Result, None, None]:
-        """`function(shared, item)` of each item, a few of them under way at a time."""
+        """Yield `function(shared, item)` of each item in order, with a few tasks running at a time."""
         under_way = deque[Pending[Result]]()
         for item in items:
             under_way.append(self.submit(function, shared, item))
@@ -84,19 +84,19 @@ class _DaskPool(Pool):
         self._name = uuid4().hex
 
     def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
-        # The shared goes with every task: dask's scattered data are lost with the workers that hold them.
+        # `shared` goes with every task: dask's scattered data are lost with the workers that hold them.
         return _Remote(self._client.submit(_call, function, self._name, shared, item, pure=False))
 
 
-_kept: tuple[str, Any] = ("", None)
-"""Of a worker: the pool that it works for, and the shared."""
+_shared: tuple[str, Any] = ("", None)
+"""The pool that this worker process serves, and its copy of the shared object."""
 
 
 def _call(function: Callable[[Shared, Item], Result], name: str, shared: Shared, item: Item) -> Result:
-    global _kept
-    if _kept[0] != name:
-        _kept = (name, shared)
-    return function(_kept[1], item)
+    global _shared
+    if _shared[0] != name:
+        _shared = (name, shared)
+    return function(_shared[1], item)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _Remote(Generic[Value]):
         try:
             value: Value = self.future.result()
         except KilledWorker as error:
-            # The scheduler has given the task to other workers before; several died over it.
+            # The scheduler has retried the task on other workers, and several died.
             raise MissingInputError(
                 f"workers died one after the other over the same task ({error.task})",
                 advice="see their logs; they may lack memory: use fewer workers, then run the same command again",
@@ -119,9 +119,12 @@ class _Remote(Generic[Value]):
 
 @contextmanager
 def pool(workers: Workers | None) -> Iterator[Pool]:
-    """Raises SettingsError where dask.distributed is not installed or the scheduler does not answer.
+    """Open a pool of workers, or one that runs tasks in this process if `workers` is None.
 
-    A task whose worker dies is done again by another one, so tasks must be such that this does no harm.
+    A task whose worker dies is run again by another worker, so tasks must be idempotent.
+
+    Raises:
+        SettingsError: dask.distributed is not installed, or the scheduler does not answer.
     """
     if workers is None:
         yield Pool()
@@ -133,14 +136,15 @@ def pool(workers: Workers | None) -> Iterator[Pool]:
 def map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: Workers | None
 ) -> Generator[Result, None, None]:
-    """`function` of each item, in order: here where there are no workers, else on them, a few at a time.
+    """Yield `function(item)` for each item, in order, in this process or on workers.
 
-    Raises what `pool` raises.
+    Raises:
+        SettingsError: dask.distributed is not installed, or the scheduler does not answer.
     """
     if not items:
         return
-    with pool(workers) as here:
-        yield from here.in_order(_apply, function, items)
+    with pool(workers) as opened:
+        yield from opened.in_order(_apply, function, items)
 
 
 def _apply(function: Callable[[Item], Result], item: Item) -> Result:

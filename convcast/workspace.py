@@ -1,4 +1,4 @@
-"""A workspace: the folder that holds one forecast system's settings, data, models and results."""
+"""The workspace: the folder with the settings, data, models and results of one forecast system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convcast.files import PARTIAL, append_line, sweep, write_bytes
 
 SETTINGS_FILE = "convcast.toml"
 MAX_NAME_BYTES = 200
-"""Bytes: file systems allow 255, and names are parts of longer ones."""
+"""Maximum length of a name in bytes: file systems allow 255, and names become parts of longer file names."""
 
 _NEW_SETTINGS = """\
 # Settings of this convcast workspace. A flag or a CONVCAST_* variable overrides what stands here; what does not
@@ -25,7 +25,7 @@ preset = "{preset}"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where everything lies under one folder."""
+    """Paths of the files and folders of a workspace."""
 
     root: Path
 
@@ -39,7 +39,7 @@ class Workspace:
 
     @property
     def simulated(self) -> Path:
-        """The simulated publisher's bucket."""
+        """Folder of the simulated archive's published files."""
         return self.root / "simulated"
 
     @property
@@ -48,7 +48,7 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """Of the dataset: hours unpacked for training."""
+        """Folder of hours of the dataset that are unpacked for training."""
         return self.root / "cache"
 
     @property
@@ -57,36 +57,36 @@ class Workspace:
 
     @property
     def products(self) -> Path:
-        """What was made of ensembles, one an initial time."""
+        """Folder of the products of ensembles, one store per init time."""
         return self.root / "products"
 
     @property
     def latest(self) -> Path:
-        """Which forecast is the newest, for those who fetch it."""
+        """File that names the newest forecast, for programs that fetch it."""
         return self.root / "latest.json"
 
     @property
     def page(self) -> Path:
-        """The folder of what people look at: index.html and its pictures."""
+        """Folder of the web page: index.html and its pictures."""
         return self.root / "latest"
 
     @property
-    def told(self) -> Path:
-        """Of which forecasts and points somebody was told."""
+    def alerted(self) -> Path:
+        """File of the alerts that were sent, by forecast and point."""
         return self.root / "thresholds.json"
 
     @property
     def last_cycle(self) -> Path:
-        """The journal entry of the last cycle, by itself."""
+        """File with the journal entry of the last cycle."""
         return self.root / "cycle.json"
 
     @property
     def metrics(self) -> Path:
-        """For Prometheus."""
+        """File of metrics for Prometheus."""
         return self.root / "metrics.prom"
 
     def model(self, name: str) -> Path:
-        """Raises SettingsError for a name that is none, or leads elsewhere."""
+        """Folder of a model; raises SettingsError if the name is not a plain file name."""
         return self.root / "models" / _plain(name)
 
     def forecast(self, init: notation.Hour) -> Path:
@@ -95,24 +95,24 @@ class Workspace:
     def product(self, init: notation.Hour) -> Path:
         return self.products / f"{notation.compact(init)}.zarr"
 
-    def passing_members(self, init: notation.Hour) -> Path:
-        """Members that are kept only until their products are made."""
+    def temporary_members(self, init: notation.Hour) -> Path:
+        """Store of members that are deleted once their products are made."""
         return self.products / f".{notation.compact(init)}.members.zarr"
 
     def verification(self, name: str) -> Path:
-        """Raises SettingsError for a name that is none, or leads elsewhere."""
+        """Folder of a verification; raises SettingsError if the name is not a plain file name."""
         return self.root / "verification" / _plain(name)
 
     def lock(self, room: str) -> Path:
         return self.root / "locks" / f"{_plain(room)}.lock"
 
     def record(self, verb: str, **entry: Any) -> None:
-        """Add one finished unit of work to journal.jsonl."""
+        """Append a finished unit of work to journal.jsonl."""
         append_line(self.root / "journal.jsonl", {"verb": verb} | entry)
 
 
 def _plain(name: str) -> str:
-    """A name that stands for one folder or file of its own, and for no path."""
+    """Return the name if it is a plain file name, and raise SettingsError otherwise."""
     one = name and name.isprintable() and not name.startswith(".") and PurePath(name).name == name
     if not one or len(name.encode()) > MAX_NAME_BYTES:
         raise SettingsError(f"{name!r} is no name", advice="choose one of letters, digits, - and _, without / in it")
@@ -120,9 +120,10 @@ def _plain(name: str) -> str:
 
 
 def open_workspace(root: Path) -> Workspace:
-    """An existing workspace.
+    """Open an existing workspace.
 
-    Raises SettingsError where the folder is not one.
+    Raises:
+        SettingsError: The folder is not a workspace.
     """
     if not (root / SETTINGS_FILE).is_file():
         raise SettingsError(
@@ -135,11 +136,15 @@ def open_workspace(root: Path) -> Workspace:
 def create_workspace(
     root: Path, *, preset: str = "phase1", tables: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Workspace:
-    """A workspace at this folder, which may exist; a folder of other things is refused.
+    """Create a workspace, or open the one that exists at this folder.
 
-    `tables` are settings that a new workspace starts with, by group; one that exists keeps its own.
+    Args:
+        root: Folder of the workspace.
+        preset: Preset of a new workspace.
+        tables: Settings of a new workspace, by group; an existing workspace keeps its own.
 
-    Raises SettingsError where the folder is a file, or holds something and is not a workspace.
+    Raises:
+        SettingsError: The folder is a file, or holds other things.
     """
     if (root / SETTINGS_FILE).is_file():
         return Workspace(root)

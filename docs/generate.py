@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 
 from convcast.cli.main import EPILOGUE, app
 from convcast.cli.session import COMMON
-from convcast.settings import PRESETS, Settings, load_settings
+from convcast.load_settings import PRESETS, load_settings
+from convcast.settings import Settings
 
 HEADER = """\
 # Settings

@@ -1,4 +1,4 @@
-"""The archive: the publisher's GRIB2 messages, the few that are needed, byte for byte."""
+"""Fetch the required GRIB2 messages from publishers and store them unchanged."""
 
 from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, open_archives
 from convcast.archive.fetch import FetchOutcome, Status, analyses, estimate, fetch, fetch_files, verify_archive

@@ -1,4 +1,4 @@
-"""The archive on disk: subsets of the publisher's files, in its layout, each with a sidecar that vouches for it."""
+"""The archive on disk: subsets of the publisher's GRIB files, in its folder layout, each with a JSON sidecar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid")
 
 @dataclass(frozen=True)
 class ArchivedMessage:
-    """One message of a subset file."""
+    """Location of one message in a subset file, in bytes."""
 
     __pydantic_config__: ClassVar = _STRICT
 
@@ -37,7 +37,7 @@ class ArchivedMessage:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Where a file came from and what it holds; written after the file, so that its presence says `whole`."""
+    """Origin and content of a subset file, written last, so that its presence shows that the file is whole."""
 
     __pydantic_config__: ClassVar = _STRICT
 
@@ -46,18 +46,18 @@ class Sidecar:
     etag: str | None
     """ETag or Last-Modified of the publisher's file, as it stood when all ranges were read."""
     ranges: tuple[tuple[Octets, Octets], ...]
-    """Of the publisher's file, bytes, end excluded."""
+    """Byte ranges of the publisher's file that were copied, end excluded."""
     messages: tuple[ArchivedMessage, ...]
     bytes: Octets
     sha256: str
     simulated: bool
     fetched: str
-    """UTC."""
+    """Time of the fetch, UTC."""
     lacking: tuple[str, ...] = ()
-    """What was asked for and the publisher's file does not have."""
+    """Names of requested messages that the publisher's file does not have."""
 
     def holds(self, names: Sequence[str]) -> bool:
-        """Whether all that there is of these messages is here."""
+        """Whether the file holds these messages, except those that the publisher's file lacks."""
         return set(names) <= {message.variable for message in self.messages} | set(self.lacking)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +65,11 @@ class Sidecar:
 
     @classmethod
     def from_json(cls, text: str) -> Sidecar:
-        """Raises ValueError where this is not what `to_dict` was written as, or messages lie outside of the file."""
+        """Parse a sidecar.
+
+        Raises:
+            ValueError: The text is not a sidecar, or a message ends after the file.
+        """
         sidecar = _adapter().validate_json(text)
         if any(message.offset + message.length > sidecar.bytes for message in sidecar.messages):
             raise ValueError("a message ends after the file")
@@ -78,22 +82,22 @@ def _adapter() -> TypeAdapter[Sidecar]:
 
 
 class Archive:
-    """Subset files under `root`, named as the publisher names the whole ones."""
+    """Subset files under the folder `root`, with the publisher's file names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @property
     def static(self) -> Path:
-        """Terrain and land mask, from one of the files."""
+        """File of the terrain and land mask."""
         return self.root / "static.grib2"
 
     def path(self, valid: Hour, lead: int) -> Path:
-        """The subset whose fields are valid at this hour, forecast `lead` hours before."""
+        """Path of the subset file for this valid time and lead time (hours)."""
         return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
     def hours(self, *leads: int) -> Hours:
-        """Valid hours whose files of all these leads are there with their sidecars, in order."""
+        """Sorted valid hours for which the files of all these lead times (hours) and their sidecars exist."""
         found: Hours = reduce(np.intersect1d, map(self._hours, leads))
         return found
 
@@ -107,13 +111,13 @@ class Archive:
         return np.array(sorted(found), "datetime64[h]")
 
     def files(self) -> Iterator[Path]:
-        """Every data file, in order, with or without a sidecar."""
+        """Yield every data file in order, with or without a sidecar."""
         if self.static.is_file():
             yield self.static
         yield from (path for path in sorted(self.root.glob("*.????????/**/*.grib2")) if self._has_inside(path))
 
     def refuse_outside(self, path: Path) -> None:
-        """Raises DamagedFileError where a link among the archive's own files and folders leads out of it."""
+        """Raise DamagedFileError if the path leads out of the archive through a link."""
         if not self._has_inside(path):
             raise DamagedFileError(f"{path} is a link that leads out of the archive", advice="remove the link")
 
@@ -121,9 +125,10 @@ class Archive:
         return path.resolve().is_relative_to(self.root.resolve())
 
     def sidecar(self, path: Path) -> Sidecar:
-        """What is known of a file.
+        """Read the sidecar of a file.
 
-        Raises DamagedFileError where the file or its sidecar is missing, unreadable, or they disagree about the size.
+        Raises:
+            DamagedFileError: The file or its sidecar is missing or unreadable, or the sizes differ.
         """
         self.refuse_outside(path)
         beside = sidecar_path(path)
@@ -144,7 +149,7 @@ class Archive:
         return sidecar
 
     def has(self, path: Path, names: Sequence[str]) -> Sidecar | None:
-        """The sidecar of a file that is whole and holds these messages; None where it must be fetched."""
+        """The sidecar of a file that is whole and holds these messages, or None if the file must be fetched."""
         try:
             sidecar = self.sidecar(path)
         except DamagedFileError:
@@ -152,15 +157,16 @@ class Archive:
         return sidecar if sidecar.holds(names) else None
 
     def write_sidecar(self, path: Path, sidecar: Sidecar) -> None:
+        """Write the sidecar of a file."""
         write_json(sidecar_path(path), sidecar.to_dict())
 
     def remove_sidecar(self, path: Path) -> None:
-        """Take the sidecar away: the file no longer counts, and the next fetch replaces it."""
+        """Delete the sidecar of a file, so that the next fetch replaces the file."""
         sidecar_path(path).unlink(missing_ok=True)
 
     @property
     def simulated(self) -> bool | None:
-        """Whether the archive is of the simulated world; None while it is empty."""
+        """Whether the archive holds simulated files; None while it is empty."""
         for path in self.files():
             try:
                 return self.sidecar(path).simulated
@@ -169,7 +175,7 @@ class Archive:
         return None
 
     def refuse_mixing(self, simulated: bool, mine: bool | None) -> None:
-        """Raises DamagedFileError where a file of this kind would join files of the other kind, `mine`."""
+        """Raise DamagedFileError if a simulated file would be added to real ones (`mine`), or the reverse."""
         if mine is not None and mine != simulated:
             kinds = ("real", "simulated")
             raise DamagedFileError(
@@ -178,23 +184,24 @@ class Archive:
             )
 
     def sweep(self) -> None:
-        """Delete what killed runs were writing."""
+        """Delete the partial files that killed runs left behind."""
         sweep(self.root)
 
 
 ARCHIVE_NAMES = ("hrrr", "refs", "href")
-"""Of a workspace's archive. RRFS files lie with REFS, whose members they are."""
+"""Names of the archives of a workspace. RRFS files are stored with REFS, whose members they are."""
 
 
 def open_archives(root: Path) -> dict[str, Archive]:
-    """The archives under this folder, by room, whether or not they hold anything yet."""
+    """The archives under this folder by name, empty or not."""
     return {room: Archive(root / room) for room in ARCHIVE_NAMES}
 
 
 def sidecar_path(path: Path) -> Path:
+    """Path of a file's sidecar."""
     return path.with_name(path.name + SIDECAR_SUFFIX)
 
 
 def matches(path: Path, sidecar: Sidecar) -> bool:
-    """Whether the file's bytes are those that were fetched."""
+    """Whether the file's SHA-256 is the one recorded in the sidecar."""
     return sha256(path) == sidecar.sha256

@@ -1,6 +1,6 @@
-"""Access to Azure's copy of HRRR: open to all, yet every address needs a signature that expires.
+"""Access to Azure's copy of HRRR, which is public but needs a signature in every address.
 
-Microsoft's Planetary Computer gives one without an account, and one serves for all files of a container
+Microsoft's Planetary Computer issues signatures without an account; one is valid for a whole container
 (https://planetarycomputer.microsoft.com/docs/concepts/sas/).
 """
 
@@ -17,18 +17,18 @@ from convcast.archive.http import Client
 
 SERVICE = "https://planetarycomputer.microsoft.com/api/sas/v1/sign?href="
 RENEWAL_MARGIN = 300.0
-"""Seconds before its end at which a signature is replaced."""
+"""Seconds before its expiry at which a signature is renewed."""
 
 
 class _Grant(BaseModel):
-    """What the Planetary Computer answers."""
+    """The Planetary Computer's answer."""
 
     href: str
     end: AwareDatetime = Field(alias="msft:expiry")
 
 
 class SharedAccess:
-    """Adds a valid signature to addresses, asked for when needed; all threads share one."""
+    """Adds a valid signature to addresses, renewing it when needed; all threads share one."""
 
     def __init__(self, client: Client, *, service: str = SERVICE) -> None:
         self._client = client
@@ -39,14 +39,15 @@ class SharedAccess:
 
     @property
     def unreachable(self) -> str | None:
-        """Why no signature can be had in this run, if so."""
+        """Why no signature can be obtained in this run, or None."""
         return self._client.unreachable
 
     def close(self, reason: str = STOPPED) -> None:
+        """Stop requests for signatures; they fail for this reason."""
         self._client.close(reason)
 
     def __call__(self, url: str) -> str:
-        """The address with its signature; raises Transient where none is to be had."""
+        """Return the address with a signature; raises Transient if none can be obtained."""
         with self._lock:
             if time.time() > self._end - RENEWAL_MARGIN:
                 self._renew(url)

@@ -1,4 +1,4 @@
-"""HTTP sessions whose requests always end and which take no credentials from the machine.
+"""HTTP sessions with a time limit on each request, and without the machine's credentials.
 
 requests carries the connection pool, redirects, proxies and CA bundles (its own environment variables). Its read
 timeout begins again with every byte, so a server that sends its headers one byte at a time would hold a request for
@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from convcast import __version__
 
 MAX_REDIRECTS = 5
+"""Maximum number of redirects of a request."""
 
 
 class Exchange:
@@ -41,7 +42,7 @@ class Exchange:
         self._guard = threading.Lock()
         self._over = threading.Event()
         self.ended = False
-        """Whether it was ended before its time or at its limit; what was read since then is worthless."""
+        """Whether the exchange was ended early or at its time limit; what was read since then is invalid."""
 
     def __enter__(self) -> Exchange:
         _here.exchange = self
@@ -60,7 +61,7 @@ class Exchange:
 
     @property
     def connected(self) -> bool:
-        """Whether there was any connection."""
+        """Whether a connection was made."""
         return bool(self._sockets)
 
     def allow(self, until: float) -> None:
@@ -190,10 +191,10 @@ class HttpSession(requests.Session):
 
 
 def split_credentials(address: str) -> tuple[str, AuthBase | None]:
-    """The address without user and password, and these as requests takes them.
+    """Split an address into one without credentials and the authentication for requests.
 
     Raises:
-        ValueError: The text is no http or https address.
+        ValueError: The text is not an http or https address.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -1,6 +1,6 @@
-"""Why a source did not give an hour: the four answers that decide what becomes of it.
+"""Reasons why a source does not provide a file, which decide the status of its hour.
 
-They stay inside the archive: `fetch` turns them into outcomes, one an hour.
+These exceptions stay within the archive package: `fetch` converts them to one FetchOutcome per file.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ STOPPED = "the run was stopped"
 
 
 class Failure(Exception):  # noqa: N818  never an error that escapes
-    """One source cannot give one hour; the message is a clause that says why."""
+    """A source cannot provide a file; the message is a clause that says why."""
 
 
 class Absent(Failure):
-    """The source says that it has no such file."""
+    """The source does not have the file."""
 
 
 class Transient(Failure):
-    """The source could not answer now; the same request may work later."""
+    """The source could not answer; the same request may succeed later."""
 
 
 class Bad(Failure):
-    """What the source gives is not the file that was asked for."""
+    """The source's file is not the requested one, or is damaged."""
 
 
 class Incomplete(Bad):
-    """What the source gives falls short, as a file does while it is being uploaded."""
+    """The source's file is incomplete, for example while it is being uploaded."""

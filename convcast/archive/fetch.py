@@ -1,4 +1,4 @@
-"""Fetch: bring files from the first source that has them into the archive, whole or not at all."""
+"""Fetch files from the first source that has them into the archive, atomically."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from convcast.variables import STATIC, Variable, by_lead
 
 Status = Literal["ok", "cached", "late", "gap", "transient", "bad"]
 STATIC_ATTEMPTS = 5
-"""Hours whose file is asked for terrain and land mask before the run gives them up."""
+"""Maximum number of hours whose files are tried for terrain and land mask."""
 
 
 @dataclass(frozen=True)
 class FetchOutcome:
-    """What became of one file: of one hour, for analyses.
+    """Result of fetching one file, which for analyses is one hour.
 
-    `ok` was fetched; `cached` was there already; `late` is young, and nowhere yet or not yet whole; `gap` is nowhere;
-    `transient` could not be had now; `bad` is there and is not what it should be.
+    The status is `ok` (fetched), `cached` (already archived), `late` (recent and not yet published in full), `gap` (no
+    source has it), `transient` (no source could be read now) or `bad` (damaged or not the requested file).
     """
 
     valid: Hour
     status: Status
     bytes: int = 0
-    """Transferred; in an estimate, to be transferred."""
+    """Bytes transferred, or to be transferred in an estimate."""
     messages: int = 0
     source: str = ""
     reason: str = ""
     file: str = ""
-    """Its place in the archive."""
+    """Path of the file in the archive."""
 
 
 def fetch(
@@ -62,12 +62,16 @@ def fetch(
     now: np.datetime64,
     dewpoint: str = "analysis",
 ) -> Iterator[FetchOutcome]:
-    """Bring these valid hours of HRRR, and once the static fields, into the archive; one outcome a file, as they end.
+    """Fetch these valid hours of HRRR, and the static fields once, and yield one outcome per file as it ends.
 
-    An hour is one file, or with `dewpoint` "previous_f01" two (convcast.variables.by_lead).
+    An hour is one file, or two if `dewpoint` is "previous_f01" (convcast.variables.by_lead).
 
-    Raises MissingInputError where no source can be reached, or none has the static fields; DamagedFileError where
-    simulated and real files would mix; OSError (a full disk) as it comes. What was complete stays.
+    Complete files stay in the archive if an error is raised.
+
+    Raises:
+        MissingInputError: No source can be reached, or none has the static fields.
+        DamagedFileError: Simulated and real files would be mixed.
+        OSError: The disk is full, for example.
     """
     archive.sweep()
     with _Run(sources, settings, now) as run:
@@ -78,7 +82,7 @@ def fetch(
 def fetch_files(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
-    """Bring these files into their archives; one outcome a file, as they end. Raises what `fetch` does."""
+    """Fetch these files and yield one outcome per file as it ends; raises the same errors as `fetch`."""
     for archive in _archives(requests):
         archive.sweep()
     with _Run(sources, settings, now) as run:
@@ -88,7 +92,7 @@ def fetch_files(
 def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
-    """What fetching would bring, by the indexes: the same outcomes, with messages and bytes; nothing is written."""
+    """Yield the outcomes that fetching would have, with messages and bytes, from the indexes; nothing is written."""
     with _Run(sources, settings, now) as run:
         yield from run.each(requests, run.estimate)
 
@@ -100,7 +104,7 @@ def analyses(
     lead: int,
     dewpoint: str = "analysis",
 ) -> tuple[Request, ...]:
-    """The files of these valid hours of HRRR, in order, each once."""
+    """Requests for the HRRR files of these valid hours, in order and without repeats."""
     parts = {at: fields(some) for at, some in by_lead(variables, lead, dewpoint).items()}
     return tuple(
         Request(locations.hrrr(valid - at * HOUR, at), wanted, archive)
@@ -110,9 +114,9 @@ def analyses(
 
 
 def verify_archive(archive: Archive) -> Iterator[FetchOutcome]:
-    """Hash every file again; yields `ok` or `bad` for each, with valid time NaT for the static fields.
+    """Hash every file again and yield `ok` or `bad` for each; the static fields have valid time NaT.
 
-    A bad file loses its sidecar, so that it no longer counts and the next fetch replaces it.
+    The sidecar of a bad file is deleted, so that the next fetch replaces the file.
     """
     for path in archive.files():
         name = path.relative_to(archive.root).as_posix()
@@ -130,7 +134,7 @@ def verify_archive(archive: Archive) -> Iterator[FetchOutcome]:
 
 
 class _Run:
-    """One fetch: what its threads share."""
+    """State of one fetch that its threads share."""
 
     def __init__(
         self,
@@ -224,7 +228,7 @@ class _Run:
     def complete_static(self, archive: Archive, lead: int) -> None:
         """Fetch terrain and land mask for an archive that has hours and not those.
 
-        Of the first hour that gives them, not of whichever comes first: the dataset takes its grid from them.
+        They are taken from the earliest hour that has them, since the dataset takes its grid from them.
         """
         if archive.has(archive.static, list(STATIC)):
             return
@@ -239,7 +243,7 @@ class _Run:
             raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
 
     def _bring_static(self, archive: Archive, lead: int) -> str:
-        """Why there are no static fields; nothing where there are, or no hour to take them from."""
+        """Fetch the static fields; returns why they are missing, or an empty text."""
         reason = ""
         for valid in archive.hours(lead)[:STATIC_ATTEMPTS]:
             request = Request(locations.hrrr(valid - lead * HOUR, lead), _STATIC, archive)
@@ -253,7 +257,7 @@ class _Run:
         return reason
 
     def _end(self, reason: str = "the run's deadline passed") -> None:
-        """Nothing new begins, and what waits or is under way is given up."""
+        """Stop all requests, waiting and running."""
         self._stop_reason = reason
         self._stopped.set()
         for source in self.sources:

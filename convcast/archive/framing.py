@@ -1,8 +1,7 @@
-"""The outer form of GRIB2 messages: where each begins and ends, and what it says it is.
+"""Read the extent and identity of each GRIB2 message of a file without decoding it.
 
-Read here octet by octet (WMO Manual on Codes, volume I.2, FM 92 GRIB edition 2), not through ecCodes: the bytes come
-from anywhere, are looked at by many threads, and a decoder that searches for the next `GRIB` would hide what lies
-between two messages.
+The octets are read directly (WMO Manual on Codes, volume I.2, FM 92 GRIB edition 2) and not through ecCodes: the files
+are untrusted and read by many threads, and ecCodes skips any bytes between two messages.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from convcast.notation import Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 
 MAX_FIELD_TEMPLATE = 15
-"""Product definition templates 0 to 15 begin alike; 8 to 15 are statistics over a period."""
+"""Last product definition template that begins like template 0; 8 to 15 are statistics over a period."""
 PROBABILITY_TEMPLATES = (5, 9)
 _UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
 """Code table 4.4."""
@@ -34,30 +33,30 @@ _UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3
 
 @dataclass(frozen=True)
 class Frame:
-    """One message of a file."""
+    """Extent and identity of one message of a file."""
 
     offset: int
     length: int
     key: GribKey | None
-    """Of its first field; None where its template is none that fields of HRRR have."""
+    """Key of its first field; None if HRRR has no fields of its template."""
     init: np.datetime64
     """Reference time, to the second."""
     lead_hours: float
     template: int
-    """Of the product definition (code table 4.0)."""
+    """Product definition template (code table 4.0)."""
     limit: Limit | None
-    """Of a probability."""
+    """Event, if the message is a probability."""
     simulated: bool
     fields: int
-    """More than one where a message holds submessages."""
+    """Number of fields: more than one if the message has submessages."""
 
     @property
     def statistical(self) -> bool:
-        """Whether over a period."""
+        """Whether the field is a statistic over a period."""
         return 8 <= self.template <= MAX_FIELD_TEMPLATE
 
     def matches(self, spec: MessageSpec, lead: int) -> bool:
-        """Whether this is the message `spec`, `lead` hours ahead, alone."""
+        """Whether this message has only the field of `spec`, at this lead time (hours)."""
         return (
             self.key in spec.keys
             and self.lead_hours == lead
@@ -68,9 +67,10 @@ class Frame:
 
 
 def message_length(start: bytes) -> int:
-    """Length that a message's first 16 octets give.
+    """Length of a message in bytes, from its first 16 octets.
 
-    Raises Bad where they begin no GRIB2 message.
+    Raises:
+        Bad: The octets are not the start of a GRIB2 message.
     """
     try:
         length = sections.message_length(start)
@@ -82,9 +82,11 @@ def message_length(start: bytes) -> int:
 
 
 def walk(file: BinaryIO) -> Iterator[Frame]:
-    """The messages of a file, which must follow each other without a gap and be whole.
+    """Yield the messages of a file, which must be whole and without gaps between them.
 
-    Raises Bad at the first octet that is not in order, Incomplete where the file ends early.
+    Raises:
+        Bad: A message is damaged, or other bytes lie between two messages.
+        Incomplete: The file ends within a message.
     """
     size = os.fstat(file.fileno()).st_size
     offset = 0
@@ -95,9 +97,13 @@ def walk(file: BinaryIO) -> Iterator[Frame]:
 
 
 def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bool:
-    """Whether the messages are simulated, once it is sure that the file holds those of `spans` and nothing else.
+    """Check that a file holds exactly the messages of `spans`, for this init and lead time (hours).
 
-    Raises Bad where it does not.
+    Returns:
+        Whether the messages are simulated.
+
+    Raises:
+        Bad: The file holds other messages, or simulated and real ones.
     """
     frames = list(walk(file))
     if len(frames) != len(spans):
@@ -164,7 +170,7 @@ def _reference_time(identification: bytes) -> np.datetime64:
 
 
 def _product(discipline: int, template: int, section: bytes) -> tuple[GribKey | None, float]:
-    """Key and lead in hours, of section 4."""
+    """Key and lead time (hours) from section 4."""
     if template > MAX_FIELD_TEMPLATE or len(section) < 28:
         return None, float("nan")
     category, number, unit, surface = section[9], section[10], section[17], section[22]
@@ -182,7 +188,7 @@ def _limit(template: int, section: bytes) -> Limit | None:
 
 
 def _scaled(octets: bytes) -> float:
-    """A scale factor and a scaled value, both sign and magnitude; what is missing, as HRRR has it, counts as 0."""
+    """Decode a scale factor and a scaled value, both sign and magnitude; missing ones count as 0."""
     factor, value = octets[0], int.from_bytes(octets[1:5], "big")
     exponent = 0 if factor == 0xFF else (factor & 0x7F) * (-1 if factor & 0x80 else 1)
     magnitude = 0 if value == 0xFFFFFFFF else (value & 0x7FFFFFFF) * (-1 if value & 0x80000000 else 1)

@@ -1,7 +1,7 @@
-"""Bytes over HTTP, with patience for what passes and none for what is wrong.
+"""Read files over HTTP, retrying transient errors.
 
-Attempts are counted here and not in urllib3's Retry, which ends where the body begins: resets, truncation and stalls
-come later. Whatever a server sends, a request returns what was asked for or raises one of the archive's failures.
+Retries are made here and not by urllib3's Retry, which does not cover resets, truncation and stalls within the body.
+Whatever a server sends, a request returns the requested bytes or raises one of the archive's failures.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from convcast.settings import ArchiveSettings
 FIRST_WAIT = 0.5
 """Seconds before the second attempt, on average; each further wait is twice as long."""
 MAX_WAIT = 30.0
-"""Seconds, whatever a server's Retry-After says."""
+"""Maximum wait between attempts in seconds, whatever a server's Retry-After says."""
 MIN_BYTES_PER_SECOND = 20_000
-"""Bytes a second below which a transfer counts as stalled: one that drips never runs into the read timeout."""
+"""Minimum transfer rate; slower transfers count as stalled, since they may never reach the read timeout."""
 CHUNK = 1 << 16
+"""Bytes read at a time."""
 MAX_INDEX_BYTES = 1 << 22
+"""Maximum size of an index file, in bytes."""
 _SIZE = r"[0-9]{1,15}"
-"""Digits of a size in bytes that a file can have."""
+"""Pattern of a file size in bytes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a server says of a file's identity."""
+    """A server's identification of a file's version."""
 
     etag: str
     modified: str
@@ -51,7 +53,7 @@ class Version:
         return (self.etag or self.modified)[:MAX_LABEL_LENGTH] or None
 
     def may_be(self, other: Version) -> bool:
-        """Whether both can be of one file.
+        """Whether both can be the same version of a file.
 
         Servers that share an address may name the same file by different ETags; size and time of change tell then.
         """
@@ -64,7 +66,7 @@ class Version:
 
 
 MAX_LABEL_LENGTH = 256
-"""Characters of an ETag that are kept."""
+"""Maximum length of a version label, in characters."""
 
 
 def _strong(etag: str) -> str:
@@ -72,7 +74,7 @@ def _strong(etag: str) -> str:
 
 
 class Client:
-    """One server, seen by all threads of a run."""
+    """HTTP client of one server, shared by all threads of a run."""
 
     def __init__(
         self, settings: ArchiveSettings, *, auth: AuthBase | None = None, direct: bool = False, pause: float = 0.0
@@ -103,17 +105,11 @@ class Client:
         self._session.close()
 
     def text(self, url: str) -> str:
-        """A small text file, whole.
-
-        Raises Absent, Transient or Bad.
-        """
+        """Read a small text file; raises Absent, Transient or Bad."""
         return self._retry(lambda: self._text(url))
 
     def exists(self, url: str) -> bool:
-        """Whether the server has this file.
-
-        Raises Transient or Bad.
-        """
+        """Whether the server has this file; raises Transient or Bad."""
 
         def attempt() -> bool:
             with self._request("HEAD", url) as (response, _):
@@ -255,7 +251,7 @@ class Client:
         return self._stop_reason if self._stopping.is_set() else otherwise
 
     def _retry(self, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns, tried again after every failure that may pass."""
+        """Return what `attempt` returns, retrying after transient failures."""
         failure: Failure = Transient("no attempt was made")
         for number in range(self._retries + 1):
             if self.unreachable is not None:
@@ -301,7 +297,7 @@ class _Unreachable(Transient):
 
 
 class _Busy(Transient):
-    """The server asks for patience, perhaps for how much."""
+    """The server is busy, and may say for how long to wait."""
 
     def __init__(self, message: str, pause: float | None) -> None:
         super().__init__(message)
@@ -309,7 +305,7 @@ class _Busy(Transient):
 
 
 class _RateLimit:
-    """Requests no closer to each other than this."""
+    """Keeps a minimum pause between requests."""
 
     def __init__(self, pause: float) -> None:
         self._pause, self._next, self._lock = pause, 0.0, threading.Lock()

@@ -1,6 +1,7 @@
-"""The `.idx` beside a GRIB2 file: which bytes hold which field.
+"""Parse the `.idx` file beside a GRIB2 file, which gives the offset of each message.
 
-One row a message, as wgrib2 writes it: `105:64472936:d=2023120100:CAPE:surface:anl:`. Rows are matched by equality of
+The index has one row per message, as wgrib2 writes it:
+`105:64472936:d=2023120100:CAPE:surface:anl:`. Rows are matched by equality of
 whole columns. Patterns are not safe here: `:CAPE:` alone matches nine messages of an HRRR file.
 """
 
@@ -20,21 +21,21 @@ class Row:
     """One row of an index."""
 
     line: int
-    """From 1 on."""
+    """Line number, from 1."""
     offset: int | None
-    """Of the message, in octets; None where the row gives no number that a file can have."""
+    """Offset of the message in bytes; None if the row gives no valid one."""
     cycle: str
-    """YYYYMMDDHH, as a rule."""
+    """Init time, normally YYYYMMDDHH."""
     name: str
     level: str
     forecast: str
     rest: str
-    """What follows the forecast column: nothing in HRRR's files, member or event in an ensemble's."""
+    """Columns after the forecast: empty in HRRR's files, the member or event in an ensemble's."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a message lies in the publisher's file, `end` excluded."""
+    """Byte range of a message in the publisher's file, `end` excluded."""
 
     spec: MessageSpec
     start: int
@@ -46,7 +47,7 @@ class Span:
 
 
 UNKNOWN_END = -1
-"""The `end` of a message that the index does not give: of the file's last, and of one before an odd row."""
+"""The `end` of a message whose end the index does not give: the last of the file, or one before an invalid row."""
 
 
 _ROW = re.compile(r"[^:]*:([^:]*):d=([^:]*):([^:]*):([^:]*):([^:]*):?(.*)", re.DOTALL)
@@ -54,11 +55,13 @@ _OFFSET = re.compile(r"[0-9]{1,12}")
 
 
 def parse(text: str) -> tuple[Row | None, ...]:
-    """The rows of an index, with None for a line that is none; blank lines do not count.
+    """Parse an index into rows, with None for an invalid line; blank lines are skipped.
 
-    What is odd in a row matters only to who needs it: `select` refuses the fields that it concerns.
+    An invalid row matters only to the messages that it concerns, which `select` refuses.
 
-    Raises Bad where the text is no index, Incomplete where it is empty or its last row is cut.
+    Raises:
+        Bad: The text is not an index.
+        Incomplete: The index is empty, or its last row is cut short.
     """
     rows: list[Row | None] = []
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -81,10 +84,13 @@ def parse(text: str) -> tuple[Row | None, ...]:
 def select(
     rows: Sequence[Row | None], specs: Sequence[MessageSpec], *, init: Hour, lead: int
 ) -> tuple[tuple[Span, ...], tuple[MessageSpec, ...]]:
-    """Where each message lies, in the order of the file, and those that are not there.
+    """Find the byte ranges of messages in an index.
 
-    Raises Bad where one stands twice, shares its message with another field, is of another cycle, or its place is not
-    told.
+    Returns:
+        The spans of the messages in file order, and the specifications of absent messages.
+
+    Raises:
+        Bad: A message appears twice, is a submessage, belongs to another cycle, or has no valid offset.
     """
     cycle = compact(init).replace("T", "")
     spans, lacking = [], []
@@ -107,7 +113,7 @@ def select(
 
 
 def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
-    """Where the message of a row lies, which ends where the next one begins."""
+    """Span of a row's message, which ends where the next one begins."""
     if row.offset is None:
         raise Bad(f"line {row.line} of the index does not say where {spec.name} lies")
     previous = before[-1].offset if before and before[-1] else None
@@ -120,23 +126,23 @@ def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequ
 
 
 def last_offset(rows: Sequence[Row | None]) -> int | None:
-    """Where the file's last message lies, if its row tells."""
+    """Offset of the file's last message, or None if its row does not give it."""
     return rows[-1].offset if rows[-1] else None
 
 
 def forecast(lead: int) -> str:
-    """The index's column for a field at a point in time."""
+    """The index's forecast column for an instantaneous field at this lead time (hours)."""
     return "anl" if lead == 0 else f"{lead} hour fcst"
 
 
 def missing_messages(specs: Sequence[MessageSpec], lead: int) -> Incomplete:
-    """The failure of a file without these messages, which the user may choose to do without."""
+    """The failure of a file without these messages."""
     columns = ", ".join(f"{spec.name} ({spec.index_name}:{spec.index_level}:{forecast(lead)})" for spec in specs)
     return Incomplete(f"the file has no {columns}; to do without, leave it out of --fields")
 
 
 def merge(spans: Sequence[Span]) -> tuple[tuple[int, int], ...]:
-    """Spans in the order of the file as few ranges, end excluded: those that touch are one."""
+    """Join adjacent spans, given in file order, into byte ranges, end excluded."""
     ranges: list[tuple[int, int]] = []
     for span in spans:
         if ranges and ranges[-1][1] == span.start:

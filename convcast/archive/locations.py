@@ -1,4 +1,4 @@
-"""Where the publisher keeps its files: Herbie knows, and is asked for nothing else.
+"""Addresses and paths of the publishers' files, from Herbie's templates.
 
 Herbie's templates follow NOAA's buckets as they move (https://github.com/blaylockbk/Herbie). Its downloads are not
 used: they keep what a failure left behind.
@@ -27,10 +27,10 @@ import numpy as np
 from convcast.notation import HOUR, Hour
 
 CLOUDS = ("aws", "google", "azure", "nomads")
-"""Sources that Herbie knows and convcast asks."""
+"""Public sources for which Herbie has templates."""
 INDEX_SUFFIX = ".idx"
 EXTRA_DELAY_HOURS = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0}
-"""Hours by which a model's files are published later after their cycle than HRRR's."""
+"""Additional publication delay of each model after its cycle, compared to HRRR, hours."""
 SURFACE = "sfc"
 """HRRR's product of two-dimensional fields."""
 
@@ -43,11 +43,11 @@ class GribFile:
     """hrrr, rrfs, refs or href, as Herbie names them."""
     product: str
     init: Hour
-    """The cycle."""
+    """Init time (cycle), UTC."""
     lead: int
-    """Hours."""
+    """Lead time, hours."""
     member: int | None = None
-    """Of an ensemble whose members have files of their own."""
+    """Member number, if members have files of their own."""
 
     @property
     def valid(self) -> Hour:
@@ -55,7 +55,7 @@ class GribFile:
 
 
 def hrrr(init: Hour, lead: int) -> GribFile:
-    """HRRR's surface fields."""
+    """HRRR's file of surface fields for this init and lead time (hours)."""
     return GribFile("hrrr", SURFACE, init, lead)
 
 
@@ -106,7 +106,7 @@ def prepare() -> None:
 
 
 def bucket_path(file: GribFile) -> PurePosixPath:
-    """The place of a file in the bucket, from the folder of the day on."""
+    """Path of a file in the bucket, from the folder of the day."""
     addresses = urls(file)
     whole = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
     match = _FIRST_FOLDER.search(whole)
@@ -114,7 +114,7 @@ def bucket_path(file: GribFile) -> PurePosixPath:
 
 
 def archive_path(file: GribFile) -> PurePosixPath:
-    """The place of a file in convcast's own archive, which keeps the bucket's layout of today for good."""
+    """Path of a file in convcast's archive, whose layout does not change if the bucket's does."""
     day, hour = str(file.init.astype("datetime64[h]")).replace("-", "").split("T")
     layout = _LAYOUTS[file.model, file.member is not None]
     return PurePosixPath(layout.format(day=day, hour=hour, product=file.product, lead=file.lead, member=file.member))

@@ -1,7 +1,6 @@
-"""What is wanted of a GRIB file: one message, as its index names it and as its header numbers it.
+"""Specification of a GRIB message by its index columns and its header's numbers.
 
-Both must agree before a message counts. An index is text that may be stale or of another file, and a header alone
-costs a request to look at.
+Both must match, since an index may be stale or belong to another file.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from convcast.variables import GribKey, Variable
 
 INSTANT = frozenset({0})
-"""Product definition template of an analysis or a forecast at a point in time (code table 4.0)."""
+"""Product definition template of a deterministic field at a point in time (code table 4.0)."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The event of a probability: at or above `threshold`, or at or below it."""
+    """Event of a probability: at or above `threshold`, or at or below it."""
 
     threshold: float
     below: bool = False
@@ -26,16 +25,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class MessageSpec:
-    """One message.
+    """Specification of one GRIB message.
 
     Attributes
     ----------
-    name : what convcast calls it, in sidecars and to the rooms that read it
+    name : convcast's name of the message, used in sidecars
     index_name, index_level : columns of the index
-    keys : its GRIB numbers; more than one where publishers disagree
-    rest : pattern that the columns after the forecast must match whole
+    keys : GRIB keys it may have; publishers may differ
+    rest : regular expression that the columns after the forecast must match fully
     templates : product definition templates it may have
-    limit : the event, of a probability
+    limit : event, if the message is a probability
     """
 
     name: str
@@ -47,10 +46,10 @@ class MessageSpec:
     limit: Limit | None = None
 
     def in_index(self, name: str, level: str, rest: str) -> bool:
-        """Whether a row with these columns is it."""
+        """Whether an index row with these columns is this message."""
         return (self.index_name, self.index_level) == (name, level) and re.fullmatch(self.rest, rest) is not None
 
 
 def fields(variables: Sequence[Variable]) -> tuple[MessageSpec, ...]:
-    """These fields of one deterministic analysis or forecast."""
+    """Specifications of these fields of a deterministic analysis or forecast."""
     return tuple(MessageSpec(v.name, v.index_name, v.index_level, (v.grib,)) for v in variables)

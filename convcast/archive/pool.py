@@ -1,4 +1,4 @@
-"""Threads that a run can leave behind.
+"""A pool of daemon threads, which do not keep a stopped process alive.
 
 The threads of concurrent.futures are waited for when the process ends. One that looks up a name, or waits for a disk
 that does not answer, cannot be stopped from outside, and would hold the whole process for as long as that takes.
@@ -23,7 +23,7 @@ _LOOK = 0.2
 
 
 class ThreadPool(Generic[T, R]):
-    """Threads that do the same work with each of a number of items."""
+    """Threads that apply one function to each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:
         """`stopped` is set by others where what has not ended shall be given up."""
@@ -40,7 +40,7 @@ class ThreadPool(Generic[T, R]):
             thread.start()
 
     def results(self) -> Iterator[R]:
-        """What the work gives for each item, as it ends; raises what it raises.
+        """Yield the result of each item as it ends; raises what the function raises.
 
         Ends without those that were not done within GRACE seconds once the run was stopped.
         """

@@ -1,6 +1,6 @@
-"""Reference ensembles: what REFS and HREF publish, who their members are, and how HRRR makes one of its own age.
+"""Reference ensembles: the products and members of REFS and HREF, and HRRR's time-lagged ensemble.
 
-The one place that knows their cycles, members, ages, weights, products, thresholds and layers. Sources: NWS Service
+This module defines their cycles, members, ages, products, thresholds and layers. Sources: NWS Service
 Change Notices 26-47 and 26-48 (HREF ends as REFS v1 becomes operational, planned for 2026-10-14 12Z); HREF v3.1's and
 REFS v1's product lists (https://www.nco.ncep.noaa.gov/pmb/products/href/ and .../refs/); index lines of real files,
 which stand in the tests.
@@ -23,7 +23,7 @@ from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, Grib
 
 SYSTEMS = ("refs", "href", "time-lagged")
 LEADS = tuple(range(1, 7))
-"""Leads that cover every hour once."""
+"""Lead times that cover every hour once, hours."""
 
 Kind = Literal["mean", "spread", "matched-mean", "probability"]
 _FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pmmn", "probability": "prob"}
@@ -42,7 +42,7 @@ NEIGHBOURHOOD = {"refs": 39.0, "href": 40.6}
 
 @dataclass(frozen=True)
 class Product:
-    """A field that an ensemble's publisher made of its members.
+    """A field that an ensemble's publisher derives from its members.
 
     Probabilities are in percent. Both publishers label an event ">" and code it ">=", and "<" likewise.
     """
@@ -57,7 +57,7 @@ class Product:
 
     @property
     def name(self) -> str:
-        """As sidecars have it: `t2m_mean`, `refc_probability_40`, `cape_probability_500_mixed_layer`."""
+        """Name in sidecars: `t2m_mean`, `refc_probability_40`, `cape_probability_500_mixed_layer`."""
         parts = [self.variable.name, self.kind.replace("-", "_")]
         if self.limit is not None:
             parts.append(f"{self.limit.threshold:g}")
@@ -65,11 +65,12 @@ class Product:
 
     @property
     def comparable(self) -> bool:
-        """Whether it is of the quantity that convcast forecasts."""
+        """Whether the product is of a quantity that convcast forecasts."""
         return self.layer is None
 
     @property
     def spec(self) -> MessageSpec:
+        """Specification of the product's GRIB message."""
         return MessageSpec(
             self.name,
             self.variable.index_name,
@@ -90,7 +91,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Member:
-    """One forecast that counts as a member."""
+    """One forecast that is a member of an ensemble."""
 
     name: str
     file: GribFile
@@ -112,7 +113,7 @@ def _probabilities(
 
 
 def products(system: str) -> tuple[Product, ...]:
-    """What REFS or HREF publishes of convcast's fields, on grids of 3 and 5 km.
+    """Products of convcast's fields that REFS or HREF publishes, on grids of 3 and 5 km.
 
     REFC has no mean, since its members' storms lie apart; HREF has no components of the wind.
     """

@@ -1,4 +1,4 @@
-"""A file that the archive should have, and what of it."""
+"""A request for messages of one file."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from convcast.archive.message_spec import MessageSpec
 
 @dataclass(frozen=True)
 class Request:
-    """Messages of one file of a publisher, for one archive."""
+    """Request to store messages of one of a publisher's files in an archive."""
 
     file: GribFile
     specs: tuple[MessageSpec, ...]
     archive: Archive
     partial: bool = False
-    """Whether a file that missing_messages some of them counts: ensembles are published with fewer fields than HRRR."""
+    """Whether a file without some messages is accepted: ensembles have fewer fields than HRRR."""
 
     @property
     def path(self) -> Path:
+        """Path of the file in the archive."""
         return self.archive.root / locations.archive_path(self.file)
 
     @property
     def names(self) -> list[str]:
+        """Names of the requested messages."""
         return [spec.name for spec in self.specs]
 
     @property
     def is_archived(self) -> bool:
+        """Whether the archive already has these messages."""
         return self.archive.has(self.path, self.names) is not None

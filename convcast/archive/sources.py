@@ -1,6 +1,6 @@
-"""Where files come from: NOAA's buckets, a server or a folder laid out like them, or the simulated world.
+"""Sources of GRIB files: NOAA's buckets, a server or a folder with the same layout, or the simulated archive.
 
-A source answers two questions about a file: where in it the wanted messages lie, and what their bytes are.
+A source locates the requested messages in a file, and copies their bytes.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
 SIMULATED = "simulated"
 PUBLICATION_DELAY = np.timedelta64(60, "m")
-"""From a cycle's nominal time until its first files are there: 50 to 55 minutes, as a rule."""
+"""Time from a cycle's init time to its first files, normally 50 to 55 minutes."""
 NOMADS_PAUSE = 0.6
 """Seconds between requests: NOMADS blocks addresses that send more than 120 a minute."""
 COPY_CHUNK = 1 << 16
-"""Bytes of a file in memory at a time."""
+"""Bytes copied at a time."""
 SIMULATION_PATIENCE = 600.0
-"""Seconds: before its first hour the simulated world has weeks to live through."""
+"""Read timeout of the simulated archive in seconds: it simulates weeks before its first hour."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """A file at a source, and where in it the wanted messages lie."""
+    """A file at a source, with the byte ranges of the requested messages."""
 
     url: str
     spans: tuple[Span, ...]
     lacking: tuple[MessageSpec, ...] = ()
-    """What the file does not have, of messages that it may do without."""
+    """Requested messages that the file does not have."""
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -62,32 +62,36 @@ class Located:
 
 
 class Source(Protocol):
-    """What `fetch` asks of a source. Failures are those of convcast.archive.failures."""
+    """A source of GRIB files. Failures are those of convcast.archive.failures."""
 
     name: str
 
     @property
     def unreachable(self) -> str | None:
-        """Why nothing can be had from it in this run, if so."""
+        """Why the source cannot be reached in this run, or None."""
 
     def carries(self, file: GribFile) -> bool:
-        """Whether it has a place for such files."""
+        """Whether the source publishes files of this model and product."""
 
     def latest(self, lead: int) -> Hour | None:
-        """The last valid hour of HRRR it holds, or None where only the clock can tell."""
+        """Last valid hour of HRRR at this lead time (hours), or None if the source does not know it."""
 
     def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
-        """Raises a Failure, also where a message is not there, unless `partial`, and where none of them is."""
+        """Find the messages in a file.
+
+        Raises:
+            Failure: The file cannot be read, or lacks a message (with `partial`, all of them).
+        """
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         """Write the located messages one after the other; returns the version (ETag) of the file; raises a Failure."""
 
     def close(self, reason: str = STOPPED) -> None:
-        """Stop what is under way; it fails for this reason."""
+        """Stop running requests; they fail for this reason."""
 
 
 class WebSource:
-    """A server laid out like the bucket, with an index beside every file."""
+    """A server with the layout of NOAA's buckets, with an index beside every file."""
 
     def __init__(
         self,
@@ -179,7 +183,7 @@ class WebSource:
 
 
 class DirectorySource:
-    """A folder laid out like the buckets, with or without `conus/`; the messages themselves are its index."""
+    """A folder with the buckets' layout, with or without `conus/`; messages are found by reading the files."""
 
     unreachable = None
 
@@ -288,7 +292,7 @@ def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | Non
 
 
 def kind_of(name: str) -> Literal["cloud", "simulated", "address", "folder"]:
-    """What a source's name stands for. Raises SettingsError where it stands for none."""
+    """Kind of a source by its name; raises SettingsError for an unknown name."""
     if name in locations.CLOUDS:
         return "cloud"
     if name == SIMULATED:

@@ -1,4 +1,4 @@
-"""`convcast check`: whether this machine is ready."""
+"""`convcast check`: check that this machine is ready."""
 
 from __future__ import annotations
 
@@ -6,51 +6,37 @@ from dataclasses import asdict
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    given,
-    verb,
-    workspace_root,
-)
+from convcast.cli.session import Command, verb
 
 SIGNS = {"ok": "✓", "note": "!", "fail": "✗"}
 
 
-@verb
+@verb()
 def check(
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    command: Command,
 ) -> None:
-    """Is this machine ready? Settings, packages, GPU, disk, memory, sources, clock: and the fix where not.
+    """Check settings, packages, GPU, disk, memory, sources and clock, and show a fix for each problem.
 
-    Needs no workspace. Exit code 2 where something must be mended first.
+    It needs no workspace. Exit code 2 means that something must be fixed first.
     """
-    from convcast.cli.console import Terminal, described
+    from convcast.cli.console import described
     from convcast.errors import SettingsError
-    from convcast.operations.checks import Finding, examine
-    from convcast.settings import load_settings
+    from convcast.operations.checks import CheckResult, run_checks
     from convcast.workspace import SETTINGS_FILE, Workspace
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    place = Workspace(workspace_root(workspace))
-    file = place.settings_file if place.settings_file.is_file() else None
-    resolved = load_settings(file, given(settings, None))
-    where = f"{file}" if file else f"no {SETTINGS_FILE} in {place.root} yet: the defaults"
-    findings = [Finding("settings", "ok", f"{where}, preset {resolved.preset}"), *examine(place, resolved)]
-    failed = [finding for finding in findings if finding.state == "fail"]
+    terminal = command.terminal
+    workspace = Workspace(command.root)
+    file = workspace.settings_file if workspace.settings_file.is_file() else None
+    settings = command.settings(file)
+    where = f"{file}" if file else f"no {SETTINGS_FILE} in {workspace.root} yet: the defaults"
+    results = [CheckResult("settings", "ok", f"{where}, preset {settings.preset}"), *run_checks(workspace, settings)]
+    failed = [result for result in results if result.state == "fail"]
     lines = []
-    for finding in findings:
-        lines.append(f"{SIGNS[finding.state]} {finding.subject}: {finding.detail}")
-        if finding.fix is not None:
-            lines.append(f"    → {finding.fix}")
-    value = {"ready": not failed, "findings": [asdict(finding) for finding in findings]}
+    for result in results:
+        lines.append(f"{SIGNS[result.state]} {result.subject}: {result.detail}")
+        if result.fix is not None:
+            lines.append(f"    → {result.fix}")
+    value = {"ready": not failed, "findings": [asdict(result) for result in results]}
     if failed:
         first = failed[0]
         value |= described(SettingsError(f"{first.subject}: {first.detail}", advice=first.fix))

@@ -1,10 +1,10 @@
 """The terminal: results on stdout, everything else on stderr.
 
-stdout carries a table, or with --json exactly one JSON object. stderr carries progress: bars on a terminal, one
-plain line a finished unit elsewhere, so that cron mail and log files stay readable.
+stdout carries a table, or with --json exactly one JSON object. stderr carries progress: bars on a terminal, elsewhere
+one plain line per finished unit, so that cron mail and log files stay readable.
 
-Every text may come from outside. None is markup here, and what would steer a terminal is shown as an escape; a line
-end too, so lines are arguments of their own.
+Any text may come from outside, so none is read as markup, and control characters are shown as escapes. That includes
+line ends: each line is an argument of its own.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ from convcast.text import printable
 
 Unit = TypeVar("Unit")
 Cell = str | Sequence[str]
-"""One line, or several."""
+"""A table cell of one line or several."""
 WIDE = 10_000
-"""Columns."""
+"""Width of a table that is not printed to a terminal, columns."""
 
 
 class Terminal:
-    """Where one command's words go."""
+    """Output of one command: results to stdout, messages to stderr."""
 
     held: ClassVar[dict[str, Any] | None] = None
-    """The result of the command that runs, for --json."""
+    """Result of the running command, kept for --json."""
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.verbose = verbose
         self.quiet = quiet
         plain: dict[str, bool] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
-        # A file or a pipe has no width that a table could be too wide for.
+        # A file or a pipe has no width to fit a table into.
         self.out = Console(width=None if sys.stdout.isatty() else WIDE, **plain)  # type: ignore[arg-type]
         self.err = Console(stderr=True, **plain)  # type: ignore[arg-type]
 
     def say(self, *lines: str) -> None:
-        """Lines on stderr, unless --quiet."""
+        """Print lines on stderr, unless --quiet."""
         if not self.quiet:
-            self._tell(*lines)
+            self._print(*lines)
 
     def warn(self, *lines: str) -> None:
-        """Lines on stderr, even with --quiet."""
-        self._tell(*lines, style="yellow")
+        """Print lines on stderr, even with --quiet."""
+        self._print(*lines, style="yellow")
 
-    def _tell(self, *lines: str, style: str = "") -> None:
+    def _print(self, *lines: str, style: str = "") -> None:
         for line in lines:
             self.err.print(Text(printable(line), style=style))
 
@@ -76,9 +76,14 @@ class Terminal:
         line: Callable[[Unit], str | None],
         percent: Callable[[Unit], float] | None = None,
     ) -> Iterator[Unit]:
-        """Pass finished units on, showing each; `line` describes a unit, or gives None for one not worth a line.
+        """Yield finished units, and show the progress.
 
-        `percent` says how far the work is, for work whose units cannot be counted beforehand.
+        Args:
+            units: Finished units of work.
+            total: Number of units, if it is known.
+            title: Name of the work.
+            line: Describes a unit; None for a unit that is not shown.
+            percent: Progress after a unit, for work whose units cannot be counted beforehand.
         """
         if self.quiet or not self.err.is_terminal or self.err.is_dumb_terminal:
             for number, unit in enumerate(units, 1):
@@ -106,7 +111,7 @@ class Terminal:
                 yield unit
 
     def result(self, value: dict[str, Any], *shown: Table | str) -> None:
-        """The command's result: `value` where --json was given, when the command ends; else the tables and lines."""
+        """Print the command's tables and lines, or with --json keep `value`, which is printed when the command ends."""
         if self.as_json:
             Terminal.held = value
             return
@@ -114,29 +119,29 @@ class Terminal:
             self.out.print(Text(printable(one)) if isinstance(one, str) else one)
 
     def end(self, failure: ConvcastError | None = None) -> None:
-        """Print what --json prints: one object, of the result and of the failure that came after or in place of it."""
+        """Print the object of --json, which holds the result, the failure, or both."""
         value = (Terminal.held or {}) | (described(failure) if failure else {})
         Terminal.held = None
         if self.as_json and value:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     def fail(self, error: ConvcastError) -> NoReturn:
-        """End the command: one sentence, what to do next, and the exit code."""
-        with suppress(OSError):  # where stdout itself is what failed
+        """Print an error and its advice, and end the command with the error's exit code."""
+        with suppress(OSError):  # stdout itself may have failed
             self.end(error)
-        self._tell(f"convcast: {error}", style="red")
+        self._print(f"convcast: {error}", style="red")
         if error.advice:
-            self._tell(f"  → {error.advice}")
+            self._print(f"  → {error.advice}")
         raise typer.Exit(error.exit_code)
 
 
 def described(error: ConvcastError) -> dict[str, Any]:
-    """A failure as --json has it."""
+    """Return the keys of a failure in the object of --json."""
     return {"error": str(error), "exit_code": error.exit_code, "advice": error.advice}
 
 
 def table(*columns: Cell, title: str | None = None, rows: Iterable[Iterable[Cell]] = (), left: int = 1) -> Table:
-    """A plain table; the first `left` columns are text, the others numbers."""
+    """Make a plain table whose first `left` columns are text and the others numbers."""
     made = Table(
         title=None if title is None else _text(title),
         title_justify="left",
@@ -157,7 +162,7 @@ def _text(cell: Cell) -> Text:
 
 
 def size(number: float) -> str:
-    """`3.3 GB`: bytes for people."""
+    """Format a number of bytes as `3.3 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
@@ -166,7 +171,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`4 min 10 s`: seconds for people."""
+    """Format seconds as `4 min 10 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""The course of a training, drawn in characters."""
+"""Draw the loss of a training in characters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from convcast.files import parse_json
 
 WIDTH, HEIGHT = 64, 10
 LARGEST = 1e12
-"""Loss that can be drawn; it also tells infinity and NaN from a loss."""
+"""Largest loss that is drawn; it also excludes infinity and NaN."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The reports of a training, oldest first; lines that are none, as a killed run leaves one, are passed over."""
+    """Read the reports of a training's log, oldest first; damaged lines are skipped."""
     reports = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -31,17 +31,17 @@ def _is_loss(report: Any) -> bool:
 
 
 def draw_loss(reports: list[dict[str, Any]]) -> str:
-    """Loss in training and on the validation hours by step, without colours."""
+    """Draw training and validation loss by step, without colours."""
     from plotille import Figure
 
-    by_step = {report["step"]: report for report in reports}  # what was trained again counts as it came out at last
+    by_step = {report["step"]: report for report in reports}  # of a step that was trained again, the last report counts
     steps = sorted(by_step)
     figure = Figure()
     figure.width, figure.height, figure.with_colors = WIDTH, HEIGHT, False
     figure.x_label, figure.y_label = "step", "loss"
     figure.register_label_formatter(float, lambda value, chars, **_: f"{value:.3g}".rjust(chars))
     figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
-    # Logs of models of another version have a number there.
+    # Logs of older versions have a number in place of an object.
     checked = [step for step in steps if _is_loss(by_step[step].get("validation"))]
     if checked:
         losses = [by_step[step]["validation"]["loss"] for step in checked]

@@ -1,4 +1,4 @@
-"""`convcast cycle`: the hourly run."""
+"""`convcast cycle`: run everything that is due, every hour."""
 
 from __future__ import annotations
 
@@ -6,54 +6,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, verb
 
 if TYPE_CHECKING:
-    from convcast.operations.stages import StageDone
+    from convcast.operations.stages import StageResult
 
 
-@verb
+@verb()
 def cycle(
+    command: Command,
     max_catch_up: Annotated[
-        str | None, typer.Option("--max-catch-up", help="How far back missing hours are made up for (default: 24h).")
+        str | None, typer.Option("--max-catch-up", help="How far back to catch up on missing hours (default: 24h).")
     ] = None,
     deadline: Annotated[
         str | None, typer.Option("--deadline", help="Stop cleanly after this time (default: 50m).")
     ] = None,
-    source: Annotated[list[str] | None, typer.Option("--source", help="As of `convcast fetch`.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    source: Annotated[list[str] | None, typer.Option("--source", help="As for `convcast fetch`.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     now: Annotated[
         str | None,
-        typer.Option("--now", help="Take this for the time (UTC), to rehearse on past or simulated hours."),
+        typer.Option("--now", help="Time to take for now (UTC), to rehearse on past or simulated hours."),
     ] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
-    """Do what is due: fetch, preprocess, sample the newest hour, verify, catch up, publish, prune. Run it every hour.
+    """Fetch, preprocess, sample the newest hour, verify, catch up, publish and prune what is due. Run it every hour.
 
-    Safe to start at any time, twice, or again: a second one exits with 5 at once, and where nothing is due it takes
-    seconds. Exit code 4: the newest hour is not published yet, and what could be done was.
+    It is safe to start at any time: a second cycle exits with 5 at once, and where nothing is due it takes seconds.
+    Exit code 4 means that the newest hour is not published yet and that everything else was done.
     """
-    from convcast.cli.console import Terminal, described, duration, table
+    from convcast.cli.console import described, duration, table
     from convcast.errors import ConvcastError
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
-    from convcast.operations.inventory import Surveyor
-    from convcast.operations.status import read_clock, simulated
+    from convcast.operations.inventory import InventoryReader
+    from convcast.operations.status import current_time, simulated
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     flags: dict[str, dict[str, Any]] = {
         "archive": {"sources": source or None},
         "operations": {
@@ -61,18 +51,18 @@ def cycle(
             "deadline": None if deadline is None else parse_duration(deadline, "m") / 60,
         },
     }
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
-    clock = read_clock(now, session.settings, session.workspace)
+    session = command.open(flags)
+    clock = current_time(now, session.settings, session.workspace)
     rehearsal = ["--now", str(clock)] if now is not None or simulated(session.settings, session.workspace) else []
     run = Cycle(
-        Surveyor(session.workspace, session.settings, model=model),
+        InventoryReader(session.workspace, session.settings, model=model),
         clock,
-        words=[word for assignment in settings or () for word in ("--set", assignment)],
+        words=[word for assignment in command.assignments for word in ("--set", assignment)],
         fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
         sample_words=["--model", model] if model else [],
     )
     with lock(session.workspace.lock("cycle"), "cycling in this workspace"):
-        done: list[StageDone] = []
+        done: list[StageResult] = []
         for stage in run:
             done.append(stage)
             terminal.say(f"{stage.stage} {stage.about}: {stage.outcome}, {duration(stage.seconds)}")

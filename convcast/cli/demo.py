@@ -1,4 +1,4 @@
-"""`convcast demo`: the five verbs, one after another, on the simulated archive."""
+"""`convcast demo`: run the five main verbs on the simulated archive."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, VerboseOption, verb
+from convcast.cli.session import Command, verb
 from convcast.errors import ConvcastError
 
 if TYPE_CHECKING:
     from convcast.cli.console import Terminal
 
 DAYS = 22
-"""Of simulated weather: 14 to learn from, then 8 that the model has never seen."""
+"""Days of simulated weather: 14 to train on and 8 to test on."""
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
 QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
 
 
-@verb
+@verb(without=("settings", "workspace"))
 def demo(
+    command: Command,
     workspace: Annotated[
-        Path, typer.Option("--workspace", "-w", help="Folder for the demo; run again, it goes on from there.")
+        Path, typer.Option("--workspace", "-w", help="Folder for the demo; a second run continues in it.")
     ] = Path("convcast-demo"),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
     members: Annotated[int, typer.Option("--members", min=2, help="Members of each ensemble.")] = 50,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer forecasts: to see it run, not to judge it.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Make fewer forecasts, to see it run rather than to judge it.")
+    ] = False,
 ) -> None:
     """Run everything end to end on the simulated archive: no account, no network, no GPU; about 10 minutes.
 
     A small stochastic storm world is written as real GRIB2 and fetched as NOAA's files are. The model learns from 14
     days of it, forecasts the next 8, and is scored beside the world's exact predictive ensemble, which no model can
-    beat, and a control without any network, which a model must beat.
+    beat, and a baseline without any network (advection), which a model must beat.
     """
-    from convcast.cli.console import Terminal, duration
+    from convcast.cli.console import duration
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     inits = QUICK_INITS if quick else TEST_INITS
     started = time.monotonic()
     train = [f"--max-minutes={minutes}"] if minutes is not None else []
@@ -56,10 +56,10 @@ def demo(
     ]
     clock: dict[str, float] = {}
     for step in steps:
-        clock[step[0]] = _run(terminal, [*step, "-w", str(workspace)], verbose=verbose, quiet=quiet)
-    against = ["--against", "exact", "--against", "control", "--against", "persistence", "--against", "climatology"]
+        clock[step[0]] = _run(terminal, [*step, "-w", str(workspace)])
+    against = ["--against", "exact", "--against", "advection", "--against", "persistence", "--against", "climatology"]
     judge = ["verify", "--init", inits, *against, "--name", "demo", "-w", str(workspace)]
-    clock["verify"] = _run(terminal, judge, verbose=verbose, quiet=quiet, result=True, as_json=as_json)
+    clock["verify"] = _run(terminal, judge, result=True)
     total = time.monotonic() - started
     times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items())
     terminal.say("", f"done in {duration(total)}: {times}")
@@ -72,26 +72,18 @@ def demo(
     terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
 
 
-def _run(
-    terminal: Terminal,
-    words: list[str],
-    *,
-    verbose: bool,
-    quiet: bool,
-    result: bool = False,
-    as_json: bool = False,
-) -> float:
-    """Run one verb as a user would and give its seconds; only the last one's result belongs on stdout."""
+def _run(terminal: Terminal, words: list[str], *, result: bool = False) -> float:
+    """Run one verb as a user would, and return the seconds it took; with `result` its result goes to stdout."""
     from convcast.operations.stages import PROGRAM
 
     terminal.say("", f"$ convcast {shlex.join(words)}")
-    flags = ["-v"] * verbose + ["-q"] * quiet + ["--json"] * as_json
+    flags = ["-v"] * terminal.verbose + ["-q"] * terminal.quiet + ["--json"] * (terminal.as_json and result)
     started = time.monotonic()
     finished = subprocess.run([*PROGRAM, *words, *flags], stdout=None if result else sys.stderr, check=False)
     if finished.returncode:
-        advice = "mend what it says and run the demo again: it goes on from there"
+        advice = "fix the problem and run the demo again; it continues from there"
         stopped = ConvcastError(f"`convcast {words[0]}` stopped with {finished.returncode}", advice=advice)
         stopped.exit_code = finished.returncode if finished.returncode > 0 else 1
-        terminal.as_json = as_json and not result  # the last one has said it on stdout itself
+        terminal.as_json = terminal.as_json and not result  # the last verb has printed the failure itself
         terminal.fail(stopped)
     return time.monotonic() - started

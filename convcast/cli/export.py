@@ -1,4 +1,4 @@
-"""`convcast export`: forecasts as netCDF or GRIB2."""
+"""`convcast export`: write forecasts as NetCDF or GRIB2."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import Command, verb
 
 
 class Format(StrEnum):
-    """What others read."""
+    """File formats of exported forecasts."""
 
     netcdf = "netcdf"
     grib2 = "grib2"
 
 
 class What(StrEnum):
-    """What is exported."""
+    """Parts of a forecast that can be exported."""
 
     members = "members"
     products = "products"
 
 
-@verb
+@verb(without=("settings",))
 def export(
+    command: Command,
     file_format: Annotated[Format, typer.Option("--format", help="netcdf, or grib2 with an .idx.")] = Format.netcdf,
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
-    what: Annotated[What | None, typer.Option("--what", help="Default: members where they were kept.")] = None,
+    what: Annotated[
+        What | None, typer.Option("--what", help="Members or products (default: members where they were kept).")
+    ] = None,
     fields: Annotated[str | None, typer.Option("--field", help="Some fields, as refc,cape (default: all).")] = None,
     leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all).")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder (default: exports/ of the workspace).")
     ] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
-    """Write forecasts for other programs: one file each, named for the initial time.
+    """Write forecasts for other programs, one file per initial time.
 
-    GRIB2 has the members with ensemble keys, or of the products mean, spread and probabilities at points.
+    GRIB2 files hold the members with ensemble keys, or the products' mean, spread and point probabilities.
     """
-    from convcast.cli.console import Terminal, size, table
+    from convcast.cli.console import size, table
     from convcast.errors import MissingInputError
     from convcast.files import sweep
     from convcast.forecasts.export import to_grib, to_netcdf
@@ -54,14 +53,14 @@ def export(
     from convcast.notation import compact, parse_leads
     from convcast.variables import select
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    place = begin(terminal, workspace).workspace
+    terminal = command.terminal
+    workspace = command.open().workspace
     names = [v.name for v in select([name.strip() for name in fields.split(",")])] if fields else None
     hours = parse_leads(leads) if leads is not None else None
-    folder = output or place.root / "exports"
+    folder = output or workspace.root / "exports"
     sweep(folder, recursive=False, shared=True)
     written: list[Path] = []
-    for kept in available(place, init):
+    for kept in available(workspace, init):
         source = {"members": kept.members, "products": kept.products}.get(what or "", kept.members or kept.products)
         if source is None:
             raise MissingInputError(

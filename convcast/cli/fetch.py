@@ -1,4 +1,4 @@
-"""`convcast fetch`: hourly analyses from a publisher into the archive."""
+"""`convcast fetch`: fetch hourly analyses into the archive."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    given,
-    verb,
-    workspace_root,
-)
+from convcast.cli.session import Command, given, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +15,9 @@ if TYPE_CHECKING:
     from convcast.cli.console import Terminal
 
 
-@verb
+@verb()
 def fetch(
+    command: Command,
     days: Annotated[int | None, typer.Option("--days", min=1, max=5000, help="The last N days (default: 14).")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First valid hour, as 2024-05-06T21 (UTC).")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last valid hour.")] = None,
@@ -40,7 +32,7 @@ def fetch(
         str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with (default: 1-6).")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Of refs: members, or the products made of them (default: both).")
+        str | None, typer.Option("--only", help="With --what refs: members, or products (default: both).")
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -59,17 +51,12 @@ def fetch(
         typer.Option("--dewpoint", help="analysis, or previous_f01: D2M of the cycle before (default: analysis)."),
     ] = None,
     max_missing: Annotated[
-        float | None, typer.Option("--max-missing", help="Share of hours that may be missing before exit code 3.")
+        float | None, typer.Option("--max-missing", help="Fraction of hours that may be missing before exit code 3.")
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="For a new workspace: phase1, phase2 or demo.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, and how much.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash again what the archive holds.")] = False,
-    now: Annotated[str | None, typer.Option("--now", hidden=True, help="As of `convcast cycle`.")] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and its size.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hashes of all archived files.")] = False,
+    now: Annotated[str | None, typer.Option("--now", hidden=True, help="As for `convcast cycle`.")] = None,
 ) -> None:
     """Fetch hourly HRRR analyses: only the needed messages, by byte range.
 
@@ -91,15 +78,13 @@ def fetch(
         reference_ensembles,
         verify_archive,
     )
-    from convcast.cli.console import Terminal
     from convcast.errors import SettingsError
     from convcast.files import lock
     from convcast.notation import HOUR, describe, hours_between, parse_hour, parse_hours, parse_leads, parse_time
-    from convcast.settings import load_settings
     from convcast.variables import select
     from convcast.workspace import SETTINGS_FILE, create_workspace, open_workspace
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     if (days is not None and start) or (end and not start):
         raise SettingsError("--days goes alone, --end goes with --start", advice="use --days 14, or --start and --end")
     _check(what, leads, only)
@@ -112,29 +97,29 @@ def fetch(
         },
         "archive": {"sources": source or None, "max_missing": max_missing},
     }
-    root = workspace_root(workspace)
+    root = command.root
     file = root / SETTINGS_FILE
-    resolved = load_settings(file if file.is_file() else None, given(settings, chosen), preset=preset)
-    if what != "hrrr" and "simulated" in resolved.archive.sources:
+    settings = command.settings(file if file.is_file() else None, chosen, preset=preset)
+    if what != "hrrr" and "simulated" in settings.archive.sources:
         raise SettingsError(
             f"the simulated world has no {what}; its own exact ensemble is what to compare with",
             advice="use `convcast verify --against exact`",
         )
-    place = (
+    workspace = (
         open_workspace(root)
         if verify
-        else create_workspace(root, preset=resolved.preset, tables=given(None, {"dataset": chosen["dataset"]}))
+        else create_workspace(root, preset=settings.preset, tables=given({"dataset": chosen["dataset"]}))
     )
-    archives = open_archives(place.archive)
+    archives = open_archives(workspace.archive)
     if verify:
         rehashed = (outcome for archive in archives.values() for outcome in verify_archive(archive))
         outcomes = list(terminal.track(rehashed, total=None, title="verify", line=_describe))
         _finish(terminal, outcomes, f"{root}", allowed=0.0, unit="files")
         return
 
-    variables = select(resolved.dataset.fields)
-    lead, dewpoint_of = resolved.dataset.analysis_lead, resolved.dataset.dewpoint
-    with open_sources(resolved.archive.sources, workspace=place, settings=resolved) as sources:
+    variables = select(settings.dataset.fields)
+    lead, dewpoint_source = settings.dataset.analysis_lead, settings.dataset.dewpoint
+    with open_sources(settings.archive.sources, workspace=workspace, settings=settings) as sources:
         if start and end:
             hours = parse_hours(f"{start}/{end}")
         else:
@@ -143,21 +128,21 @@ def fetch(
             hours = hours_between(first, last)
         terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
         if what == "hrrr":
-            requests = analyses(archives["hrrr"], hours, variables, lead, dewpoint_of)
-            unit = "hours" if len(resolved.dataset.leads) == 1 else "files"
+            requests = analyses(archives["hrrr"], hours, variables, lead, dewpoint_source)
+            unit = "hours" if len(settings.dataset.leads) == 1 else "files"
         else:
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
             requests, unit = reference_ensembles.requests(what, archives, hours, ahead, names, **parts), "files"
         options: dict[str, Any] = {
-            "settings": resolved.archive,
+            "settings": settings.archive,
             "now": parse_time(now) if now else np.datetime64("now"),
         }
         if dry_run:
             outcomes = list(terminal.track(estimate(requests, sources, **options), **_progress(requests, "dry run")))
-            _finish_dry_run(terminal, outcomes, allowed=resolved.archive.max_missing, unit=unit)
+            _finish_dry_run(terminal, outcomes, allowed=settings.archive.max_missing, unit=unit)
             return
-        with lock(place.lock("fetch"), "fetching into this workspace"):
+        with lock(workspace.lock("fetch"), "fetching into this workspace"):
             units = (
                 fetch_hours(
                     archives["hrrr"],
@@ -165,7 +150,7 @@ def fetch(
                     hours,
                     variables=variables,
                     lead=lead,
-                    dewpoint=dewpoint_of,
+                    dewpoint=dewpoint_source,
                     **options,
                 )
                 if what == "hrrr"
@@ -176,12 +161,12 @@ def fetch(
                 outcomes.append(outcome)
                 if outcome.status != "cached":
                     said = {"status": outcome.status, "reason": outcome.reason, "file": outcome.file}
-                    place.record("fetch", valid=str(outcome.valid), **said)
-    _finish(terminal, outcomes, str(root), allowed=resolved.archive.max_missing, unit=unit)
+                    workspace.record("fetch", valid=str(outcome.valid), **said)
+    _finish(terminal, outcomes, str(root), allowed=settings.archive.max_missing, unit=unit)
 
 
 def _check(what: str, leads: str | None, only: str | None) -> None:
-    """Raises SettingsError where the options do not go together."""
+    """Raise SettingsError for options that do not go together."""
     from convcast.archive.reference_ensembles import SYSTEMS
     from convcast.errors import SettingsError
 
@@ -189,7 +174,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
         raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, {', '.join(SYSTEMS)}")
     if what == "hrrr" and leads:
         raise SettingsError(
-            "--leads is of forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
+            "--leads needs --what with forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
         )
     if only is not None and (what != "refs" or only not in ("members", "products")):
         raise SettingsError(
@@ -198,7 +183,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
 
 
 def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
-    """How a run over these files shows its progress: what was here already is not worth a line."""
+    """Return the arguments of Terminal.track; files that were archived already are not shown."""
     return {
         "total": len(requests),
         "title": title,
@@ -237,7 +222,7 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed
 
 
 def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, allowed: float, unit: str) -> None:
-    """Count the outcomes, print them, and leave with the exit code that they deserve."""
+    """Print the counts of outcomes, and raise if too many hours are missing."""
     from collections import Counter
 
     from convcast.cli.console import size, table
@@ -260,7 +245,7 @@ def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, all
 
 
 def _judge(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
-    """Say what is missing; raises NotPublishedError or MissingInputError where it is more than is allowed."""
+    """Report what is missing; raise NotPublishedError or MissingInputError if it exceeds the allowed fraction."""
     from convcast.errors import MissingInputError, NotPublishedError
 
     troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]

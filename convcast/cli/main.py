@@ -1,4 +1,4 @@
-"""The program: verbs in the order in which data flow. No heavy library is imported before a verb runs."""
+"""The program, with its verbs in the order of the data flow. No heavy library is imported before a verb runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPILOGUE = (
 
 
 class Program(TyperGroup):
-    """All verbs; what was typed wrongly is told as any other failure is."""
+    """The group of verbs; it reports usage errors as the verbs report other failures."""
 
     def main(
         self,
@@ -28,7 +28,7 @@ class Program(TyperGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        windows_expand_args: bool = True,  # noqa: ARG002  as the class above has it
+        windows_expand_args: bool = True,  # noqa: ARG002  the base class has it
         **options: Any,
     ) -> Any:
         options |= {"args": args, "prog_name": prog_name, "complete_var": complete_var, "standalone_mode": False}
@@ -39,20 +39,20 @@ class Program(TyperGroup):
         except typer.Abort:
             sys.exit(INTERRUPTED)
         except Exception as error:
-            explain = getattr(error, "format_message", None)  # typer may or may not have a click of its own
+            explain = getattr(error, "format_message", None)  # typer may bundle its own click
             if explain is None:
                 raise
-            if type(error).__name__ == "NoArgsIsHelpError":  # the help is there by now
+            if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
                 sys.exit(SettingsError.exit_code)
-            code = _tell_usage(explain(), error, as_json="--json" in (sys.argv[1:] if args is None else args))
+            code = _report_usage_error(explain(), error, as_json="--json" in (sys.argv[1:] if args is None else args))
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell_usage(said: str, error: Exception, *, as_json: bool) -> int:
+def _report_usage_error(message: str, error: Exception, *, as_json: bool) -> int:
     from convcast.cli.console import Terminal
 
     path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
-    wrong = SettingsError(said, advice=f"see `{path} --help`")
+    wrong = SettingsError(message, advice=f"see `{path} --help`")
     try:
         Terminal(as_json=as_json).fail(wrong)
     except typer.Exit as done:
@@ -70,15 +70,17 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"convcast {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

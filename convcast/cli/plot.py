@@ -1,4 +1,4 @@
-"""`convcast plot`: maps of an ensemble."""
+"""`convcast plot`: draw maps of an ensemble."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import Command, verb
 
 
 class Kind(StrEnum):
-    """What is drawn."""
+    """Kinds of maps."""
 
     stamps = "stamps"
     mean = "mean"
@@ -22,8 +22,9 @@ class Kind(StrEnum):
     spaghetti = "spaghetti"
 
 
-@verb
+@verb(without=("settings",))
 def plot(
+    command: Command,
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
@@ -34,22 +35,21 @@ def plot(
     leads: Annotated[str | None, typer.Option("--leads", help="Hours ahead, as 1,3 (default: all drawn).")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Of the event, in the field's units (default: the field's, 40 dBZ)."),
+        typer.Option(
+            "--threshold",
+            help="Threshold of the event, in the field's units (default: the field's own; 40 dBZ for refc).",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the pictures (default: plots/<init> of the workspace)."),
     ] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Draw maps of a forecast: member stamps, mean, spread, probability, paintball, spaghetti; one PNG each.
 
-    From the members where they were kept, else from the products, which have no stamps, paintballs and spaghetti.
+    Maps are drawn from the members where they were kept, else from the products, which give no stamps, paintball or
+    spaghetti.
     """
-    from convcast.cli.console import Terminal
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
     from convcast.forecasts.plot import select_maps
@@ -57,17 +57,17 @@ def plot(
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
-    place = begin(terminal, workspace).workspace
+    terminal = command.terminal
+    workspace = command.open().workspace
     variables = select([name.strip() for name in fields.split(",")])
     wanted = [kind.value for kind in kinds] if kinds else list(KINDS)
     hours = parse_leads(leads) if leads is not None else None
 
     drawn: list[str] = []
-    for source in available(place, init):
-        folder = output or place.root / "plots" / compact(source.init)
+    for source in available(workspace, init):
+        folder = output or workspace.root / "plots" / compact(source.init)
         sweep(folder, recursive=False, shared=True)
-        units = select_maps(place, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
+        units = select_maps(workspace, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
         for shown, possible in units:
             for kind in possible:
                 name = f"{shown.variable.name}_f{shown.lead:02d}_{kind}.png"

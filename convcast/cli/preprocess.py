@@ -1,4 +1,4 @@
-"""`convcast preprocess`: archived hours into the dataset."""
+"""`convcast preprocess`: add archived hours to the dataset."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import (
-    DaskAddressOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkersOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
 
 if TYPE_CHECKING:
     from convcast.dataset import HourVerdict
 
 
-@verb
+@verb()
 def preprocess(
+    command: Command,
     region: Annotated[
         str | None,
         typer.Option(
@@ -32,47 +23,42 @@ def preprocess(
         ),
     ] = None,
     max_missing: Annotated[
-        float | None, typer.Option("--max-missing", help="Share of hours that may be rejected before exit code 3.")
+        float | None, typer.Option("--max-missing", help="Fraction of hours that may be rejected before exit code 3.")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every stored hour, and take damaged ones from the archive again.")
+        bool, typer.Option("--verify", help="Read every stored hour, and restore damaged ones from the archive.")
     ] = False,
     workers: WorkersOption = 1,
     dask_address: DaskAddressOption = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Decode, check and append the archived hours that dataset.zarr does not hold yet.
 
-    A damaged or implausible hour is named and set aside; nothing is filled.
+    A damaged or implausible hour is reported and left out; no values are filled in.
     """
     import time
 
     from convcast.archive import Archive
-    from convcast.cli.console import Terminal, size, table
+    from convcast.cli.console import size, table
     from convcast.dataset import preprocess as preprocess_hours
     from convcast.errors import MissingInputError
     from convcast.files import folder_bytes
     from convcast.workers import Workers
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     flags: dict[str, dict[str, Any]] = {"dataset": {"region": region}, "archive": {"max_missing": max_missing}}
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
-    place, options = session.workspace, session.settings.dataset
-    archive = Archive(place.archive / "hrrr")
+    session = command.open(flags)
+    workspace, options = session.workspace, session.settings.dataset
+    archive = Archive(workspace.archive / "hrrr")
     available = archive.hours(*options.leads)
     if len(available) == 0:
         raise MissingInputError(
-            f"the archive of {place.root} holds no hour of lead {' and '.join(map(str, options.leads))}",
+            f"the archive of {workspace.root} holds no hour of lead {' and '.join(map(str, options.leads))}",
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
     verdicts, begun = [], time.monotonic()
     units = preprocess_hours(
         archive,
-        place.dataset,
+        workspace.dataset,
         settings=options,
         workers=Workers.chosen(workers, dask_address),
         verify=verify,
@@ -87,15 +73,15 @@ def preprocess(
     ):
         verdicts.append(verdict)
         last = {} if verdict.last is None else {"last": str(verdict.last)}
-        place.record("preprocess", valid=str(verdict.valid), **last, status=verdict.status, reason=verdict.reason)
+        workspace.record("preprocess", valid=str(verdict.valid), **last, status=verdict.status, reason=verdict.reason)
     counts: Counter[str] = Counter()
     for verdict in verdicts:
         counts[verdict.status] += verdict.hours
     bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
-    stored = folder_bytes(place.dataset)
+    stored = folder_bytes(workspace.dataset)
     terminal.result(
         {
-            "dataset": str(place.dataset),
+            "dataset": str(workspace.dataset),
             "new": counts.total(),
             "counts": dict(counts),
             "bytes": stored,
@@ -103,7 +89,7 @@ def preprocess(
             "rejected": [{"valid": str(v.valid), "reason": v.reason} for v in bad],
         },
         table("new hours", *counts, rows=[[str(counts.total()), *(str(n) for n in counts.values())]]),
-        f"{place.dataset} holds {size(stored)}",
+        f"{workspace.dataset} holds {size(stored)}",
     )
     if bad:
         summary = f"{len(bad)} of {counts.total()} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
@@ -113,7 +99,7 @@ def preprocess(
 
 
 def _named(verdict: HourVerdict) -> str:
-    """`2024-05-06T18`, or the first and the last of several hours and their number."""
+    """Name a verdict's hour, or its first and last hour and their number."""
     if verdict.last is None:
         return str(verdict.valid)
     return f"{verdict.valid} to {verdict.last}, {verdict.hours} hours,"

@@ -1,4 +1,4 @@
-"""The process that a verb runs in: its standard streams, its home folder, and how a signal ends it."""
+"""Prepare the process that a verb runs in: its standard streams, home folder and signal handlers."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from convcast.workers import SAFE_PATH
 
 INTERRUPTED = 130
 PATIENCE = 1.7
-"""Seconds in which an interrupted run may take away what it was writing, before it is ended where it stands."""
+"""Seconds an interrupted run has to clean up before it is killed."""
 WIDTHS = range(40, 1001)
-"""Columns that a terminal is believed to have."""
+"""Accepted values of COLUMNS."""
 ASCII = {"✓": "ok", "✗": "x", "→": "->", "–": "-", "…": "...", "·": "-", "°": "deg", "ε": "eps", "×": "x", "−": "-"}
-"""What stands for our own signs where the encoding of the output has none; any other becomes an escape."""
+"""Replacements for symbols that the output's encoding lacks; other characters become escapes."""
 
 
 def prepare() -> None:
-    """Settle what a shell, a scheduler or a container may have left open."""
+    """Set up streams, environment and home folder, which shells, schedulers and containers may leave unusable."""
     _open_closed_streams()
     codecs.register_error("convcast", _in_ascii)
     sys.stdout, sys.stderr = _Stream.over(sys.stdout, 1), _Stream.over(sys.stderr, 2)
     columns = os.environ.get("COLUMNS", "")
     if columns and not (columns.isdecimal() and len(columns) < 5 and int(columns) in WIDTHS):
         del os.environ["COLUMNS"]
-    os.environ.setdefault(*SAFE_PATH)  # for all that a run starts: stages, dask's workers
-    os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one that only it can load
+    os.environ.setdefault(*SAFE_PATH)  # for processes that the run starts
+    os.environ["MPLBACKEND"] = "agg"  # a notebook sets one that only it can load
     _find_a_home()
     _escape_what_others_print()
 
 
 def end_on_sigterm() -> None:
-    """SIGTERM, which `kill` and schedulers send, ends a run as Ctrl-C does, and within two seconds in any case.
+    """Make SIGTERM, which `kill` and schedulers send, end a run as Ctrl-C does, within two seconds in any case.
 
-    A handler waits for the main thread, which may be in compiled code or wait for a server; a thread of its own
+    Signal handlers wait for the main thread, which may be in compiled code or wait for a server; a second thread
     does not. What was complete is kept, as after any kill.
     """
     reader, writer = os.pipe()
@@ -74,11 +74,11 @@ def _end_soon(reader: int) -> None:
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that takes every character, and to whose closed pipe nothing is lost but what it would show."""
+    """A standard stream that can write any character, and ignores that its reader has closed the pipe."""
 
     @classmethod
     def over(cls, stream: Any, number: int) -> _Stream:
-        """The same file with its encoding; `stream` is None where it was closed as the process began."""
+        """Wrap a stream with its encoding; None stands for one that was closed when the process started."""
         if stream is None:
             return cls(open(number, "wb", closefd=False), encoding="utf-8", errors="convcast")
         encoding, buffered = stream.encoding, stream.line_buffering
@@ -99,14 +99,14 @@ class _Stream(io.TextIOWrapper):
             super().flush()
 
     def discard(self) -> None:
-        """Let what is written from now on, and what waits to be, go nowhere."""
+        """Discard everything that is written from now on, and what is buffered."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
 
 
 def _open_closed_streams() -> None:
-    """Open what `>&-` closed, or the first file that the run opens would be taken for it, by C libraries too."""
+    """Open streams that `>&-` closed; otherwise the next file opened would take their number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -122,9 +122,9 @@ def _in_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 def _find_a_home() -> None:
-    """Give a user without a home, as containers start them, an empty one for as long as the run takes.
+    """Give a user without a home folder, as in some containers, a temporary one.
 
-    Libraries look for settings and caches there. Without one they raise, or make a folder of the name `~`.
+    Libraries keep settings and caches there. Without one they raise, or make a folder named `~`.
     """
     if "HOME" in os.environ:
         return
@@ -138,7 +138,7 @@ def _find_a_home() -> None:
 
 
 def _escape_what_others_print() -> None:
-    """Tracebacks, warnings and log lines quote what came from outside: it steers no terminal from there either."""
+    """Escape control characters in tracebacks, warnings and log lines, which may quote text from outside."""
     logging.lastResort = logging.StreamHandler()
     logging.lastResort.setLevel(logging.WARNING)
     logging.lastResort.setFormatter(_Escaping())
@@ -160,5 +160,5 @@ class _Escaping(logging.Formatter):
 
 
 def escaped(text: str) -> str:
-    """Lines that may be shown, whatever they quote."""
+    """Return a text with its control characters escaped, except line ends."""
     return "\n".join(map(printable, text.split("\n")))

@@ -1,4 +1,4 @@
-"""`convcast sample`: ensembles from the model."""
+"""`convcast sample`: draw ensembles from the model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    Session,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, Session, verb
 
 if TYPE_CHECKING:
     from convcast.dataset import Dataset
@@ -29,15 +20,16 @@ if TYPE_CHECKING:
 
 
 class Keep(StrEnum):
-    """What stays of an ensemble."""
+    """Parts of an ensemble that are kept."""
 
     members = "members"
     products = "products"
     both = "both"
 
 
-@verb
+@verb()
 def sample(
+    command: Command,
     init: Annotated[
         str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
     ] = "latest",
@@ -51,9 +43,9 @@ def sample(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     solver: Annotated[str | None, typer.Option("--solver", help="unipc, dpmpp_2m, ddim or ddpm.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations a member.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations per member.")] = None,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1 leans towards average spread.")
+        float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1: closer to the average spread.")
     ] = None,
     keep: Annotated[
         Keep | None,
@@ -61,15 +53,12 @@ def sample(
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", help="GB to stay within, of GPU or machine (default: most that is free)."),
+        typer.Option("--memory", help="Memory limit of GPU or machine, GB (default: most of what is free)."),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Draw an ensemble into forecasts/<init>.zarr; members already complete are kept.
 
@@ -77,7 +66,7 @@ def sample(
     """
     from contextlib import nullcontext
 
-    from convcast.cli.console import Terminal, table
+    from convcast.cli.console import table
     from convcast.dataset import Dataset
     from convcast.ensemble import latest_init
     from convcast.errors import MissingInputError
@@ -87,12 +76,13 @@ def sample(
 
     rank, world_size = rank_and_world_size()
     first = rank == 0
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
+    terminal = command.terminal
+    terminal.quiet |= not first
     asked = parse_members(members) if members is not None else None
     times = None if init == "latest" else list(parse_hours(init))
     chosen = {"seed": seed, "solver": solver, "steps": steps, "guidance": guidance, "memory": memory}
     flags = {"sampling": chosen | {"keep": keep.value if keep else None}}
-    session = begin(terminal, workspace, assignments=settings, flags=flags)
+    session = command.open(flags)
     dataset = Dataset.open(session.workspace.dataset)
     name = model or session.settings.preset
     precision = session.settings.sampling.precision
@@ -116,9 +106,9 @@ def sample(
     if not first:
         return
     made = [hour for hour in inits if hour not in run.missing]
-    place = session.workspace
-    forecasts = [str(place.forecast(hour)) for hour in made] if run.keep != "products" else []
-    products = [str(place.product(hour)) for hour in made] if run.keep != "members" else []
+    workspace = session.workspace
+    forecasts = [str(workspace.forecast(hour)) for hour in made] if run.keep != "products" else []
+    products = [str(workspace.product(hour)) for hour in made] if run.keep != "members" else []
     paths = products or forecasts
     terminal.result(
         {
@@ -147,7 +137,7 @@ def sample(
 
 @dataclass
 class _Run:
-    """One process's share of the ensembles that are asked for."""
+    """The part of the requested ensembles that one process draws."""
 
     session: Session
     dataset: Dataset
@@ -159,7 +149,7 @@ class _Run:
     rank: int
     world_size: int
     missing: list[Hour] = field(default_factory=list)
-    """Inits without history, which are passed over where there are several."""
+    """Initial times without history, which are skipped where several were requested."""
 
     def __post_init__(self) -> None:
         sampling = self.session.settings.sampling
@@ -167,7 +157,7 @@ class _Run:
         self._sampling = sampling.model_copy(update={"precision": self.forecaster.precision})
 
     def units(self) -> Iterator[MemberDone]:
-        """Members as they are finished; products are made after the last of an init."""
+        """Yield finished members; products are made after the last member of an initial time."""
         from convcast.errors import MissingInputError
 
         for init in self.inits:
@@ -198,18 +188,20 @@ class _Run:
         from convcast.ensemble import describe, make_products, readable_leads
         from convcast.files import discard
 
-        place, settings = self.session.workspace, self.session.settings.products
-        target, passing = place.product(init), place.passing_members(init)
+        workspace, settings = self.session.workspace, self.session.settings.products
+        target, temporary = workspace.product(init), workspace.temporary_members(init)
         description = describe(
             self.forecaster, self.dataset, init=init, leads=self.leads, settings=self._sampling, name=self.name
         )
         there = readable_leads(target, description, self.members, settings)
         if self.keep == "products" and set(self.leads) <= there:
             return
-        # Members that an earlier run was asked to keep are used, and stay.
-        path = passing if self.keep == "products" and not place.forecast(init).exists() else place.forecast(init)
+        # Members that an earlier run kept are used and stay.
+        path = workspace.forecast(init)
+        if self.keep == "products" and not path.exists():
+            path = temporary
         yield from self._members(init, path)
         self.session.terminal.say(f"making products of {len(self.members)} members of {init}")
         done = make_products(path, target, description, members=self.members, leads=self.leads, settings=settings)
-        if done and path == passing:
-            discard(passing)
+        if done and path == temporary:
+            discard(temporary)

@@ -1,15 +1,17 @@
-"""What every verb shares: the common options, the workspace, the settings, and errors turned into exit codes."""
+"""Shared parts of the verbs: the common options, the workspace and settings, and exit codes for errors."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -24,123 +26,164 @@ if TYPE_CHECKING:
 DEFAULT_WORKSPACE = Path("convcast-workspace")
 COMMON = "Common options"
 
-WorkspaceOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--workspace",
-        "-w",
-        help="Folder of settings, data, models and results (else $CONVCAST_WORKSPACE, else ./convcast-workspace).",
-        rich_help_panel=COMMON,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=COMMON)]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=COMMON)]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=COMMON)]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
+
+def _common(name: str, default: Any, kind: Any, *flags: str, **words: Any) -> Parameter:
+    option = typer.Option(*flags, rich_help_panel=COMMON, **words)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+COMMON_OPTIONS = (
+    _common(
+        "settings",
+        None,
+        list[str] | None,
         "--set",
         "-s",
         metavar="GROUP.NAME=VALUE",
-        help="Any setting, as convcast.toml has it; may be repeated.",
-        rich_help_panel=COMMON,
+        help="Set any setting of convcast.toml; may be repeated.",
     ),
-]
+    _common(
+        "workspace",
+        None,
+        Path | None,
+        "--workspace",
+        "-w",
+        help="Folder of settings, data, models and results (else $CONVCAST_WORKSPACE, else ./convcast-workspace).",
+    ),
+    _common("as_json", False, bool, "--json", help="Print one JSON object."),
+    _common("verbose", False, bool, "--verbose", "-v", help="Print tracebacks of errors."),
+    _common("quiet", False, bool, "--quiet", "-q", help="Print no progress."),
+)
+"""Options that `verb` adds to each verb, after the verb's own."""
 WorkersOption = Annotated[
     int,
-    typer.Option("--workers", min=1, help="Processes that share the work, through dask.distributed if more than 1."),
+    typer.Option("--workers", min=1, help="Number of processes; more than 1 use dask.distributed."),
 ]
 DaskAddressOption = Annotated[
     str | None,
-    typer.Option(
-        "--dask-address", help="A dask scheduler (tcp://…) whose workers, which see the same files, share the work."
-    ),
+    typer.Option("--dask-address", help="Address of a dask scheduler (tcp://…) whose workers see the same files."),
 ]
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run of one verb."""
+    """The terminal, the open workspace and the settings in force of one command."""
 
     terminal: Terminal
     workspace: Workspace
     settings: Settings
 
 
-def workspace_root(workspace: Path | None) -> Path:
-    return workspace or Path(os.environ.get("CONVCAST_WORKSPACE") or DEFAULT_WORKSPACE)
+@dataclass(frozen=True)
+class Command:
+    """The common options of one command, as typed."""
+
+    terminal: Terminal
+    assignments: Sequence[str] = ()
+    """Values of --set, as `group.name=value`."""
+    workspace_option: Path | None = None
+    """Value of --workspace."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the workspace: --workspace, else CONVCAST_WORKSPACE, else the default."""
+        return self.workspace_option or Path(os.environ.get("CONVCAST_WORKSPACE") or DEFAULT_WORKSPACE)
+
+    def settings(
+        self, file: Path | None, flags: dict[str, dict[str, Any]] | None = None, *, preset: str | None = None
+    ) -> Settings:
+        """Resolve the settings in force.
+
+        Args:
+            file: The workspace's settings file, if there is one.
+            flags: Values of the verb's own options, by settings group and name; None stands for one not given.
+            preset: Name of the preset, in place of the file's.
+
+        Raises:
+            SettingsError: A setting is unknown or has no valid value.
+        """
+        from convcast.load_settings import load_settings, nested
+
+        table = nested(list(self.assignments))
+        for group, values in given(flags or {}).items():
+            table[group] = {**table.get(group, {}), **values}
+        return load_settings(file, table, preset=preset)
+
+    def open(self, flags: dict[str, dict[str, Any]] | None = None, *, preset: str | None = None) -> Session:
+        """Open the workspace, which must exist, and resolve its settings as `settings` does."""
+        from convcast.workspace import open_workspace
+
+        workspace = open_workspace(self.root)
+        return Session(self.terminal, workspace, self.settings(workspace.settings_file, flags, preset=preset))
 
 
-def begin(
-    terminal: Terminal,
-    workspace: Path | None,
-    *,
-    assignments: list[str] | None = None,
-    flags: dict[str, dict[str, Any]] | None = None,
-    preset: str | None = None,
-) -> Session:
-    """Open the workspace and resolve the settings; flags of None were not given."""
-    from convcast.settings import load_settings
-    from convcast.workspace import open_workspace
-
-    place = open_workspace(workspace_root(workspace))
-    settings = load_settings(place.settings_file, given(assignments, flags), preset=preset)
-    return Session(terminal, place, settings)
-
-
-def given(assignments: list[str] | None, flags: dict[str, dict[str, Any]] | None) -> dict[str, Any]:
-    """The nested table of what was typed; a verb's own flag counts before --set."""
-    from convcast.settings import nested
-
-    table = nested(assignments or [])
-    for group, values in (flags or {}).items():
-        typed = {name: value for name, value in values.items() if value is not None}
-        if typed:
-            table[group] = {**table.get(group, {}), **typed}
-    return table
-
-
-P = ParamSpec("P")
+def given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings by group and name, without the options that were not given and the groups that are then empty."""
+    typed = {group: {name: v for name, v in values.items() if v is not None} for group, values in flags.items()}
+    return {group: values for group, values in typed.items() if values}
 
 
 class InterruptedRunError(ConvcastError):
-    """Ctrl-C, or a signal that asks the run to end."""
+    """The run was interrupted by Ctrl-C or a signal."""
 
     exit_code = INTERRUPTED
 
 
-def verb(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn expected errors into one sentence and the documented exit code; with --json into one object too."""
+def verb(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a verb of the program.
 
-    @wraps(function)
-    def reported(*args: P.args, **kwargs: P.kwargs) -> None:
-        as_json, verbose = bool(kwargs.get("as_json")), bool(kwargs.get("verbose"))
+    The function's first parameter is the Command; the others are the verb's own options. Those of COMMON_OPTIONS are
+    added, except the parameters named in `without`. An expected error becomes one sentence and its documented exit
+    code, and with --json one object.
+    """
+    common = [option for option in COMMON_OPTIONS if option.name not in without]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        _, *own = signature.parameters.values()
+
+        @wraps(function)
+        def run(**options: Any) -> None:
+            typed = {option.name: options.pop(option.name, option.default) for option in common}
+            _run_reporting_errors(function, typed, options)
+
+        run.__signature__ = signature.replace(parameters=[*own, *common])  # type: ignore[attr-defined]
+        run.__annotations__ = {option.name: option.annotation for option in (*own, *common)}
+        return run
+
+    return decorate
+
+
+def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any], options: dict[str, Any]) -> None:
+    as_json, verbose = common["as_json"], common["verbose"]
+    try:
+        from convcast.cli.console import Terminal
+
+        terminal = Terminal(as_json=as_json, verbose=verbose, quiet=common["quiet"])
+        command = Command(terminal, common.get("settings") or (), common.get("workspace"))
         try:
-            try:
-                function(*args, **kwargs)
-            except typer.Exit:
-                _end(as_json=as_json)
-                raise
+            function(command, **options)
+        except typer.Exit:
             _end(as_json=as_json)
-        except ConvcastError as error:
-            _fail(error, as_json=as_json, verbose=verbose)
-        except OSError as error:
-            expected = from_os_error(error)
-            if expected is None:
-                _tell_bug(error, as_json=as_json)
-                raise
-            _fail(expected, as_json=as_json, verbose=verbose)
-        except KeyboardInterrupt:
-            stopped = InterruptedRunError(
-                "interrupted; what was complete is kept", advice="the same command goes on from there"
-            )
-            _fail(stopped, as_json=as_json, verbose=False)
-        except Exception as error:
-            if not isinstance(error, typer.Exit):
-                _tell_bug(error, as_json=as_json)
             raise
-
-    return reported
+        _end(as_json=as_json)
+    except ConvcastError as error:
+        _fail(error, as_json=as_json, verbose=verbose)
+    except OSError as error:
+        expected = from_os_error(error)
+        if expected is None:
+            _report_bug(error, as_json=as_json)
+            raise
+        _fail(expected, as_json=as_json, verbose=verbose)
+    except KeyboardInterrupt:
+        interrupted = InterruptedRunError(
+            "interrupted; what was complete is kept", advice="run the same command again to continue"
+        )
+        _fail(interrupted, as_json=as_json, verbose=False)
+    except Exception as error:
+        if not isinstance(error, typer.Exit):
+            _report_bug(error, as_json=as_json)
+        raise
 
 
 def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
@@ -148,7 +191,7 @@ def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
         from convcast.cli.console import Terminal
 
         Terminal(as_json=True).end(failure)
-    sys.stdout.flush()  # a full disk is told of here, and not as the interpreter ends
+    sys.stdout.flush()  # so that a full disk fails here, not when the interpreter ends
 
 
 def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
@@ -159,7 +202,7 @@ def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
     Terminal(as_json=as_json).fail(error)
 
 
-def _tell_bug(error: Exception, *, as_json: bool) -> None:
-    """What a program reads of a bug; people have the traceback."""
+def _report_bug(error: Exception, *, as_json: bool) -> None:
+    """Print a bug as an object for programs; people have the traceback."""
     bug = ConvcastError(f"a bug: {type(error).__name__}: {error}", advice="report it, with what stands on stderr")
     _end(as_json=as_json, failure=bug)

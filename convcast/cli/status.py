@@ -1,4 +1,4 @@
-"""`convcast status`: what a workspace holds, how it stands, and whether that is good enough."""
+"""`convcast status`: show what a workspace holds and whether its newest forecast is recent enough."""
 
 from __future__ import annotations
 
@@ -6,63 +6,61 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import JsonOption, QuietOption, SetOption, VerboseOption, WorkspaceOption, begin, verb
+from convcast.cli.session import Command, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.operations.status import Situation
+    from convcast.operations.status import WorkspaceStatus
     from convcast.settings import Settings
     from convcast.workspace import Workspace
 
 Rows = list[tuple[str, str]]
 
 
-@verb
+@verb()
 def status(
+    command: Command,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 4 where the newest forecast is older than --max-age.")
+        bool, typer.Option("--check", help="Exit with 4 if the newest forecast is older than --max-age.")
     ] = False,
     max_age: Annotated[
-        str, typer.Option("--max-age", help="Since the initial time of the newest forecast, as 2h or 90m.")
+        str, typer.Option("--max-age", help="Maximum time since the initial time of the newest forecast, as 2h or 90m.")
     ] = "3h",
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
-    now: Annotated[str | None, typer.Option("--now", help="As of `convcast cycle`.")] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
+    now: Annotated[str | None, typer.Option("--now", help="As for `convcast cycle`.")] = None,
 ) -> None:
-    """Show what is complete, what is late or missing, the disk, the last cycle, recent skill, and how training went.
+    """Show what is complete, late or missing, the disk, the last cycle, recent skill and the training loss.
 
-    With --check it is for monitoring: silent with -q, and the exit code says it.
+    For monitoring, use --check -q: it prints nothing, and the exit code is the answer.
     """
-    from convcast.cli.console import Terminal, duration, table
+    from convcast.cli.console import duration, table
     from convcast.cli.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
-    from convcast.operations.inventory import Surveyor
-    from convcast.operations.status import assess, read_clock
+    from convcast.operations.inventory import InventoryReader
+    from convcast.operations.status import assess, current_time
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     limit = parse_duration(max_age, "h")
-    session = begin(terminal, workspace, assignments=settings)
-    place = session.workspace
-    clock = read_clock(now, session.settings, session.workspace)
-    situation = assess(Surveyor(place, session.settings, model=model), clock)
-    age = situation.age
+    session = command.open()
+    workspace = session.workspace
+    clock = current_time(now, session.settings, session.workspace)
+    status_now = assess(InventoryReader(workspace, session.settings, model=model), clock)
+    age = status_now.age
     old = age is None or age > limit
-    value: dict[str, Any] = {"workspace": str(place.root), "settings": session.settings.digest()}
-    value |= {"operations": situation.to_dict() | {"too_old": old}}
-    if as_json or not (check and quiet):
-        rows, held = _held(place, session.settings)
+    value: dict[str, Any] = {"workspace": str(workspace.root), "settings": session.settings.digest()}
+    value |= {"operations": status_now.to_dict() | {"too_old": old}}
+    if terminal.as_json or not (check and terminal.quiet):
+        rows, held = _contents(workspace, session.settings)
         value |= held
-        rows += _standing(situation)
-        if not situation.last and place.last_cycle.exists():
-            rows.append(("last cycle", f"{place.last_cycle} is damaged; the next `convcast cycle` replaces it"))
-        shown: list[Table | str] = [table("", "", title=str(place.root), rows=rows, left=2), *_skill(situation)]
-        logs = sorted((place.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
+        rows += _operations(status_now)
+        if not status_now.last and workspace.last_cycle.exists():
+            rows.append(("last cycle", f"{workspace.last_cycle} is damaged; the next `convcast cycle` replaces it"))
+        shown: list[Table | str] = [table("", "", title=str(workspace.root), rows=rows, left=2), *_skill(status_now)]
+        logs = sorted((workspace.root / "models").glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
         if logs:
             reports = read_log(logs[-1])
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
@@ -73,13 +71,13 @@ def status(
         newest = "there is no complete forecast"
         if age is not None:
             newest = (
-                f"the newest forecast, of {situation.forecast}, is {duration(age)} old, more than {duration(limit)}"
+                f"the newest forecast, of {status_now.forecast}, is {duration(age)} old, more than {duration(limit)}"
             )
         raise NotPublishedError(newest, advice="look at `convcast status` and the journal's last lines")
 
 
-def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
-    """What lies in the rooms."""
+def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
+    """Describe what each folder of the workspace holds, as rows and as JSON."""
     from convcast.archive import Archive
     from convcast.cli.console import size
     from convcast.dataset import Dataset
@@ -87,11 +85,11 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     from convcast.files import folder_bytes
     from convcast.notation import describe
 
-    hours = Archive(place.archive / "hrrr").hours(*settings.dataset.leads)
+    hours = Archive(workspace.archive / "hrrr").hours(*settings.dataset.leads)
     rows: Rows = [("archive", describe(hours))]
     value: dict[str, Any] = {"archive_hours": len(hours)}
     try:
-        dataset = Dataset.open(place.dataset)
+        dataset = Dataset.open(workspace.dataset)
         rejected = {h: v["reason"] for h, v in dataset.verdicts().items() if v["status"] == "rejected"}
         text = describe(dataset.hours) + (f", {len(rejected)} rejected" if rejected else "")
         rows.append(("dataset", f"{text}{', simulated' if dataset.simulated else ''}"))
@@ -101,39 +99,39 @@ def _held(place: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     except ConvcastError as error:
         rows.append(("dataset", str(error)))
     for title, folder, pattern in (
-        ("models", place.root / "models", "*/model.safetensors"),
-        ("forecasts", place.forecasts, "*.zarr"),
-        ("products", place.products, "*.zarr"),
-        ("verifications", place.root / "verification", "*/scores.json"),
+        ("models", workspace.root / "models", "*/model.safetensors"),
+        ("forecasts", workspace.forecasts, "*.zarr"),
+        ("products", workspace.products, "*.zarr"),
+        ("verifications", workspace.root / "verification", "*/scores.json"),
     ):
         found = sorted(path if pattern == "*.zarr" else path.parent for path in folder.glob(pattern))
         rows.append((title, f"{len(found)}" + (f", newest {found[-1].name}" if found else "")))
         value[title] = [path.name for path in found]
-    used = folder_bytes(place.root)
+    used = folder_bytes(workspace.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used
     return rows, value
 
 
-def _standing(situation: Situation) -> Rows:
-    """How the workspace stands: the newest forecast, what is late, gaps, the disk, the last cycle."""
+def _operations(status_now: WorkspaceStatus) -> Rows:
+    """Describe the newest forecast, late hours, gaps, the disk and the last cycle."""
     from convcast.cli.console import duration, size
     from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
-    rows: Rows = [("", f"{size(situation.free)} free")]
-    last = situation.last
-    if situation.age is not None:
-        rows.append(("newest", f"forecast of {situation.forecast}, {duration(situation.age)} old"))
-    rows.extend(("", sentence) for sentence in situation.strange)
+    rows: Rows = [("", f"{size(status_now.free)} free")]
+    last = status_now.last
+    if status_now.age is not None:
+        rows.append(("newest", f"forecast of {status_now.forecast}, {duration(status_now.age)} old"))
+    rows.extend(("", sentence) for sentence in status_now.ignored_files)
     if not last:
         return rows
-    if situation.late:
-        rows.append(("late", f"{describe_hours(situation.late)} should be published and is not here"))
-    if situation.gaps:
-        rows.append(("gaps", describe_hours(situation.gaps)))
-    if situation.due:
-        rows.append(("due", f"{situation.due} forecasts could be scored: `convcast cycle` will"))
+    if status_now.late:
+        rows.append(("late", f"{describe_hours(status_now.late)} should be published and is not here"))
+    if status_now.gaps:
+        rows.append(("gaps", describe_hours(status_now.gaps)))
+    if status_now.due:
+        rows.append(("due", f"{status_now.due} forecasts could be scored: `convcast cycle` will"))
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stage_seconds(last).items() if seconds >= 1)
     rows.append(
         (
@@ -146,14 +144,14 @@ def _standing(situation: Situation) -> Rows:
     return rows
 
 
-def _skill(situation: Situation) -> list[Table | str]:
-    """Recent skill by field, where forecasts have been scored."""
+def _skill(status_now: WorkspaceStatus) -> list[Table | str]:
+    """Make the table of recent skill by field, if forecasts have been scored."""
     from convcast.cli.console import table
     from convcast.variables import FIELDS
 
-    if not situation.skill:
+    if not status_now.skill:
         return []
-    others = sorted({name for one in situation.skill for name in one.skill})
+    others = sorted({name for one in status_now.skill for name in one.skill})
     rows = [
         [
             f"{one.field}, {FIELDS[one.field].units}",
@@ -162,7 +160,7 @@ def _skill(situation: Situation) -> list[Table | str]:
             *(f"{one.skill[name]:+.0%}" if name in one.skill else "-" for name in others),
             f"{one.spread_error_ratio:.2f}",
         ]
-        for one in situation.skill
+        for one in status_now.skill
     ]
     title = "recent skill: mean fair CRPS, by how much it is better than a baseline's, and spread over error"
     return [

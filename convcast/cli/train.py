@@ -1,4 +1,4 @@
-"""`convcast train`: the diffusion model from the dataset."""
+"""`convcast train`: train the diffusion model on the dataset."""
 
 from __future__ import annotations
 
@@ -7,51 +7,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkspaceOption,
-    begin,
-    verb,
-)
+from convcast.cli.session import Command, verb
 
 if TYPE_CHECKING:
     from convcast.model import TrainingProgress
 
 
-@verb
+@verb()
 def train(
+    command: Command,
     phase: Annotated[
         int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model's name (default: its preset).")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
-    """Train the model, or go on where an earlier run was stopped.
+    """Train the model, or continue a training that was stopped.
 
     The schedule ends at --max-steps or --max-minutes where given. Weights, settings and statistics go to
     models/<name>/ with a model card; `convcast status` draws the loss. On several GPUs:
     torchrun --nproc-per-node 4 -m convcast train --phase 1
     """
-    from convcast.cli.console import Terminal
     from convcast.dataset import Dataset
     from convcast.files import lock
     from convcast.model import ModelDescription, rank_and_world_size, train as train_steps
 
     rank, _ = rank_and_world_size()
     first = rank == 0
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet or not first)
+    terminal = command.terminal
+    terminal.quiet |= not first
     flags = {"training": {"minutes": max_minutes, "steps": max_steps}}
     preset = f"phase{phase}" if phase else None
-    session = begin(terminal, workspace, assignments=settings, flags=flags, preset=preset)
+    session = command.open(flags, preset=preset)
     name = model or session.settings.preset
     directory = session.workspace.model(name)
     cache = session.workspace.cache if session.settings.training.cache else None

@@ -1,4 +1,4 @@
-"""`convcast verify`: ensembles against analyses, beside baselines."""
+"""`convcast verify`: score ensembles beside baselines."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import (
-    DaskAddressOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    VerboseOption,
-    WorkersOption,
-    WorkspaceOption,
-    given,
-    verb,
-    workspace_root,
-)
+from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,14 +18,15 @@ if TYPE_CHECKING:
     from convcast.workspace import Workspace
 
 
-@verb
+@verb()
 def verify(
+    command: Command,
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against",
-            help="persistence, climatology, control, hrrr, time-lagged, refs, href, or exact (simulated archive); "
-            "repeated. Default: persistence climatology control, and persistence where --truth is of another program.",
+            help="Baseline: persistence, climatology, advection, hrrr, time-lagged, refs, href or exact (simulated "
+            "archive); repeatable. Default: the first three; persistence alone with a --truth of another program.",
         ),
     ] = None,
     init: Annotated[
@@ -54,7 +44,7 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--truth",
-            help="Fields (time, y, x) to judge by, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
+            help="Fields (time, y, x) to verify against, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
             "repeated, or a pattern in quotes.",
         ),
     ] = None,
@@ -64,11 +54,6 @@ def verify(
     ] = None,
     workers: WorkersOption = 1,
     dask_address: DaskAddressOption = None,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Score ensembles against the analyses of their valid times: fair CRPS, spread and error, reliability, ranks.
 
@@ -77,37 +62,39 @@ def verify(
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
-    from convcast.cli.console import Terminal, table
+    from convcast.cli.console import table
     from convcast.dataset import Dataset
     from convcast.errors import SettingsError
     from convcast.notation import parse_hours
-    from convcast.settings import load_settings
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
     from convcast.verification.data.truth import Analyses, open_truth
-    from convcast.verification.report.html import caveats, headline, product_lines
+    from convcast.verification.report.html import caveats, headline, product_table_rows
     from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
-    terminal = Terminal(as_json=as_json, verbose=verbose, quiet=quiet)
+    terminal = command.terminal
     if init and ensemble:
-        raise SettingsError("--init is of the workspace's forecasts", advice="leave out --init, or --ensemble")
+        raise SettingsError(
+            "--init chooses among the workspace's forecasts and does not go with --ensemble",
+            advice="leave out --init, or --ensemble",
+        )
     inits = parse_hours(init) if init else None
-    root = workspace_root(workspace)
+    root = command.root
     known = (root / SETTINGS_FILE).is_file()
-    place = None if ensemble and truth and not known and workspace is None else open_workspace(root)
+    workspace = None if ensemble and truth and not known and command.workspace_option is None else open_workspace(root)
     judge = open_truth(*truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
-    resolved = load_settings(place.settings_file if place else None, given(settings, flags))
-    options = resolved.verification
-    results = output or (place.verification(name) if place else Path("verification") / name)
+    settings = command.settings(workspace.settings_file if workspace else None, flags)
+    options = settings.verification
+    results = output or (workspace.verification(name) if workspace else Path("verification") / name)
     evaluation = evaluate(
         ensemble or _forecasts(open_workspace(root), inits),
         judge,
         against=options.against,
         settings=options,
-        workspace=place,
+        workspace=workspace,
         foreign=bool(ensemble or truth),
         keep=results / "cases",
         workers=Workers.chosen(workers, dask_address),
@@ -115,8 +102,8 @@ def verify(
     for line in dict.fromkeys(describe(said) for said in evaluation.files):
         terminal.say(line)
     for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
-        if place is not None:
-            place.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
+        if workspace is not None:
+            workspace.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
     if evaluation.reused:
         terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
     terminal.say("drawing the report")
@@ -137,7 +124,7 @@ def verify(
             )
             for system in verification.facts.products
             for lead in verification.facts.leads
-            if (lines := product_lines(verification, system, lead))
+            if (lines := product_table_rows(verification, system, lead))
         ),
         *headline(verification),
         *caveats(verification),
@@ -149,18 +136,18 @@ def verify(
         raise evaluation.damaged[0]
 
 
-def _forecasts(place: Workspace, inits: Hours | None) -> list[Path]:
+def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:
     from convcast.errors import MissingInputError
     from convcast.notation import describe
 
     paths = (
-        sorted(place.forecasts.glob("*.zarr"))
+        sorted(workspace.forecasts.glob("*.zarr"))
         if inits is None
-        else [path for path in map(place.forecast, inits) if path.exists()]
+        else [path for path in map(workspace.forecast, inits) if path.exists()]
     )
     if not paths:
         raise MissingInputError(
-            f"there is no forecast{'' if inits is None else f' of {describe(inits)}'} in {place.forecasts}",
+            f"there is no forecast{'' if inits is None else f' of {describe(inits)}'} in {workspace.forecasts}",
             advice="run `convcast sample`",
         )
     return paths
@@ -172,7 +159,7 @@ def _describe(scored: CaseScored) -> str:
 
 
 def _table(verification: Verification, lead: int) -> Table:
-    """One row a field: fair CRPS with its interval for each system, spread over error, and the paired verdict."""
+    """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field."""
     from convcast.cli.console import table
 
     facts = verification.facts
@@ -189,13 +176,13 @@ def _table(verification: Verification, lead: int) -> Table:
         row = verification.find(field, "spread_error_ratio", systems[0], lead_hours=lead)
         return "-" if row is None or row["value"] is None else f"{row['value']:.2f}"
 
-    control = [("than", "control")] if "control" in systems else []
+    advection = [("than", "advection")] if "advection" in systems else []
     rows = [
         [
             (variable.name, variable.units),
             *(crps(variable.name, system) for system in systems),
             spread(variable.name),
-            *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in control),
+            *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in advection),
         ]
         for variable in verification.variables
     ]
@@ -203,4 +190,4 @@ def _table(verification: Verification, lead: int) -> Table:
     title = (
         f"{world}lead {lead} h: fair CRPS [{facts.confidence:.0%} interval over {facts.days} days], {facts.cases} cases"
     )
-    return table("field", *systems, ("spread", "/error"), *control, title=title, rows=rows)
+    return table("field", *systems, ("spread", "/error"), *advection, title=title, rows=rows)

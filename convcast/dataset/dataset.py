@@ -47,22 +47,27 @@ class Dataset:
 
     @property
     def path(self) -> Path:
+        """Path of the Zarr store."""
         return self.store.path
 
     @property
     def variables(self) -> tuple[Variable, ...]:
+        """The dataset's fields, in the order of the axis `variable`."""
         return self.store.description.variables
 
     @property
     def grid(self) -> Grid:
+        """The rectangle of the HRRR grid that the dataset covers."""
         return self.store.description.grid
 
     @property
     def simulated(self) -> bool:
+        """Whether the weather is simulated."""
         return self.store.description.simulated
 
     @property
     def analysis_lead(self) -> int:
+        """Lead time of the archived files that serve as analyses, hours."""
         return self.store.description.analysis_lead
 
     @cached_property

@@ -30,6 +30,7 @@ class DecodedFields:
     simulated: bool
 
     def crop(self, rows: slice, columns: slice) -> DecodedFields:
+        """Cut the fields and their grid to these rows and columns."""
         return DecodedFields(self.values[:, rows, columns], self.grid.crop(rows, columns), self.simulated)
 
 

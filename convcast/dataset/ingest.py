@@ -58,13 +58,16 @@ class IngestedHour:
 
     @property
     def rejected(self) -> bool:
+        """Whether the file is damaged or a finding rejects the hour."""
         return bool(self.damage) or any(finding.rejects for finding in self.findings)
 
     @property
     def reason(self) -> str:
+        """Damage or findings as text; empty if there are none."""
         return self.damage or "; ".join(str(finding) for finding in self.findings)
 
     def with_findings(self, findings: Sequence[QualityFinding]) -> IngestedHour:
+        """Return a copy with further findings."""
         return replace(self, findings=(*self.findings, *findings))
 
 

@@ -48,6 +48,7 @@ class QualityFinding:
         return _SENTENCES[self.check].format(**asdict(self))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the finding for JSON."""
         return asdict(self)
 
 

@@ -23,6 +23,7 @@ class Split:
     """End of training, start and end of validation, start and end of test; ends are exclusive."""
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the bounds, and the size and first and last hour of each part, for JSON."""
         parts = {name: getattr(self, name) for name in ("training", "validation", "test")}
         return {
             "bounds": [str(bound) for bound in self.bounds],

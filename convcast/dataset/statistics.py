@@ -55,6 +55,7 @@ class FieldStatistics:
         return cls(names, mean, std, tendency_mean, tendency_std, len(hours), len(pairs))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the statistics for JSON."""
         return {
             "fields": list(self.names),
             "mean": self.mean.tolist(),

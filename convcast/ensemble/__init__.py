@@ -1,6 +1,6 @@
-"""The ensemble room: members drawn from the model into one Zarr an initial time, and what they say together.
+"""Ensemble sampling: the model draws members into one Zarr store for each initial time.
 
-`sample` draws; `EnsembleStore` is the file; readers need neither, `xarray.open_zarr` opens it.
+`sample` draws and `EnsembleStore` writes; `xarray.open_zarr` reads the store without either.
 """
 
 from convcast.ensemble.noise import member_noise

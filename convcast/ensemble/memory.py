@@ -1,4 +1,4 @@
-"""How much is done at once, so that sampling stays within the memory at hand."""
+"""The number of members and tile conditions held in memory at once during sampling."""
 
 from __future__ import annotations
 
@@ -12,46 +12,55 @@ from convcast.errors import SettingsError
 from convcast.model import Forecaster
 
 CPU_CELLS = 40960
-"""Cells of one network call on the CPU: larger calls leave the caches, smaller ones waste time between layers."""
+"""Cells of one network call on the CPU: larger calls leave the caches, smaller calls spend time between layers."""
 CPU_GROUP = 10
+"""Maximum number of members drawn together on a CPU."""
 GPU_GROUP = 16
-"""Members drawn together on a GPU with room for them: by then its multiprocessors are busy."""
+"""Maximum number of members drawn together on a GPU: its multiprocessors are busy by then."""
 STATE_COPIES = 10
-"""Copies of a member's state, and of what it is blended from, that a solver needs at once."""
+"""Copies of a member's state, including blending buffers, that a solver holds at once."""
 SHARE_OF_FREE = 0.8
-"""Of the free memory that is taken where no limit is given: others' needs change while sampling runs."""
+"""Share of the free memory that is used where no limit is given; other programs' needs change while sampling runs."""
 FLOAT_BYTES = 4
+"""Bytes of a float32."""
 GIGABYTE = 1e9
+"""Bytes of a gigabyte."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is in memory at once."""
+    """The number of members and tile conditions held in memory at once."""
 
     members: int
-    """Drawn together."""
+    """Members drawn together."""
     cached_tiles: int
-    """Tiles whose conditions stay, others' being encoded again at each step."""
+    """Tiles whose conditions stay in memory; those of the others are encoded again at each step."""
 
 
 def block_size(tiling: Tiling) -> int:
-    """How many members are drawn together on a CPU, always the same ones: 0 to n-1, n to 2n-1, …
+    """Return n, the size of the fixed blocks of members (0 to n-1, n to 2n-1, …) that are drawn together on a CPU.
 
-    Convolutions and products of matrices differ in the last bits with the number of rows, in float32 even with a row's
-    place among them (measured: oneDNN on two threads). Drawing a member in one fixed block, whichever of the block are
-    wanted, leaves nothing to differ. So on the CPU the size follows from the tile alone. Measured there, with 0.8 and
-    32 million parameters: 10 x 64² and 1 or 2 x 128² cells a call are best, 1.8 and 1.5 times as fast as 1 and 10.
+    Convolutions and matrix products differ in the last bits with the number of rows, and in float32 even with the
+    position of a row (measured: oneDNN on two threads). A member is therefore always drawn in the same block, and n
+    follows from the tile alone. Measured with 0.8 and 32 million parameters: 10 x 64² and 1 or 2 x 128² cells
+    a call are best, 1.8 and 1.5 times as fast as 1 and 10.
     """
     ny, nx = tiling.tile_shape
     return min(CPU_GROUP, max(1, CPU_CELLS // (ny * nx)))
 
 
 def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, batch: int | None, rollout: bool) -> Plan:
-    """What fits into so many GB (of the process on a CPU, of the GPU else), or into most of what is free.
+    """Decide how many members and tile conditions fit into memory.
 
-    `rollout` says that members have pasts, and thus conditions, of their own.
+    Args:
+        forecaster: The trained model, on its device.
+        tiling: The tiles that cover the domain.
+        gigabytes: Memory limit in GB, of the process on a CPU or of the GPU; by default most of the free memory.
+        batch: Members drawn together on a GPU; by default as many as fit, up to GPU_GROUP.
+        rollout: Whether each member has a history, and so a condition, of its own.
 
-    Raises SettingsError where not even one tile fits.
+    Raises:
+        SettingsError: Not even one tile fits.
     """
     on_cpu = forecaster.device.type == "cpu"
     used, free = _memory(forecaster.device)
@@ -80,7 +89,7 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
 
 
 def _memory(device: torch.device) -> tuple[float, float]:
-    """Bytes that this process uses, and bytes that are free."""
+    """Return the bytes that this process uses and the bytes that are free."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return torch.cuda.memory_allocated(device), free

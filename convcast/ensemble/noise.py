@@ -1,4 +1,4 @@
-"""The random numbers of a member."""
+"""Random numbers of an ensemble member, reproducible from its identity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convcast.notation import Hour
 
 COMMON = 0
-"""In place of a lead, which is never 0: what all leads of a member share."""
+"""The lead that identifies the noise common to all leads of a member; no forecast has a lead of 0."""
 
 
 def member_noise(
@@ -23,13 +23,20 @@ def member_noise(
     step: int = 0,
     lead_correlation: float = 0.0,
 ) -> NDArray[np.float32]:
-    """Independent unit normals of this shape, (variable, y, x), that depend on the arguments alone.
+    """Draw independent standard normal numbers that depend on the arguments alone.
 
-    Philox (Salmon et al. 2011) is counter-based: each key begins a stream of its own, so that a member is the same
-    whatever else is drawn, by whom and in which order. Draw for the whole grid and cut tiles from it: two crops drawn
-    each for itself are two realisations. `step` 0 is where sampling starts, 1 and on are for stochastic solvers.
+    Philox (Salmon et al. 2011) is counter-based: each key begins a stream of its own, so a member is the same whatever
+    else is drawn, by which process and in which order. Draw for the whole grid and cut tiles from the result: two tiles
+    drawn separately are two realisations.
 
-    With `lead_correlation` ρ, the noise of any two leads of a member is correlated so: √ρ of it is common to all leads.
+    Args:
+        seed: Seed of the ensemble.
+        init: Initial time.
+        member: Member number.
+        lead: Lead time, hours.
+        shape: Shape of the result, (variable, y, x) of the whole grid.
+        step: 0 for the initial state of the sampler, 1 and above for the steps of stochastic solvers.
+        lead_correlation: Correlation ρ of the noise of any two leads of a member; √ρ of the noise is common to them.
     """
     if lead_correlation:
         own = member_noise(seed, init, member, lead, shape, step=step)

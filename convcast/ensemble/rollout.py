@@ -1,4 +1,4 @@
-"""Hours that the model was not trained for: its one-hour forecasts, each going on from the last."""
+"""Autoregressive forecasts for leads that the model was not trained for, in steps of one hour."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from convcast.variables import Variable
 
 Floats = NDArray[np.float32]
 Step = Callable[[Hour, int, Floats | None], Floats]
-"""Draws the hour after an initial hour: (its time, hours since the forecast's init, pasts) -> members' fields."""
+"""Draws the next hour: (start, lead in hours from the forecast's init, pasts) -> fields (member, variable, y, x)."""
 
 
 def rollout(step: Step, init: Hour, past: Floats, variables: tuple[Variable, ...]) -> Iterator[tuple[int, Floats]]:
-    """Lead (hours) and fields (member, variable, y, x) of hour after hour, without end.
+    """Yield the lead and the fields of one hour after the other, without end.
 
-    `past` (history, variable, y, x) are the analyses up to `init`. Each member's newest hour, rounded as analyses are,
-    takes the place of the oldest in its past: the model sees its own forecasts as it saw analyses in training, so that
-    its errors feed on themselves (exposure bias), which direct leads are spared.
+    Each member's newest hour, rounded as analyses are, replaces the oldest hour of its history. The model is given its
+    own forecasts as if they were analyses, so its errors accumulate (exposure bias); direct leads do not have this
+    problem.
+
+    Args:
+        step: Draws the next hour of all members.
+        init: Initial time.
+        past: The analyses up to `init`, (history, variable, y, x), GRIB units.
+        variables: The fields, in the order of the variable axis.
+
+    Yields:
+        Lead in hours, and fields (member, variable, y, x) in GRIB units.
     """
     pasts: Floats | None = None
     lead = 0

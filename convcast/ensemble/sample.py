@@ -1,4 +1,4 @@
-"""Drawing members: each from its own noise, with the same solver, into the same ensemble."""
+"""Sampling of an ensemble: each member is drawn from its own noise and written to the forecast's Zarr store."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
 MAX_MEMBER = np.iinfo(np.int16).max
+"""Highest member number, since the store numbers members in int16."""
 
 
 @dataclass(frozen=True)
 class MemberDone:
-    """A member and lead that is in the ensemble now."""
+    """A member and lead that has been written to the ensemble."""
 
     init: Hour
     member: int
     lead: int
-    """Hours."""
+    """Lead time, hours."""
     seconds: float
-    """Its share of the time of those drawn with it, and its own time on the disk."""
+    """Time to write the member, plus its share of the time to draw its group."""
 
 
 def sample(
@@ -58,18 +59,33 @@ def sample(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[MemberDone]:
-    """Draw these members at these leads into the ensemble at `path`, but for those that it has.
+    """Draw the members and leads that the ensemble at `path` lacks.
 
-    Leads that the model was trained for are drawn directly; others by its one-hour forecasts, one after the other.
-    `name` is what the files call the model; without one, the start of its digest. Of several processes that draw one
-    ensemble each takes its share, by `rank` of `ranks`.
+    Leads that the model was trained for are drawn directly, others by repeated one-hour forecasts. A member depends on
+    the model, the dataset, its number and the settings named in the ensemble's attributes, and not on the members drawn
+    with it, the memory or the process. On a CPU this holds bit for bit.
 
-    A member depends on the model, the dataset, its number, and those settings that the ensemble's attributes name; not
-    on the others drawn with it, on memory, or on the process. On a CPU that holds bit for bit.
+    Args:
+        forecaster: The trained model.
+        dataset: The hours of the history.
+        path: The Zarr store of the ensemble, created where it is missing.
+        init: Initial time.
+        members: Member numbers.
+        leads: Lead times, hours.
+        settings: Solver, steps, tiles, seed and the like.
+        name: The model's name in the file; by default the start of its digest.
+        rank: The rank of this process among those that share the members of the ensemble.
+        world_size: The number of those processes.
 
-    Raises, before anything is written: SettingsError for leads that cannot be drawn, steps that the process does not
-    have, or memory for less than one tile; DamagedFileError where model and dataset differ in fields, spacing or world,
-    or the ensemble has another identity; MissingInputError where the history before `init` is not whole.
+    Yields:
+        Each member and lead once it has been written.
+
+    Raises:
+        SettingsError: A lead cannot be drawn, there are more steps than the diffusion process has, or the memory holds
+            less than one tile.
+        DamagedFileError: Model and dataset differ in fields, spacing or world, or the ensemble has another identity.
+        MissingInputError: An hour of the history before `init` is missing.
+        All are raised before anything is written.
     """
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
     tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
@@ -105,9 +121,10 @@ def sample(
 
 
 def latest_init(dataset: Dataset, forecaster: Forecaster) -> Hour:
-    """The last hour before which the dataset has all the history that the model sees.
+    """Return the latest hour for which the dataset has the whole history that the model needs.
 
-    Raises MissingInputError where there is none.
+    Raises:
+        MissingInputError: There is no such hour.
     """
     history = forecaster.settings.history
     inits = usable_inits(dataset.hours, history=history, leads=())
@@ -129,9 +146,10 @@ def describe(
     settings: SamplingSettings,
     name: str | None = None,
 ) -> ForecastDescription:
-    """What the ensemble's file says of it. Its identity is what a member depends on, so neither batch nor members.
+    """Describe the ensemble as its file does.
 
-    It has room for all leads that the model was trained for, and for the other `leads` that are requested.
+    The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
+    has room for all leads (hours) that the model was trained for and for the requested `leads`.
     """
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
@@ -173,7 +191,7 @@ def _check(
     settings: SamplingSettings,
 ) -> None:
     if not members or not leads:
-        raise SettingsError("an ensemble of no members or no leads was asked for", advice="use --members 50 --leads 1")
+        raise SettingsError("an ensemble needs at least one member and one lead", advice="use --members 50 --leads 1")
     if min(members) < 0 or max(members) > MAX_MEMBER:
         raise SettingsError(f"members are numbered from 0 to {MAX_MEMBER}", advice="use --members 0-49")
     rollout_leads = sorted(set(leads) - set(forecaster.leads))
@@ -185,7 +203,7 @@ def _check(
         )
     if settings.evaluations(forecaster.schedule.steps) > forecaster.schedule.steps:
         raise SettingsError(
-            f"the model's diffusion process has {forecaster.schedule.steps} steps, {settings.steps} were asked for",
+            f"the model's diffusion process has {forecaster.schedule.steps} steps, but {settings.steps} were requested",
             advice=f"use --steps {forecaster.schedule.steps} or fewer",
         )
     if forecaster.simulated != dataset.simulated:
@@ -214,7 +232,7 @@ def _check(
 
 
 class _Drawing:
-    """Draws members of one initial time, with what is known encoded once for all groups of members that share it."""
+    """Draws members of one initial time, and encodes a condition once for all groups of members that share it."""
 
     def __init__(
         self,
@@ -231,7 +249,7 @@ class _Drawing:
         self._direct: tuple[int, TiledDenoiser] | None = None
 
     def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
-        """Fields (member, variable, y, x) at `lead` hours, by one forecast from `start`, which knows the `pasts`."""
+        """Draw fields (member, variable, y, x) at `lead` hours with one forecast from `start`, given the `pasts`."""
         with torch.inference_mode(), _threads(self._settings.threads):
             denoiser = self._denoiser(lead, start, pasts)
             return _draw(denoiser, members, init=self._init, lead=lead, settings=self._settings)
@@ -286,7 +304,7 @@ def _history(forecaster: Forecaster, init: Hour) -> Hours:
 def _draw(
     denoiser: TiledDenoiser, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings
 ) -> Floats:
-    """Physical fields of these members, (member, variable, y, x)."""
+    """Draw the physical fields of these members, (member, variable, y, x)."""
     forecaster, shape = denoiser.forecaster, (len(denoiser.forecaster.variables), *denoiser.tiling.shape)
 
     def noise(step: int) -> Tensor:
@@ -312,7 +330,7 @@ def _draw(
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Compute on so many CPU threads; sums in float32 differ in the last bits with their number."""
+    """Compute on `count` CPU threads; float32 sums differ in the last bits with the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""One initial time and lead, as the solvers see it: noise prediction and bounds on the whole domain."""
+"""Noise prediction and physical bounds on the whole domain, for one initial time and lead, blended from tiles."""
 
 from __future__ import annotations
 
@@ -21,21 +21,15 @@ if TYPE_CHECKING:
     from convcast.model import Condition, Forecaster
 
     TileIndex = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
-    """What cuts a tile from (..., y, x)."""
+    """The index that cuts a tile from an array (..., y, x)."""
 
 
 class TiledDenoiser:
-    """The model conditioned on what is known at `init`, tile by tile, once for all steps.
+    """The model conditioned on the history before `init`, for all denoising steps of one lead.
 
-    What is known is the dataset's hours, for all members alike, or the `pasts` (member, history, variable, y, x) that
-    the members have come by. Of so many tiles the condition is `kept`; others' are encoded again whenever they are
-    needed, to the same bits.
-
-    The state is a residual from a reference, and each tile has its own, since motion is estimated within it. The state
-    of the domain is the residual from the blend R of the tiles' references R_k, in units of s. What tile k sees is
-    then x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
-
-    Raises MissingInputError where the dataset lacks an hour of the history.
+    Each tile has a reference forecast of its own, since motion is estimated within the tile. The state of the domain is
+    the residual from the blend R of the tiles' references R_k, in units of the residual's scale s. Tile k is therefore
+    given x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
     """
 
     def __init__(
@@ -50,6 +44,22 @@ class TiledDenoiser:
         cached_tiles: int | None = None,
         pasts: NDArray[np.float32] | None = None,
     ) -> None:
+        """Encode the condition of the first tiles and blend the reference.
+
+        Args:
+            forecaster: The trained model.
+            dataset: The hours of the history, and the grid.
+            tiling: The tiles that cover the grid.
+            init: The initial time of this forecast.
+            lead: Lead time in hours from `init`; one that the model was trained for.
+            guidance: Guidance weight w (see Forecaster.predict_noise).
+            cached_tiles: How many tiles' conditions stay in memory, all by default. The others are encoded again
+                whenever they are needed, to the same bits.
+            pasts: Histories (member, history, variable, y, x) of the members, in place of the dataset's hours.
+
+        Raises:
+            MissingInputError: The dataset lacks an hour of the history.
+        """
         self.forecaster = forecaster
         self.tiling = tiling
         self.guidance = guidance
@@ -60,7 +70,7 @@ class TiledDenoiser:
         self._reference = self._blend(lambda k, _: self._condition(k).reference)
 
     def predict_noise(self, x: Tensor, t: int) -> Tensor:
-        """The noise in x_t (member, variable, y, x) at step t of the diffusion process: each tile's answer, blended."""
+        """Predict the noise in x_t (member, variable, y, x) at diffusion step t, blended from all tiles."""
         signal = float(self.forecaster.schedule.signal[t])
 
         def part(k: int, tile: TileIndex) -> Tensor:
@@ -71,7 +81,7 @@ class TiledDenoiser:
         return self._blend(part)
 
     def clamp(self, x0: Tensor) -> Tensor:
-        """The state (member, variable, y, x) with fields within their physical bounds."""
+        """Limit the state (member, variable, y, x) so that its fields stay within their physical bounds."""
 
         def part(k: int, tile: TileIndex) -> Tensor:
             condition = self._condition(k)
@@ -81,7 +91,7 @@ class TiledDenoiser:
         return self._blend(part)
 
     def fields(self, x0: Tensor) -> NDArray[np.float32]:
-        """Physical fields (member, variable, y, x), GRIB units, float32."""
+        """Return the physical fields (member, variable, y, x) of a state, in GRIB units, float32."""
 
         def part(k: int, tile: TileIndex) -> Tensor:
             condition = self._condition(k)
@@ -91,7 +101,7 @@ class TiledDenoiser:
         return self._blend(part).cpu().numpy()
 
     def _condition(self, k: int) -> Condition:
-        """Of tile k."""
+        """Return the condition of tile k."""
         if k in self._conditions:
             return self._conditions[k]
         rows, columns = self.tiling.tiles[k]
@@ -101,19 +111,19 @@ class TiledDenoiser:
             for past in ([None] if self._pasts is None else self._pasts)
         ]
         made = self.forecaster.condition(windows, periodic=dataset.grid.periodic and self.tiling.whole)
-        # The first tiles and not the last used: tiles come in the same order each time, in which a cache of the latter
-        # kind would never have the next one.
+        # Tiles are visited in the same order at each step, so a least-recently-used cache would never hold the next
+        # one. The first tiles are cached instead.
         if len(self._conditions) < self._cache_size:
             self._conditions[k] = made
         return made
 
     def _shift(self, condition: Condition, tile: TileIndex) -> Tensor:
-        """What a tile's residuals have more than those from the domain's reference, (row, variable, y, x)."""
+        """Return the tile's residuals less those from the domain's reference, (row, variable, y, x)."""
         shift: Tensor = (self._reference[tile] - condition.reference) / condition.scale
         return shift
 
     def _blend(self, part: Callable[[int, TileIndex], Tensor]) -> Tensor:
-        """Blend over the domain, (..., y, x), of `part(k, tile)` of each tile, one in memory at a time."""
+        """Blend `part(k, tile)` of each tile over the domain (..., y, x), with one tile in memory at a time."""
         if self.tiling.whole:
             return part(0, (...,))
         blended: Tensor | None = None

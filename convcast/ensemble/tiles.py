@@ -1,8 +1,8 @@
-"""A domain of any size, covered by overlapping tiles of the size that the network was trained on.
+"""Overlapping tiles, of the size of the training patches, that cover a domain of any size.
 
-A network with normalisation over space, or attention, answers differently on another extent, so what a tile sees in
-sampling is what a patch saw in training. Tiles are blended at every step (multi-diffusion: Bar-Tal et al. 2023, arXiv
-2302.08113), so that neighbours settle on one state instead of meeting at a seam.
+A network with attention or spatial normalisation gives other results on another extent, so a tile in sampling has the
+size of a patch in training. Tiles are blended at every denoising step (multi-diffusion: Bar-Tal et al. 2023, arXiv
+2302.08113), so that neighbours agree on one state and no seam is left.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from convcast.grid import Grid
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles over a domain: their places, all of one size, and the weights with which they are blended."""
+    """Tiles of one size that cover a domain, and the weights with which they are blended."""
 
     rows: tuple[slice, ...]
+    """Rows of each row of tiles."""
     columns: tuple[slice, ...]
+    """Columns of each column of tiles."""
     shape: tuple[int, int]
-    """Of the domain, (y, x)."""
+    """Shape of the domain, (y, x)."""
 
     @property
     def tile_shape(self) -> tuple[int, int]:
+        """Shape of a tile, (y, x)."""
         return self.rows[0].stop - self.rows[0].start, self.columns[0].stop - self.columns[0].start
 
     @property
@@ -38,7 +41,7 @@ class Tiling:
 
     @property
     def whole(self) -> bool:
-        """Whether one tile is the domain."""
+        """Whether a single tile covers the domain."""
         return self.tile_shape == self.shape
 
     @cached_property
@@ -53,10 +56,12 @@ class Tiling:
 
 
 def cover(grid: Grid, *, tile: int, overlap: int) -> Tiling:
-    """Tiles of at most `tile` cells a side that share at least `overlap` cells with each neighbour.
+    """Cover a grid by tiles of at most `tile` cells a side that share at least `overlap` cells with each neighbour.
 
-    One tile where the domain is no larger, or is periodic: a torus has no edge at which a tile could end.
-    Raises SettingsError where tiles of that size cannot overlap so much.
+    A domain that is no larger than a tile, or periodic, is one tile: a torus has no edge at which a tile could end.
+
+    Raises:
+        SettingsError: The overlap is not smaller than the tile.
     """
     if grid.periodic or max(grid.shape) <= tile:
         return Tiling((slice(0, grid.ny),), (slice(0, grid.nx),), grid.shape)
@@ -77,9 +82,9 @@ def _tile_slices(length: int, tile: int, overlap: int) -> tuple[slice, ...]:
 
 
 def _weights(slices: tuple[slice, ...], length: int) -> list[NDArray[np.float64]]:
-    """Along one side: sin² ramps where neighbours overlap.
+    """Return the weights along one side: sin² ramps where neighbours overlap.
 
-    Two of them add up to one; they are divided by their sum, since more than two tiles may meet.
+    Two ramps add up to one. All are divided by their sum, since more than two tiles may meet.
     """
     ramps = []
     for i, tile in enumerate(slices):

@@ -18,13 +18,13 @@ from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
 from convcast.grid import Grid
 from convcast.notation import parse_numbers
-from convcast.pictures.forecast import OF_MEMBERS, Shown, of_members
-from convcast.pictures.ground import Ground
+from convcast.pictures.base_map import BaseMap
+from convcast.pictures.forecast import OF_MEMBERS, ForecastField, from_members
 from convcast.variables import STATIC, Variable
 from convcast.workspace import Workspace
 
-Rest = Callable[..., Shown]
-"""Constructor of `Shown` with the arguments that all fields of a forecast share already given."""
+Rest = Callable[..., ForecastField]
+"""Constructor of `ForecastField` with the arguments that all fields of a forecast share already given."""
 
 
 def select_maps(
@@ -37,7 +37,7 @@ def select_maps(
     kinds: Sequence[str],
     chosen: bool,
     most: int | None = None,
-) -> Iterator[tuple[Shown, list[str]]]:
+) -> Iterator[tuple[ForecastField, list[str]]]:
     """Yield each field at each lead, with the kinds of plots that can be drawn of it.
 
     Args:
@@ -67,9 +67,9 @@ def select_maps(
     with open_forecast(path) as data:
         grid = read_grid(data, path)
         rest = partial(
-            Shown,
+            ForecastField,
             init=source.init,
-            ground=Ground(grid, _land(workspace, grid)),
+            base_map=BaseMap(grid, _land(workspace, grid)),
             simulated=bool(data.attrs.get("simulated", 0)),
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
         )
@@ -94,7 +94,7 @@ def _from_members(
     rest: Rest,
     *,
     most: int | None,
-) -> Shown | None:
+) -> ForecastField | None:
     """Return None if no member is complete yet."""
     if variable.name not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
@@ -104,10 +104,12 @@ def _from_members(
     members = read_values(here[variable.name].isel(number=numbers), path)
     members_read = tuple(int(number) for number in here.number.values[numbers])
     construct = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=members_read)
-    return of_members(construct, variable, threshold, members)
+    return from_members(construct, variable, threshold, members)
 
 
-def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest) -> Shown:
+def _from_products(
+    here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest
+) -> ForecastField:
     if f"{variable.name}_mean" not in here:
         raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
     thresholds = here[f"{variable.name}_threshold"].values.tolist()
@@ -128,7 +130,7 @@ def _from_products(here: xr.Dataset, path: Path, variable: Variable, threshold: 
     )
 
 
-def with_neighbourhood(shown: Shown, path: Path) -> Shown:
+def with_neighbourhood(shown: ForecastField, path: Path) -> ForecastField:
     """Replace the probability of the event at a point by that in the neighbourhood, from the products at `path`."""
     name = shown.variable.name
     with open_forecast(path) as data:

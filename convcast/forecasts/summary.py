@@ -114,6 +114,7 @@ class _Pool:
         self._variable = variable
 
     def add(self, field: Floats) -> None:
+        """Count the values of one member's field (y, x)."""
         bins = np.rint(on_lattice(self._variable, field) * self._scale).astype(np.int64) - self._lowest
         self._counts += np.bincount(bins.ravel().clip(0, self._counts.size - 1), minlength=self._counts.size)
 

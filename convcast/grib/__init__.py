@@ -1,4 +1,4 @@
-"""GRIB2 messages in and out. Only this package uses ecCodes."""
+"""Read and write GRIB2 messages. Only this package uses ecCodes."""
 
 from convcast.grib.messages import IGNORED, EnsembleSpec, Message, MessageHeader, decode, encode, read_messages
 

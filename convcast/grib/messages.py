@@ -1,4 +1,4 @@
-"""GRIB2 messages in and out: the one door to ecCodes.
+"""Decode and encode GRIB2 messages with ecCodes.
 
 pyproj is imported first on purpose: current ecCodes wheels load their own libproj into the global namespace, after
 which a later `import pyproj` fails and the interpreter crashes at exit.
@@ -29,12 +29,13 @@ from convcast.variables import SIMULATED_STATUS, GribKey
 LATTICE = 16
 """HRRR values lie on multiples of 1/16: decimal scale factor 0, binary scale factor -4."""
 MISSING_VALUE = 9.999e20
+"""Value that ecCodes gives to missing points."""
 ALLOWED_VARIABLES = ("ECCODES_DEBUG", "ECCODES_DIR", "ECCODES_HOME", "ECCODES_PYTHON")
-"""Beginnings of the variables that may steer ecCodes: where the library is, and how much it says."""
+"""Prefixes of the environment variables that ecCodes may read: its location and its log level."""
 IGNORED = tuple(
     name for name in os.environ if name.startswith(("ECCODES_", "GRIB_")) and not name.startswith(ALLOWED_VARIABLES)
 )
-"""Those that are set and are kept from it."""
+"""Environment variables that are set and hidden from ecCodes."""
 
 
 def _begin_without_them() -> None:
@@ -71,20 +72,20 @@ _keep_freed_memory()
 
 @dataclass(frozen=True)
 class MessageHeader:
-    """What a message says of itself."""
+    """Header of a GRIB2 message."""
 
     key: GribKey
     init: Hour
     lead_hours: float
     statistical: bool
-    """True of an average, a sum or an extreme over a period."""
+    """Whether the field is an average, a sum or an extreme over a period."""
     simulated: bool
     ny: int
     nx: int
     first_latitude: float
     first_longitude: float
     offset: int
-    """Of the message in its file, bytes."""
+    """Offset of the message in its file, bytes."""
     length: int
     handle_grid: tuple[int, ...]
     """Keys that must be HRRR's: template, scanning mode, spacing, projection."""
@@ -94,7 +95,7 @@ class MessageHeader:
         return self.init + round(self.lead_hours) * HOUR
 
     def grid(self) -> Grid:
-        """The message's place on the HRRR grid; raises DamagedFileError where it has none."""
+        """The message's grid; raises DamagedFileError if it is not part of the HRRR grid."""
         if self.handle_grid != tuple(_HRRR_GRID.values()):
             raise DamagedFileError("not on the HRRR grid")
         return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
@@ -106,7 +107,7 @@ class Message:
 
     header: MessageHeader
     handle: Any
-    """ecCodes'."""
+    """Handle of ecCodes."""
 
     def decode(self, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """The values, (ny, nx), row 0 in the south, NaN where missing; in the array `into`, if given.
@@ -201,15 +202,15 @@ def _may_have_gaps(handle: Any) -> bool:
 
 @dataclass(frozen=True)
 class EnsembleSpec:
-    """What a message of an ensemble of so many members holds: one of them, or what all of them say together."""
+    """Kind of an ensemble message: one member, or a product of all members."""
 
     size: int
     member: int | None = None
     derived: Literal["mean", "spread"] | None = None
     threshold: float | None = None
-    """Of the event whose probability (percent) it is: at or above it."""
+    """Threshold of the event whose probability (percent) the message holds: at or above it."""
     below: bool = False
-    """Or at or below it."""
+    """Whether the event is at or below the threshold."""
 
     def keys(self) -> dict[str, int]:
         """Product definition templates 4.1, 4.2 and 4.5, with code tables 4.6, 4.7 and 4.9."""
@@ -322,7 +323,7 @@ def _message(handle: Any) -> Iterator[Any]:
 
 
 _SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
-"""Of a unit of time, code table 4.4."""
+"""Seconds of each unit of time (code table 4.4)."""
 
 
 def _header(handle: Any, offset: int) -> MessageHeader:
@@ -358,7 +359,7 @@ def _header(handle: Any, offset: int) -> MessageHeader:
 
 
 def _reference_time(date: int, time: int) -> Hour:
-    """From YYYYMMDD and HHMM."""
+    """Convert YYYYMMDD and HHMM to a time."""
     text = f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}"
     try:
         return np.datetime64(text, "h")

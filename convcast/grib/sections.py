@@ -1,4 +1,4 @@
-"""The sections of a GRIB2 message, looked at octet by octet before ecCodes sees them.
+"""Check the sections of a GRIB2 message before ecCodes decodes it.
 
 ecCodes trusts the counts and widths that a message gives, and ends the process where they do not fit: one damaged hour
 would take all the others with it. What passes here may still be refused by ecCodes, but as an error.
@@ -19,31 +19,31 @@ START, END = b"GRIB", b"7777"
 INDICATOR = 16
 """Octets of section 0."""
 MAX_POINTS = 1 << 24
-"""Of a grid: HRRR's has 1.9 million, and a damaged number could ask for all memory."""
+"""Maximum number of grid points: HRRR's grid has 1.9 million, and a damaged number could exceed the memory."""
 MAX_BITS = 32
-"""Bits of a packed value."""
+"""Maximum number of bits of a packed value."""
 MAX_EXPONENT = 127
-"""Of the powers of two and ten that packed values are scaled by."""
+"""Maximum exponent of the powers of two and ten that scale packed values."""
 
 _NEXT = {0: {1}, 1: {2, 3}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4}}
 """Which section may follow which; after 7, another field of the same message."""
 _MIN_LENGTHS = {1: 21, 2: 5, 3: 14, 4: 34, 5: 21, 6: 6, 7: 5}
 _GRID_LENGTHS = {30: 81}
-"""Of section 3, by template: Lambert conformal, the one that is decoded."""
+"""Length of section 3 by template; only Lambert conformal is decoded."""
 _PRODUCT_LENGTHS = {0: 34, 1: 37, 2: 36, 5: 47, 6: 35}
-"""Of section 4, by template; those over a period have one block a time range."""
+"""Length of section 4 by template, in octets."""
 _PERIOD_LENGTHS = {8: (42, 46), 9: (55, 59), 10: (43, 47), 11: (45, 49), 12: (44, 48)}
 """Octet of the number of time ranges, and the length without them."""
 _RANGE = 12
 """Octets of a time range."""
 _PACKING_LENGTHS = {0: 21, 2: 47, 3: 49, 40: 23, 42: 25}
-"""Of section 5, by template: simple, complex, complex of spatial differences, JPEG 2000, CCSDS."""
+"""Length of section 5 by template, in octets: simple, complex, complex of spatial differences, JPEG 2000, CCSDS."""
 _JPEG = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 code stream and of its size marker."""
 
 
 def message_length(start: bytes) -> int:
-    """Octets of the message that begins with these 16; raises DamagedFileError where none does."""
+    """Length of a message in octets, from its first 16; raises DamagedFileError if they are not of GRIB2."""
     if len(start) < INDICATOR or start[:4] != START:
         raise DamagedFileError("no GRIB message stands where one should")
     if start[7] != 2:
@@ -52,7 +52,7 @@ def message_length(start: bytes) -> int:
 
 
 def check(message: bytes) -> None:
-    """Raises DamagedFileError where a whole message's sections do not fit each other, or are none that HRRR's have."""
+    """Raise DamagedFileError if a message's sections are inconsistent, or of kinds that HRRR does not use."""
     if message_length(message) != len(message) or message[-4:] != END:
         raise DamagedFileError("a GRIB message is cut short")
     points = values = 0
@@ -157,7 +157,7 @@ def _check_values(packing: bytes, section: bytes, values: int) -> None:
 
 
 def _check_jpeg(section: bytes, values: int) -> None:
-    """Of the size marker of a JPEG 2000 code stream (ISO/IEC 15444-1, A.5.1): as many values, in one tile."""
+    """Check the size marker of a JPEG 2000 code stream (ISO/IEC 15444-1, A.5.1): all values are in one tile."""
     columns, rows, *frame = (_number(section, octet, 4) for octet in range(14, 46, 4))
     whole = section[5:9] == _JPEG and columns * rows == values and frame == [0, 0, columns, rows, 0, 0]
     # One component of unsigned numbers, each of its own point.

@@ -1,4 +1,4 @@
-"""The model room: a conditional diffusion model, its training and its samplers. torch starts here."""
+"""The conditional diffusion model, its training and its solvers; lower packages do not import torch."""
 
 from convcast.model.checkpoint import ModelDescription
 from convcast.model.devices import resolve_precision

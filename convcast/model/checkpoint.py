@@ -1,10 +1,10 @@
-"""A model on disk: safetensors and JSON, each file whole or absent, and none of them able to run code.
+"""Models on disk, as safetensors and JSON files that cannot run code; each file is written whole or not at all.
 
 models/<name>/model.json              what the model is: settings, fields, normalisation, reference, data, dates
               model.safetensors       the averaged weights that are sampled from, of the best checkpoint so far
-              checkpoints/<step>      weights, averages and optimiser, to go on from
-              log.jsonl               the training's course
-              MODEL_CARD.md           all of it for people
+              checkpoints/<step>      weights, averages and optimiser, from which training resumes
+              log.jsonl               the progress of the training
+              MODEL_CARD.md           a summary for people
 """
 
 from __future__ import annotations
@@ -42,41 +42,41 @@ CHECKPOINTS = "checkpoints"
 LOG = "log.jsonl"
 CARD = "MODEL_CARD.md"
 LONGEST_REASON = 200
-"""Characters."""
+"""Maximum length, in characters, of the reason in an error message."""
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """All of a model but its weights."""
+    """Everything about a model except its weights."""
 
     model: ModelSettings
     variables: tuple[Variable, ...]
     residuals: Residuals
     grid: Grid
-    """That the training data lie on."""
+    """Grid of the training data."""
     spacing: float
-    """Metres between points."""
+    """Grid spacing, metres."""
     simulated: bool
     analysis_lead: int
     training_hours: tuple[Hour, Hour]
-    """The first and the last that a training case touches."""
+    """First and last hour of the training cases."""
     split: dict[str, Any]
     """The training, validation and test hours (convcast.dataset.Split)."""
     settings: dict[str, Any]
-    """All settings in force, for the record."""
+    """All settings of the training, as a record."""
     settings_digest: str
     version: str = convcast.__version__
     steps: int = 0
     """Optimiser steps behind the weights."""
     minutes: float = 0.0
-    """Time they took."""
+    """Training time, minutes."""
     validation: Validation | None = None
-    """Of these weights; None where no hours were left for it."""
+    """Scores of these weights; None where no hours were left for validation."""
     trained: int = 0
-    """Optimiser steps of the training, which may have gone on beyond its best weights."""
+    """Optimiser steps of the whole training, which may go beyond the step of the best weights."""
 
     def network(self) -> Network:
-        """The network that this describes, with fresh weights."""
+        """Create the network with initial weights."""
         fields = len(self.variables)
         return Network(fields, channel_count(fields, self.model.history), self.model)
 
@@ -88,14 +88,14 @@ class ModelDescription:
 
     @property
     def parameters(self) -> int:
-        """How many weights the network has."""
+        """Number of weights of the network."""
         return sum(map(math.prod, self.shapes.values()))
 
     @property
     def origin(self) -> str:
-        """Digest of what a training starts from (model settings, data, statistics), not of how far it has come.
+        """Digest of what a training starts from: model settings, data and statistics, but not its progress.
 
-        Two trainings of one origin may go on from each other's checkpoints; other settings of `training` may be tried.
+        Two trainings of one origin can resume from each other's checkpoints, with other settings of `training`.
         """
         progress = ("version", "steps", "trained", "minutes", "validation", "settings", "settings_digest")
         start = {name: value for name, value in self.to_dict().items() if name not in progress}
@@ -108,7 +108,7 @@ class ModelDescription:
         return replace(self, steps=steps, validation=validation)
 
     def under(self, settings: Settings) -> ModelDescription:
-        """The training goes on under these settings."""
+        """Return the description of a training that continues with these settings."""
         return replace(self, settings=describe_settings(settings), settings_digest=settings.digest())
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ModelDescription:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelDescription:
-        """Raises ValueError, or one of the errors of convcast, where this is not what `to_dict` makes."""
+        """Inverse of `to_dict`; raises ValueError or ConvcastError for damaged values."""
         try:
             variables = select(values["fields"])
             normalisation = Normalisation.from_dict(variables, values["normalisation"])
@@ -167,7 +167,7 @@ class ModelDescription:
         return description
 
     def to_json(self) -> bytes:
-        """The text of model.json."""
+        """Return the contents of model.json."""
         return (json.dumps(self.to_dict(), indent=2, default=str) + "\n").encode()
 
     def write(self, directory: Path) -> None:
@@ -175,7 +175,12 @@ class ModelDescription:
 
     @classmethod
     def read(cls, directory: Path) -> ModelDescription:
-        """Raises SettingsError where there is no model, DamagedFileError where it is damaged or not ours."""
+        """Read the description of the model in `directory`.
+
+        Raises:
+            SettingsError: There is no model.
+            DamagedFileError: The description is damaged or was not written by convcast.
+        """
         path = directory / DESCRIPTION
         if not path.is_file():
             raise SettingsError(f"there is no model in {directory}", advice="train one first: convcast train")
@@ -195,7 +200,7 @@ class ModelDescription:
 
 
 def _reason(error: Exception) -> str:
-    """An error in few words: what is wrong may be as long as the file."""
+    """Shorten an error message, which may be as long as the file."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -205,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """Of the model in `directory`, oldest first."""
+    """List the checkpoints of the model in `directory`, oldest first."""
     return sorted((directory / CHECKPOINTS).glob("*.safetensors"))
 
 
@@ -218,10 +223,12 @@ def describe_settings(settings: Settings) -> dict[str, Any]:
 
 
 def load_network(directory: Path, description: ModelDescription) -> tuple[Network, str]:
-    """The network in `directory` with its weights, and their digest, which is the model's identity.
+    """Load the network in `directory` and the digest of its weights, which is the model's identity.
 
-    Raises DamagedFileError where the weights are missing, damaged or another network's, and SettingsError where the
-    network does not fit into memory; both before anything of its size is allocated or read.
+    Raises:
+        DamagedFileError: The weights are missing, damaged or those of another network.
+        SettingsError: The network does not fit into memory.
+        Both are raised before memory of the network's size is allocated.
     """
     path = directory / WEIGHTS
     if read_header(path).shapes != description.shapes:
@@ -234,7 +241,7 @@ def load_network(directory: Path, description: ModelDescription) -> tuple[Networ
 
 
 def require_memory(parameters: int) -> None:
-    """Raises SettingsError where the weights alone are more than the machine's memory."""
+    """Raise SettingsError if the weights alone exceed the machine's memory."""
     size, memory = 4 * parameters, psutil.virtual_memory().total
     if size > memory:
         raise SettingsError(

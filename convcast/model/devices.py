@@ -1,4 +1,4 @@
-"""Where the arithmetic happens."""
+"""The device and the floating-point precision of the computation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from convcast.settings import Precision
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device of this name; `auto` is a GPU where there is one, of several that which torchrun gave this process.
+    """Return the torch device of this name.
 
-    Raises SettingsError where this machine has no such device.
+    `auto` is a GPU where there is one (under torchrun the GPU of this process), and else the CPU.
+
+    Raises:
+        SettingsError: This machine has no such device.
     """
     if name == "auto":
         if not torch.cuda.is_available():
@@ -30,8 +33,10 @@ def resolve(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: Precision, device: torch.device) -> Literal["bfloat16", "float32"]:
-    """The precision of this name; `auto` is bfloat16 where the device computes in it, and float32 where it would only
-    imitate it: a processor without AVX-512 takes ten times as long so.
+    """Return the precision of this name.
+
+    `auto` is bfloat16 where the hardware supports it, and else float32: a processor without AVX-512 emulates bfloat16
+    and takes ten times as long.
     """
     if name != "auto":
         return name

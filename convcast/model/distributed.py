@@ -1,4 +1,4 @@
-"""The processes that train together: those that torchrun started, or this one alone."""
+"""The processes that work together: those that torchrun started, or a single one."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from torch import Tensor
 from convcast.model import devices
 
 TIMEOUT = timedelta(days=7)
-"""Within which processes that share work of unequal parts must have met."""
+"""Maximum wait for the other processes, whose parts of the work may be unequal."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Rank and number of processes, by what torchrun says in the environment; (0, 1) without it."""
+    """Return this process's rank and the number of processes from torchrun's environment; (0, 1) without torchrun."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
 class Distributed:
-    """Which of the processes that train together is this one."""
+    """Rank and device of this process, and communication with the others that train."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    """Number of processes."""
 
     @property
     def first(self) -> bool:
-        """Whether it is for this process to write and to report."""
+        """Whether this is the process that writes and reports."""
         return self.rank == 0
 
     def broadcast(self, value: float) -> float:
-        """What the first rank has for this value: clocks differ, and all must stop at the same step."""
+        """Return the first process's value: clocks differ, and all processes must stop at the same step."""
         if self.world_size == 1:
             return value
         first = torch.tensor([value], dtype=torch.float64, device=self.device)
@@ -45,7 +46,7 @@ class Distributed:
         return float(first)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, on each of them."""
+        """Return the sum over all processes, on each of them."""
         if self.world_size == 1:
             return values
         total = values.to(self.device)
@@ -54,9 +55,9 @@ class Distributed:
 
 
 def sum_over_processes(count: int) -> int:
-    """The sum of what every process counted, once all have come so far.
+    """Wait for all processes and return the sum of their counts.
 
-    For processes that shared out their work beforehand and have not met yet. torchrun ends all when one dies.
+    This is for processes that have not formed a process group. torchrun ends all of them when one dies.
     """
     rank, world_size = rank_and_world_size()
     if world_size == 1:
@@ -70,7 +71,7 @@ def sum_over_processes(count: int) -> int:
 
 @contextmanager
 def process_group() -> Iterator[Distributed]:
-    """Meet the other processes, each with a GPU of its own where there are GPUs (NCCL), on the CPU elsewhere (gloo)."""
+    """Join the other processes, each on its own GPU where there are GPUs (NCCL), and else on the CPU (gloo)."""
     rank, world_size = rank_and_world_size()
     if world_size == 1:
         yield Distributed(devices.resolve())

@@ -1,4 +1,4 @@
-"""A trained model, loaded: what sampling needs of it, and nothing of how it was trained."""
+"""A trained model, loaded for sampling."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from convcast.settings import ModelSettings, Precision
 from convcast.variables import Variable
 
 FLOAT = 4
-"""Bytes."""
+"""Bytes of a float32."""
 WORKING_FEATURES = 32
-"""Memory of a network call in units of its first level's features: measured 23 to 32 (128 and 256 cells a side)."""
+"""Memory of a network call, in multiples of its first level's features: measured 23 to 32 (128² and 256² cells)."""
 
 
 class Forecaster:
-    """Predicts the noise in a residual of the coming fields from their reference."""
+    """Predicts the noise in the residuals of the coming fields from their reference forecast."""
 
     def __init__(
         self,
@@ -55,10 +55,11 @@ class Forecaster:
 
     @classmethod
     def load(cls, directory: Path, *, device: str = "cpu", precision: Precision = "bfloat16") -> Forecaster:
-        """The model in `directory`; `precision` is bfloat16, float32 or, by the device, auto.
+        """Load the model in `directory`.
 
-        Raises SettingsError where there is none or it does not fit into memory, DamagedFileError where it is damaged or
-        another program's.
+        Raises:
+            SettingsError: There is no model, no such device, or too little memory.
+            DamagedFileError: The model is damaged or was not written by convcast.
         """
         description = ModelDescription.read(directory)
         network, digest = load_network(directory, description)
@@ -74,12 +75,12 @@ class Forecaster:
 
     @property
     def leads(self) -> tuple[int, ...]:
-        """Hours."""
+        """Lead times, hours."""
         return self.settings.leads
 
     @property
     def spacing(self) -> float:
-        """Metres between grid points."""
+        """Grid spacing, metres."""
         return self.description.spacing
 
     @property
@@ -92,7 +93,7 @@ class Forecaster:
 
     @property
     def training_hours(self) -> tuple[Hour, Hour]:
-        """The first and the last."""
+        """First and last hour of the training cases."""
         return self.description.training_hours
 
     @property
@@ -101,12 +102,15 @@ class Forecaster:
 
     @torch.inference_mode()
     def condition(self, windows: Sequence[Window], *, periodic: bool) -> Condition:
-        """The condition, encoded once for all steps: of one case for all members, or of a case for each member.
+        """Encode the condition, once for all denoising steps.
 
-        The cases have one lead and one shape.
+        Args:
+            windows: One case for all members, or one for each member; all of one lead and one shape.
+            periodic: Whether the domain is a torus.
 
-        Raises SettingsError for a lead that the model was not trained for, DamagedFileError for other fields or
-        another length of history.
+        Raises:
+            SettingsError: The model was not trained for this lead.
+            DamagedFileError: The cases have other fields or another length of history than the model.
         """
         lead, past = windows[0].lead, windows[0].history
         if lead not in self.leads:
@@ -130,22 +134,22 @@ class Forecaster:
         return Condition(lead, periodic, encoded, reference, scale, low, high)
 
     def call_bytes(self, cells: int) -> int:
-        """Memory that a call of the network takes at its peak, on so many cells of all members together."""
+        """Peak memory, in bytes, of a network call on `cells` cells of all members together."""
         return self._features(cells) * WORKING_FEATURES
 
     def condition_bytes(self, cells: int) -> int:
-        """Memory that the condition of one case on so many cells takes for as long as it is kept."""
+        """Memory, in bytes, of the condition of one case on `cells` cells."""
         return self._features(cells) + 5 * len(self.variables) * cells * FLOAT
 
     def _features(self, cells: int) -> int:
-        """Bytes of the first level's features."""
+        """Return the bytes of the first level's features."""
         return cells * self.settings.base * FLOAT // self.settings.unshuffle**2
 
     @torch.inference_mode()
     def predict_noise(self, x: Tensor, t: int, condition: Condition, *, guidance: float = 1.0) -> Tensor:
-        """ε̂ in `x` (member, variable, y, x) at step `t`, float32: ε_∅ + guidance (ε_c - ε_∅).
+        """Predict the noise in `x` (member, variable, y, x) at step `t`, float32: ε_∅ + guidance (ε_c - ε_∅).
 
-        Guidance below 1 leans towards what is known without a condition, a residual of average spread: measured
+        Guidance below 1 leans towards the unconditional prediction, a residual of average spread: measured
         narrower over storms, a little wider in unstable air (docs/method.md; Ho & Salimans 2022,
         arXiv 2207.12598, and DEF, arXiv 2506.07324); at 1 the network is run once.
         """
@@ -166,12 +170,12 @@ class Forecaster:
 
     @torch.inference_mode()
     def clamp(self, x0: Tensor, condition: Condition) -> Tensor:
-        """Residuals (member, variable, y, x) whose fields are within Variable.bounds."""
+        """Limit residuals (member, variable, y, x) so that their fields stay within Variable.bounds."""
         return torch.clamp(x0, condition.low, condition.high)
 
     @torch.inference_mode()
     def fields(self, x0: Tensor, condition: Condition) -> NDArray[np.float32]:
-        """The fields of residuals, (member, variable, y, x), GRIB units, within Variable.bounds."""
+        """Return the fields of residuals (member, variable, y, x), in GRIB units and within Variable.bounds."""
         values = condition.reference + x0 * condition.scale
         return self.description.residuals.normalisation.restore(values.cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, which cannot run code: written whole, and looked at before they are read."""
+"""Tensors in safetensors files, which cannot run code."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class SafetensorsHeader:
-    """What a file says of its tensors, all of them float32."""
+    """Header of a safetensors file: the tensors' shapes and the metadata; all tensors are float32."""
 
     shapes: dict[str, Shape]
     facts: dict[str, Any]
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in the order of the names.
+    """Return the SHA-256 of names, types, shapes and values, in the order of the names.
 
-    A file of the same tensors need not have the same bytes: safetensors writes its metadata in any order.
+    Two files of the same tensors may differ in their bytes, since safetensors writes its metadata in any order.
     """
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -43,15 +43,16 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """A safetensors file with `facts` as JSON in its header, whole or not at all."""
+    """Write a safetensors file with `facts` as JSON in its header, whole or not at all."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 
 
 def read_header(path: Path, *, advice: str = "train again") -> SafetensorsHeader:
-    """The header, which takes no memory for the tensors, however large the file says that they are.
+    """Read the header without memory for the tensors, however large the file says that they are.
 
-    Raises DamagedFileError where the file is missing, damaged or not ours.
+    Raises:
+        DamagedFileError: The file is missing, damaged or was not written by convcast.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -63,16 +64,17 @@ def read_header(path: Path, *, advice: str = "train again") -> SafetensorsHeader
             raise DamagedFileError(f"{path} was not written by convcast", advice=advice)
         facts = parse_json(metadata["facts"])
         if others or not isinstance(facts, dict):
-            raise DamagedFileError(f"{path} holds what convcast does not write", advice=advice)
+            raise DamagedFileError(f"{path} holds contents that convcast does not write", advice=advice)
         return SafetensorsHeader(shapes, facts)
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
 
 
 def read_tensors(path: Path, *, advice: str = "train again") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts; their shapes should have been looked at before (`read_header`), since they take memory.
+    """Read tensors and facts; check the shapes by `read_header` before, since tensors take memory.
 
-    Raises DamagedFileError where the file is missing, damaged or not ours.
+    Raises:
+        DamagedFileError: The file is missing, damaged or was not written by convcast.
     """
     facts = read_header(path, advice=advice).facts
     try:

@@ -1,4 +1,4 @@
-"""Where the newest forecast makes an event probable enough near a point that somebody is to be told, once."""
+"""Alerts of events that the newest forecast makes probable near the points of the settings; each is sent once."""
 
 from __future__ import annotations
 
@@ -18,50 +18,62 @@ from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, available, open_forecast, read_grid, select_leads
 from convcast.grid import EARTH_RADIUS, SPACING, Grid, projection
 from convcast.notation import HOUR, Hour
-from convcast.settings import ThresholdPoint
+from convcast.settings import AlertPoint
 from convcast.variables import FIELDS, Variable
 from convcast.workspace import Workspace
 
 STRETCH = 1.1
-"""Most that the projection enlarges distances by, anywhere on the HRRR grid (5 %), and some."""
+"""Upper bound of the factor by which the projection enlarges distances on the HRRR grid (1.05 at most)."""
 REMEMBERED = 48
-"""Forecasts."""
+"""Number of forecasts whose sent alerts are remembered."""
 
 
-def watch(
-    place: Workspace, init: Hour, points: Sequence[ThresholdPoint], tell: Callable[[dict[str, Any]], list[str]]
+def send_alerts(
+    workspace: Workspace, init: Hour, points: Sequence[AlertPoint], send: Callable[[dict[str, Any]], list[str]]
 ) -> list[str]:
-    """Tell, once a forecast, of each point whose limit it exceeds; gives notes of what failed.
+    """Send one alert for each forecast and point whose probability exceeds the point's limit.
 
-    A point is remembered when it has been told of: killed in between, it is told of again rather than never.
+    A point is remembered after its alert was sent, so a killed run sends it twice rather than never.
+
+    Args:
+        workspace: Holds the forecast and the memory of sent alerts.
+        init: Initial time of the forecast.
+        points: Points to check.
+        send: Sends the document of an alert and returns notes of what failed.
+
+    Returns:
+        Notes of what failed.
     """
-    known = _remembered(place)
-    told = known.setdefault(str(init), [])
+    known = _remembered(workspace)
+    alerted = known.setdefault(str(init), [])
     notes = []
     for point in points:
         key = point.model_dump_json()
-        if key in told:
+        if key in alerted:
             continue
         try:
-            found = exceeded(place, init, point)
+            found = find_alert(workspace, init, point)
         except ConvcastError as error:
             notes.append(f"operations.on_threshold: {error}")
             continue
         if found is not None:
-            notes += tell(found)
-            told.append(key)
-            write_json(place.told, {hour: known[hour] for hour in sorted(known)[-REMEMBERED:]})
+            notes += send(found)
+            alerted.append(key)
+            write_json(workspace.alerted, {hour: known[hour] for hour in sorted(known)[-REMEMBERED:]})
     return notes
 
 
-def exceeded(place: Workspace, init: Hour, point: ThresholdPoint) -> dict[str, Any] | None:
-    """What is to be told of a point, or nothing where the forecast does not exceed its limit.
+def find_alert(workspace: Workspace, init: Hour, point: AlertPoint) -> dict[str, Any] | None:
+    """Return the document of a point's alert, or None where the forecast does not exceed its limit.
 
-    By the point probabilities of products, where they have the event, else by the share of members.
+    The probability comes from the products where they have the event, else from the fraction of members.
 
-    Raises MissingInputError, SettingsError or DamagedFileError where the forecast cannot tell.
+    Raises:
+        MissingInputError: Neither members nor a probability of this event were kept.
+        SettingsError: The point is outside the domain, or the forecast does not have its field.
+        DamagedFileError: The forecast cannot be read.
     """
-    source = available(place, str(init))[0]
+    source = available(workspace, str(init))[0]
     variable = FIELDS[point.field]
     path, chances = _chances(source, point, variable)
     with open_forecast(path) as data:
@@ -72,7 +84,7 @@ def exceeded(place: Workspace, init: Hour, point: ThresholdPoint) -> dict[str, A
         return None
     highest = max(over, key=lambda lead: over[lead])
     return {
-        "workspace": str(place.root),
+        "workspace": str(workspace.root),
         "simulated": simulated,
         "init": str(init),
         **point.model_dump(exclude={"probability"}),
@@ -87,8 +99,8 @@ def _at(init: Hour, lead: int, chance: float) -> dict[str, Any]:
     return {"lead_hours": lead, "valid": str(init + lead * HOUR), "probability": round(chance, 1)}
 
 
-def _chances(source: StoredForecast, point: ThresholdPoint, variable: Variable) -> tuple[Path, list[float]]:
-    """The largest probability near the point at each lead, 0 to 1, and what file says so."""
+def _chances(source: StoredForecast, point: AlertPoint, variable: Variable) -> tuple[Path, list[float]]:
+    """Return the file read, and the largest probability (0 to 1) near the point at each of its leads."""
     name, path = variable.name, source.products
     if path is not None:
         with open_forecast(path) as data:
@@ -113,9 +125,9 @@ def _chances(source: StoredForecast, point: ThresholdPoint, variable: Variable) 
 
 
 class _Near:
-    """The grid points within the radius: a window of rows and columns, and which of its points."""
+    """The grid points within a point's radius, as a window of rows and columns and a mask in it."""
 
-    def __init__(self, grid: Grid, point: ThresholdPoint, path: Path) -> None:
+    def __init__(self, grid: Grid, point: AlertPoint, path: Path) -> None:
         x, y = projection()(point.longitude, point.latitude)
         column, row = (x - grid.x[0]) / SPACING, (y - grid.y[0]) / SPACING
         if not (-0.5 <= row < grid.ny - 0.5 and -0.5 <= column < grid.nx - 0.5):
@@ -133,33 +145,33 @@ class _Near:
         self._threshold, self._path = point.threshold, path
 
     def highest(self, chances: xr.DataArray) -> float:
-        """Of probabilities (y, x)."""
+        """Return the largest probability within the radius, of probabilities (y, x)."""
         near = read_values(chances.isel(y=self._rows, x=self._columns), self._path)
         return float(near[self._inside].max())
 
-    def share(self, data: xr.Dataset, variable: Variable, place: int) -> float:
-        """Of complete members at the lead in this place, the largest share that have the event at one point."""
-        numbers = np.flatnonzero(data.complete.values[0, :, place] == COMPLETE)
+    def share(self, data: xr.Dataset, variable: Variable, lead_index: int) -> float:
+        """Return the largest fraction of complete members that have the event at one grid point, at one lead."""
+        numbers = np.flatnonzero(data.complete.values[0, :, lead_index] == COMPLETE)
         if numbers.size == 0:
             return 0.0
-        of_lead = data[variable.name].isel(init_time=0, lead_time=place, y=self._rows, x=self._columns)
+        of_lead = data[variable.name].isel(init_time=0, lead_time=lead_index, y=self._rows, x=self._columns)
         members = read_values(of_lead.isel(number=numbers), self._path)
         event = variable.happens(members, self._threshold)
         return float(event.mean(axis=0)[self._inside].max())
 
 
-def _kilometres(latitude: NDArray[np.float64], longitude: NDArray[np.float64], point: ThresholdPoint) -> NDArray[Any]:
-    """Great circle distance from the point (haversine), km."""
+def _kilometres(latitude: NDArray[np.float64], longitude: NDArray[np.float64], point: AlertPoint) -> NDArray[Any]:
+    """Return great-circle distances from the point (haversine), km."""
     north, south = np.radians(latitude), np.radians(point.latitude)
     east = np.radians(longitude - point.longitude)
     squared = np.sin((north - south) / 2) ** 2 + np.cos(north) * np.cos(south) * np.sin(east / 2) ** 2
     return np.asarray(2 * EARTH_RADIUS / 1000 * np.arcsin(np.sqrt(squared)))
 
 
-def _remembered(place: Workspace) -> dict[str, list[str]]:
-    """By initial time; nothing where the file is damaged, since being told twice is better than never."""
+def _remembered(workspace: Workspace) -> dict[str, list[str]]:
+    """Read the keys of points already alerted, by initial time; a damaged file counts as empty."""
     try:
-        found = read_json(place.told)
+        found = read_json(workspace.alerted)
     except (FileNotFoundError, DamagedFileError):
         return {}
     if not isinstance(found, dict):

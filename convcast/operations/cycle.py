@@ -1,4 +1,4 @@
-"""One run of everything that is due, stage by stage, each a process of its own, until the work or the time is over."""
+"""The hourly cycle: run each stage that is due in a process of its own, until nothing is due or time is up."""
 
 from __future__ import annotations
 
@@ -14,54 +14,63 @@ import numpy as np
 from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
 from convcast.files import write_json
 from convcast.operations import stages
-from convcast.operations.alerts import watch
+from convcast.operations.alerts import send_alerts
 from convcast.operations.hooks import Hooks
-from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Holdings, Surveyor, expected_hour
-from convcast.operations.metrics import write_metrics
+from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Inventory, InventoryReader, expected_hour
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
+from convcast.operations.prometheus import write_metrics
 from convcast.operations.publish import publish
-from convcast.operations.retention import plan_prune, prune, sweep, take_stock
-from convcast.operations.stages import CODES, GIVE_UP, INTERRUPTED, QUIET, StageDone, in_words, worst
-from convcast.operations.status import assess, limits_of, reach, young
+from convcast.operations.retention import list_stored_files, plan_prune, prune, sweep
+from convcast.operations.stages import CODES, GIVE_UP, INTERRUPTED, QUIET, StageResult, in_words, worst
+from convcast.operations.status import assess, cycle_limits, late_window, lookback
 
 
 class Cycle:
-    """Iterate over it for one StageDone a stage; then `code` and `entry` say what it amounts to."""
+    """One cycle. Iterating runs it and yields one StageResult per stage; `code` and `entry` then hold its outcome."""
 
     def __init__(
         self,
-        surveyor: Surveyor,
+        reader: InventoryReader,
         clock: np.datetime64,
         *,
         words: Sequence[str] = (),
         fetch_words: Sequence[str] = (),
         sample_words: Sequence[str] = (),
     ) -> None:
-        """`words` go to every verb, `fetch_words` and `sample_words` to those."""
-        self.place, self.settings = surveyor.workspace, surveyor.settings
-        self.limits = limits_of(self.settings)
+        """Prepare a cycle.
+
+        Args:
+            reader: Reads the inventory of the workspace.
+            clock: Time to take for now, UTC.
+            words: Further command-line words for every verb.
+            fetch_words: Further words for `convcast fetch`.
+            sample_words: Further words for `convcast sample`.
+        """
+        self.workspace, self.settings = reader.workspace, reader.settings
+        self.limits = cycle_limits(self.settings)
         self.clock = clock
         self.expected = expected_hour(clock, self.settings.dataset.analysis_lead)
-        self._surveyor = surveyor
+        self._reader = reader
         leads = ",".join(map(str, self.settings.operations.leads))
         ahead = ("--leads", leads) if leads else ()
         self._words = {"": tuple(words), "fetch": tuple(fetch_words), "sample": (*sample_words, *ahead)}
         self._begun = time.monotonic()
         self._until = self._begun + 60 * self.settings.operations.deadline
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._stages: list[StageDone] = []
+        self._stages: list[StageResult] = []
         self._facts: dict[str, Any] = {}
         self._notes: list[str] = []
         self._unreachable = False
         self._hooks = Hooks(self.settings.operations)
         self.code = 0
-        self._seen = Holdings(self.expected)
+        self._seen = Inventory(self.expected)
         self.entry: dict[str, Any] = {}
 
-    def __iter__(self) -> Iterator[StageDone]:
-        """Raises DiskFullError where the disk is too full to begin, even after pruning.
+    def __iter__(self) -> Iterator[StageResult]:
+        """Run the cycle; an error that ends it early is recorded in the journal and raised.
 
-        Whatever ends a cycle before its end is in the journal too.
+        Raises:
+            DiskFullError: The disk is too full to begin, even after pruning.
         """
         try:
             self._require_space()
@@ -76,72 +85,72 @@ class Cycle:
     def _require_space(self) -> None:
         least = self.settings.operations.least_free * 1e9
         if self._free() < least:
-            self._prune(self._survey())
+            self._prune(self._read_inventory())
         if self._free() < least:
             raise DiskFullError(
-                f"{self._free() / 1e9:.2f} GB are free on the disk of {self.place.root}, and a cycle begins with "
+                f"{self._free() / 1e9:.2f} GB are free on the disk of {self.workspace.root}, and a cycle begins with "
                 f"{least / 1e9:g} GB (operations.least_free)",
                 advice="free some space, or keep less: retention.* (docs/operations.md)",
             )
 
-    def _run(self) -> Iterator[StageDone]:
+    def _run(self) -> Iterator[StageResult]:
         done: list[Step] = []
-        barred: frozenset[Stage] = frozenset()
+        excluded: frozenset[Stage] = frozenset()
         while True:
-            holdings = self._survey()
-            step = next_step(holdings, self.limits, done, barred)
+            inventory = self._read_inventory()
+            step = next_step(inventory, self.limits, done, excluded)
             if step is None:
                 break
-            late = self._left() <= 0 and step.stage not in ("publish", "prune")
-            finished = self._skipped(step, holdings) if late else self._do(step, holdings)
+            late = self._seconds_left() <= 0 and step.stage not in ("publish", "prune")
+            finished = self._skipped(step, inventory) if late else self._do(step, inventory)
             if finished.outcome == "deadline" or finished.code in GIVE_UP or self._unreachable:
-                barred |= {step.stage}
+                excluded |= {step.stage}
             self._unreachable = False
             done.append(step)
             self._stages.append(finished)
             yield finished
-        self._conclude(self._survey())
+        self._conclude(self._read_inventory())
 
     def _free(self) -> int:
-        return shutil.disk_usage(self.place.root).free
+        return shutil.disk_usage(self.workspace.root).free
 
-    def _left(self) -> float:
-        """Seconds for stages."""
+    def _seconds_left(self) -> float:
+        """Return the seconds left for stages before the deadline."""
         return self._until - time.monotonic()
 
-    def _survey(self) -> Holdings:
-        self._seen = self._surveyor.survey(self.expected, since=self.expected - reach(self.limits))
+    def _read_inventory(self) -> Inventory:
+        self._seen = self._reader.read(self.expected, since=self.expected - lookback(self.limits))
         return self._seen
 
-    def _skipped(self, step: Step, holdings: Holdings) -> StageDone:
-        return StageDone(step.stage, _about(step, holdings), 0, "deadline", 0.0)
+    def _skipped(self, step: Step, inventory: Inventory) -> StageResult:
+        return StageResult(step.stage, _about(step, inventory), 0, "deadline", 0.0)
 
-    def _do(self, step: Step, holdings: Holdings) -> StageDone:
+    def _do(self, step: Step, inventory: Inventory) -> StageResult:
         if step.stage == "publish":
-            return self._publish(holdings)
+            return self._publish(inventory)
         if step.stage == "prune":
-            return self._here(step.stage, lambda: self._prune(holdings))
+            return self._run_here(step.stage, lambda: self._prune(inventory))
         named = ["--name", VERIFICATION] if step.stage == "verify" else []
         words = [*step.words, *named, *self._words.get(step.stage, ()), *self._words[""], "--json", "-q"]
         ended = stages.run(
-            [*words, "-w", str(self.place.root)], seconds=self._left(), grace=self.settings.operations.grace
+            [*words, "-w", str(self.workspace.root)], seconds=self._seconds_left(), grace=self.settings.operations.grace
         )
         code = ended.code if ended.code in CODES else 1
-        done = StageDone(step.stage, _about(step, holdings), code, in_words(code), ended.seconds)
+        done = StageResult(step.stage, _about(step, inventory), code, in_words(code), ended.seconds)
         if ended.stopped:
             return replace(done, code=0, outcome="deadline")
         if step.stage == "fetch":
             done = self._judge_fetch(done, ended)
         if step.stage == "verify" and (code == 0 or ended.result.get("report")):
-            kept = self._here("verify", self._keep_scores)
+            kept = self._run_here("verify", self._keep_scores)
             kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
             # A damaged forecast is named by the exit code and keeps no other from being scored.
             done = kept if code == 0 or kept.code else replace(done, about=kept.about, seconds=kept.seconds)
         killed = f"killed by signal {-ended.code}. " if ended.code < 0 else ""
         return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
 
-    def _judge_fetch(self, done: StageDone, ended: stages.Finished) -> StageDone:
-        """By what became of the hours: late ones are late, what could not be had or is bad is missing."""
+    def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:
+        """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""
         outcomes = ended.result.get("outcomes", [])
         self._unreachable = not outcomes  # another try would wait for the network as long
         of = {
@@ -159,8 +168,8 @@ class Cycle:
             return replace(done, code=4, outcome=in_words(4))
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
 
-    def _here(self, stage: Stage, work: Callable[[], str]) -> StageDone:
-        """Work that is no verb's, whose failure is contained as theirs are."""
+    def _run_here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
+        """Run work in this process and return its result; an error becomes an exit code, as that of a verb does."""
         begun = time.monotonic()
         code, about, said = 0, "", ""
         try:
@@ -172,80 +181,80 @@ class Cycle:
             code, said = (expected.exit_code, str(expected)) if expected else (1, f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001  a bug in one stage must not keep the journal from saying so
             code, said = 1, f"{type(error).__name__}: {error}"
-        return StageDone(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
+        return StageResult(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
 
     def _keep_scores(self) -> str:
-        """Enter what was scored into the history."""
+        """Add the new scores to the score history."""
         import xarray as xr
 
-        path = self.place.verification(VERIFICATION) / "scores.zarr"
+        path = self.workspace.verification(VERIFICATION) / "scores.zarr"
         with xr.open_zarr(path, zarr_format=3, consolidated=False) as scores:
-            return f"{self._surveyor.history.add(scores)} cases"
+            return f"{self._reader.history.add(scores)} cases"
 
-    def _publish(self, holdings: Holdings) -> StageDone:
-        """latest.json, warnings and the page; that one fails keeps the others from nothing."""
-        newest = holdings.newest
+    def _publish(self, inventory: Inventory) -> StageResult:
+        """Publish latest.json, the alerts and the page. Each is independent: one failing does not stop the others."""
+        newest = inventory.newest
         if newest is None:
-            return self._here("publish", lambda: "no forecast yet")
+            return self._run_here("publish", lambda: "no forecast yet")
         new: list[dict[str, Any]] = []
 
         def point() -> str:
-            said, is_new = publish(self.place, newest, holdings.forecasts[newest])
+            said, is_new = publish(self.workspace, newest, inventory.forecasts[newest])
             new.extend([said] if is_new else [])
             return str(newest)
 
         def warn() -> str:
             points = self.settings.operations.on_threshold.points
-            self._notes += watch(self.place, newest, points, self._hooks.exceeded) if points else []
+            self._notes += send_alerts(self.workspace, newest, points, self._hooks.find_alert) if points else []
             return str(newest)
 
         def draw() -> str:
             from convcast.operations.page import write_page
 
-            history, limit = self._surveyor.history, self.settings.operations.page_max_age
-            write_page(self.place, newest, holdings.forecasts[newest].leads, history, max_age=limit)
+            history, limit = self._reader.history, self.settings.operations.page_max_age
+            write_page(self.workspace, newest, inventory.forecasts[newest].leads, history, max_age=limit)
             return str(newest)
 
-        done = [self._here("publish", work) for work in (point, warn, draw)]
+        done = [self._run_here("publish", work) for work in (point, warn, draw)]
         for said in new:  # with the page in place, which the command may copy
             self._notes += self._hooks.published(said)
         bad = worst(one.code for one in done)
         first = next(one for one in done if one.code == bad)
         return replace(first, seconds=round(sum(one.seconds for one in done), 3))
 
-    def _prune(self, holdings: Holdings) -> str:
+    def _prune(self, inventory: Inventory) -> str:
         keep = self.settings.retention
-        stock = take_stock(
-            self.place,
+        stock = list_stored_files(
+            self.workspace,
             analysis_lead=self.settings.dataset.analysis_lead,
             dataset=math.isfinite(keep.dataset_hours),
         )
-        went = prune(self.place, plan_prune(stock, holdings, self.limits, keep))
-        swept = sweep(self.place, holdings.forecasts)
+        went = prune(self.workspace, plan_prune(stock, inventory, self.limits, keep))
+        swept = sweep(self.workspace, inventory.forecasts)
         self._facts["pruned"] = {**asdict(went), "swept": swept}
         return ", ".join(f"{count} of {room}" for room, count in went.counts.items()) or "nothing"
 
-    def _conclude(self, holdings: Holdings) -> None:
-        """What it all amounts to."""
+    def _conclude(self, inventory: Inventory) -> None:
+        """Set the exit code and notes of the whole cycle, and record it."""
         codes = {stage.code for stage in self._stages}
-        self._notes += holdings.left_alone
-        if any(path.name == DESCRIPTION for path in holdings.strange):
+        self._notes += inventory.left_alone
+        if any(path.name == DESCRIPTION for path in inventory.ignored_files):
             codes.add(DamagedFileError.exit_code)
         cut = any(stage.outcome == "deadline" for stage in self._stages)
-        if self.expected in late_hours(holdings, within=young(self.settings)):
+        if self.expected in late_hours(inventory, within=late_window(self.settings)):
             codes.add(4)
-        newest = next(iter(possible_inits(holdings, self.limits)), None)
-        if cut and newest is not None and holdings.newest != newest:
+        newest = next(iter(possible_inits(inventory, self.limits)), None)
+        if cut and newest is not None and inventory.newest != newest:
             codes.add(3)
             self._notes.append(f"the deadline passed before the forecast of {newest} was complete")
-        if holdings.model is None:
-            self._notes.append(f"no forecast: there is no model {self._surveyor.name}; run `convcast train`")
+        if inventory.model is None:
+            self._notes.append(f"no forecast: there is no model {self._reader.name}; run `convcast train`")
         self.code = worst(codes)
         self._record(cut=cut)
 
     def _record(self, *, cut: bool) -> None:
-        """The journal entry, the metrics, and the command for failures, by what was seen last."""
-        situation = assess(self._surveyor, self.clock, self._seen)
+        """Write the journal entry and the metrics, and report a failure, from the last inventory read."""
+        status = assess(self._reader, self.clock, self._seen)
         ended = round(time.time(), 3)
         self.entry = {
             "started": self._started,
@@ -255,30 +264,30 @@ class Cycle:
             "deadline": cut,
             "seconds": round(time.monotonic() - self._begun, 3),
             "ended": ended,
-            "succeeded": ended if self.code in (0, 4) else situation.last.get("succeeded"),
-            "newest": None if situation.forecast is None else str(situation.forecast),
-            "late": [str(hour) for hour in situation.late],
-            "gaps": [str(hour) for hour in situation.gaps],
-            "free_bytes": situation.free,
+            "succeeded": ended if self.code in (0, 4) else status.last.get("succeeded"),
+            "newest": None if status.forecast is None else str(status.forecast),
+            "late": [str(hour) for hour in status.late],
+            "gaps": [str(hour) for hour in status.gaps],
+            "free_bytes": status.free,
             "notes": self._notes,
             **self._facts,
             "stages": [asdict(stage) for stage in self._stages],
         }
         if self.code not in QUIET:
-            self._notes += self._hooks.failed({"workspace": str(self.place.root)} | self.entry)
-        write_json(self.place.last_cycle, self.entry)
-        write_metrics(self.place, replace(situation, last=self.entry))
-        self.place.record("cycle", **self.entry)
+            self._notes += self._hooks.failed({"workspace": str(self.workspace.root)} | self.entry)
+        write_json(self.workspace.last_cycle, self.entry)
+        write_metrics(self.workspace, replace(status, last=self.entry))
+        self.workspace.record("cycle", **self.entry)
 
 
-def _about(step: Step, holdings: Holdings) -> str:
+def _about(step: Step, inventory: Inventory) -> str:
     match step.stage:
         case "fetch":
             return f"{step.hours[0]} to {step.hours[-1]}"
         case "sample":
             return str(step.hours[0])
         case "preprocess":
-            return f"{len(holdings.unjudged)} hours"
+            return f"{len(inventory.unprocessed)} hours"
         case "verify":
             return f"{len(step.cases)} due"
         case _:

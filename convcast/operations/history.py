@@ -1,6 +1,6 @@
-"""Scores of every case that was ever verified, kept for ever: one JSON line a case, one file a month.
+"""The score history: the scores of every verified case, one JSON line per case and one file per month.
 
-Members go after some days and reports are of what is there; these lines stay, 1.5 kB each.
+Forecasts are pruned after some days; these lines of 1.5 kB are kept for ever.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCORES = ("crps", "rmse", "spread", "error")
-"""Of scores.zarr: fair CRPS, and of the ensemble mean the RMSE, the spread about it and the bias."""
+"""Variables of scores.zarr that are kept: fair CRPS, and RMSE, spread and bias of the ensemble mean."""
 DIGITS = 5
+"""Significant digits of a kept score."""
 LONGEST_LEAD = 48
-"""Hours."""
+"""Longest lead time of a forecast, hours."""
 
 Systems = dict[str, dict[str, float]]
 """Scores of one field and case, by system."""
@@ -46,7 +47,7 @@ class Skill:
 
 
 @dataclass(frozen=True)
-class Scored:
+class LeadScores:
     """Mean scores of a field at a lead over some cases."""
 
     lead: int
@@ -63,14 +64,14 @@ class Scored:
     """CRPS of persistence and the skill against it, 1 - CRPS / its CRPS, over the cases that have it."""
 
 
-class History:
-    """The lines in a folder."""
+class ScoreHistory:
+    """The score history in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def cases(self, since: Hour | None = None) -> Iterator[dict[str, Any]]:
-        """Those of initial times from `since` on; a line that a power cut left torn is passed over."""
+        """Yield the cases of initial times from `since` on; damaged lines are skipped."""
         month = "" if since is None else str(since.astype("datetime64[M]"))
         for path in sorted(self.folder.glob("????-??.jsonl")):
             if path.stem < month:
@@ -81,11 +82,11 @@ class History:
                     yield case
 
     def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
-        """Initial times and leads."""
+        """Return the initial times and leads (hours) of the cases from `since` on."""
         return frozenset((parse_hour(case["init"]), int(case["lead"])) for case in self.cases(since))
 
     def add(self, scores: xr.Dataset) -> int:
-        """Add the cases of a verification's scores.zarr that are not here yet; gives how many.
+        """Add the new cases of a verification's scores.zarr, and return their number.
 
         A case that was scored again (other settings, another program) keeps its first line.
         """
@@ -115,7 +116,7 @@ class History:
                     found.setdefault(name, []).append(systems)
         return [_mean(name, cases, members) for name, cases in found.items()]
 
-    def valid_within(self, hours: int, until: Hour) -> list[Scored]:
+    def valid_within(self, hours: int, until: Hour) -> list[LeadScores]:
         """Mean scores, by lead and field, of the cases that came true within so many hours up to `until`."""
         found: dict[tuple[int, str], list[tuple[Hour, Systems, int]]] = {}
         for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
@@ -173,9 +174,9 @@ def _mean(name: str, cases: list[Systems], members: int) -> Skill:
     return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
 
 
-def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> Scored:
+def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> LeadScores:
     valid = [when for when, _, _ in cases]
     mean = _mean(name, [systems for _, systems, _ in cases], cases[-1][2])
     theirs = [systems["persistence"]["crps"] for _, systems, _ in cases if "crps" in systems.get("persistence", {})]
     persistence = (float(np.mean(theirs)), mean.skill["persistence"]) if "persistence" in mean.skill else None
-    return Scored(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)
+    return LeadScores(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)

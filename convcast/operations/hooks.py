@@ -1,4 +1,4 @@
-"""Who is told what: commands with JSON on stdin, and a webhook. That telling fails is noted, and fails nothing."""
+"""Notifications through commands, which read JSON on stdin, and a webhook; a failed one is noted and stops nothing."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from convcast.settings import OperationsSettings
 from convcast.workers import SAFE_PATH
 
 TIMEOUT = (5, 10)
-"""Seconds to connect, and without a byte of an answer."""
+"""Timeouts of connecting, and of waiting for data, seconds."""
 
 
 class Hooks:
-    """Those that the settings name; each method gives the notes of what failed."""
+    """The hooks of the settings; each method notifies one and returns notes of what failed."""
 
     def __init__(self, settings: OperationsSettings) -> None:
         self._settings = settings
 
     def failed(self, document: dict[str, Any]) -> list[str]:
-        return list(self._tell("on_failure", self._settings.on_failure, {"event": "failure"} | document))
+        return list(self._notify("on_failure", self._settings.on_failure, {"event": "failure"} | document))
 
     def published(self, document: dict[str, Any]) -> list[str]:
-        return list(self._tell("on_publish", self._settings.on_publish, document, post=False))
+        return list(self._notify("on_publish", self._settings.on_publish, document, post=False))
 
-    def exceeded(self, document: dict[str, Any]) -> list[str]:
+    def find_alert(self, document: dict[str, Any]) -> list[str]:
         command = self._settings.on_threshold.command
-        return list(self._tell("on_threshold", command, {"event": "threshold"} | document))
+        return list(self._notify("on_threshold", command, {"event": "threshold"} | document))
 
-    def _tell(
+    def _notify(
         self, setting: str, command: Sequence[str], document: dict[str, Any], *, post: bool = True
     ) -> Iterator[str]:
         text = json.dumps(document, default=str)
         if command:
             yield from _run(f"operations.{setting}", command, text, self._settings.hook_seconds)
         if post and self._settings.webhook is not None:
-            # In a thread that a stop leaves behind: nothing else ends the look-up of a name.
+            # A thread can be abandoned; a look-up of a host name cannot be interrupted.
             url = self._settings.webhook.get_secret_value()
             for notes in ThreadPool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
                 yield from notes
 
 
 def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Iterator[str]:
-    """Run the command of this setting with `text` on stdin; why that failed, if it did."""
+    """Run a setting's command with `text` on stdin, and yield a note if it fails."""
     try:
-        # A script of the user's may well import what lies beside it.
+        # A user's script may import modules from its own folder.
         env = {name: value for name, value in os.environ.items() if (name, value) != SAFE_PATH}
         ended = stages.run_command(command, seconds=seconds, grace=5, stdin=text, env=env)
     except OSError as error:
@@ -66,9 +66,10 @@ def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Ite
 
 
 def _post(url: str, text: str) -> Iterator[str]:
-    """Post JSON once; why that failed, if it did, without the address, whose path often is a password.
+    """Post JSON once, and yield a note if it fails.
 
-    A redirect is not followed: it would send what is said here to whomever the other side names.
+    The note omits the address, whose path is often a secret. Redirects are not followed: they would send the document
+    to another host.
     """
     where = f"operations.webhook ({urlsplit(url).hostname})"
     headers = {"Content-Type": "application/json"}

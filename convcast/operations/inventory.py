@@ -1,4 +1,4 @@
-"""What a workspace holds, as far as a cycle has to know it: read without torch, in a fraction of a second."""
+"""The inventory of a workspace that a cycle needs, read without torch in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from convcast.forecasts.integrity import (
     start_over_advice,
 )
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
-from convcast.operations.history import History
+from convcast.operations.history import ScoreHistory
 from convcast.settings import HistoryLength, ModelLeads, Settings
 from convcast.workspace import Workspace
 
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
-"""Of a model (convcast.model.checkpoint, which would bring torch along, and its memory)."""
+"""Files of a model, named here because convcast.model would import torch."""
 VERIFICATION = "operational"
-"""Name of the verification that cycles keep up to date."""
+"""Name of the verification that cycles update."""
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What is read of a model's settings."""
+    """The parts of a model's settings that are read here."""
 
     history: HistoryLength
     leads: ModelLeads
@@ -47,32 +47,33 @@ _SIZES = TypeAdapter(_Sizes)
 
 
 @dataclass(frozen=True)
-class Model:
-    """What sampling needs to know of the model before it loads it."""
+class ModelSummary:
+    """The properties of a model that planning needs, read without loading it."""
 
     history: int
-    """Hours, the initial one included."""
+    """Number of hours of analyses that the model starts from, the initial one included."""
     leads: tuple[int, ...]
     """Hours."""
     trained: tuple[Hour, Hour]
-    """First and last hour that it learned from, of which its forecasts prove nothing."""
+    """First and last hour of its training period."""
 
-    def learned_from(self, init: Hour) -> bool:
+    def trained_on(self, init: Hour) -> bool:
+        """Whether an initial time lies in the training period."""
         return bool(self.trained[0] <= init <= self.trained[1])
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """One initial time."""
+class ForecastSummary:
+    """The stored forecast of one initial time."""
 
     complete: bool
-    """Whether all that is to be kept of it is there: members (all that the settings ask for), products, or both."""
+    """Whether everything that the settings keep is stored: all members, the products, or both."""
     leads: tuple[int, ...]
     """Hours."""
     trained: tuple[Hour, Hour] | None = None
-    """First and last hour that its model learned from."""
+    """First and last hour of its model's training period."""
     members: int = 0
-    """Complete at every lead."""
+    """Number of members that are complete at every lead."""
 
     @property
     def verifiable(self) -> bool:
@@ -81,47 +82,49 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """A workspace at one moment."""
+class Inventory:
+    """What a workspace holds at one moment."""
 
     expected: Hour
     """The newest hour whose analysis should be published by now."""
     archived: frozenset[Hour] = frozenset()
-    """Valid hours."""
-    status: Mapping[Hour, HourStatus] = field(default_factory=dict)
-    """Of the dataset's hours."""
-    forecasts: Mapping[Hour, Forecast] = field(default_factory=dict)
-    """By initial time: those as young as `since` asked for, completeness and all."""
+    """Valid hours of the archived analyses."""
+    hour_status: Mapping[Hour, HourStatus] = field(default_factory=dict)
+    """Status of each hour of the dataset."""
+    forecasts: Mapping[Hour, ForecastSummary] = field(default_factory=dict)
+    """Forecasts by initial time, from the reader's `since` on."""
     scored: frozenset[tuple[Hour, int]] = frozenset()
-    """Initial time and lead."""
-    model: Model | None = None
-    strange: Mapping[Path, str] = field(default_factory=dict)
-    """Files in a forecast's or a model's place that are left alone, and why, in words that follow their name."""
+    """Initial times and leads (hours) of the scored cases."""
+    model: ModelSummary | None = None
+    ignored_files: Mapping[Path, str] = field(default_factory=dict)
+    """Files that have the name of a forecast or model and are neither, each with its fault."""
     blocked: frozenset[Hour] = frozenset()
-    """Initial times in whose place lies something that sampling cannot write to."""
+    """Initial times that cannot be sampled, because an ignored file has the forecast's name."""
 
     @property
     def left_alone(self) -> list[str]:
-        """A sentence for each file that is left alone."""
-        return [f"{path} {fault} and is left alone" for path, fault in self.strange.items()]
+        """One sentence for each ignored file."""
+        return [f"{path} {fault} and is left alone" for path, fault in self.ignored_files.items()]
 
     def ok(self, hour: Hour) -> bool:
-        return self.status.get(hour) == HourStatus.OK
+        return self.hour_status.get(hour) == HourStatus.OK
 
     def complete(self, init: Hour) -> bool:
-        """Whether this forecast is there, with all that was asked for."""
+        """Whether a complete forecast of this initial time is stored."""
         return init in self.forecasts and self.forecasts[init].complete
 
-    def lacks(self, hour: Hour) -> bool:
-        """Whether fetching this hour could help."""
-        known = self.status.get(hour, HourStatus.ABSENT)
+    def needs_fetch(self, hour: Hour) -> bool:
+        """Whether an hour is missing and could be fetched."""
+        known = self.hour_status.get(hour, HourStatus.ABSENT)
         return hour not in self.archived and known in (HourStatus.ABSENT, HourStatus.GAP)
 
     @property
-    def unjudged(self) -> frozenset[Hour]:
+    def unprocessed(self) -> frozenset[Hour]:
         """Archived hours that preprocessing has not seen."""
         return frozenset(
-            h for h in self.archived if self.status.get(h, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
+            h
+            for h in self.archived
+            if self.hour_status.get(h, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
         )
 
     @property
@@ -130,44 +133,53 @@ class Holdings:
         return max((init for init, forecast in self.forecasts.items() if forecast.complete), default=None)
 
 
-class Surveyor:
-    """Reads holdings again and again; what cannot change any more is read once."""
+class InventoryReader:
+    """Read the inventory of a workspace as often as needed; complete forecasts are read once."""
 
     def __init__(self, workspace: Workspace, settings: Settings, *, model: str | None = None) -> None:
         self.workspace, self.settings = workspace, settings
         self.name = model or settings.preset
-        self.history = History(workspace.verification(VERIFICATION) / "history")
-        self._complete: dict[Hour, Forecast] = {}
+        self.history = ScoreHistory(workspace.verification(VERIFICATION) / "history")
+        self._complete: dict[Hour, ForecastSummary] = {}
 
-    def survey(self, expected: Hour, *, since: Hour) -> Holdings:
-        """All that there is; of forecasts, those of initial times from `since` on."""
-        place = self.workspace
-        strange = {path: fault for init, path in self._kept() if init >= since and (fault := find_fault(path))}
+    def read(self, expected: Hour, *, since: Hour) -> Inventory:
+        """Read the inventory.
+
+        Args:
+            expected: The newest hour whose analysis should be published by now.
+            since: Earliest initial time of the forecasts to read.
+        """
+        workspace = self.workspace
+        ignored_files = {
+            path: fault for init, path in self._stored_paths() if init >= since and (fault := find_fault(path))
+        }
         try:
             model = self._model()
         except DamagedFileError as error:
             model = None
-            strange[place.model(self.name) / DESCRIPTION] = str(error).removeprefix(
-                f"{place.model(self.name) / DESCRIPTION} "
+            ignored_files[workspace.model(self.name) / DESCRIPTION] = str(error).removeprefix(
+                f"{workspace.model(self.name) / DESCRIPTION} "
             )
-        return Holdings(
+        return Inventory(
             expected=expected,
-            archived=frozenset(Archive(place.archive / "hrrr").hours(*self.settings.dataset.leads)),
-            status=self._status(),
+            archived=frozenset(Archive(workspace.archive / "hrrr").hours(*self.settings.dataset.leads)),
+            hour_status=self._hour_status(),
             forecasts=self._forecasts(since),
             scored=self.history.scored(since),
             model=model,
-            strange=strange,
-            blocked=frozenset(init for init, path in self._kept() if path in strange and self._is_written(path)),
+            ignored_files=ignored_files,
+            blocked=frozenset(
+                init for init, path in self._stored_paths() if path in ignored_files and self._is_written(path)
+            ),
         )
 
     def newest(self, *, before: Hour) -> Hour | None:
-        """Initial time of the newest complete forecast from before this time."""
-        inits = {init for init, _ in self._kept() if init < before}
-        return next((init for init in sorted(inits, reverse=True) if self._look(init).complete), None)
+        """Return the initial time of the newest complete forecast that starts before a time."""
+        inits = {init for init, _ in self._stored_paths() if init < before}
+        return next((init for init in sorted(inits, reverse=True) if self._read_forecast(init).complete), None)
 
-    def _kept(self) -> Iterator[tuple[Hour, Path]]:
-        """Initial times and files of members and products."""
+    def _stored_paths(self) -> Iterator[tuple[Hour, Path]]:
+        """Yield the initial times and paths of stored members and products."""
         for folder in (self.workspace.forecasts, self.workspace.products):
             for path in folder.glob("*.zarr"):
                 init = from_compact(path.stem)
@@ -175,19 +187,19 @@ class Surveyor:
                     yield init, path
 
     def _is_written(self, path: Path) -> bool:
-        """Whether sampling may write to a forecast file, by what is to be kept of ensembles."""
+        """Whether sampling writes to a forecast file, as the settings keep members, products or both."""
         keep = self.settings.sampling.keep
         return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 
-    def _status(self) -> dict[Hour, HourStatus]:
+    def _hour_status(self) -> dict[Hour, HourStatus]:
         try:
             dataset = Dataset.open(self.workspace.dataset)
-        except SettingsError:  # there is none yet
+        except SettingsError:  # there is no dataset yet
             return {}
         return {hour: HourStatus(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
-    def _model(self) -> Model | None:
-        """None until the first save of its training is whole; raises DamagedFileError for what describes no model."""
+    def _model(self) -> ModelSummary | None:
+        """Read the model, or None before its first save is complete; raises DamagedFileError where it is damaged."""
         folder = self.workspace.model(self.name)
         path = folder / DESCRIPTION
         if not (path.is_file() and (folder / WEIGHTS).is_file()):
@@ -200,18 +212,22 @@ class Surveyor:
             raise DamagedFileError(
                 f"{path} does not describe a convcast model", advice=f"rename {folder}, and train again"
             ) from error
-        return Model(sizes.history, sizes.leads, (first, last))
+        return ModelSummary(sizes.history, sizes.leads, (first, last))
 
-    def _forecasts(self, since: Hour) -> dict[Hour, Forecast]:
-        return {init: self._look(init) for init in sorted({init for init, _ in self._kept()}) if init >= since}
+    def _forecasts(self, since: Hour) -> dict[Hour, ForecastSummary]:
+        return {
+            init: self._read_forecast(init)
+            for init in sorted({init for init, _ in self._stored_paths()})
+            if init >= since
+        }
 
-    def _look(self, init: Hour) -> Forecast:
-        """What there is of a forecast; it is complete where what is to be kept of it is there."""
+    def _read_forecast(self, init: Hour) -> ForecastSummary:
+        """Read the stored forecast of an initial time."""
         if init not in self._complete:
             sampling, path = self.settings.sampling, self.workspace.forecast(init)
             members = read_forecast(path, members=sampling.members)
             made = read_products(self.workspace.product(init))
-            # Where there are no members, they were let go, or never to be kept.
+            # Members may have been pruned, or the settings keep products only.
             whole = bool(made) if not path.exists() else members.complete and (sampling.keep == "members" or bool(made))
             forecast = replace(members, complete=whole, leads=members.leads or made)
             if not whole:
@@ -220,10 +236,10 @@ class Surveyor:
         return self._complete[init]
 
 
-def read_forecast(path: Path, *, members: int) -> Forecast:
-    """The ensemble at `path`, whose first `members` members make it complete; nothing where it cannot be read.
+def read_forecast(path: Path, *, members: int) -> ForecastSummary:
+    """Read the summary of an ensemble; it is empty where the file cannot be read.
 
-    Members that are marked complete and have lost values do not count.
+    The ensemble is complete when its first `members` members are. A member that has lost values does not count.
     """
     try:
         complaint, advice = f"{path} cannot be read", start_over_advice(path)
@@ -234,17 +250,17 @@ def read_forecast(path: Path, *, members: int) -> Forecast:
             leads = tuple(attribute_leads(dict(group.attrs)))
             first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
         damaged = damaged_members(path)
-    except (DamagedFileError, OSError):  # being made, or pruned, or nobody's
-        return Forecast(False, ())
+    except (DamagedFileError, OSError):  # being written or pruned, or no ensemble
+        return ForecastSummary(False, ())
     for one in damaged:
         there[one.member, one.lead] = False
     whole = int(there.all(axis=1).sum())
     enough = there.shape[0] >= members and bool(there[:members].all())
-    return Forecast(enough, leads, (first, last), whole)
+    return ForecastSummary(enough, leads, (first, last), whole)
 
 
 def read_products(path: Path) -> tuple[int, ...]:
-    """The leads, in hours, of the products at `path`, which appear whole; none where it cannot be read or lost any."""
+    """Return the leads (hours) of the products at `path`; none where the file cannot be read or has lost values."""
     try:
         complaint, advice = f"{path} cannot be read", start_over_advice(path)
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
@@ -256,6 +272,6 @@ def read_products(path: Path) -> tuple[int, ...]:
 
 
 def expected_hour(clock: np.datetime64, lead: int) -> Hour:
-    """The newest hour whose analysis, a `lead`-hour forecast, should be published at this time."""
+    """Return the newest valid hour whose analysis (a forecast of `lead` hours) should be published at a time."""
     init: Hour = (clock.astype("datetime64[s]") - PUBLICATION_DELAY).astype("datetime64[h]")
     return init + lead * HOUR

@@ -1,7 +1,7 @@
-"""latest/index.html: what people look at every hour, the newest forecast in pictures and how good the last day's were.
+"""Write latest/index.html: pictures of the newest forecast, and scores of the forecasts of the last day.
 
-A static page that asks nothing of other hosts. Pictures have names of their own for each forecast and stand before the
-page that shows them does; those of the forecast before stay until the next, for whoever has its page half loaded.
+The page is static and loads nothing from other hosts. Each forecast's pictures have their own names and are written
+before the page; those of the previous forecast stay until the next one, for pages that are still loading.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from convcast import __version__
 from convcast.files import write_bytes
 from convcast.forecasts.open import StoredForecast, open_forecast
 from convcast.notation import HOUR, Hour, compact, parse_numbers
-from convcast.operations.history import History, Scored
+from convcast.operations.history import LeadScores, ScoreHistory
 from convcast.text import displayed
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
 
 if TYPE_CHECKING:
-    from convcast.pictures.forecast import Shown
+    from convcast.pictures.forecast import ForecastField
 
 VERIFIED_HOURS = 24
-"""Back from the initial time: forecasts that came true in them are in the table."""
+"""Hours before the initial time whose verified forecasts are in the table of scores."""
 ALWAYS = np.datetime64(0, "h")
 STAMPS = 6
-"""Members that are shown."""
+"""Maximum number of members shown as stamps."""
 WIDTH, DOTS = 4.6, 240
-"""Inches and dots by inch of the pictures: their letters can be read on a phone, their cells on a desk."""
+"""Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
 PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
 
 AGE = """(() => {
@@ -56,24 +56,23 @@ AGE = """(() => {
   say();
   setInterval(say, 30000);
 })();"""
-"""What the page's policy allows to run, by its hash."""
+"""The page's only script, which shows the forecast's age; the content security policy allows it by its hash."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the page."""
+    """A picture of the page; width and height are in pixels."""
 
     name: str
     caption: str
     alt: str
     width: int
     height: int
-    """Pixels."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of the table of scores, as it stands there."""
+class ScoreRow:
+    """A row of the table of scores, as text."""
 
     field: str
     long_name: str
@@ -85,43 +84,51 @@ class Line:
     spread_error: str
 
 
-def write_page(place: Workspace, init: Hour, leads: Sequence[int], history: History, *, max_age: float) -> bool:
-    """Write the page of the forecast from `init`, whose pictures are drawn unless they are there; whether it is new.
+def write_page(
+    workspace: Workspace, init: Hour, leads: Sequence[int], history: ScoreHistory, *, max_age: float
+) -> bool:
+    """Write the page of a forecast, draw its missing pictures, and return whether the page changed.
 
-    `max_age` is in hours since `init`.
+    Args:
+        workspace: Holds the forecast and the page.
+        init: Initial time of the forecast.
+        leads: Lead times to show, hours.
+        history: Scores of earlier forecasts.
+        max_age: Hours after `init` from which the page says that the forecast is old.
 
-    Raises DamagedFileError for a forecast that cannot be read.
+    Raises:
+        DamagedFileError: The forecast cannot be read.
     """
-    source = StoredForecast.find(place, init)
+    source = StoredForecast.find(workspace, init)
     about = _about(source)
-    pictures = {lead: list(_pictures(place, source, about, lead)) for lead in leads}
+    pictures = {lead: list(_pictures(workspace, source, about, lead)) for lead in leads}
     text = _render(init, pictures, about, history, max_age)
-    path = place.page / "index.html"
+    path = workspace.page / "index.html"
     new = not path.is_file() or path.read_bytes() != text.encode()
     if new:
         write_bytes(path, text.encode())
-    _tidy(place.page, init, {picture.name for found in pictures.values() for picture in found})
+    _tidy(workspace.page, init, {picture.name for found in pictures.values() for picture in found})
     return new
 
 
 @dataclass(frozen=True)
 class _About:
-    """The forecast as its files describe it."""
+    """The properties of a forecast that the page needs."""
 
     variable: Variable
     simulated: bool
     model: str
     members: int
     near: float | None
-    """Kilometres, where there are products to tell."""
+    """Radius of the neighbourhood probability, km; None where products do not have it."""
     mapped: bool
-    """Whether products have the maps."""
+    """Whether the maps are drawn from products."""
     digest: str
-    """Of all that decides what the pictures look like."""
+    """Hash of everything that the pictures depend on; part of their names."""
 
 
 def _about(source: StoredForecast) -> _About | None:
-    """None where nothing of it is left."""
+    """Read the properties of a forecast, or None where no file of it is left."""
     said: list[dict[str, Any]] = []
     names: list[str] = []
     count, near, mapped, variable = 0, None, False, REFC
@@ -154,15 +161,15 @@ def _count(products: xr.Dataset) -> int:
     return len(parse_numbers(str(products.attrs["members"]), "members"))
 
 
-def _pictures(place: Workspace, source: StoredForecast, about: _About | None, lead: int) -> Iterator[Picture]:
-    """Those of a lead, each drawn where it is not there yet."""
+def _pictures(workspace: Workspace, source: StoredForecast, about: _About | None, lead: int) -> Iterator[Picture]:
+    """Yield the pictures of one lead, drawing those that are missing."""
     if about is None:
         return
     captions = _captions(about, source)
     stem = f"{compact(source.init)}_{about.digest}_{about.variable.name}_f{lead:02d}"
-    paths = {kind: place.page / f"{stem}_{kind}.png" for kind in captions}
+    paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in captions}
     missing = [kind for kind, path in paths.items() if not path.is_file()]
-    for kind, png in _draw(place, source, about, lead, missing) if missing else ():
+    for kind, png in _draw(workspace, source, about, lead, missing) if missing else ():
         write_bytes(paths[kind], png)
     valid = f"{_clock(source.init + lead * HOUR)} UTC"
     for kind, path in paths.items():
@@ -173,7 +180,7 @@ def _pictures(place: Workspace, source: StoredForecast, about: _About | None, le
 
 
 def _captions(about: _About, source: StoredForecast) -> dict[str, str]:
-    """What the pictures that can be made show, by kind, in the order in which they stand."""
+    """Return the captions of the pictures that can be drawn, by kind, in the order of the page."""
     variable = about.variable
     event = variable.event(variable.middle_threshold)
     found = {"probability": f"Probability of {event} at each point: the share of {about.members} members with it."}
@@ -190,9 +197,9 @@ def _captions(about: _About, source: StoredForecast) -> dict[str, str]:
 
 
 def _draw(
-    place: Workspace, source: StoredForecast, about: _About, lead: int, kinds: Sequence[str]
+    workspace: Workspace, source: StoredForecast, about: _About, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """PNG of each kind. Maps are of products where they have them, which takes less memory than members do."""
+    """Yield kinds and PNGs. Maps are drawn from products where possible, which takes less memory than members."""
     from convcast.forecasts.plot import select_maps, with_neighbourhood
     from convcast.pictures.forecast import draw
 
@@ -204,7 +211,7 @@ def _draw(
     variables, hours = [about.variable], [lead]
     wanted = [kind for kind in kinds if kind not in ("near", "stamps")]
     if wanted or "near" in kinds:
-        for shown, _ in select_maps(place, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
+        for shown, _ in select_maps(workspace, maps, variables, hours, threshold=None, kinds=wanted, chosen=False):
             for kind in wanted:
                 yield kind, draw(kind, _narrow(shown))
             if "near" in kinds and maps.products is not None:
@@ -212,18 +219,18 @@ def _draw(
     if "stamps" in kinds:
         few = StoredForecast(source.init, source.members, None)
         for shown, _ in select_maps(
-            place, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
+            workspace, few, variables, hours, threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
         ):
             of = f"the first of {about.members}; {shown.source}"
             yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
 
 
-def _narrow(shown: Shown) -> Shown:
+def _narrow(shown: ForecastField) -> ForecastField:
     return replace(shown, width=WIDTH, dots=DOTS)
 
 
 def _render(
-    init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: History, max_age: float
+    init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: ScoreHistory, max_age: float
 ) -> str:
     environment = Environment(
         loader=PackageLoader("convcast.operations", "."),
@@ -251,14 +258,14 @@ def _render(
     )
 
 
-def _table(scored: list[Scored]) -> tuple[Hour, Hour, list[Line]]:
-    """First and last valid time, and the rows."""
+def _table(scored: list[LeadScores]) -> tuple[Hour, Hour, list[ScoreRow]]:
+    """Return the first and last valid time of some scores, and the rows of their table."""
     lines = []
     for one in scored:
         variable = FIELDS[one.field]
         theirs, skill = one.persistence or (None, None)
         lines.append(
-            Line(
+            ScoreRow(
                 field=one.field.upper(),
                 long_name=variable.long_name,
                 units=variable.units,
@@ -273,12 +280,12 @@ def _table(scored: list[Scored]) -> tuple[Hour, Hour, list[Line]]:
 
 
 def _clock(hour: Hour) -> str:
-    """`2024-05-06 21:00`."""
+    """Format an hour as `2024-05-06 21:00`."""
     return f"{hour}:00".replace("T", " ")
 
 
 def _tidy(folder: Path, init: Hour, names: set[str]) -> None:
-    """Delete pictures of forecasts from before the one that was shown before this."""
+    """Delete the pictures of forecasts before the previous one."""
     of = {path: match[1] for path in folder.glob("*.png") if (match := PICTURE.fullmatch(path.name))}
     now = compact(init)
     before = max((start for start in of.values() if start < now), default=now)

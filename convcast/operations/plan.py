@@ -1,7 +1,7 @@
-"""What a cycle does next, given what the workspace holds: a pure function, asked again after every stage.
+"""Choose the next step of a cycle from the inventory, by a pure function that is called after every stage.
 
-The newest forecast comes first, with as little fetching as it takes; then what is due is scored; then what an outage
-left behind is made up for, newest first; then that is scored too.
+The newest forecast comes first, with only the hours it needs; then due cases are verified; then hours and forecasts
+missed in an outage are caught up on, newest first, and verified.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import numpy as np
 
 from convcast.dataset import HourStatus
 from convcast.notation import HOUR, Hour
-from convcast.operations.inventory import Holdings
+from convcast.operations.inventory import Inventory
 
 Stage = Literal["fetch", "preprocess", "sample", "verify", "publish", "prune"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage with what it is about."""
+    """A stage with its hours or cases."""
 
     stage: Stage
     hours: tuple[Hour, ...] = ()
-    """To fetch: first and last; to sample: the initial time."""
+    """First and last hour to fetch, or the initial time to sample."""
     cases: frozenset[tuple[Hour, int]] = frozenset()
-    """To verify: initial times and leads that are due."""
+    """Initial times and leads (hours) to verify."""
 
     @property
     def words(self) -> list[str]:
-        """Of the command line."""
+        """Words of the command line, after `convcast`."""
         match self.stage:
             case "fetch":
-                # Which of the hours are there is read from the answer; a gap from last week is no failure every hour.
+                # The cycle judges the outcome of each hour itself: a gap of last week must not fail every cycle.
                 return ["fetch", "--start", str(self.hours[0]), "--end", str(self.hours[-1]), "--max-missing", "1"]
             case "sample":
                 return ["sample", "--init", str(self.hours[0])]
@@ -43,48 +43,54 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a cycle keeps to."""
+class CycleLimits:
+    """Limits of a cycle, from the settings."""
 
     catch_up: int
-    """Hours back from the newest analysis."""
+    """Hours before the newest analysis that are caught up on."""
     every: int = 1
     """Hours between initial times."""
     history: int = 4
-    """Hours, the initial one included, that are fetched while no model says how many it needs."""
+    """Hours to fetch up to the initial one, included, while there is no model that says how many it needs."""
 
 
 def next_step(
-    holdings: Holdings, limits: Limits, done: Sequence[Step], barred: frozenset[Stage] = frozenset()
+    inventory: Inventory, limits: CycleLimits, done: Sequence[Step], excluded: frozenset[Stage] = frozenset()
 ) -> Step | None:
-    """The step after those that were done, whatever came of them; None at the end.
+    """Return the next step, or None at the end of the cycle.
 
-    Stages that are `barred` would fail again.
+    Args:
+        inventory: The workspace as it is now.
+        limits: Limits of the cycle.
+        done: Steps done in this cycle, whether they succeeded or not.
+        excluded: Stages that would fail again in this cycle.
     """
     at = {step.stage: number for number, step in enumerate(done)}
     fetched = [step.hours for step in done if step.stage == "fetch"]
-    history = holdings.model.history if holdings.model else limits.history
-    head = [hour for hour in _back(holdings.expected, history) if holdings.lacks(hour)]
-    if head and not fetched and "fetch" not in barred:
+    history = inventory.model.history if inventory.model else limits.history
+    head = [hour for hour in _back(inventory.expected, history) if inventory.needs_fetch(hour)]
+    if head and not fetched and "fetch" not in excluded:
         return Step("fetch", (head[-1], head[0]))
-    if holdings.unjudged and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in barred:
+    if inventory.unprocessed and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in excluded:
         return Step("preprocess")
 
     sampled = {step.hours[0] for step in done if step.stage == "sample"}
-    wanted = [init for init in possible_inits(holdings, limits) if init not in sampled and not holdings.complete(init)]
-    if "sample" in barred:
+    wanted = [
+        init for init in possible_inits(inventory, limits) if init not in sampled and not inventory.complete(init)
+    ]
+    if "sample" in excluded:
         wanted = []
     if wanted and not sampled:
         return Step("sample", (wanted[0],))
     if sampled and "publish" not in at:
         return Step("publish")
 
-    due = frozenset[tuple[Hour, int]]() if "verify" in barred else due_cases(holdings, limits)
+    due = frozenset[tuple[Hour, int]]() if "verify" in excluded else due_cases(inventory, limits)
     tried = frozenset[tuple[Hour, int]]().union(*(step.cases for step in done if step.stage == "verify"))
     if due - tried and not tried and len(sampled) <= 1:
         return Step("verify", cases=due)
-    older = [hour for hour in _back(holdings.expected, limits.catch_up + history) if holdings.lacks(hour)]
-    if older and not any(first <= older[-1] for first, _ in fetched) and "fetch" not in barred:
+    older = [hour for hour in _back(inventory.expected, limits.catch_up + history) if inventory.needs_fetch(hour)]
+    if older and not any(first <= older[-1] for first, _ in fetched) and "fetch" not in excluded:
         return Step("fetch", (older[-1], older[0]))
     if wanted:
         return Step("sample", (wanted[0],))
@@ -96,71 +102,71 @@ def next_step(
 
 
 def _back(hour: Hour, count: int) -> list[Hour]:
-    """So many hours back from this one, which comes first."""
+    """Return `count` hours, from `hour` back."""
     return list(hour - np.arange(count) * HOUR)
 
 
-def possible_inits(holdings: Holdings, limits: Limits) -> list[Hour]:
-    """Initial times, newest first, that can be forecast and that the model has not learned from."""
-    model = holdings.model
+def possible_inits(inventory: Inventory, limits: CycleLimits) -> list[Hour]:
+    """Return the initial times, newest first, that can be forecast and that the model was not trained on."""
+    model = inventory.model
     if model is None:
         return []
     return [
         init
-        for init in _back(holdings.expected, limits.catch_up + 1)
-        if init not in holdings.blocked
+        for init in _back(inventory.expected, limits.catch_up + 1)
+        if init not in inventory.blocked
         and init.astype(np.int64) % limits.every == 0
-        and all(holdings.ok(init - back * HOUR) for back in range(model.history))
-        and not model.learned_from(init)
+        and all(inventory.ok(init - back * HOUR) for back in range(model.history))
+        and not model.trained_on(init)
     ]
 
 
-def due_cases(holdings: Holdings, limits: Limits) -> frozenset[tuple[Hour, int]]:
-    """Forecasts whose valid time has come and whose analysis is there, and that have not been scored.
+def due_cases(inventory: Inventory, limits: CycleLimits) -> frozenset[tuple[Hour, int]]:
+    """Return the initial times and leads of forecasts that have an analysis of their valid time and no scores yet.
 
-    As far back as a cycle catches up; whatever lies on the disk is scored along with them.
+    Only valid times within the hours that a cycle catches up on count.
     """
-    first = holdings.expected - limits.catch_up * HOUR
+    first = inventory.expected - limits.catch_up * HOUR
     return frozenset(
         (init, lead)
-        for init, forecast in holdings.forecasts.items()
+        for init, forecast in inventory.forecasts.items()
         if forecast.verifiable and not (forecast.trained and forecast.trained[0] <= init <= forecast.trained[1])
         for lead in forecast.leads
-        if (init, lead) not in holdings.scored and init + lead * HOUR >= first and holdings.ok(init + lead * HOUR)
+        if (init, lead) not in inventory.scored and init + lead * HOUR >= first and inventory.ok(init + lead * HOUR)
     )
 
 
-def unfinished(holdings: Holdings, limits: Limits) -> frozenset[Hour]:
-    """Initial times whose members are still needed: incomplete ones that a cycle may complete, and those to be scored.
+def unfinished(inventory: Inventory, limits: CycleLimits) -> frozenset[Hour]:
+    """Return the initial times whose members are still needed, to be completed or to be scored.
 
-    Scores are due, or will be, when the analysis comes; after `catch_up` hours it does not.
+    A case may still be scored for `catch_up` hours after its valid time.
     """
-    first = holdings.expected - limits.catch_up * HOUR
+    first = inventory.expected - limits.catch_up * HOUR
     gone = (HourStatus.REJECTED, HourStatus.PRUNED)
     return frozenset(
         init
-        for init, forecast in holdings.forecasts.items()
+        for init, forecast in inventory.forecasts.items()
         if (not forecast.complete and init >= first)
         or any(
-            (init, lead) not in holdings.scored
+            (init, lead) not in inventory.scored
             and init + lead * HOUR >= first
-            and holdings.status.get(init + lead * HOUR) not in gone
+            and inventory.hour_status.get(init + lead * HOUR) not in gone
             for lead in forecast.leads
         )
     )
 
 
-def late_hours(holdings: Holdings, *, within: int) -> tuple[Hour, ...]:
-    """Of the newest `within` hours that should be published, those that are not here."""
-    return tuple(hour for hour in reversed(_back(holdings.expected, within)) if holdings.lacks(hour))
+def late_hours(inventory: Inventory, *, within: int) -> tuple[Hour, ...]:
+    """Return those of the newest `within` published hours that are missing, oldest first."""
+    return tuple(hour for hour in reversed(_back(inventory.expected, within)) if inventory.needs_fetch(hour))
 
 
-def gaps(holdings: Holdings, limits: Limits, *, within: int) -> tuple[Hour, ...]:
-    """Hours as far back as a cycle catches up that were rejected, or are not here and not among those merely late."""
-    recent = _back(holdings.expected, limits.catch_up + limits.history)
-    late = set(late_hours(holdings, within=within))
+def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hour, ...]:
+    """Return the hours, as far back as a cycle catches up, that were rejected or are missing and not just late."""
+    recent = _back(inventory.expected, limits.catch_up + limits.history)
+    late = set(late_hours(inventory, within=within))
     return tuple(
         hour
         for hour in reversed(recent)
-        if holdings.status.get(hour) == HourStatus.REJECTED or (holdings.lacks(hour) and hour not in late)
+        if inventory.hour_status.get(hour) == HourStatus.REJECTED or (inventory.needs_fetch(hour) and hour not in late)
     )

@@ -1,4 +1,4 @@
-"""latest.json: which forecast is the newest, for whoever fetches, copies or draws it."""
+"""Write latest.json, which names the newest forecast and its files."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_json
 from convcast.notation import HOUR, Hour
-from convcast.operations.inventory import VERIFICATION, Forecast
+from convcast.operations.inventory import VERIFICATION, ForecastSummary
 from convcast.workspace import Workspace
 
 
-def publish(place: Workspace, init: Hour, forecast: Forecast) -> tuple[dict[str, Any], bool]:
-    """Point latest.json at this forecast, which is complete; gives what it says, and whether that is new.
+def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tuple[dict[str, Any], bool]:
+    """Point latest.json at a complete forecast; return its content and whether that is new.
 
-    Paths are relative to the workspace, so that they stay right where it is copied to.
+    Paths are relative to the workspace, so that they hold in a copy of it.
     """
-    ensemble, products = place.forecast(init), place.product(init)
-    report = place.verification(VERIFICATION) / "report.html"
+    ensemble, products = workspace.forecast(init), workspace.product(init)
+    report = workspace.verification(VERIFICATION) / "report.html"
     said = {
         "init": str(init),
         "valid": [str(init + lead * HOUR) for lead in forecast.leads],
         "lead_hours": list(forecast.leads),
         "members": forecast.members or None,
         **{
-            name: path.relative_to(place.root).as_posix() if path.exists() else None
+            name: path.relative_to(workspace.root).as_posix() if path.exists() else None
             for name, path in (("forecast", ensemble), ("products", products), ("report", report))
         },
     }
     with suppress(FileNotFoundError, DamagedFileError):  # a damaged one is replaced
-        if read_json(place.latest) == said:
+        if read_json(workspace.latest) == said:
             return said, False
-    write_json(place.latest, said)
+    write_json(workspace.latest, said)
     return said, True

@@ -1,7 +1,7 @@
-"""What a workspace lets go of, so that its disk stays bounded: chosen by a pure function, deleted so that a kill at any
-instant leaves nothing half there.
+"""Prune a workspace so that its disk use stays bounded.
 
-What an unfinished run needs stays, whatever its age: see `plan_prune`. A room whose lock another run holds is left.
+A pure function, `plan_prune`, chooses what is deleted; a kill at any instant leaves nothing half deleted. What an
+unfinished run needs is kept whatever its age, and folders that another run has locked are left for the next cycle.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from convcast.errors import LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
 from convcast.forecasts.integrity import find_fault
 from convcast.notation import HOUR, Hour, from_compact
-from convcast.operations.inventory import VERIFICATION, Holdings
-from convcast.operations.plan import Limits, unfinished
-from convcast.operations.status import reach
+from convcast.operations.inventory import VERIFICATION, Inventory
+from convcast.operations.plan import CycleLimits, unfinished
+from convcast.operations.status import lookback
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
 LAGGED = 24
-"""Hours before a forecast that kept forecasts of other systems may have been started."""
+"""Maximum age, in hours before a forecast's init time, of the reference forecasts that are kept with it."""
 
 
 @dataclass(frozen=True)
-class Stock:
-    """What there is to prune."""
+class StoredFiles:
+    """The stored files and hours that may be pruned."""
 
     archive: Mapping[Path, tuple[Hour, bool]] = field(default_factory=dict)
     """Valid hour of each GRIB file, and whether it is an analysis."""
     dataset: Sequence[Hour] = ()
     forecasts: Mapping[Path, Hour] = field(default_factory=dict)
-    """Initial times."""
+    """Initial time of each ensemble."""
     products: Mapping[Path, Hour] = field(default_factory=dict)
-    passing: Mapping[Path, Hour] = field(default_factory=dict)
-    """Members that were to stay only until their products were made."""
+    temporary: Mapping[Path, Hour] = field(default_factory=dict)
+    """Members that are stored only until their products are made."""
     statistics: Mapping[Path, Hour] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Prunable:
-    """What may go, room by room."""
+class PrunePlan:
+    """The files and hours to delete, by folder."""
 
     archive: tuple[Path, ...] = ()
     dataset: tuple[Hour, ...] = ()
@@ -60,32 +60,33 @@ class Prunable:
 
 
 @dataclass
-class Pruned:
-    """What went: how many things a room, and their bytes."""
+class PruneResult:
+    """The result of pruning: numbers of deleted items by folder, and their bytes."""
 
     counts: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     left: list[str] = field(default_factory=list)
-    """Rooms that another run was at."""
+    """Folders left because another run holds their lock."""
 
 
-def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: RetentionSettings) -> Prunable:
-    """What is older than the settings say, but for what is still needed:
+def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, keep: RetentionSettings) -> PrunePlan:
+    """Choose what is older than the settings keep and is not needed any more.
 
-    the hours that a cycle may yet fetch, decode or start from; archived hours that the dataset has not seen; members
-    that are incomplete or still to be scored, as far back as a cycle catches up; the analyses they are to be scored by;
-    and in the dataset the hours that the model learned from. Ages are counted from the newest hour that is here.
+    Still needed are: hours that a cycle may fetch, decode or start from; archived hours that were not preprocessed;
+    members that are incomplete or to be scored, as far back as a cycle catches up; the analyses to score them by; and
+    the dataset's hours of the model's training period. Ages count from the newest stored hour.
     """
-    # A clock that is wrong, or an outage, makes nothing old before newer hours are here.
+    # After an outage, or with a wrong clock, nothing is old before newer hours are stored.
     newest = min(
-        holdings.expected, max([*holdings.archived, *filter(holdings.ok, holdings.status)], default=holdings.expected)
+        inventory.expected,
+        max([*inventory.archived, *filter(inventory.ok, inventory.hour_status)], default=inventory.expected),
     )
-    history = holdings.model.history if holdings.model else limits.history
+    history = inventory.model.history if inventory.model else limits.history
     needed = newest - (limits.catch_up + history) * HOUR
     first = newest - limits.catch_up * HOUR
-    busy = unfinished(replace(holdings, expected=newest), limits)
-    # Where the clock is far ahead, those that are not old have not been looked at.
-    looked_at, near = holdings.expected - reach(limits), newest - reach(limits)
+    busy = unfinished(replace(inventory, expected=newest), limits)
+    # With a clock far ahead, the inventory does not cover recent forecasts: they are kept.
+    looked_at, near = inventory.expected - lookback(limits), newest - lookback(limits)
     busy |= {init for init in stock.forecasts.values() if near <= init < looked_at}
     needed = min([needed, *(init - (history - 1) * HOUR for init in busy)])
 
@@ -94,29 +95,30 @@ def plan_prune(stock: Stock, holdings: Holdings, limits: Limits, keep: Retention
     forecasts_before = _before(newest, 24 * keep.forecasts_days)
     forecasts = {p: init for p, init in stock.forecasts.items() if init < forecasts_before and init not in busy}
     kept = [init for path, init in stock.forecasts.items() if path not in forecasts]
-    # Forecasts that are on the disk are scored beside others of the same hours.
+    # Stored forecasts are scored beside reference forecasts of the same hours.
     others_before = min([archive_before, *(init - LAGGED * HOUR for init in kept)])
-    trained = holdings.model.trained if holdings.model else None
-    return Prunable(
+    trained = inventory.model.trained if inventory.model else None
+    return PrunePlan(
         archive=tuple(
             path
             for path, (valid, analysis) in stock.archive.items()
-            if valid < (archive_before if analysis else others_before) and not (analysis and valid in holdings.unjudged)
+            if valid < (archive_before if analysis else others_before)
+            and not (analysis and valid in inventory.unprocessed)
         ),
         dataset=tuple(
             hour
             for hour in stock.dataset
             if hour < dataset_before and not (trained and trained[0] <= hour <= trained[1])
         ),
-        # Those that a killed run left are made use of as far back as a cycle catches up.
-        forecasts=(*forecasts, *(path for path, init in stock.passing.items() if init < first)),
+        # A later run uses the members that a killed run left, as far back as a cycle catches up.
+        forecasts=(*forecasts, *(path for path, init in stock.temporary.items() if init < first)),
         products=_older(stock.products, _before(newest, 24 * keep.products_days), busy),
         statistics=_older(stock.statistics, _before(newest, 24 * keep.statistics_days), {*busy, *kept}),
     )
 
 
 def _before(newest: Hour, hours: float) -> Hour:
-    """Where keeping begins; the beginning of time where all is kept."""
+    """Return the hour before which things are pruned; the year 1 where all is kept."""
     return newest - round(hours) * HOUR if math.isfinite(hours) else np.datetime64("0001-01-01", "h")
 
 
@@ -125,25 +127,25 @@ def _older(found: Mapping[Path, Hour], before: Hour, busy: Iterable[Hour]) -> tu
     return tuple(path for path, init in found.items() if init < before and init not in spared)
 
 
-def take_stock(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> Stock:
-    """What lies in the rooms; of the dataset only where it is to be pruned."""
+def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
+    """List the stored files, and the hours of the dataset where `dataset` says that it is to be pruned."""
     archive = {}
     for room in open_archives(workspace.archive).values():
         for path in room.files():
             file = parse_path(path.relative_to(room.root).as_posix())
             if file is not None:
                 archive[path] = file.valid, file.model == "hrrr" and file.lead == analysis_lead
-    for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # made anew when it is asked for
+    for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # made again when requested
         file = parse_path(path.relative_to(workspace.simulated).as_posix())
         if file is not None:
             archive[path] = file.valid, True
-    return Stock(
+    return StoredFiles(
         archive=archive,
         dataset=_dataset_hours(workspace) if dataset else (),
         forecasts=_ours(_by_init(workspace.forecasts, "*.zarr"))
         | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
         products=_ours(_by_init(workspace.products, "[!.]*.zarr")),
-        passing=_ours(_by_init(workspace.products, ".*.members.zarr")),
+        temporary=_ours(_by_init(workspace.products, ".*.members.zarr")),
         statistics=_by_init(workspace.verification(VERIFICATION) / "cases", "*/*.npz"),
     )
 
@@ -156,12 +158,12 @@ def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
 
 
 def _ours(found: Mapping[Path, Hour]) -> dict[Path, Hour]:
-    """Without what others put there, which is not ours to delete."""
+    """Leave out files that convcast did not write, which must not be deleted."""
     return {path: init for path, init in found.items() if find_fault(path) is None}
 
 
 def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
-    """Files and folders, but no links, named for an initial time, or for that and a lead."""
+    """Return files and folders, but no links, that are named for an initial time, by path."""
     named = (
         (path, from_compact(re.split(r"[+.]", path.name.lstrip("."))[0]))
         for path in sorted(folder.glob(pattern))
@@ -170,31 +172,31 @@ def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
     return {path: init for path, init in named if init is not None}
 
 
-def prune(place: Workspace, plan: Prunable) -> Pruned:
-    """Delete what the plan says, oldest first, each room under its lock."""
-    done = Pruned()
+def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
+    """Delete what a plan says, oldest first, holding the lock of each folder."""
+    done = PruneResult()
 
-    def forget(hour: Hour) -> None:
-        Store.open(place.dataset, writing=True).prune([hour])
+    def prune_hour(hour: Hour) -> None:
+        Store.open(workspace.dataset, writing=True).prune([hour])
 
-    _room(done, "archive", place.lock("fetch"), plan.archive, _delete_archived)
+    _prune_folder(done, "archive", workspace.lock("fetch"), plan.archive, _delete_archived)
     if plan.dataset:
-        before = folder_bytes(place.dataset)
-        # A training reads any hour; preprocessing writes them.
-        trainings = sorted((place.root / "locks").glob("train-*.lock"))
+        before = folder_bytes(workspace.dataset)
+        # Training may read any hour of the dataset.
+        trainings = sorted((workspace.root / "locks").glob("train-*.lock"))
         if all(_free(path) for path in trainings):
-            _room(done, "dataset", place.lock(place.dataset.name), plan.dataset, forget)
-            done.bytes += before - folder_bytes(place.dataset)
+            _prune_folder(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, prune_hour)
+            done.bytes += before - folder_bytes(workspace.dataset)
         else:
             done.left.append("dataset")
-    _room(done, "forecasts", place.lock("sample"), plan.forecasts, _delete)
-    _room(done, "products", place.lock("sample"), plan.products, _delete)
-    _room(done, "statistics", None, plan.statistics, _delete)
+    _prune_folder(done, "forecasts", workspace.lock("sample"), plan.forecasts, _delete)
+    _prune_folder(done, "products", workspace.lock("sample"), plan.products, _delete)
+    _prune_folder(done, "statistics", None, plan.statistics, _delete)
     return done
 
 
-def _room(
-    done: Pruned,
+def _prune_folder(
+    done: PruneResult,
     name: str,
     guard: Path | None,
     things: Sequence[Path] | Sequence[Hour],
@@ -216,7 +218,7 @@ def _room(
 
 
 def _delete_archived(path: Path) -> int:
-    """The sidecar first: a file without one does not count."""
+    """Delete an archived file, its sidecar first: a file without one does not count."""
     sidecar_path(path).unlink(missing_ok=True)
     path.with_name(f"{path.name}.idx").unlink(missing_ok=True)  # of the simulated publisher, likewise
     try:
@@ -229,7 +231,7 @@ def _delete_archived(path: Path) -> int:
 
 
 def _remove_empty(folder: Path) -> None:
-    """The folder of a cycle, then of a day, where nothing is left in them."""
+    """Remove the folder of an init time, then of its day, if they are empty."""
     for each in (folder, folder.parent):
         try:
             each.rmdir()
@@ -250,12 +252,16 @@ def _free(path: Path) -> bool:
         return False
 
 
-def sweep(place: Workspace, inits: Iterable[Hour]) -> int:
-    """Delete what killed runs left half-written, in any room; gives how much there was.
+def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
+    """Delete what killed runs left half-written, and return the number of leftovers.
 
-    Of the forecasts only those of these initial times are looked through; the dataset is by the next preprocessing.
+    Only the forecasts of the given initial times are searched. The next preprocessing sweeps the dataset.
     """
-    tops = (place.root, place.forecasts, place.products, place.page)
-    rooms = [place.archive, place.simulated, *(place.root / name for name in ("baselines", "models", "verification"))]
-    whole = [*rooms, *(path for path in map(place.forecast, inits) if not path.is_symlink())]
+    tops = (workspace.root, workspace.forecasts, workspace.products, workspace.page)
+    rooms = [
+        workspace.archive,
+        workspace.simulated,
+        *(workspace.root / name for name in ("baselines", "models", "verification")),
+    ]
+    whole = [*rooms, *(path for path in map(workspace.forecast, inits) if not path.is_symlink())]
     return sum(files.sweep(folder, recursive=False) for folder in tops) + sum(map(files.sweep, whole))

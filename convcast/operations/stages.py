@@ -1,4 +1,4 @@
-"""A stage as a process of its own: its memory is given back, its crash is contained, its exit code is the contract."""
+"""Run a stage in a process of its own, which frees its memory, contains its crashes and reports by its exit code."""
 
 from __future__ import annotations
 
@@ -17,41 +17,45 @@ from convcast.files import parse_json
 from convcast.operations.plan import Stage
 
 CODES = {0: "ok", 2: "unusable", 3: "incomplete", 4: "late", 5: "locked", 6: "damaged"}
-"""Exit codes of the verbs, in words; any other is a failure."""
+"""Names of the verbs' exit codes; any other code is a failure."""
 INTERRUPTED = 130
 WORST_FIRST = (1, 2, 6, 3, 5, 4, 0)
+"""Exit codes of a cycle, the most severe first."""
 QUIET = (0, 4, 5, INTERRUPTED)
-"""Exit codes that nobody needs to be woken for."""
+"""Exit codes that do not run the on_failure hook."""
 GIVE_UP = (1, 2, 5, 6)
-"""Exit codes after which a stage would fail again in the same cycle."""
+"""Exit codes after which a stage is not tried again in the same cycle."""
 PROGRAM = (sys.executable, "-P", "-m", "convcast")
-"""A verb of its own process. Without -P, a calendar.py in the working directory would be run as the library's."""
+"""Command that runs the program; -P keeps modules of the working directory from being imported."""
 STOPPED = "told to stop at the deadline"
 INTERRUPTED_GRACE = 1.0
-"""Seconds that a process has to end when the caller itself is told to, which has two."""
+"""Seconds a process has to end when its caller is interrupted, which itself has two."""
 LAST_WORDS = 400
-"""Characters of what a stage said last that are kept."""
+"""Maximum number of characters kept of the end of stderr."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """How a process ended."""
+class ProcessResult:
+    """The result of a finished process."""
 
     code: int
     """Its exit code; negative where a signal ended it."""
     seconds: float
     result: dict[str, Any]
-    """The JSON object it printed, or nothing."""
+    """The JSON object it printed, or empty."""
     said: str
-    """Its last words on stderr."""
+    """The end of its stderr."""
     stopped: bool = False
-    """Whether it was told to stop."""
+    """Whether it was told to stop because its time was up."""
 
 
-def run(words: Sequence[str], *, seconds: float, grace: float) -> Finished:
-    """Run `convcast WORDS` for at most so many seconds; then it is told to end, and after `grace` seconds killed.
+def run(words: Sequence[str], *, seconds: float, grace: float) -> ProcessResult:
+    """Run `convcast WORDS`; an interruption of the caller ends the process too.
 
-    Whatever interrupts the caller ends the process too.
+    Args:
+        words: Words of the command line after `convcast`.
+        seconds: Time after which the process is told to end.
+        grace: Further seconds after which it is killed.
     """
     return run_command([*PROGRAM, *words], seconds=seconds, grace=grace)
 
@@ -63,8 +67,8 @@ def run_command(
     grace: float,
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
-) -> Finished:
-    """Run any command, a list of words and no shell, as `run` does; `env` are its variables, by default ours."""
+) -> ProcessResult:
+    """Run any command as `run` does, without a shell; `env` replaces the environment variables."""
     begun = time.monotonic()
     stopped = False
     with (
@@ -89,13 +93,14 @@ def run_command(
         except BaseException:
             _stop(process, min(grace, INTERRUPTED_GRACE))
             raise
-    return Finished(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
+    return ProcessResult(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
 
 
 @contextmanager
 def _signals_held_back() -> Iterator[Callable[[], None]]:
-    """What would interrupt this process waits until it is let through: a process that is just being started has no name
-    yet by which it could be ended, and would be left behind.
+    """Hold back SIGINT and SIGTERM until the yielded function is called.
+
+    An interruption while a process is being started would leave it running, as its id is not known yet.
     """
     came: list[int] = []
     ours: dict[signal.Signals, Any] = {}
@@ -143,36 +148,38 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def _last(text: str) -> str:
-    """The last lines, those of an error: a sentence and its advice."""
+    """Return the end of a text on one line, where an error and its advice are."""
     return " ".join(text.split())[-LAST_WORDS:]
 
 
 @dataclass(frozen=True)
-class StageDone:
-    """What became of one stage."""
+class StageResult:
+    """The result of one stage of a cycle."""
 
     stage: Stage
     about: str
-    """Of which hours, or what it found."""
+    """Hours that the stage was about, or what it found."""
     code: int
     outcome: str
-    """The code in words, or `deadline`."""
+    """Name of the exit code, or `deadline`."""
     seconds: float
     said: str = ""
-    """Its last words, where it did not end well."""
+    """The end of its stderr where it failed, else empty."""
 
 
 def in_words(code: int) -> str:
+    """Return the name of an exit code."""
     return "interrupted" if code == INTERRUPTED else CODES.get(code, "failed")
 
 
 def worst(codes: Iterable[int]) -> int:
+    """Return the most severe of some exit codes; 0 if there are none."""
     found = {0, *codes}
     return next(code for code in WORST_FIRST if code in found)
 
 
 def stage_seconds(cycle: dict[str, object]) -> dict[str, float]:
-    """Seconds of each stage of a cycle's journal entry, in the order in which they first came."""
+    """Return the seconds of each stage of a cycle's journal entry, in the order of their first runs."""
     total: dict[str, float] = {}
     stages = cycle.get("stages")
     for stage in stages if isinstance(stages, list) else ():

@@ -1,4 +1,4 @@
-"""How a workspace stands at a time: what `convcast status` shows, metrics.prom exports and a check goes by."""
+"""The status of a workspace, for `convcast status`, metrics.prom and the journal."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.notation import Hour, parse_time
 from convcast.operations.history import LONGEST_LEAD, Skill
-from convcast.operations.inventory import Holdings, Surveyor, expected_hour
-from convcast.operations.plan import Limits, due_cases, gaps, late_hours
+from convcast.operations.inventory import Inventory, InventoryReader, expected_hour
+from convcast.operations.plan import CycleLimits, due_cases, gaps, late_hours
 from convcast.settings import Settings
 from convcast.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Situation:
-    """A workspace at a time, in the terms of who runs it."""
+class WorkspaceStatus:
+    """The operational status of a workspace at one time."""
 
     clock: np.datetime64
-    """UTC, seconds."""
+    """Time of the status, UTC, to the second."""
     expected: Hour
     """The newest hour whose analysis should be published."""
     analysis: Hour | None
-    """The newest that the dataset holds."""
+    """The newest hour in the dataset."""
     forecast: Hour | None
     """Initial time of the newest complete forecast."""
     late: tuple[Hour, ...]
-    """Hours that should be published by now and are not here."""
+    """Recent hours that should be published by now and are missing."""
     gaps: tuple[Hour, ...]
-    """Hours, as far back as a cycle catches up, that did not come, or were rejected."""
+    """Older hours, as far back as a cycle catches up, that are missing or were rejected."""
     due: int
-    """Forecasts that could be scored and have not been."""
+    """Number of cases that could be scored and have not been."""
     free: int
-    """Bytes of the disk."""
+    """Free bytes on the disk."""
     skill: tuple[Skill, ...]
-    """Recent, by field."""
+    """Mean scores of recent forecasts, one entry per field."""
     last: dict[str, Any]
-    """The last cycle's journal entry, or nothing."""
-    strange: list[str]
-    """Sentences that name files in a forecast's or a model's place which are left alone."""
+    """Journal entry of the last cycle, or empty."""
+    ignored_files: list[str]
+    """One sentence for each file that has the name of a forecast or model and is neither."""
 
     @property
     def age(self) -> float | None:
@@ -69,60 +69,67 @@ class Situation:
                 for one in self.skill
             ],
             "last_cycle": self.last,
-            "left_alone": self.strange,
+            "left_alone": self.ignored_files,
         }
 
 
-def limits_of(settings: Settings) -> Limits:
+def cycle_limits(settings: Settings) -> CycleLimits:
+    """Return the limits of a cycle from the settings."""
     operations = settings.operations
-    return Limits(round(operations.max_catch_up), operations.every, settings.model.history)
+    return CycleLimits(round(operations.max_catch_up), operations.every, settings.model.history)
 
 
-def young(settings: Settings) -> int:
-    """How many of the newest hours may be late; older ones are gaps, as `fetch` has it."""
+def late_window(settings: Settings) -> int:
+    """Return the number of newest hours that count as late when missing; older ones count as gaps."""
     return max(1, math.ceil(settings.archive.late_hours) - 1)
 
 
-def read_clock(now: str | None, settings: Settings, place: Workspace) -> np.datetime64:
-    """The time to go by: what is said, else for the simulated archive when its world ends, else the clock's, UTC."""
+def current_time(now: str | None, settings: Settings, workspace: Workspace) -> np.datetime64:
+    """Return the time to take for now, UTC: `now` if given, the end of a simulated archive, or the clock's time."""
     if now is not None:
         return parse_time(now)
-    if simulated(settings, place):
+    if simulated(settings, workspace):
         simulation = settings.simulation
         return parse_time(simulation.start) + np.timedelta64(24 * simulation.days, "h")
     return np.datetime64("now", "s")
 
 
-def simulated(settings: Settings, place: Workspace) -> bool:
-    """Whether the workspace lives in the simulated world, whose time is not ours."""
-    return "simulated" in settings.archive.sources or place.simulated.is_dir()
+def simulated(settings: Settings, workspace: Workspace) -> bool:
+    """Whether the workspace takes its analyses from the simulated archive, which has its own time."""
+    return "simulated" in settings.archive.sources or workspace.simulated.is_dir()
 
 
-def assess(surveyor: Surveyor, clock: np.datetime64, holdings: Holdings | None = None) -> Situation:
-    """How the workspace stands at this time."""
-    place, settings = surveyor.workspace, surveyor.settings
-    limits = limits_of(settings)
+def assess(reader: InventoryReader, clock: np.datetime64, inventory: Inventory | None = None) -> WorkspaceStatus:
+    """Return the status of the workspace at a time.
+
+    Args:
+        reader: Reads the inventory.
+        clock: Time to take for now, UTC.
+        inventory: The inventory, if it was read already.
+    """
+    workspace, settings = reader.workspace, reader.settings
+    limits = cycle_limits(settings)
     expected = expected_hour(clock, settings.dataset.analysis_lead)
-    there = holdings or surveyor.survey(expected, since=expected - reach(limits))
-    newest = there.newest or surveyor.newest(before=expected - reach(limits))
-    ok = [hour for hour in there.status if there.ok(hour)]
-    return Situation(
+    there = inventory or reader.read(expected, since=expected - lookback(limits))
+    newest = there.newest or reader.newest(before=expected - lookback(limits))
+    ok = [hour for hour in there.hour_status if there.ok(hour)]
+    return WorkspaceStatus(
         clock=clock,
         expected=expected,
         analysis=max(ok, default=None),
         forecast=newest,
-        late=late_hours(there, within=young(settings)),
-        gaps=gaps(there, limits, within=young(settings)),
+        late=late_hours(there, within=late_window(settings)),
+        gaps=gaps(there, limits, within=late_window(settings)),
         due=len(due_cases(there, limits)),
-        free=shutil.disk_usage(place.root).free,
-        skill=tuple(surveyor.history.recent(expected, settings.operations.skill_days)),
-        last=_last(place),
-        strange=there.left_alone,
+        free=shutil.disk_usage(workspace.root).free,
+        skill=tuple(reader.history.recent(expected, settings.operations.skill_days)),
+        last=_last(workspace),
+        ignored_files=there.left_alone,
     )
 
 
-def reach(limits: Limits) -> np.timedelta64:
-    """How far back a cycle looks at forecasts: those it may complete, and those whose valid time it may score."""
+def lookback(limits: CycleLimits) -> np.timedelta64:
+    """Return the time before the newest analysis within which a cycle may complete or score forecasts."""
     return np.timedelta64(limits.catch_up + LONGEST_LEAD, "h")
 
 
@@ -134,7 +141,7 @@ class _Stage(BaseModel):
 
 
 class _Cycle(BaseModel):
-    """What is read of a cycle's journal entry."""
+    """The parts of a cycle's journal entry that are read."""
 
     started: str
     outcome: str
@@ -146,10 +153,10 @@ class _Cycle(BaseModel):
     notes: list[str]
 
 
-def _last(place: Workspace) -> dict[str, Any]:
-    """Nothing where cycle.json is absent, or is none: the next cycle replaces it."""
+def _last(workspace: Workspace) -> dict[str, Any]:
+    """Read cycle.json; empty where it is absent or damaged, since the next cycle replaces it."""
     try:
-        found: dict[str, Any] = read_json(place.last_cycle)
+        found: dict[str, Any] = read_json(workspace.last_cycle)
         _Cycle.model_validate(found, strict=True)
     except (OSError, DamagedFileError, ValidationError, ValueError, RecursionError):
         return {}
@@ -161,6 +168,6 @@ def _text(hour: Hour | None) -> str | None:
 
 
 def describe_hours(hours: Sequence[Hour]) -> str:
-    """`2024-05-06T21, T22 and 3 more`: which hours, for people."""
+    """Describe hours for people: the first four, and how many more there are."""
     shown = ", ".join(str(hour) for hour in hours[:4])
     return shown + (f" and {len(hours) - 4} more" if len(hours) > 4 else "")

@@ -1,1 +1,1 @@
-"""The picture room: maps of forecasts, and the look that all figures share. Reads what others opened, writes PNG."""
+"""Maps of forecasts as PNG, and the style that all figures share."""

@@ -15,12 +15,12 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
 from convcast.variables import Variable
 
 GOLDEN = 0.6180339887
-"""Of a turn."""
+"""Golden angle, as a fraction of a turn."""
 
 
 @dataclass(frozen=True)
-class Steps:
-    """A table of colours between levels; `under` and `over` are beyond the first and the last."""
+class ColourSteps:
+    """Colour table with steps: a colour between each two levels, and one below and above them."""
 
     levels: tuple[float, ...]
     colours: tuple[str, ...]
@@ -30,7 +30,7 @@ class Steps:
 
 TABLES = {
     # The hues and 5 dBZ steps of the weather service's displays: blue for drizzle, yellow from 35, red from 50.
-    "convcast.reflectivity": Steps(
+    "convcast.reflectivity": ColourSteps(
         tuple(range(5, 75, 5)),
         (
             *("#cfdce8", "#a3c4e2", "#6ea3d6", "#3d7cbd", "#43a895", "#1f7d63", "#f7e463"),
@@ -39,13 +39,13 @@ TABLES = {
         "#f7f7f5",
         "#eaaeed",
     ),
-    "convcast.energy": Steps(
+    "convcast.energy": ColourSteps(
         (100, 250, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000),
         ("#fbf3cf", "#f9e3a0", "#f8cd72", "#f4ad52", "#ec8741", "#dc5f3c", "#bf3b42", "#962650", "#681c59"),
         "#fbfaf7",
         "#3a1247",
     ),
-    "convcast.inhibition": Steps(
+    "convcast.inhibition": ColourSteps(
         (-400, -250, -150, -100, -75, -50, -25, -10),
         ("#2b2a66", "#3c4791", "#4c68ab", "#648bbf", "#85acd0", "#aecbe1", "#d9e7f0"),
         "#1c1642",
@@ -55,7 +55,7 @@ TABLES = {
 
 
 def field_colours(variable: Variable) -> tuple[Colormap, Normalize]:
-    """The colour map of a field and the scale of its values."""
+    """Return the colour map of a field and the normalisation of its values."""
     steps = TABLES.get(variable.colour_map)
     if steps is None:
         return colormaps[variable.colour_map], Normalize(*variable.display)
@@ -64,7 +64,7 @@ def field_colours(variable: Variable) -> tuple[Colormap, Normalize]:
 
 
 def probability_colours() -> tuple[Colormap, Normalize]:
-    """Of percent: white below 2, so that a few members out of many show and none does not."""
+    """Return the colour map and normalisation of probabilities in percent; values below 2 are white."""
     levels = (2, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
     return colormaps["BuPu"].resampled(len(levels)).with_extremes(under="#fbfaf7"), BoundaryNorm(
         levels, len(levels), extend="min"
@@ -72,6 +72,6 @@ def probability_colours() -> tuple[Colormap, Normalize]:
 
 
 def member_colours(count: int) -> ListedColormap:
-    """A colour for each of so many members, neighbours in number apart in hue (steps of the golden angle)."""
+    """Return one colour a member; hues advance by the golden angle, so that neighbours differ."""
     hues = np.modf(np.arange(count) * GOLDEN)[0]
     return ListedColormap(colormaps["turbo"](0.06 + 0.88 * hues))

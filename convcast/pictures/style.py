@@ -1,4 +1,4 @@
-"""The look of every figure: what it shows above, of how much below, and whether it is simulated."""
+"""Style of every figure: a title above, a note below, and a mark on simulated weather."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from convcast.text import printable
@@ -31,27 +31,28 @@ STYLE: Any = {
     "text.parse_math": False,  # names and units come from outside, where $ is a dollar
 }
 NOTE_LETTERS = 15.5
-"""In a line under a figure, by inch of its width."""
+"""Number of letters in a line of the note, per inch of the figure's width."""
 TITLE, NARROW_TITLE, LETTERS = 12.5, 10.0, 12.3
-"""Points of the title of figures from WIDE inches on and of narrower ones, and letters by inch in a line of these."""
+"""Font size, points, of titles of wide and of narrow figures, and letters per inch in titles of narrow ones."""
 WIDE = 8.0
+"""Minimum width of a wide figure, inches."""
 MARK = 1.1
-"""Inches that the mark of simulated weather takes beside the title."""
+"""Width, inches, of the mark of simulated weather beside the title."""
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures drawn in the block look alike, whatever a matplotlibrc of the user or of the working directory says."""
+    """Apply the style within a block, independent of any matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         yield
 
 
-def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
-    """The figure as PNG, with its title above and a note below."""
-    width, height = canvas.get_size_inches()
+def finish(figure: Figure, *, title: str, note: str, simulated: bool) -> bytes:
+    """Draw title, note and mark, and return the figure as PNG."""
+    width, height = figure.get_size_inches()
     title = "\n".join(map(printable, title.split("\n")))
     note = textwrap.fill(printable(note), int(NOTE_LETTERS * width))
     if width < WIDE:
@@ -60,16 +61,16 @@ def finish(canvas: Canvas, *, title: str, note: str, simulated: bool) -> bytes:
     head = (0.55 + 0.18 * title.count("\n")) / height
     foot = (0.3 + 0.13 * len(note.splitlines())) / height
     layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
-    canvas.set_layout_engine(layout)
-    canvas.text(
+    figure.set_layout_engine(layout)
+    figure.text(
         0.012, 1 - 0.12 / height, title, fontsize=TITLE if width >= WIDE else NARROW_TITLE, weight="bold", va="top"
     )
     if simulated:
-        mark = canvas.text(
+        mark = figure.text(
             *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
         )
         mark.set_bbox(SIMULATED)
-    canvas.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
+    figure.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
     data = io.BytesIO()
-    FigureCanvasAgg(canvas).print_png(data)
+    FigureCanvasAgg(figure).print_png(data)
     return data.getvalue()

@@ -1,4 +1,4 @@
-"""The verification room: scores, baselines, intervals, reports. It needs neither torch nor the model."""
+"""Verification of ensembles: scores, baselines, confidence intervals and reports, without torch or the model."""
 
 from convcast.verification.evaluate import CaseScored, Evaluation, evaluate
 from convcast.verification.results.verification import CaseShown, Facts, Verification

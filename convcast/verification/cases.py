@@ -1,4 +1,4 @@
-"""Which forecasts are scored, and why others are not."""
+"""Selection of the forecasts that are scored, and the reasons why others are left out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from convcast.verification.results.accumulator import valid
 
 
 @dataclass(frozen=True)
-class Case:
-    """One initial time and lead that all systems forecast and whose analysis is there."""
+class ForecastCase:
+    """One forecast to be scored: an ensemble and one of its lead times."""
 
     ensemble: Ensemble
     lead: int
+    """Lead time, hours."""
 
     @property
     def init(self) -> Hour:
@@ -33,7 +34,11 @@ class Case:
 
 
 def require_each_once(ensembles: Sequence[Ensemble]) -> None:
-    """Raises SettingsError where two of them hold the same forecast, which would be counted twice."""
+    """Refuse ensembles that hold the same forecast, which would be counted twice.
+
+    Raises:
+        SettingsError: Two ensembles have the same initial time and lead.
+    """
     found: dict[tuple[Hour, int], Ensemble] = {}
     for ensemble in ensembles:
         for lead in ensemble.leads:
@@ -48,14 +53,23 @@ def require_each_once(ensembles: Sequence[Ensemble]) -> None:
             )
 
 
-def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[Case]:
+def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> list[ForecastCase]:
+    """Return the forecasts that start outside the training period of their model.
+
+    Args:
+        ensembles: Ensembles, one an initial time.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        MissingInputError: Every forecast starts within the training period.
+    """
     cases = []
     for ensemble in ensembles:
         period = ensemble.training_hours
         if period is not None and period[0] <= ensemble.init <= period[1]:
             left_out["initial time within the model's training period"] += len(ensemble.leads)
         else:
-            cases += [Case(ensemble, lead) for lead in ensemble.leads]
+            cases += [ForecastCase(ensemble, lead) for lead in ensemble.leads]
     if not cases:
         raise MissingInputError(
             f"all {len(ensembles)} forecasts start within their model's training period",
@@ -64,8 +78,16 @@ def outside_training(ensembles: Sequence[Ensemble], left_out: Counter[str]) -> l
     return cases
 
 
-def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[Case]]:
-    """The size that most ensembles have, and the cases that have it."""
+def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int, list[ForecastCase]]:
+    """Return the most common ensemble size, and the cases with at least that many complete members.
+
+    Args:
+        cases: Candidate forecasts.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        SettingsError: The ensembles have fewer than two complete members.
+    """
     sizes = [len(case.ensemble.members(case.lead)) for case in cases]
     members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
     if members < 2:
@@ -79,7 +101,18 @@ def complete(cases: Sequence[Case], left_out: Counter[str]) -> tuple[int, list[C
     return members, whole
 
 
-def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> list[Case]:
+def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]) -> list[ForecastCase]:
+    """Return the cases whose valid time has a truth, ordered by initial time and lead.
+
+    Args:
+        cases: Candidate forecasts.
+        truth: Fields that the forecasts are scored against.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        NotPublishedError: Every valid time is later than the last analysis.
+        MissingInputError: The truth holds none of the valid times.
+    """
     hours = truth.hours
     if hours.size == 0:
         advice = "give --truth fields at whole hours, UTC" if truth.dataset is None else "run `convcast preprocess`"
@@ -113,7 +146,11 @@ def analysed(cases: Sequence[Case], truth: Truth, left_out: Counter[str]) -> lis
 
 
 def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
-    """The hours that baselines may learn from: those that every model did, else those before the first forecast."""
+    """Return the hours that baselines may use as training data.
+
+    These are the hours that all models were trained on or, where no file states a training period, the hours before
+    the first forecast.
+    """
     periods = [period for ensemble in ensembles if (period := ensemble.training_hours) is not None]
     if periods:
         first, last = max(p[0] for p in periods), min(p[1] for p in periods)
@@ -121,10 +158,21 @@ def training_hours(ensembles: Sequence[Ensemble], truth: Truth) -> Hours:
     return truth.hours[truth.hours < min(ensemble.init for ensemble in ensembles)]
 
 
-def with_baselines(cases: Sequence[Case], baselines: Sequence[Baseline], left_out: Counter[str]) -> list[Case]:
-    """The cases that all systems can forecast: scores of different cases are not compared."""
-    kept: list[Case] = []
-    lost: dict[str, tuple[Baseline, str, list[Case]]] = {}
+def with_baselines(
+    cases: Sequence[ForecastCase], baselines: Sequence[Baseline], left_out: Counter[str]
+) -> list[ForecastCase]:
+    """Return the cases that every baseline can forecast: all systems are scored on the same cases.
+
+    Args:
+        cases: Candidate forecasts.
+        baselines: Systems scored beside the ensemble.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        MissingInputError: No case is left; the advice names the command that fetches what a baseline lacks.
+    """
+    kept: list[ForecastCase] = []
+    lost: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
     for case in cases:
         for baseline in baselines:
             reason = baseline.missing(case.init, case.lead)

@@ -1,4 +1,4 @@
-"""Scores computed once more by others' programs, on points drawn from every case: what a report states of itself."""
+"""Comparison of our ensemble CRPS with properscoring's, on points drawn at random from every case."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from convcast.notation import Hour
 from convcast.variables import Variable
 
 POINTS = 100_000
-"""Drawn over a whole verification, of the verified system's forecasts."""
+"""Number of points drawn over a whole verification, from the forecasts of the verified system."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far our ensemble CRPS is from properscoring's on the same points."""
+    """Largest difference between our ensemble CRPS and properscoring's on the same points."""
 
     points: int
+    """Number of points compared."""
     largest: float
-    """Largest difference at a point, in units of the field's display range."""
+    """Largest difference at a point, as a fraction of the field's display range."""
     package: str
+    """Name and version of the package compared with."""
 
     def __str__(self) -> str:
         return (
@@ -46,7 +48,17 @@ def check(
     points: int,
     seed: int,
 ) -> Agreement:
-    """Compare on so many points drawn of (member, y, x) forecasts and (y, x) observations, with all their members."""
+    """Compare the ensemble CRPS at random points of one case, using all members.
+
+    Args:
+        variable: Field that is scored.
+        init: Initial time; with `lead`, `variable` and `seed` it determines the points drawn.
+        lead: Lead time, hours.
+        forecasts: Ensemble, (member, y, x).
+        truth: Observations, (y, x).
+        points: Number of points to draw.
+        seed: Seed of the random points.
+    """
     key = [seed, int(init.astype(np.int64)), lead, sum(variable.name.encode())]
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     chosen = generator.integers(truth.size, size=points)
@@ -55,17 +67,18 @@ def check(
     observed = (truth.reshape(-1)[chosen].astype(float) - low) / (high - low)
     ours = score_points(drawn, observed)
     present = ours.present
-    apart = np.abs(ours.crps("ensemble") - _properscoring().crps_ensemble(observed, drawn.T))[present]
-    return Agreement(int(present.sum()), float(apart.max(initial=0.0)), package())
+    differences = np.abs(ours.crps("ensemble") - _properscoring().crps_ensemble(observed, drawn.T))[present]
+    return Agreement(int(present.sum()), float(differences.max(initial=0.0)), package())
 
 
 def package() -> str:
+    """Return the name and version of the package that scores are compared with."""
     return f"properscoring {_properscoring().__version__}"
 
 
 def _properscoring() -> Any:
     with warnings.catch_warnings():
-        # Its docstrings hold escapes that newer Pythons warn of.
+        # The docstrings of properscoring contain invalid escapes, of which newer Pythons warn.
         warnings.simplefilter("ignore")
         import properscoring
     return properscoring

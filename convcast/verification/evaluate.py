@@ -1,4 +1,4 @@
-"""One pass over forecasts, a case at a time, here or on workers; what was scored before is not scored again."""
+"""Verification of a set of forecasts, case by case, in this process or on workers. Stored scores are reused."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
 from convcast.verification.baselines.base import Baseline, make_baselines
-from convcast.verification.baselines.choose import REFERENCES, References, make_references
+from convcast.verification.baselines.choose import REFERENCES, ReferenceEnsembles, make_references
 from convcast.verification.baselines.exact import Exact
-from convcast.verification.baselines.published import Compared
+from convcast.verification.baselines.published import ComparisonSums
 from convcast.verification.cases import (
-    Case,
+    ForecastCase,
     analysed,
     complete,
     outside_training,
@@ -34,7 +34,7 @@ from convcast.verification.cases import (
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.fields import describe
 from convcast.verification.data.files import expand
-from convcast.verification.data.gather import Gathered, gather_ensembles
+from convcast.verification.data.gather import GatheredFiles, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.results.accumulator import Ledger
@@ -44,34 +44,34 @@ from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.source_digest import source_digest
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
-from convcast.verification.scoring import Outcome, Scorer, Task, shown_variable
+from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, shown_variable
 from convcast.workers import Workers, map_in_order
 from convcast.workspace import Workspace
 
 COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
-"""What the stored statistics of a case are computed by, directly or through others."""
+"""Functions and classes whose source code, with all it uses, determines the stored statistics of a case."""
 
 
 @dataclass(frozen=True)
 class CaseScored:
-    """One forecast scored, now or before: fair CRPS of the verified system by field."""
+    """Result of one case: the fair CRPS of the verified system by field, computed now or loaded."""
 
     init: Hour
     lead: int
     crps: dict[str, float]
     refused: str | None = None
-    """Why it could not be scored."""
+    """Reason why the case could not be scored, if it could not."""
 
 
 class Evaluation:
-    """A verification under way: iterate over it for one CaseScored a case, then ask for the `result`."""
+    """A running verification. Iterating over it scores the cases and yields one CaseScored each; then call `result`."""
 
     def __init__(
         self,
         truth: Truth,
-        cases: Sequence[Case],
+        cases: Sequence[ForecastCase],
         baselines: Sequence[Baseline],
-        references: References,
+        references: ReferenceEnsembles,
         *,
         members: int,
         left_out: Counter[str],
@@ -86,26 +86,26 @@ class Evaluation:
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
         self.damaged = list(damaged)
-        """The errors of forecast files that were left out."""
+        """Errors of the forecast files that were left out."""
         self.files = tuple(files)
-        """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
+        """Variables used for each field of other programs' files, and the reasons why others are not scored."""
         self._ledger = Ledger()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
-        self._most_convective: dict[str, tuple[float, Case]] = {}
+        self._most_convective: dict[str, tuple[float, ForecastCase]] = {}
         self._coverage = Coverage()
-        self._done: list[Case] = []
+        self._done: list[ForecastCase] = []
         self._next = 0
         self.reused = 0
-        """Cases of which nothing had to be computed."""
+        """Number of cases whose scores were all loaded."""
 
     def __len__(self) -> int:
-        """Number of cases."""
+        """Return the number of cases."""
         return len(self._cases)
 
     def __iter__(self) -> Iterator[CaseScored]:
-        """Score what has not been scored yet, in the order of the cases."""
+        """Score the remaining cases in order."""
         cases = self._cases[self._next :]
         tasks = [self._task(case) for case in cases]
         due = [task for task in tasks if task.systems]
@@ -115,13 +115,13 @@ class Evaluation:
         outcomes = map_in_order(self._scorer, due, self._workers)
         try:
             for case, task in zip(cases, tasks, strict=True):
-                outcome = next(outcomes) if task.systems else Outcome({})
+                outcome = next(outcomes) if task.systems else ScoringOutcome({})
                 there = self._stored(case, [*task.systems, *outcome.records])
                 lost = [s for s in self._systems(case) if s not in {*there, *task.systems, *outcome.records}]
                 if lost and outcome.refused is None:
-                    # Those that are damaged: what was computed beside them is as good as before.
-                    again = self._scorer(Task(case, tuple(lost), task.narrowing | outcome.narrowing))
-                    outcome = Outcome(outcome.records | again.records, again.refused, again.narrowing)
+                    # Damaged records are computed again; records computed beside them stay valid.
+                    again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
+                    outcome = ScoringOutcome(outcome.records | again.records, again.refused, again.narrowing)
                 refused, computed = outcome.refused, outcome.records
                 self._next += 1
                 narrowing = outcome.narrowing | (task.narrowing - {*task.systems})
@@ -136,9 +136,10 @@ class Evaluation:
                 exact.stop()
 
     def result(self) -> Verification:
-        """The scores of the cases so far, with intervals.
+        """Return the scores of the cases scored so far, with confidence intervals.
 
-        Raises MissingInputError where none has been scored.
+        Raises:
+            MissingInputError: No case has been scored.
         """
         done = self._done
         if not done or not self._most_convective:
@@ -156,7 +157,7 @@ class Evaluation:
             days=len(np.unique(inits.astype("datetime64[D]"))),
             members=self._members,
             cases=len(done),
-            points=int(np.prod(self._truth.place.shape)),
+            points=int(np.prod(self._truth.points.shape)),
             analysis_lead=self._truth.analysis_lead,
             left_out=dict(self._left_out),
             not_compared=self._not_compared(),
@@ -177,9 +178,9 @@ class Evaluation:
         rows = [row for lead in leads for row in self._rows(lead, systems)]
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
-    def _key(self, system: str, case: Case) -> str:
+    def _key(self, system: str, case: ForecastCase) -> str:
         said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
-        said += [self._truth.place.fingerprint, self._settings.rim, self._scorer.scales]
+        said += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
@@ -188,16 +189,16 @@ class Evaluation:
         made = {one.name: one.fingerprint for one in self._baselines} | {
             p.folder: p.fingerprint for p in self._products
         }
-        # Members that lack points narrow what baselines are judged by.
+        # A member that lacks points reduces the points at which baselines are scored.
         return digest(*said, made[system](case.init, case.lead), *model)
 
-    def _systems(self, case: Case) -> dict[str, type]:
-        """What is to be known of a case, and in which form."""
+    def _systems(self, case: ForecastCase) -> dict[str, type]:
+        """Systems to be scored on a case, and the class of their statistics."""
         kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
-        return kinds | {one.folder: Compared for one in self._products if one.there(case.init, case.lead)}
+        return kinds | {one.folder: ComparisonSums for one in self._products if one.has(case.init, case.lead)}
 
-    def _stored(self, case: Case, due: Sequence[str]) -> dict[str, Record]:
-        """What is known of a case but for systems that are due."""
+    def _stored(self, case: ForecastCase, due: Sequence[str]) -> dict[str, Record]:
+        """Stored records of a case, except those of systems that are due."""
         found = {}
         for system, kind in self._systems(case).items():
             if system in due:
@@ -207,19 +208,19 @@ class Evaluation:
                 found[system] = record
         return found
 
-    def _task(self, case: Case) -> Task:
+    def _task(self, case: ForecastCase) -> ScoringTask:
         heads = {s: self._records.head(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
         narrowing = frozenset(system for system, head in heads.items() if head is not None and head.narrows)
         due = tuple(s for s, h in heads.items() if h is None or h.beside != self._beside(s, narrowing, case))
-        return Task(case, due, narrowing)
+        return ScoringTask(case, due, narrowing)
 
-    def _beside(self, system: str, narrowing: Iterable[str], case: Case) -> str:
-        """Digest of the systems whose missing points narrow what this one is scored by."""
+    def _beside(self, system: str, narrowing: Iterable[str], case: ForecastCase) -> str:
+        """Digest of the systems whose missing points reduce the points that this one is scored at."""
         if any(system == one.folder for one in self._products):
             return ""
         return digest(sorted((other, self._key(other, case)) for other in narrowing if other != system))
 
-    def _enter(self, case: Case, records: dict[str, Record], refused: str | None) -> CaseScored:
+    def _enter(self, case: ForecastCase, records: dict[str, Record], refused: str | None) -> CaseScored:
         if refused is not None:
             self._left_out[refused] += 1
             return CaseScored(case.init, case.lead, {}, refused)
@@ -272,8 +273,8 @@ class Evaluation:
         wide = [km for km in self._settings.neighbourhoods if odd_width(km) not in self._scorer.scales.widths]
         return [f"FSS in squares of {km:g} km is not computed: they do not fit into the domain twice" for km in wide]
 
-    def _names(self, done: Sequence[Case]) -> tuple[str, ...]:
-        """Whose forecasts bear the name of the verified system, where they are another program's."""
+    def _names(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
+        """Note on the source of the verified ensemble where another program made it."""
         others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
         if not others:
             return ()
@@ -292,7 +293,7 @@ class Evaluation:
             if (reason := lacks(variable))
         )
 
-    def _picture(self, done: Sequence[Case]) -> CaseShown:
+    def _picture(self, done: Sequence[ForecastCase]) -> CaseShown:
         scored = [v for v in self._truth.variables if v.name in self._most_convective]
         first = min(case.lead for case in done)
         variable = shown_variable([v for v in scored if (MODEL, v.name, first) in self._ledger.days])
@@ -306,7 +307,7 @@ class Evaluation:
             lead=case.lead,
             observed=self._truth.read(variable, case.valid),
             members=self._scorer.forecasts(case, variable),
-            place=self._truth.place,
+            points=self._truth.points,
         )
 
 
@@ -321,29 +322,43 @@ def evaluate(
     keep: Path | None = None,
     workers: Workers | None = None,
 ) -> Evaluation:
-    """Prepare to score the ensembles in these Zarr stores against the truth, beside the baselines named.
+    """Prepare the verification of ensembles against a truth, beside baselines.
 
-    Iterate over what is returned, then ask it for the `result`. Cases are the (initial time, lead) of complete
-    ensembles outside their model's training period whose truth, and every baseline, is there; others are counted.
-    Ensembles of others, `foreign`, are scored where they share fields and points with the truth. Damaged files of a
-    workspace are left out. What is computed is kept in the folder `keep`, and not computed again. Raises
-    NotPublishedError where no valid time has come, MissingInputError where no case is left, SettingsError and
-    DamagedFileError for files and baselines that cannot be used.
+    Iterate over the Evaluation, then call its `result`. The cases are the (initial time, lead) pairs outside the
+    model's training period for which the complete ensemble, the truth and every baseline are available; others are
+    counted by reason.
+
+    Args:
+        forecast_paths: Forecast stores, or files of another program.
+        truth: Fields that the forecasts are scored against.
+        against: Names of the baselines.
+        settings: Verification settings.
+        workspace: Workspace whose archive and simulated world baselines use, if any.
+        foreign: Whether the forecasts are another program's. These are scored on the fields and points that they share
+            with the truth, and a damaged file is an error; a damaged file of a workspace is left out.
+        keep: Folder in which scores are stored and looked up, if any.
+        workers: Workers that score the cases; this process does without them.
+
+    Raises:
+        NotPublishedError: Every valid time is later than the last analysis.
+        MissingInputError: No case is left.
+        SettingsError: A file or baseline cannot be used with this truth.
+        DamagedFileError: A file cannot be read or is no ensemble.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:
-        settings = settings.model_copy(update={"rim": 0})  # what is scored of it may lie amid a larger domain
+        settings = settings.model_copy(update={"rim": 0})  # the scored points may lie inside a larger domain
     ensembles: list[Ensemble] = []
     damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
     said: list[dict[str, Any]] = []
-    sources: list[Path | Gathered] = list(forecast_paths)
+    sources: list[Path | GatheredFiles] = list(forecast_paths)
     if foreign:
         sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
     for source in sources:
         try:
             opened = open_ensembles(
-                source, fields=judge.variables, place=judge.place, simulated=judge.simulated, foreign=foreign
+                source, fields=judge.variables, points=judge.points, simulated=judge.simulated, foreign=foreign
             )
         except DamagedFileError as error:
             if foreign:
@@ -351,11 +366,11 @@ def evaluate(
             damaged.append(error)
             continue
         if foreign:
-            said.append(opened.said)
+            said.append(opened.field_report)
         if len(said) == 1:
-            said.insert(0, judge.said(opened.fields))
+            said.insert(0, judge.field_report(opened.fields))
             judge = judge.crop(opened.box, opened.fields)
-        elif opened.fields != judge.variables or opened.place.shape != judge.place.shape:
+        elif opened.fields != judge.variables or opened.points.shape != judge.points.shape:
             path, first = (one if isinstance(one, Path) else one.path for one in (source, sources[0]))
             raise DamagedFileError(
                 f"{path} shares fewer fields or points with the truth than {first}",

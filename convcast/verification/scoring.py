@@ -1,7 +1,7 @@
-"""One case scored: each field of each system, at the points where the truth and all systems have a value.
+"""Scoring of one case: each field of each system, at the points where the truth and all systems have a value.
 
-A field is read, scored and let go; it is read again only where a system that was read after it lacked points. What does
-it is small and can be sent to a worker; what comes back is small too, whatever the domain and the ensemble.
+Each field is read, scored and released; it is read again only where a system read later lacks points. Scorers, tasks
+and outcomes are small whatever the size of domain and ensemble, so that cases can be scored on workers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines.base import Baseline
-from convcast.verification.baselines.published import Products
-from convcast.verification.cases import Case
+from convcast.verification.baselines.published import PublishedProducts
+from convcast.verification.cases import ForecastCase
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
@@ -29,22 +29,22 @@ from convcast.verification.results.table import MODEL
 
 Field = NDArray[np.float32]
 SAMPLED = 4096
-"""Points by which members are told apart."""
+"""Number of points at which members are compared."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """A case, and what of it has to be computed."""
+class ScoringTask:
+    """A case and the systems that have to be scored on it."""
 
-    case: Case
+    case: ForecastCase
     systems: tuple[str, ...]
     narrowing: frozenset[str] = frozenset()
-    """Systems that are known to lack points that the truth has."""
+    """Systems known to lack points that the truth has."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was computed of a case, or why it cannot be scored."""
+class ScoringOutcome:
+    """Records of a scored case by system, or the reason why it cannot be scored."""
 
     records: dict[str, Record]
     refused: str | None = None
@@ -57,19 +57,19 @@ class _RefusedError(Exception):
 
 
 class CommonPoints:
-    """The points of a field at which the truth and every system that was read has a value."""
+    """Points of a field at which the truth and every system read so far have a value."""
 
     def __init__(self, truth: Field) -> None:
         self.truth = truth
-        """(y, x)"""
+        """Observed field, (y, x)."""
         self.lacking: dict[str, int] = {}
-        """How many of the truth's points each system has no value at."""
+        """Number of the truth's points without a value, by system."""
         self._of_truth = np.isfinite(truth)
         self._common = self._of_truth.copy()
         self.of_truth = self.count = int(np.count_nonzero(self._of_truth))
 
     def narrow(self, system: str, members: Field) -> None:
-        """Leave out where one of the members (member, y, x) is missing."""
+        """Leave out the points at which one of the members (member, y, x) is missing."""
         there = present_points(members, self.truth)
         self.lacking.setdefault(system, self.of_truth - int(np.count_nonzero(there)))
         self._common &= there
@@ -77,18 +77,18 @@ class CommonPoints:
 
     @property
     def observed(self) -> Field:
-        """The truth, NaN at all other points."""
+        """Observed field, (y, x), NaN outside the common points."""
         return self.truth if self.count == self.of_truth else np.where(self._common, self.truth, np.float32(np.nan))
 
 
 class Scorer:
-    """Scores cases of one verification."""
+    """Scorer of the cases of one verification."""
 
     def __init__(
         self,
         truth: Truth,
         baselines: Sequence[Baseline],
-        products: Sequence[Products],
+        products: Sequence[PublishedProducts],
         *,
         members: int,
         check_points: int,
@@ -97,61 +97,61 @@ class Scorer:
         self._truth, self._products = truth, list(products)
         self._baselines = {baseline.name: baseline for baseline in baselines}
         self._members, self._check_points, self._seed = members, check_points, settings.seed
-        # A file of somebody's may hold a part of the simulated world, and a part has edges.
+        # A truth that is part of the simulated world has edges, and is not periodic.
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
-        self.scales = Scales.of(settings.neighbourhoods, truth.place.shape, periodic=periodic)
+        self.scales = Scales.of(settings.neighbourhoods, truth.points.shape, periodic=periodic)
         self._rim = 0 if periodic else settings.rim
-        if 2 * self._rim >= min(truth.place.shape):
+        if 2 * self._rim >= min(truth.points.shape):
             raise SettingsError(
-                f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.place.shape))}: "
+                f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.points.shape))}: "
                 "no point is left to score",
                 advice="lower verification.rim",
             )
 
-    def __call__(self, task: Task) -> Outcome:
+    def __call__(self, task: ScoringTask) -> ScoringOutcome:
         try:
             outcome = self._score(task)
             others = {MODEL, *self._baselines} - {*task.systems}
             if others and outcome.narrowing - task.narrowing:
-                # What is stored of the others was scored at points that a system lacks.
-                outcome = self._score(Task(task.case, (*task.systems, *sorted(others)), outcome.narrowing))
+                # The stored records of the others include points that a system lacks.
+                outcome = self._score(ScoringTask(task.case, (*task.systems, *sorted(others)), outcome.narrowing))
         except (_RefusedError, UnreadableError) as error:
-            return Outcome({}, str(error))
+            return ScoringOutcome({}, str(error))
         return outcome
 
-    def _score(self, task: Task) -> Outcome:
+    def _score(self, task: ScoringTask) -> ScoringOutcome:
         records = {system: Record() for system in task.systems}
         regimes = find_regimes(self._truth, task.case.init)
-        seen = Alike(self._members)
+        duplicates = DuplicateMemberCheck(self._members)
         narrowing: set[str] = set()
         overlap = False
         for variable in self._truth.variables:
-            points = self._score_field(task, variable, regimes, records, seen)
+            points = self._score_field(task, variable, regimes, records, duplicates)
             narrowing |= {system for system, count in points.lacking.items() if count}
             overlap |= points.lacking.get(MODEL, 0) < points.of_truth
-        if MODEL in records and seen.alike:
+        if MODEL in records and duplicates.found:
             raise _RefusedError("two members are the same forecast")
         if not overlap:
             raise _RefusedError("no point has both forecast and truth")
         judged = [record for system, record in records.items() if system == MODEL or system in self._baselines]
         if judged and not any(its.sums["points"] for record in judged for its in record.statistics.values()):
             raise _RefusedError("no point has the truth and a value of every system")
-        return Outcome(records, narrowing=frozenset(narrowing))
+        return ScoringOutcome(records, narrowing=frozenset(narrowing))
 
     def _score_field(
         self,
-        task: Task,
+        task: ScoringTask,
         variable: Variable,
         regimes: NDArray[np.int8] | None,
         records: dict[str, Record],
-        seen: Alike,
+        duplicates: DuplicateMemberCheck,
     ) -> CommonPoints:
-        """Enter the statistics of a field into the records of the systems that are due."""
+        """Add the statistics of a field to the records of the systems that are due."""
         case = task.case
         points = CommonPoints(self._inside(self._truth.read(variable, case.valid)))
         products = [one for one in self._products if one.folder in records]
         wanted = {*task.systems, *task.narrowing} | ({MODEL} if products else set())
-        # The verified system comes last, when the points have been narrowed: it is the one that takes longest to read.
+        # The verified system takes longest to read, so it comes last, when the common points are known.
         pending = [
             *(name for name, one in self._baselines.items() if name in wanted and not one.lacks(variable)),
             *([MODEL] if MODEL in wanted else []),
@@ -162,7 +162,7 @@ class Scorer:
                 members = self._read(system, case, variable)
                 if system == MODEL and MODEL not in points.lacking:
                     check_floors(variable, members[0], points.truth, (case.ensemble.path, "the truth"))
-                    seen.look(members)
+                    duplicates.add(members)
                     for one in products:
                         self._compare(one, case, variable, members, points.truth, records[one.folder])
                 points.narrow(system, members)
@@ -183,7 +183,7 @@ class Scorer:
             records[MODEL].notes[f"{OF_TRUTH}{variable.name}"] = points.of_truth
         return points
 
-    def _read(self, system: str, case: Case, variable: Variable) -> Field:
+    def _read(self, system: str, case: ForecastCase, variable: Variable) -> Field:
         """(member, y, x)"""
         if system == MODEL:
             return self.forecasts(case, variable)
@@ -193,7 +193,13 @@ class Scorer:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
 
     def _compare(
-        self, one: Products, case: Case, variable: Variable, members: Field, truth: Field, record: Record
+        self,
+        one: PublishedProducts,
+        case: ForecastCase,
+        variable: Variable,
+        members: Field,
+        truth: Field,
+        record: Record,
     ) -> None:
         try:
             compared = one.score(variable, case.init, case.lead, members, truth)
@@ -202,12 +208,12 @@ class Scorer:
         if compared is not None:
             record.statistics[variable.name] = compared
 
-    def forecasts(self, case: Case, variable: Variable) -> Field:
-        """(member, y, x)"""
+    def forecasts(self, case: ForecastCase, variable: Variable) -> Field:
+        """Return the members of the verified ensemble that are scored, (member, y, x)."""
         return case.ensemble.read(variable, case.lead, case.ensemble.members(case.lead)[: self._members])
 
     def _inside(self, observed: Field) -> Field:
-        """The truth without its rim, over which comes what no forecast from this domain could know."""
+        """Observed field without its rim, which weather from outside the domain reaches within the lead time."""
         if self._rim == 0:
             return observed
         inner = (slice(self._rim, -self._rim),) * 2
@@ -215,7 +221,7 @@ class Scorer:
         kept[inner] = observed[inner]
         return kept
 
-    def _note(self, record: Record, case: Case, variable: Variable, forecasts: Field, observed: Field) -> None:
+    def _note(self, record: Record, case: ForecastCase, variable: Variable, forecasts: Field, observed: Field) -> None:
         agreement = check(
             variable, case.init, case.lead, forecasts, observed, points=self._check_points, seed=self._seed
         )
@@ -225,28 +231,30 @@ class Scorer:
         record.notes[f"{AREA}{variable.name}"] = area
 
 
-class Alike:
-    """Whether two members say the same of every field: an ensemble that was padded."""
+class DuplicateMemberCheck:
+    """Detector of identical members, which show that an ensemble was padded."""
 
     def __init__(self, members: int) -> None:
-        self._said = [b""] * members
+        self._samples = [b""] * members
         self._differs = np.zeros(members, bool)
 
-    def look(self, forecasts: Field) -> None:
+    def add(self, forecasts: Field) -> None:
+        """Compare the members of one more field, (member, y, x)."""
         sample = forecasts.reshape(len(forecasts), -1)
         sample = sample[:, :: max(1, sample.shape[1] // SAMPLED)]
         for number, values in enumerate(sample):
-            self._said[number] += values.tobytes()
+            self._samples[number] += values.tobytes()
         present = np.isfinite(sample)
         low, high = np.where(present, sample, np.inf).min(1), np.where(present, sample, -np.inf).max(1)
         self._differs |= low < high
 
     @property
-    def alike(self) -> bool:
-        said = [one for one, differs in zip(self._said, self._differs, strict=True) if differs]
-        return len(set(said)) < len(said)
+    def found(self) -> bool:
+        """Whether two members that vary are equal in every field."""
+        samples = [sample for sample, differs in zip(self._samples, self._differs, strict=True) if differs]
+        return len(set(samples)) < len(samples)
 
 
 def shown_variable(variables: Sequence[Variable]) -> Variable:
-    """The field that shows convection best of those there are."""
+    """Return the field shown in maps: reflectivity, else CAPE, else the first."""
     return next((v for v in (REFC, CAPE) if v in variables), variables[0])

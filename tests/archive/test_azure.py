@@ -12,7 +12,7 @@ from convcast.archive.azure import SharedAccess
 from convcast.archive.failures import Transient
 from convcast.archive.http import Client
 from convcast.archive.simulated.server import Handler, serve
-from convcast.settings import load_settings
+from convcast.load_settings import load_settings
 
 FILE = "https://noaahrrr.blob.core.windows.net/hrrr/hrrr.20240506/conus/hrrr.t09z.wrfsfcf00.grib2"
 

@@ -8,7 +8,7 @@ import pytest
 from convcast.archive import Archive, analyses, estimate, fetch, http, latest, open_sources
 from convcast.archive.simulated import publisher
 from convcast.errors import MissingInputError, SettingsError
-from convcast.settings import load_settings
+from convcast.load_settings import load_settings
 from convcast.variables import FIELDS, select
 from convcast.workspace import Workspace
 

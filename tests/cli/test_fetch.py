@@ -108,7 +108,7 @@ def test_missing_reference_is_exit_code_3(convcast, folder):
     ("words", "reason"),
     [
         (("--what", "sref"), "there is no --what sref"),
-        (("--leads", "1-3"), "--leads is of forecasts to compare with"),
+        (("--leads", "1-3"), "--leads needs --what with forecasts to compare with"),
         (("--what", "refs", "--leads", "0-3"), "a lead of 0 hours is the analysis itself"),
         (("--what", "href", "--only", "members"), "--only members does not go with --what href"),
         (("--what", "refs", "--only", "mean"), "--only mean does not go with --what refs"),

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from convcast.cli.console import Terminal, table
-from convcast.cli.session import verb
+from convcast.cli.session import Command, verb
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.text import printable
 
@@ -88,9 +88,9 @@ def test_a_failure_is_one_object_too(convcast, words):
 
 
 def test_a_result_that_fails_is_still_one_object(capsys):
-    @verb
-    def fails(*, as_json: bool) -> None:
-        Terminal(as_json=as_json).result({"hours": 3})
+    @verb()
+    def fails(command: Command) -> None:
+        command.terminal.result({"hours": 3})
         raise MissingInputError("one is missing", advice="again")
 
     with pytest.raises(typer.Exit) as ended:

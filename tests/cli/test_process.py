@@ -19,14 +19,14 @@ LIMIT = 120
 QUICK = """
 
 from convcast.cli import main
-from convcast.cli.console import Terminal, table
-from convcast.cli.session import JsonOption, verb
+from convcast.cli.console import table
+from convcast.cli.session import Command, verb
 from convcast.errors import SettingsError
 
 @main.app.command()
-@verb
-def quick(as_json: JsonOption = False, warning: bool = False, fail: bool = False, lines: int = 1):
-    terminal = Terminal(as_json=as_json)
+@verb()
+def quick(command: Command, warning: bool = False, fail: bool = False, lines: int = 1):
+    terminal = command.terminal
     for _ in range(lines):
         terminal.say("said \\u2713 \\u2192 \\xe9")
     if fail:

@@ -9,7 +9,7 @@ import pytest
     ("words", "code", "said"),
     [
         (["--ensemble", "a.zarr", "--truth", "b.zarr"], 2, "there is no b.zarr"),
-        (["--ensemble", "a.zarr", "--init", "2024-05-01T00"], 2, "--init is of the workspace's forecasts"),
+        (["--ensemble", "a.zarr", "--init", "2024-05-01T00"], 2, "--init chooses among the workspace's forecasts"),
         (["--truth", "b.zarr"], 2, "w is not a convcast workspace"),
         (["--ensemble", "a.zarr"], 2, "w is not a convcast workspace"),
     ],

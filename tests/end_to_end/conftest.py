@@ -71,7 +71,9 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
         said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
         inits = "2024-05-12T12/2024-05-12T18/3h"
         said["sample"] = convcast(root, "sample", "--init", inits, "--members", "4", "--steps", "3")
-        against = [word for name in ("exact", "persistence", "climatology", "control") for word in ("--against", name)]
+        against = [
+            word for name in ("exact", "persistence", "climatology", "advection") for word in ("--against", name)
+        ]
         baselines = ["--set", "verification.baseline_members=4"]
         said["verify"] = convcast(root, "verify", *against, *baselines, "--name", "test")
         return said

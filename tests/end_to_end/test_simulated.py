@@ -68,7 +68,7 @@ def test_every_system_is_scored_on_every_field(workspace):
 
     fair = {(s["field"], s["system"]): s for s in scores if s["score"] == "crps" and s["estimator"] == "fair"}
     fields = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
-    systems = ("convcast", "exact", "persistence", "climatology", "control")
+    systems = ("convcast", "exact", "persistence", "climatology", "advection")
     assert set(fair) == {(field, system) for field in fields for system in systems}
     assert all(np.isfinite(score["value"]) and score["n"] == 3 for score in fair.values())
     assert said["verify"]["facts"]["simulated"] is True

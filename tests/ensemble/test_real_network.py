@@ -12,10 +12,10 @@ from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.store import DatasetDescription, Store
 from convcast.ensemble import latest_init, sample
 from convcast.grid import Grid
+from convcast.load_settings import load_settings
 from convcast.model import Forecaster
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
-from convcast.settings import load_settings
 from convcast.variables import FIELDS
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -240,7 +240,7 @@ def test_a_tile_setting_that_changes_nothing_is_not_refused(dataset, tmp_path):
         ({"members": ()}, SettingsError, "no members"),
         ({"members": (-1,)}, SettingsError, "numbered from 0"),
         ({"members": (40_000,)}, SettingsError, "numbered from 0"),
-        ({"steps": 51}, SettingsError, "has 50 steps, 51 were asked for"),
+        ({"steps": 51}, SettingsError, "has 50 steps, but 51 were requested"),
         ({"init": START}, MissingInputError, "2024-05-05T21"),
         ({"init": INIT + 10 * HOUR}, MissingInputError, "2024-05-06T13"),
         ({"forecaster": GaussianForecaster(simulated=True)}, DamagedFileError, "trained on simulated weather"),

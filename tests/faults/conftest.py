@@ -9,7 +9,7 @@ import pytest
 
 from convcast.archive import Archive, FetchOutcome, fetch, http, open_sources
 from convcast.archive.simulated.server import serve
-from convcast.settings import load_settings
+from convcast.load_settings import load_settings
 from convcast.workspace import Workspace
 
 

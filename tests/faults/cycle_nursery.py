@@ -28,10 +28,10 @@ from convcast.dataset import Dataset, decode, preprocess
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR, from_compact, parse_hour
-from convcast.operations import cycle as cycles, inventory, metrics, stages
-from convcast.operations.stages import Finished
-from convcast.settings import load_settings
+from convcast.operations import cycle as cycles, inventory, prometheus, stages
+from convcast.operations.stages import ProcessResult
 from convcast.workspace import Workspace
 
 PLACE = Workspace(Path(sys.argv[1]))
@@ -127,7 +127,7 @@ def forked(words, *, seconds, grace):
     with os.fdopen(out) as stream:
         text = stream.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return Finished(code, time.monotonic() - begun, json.loads(text.splitlines()[-1]) if text.strip() else {}, "")
+    return ProcessResult(code, time.monotonic() - begun, json.loads(text.splitlines()[-1]) if text.strip() else {}, "")
 
 
 def cycle(now, words, full):
@@ -167,7 +167,7 @@ def over(running):
 
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
-    assert all((fetch, preprocess, decode, cycles, metrics, console))  # imported here, once
+    assert all((fetch, preprocess, decode, cycles, prometheus, console))  # imported here, once
     locations.prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

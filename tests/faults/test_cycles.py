@@ -27,11 +27,11 @@ from convcast.archive import Archive, verify_archive
 from convcast.archive.simulated.server import serve
 from convcast.dataset import HourStatus
 from convcast.files import HOST
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR, compact
-from convcast.operations.inventory import Surveyor
+from convcast.operations.inventory import InventoryReader
 from convcast.operations.plan import due_cases
-from convcast.operations.status import limits_of
-from convcast.settings import load_settings
+from convcast.operations.status import cycle_limits
 from convcast.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -238,7 +238,7 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
 
     settings = load_settings(place.settings_file)
     expected = FIRST + last * HOUR
-    there = Surveyor(place, settings).survey(expected, since=expected - 100 * HOUR)
+    there = InventoryReader(place, settings).read(expected, since=expected - 100 * HOUR)
     journal, torn = entries(place.root / "journal.jsonl")
     cycles = [entry for entry in journal if entry["verb"] == "cycle"]
 
@@ -247,8 +247,8 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
     lost = {hour for hour in hours if _within(hour) in LOST}
     rejected = {hour for hour in hours - set(witness.seen) if _within(hour) in IMPLAUSIBLE}
     assert hours - set(witness.seen) == lost | rejected
-    assert {there.status[hour] for hour in lost} <= {HourStatus.GAP, HourStatus.PRUNED}
-    assert {there.status[hour] for hour in rejected} <= {HourStatus.REJECTED, HourStatus.PRUNED}
+    assert {there.hour_status[hour] for hour in lost} <= {HourStatus.GAP, HourStatus.PRUNED}
+    assert {there.hour_status[hour] for hour in rejected} <= {HourStatus.REJECTED, HourStatus.PRUNED}
     assert {str(hour) for hour in lost | rejected} <= {gap for entry in cycles for gap in entry["gaps"]}
     assert json.loads(place.last_cycle.read_text())["gaps"] == sorted(
         str(hour) for hour in lost | rejected if hour > expected - 9 * HOUR
@@ -261,7 +261,7 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
     possible = [h for h in sorted(hours)[-6:] if all(there.ok(h - back * HOUR) for back in range(3))]
     assert len(possible) >= 3
     assert {init for init, one in there.forecasts.items() if one.complete} >= set(possible)
-    assert due_cases(there, limits_of(settings)) == frozenset()
+    assert due_cases(there, cycle_limits(settings)) == frozenset()
     lines = [line for path in place.root.rglob("history/*.jsonl") for line in entries(path)[0]]
     cases = Counter((line["init"], line["lead"]) for line in lines)
     assert set(cases.values()) == {1}, "no case is scored twice"

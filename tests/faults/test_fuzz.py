@@ -24,10 +24,10 @@ from convcast.dataset.decode import decode_hour
 from convcast.dataset.store import DatasetDescription, Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.load_settings import load_settings, nested
 from convcast.model import checkpoint
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
-from convcast.settings import load_settings, nested
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.truth import open_truth
@@ -205,7 +205,7 @@ def test_an_ensemble_of_any_metadata_is_read_or_refused(dataset, ensemble, tmp_p
     path = spoil(data, ensemble, tmp_path)
     truth = open_truth(dataset)
     with suppress(ConvcastError):
-        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False)
+        found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False)
         for one in found.ensembles:
             one.training_hours  # noqa: B018
             one.fingerprint  # noqa: B018
@@ -256,7 +256,7 @@ def test_a_file_of_others_of_any_bytes_is_read_or_refused(dataset, tmp_path, kin
     path, truth = tmp_path / "file", open_truth(dataset)
     path.write_bytes(data.draw(spoilt_bytes(of_others(kind))))
     with suppress(ConvcastError):
-        found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+        found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False, foreign=True)
         for one in found.ensembles:
             one.fingerprint  # noqa: B018
             for lead in one.leads:
@@ -271,7 +271,7 @@ def test_a_file_of_others_of_any_bytes_is_read_or_refused(dataset, tmp_path, kin
 def test_the_file_of_others_is_read_whole(dataset, tmp_path, kind):
     path, truth = tmp_path / "file", open_truth(dataset)
     path.write_bytes(of_others(kind))
-    found = open_ensembles(path, fields=truth.variables, place=truth.place, simulated=False, foreign=True)
+    found = open_ensembles(path, fields=truth.variables, points=truth.points, simulated=False, foreign=True)
     assert found.ensembles[0].read(FIELDS["t2m"], 1, np.array([0, 1])).shape == (2, *lab.GRID.shape)
 
 

@@ -16,7 +16,7 @@ from convcast.archive.reference_ensembles import products, requests
 from convcast.archive.simulated.server import serve
 from convcast.errors import DamagedFileError
 from convcast.grib import encode
-from convcast.settings import load_settings
+from convcast.load_settings import load_settings
 from convcast.variables import FIELDS
 from convcast.workspace import Workspace
 

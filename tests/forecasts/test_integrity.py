@@ -89,7 +89,7 @@ def test_a_chunk_that_is_not_whole_is_damage_of_its_member(tmp_path, description
 
     spoil(chunk(path, "t2m", 1, 1))
 
-    assert integrity.damaged_members(path) == [integrity.Damage(0, 1, 1, chunk(path, "t2m", 1, 1), fault)]
+    assert integrity.damaged_members(path) == [integrity.DamagedMember(0, 1, 1, chunk(path, "t2m", 1, 1), fault)]
 
 
 def test_members_that_are_not_complete_lack_nothing(path):

@@ -9,8 +9,8 @@ import torch
 from convcast.dataset import Dataset
 from convcast.dataset.store import DatasetDescription, HourStatus, Store
 from convcast.grid import Grid
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR
-from convcast.settings import load_settings
 from convcast.variables import FIELDS, select
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -11,8 +11,8 @@ from convcast.forecasts.products import make_products
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import HOUR
-from convcast.operations.alerts import exceeded, watch
-from convcast.settings import ProductSettings, ThresholdPoint
+from convcast.operations.alerts import find_alert, send_alerts
+from convcast.settings import AlertPoint, ProductSettings
 from convcast.variables import CIN, REFC
 from convcast.workspace import create_workspace
 
@@ -47,7 +47,7 @@ def point(cells=0, **words):
     """So many cells east of the storm."""
     latitude, longitude = (degrees[STORM[0], STORM[1] + cells] for degrees in GRID.latitude_longitude())
     asked = {"field": "refc", "threshold": 40, "probability": 50} | words
-    return ThresholdPoint(latitude=float(latitude), longitude=float(longitude), **asked)
+    return AlertPoint(latitude=float(latitude), longitude=float(longitude), **asked)
 
 
 def products_alone(place):
@@ -69,7 +69,7 @@ def products_alone(place):
 def test_the_largest_probability_near_the_point_is_what_counts(place, kept):
     if kept == "products":
         products_alone(place)
-    found = exceeded(place, NOW, point(name="Town hall"))
+    found = find_alert(place, NOW, point(name="Town hall"))
     assert found == {
         "workspace": str(place.root),
         "simulated": True,
@@ -88,42 +88,42 @@ def test_the_largest_probability_near_the_point_is_what_counts(place, kept):
         "leads": [{"lead_hours": 1, "valid": "2024-05-20T06", "probability": 75.0}],
     }
     # 5 cells are 15 km of the projection, which enlarges by up to 1 % here.
-    assert exceeded(place, NOW, point(5, radius_km=15.2))["probability"] == 75
-    assert exceeded(place, NOW, point(5, radius_km=14.5)) is None
-    assert exceeded(place, NOW, point(probability=75)) is None, "75 % does not exceed 75 %"
-    assert len(exceeded(place, NOW, point(probability=20))["leads"]) == 2
-    assert exceeded(place, NOW, point(field="cin", threshold=-100))["probability"] == 75, "strong inhibition is low"
+    assert find_alert(place, NOW, point(5, radius_km=15.2))["probability"] == 75
+    assert find_alert(place, NOW, point(5, radius_km=14.5)) is None
+    assert find_alert(place, NOW, point(probability=75)) is None, "75 % does not exceed 75 %"
+    assert len(find_alert(place, NOW, point(probability=20))["leads"]) == 2
+    assert find_alert(place, NOW, point(field="cin", threshold=-100))["probability"] == 75, "strong inhibition is low"
 
 
 def test_a_limit_that_products_do_not_have_is_asked_of_members_or_refused(place):
-    assert exceeded(place, NOW, point(threshold=43))["probability"] == 75
+    assert find_alert(place, NOW, point(threshold=43))["probability"] == 75
     products_alone(place)
-    (note,) = watch(place, NOW, [point(threshold=43)], tell=lambda _: pytest.fail("nothing is known"))
+    (note,) = send_alerts(place, NOW, [point(threshold=43)], send=lambda _: pytest.fail("nothing is known"))
     assert "no probability of refc at 43" in note
 
 
 def test_a_point_outside_is_named_and_the_others_are_told_of(place):
-    told = []
+    alerted = []
     outside = point().model_copy(update={"latitude": 50.0})
-    notes = watch(place, NOW, [outside, point()], tell=lambda document: told.append(document) or ["it failed"])
-    assert len(told) == 1
+    notes = send_alerts(place, NOW, [outside, point()], send=lambda document: alerted.append(document) or ["it failed"])
+    assert len(alerted) == 1
     assert "outside the forecast's domain" in notes[0]
     assert notes[1] == "it failed"
 
 
 def test_it_is_told_once_a_forecast_and_point(place):
-    told = []
+    alerted = []
 
     def tell(document):
-        told.append((document["init"], document["name"]))
+        alerted.append((document["init"], document["name"]))
         return []
 
-    watch(place, NOW, [point(name="a")], tell)
-    watch(place, NOW, [point(name="a"), point(name="b")], tell)
+    send_alerts(place, NOW, [point(name="a")], tell)
+    send_alerts(place, NOW, [point(name="a"), point(name="b")], tell)
     forecast(place, NOW + HOUR)
-    watch(place, NOW + HOUR, [point(name="a")], tell)
-    watch(place, NOW, [point(name="b")], tell)
-    assert told == [("2024-05-20T05", "a"), ("2024-05-20T05", "b"), ("2024-05-20T06", "a")]
+    send_alerts(place, NOW + HOUR, [point(name="a")], tell)
+    send_alerts(place, NOW, [point(name="b")], tell)
+    assert alerted == [("2024-05-20T05", "a"), ("2024-05-20T05", "b"), ("2024-05-20T06", "a")]
 
 
 def test_killed_while_telling_it_tells_again_and_a_damaged_memory_forgets(place):
@@ -131,9 +131,9 @@ def test_killed_while_telling_it_tells_again_and_a_damaged_memory_forgets(place)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        watch(place, NOW, [point()], killed)
-    told = []
+        send_alerts(place, NOW, [point()], killed)
+    alerted = []
     for text in ("", "[]", "{"):
-        place.told.write_text(text)
-        watch(place, NOW, [point()], lambda document: told.append(document) or [])
-    assert len(told) == 3
+        place.alerted.write_text(text)
+        send_alerts(place, NOW, [point()], lambda document: alerted.append(document) or [])
+    assert len(alerted) == 3

@@ -17,10 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
+from convcast.load_settings import load_settings
 from convcast.operations import checks as module
-from convcast.operations.checks import examine
-from convcast.operations.trial import STEPS
-from convcast.settings import load_settings
+from convcast.operations.checks import run_checks
+from convcast.operations.library_checks import STEPS
 from convcast.workspace import Workspace
 
 NOWHERE = "http://127.0.0.1:9"
@@ -53,18 +53,18 @@ def tried(request, monkeypatch):
     """The trial takes seconds; one test has it."""
     if request.node.name != "test_definitions_of_another_version_are_not_used":
         ended = json.dumps({"ended": dict.fromkeys(STEPS), "next": None})
-        monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", f"print({ended!r})"))
+        monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", f"print({ended!r})"))
 
 
 def found(tmp_path, sources, *, preset="demo", **groups):
     settings = load_settings(flags={"archive": {"sources": sources}, **groups}, preset=preset)
-    return {finding.subject: finding for finding in examine(Workspace(tmp_path / "w"), settings)}
+    return {result.subject: result for result in run_checks(Workspace(tmp_path / "w"), settings)}
 
 
 def test_a_machine_that_is_ready(tmp_path, server):
-    findings = found(tmp_path, [server.url])
-    assert {finding.state for finding in findings.values()} == {"ok"}
-    assert {"GRIB and maps", "GPU", "disk", "memory", f"source {server.url}", "clock"} <= findings.keys()
+    results = found(tmp_path, [server.url])
+    assert {result.state for result in results.values()} == {"ok"}
+    assert {"GRIB and maps", "GPU", "disk", "memory", f"source {server.url}", "clock"} <= results.keys()
 
 
 def test_a_clock_that_is_wrong_is_a_failure_with_its_fix(tmp_path, server):
@@ -78,9 +78,9 @@ def test_a_clock_that_is_wrong_is_a_failure_with_its_fix(tmp_path, server):
 def test_a_source_that_does_not_answer_is_a_failure(tmp_path, server, broken):
     server.status = 503
     url = server.url if broken else NOWHERE
-    finding = found(tmp_path, [url])[f"source {url}"]
-    assert finding.state == "fail"
-    assert ("503" if broken else "no answer") in finding.detail
+    result = found(tmp_path, [url])[f"source {url}"]
+    assert result.state == "fail"
+    assert ("503" if broken else "no answer") in result.detail
 
 
 def test_it_is_a_note_where_another_source_stands_in(tmp_path, server):
@@ -100,9 +100,9 @@ def test_the_disk_is_judged_by_what_two_weeks_take(tmp_path, monkeypatch, free, 
 
 def test_a_phase_without_a_gpu_is_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    finding = found(tmp_path, ["simulated"], preset="phase1")["GPU"]
-    assert finding.state == "note"
-    assert finding.fix
+    result = found(tmp_path, ["simulated"], preset="phase1")["GPU"]
+    assert result.state == "note"
+    assert result.fix
 
 
 def test_the_command_says_it_in_json_and_by_its_exit_code(tmp_path, server):
@@ -127,20 +127,20 @@ def test_the_command_says_it_in_json_and_by_its_exit_code(tmp_path, server):
 def test_the_trial_says_what_it_died_of(tmp_path, monkeypatch):
     said = json.dumps({"ended": {"GRIB and maps": None, "scores": "E: x"}, "next": "pictures"})
     text = f"import os, signal; print({said!r}, flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", text))
-    findings = found(tmp_path, ["simulated"])
-    assert findings["GRIB and maps"].state == "ok"
-    assert (findings["scores"].state, findings["scores"].detail) == ("fail", "E: x")
-    assert findings["pictures"].state == "fail"
-    assert "SIGSEGV" in findings["pictures"].detail
-    assert all(findings[name].fix for name in ("scores", "pictures"))
-    assert "stores" not in findings
+    monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", text))
+    results = found(tmp_path, ["simulated"])
+    assert results["GRIB and maps"].state == "ok"
+    assert (results["scores"].state, results["scores"].detail) == ("fail", "E: x")
+    assert results["pictures"].state == "fail"
+    assert "SIGSEGV" in results["pictures"].detail
+    assert all(results[name].fix for name in ("scores", "pictures"))
+    assert "stores" not in results
 
 
 def test_a_trial_that_says_nothing_is_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TRIAL", (sys.executable, "-S", "-c", "import sys; sys.exit('no module')"))
-    finding = found(tmp_path, ["simulated"])["libraries"]
-    assert (finding.state, finding.detail) == ("fail", "ended with 1: no module")
+    monkeypatch.setattr(module, "LIBRARY_COMMAND", (sys.executable, "-S", "-c", "import sys; sys.exit('no module')"))
+    result = found(tmp_path, ["simulated"])["libraries"]
+    assert (result.state, result.detail) == ("fail", "ended with 1: no module")
 
 
 def test_definitions_of_another_version_are_not_used(tmp_path, monkeypatch):
@@ -151,8 +151,8 @@ def test_definitions_of_another_version_are_not_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("ECCODES_DEFINITION_PATH", "GRIB_DEFINITION_PATH", "ECCODES_EXTRA_DEFINITION_PATH"):
         monkeypatch.setenv(name, str(tmp_path))
-    findings = list(module._trial())
-    assert [(finding.subject, finding.state) for finding in findings] == [(step, "ok") for step in STEPS]
+    results = list(module._libraries())
+    assert [(result.subject, result.state) for result in results] == [(step, "ok") for step in STEPS]
 
 
 @pytest.mark.parametrize("number", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EIO"])
@@ -164,8 +164,8 @@ def test_a_file_system_without_locks_is_a_failure(tmp_path, monkeypatch, number)
 
     assert found(tmp_path, ["simulated"])["locks"].state == "ok"
     monkeypatch.setattr("fcntl.flock", refuse)
-    finding = found(tmp_path, ["simulated"])["locks"]
-    assert finding.state == "fail"
-    assert os.strerror(known) in finding.detail
-    assert "--workspace" in finding.fix
+    result = found(tmp_path, ["simulated"])["locks"]
+    assert result.state == "fail"
+    assert os.strerror(known) in result.detail
+    assert "--workspace" in result.fix
     assert list(tmp_path.iterdir()) == []

@@ -16,20 +16,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError, DiskFullError
 from convcast.grid import Grid
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR
 from convcast.operations import cycle as module
 from convcast.operations.cycle import Cycle
-from convcast.operations.history import History
-from convcast.operations.inventory import Forecast, Holdings, Model
-from convcast.operations.stages import Finished
-from convcast.settings import load_settings
+from convcast.operations.history import ScoreHistory
+from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary
+from convcast.operations.stages import ProcessResult
 from convcast.workspace import create_workspace
 
 CLOCK = np.datetime64("2024-05-20T06:05", "s")
 NOW = np.datetime64("2024-05-20T05", "h")
 GRID = Grid(6, 8, 300, 800)
 """Of the ensembles that `ensemble_of` makes."""
-MODEL = Model(4, (1,), (NOW - 900 * HOUR, NOW - 800 * HOUR))
+MODEL = ModelSummary(4, (1,), (NOW - 900 * HOUR, NOW - 800 * HOUR))
 
 
 class World:
@@ -39,14 +39,16 @@ class World:
         operations = {"least_free": 0, "max_catch_up": 2} | settings
         self.workspace, self.name = place, "phase1"
         self.settings = load_settings(place.settings_file, {"operations": operations}, preset="phase1")
-        self.history = History(place.root / "history")
+        self.history = ScoreHistory(place.root / "history")
         hours = [NOW - age * HOUR for age in range(1, 12)]
-        self.there = Holdings(NOW, status=dict.fromkeys(hours, HourStatus.OK), model=MODEL)
-        self.there = replace(self.there, forecasts={hour: Forecast(True, (1,), members=50) for hour in hours[:4]})
+        self.there = Inventory(NOW, hour_status=dict.fromkeys(hours, HourStatus.OK), model=MODEL)
+        self.there = replace(
+            self.there, forecasts={hour: ForecastSummary(True, (1,), members=50) for hour in hours[:4]}
+        )
         self.there = replace(self.there, scored=frozenset((hour, 1) for hour in hours[1:]))
         self.ran, self.says, self.late = [], {}, set()
 
-    def survey(self, expected, *, since):
+    def read(self, expected, *, since):
         assert expected == NOW
         return self.there
 
@@ -68,14 +70,16 @@ class World:
             came = {hour for hour in hours if hour not in self.late}
             self.there = replace(self.there, archived=self.there.archived | came)
             if len(came) == 0:
-                return Finished(4, 0.1, result, "not published yet")
+                return ProcessResult(4, 0.1, result, "not published yet")
         if stage == "preprocess":
-            status = {**self.there.status, **dict.fromkeys(self.there.archived, HourStatus.OK)}
-            self.there = replace(self.there, status=status)
+            status = {**self.there.hour_status, **dict.fromkeys(self.there.archived, HourStatus.OK)}
+            self.there = replace(self.there, hour_status=status)
         if stage == "sample":
             init = np.datetime64(words[words.index("--init") + 1], "h")
-            self.there = replace(self.there, forecasts={**self.there.forecasts, init: Forecast(True, (1,), members=50)})
-        return Finished(0, 0.5, result, "")
+            self.there = replace(
+                self.there, forecasts={**self.there.forecasts, init: ForecastSummary(True, (1,), members=50)}
+            )
+        return ProcessResult(0, 0.5, result, "")
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def test_an_hour_that_could_not_be_had_is_3_and_is_told(world, tmp_path):
     command, told = hook(tmp_path)
     there = world(on_failure=command)
     outcomes = [{"valid": str(NOW), "status": "transient", "reason": "aws: no answer"}]
-    there.says["fetch"] = Finished(0, 0.1, {"outcomes": outcomes}, "")
+    there.says["fetch"] = ProcessResult(0, 0.1, {"outcomes": outcomes}, "")
     cycle, done = run(there)
 
     assert cycle.code == 3
@@ -186,9 +190,9 @@ def test_an_hour_that_could_not_be_had_is_3_and_is_told(world, tmp_path):
 def test_without_a_network_fetching_is_tried_once(world):
     there = world()
     there.there = replace(
-        there.there, status={hour: HourStatus.OK for hour in there.there.status if hour < NOW - 3 * HOUR}
+        there.there, hour_status={hour: HourStatus.OK for hour in there.there.hour_status if hour < NOW - 3 * HOUR}
     )
-    there.says["fetch"] = Finished(3, 0.1, {}, "convcast: nothing can be fetched from aws")
+    there.says["fetch"] = ProcessResult(3, 0.1, {}, "convcast: nothing can be fetched from aws")
     cycle, done = run(there)
 
     assert [one.stage for one in done].count("fetch") == 1
@@ -198,9 +202,9 @@ def test_without_a_network_fetching_is_tried_once(world):
 def test_a_known_gap_is_no_failure_every_hour(world):
     there = world()
     lost = NOW - 3 * HOUR
-    there.there = replace(there.there, status={**there.there.status, lost: HourStatus.GAP})
+    there.there = replace(there.there, hour_status={**there.there.hour_status, lost: HourStatus.GAP})
     gap = [{"valid": str(lost), "status": "gap", "reason": "not there"}]
-    there.says["fetch"] = Finished(0, 0.1, {"outcomes": gap}, "")
+    there.says["fetch"] = ProcessResult(0, 0.1, {"outcomes": gap}, "")
     there.there = replace(there.there, expected=NOW, archived=frozenset({NOW}))
     cycle, _ = run(there)
 
@@ -211,12 +215,12 @@ def test_a_known_gap_is_no_failure_every_hour(world):
 @pytest.mark.parametrize(
     ("ended", "code"),
     [
-        (Finished(-9, 0.1, {}, ""), 1),
-        (Finished(1, 0.1, {}, "Traceback"), 1),
-        (Finished(2, 0.1, {}, "convcast: no such setting"), 2),
-        (Finished(3, 0.1, {}, "convcast: missing"), 3),
-        (Finished(5, 0.1, {}, "convcast: another run is sampling"), 5),
-        (Finished(6, 0.1, {}, "convcast: damaged"), 6),
+        (ProcessResult(-9, 0.1, {}, ""), 1),
+        (ProcessResult(1, 0.1, {}, "Traceback"), 1),
+        (ProcessResult(2, 0.1, {}, "convcast: no such setting"), 2),
+        (ProcessResult(3, 0.1, {}, "convcast: missing"), 3),
+        (ProcessResult(5, 0.1, {}, "convcast: another run is sampling"), 5),
+        (ProcessResult(6, 0.1, {}, "convcast: damaged"), 6),
     ],
 )
 def test_a_stage_that_fails_is_contained_and_named(world, ended, code):
@@ -238,8 +242,8 @@ def test_the_last_success_is_remembered(world):
     there = world()
     run(there)
     success = journal(there)[0]["succeeded"]
-    there.says["fetch"] = Finished(1, 0.1, {}, "bug")
-    there.there = replace(there.there, archived=frozenset(), status={})
+    there.says["fetch"] = ProcessResult(1, 0.1, {}, "bug")
+    there.there = replace(there.there, archived=frozenset(), hour_status={})
     cycle, _ = run(there)
 
     assert cycle.code == 1
@@ -262,14 +266,14 @@ def slow_after_first(world, words):
     if words[2] == str(NOW):
         del world.says["sample"]
         ended = world.run(words, seconds=1, grace=1)
-        world.says["sample"] = Finished(-15, 0.1, {}, "", stopped=True)
+        world.says["sample"] = ProcessResult(-15, 0.1, {}, "", stopped=True)
         return ended
     return world.says["sample"]
 
 
 def test_the_deadline_before_the_newest_forecast_is_3(world):
     there = world()
-    there.says["sample"] = Finished(-15, 0.1, {}, "", stopped=True)
+    there.says["sample"] = ProcessResult(-15, 0.1, {}, "", stopped=True)
     cycle, _ = run(there)
 
     assert cycle.code == 3
@@ -311,7 +315,7 @@ def test_pruning_may_make_the_room(world, monkeypatch):
 def test_what_ends_it_before_its_end_is_in_the_journal(world, monkeypatch):
     there = world()
     damaged = DamagedFileError("dataset.zarr is not a convcast dataset")
-    monkeypatch.setattr(there, "survey", lambda *_, **__: (_ for _ in ()).throw(damaged))
+    monkeypatch.setattr(there, "read", lambda *_, **__: (_ for _ in ()).throw(damaged))
 
     with pytest.raises(DamagedFileError):
         run(there)
@@ -379,7 +383,7 @@ def test_a_command_that_fails_is_noted_and_fails_nothing(world, command, words):
 
 def test_a_bug_in_one_of_its_own_stages_reaches_the_journal(world, monkeypatch):
     there = world()
-    monkeypatch.setattr(module, "take_stock", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(module, "list_stored_files", lambda *_, **__: 1 / 0)
     cycle, done = run(there)
 
     assert cycle.code == 1
@@ -413,7 +417,7 @@ def test_without_a_model_it_collects_and_says_so(world):
 def test_a_place_that_is_taken_is_named_and_keeps_no_other_forecast_from_being_drawn(world):
     one = world()
     taken = one.workspace.forecast(NOW)
-    one.there = replace(one.there, strange={taken: "is a link"}, blocked=frozenset({NOW}))
+    one.there = replace(one.there, ignored_files={taken: "is a link"}, blocked=frozenset({NOW}))
     one.there = replace(one.there, forecasts={})
 
     cycle, _ = run(one)
@@ -426,7 +430,7 @@ def test_a_place_that_is_taken_is_named_and_keeps_no_other_forecast_from_being_d
 
 def test_scores_of_other_forecasts_are_kept_where_one_is_damaged(world):
     one = world()
-    one.says["verify"] = Finished(6, 0.5, {"report": "report.html"}, "f.zarr has lost values")
+    one.says["verify"] = ProcessResult(6, 0.5, {"report": "report.html"}, "f.zarr has lost values")
 
     cycle, _ = run(one)
 
@@ -438,7 +442,7 @@ def test_scores_of_other_forecasts_are_kept_where_one_is_damaged(world):
 def test_a_damaged_model_is_6_and_the_rest_is_done(world):
     one = world()
     described = one.workspace.model("phase1") / "model.json"
-    one.there = replace(one.there, model=None, strange={described: "does not describe a convcast model"})
+    one.there = replace(one.there, model=None, ignored_files={described: "does not describe a convcast model"})
 
     cycle, done = run(one)
 

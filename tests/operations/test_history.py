@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from convcast.notation import HOUR
-from convcast.operations.history import History
+from convcast.operations.history import ScoreHistory
 
 NOW = np.datetime64("2024-06-01T01", "h")
 SYSTEMS, FIELDS = ("convcast", "persistence"), ("refc", "t2m")
@@ -39,7 +39,7 @@ def scores(inits, *, leads=(1, 3), crps=1.0, without=()):
 
 
 def test_each_case_is_added_once_to_the_file_of_its_month(tmp_path):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     inits = [NOW - 2 * HOUR, NOW - HOUR]
 
     assert history.add(scores(inits, without=[(inits[1], 3)])) == 3
@@ -53,15 +53,15 @@ def test_each_case_is_added_once_to_the_file_of_its_month(tmp_path):
 
 
 def test_only_what_was_asked_for_is_looked_at(tmp_path):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     history.add(scores([NOW - 48 * HOUR, NOW], leads=(1,)))
 
     assert history.scored(NOW - HOUR) == {(NOW, 1)}
-    assert History(tmp_path / "none").scored() == frozenset()
+    assert ScoreHistory(tmp_path / "none").scored() == frozenset()
 
 
 def test_a_line_that_a_power_cut_left_torn_harms_no_other(tmp_path):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     history.add(scores([NOW], leads=(1,)))
     path = tmp_path / "2024-06.jsonl"
     path.write_text(path.read_text() + '{"init": "2024-06-01T02", "le')
@@ -72,13 +72,13 @@ def test_a_line_that_a_power_cut_left_torn_harms_no_other(tmp_path):
 
 
 def test_a_case_without_points_is_not_scored(tmp_path):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     assert history.add(scores([NOW], leads=(1,), without=[(NOW, 1)])) == 0
     assert history.scored() == frozenset()
 
 
 def test_recent_skill_is_that_of_the_last_days(tmp_path):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     history.add(scores([NOW - 72 * HOUR], leads=(1,), crps=100.0))
     history.add(scores([NOW - HOUR, NOW], leads=(1,)))
 
@@ -107,7 +107,7 @@ def test_recent_skill_is_that_of_the_last_days(tmp_path):
     ids=lambda line: line[:60],
 )
 def test_a_damaged_line_is_passed_over(tmp_path, line):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     history.add(scores([NOW - HOUR]))
     with open(tmp_path / "2024-06.jsonl", "a") as file:
         file.write(line + "\n")
@@ -121,7 +121,7 @@ def test_a_damaged_line_is_passed_over(tmp_path, line):
 
 @pytest.mark.parametrize("init", ["yesterday", "9999-12-31T00", 5, None])
 def test_a_case_of_no_time_is_passed_over(tmp_path, init):
-    history = History(tmp_path)
+    history = ScoreHistory(tmp_path)
     history.add(scores([NOW], leads=(1,)))
     with open(tmp_path / "2024-06.jsonl", "a") as file:
         file.write(json.dumps({"init": init, "lead": 1, "scores": {}}) + "\n")

@@ -13,11 +13,11 @@ import zarr
 from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
+from convcast.load_settings import load_settings
 from convcast.notation import HOUR
-from convcast.operations.inventory import Forecast, Model, Surveyor, read_forecast, read_products
+from convcast.operations.inventory import ForecastSummary, InventoryReader, ModelSummary, read_forecast, read_products
 from convcast.operations.publish import publish
 from convcast.operations.status import assess
-from convcast.settings import load_settings
 from convcast.workspace import create_workspace
 
 NOW = np.datetime64("2024-05-20T05", "h")
@@ -29,14 +29,14 @@ def place(tmp_path):
     return create_workspace(tmp_path / "w", preset="demo")
 
 
-def surveyor(place, **groups):
-    return Surveyor(place, load_settings(place.settings_file, {"sampling": {"members": 4}, **groups}))
+def reader_of(place, **groups):
+    return InventoryReader(place, load_settings(place.settings_file, {"sampling": {"members": 4}, **groups}))
 
 
 def test_an_empty_workspace(place):
-    there = surveyor(place).survey(NOW, since=NOW - 24 * HOUR)
+    there = reader_of(place).read(NOW, since=NOW - 24 * HOUR)
 
-    assert (there.archived, dict(there.status), dict(there.forecasts), there.model) == (frozenset(), {}, {}, None)
+    assert (there.archived, dict(there.hour_status), dict(there.forecasts), there.model) == (frozenset(), {}, {}, None)
     assert there.newest is None
 
 
@@ -46,22 +46,22 @@ def test_hours_and_the_model(place, dataset_of):
     folder.mkdir(parents=True)
     said = {"training_hours": [str(hour) for hour in TRAINED], "model": {"history": 5, "leads": [1, 6]}}
     (folder / "model.json").write_text(json.dumps(said))
-    assert surveyor(place).survey(NOW, since=NOW).model is None, "it has no weights yet"
+    assert reader_of(place).read(NOW, since=NOW).model is None, "it has no weights yet"
     (folder / "model.safetensors").touch()
 
-    there = surveyor(place).survey(NOW, since=NOW)
+    there = reader_of(place).read(NOW, since=NOW)
 
-    assert there.status == {NOW - 2 * HOUR: HourStatus.OK, NOW - HOUR: HourStatus.ABSENT, NOW: HourStatus.OK}
-    assert there.model == Model(5, (1, 6), TRAINED)
-    assert there.model.learned_from(TRAINED[1])
-    assert not there.model.learned_from(TRAINED[1] + HOUR)
+    assert there.hour_status == {NOW - 2 * HOUR: HourStatus.OK, NOW - HOUR: HourStatus.ABSENT, NOW: HourStatus.OK}
+    assert there.model == ModelSummary(5, (1, 6), TRAINED)
+    assert there.model.trained_on(TRAINED[1])
+    assert not there.model.trained_on(TRAINED[1] + HOUR)
 
 
 def test_a_model_is_none_until_its_first_save_is_whole(place):
     folder = place.model("demo")
     folder.mkdir(parents=True)
     (folder / "model.safetensors").touch()
-    assert surveyor(place).survey(NOW, since=NOW).model is None
+    assert reader_of(place).read(NOW, since=NOW).model is None
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_a_file_that_describes_no_model_is_named_and_stops_nothing_else(place, t
     (folder / "model.safetensors").touch()
     (folder / "model.json").write_text(text)
 
-    there = surveyor(place).survey(NOW, since=NOW)
+    there = reader_of(place).read(NOW, since=NOW)
 
     assert there.model is None
-    assert list(there.strange) == [folder / "model.json"]
+    assert list(there.ignored_files) == [folder / "model.json"]
 
 
 def test_the_model_s_description_is_the_one_that_training_writes():
@@ -99,24 +99,24 @@ def test_the_model_s_description_is_the_one_that_training_writes():
 def test_a_forecast_is_complete_when_all_members_are_at_all_leads(place, ensemble_of):
     path = place.forecast(NOW)
     ensemble_of(path, NOW, members=4, made=3)
-    assert read_forecast(path, members=4) == Forecast(False, (1, 3), TRAINED, 3)
+    assert read_forecast(path, members=4) == ForecastSummary(False, (1, 3), TRAINED, 3)
     ensemble_of(path, NOW)
-    assert read_forecast(path, members=4) == Forecast(True, (1, 3), TRAINED, 4)
+    assert read_forecast(path, members=4) == ForecastSummary(True, (1, 3), TRAINED, 4)
     assert not read_forecast(path, members=5).complete
 
 
 def test_what_is_no_ensemble_is_none(place):
-    assert read_forecast(place.forecast(NOW), members=4) == Forecast(False, ())
+    assert read_forecast(place.forecast(NOW), members=4) == ForecastSummary(False, ())
     place.forecast(NOW).mkdir(parents=True)
-    assert read_forecast(place.forecast(NOW), members=4) == Forecast(False, ())
+    assert read_forecast(place.forecast(NOW), members=4) == ForecastSummary(False, ())
 
 
 def test_the_newest_forecast_is_found_however_old(place, ensemble_of):
     for age, made in ((100, 4), (99, 4), (98, 2)):
         ensemble_of(place.forecast(NOW - age * HOUR), NOW - age * HOUR, leads=(1,), made=made)
-    reader = surveyor(place)
+    reader = reader_of(place)
 
-    assert reader.survey(NOW, since=NOW - 24 * HOUR).newest is None
+    assert reader.read(NOW, since=NOW - 24 * HOUR).newest is None
     assert reader.newest(before=NOW) == NOW - 99 * HOUR
 
 
@@ -150,12 +150,12 @@ def test_a_forecast_is_complete_with_what_is_to_be_kept_of_it(place, ensemble_of
         else:
             ensemble_of(place.forecast(NOW), NOW, made=4 if kind == "members" else 2)
 
-    holdings = surveyor(place, sampling={"members": 4, "keep": keep}).survey(NOW, since=NOW)
+    inventory = reader_of(place, sampling={"members": 4, "keep": keep}).read(NOW, since=NOW)
 
-    assert holdings.complete(NOW) == complete
-    assert holdings.newest == (NOW if complete else None)
-    assert holdings.forecasts[NOW].leads == (1, 3)
-    assert holdings.forecasts[NOW].verifiable == (there != "products")
+    assert inventory.complete(NOW) == complete
+    assert inventory.newest == (NOW if complete else None)
+    assert inventory.forecasts[NOW].leads == (1, 3)
+    assert inventory.forecasts[NOW].verifiable == (there != "products")
 
 
 def test_a_member_that_lost_values_makes_a_forecast_incomplete(place, ensemble_of):
@@ -163,7 +163,7 @@ def test_a_member_that_lost_values_makes_a_forecast_incomplete(place, ensemble_o
     ensemble_of(path, NOW)
     (path / "t2m" / "c" / "0" / "2" / "1" / "0" / "0").unlink()
 
-    assert read_forecast(path, members=4) == Forecast(False, (1, 3), TRAINED, 3)
+    assert read_forecast(path, members=4) == ForecastSummary(False, (1, 3), TRAINED, 3)
 
 
 def test_products_that_lost_values_are_none(place):
@@ -174,18 +174,18 @@ def test_products_that_lost_values_are_none(place):
 
 
 def test_members_on_their_way_to_products_are_no_forecast(place, ensemble_of):
-    ensemble_of(place.passing_members(NOW), NOW)
-    assert surveyor(place).survey(NOW, since=NOW).forecasts == {}
+    ensemble_of(place.temporary_members(NOW), NOW)
+    assert reader_of(place).read(NOW, since=NOW).forecasts == {}
 
 
 def test_a_forecast_that_became_complete_is_read_once_and_an_unfinished_one_again(place, ensemble_of):
-    reader = surveyor(place)
+    reader = reader_of(place)
     ensemble_of(place.forecast(NOW), NOW, made=2)
-    assert reader.survey(NOW, since=NOW).newest is None
+    assert reader.read(NOW, since=NOW).newest is None
     ensemble_of(place.forecast(NOW), NOW)
-    assert reader.survey(NOW, since=NOW).newest == NOW
+    assert reader.read(NOW, since=NOW).newest == NOW
     shutil.rmtree(place.forecast(NOW) / "complete")
-    assert reader.survey(NOW, since=NOW).newest == NOW
+    assert reader.read(NOW, since=NOW).newest == NOW
 
 
 def link_to_nothing(path):
@@ -224,15 +224,15 @@ def test_what_is_no_forecast_is_named_and_left_alone(place, ensemble_of, spoil, 
     path = getattr(place, folder)(NOW)
     path.parent.mkdir(exist_ok=True)
     spoil(path)
-    reader = surveyor(place, sampling={"members": 4, "keep": "products" if folder == "product" else "members"})
+    reader = reader_of(place, sampling={"members": 4, "keep": "products" if folder == "product" else "members"})
 
-    there = reader.survey(NOW, since=NOW - 24 * HOUR)
+    there = reader.read(NOW, since=NOW - 24 * HOUR)
     situation = assess(reader, NOW.astype("datetime64[s]"))
 
-    assert list(there.strange) == [path]
+    assert list(there.ignored_files) == [path]
     assert there.blocked == {NOW}, "sampling does not try it every hour"
     assert not there.complete(NOW)
-    assert situation.strange == [f"{path} {there.strange[path]} and is left alone"]
+    assert situation.ignored_files == [f"{path} {there.ignored_files[path]} and is left alone"]
     assert situation.forecast == (None if folder == "product" else NOW - HOUR)
     assert os.path.lexists(path)
 
@@ -242,10 +242,10 @@ def test_a_link_to_a_whole_ensemble_is_read_and_named(place, ensemble_of, tmp_pa
     place.forecasts.mkdir()
     place.forecast(NOW).symlink_to(tmp_path / "elsewhere.zarr")
 
-    there = surveyor(place).survey(NOW, since=NOW)
+    there = reader_of(place).read(NOW, since=NOW)
 
     assert there.complete(NOW)
-    assert list(there.strange.values()) == ["is a link"]
+    assert list(there.ignored_files.values()) == ["is a link"]
     with pytest.raises(DamagedFileError, match="is a link"):
         ensemble_of(place.forecast(NOW), NOW)
 
@@ -255,7 +255,7 @@ def test_a_link_to_a_whole_ensemble_is_read_and_named(place, ensemble_of, tmp_pa
 )
 def test_a_damaged_entry_of_the_last_cycle_is_none(place, text):
     place.last_cycle.write_text(text)
-    assert assess(surveyor(place), NOW.astype("datetime64[s]")).last == {}
+    assert assess(reader_of(place), NOW.astype("datetime64[s]")).last == {}
 
 
 @pytest.mark.parametrize("text", ["rubbish", "[" * 100_000])
@@ -263,7 +263,7 @@ def test_a_damaged_pointer_to_the_newest_forecast_is_replaced(place, ensemble_of
     ensemble_of(place.forecast(NOW), NOW)
     place.latest.write_text(text)
 
-    said, new = publish(place, NOW, Forecast(True, (1, 3)))
+    said, new = publish(place, NOW, ForecastSummary(True, (1, 3)))
 
     assert new
     assert json.loads(place.latest.read_text()) == said

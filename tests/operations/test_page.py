@@ -16,7 +16,7 @@ from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.operations import page as module
-from convcast.operations.history import History
+from convcast.operations.history import ScoreHistory
 from convcast.operations.page import write_page
 from convcast.settings import ProductSettings
 from convcast.variables import REFC, T2M
@@ -55,7 +55,7 @@ def forecast(place, init=NOW, *, leads=(1,), products=True, simulated=0, model="
 
 def scored(place, *, age=1, systems=("convcast", "persistence")):
     """A case whose forecast came true `age` hours before now, persistence twice as bad."""
-    history = History(place.root / "history")
+    history = ScoreHistory(place.root / "history")
     history.folder.mkdir(exist_ok=True)
     scores = {name: {"crps": 1.0 + i, "rmse": 2.0, "spread": 2.0} for i, name in enumerate(systems)}
     case = {"init": str(NOW - (age + 1) * HOUR), "lead": 1, "members": 8, "scores": {"refc": scores}}
@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 
 def write(place, leads=(1,), history=None, init=NOW, **words):
-    return write_page(place, init, leads, history or History(place.root / "history"), **{"max_age": 3, **words})
+    return write_page(place, init, leads, history or ScoreHistory(place.root / "history"), **{"max_age": 3, **words})
 
 
 def test_it_shows_each_lead_with_its_times_and_asks_nothing_of_other_hosts(place, quick):

@@ -7,14 +7,14 @@ import pytest
 
 from convcast.dataset import HourStatus
 from convcast.notation import HOUR
-from convcast.operations.inventory import Forecast, Holdings, Model, expected_hour
-from convcast.operations.plan import Limits, Step, due_cases, gaps, late_hours, next_step, unfinished
+from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary, expected_hour
+from convcast.operations.plan import CycleLimits, Step, due_cases, gaps, late_hours, next_step, unfinished
 
 NOW = np.datetime64("2024-05-20T05", "h")
 TRAINED = (np.datetime64("2024-05-01T00", "h"), np.datetime64("2024-05-15T00", "h"))
-MODEL = Model(history=4, leads=(1, 3), trained=TRAINED)
-LIMITS = Limits(catch_up=6)
-WHOLE = Forecast(True, (1, 3), TRAINED, 50)
+MODEL = ModelSummary(history=4, leads=(1, 3), trained=TRAINED)
+LIMITS = CycleLimits(catch_up=6)
+WHOLE = ForecastSummary(True, (1, 3), TRAINED, 50)
 
 
 def back(count):
@@ -22,39 +22,41 @@ def back(count):
 
 
 def holding(hours=(), *, archived=(), forecasts=(), scored=(), model=MODEL):
-    return Holdings(
+    return Inventory(
         expected=NOW,
         archived=frozenset(archived),
-        status=dict.fromkeys(hours, HourStatus.OK),
+        hour_status=dict.fromkeys(hours, HourStatus.OK),
         forecasts=dict.fromkeys(forecasts, WHOLE),
         scored=frozenset(scored),
         model=model,
     )
 
 
-def obedient(holdings, step, lost=()):
+def obedient(inventory, step, lost=()):
     """The workspace after a step that went well; hours `lost` are nowhere."""
     match step.stage:
         case "fetch":
             came = {h for h in np.arange(step.hours[0], step.hours[1] + HOUR) if h not in lost}
-            return replace(holdings, archived=holdings.archived | came)
+            return replace(inventory, archived=inventory.archived | came)
         case "preprocess":
-            return replace(holdings, status={**holdings.status, **dict.fromkeys(holdings.archived, HourStatus.OK)})
+            return replace(
+                inventory, hour_status={**inventory.hour_status, **dict.fromkeys(inventory.archived, HourStatus.OK)}
+            )
         case "sample":
-            return replace(holdings, forecasts={**holdings.forecasts, step.hours[0]: WHOLE})
+            return replace(inventory, forecasts={**inventory.forecasts, step.hours[0]: WHOLE})
         case "verify":
-            return replace(holdings, scored=holdings.scored | step.cases)
-    return holdings
+            return replace(inventory, scored=inventory.scored | step.cases)
+    return inventory
 
 
-def whole_cycle(holdings, limits=LIMITS, *, lost=(), after=obedient, barred=frozenset()):
+def whole_cycle(inventory, limits=LIMITS, *, lost=(), after=obedient, excluded=frozenset()):
     """All steps, and what is there at the end."""
     done = []
-    while (step := next_step(holdings, limits, done, barred)) is not None:
+    while (step := next_step(inventory, limits, done, excluded)) is not None:
         done.append(step)
-        holdings = after(holdings, step, lost)
+        inventory = after(inventory, step, lost)
         assert len(done) < 60, "a cycle ends"
-    return done, holdings
+    return done, inventory
 
 
 def names(done):
@@ -138,22 +140,22 @@ def test_without_a_model_hours_are_collected():
 
 
 def test_hours_that_the_model_learned_from_are_not_forecast():
-    model = Model(4, (1,), (TRAINED[0], NOW - 2 * HOUR))
+    model = ModelSummary(4, (1,), (TRAINED[0], NOW - 2 * HOUR))
     done, _ = whole_cycle(holding(back(40), model=model))
 
     assert [step.hours[0] for step in done if step.stage == "sample"] == [NOW, NOW - HOUR]
 
 
 def test_every_third_hour():
-    done, _ = whole_cycle(holding(back(40)), Limits(catch_up=6, every=3))
+    done, _ = whole_cycle(holding(back(40)), CycleLimits(catch_up=6, every=3))
 
     assert [str(step.hours[0])[-2:] for step in done if step.stage == "sample"] == ["03", "00"]
 
 
 @pytest.mark.parametrize("stage", ["fetch", "preprocess", "sample", "verify"])
 def test_a_stage_that_does_nothing_is_not_repeated_for_ever(stage):
-    def idle(holdings, step, lost):
-        return holdings if step.stage == stage else obedient(holdings, step, lost)
+    def idle(inventory, step, lost):
+        return inventory if step.stage == stage else obedient(inventory, step, lost)
 
     done, _ = whole_cycle(everything(NOW - 30 * HOUR), after=idle)
 
@@ -164,7 +166,7 @@ def test_a_stage_that_does_nothing_is_not_repeated_for_ever(stage):
 
 @pytest.mark.parametrize("stage", ["fetch", "preprocess", "sample", "verify"])
 def test_a_barred_stage_is_left_out(stage):
-    done, _ = whole_cycle(everything(NOW - 30 * HOUR), barred=frozenset({stage}))
+    done, _ = whole_cycle(everything(NOW - 30 * HOUR), excluded=frozenset({stage}))
 
     assert stage not in names(done)
     assert names(done)[-1] == "prune"
@@ -183,14 +185,14 @@ def test_what_was_scored_or_has_no_analysis_or_cannot_be_an_ensemble_is_not_due(
 
 
 def test_members_are_needed_until_they_are_scored_or_can_be_no_more():
-    old, young = NOW - 10 * HOUR, NOW - 2 * HOUR
-    half = Forecast(False, (1, 3), TRAINED, 20)
-    there = holding(back(30), forecasts=[old, young])
-    assert unfinished(there, LIMITS) == {young}
+    old, late_window = NOW - 10 * HOUR, NOW - 2 * HOUR
+    half = ForecastSummary(False, (1, 3), TRAINED, 20)
+    there = holding(back(30), forecasts=[old, late_window])
+    assert unfinished(there, LIMITS) == {late_window}
 
-    there = replace(there, scored=frozenset({(young, 1), (young, 3)}))
+    there = replace(there, scored=frozenset({(late_window, 1), (late_window, 3)}))
     assert unfinished(there, LIMITS) == frozenset()
-    assert unfinished(replace(there, forecasts={old: half, young: half}), LIMITS) == {young}
+    assert unfinished(replace(there, forecasts={old: half, late_window: half}), LIMITS) == {late_window}
 
 
 def test_an_analysis_is_expected_an_hour_after_its_time():

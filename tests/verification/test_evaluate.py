@@ -17,7 +17,7 @@ from convcast.verification.report.save import save
 
 from .conftest import HOURS, INITS, MEMBERS, write_forecast
 
-NETWORK_FREE = ["persistence", "climatology", "control"]
+NETWORK_FREE = ["persistence", "climatology", "advection"]
 
 
 def verify(small, against=(), paths=None, **settings):
@@ -94,8 +94,8 @@ def test_what_is_written_can_be_read_by_others(verification, tmp_path):
     said = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert said["scores"] == verification.scores
     by_case = xr.open_zarr(tmp_path / "scores.zarr", consolidated=False)
-    expected = verification.find("cape", "crps", "control", estimator="fair")["value"]
-    assert float(by_case["crps"].sel(system="control", field="cape").mean()) == pytest.approx(expected)
+    expected = verification.find("cape", "crps", "advection", estimator="fair")["value"]
+    assert float(by_case["crps"].sel(system="advection", field="cape").mean()) == pytest.approx(expected)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
     assert {
         *("case", "members", "reliability", "ranks", "spread-error", "relative"),

@@ -72,7 +72,7 @@ def encode(values, name, *, init=INITS[0], lead=1, member=None):
 def opened(paths, truth, foreign=True):
     sources = gather_ensembles(expand(paths if isinstance(paths, list) else [paths], "--ensemble"))
     return [
-        open_ensembles(source, fields=truth.variables, place=truth.place, simulated=truth.simulated, foreign=foreign)
+        open_ensembles(source, fields=truth.variables, points=truth.points, simulated=truth.simulated, foreign=foreign)
         for source in sources
     ]
 
@@ -142,7 +142,7 @@ def test_a_member_a_grib2_file(ours, truth, tmp_path, numbered):
         (tmp_path / f"mem{member}.grib2.idx").write_text("1:0:d=2024050306:REFC\n")
     (found,) = opened(tmp_path / "mem*", truth)
     assert_reads(found, ours)
-    assert found.said["files"] == MEMBERS
+    assert found.field_report["files"] == MEMBERS
 
 
 def test_members_leads_and_initial_times_in_files_apart(ours, truth, tmp_path):
@@ -209,9 +209,9 @@ def stormcast(ours, tmp_path):
 def test_stormcast_as_earth2studio_writes_it(stormcast, ours, truth):
     (found,) = opened(stormcast, truth)
     assert_reads(found, ours, ("refc", "t2m", "u10", "v10"))
-    assert found.said["scored"]["u10"] == "u10m by its name"
-    assert set(found.said["fields_not_scored"]) == {"d2m", "cape", "cin"}
-    assert set(found.said["variables_not_scored"]) == {"msl", "u1hl"}
+    assert found.field_report["scored"]["u10"] == "u10m by its name"
+    assert set(found.field_report["fields_not_scored"]) == {"d2m", "cape", "cin"}
+    assert set(found.field_report["variables_not_scored"]) == {"msl", "u1hl"}
 
 
 SAID_OF_HRRR = {
@@ -263,7 +263,7 @@ def test_dynamical_org_s_hrrr_is_a_truth(dynamical, truth, tmp_path):
     for name in ("refc", "t2m", "d2m", "cape"):
         expected = truth.read(FIELDS[name], HOURS[50])[::-1]
         np.testing.assert_allclose(theirs.read(FIELDS[name], HOURS[50]), expected, atol=1e-4)
-    said = theirs.said(theirs.variables)
+    said = theirs.field_report(theirs.variables)
     assert said["scored"]["t2m"] == "temperature_2m by its standard name, converted from degree_Celsius"
     assert "convective_available_potential_energy_surface" in said["scored"]["cape"]
     assert 'data["wind_u_10m"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0' in said["fields_not_scored"]["u10"]
@@ -430,7 +430,7 @@ def test_wind_that_says_east_alone_is_left_out_and_said(ours, truth, tmp_path):
     data = ours.assign(u10=ours["u10"].assign_attrs(standard_name="eastward_wind"))
     (found,) = opened(store(data, tmp_path / "e.zarr"), truth)
     assert "u10" not in [v.name for v in found.fields]
-    assert "it is eastward_wind" in found.said["fields_not_scored"]["u10"]
+    assert "it is eastward_wind" in found.field_report["fields_not_scored"]["u10"]
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_valid_time_of_one_start_is_understood(ours, observed, tmp_path):
 
 
 def test_convcast_s_dataset_is_a_truth_too(whole, ours, expected, tmp_path):
-    found = score([write(ours.copy(), tmp_path / "e.zarr")], whole.workspace.dataset, against=["control"])
+    found = score([write(ours.copy(), tmp_path / "e.zarr")], whole.workspace.dataset, against=["advection"])
     assert crps(found) == pytest.approx(crps(expected), rel=1e-9)
 
 
@@ -282,7 +282,7 @@ def test_one_member_is_refused(ours, observed, tmp_path):
         score([ensemble], write(observed.copy(), tmp_path / "t.zarr"))
 
 
-@pytest.mark.parametrize("name", ["control", "hrrr", "exact"])
+@pytest.mark.parametrize("name", ["advection", "hrrr", "exact"])
 def test_baselines_that_need_more_than_a_truth_say_so(ours, observed, tmp_path, name):
     with pytest.raises(SettingsError, match=rf"{name}.* (needs|has no)"):
         score([write(ours.copy(), tmp_path / "e.zarr")], write(observed.copy(), tmp_path / "t.zarr"), against=[name])

@@ -15,7 +15,7 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
-from convcast.verification.baselines.analogues import Past
+from convcast.verification.baselines.analogues import AnalogueHours
 from convcast.verification.data.truth import open_truth
 from convcast.verification.report.html import caveats, render_report
 from convcast.verification.report.save import save
@@ -166,14 +166,14 @@ def test_every_baseline_of_a_truth_with_gaps(paths, against):
 def test_spare_hours_stand_in_for_the_gaps_of_those_drawn():
     """Whose gaps together would leave no point."""
     pool = HOURS[:40]
-    past = Past(lambda init, lead: pool, cases=[(INITS[0], 1)], members=12, key=(0, 1))
+    analogues = AnalogueHours(lambda init, lead: pool, cases=[(INITS[0], 1)], members=12, key=(0, 1))
     generator = np.random.default_rng(2)
     fields = {hour: generator.normal(size=(20, 20)) for hour in pool.tolist()}
     for field in fields.values():
         field[generator.random(field.shape) < 0.3] = np.nan
-    drawn, spare = past.draw(INITS[0], 1), past.spares(INITS[0], 1)
+    drawn, spare = analogues.draw(INITS[0], 1), analogues.spares(INITS[0], 1)
     assert (len(drawn), len(spare), len({*drawn.tolist(), *spare.tolist()})) == (12, 12, 24)
-    members = past.members(INITS[0], 1, lambda hour: fields[hour.item()])
+    members = analogues.members(INITS[0], 1, lambda hour: fields[hour.item()])
     first = np.stack([fields[hour] for hour in drawn.tolist()])
     there = np.isfinite(first)
     assert there.all(0).mean() < 0.05
@@ -205,13 +205,13 @@ def test_the_control_and_all_others_of_a_dataset_with_gaps(small, monkeypatch):
 
     monkeypatch.setattr(type(dataset), "read", spoil(type(dataset).read))
     monkeypatch.setattr(
-        "convcast.verification.baselines.analogues.FromTruth._field",
+        "convcast.verification.baselines.analogues.TruthBaseline._field",
         lambda self, variable, hour: dataset.read([hour])[0, self._index(variable)],
     )
     under_way = evaluate(
         small.paths,
         dataset,
-        against=["persistence", "climatology", "control"],
+        against=["persistence", "climatology", "advection"],
         settings=small.settings(),
         workspace=None,
     )
@@ -221,7 +221,7 @@ def test_the_control_and_all_others_of_a_dataset_with_gaps(small, monkeypatch):
     points = {row["points"] for row in found.scores if row["score"] == "rmse"}
     assert len(points) == 1
     assert 0 < points.pop() < len(INITS) * 32 * 32
-    assert "control lacks" in " ".join(found.facts.notes)
+    assert "advection lacks" in " ".join(found.facts.notes)
 
 
 def test_a_field_that_is_all_missing_is_said_and_the_others_are_scored(ours, full, tmp_path):  # noqa: F811

@@ -1,4 +1,4 @@
-"""What the seven published fields show of the simulated world's state, and the way back.
+"""Compute the seven published fields from the simulated world's state, and the state from the fields.
 
 Every part of the state is read from a field that shows it alone: temperature from T2M, moisture from D2M,
 the mean wind and the stream function from U10 and V10, the storms from REFC. CAPE and CIN follow from these.

@@ -43,7 +43,7 @@ ORDER: tuple[tuple[str, str, str, GribKey], ...] = tuple(
 
 
 def simulated_grid(size: int) -> Grid:
-    """Where the simulated world lies on the HRRR grid."""
+    """The simulated world's part of the HRRR grid, `size` points along each side."""
     y0, _, x0, _ = REGIONS["southern-plains"]
     return Grid(size, size, y0, x0, periodic=True)
 

@@ -54,7 +54,7 @@ class CentredSpreadErrorRatio(PointScore):
     sums = "variance", "squared_error", "error", "points"
 
     def value(self, sums: Mapping[str, Floats]) -> Floats:
-        centred = sums["squared_error"] - ratio(sums["error"] ** 2, sums["points"])
+        centred = sums["squared_error"] - ratio(sums["error"] * sums["error"], sums["points"])
         return spread_error_ratio(sums["variance"], centred, sums["members"])
 
 

@@ -1,19 +1,19 @@
-"""Predicting noise, preconditioned, and the loss that teaches it.
+"""The preconditioned noise prediction and its loss.
 
 With a = √ᾱ, b = √(1-ᾱ) and x = a x_0 + b ε, the noise is predicted as
 
     ε̂ = b x + a (F(x, t, c) + E[v | x]),
 
-where v = a ε - b x_0 and the expectation is what the spectra of x_0 alone tell (`spectral`; see Spectrum): the
+where v = a ε - b x_0 and the expectation follows from the spectra of x_0 alone (`spectral`; see Spectrum): the
 network F corrects a denoiser that is already good. Without it (`velocity`) this is v-prediction (Salimans & Ho 2022,
 arXiv 2202.00512) seen from the noise side.
 
-`preconditioned` goes by the encoder's guess in its place, that x_0 has mean m and standard deviation s at this pixel.
+`preconditioned` uses the encoder's guess instead, that x_0 has mean m and standard deviation s at this pixel.
 Then x - a m has the variance d² = a²s² + b², and
 
     ε̂ = (b / d²) (x - a m) + (a s / d) F((x - a m) / d, t, c).
 
-The first term is the noise that x implies if the guess were all there is (the conditional mean of a Gaussian). This is
+The first term is the noise that x implies if only the guess is known (the conditional mean of a Gaussian). This is
 the preconditioning of Karras et al. (2022, arXiv 2206.00364, section 5) with a σ_data for each pixel, not one for all.
 For m = 0 and s = 1 it is `velocity`.
 
@@ -36,18 +36,18 @@ from convcast.settings import ModelSettings
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean squares over the pixels, before any weights."""
+    """Loss terms, averaged over the pixels and not yet weighted."""
 
     noise: Tensor
-    """Of the noise prediction, (row, variable)."""
+    """Squared error of the noise prediction, (row, variable)."""
     mean: Tensor
-    """Of the encoder's guess, (case, variable)."""
+    """Squared error of the encoder's guess of the mean, (case, variable)."""
     scale: Tensor
-    """Negative log likelihood of the residuals, as far as the guess of their spread decides it, (case, variable)."""
+    """Negative log likelihood of the residuals given the guess of their spread, (case, variable)."""
 
 
 class Diffusion:
-    """The process of one model: schedule and parameterisation."""
+    """The diffusion process of one model: noise schedule and parameterisation."""
 
     def __init__(self, settings: ModelSettings, spectrum: Spectrum, device: torch.device | str = "cpu") -> None:
         self.schedule: Schedule = cosine(settings.diffusion_steps)
@@ -63,7 +63,7 @@ class Diffusion:
         )
 
     def predict_noise(self, network: Network, x: Tensor, t: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
-        """ε̂ (row, variable, y, x), float32, for states `x` at steps `t` (row,)."""
+        """Predict the noise (row, variable, y, x), float32, in states `x` at steps `t` (row,)."""
         if self.raw:
             raw: Tensor = network(x, self.level[t], encoded, periodic=periodic)
             return raw
@@ -78,13 +78,19 @@ class Diffusion:
     def losses(
         self, network: Network, x0: Tensor, noise: Tensor, t: Tensor, encoded: Encoded, blank: Tensor, *, periodic: bool
     ) -> Losses:
-        """For residuals `x0` (case, variable, y, x), whose conditions are `encoded`, a case a row.
+        """Compute the loss terms; each case is noised in the same number of rows, in the order of the cases.
 
-        Each case is noised several times: `noise` (row, variable, y, x), `t` (row,) and `blank` (row, 1, 1, 1), true
-        where the condition is withheld, have a whole number of rows a case, in the order of the cases.
+        Args:
+            network: The network in training.
+            x0: Residuals, (case, variable, y, x).
+            noise: Standard normal noise, (row, variable, y, x).
+            t: Diffusion steps, (row,).
+            encoded: Conditions, one row for each case.
+            blank: True where the condition is withheld, (row, 1, 1, 1).
+            periodic: Whether the domain is a torus.
         """
         off = x0 - encoded.mean
-        # Each learns its own part: the mean is the mean whatever spread is guessed, and noise teaches neither.
+        # The mean is learnt independently of the spread, and the noise loss has no gradient on either.
         scale_loss = torch.log(encoded.scale) + 0.5 * (off.detach() / encoded.scale) ** 2
         repeats = len(noise) // len(x0)
         known = self._guessed(encoded.detached_guess()).repeated(repeats).blanked(blank)
@@ -101,7 +107,7 @@ class Diffusion:
         return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
 
     def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
-        """What the spectra alone make of `x`, where these are gone by."""
+        """Return E[v | x] given the spectra alone; 0 without `spectral`."""
         if self._gains is None:
             return 0.0
         parts = flat_bands(x, periodic=periodic)
@@ -117,8 +123,10 @@ class Diffusion:
 
 
 def stratified_steps(count: int, steps: int) -> Tensor:
-    """`count` steps of 0 … `steps` - 1, one from each of `count` equal parts, in random order (Kingma et al. 2021,
-    arXiv 2107.00630, appendix I): a batch sees all noise levels, which halves the loss's variance between batches.
+    """Draw `count` steps from 0 … `steps` - 1, one from each of `count` equal parts, in random order.
+
+    A batch then has all noise levels (Kingma et al. 2021, arXiv 2107.00630, appendix I), which halves the variance of
+    the loss between batches.
     """
     places = (torch.arange(count) + torch.rand(1)) / count
     return (places[torch.randperm(count)] * steps).long().clamp(max=steps - 1)

@@ -1,4 +1,4 @@
-"""The noise schedule: how much of the state is left at each step of the diffusion process."""
+"""The noise schedule: the amplitudes of signal and noise at each step of the diffusion process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 OFFSET = 0.008
-LARGEST_BETA = 0.999
+"""s of Nichol & Dhariwal (2021), which keeps β from vanishing at the first steps."""
+MAX_BETA = 0.999
 FIRST, LAST = -4.5, 4.0
-"""Half log signal-to-noise ratios between which a sampler steps: noise 90 times the signal, and a 55th of it."""
+"""First and last half log signal-to-noise ratio of a sampler: noise 90 times the signal, and a 55th of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +41,16 @@ class Schedule:
 
     @cached_property
     def level(self) -> NDArray[np.float64]:
-        """The noise level as the network is told it: 0 for no noise, 1 for nothing else, whatever T is."""
+        """Noise level as given to the network: 0 for no noise and 1 for pure noise, whatever T is."""
         return np.arctan2(self.noise, self.signal) / (np.pi / 2)
 
     def timesteps(self, steps: int) -> NDArray[np.int64]:
-        """`steps` values of t, falling: T-1, then evenly spaced in log(√ᾱ / √(1-ᾱ)) between FIRST and LAST.
+        """Return `steps` decreasing values of t: T-1, then evenly spaced in log(√ᾱ / √(1-ᾱ)) between FIRST and LAST.
 
-        They start at pure noise (Lin et al. 2023, arXiv 2305.08891), where a sampler has no signal to overlook. Spacing
-        as in Lu et al. (2022, arXiv 2206.00927, section 3.4): a weather field has components that vary twenty
-        times as much as a pixel and others a twentieth, and each is decided where the noise is as large as itself.
-        20 steps of DPM-Solver++ keep 95 to 101 % of the spread of each of them; steps even in t keep 54 % and 48 % of
-        that of the first and the last.
+        They start at pure noise (Lin et al. 2023, arXiv 2305.08891). The spacing is as in Lu et al. (2022, arXiv
+        2206.00927, section 3.4): a weather field has components that vary twenty times as much as a pixel and others a
+        twentieth, and each is decided where the noise is as large as itself. 20 steps of DPM-Solver++ keep 95 to 101 %
+        of the spread of each of them; steps even in t keep 54 % and 48 % of that of the first and the last.
         """
         if not 1 <= steps <= self.steps:
             raise ValueError(f"{steps} steps of a process of {self.steps}")
@@ -64,8 +64,8 @@ class Schedule:
 
 
 def cosine(steps: int) -> Schedule:
-    """The cosine schedule of Nichol & Dhariwal (2021), arXiv 2102.09672, equation 17, with β at most 0.999."""
+    """Return the cosine schedule of Nichol & Dhariwal (2021), arXiv 2102.09672, equation 17, with β at most 0.999."""
     angle = (np.arange(steps + 1) / steps + OFFSET) / (1 + OFFSET) * (np.pi / 2)
     survival = np.cos(angle) ** 2
-    beta = np.minimum(1 - survival[1:] / survival[:-1], LARGEST_BETA)
+    beta = np.minimum(1 - survival[1:] / survival[:-1], MAX_BETA)
     return Schedule(np.cumprod(1 - beta))

@@ -1,8 +1,8 @@
-"""Samplers: from pure noise to a state, with a function that predicts the noise in between.
+"""Solvers that integrate the diffusion process from pure noise to a state, given a noise prediction.
 
-Pure functions of a few lines. `x` is a float32 tensor of unit normal noise; `denoise(x_t, t)` predicts the noise in
+In each, `x` is a float32 tensor of unit normal noise; `denoise(x_t, t)` predicts the noise in
 it, `clamp` brings a predicted state into its bounds, `noise(k)` is fresh unit noise for step k of a stochastic sampler.
-All return the state x_0. Coefficients are float64 until they meet the tensor.
+All solvers return the state x_0. Coefficients are float64 until they meet the tensor.
 """
 
 from __future__ import annotations
@@ -105,13 +105,13 @@ def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp:
 
 
 def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh: float = 0.0) -> Tensor:
-    """From step t to s with the noise that x0 implies, less what `fresh` noise (its standard deviation) is to add."""
+    """Advance from step t to s with the noise that x0 implies, less the `fresh` noise (standard deviation)."""
     shrink = np.sqrt(schedule.noise[s] ** 2 - fresh**2) / schedule.noise[t]
     return float(shrink) * x + float(schedule.signal[s] - shrink * schedule.signal[t]) * x0
 
 
 def _state(denoise: Denoise, x: Tensor, t: int, schedule: Schedule, clamp: Clamp) -> Tensor:
-    """The state that the predicted noise implies, within bounds."""
+    """Return the state that the predicted noise implies, within its bounds."""
     return clamp((x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t]))
 
 

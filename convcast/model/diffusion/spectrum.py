@@ -1,8 +1,8 @@
-"""Which scales the residuals' covariances are at, and what these alone tell of the noise in a residual.
+"""Covariances of the residuals by scale, and the linear denoiser that follows from them.
 
-The denoiser of least squared error that is linear and knows nothing but spectra and cross-spectra (Wiener 1949): what a
-smooth field has at its finest scales is noise, nearly all of it, and what two fields that vary together do not share is
-too, long before a network has learnt to say so.
+It is the linear denoiser of least squared error that knows spectra and cross-spectra alone (Wiener 1949). In a smooth
+field nearly all variance at the finest scales is noise, and in two fields that vary together so is the part that they
+do not share. The network need not learn this.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from torch import Tensor
 from torch.nn import functional
 
 SPACINGS = (1, 2, 4, 8)
-"""Cells between the points that each smoothing of `bands` averages."""
+"""Distances, in cells, between the points that the successive smoothings of `bands` average."""
 BANDS = len(SPACINGS) + 1
+"""Number of bands."""
 HEAVY = 10.0
-"""Kurtosis above which nothing linear is expected of a residual: it is nothing nearly everywhere and much in places,
-so a variance of all places is right in none. Measured (docs/method.md): fields with 3 to 4 gain by the spectrum, and
-reflectivity, with 15 to 21, lost more than half its spread in the first hundreds of training steps."""
+"""Kurtosis above which the linear denoiser is not used: such a residual is near zero almost everywhere and large in
+some places, so its mean variance is right in none. Measured (docs/method.md): fields with 3 to 4 gain by the spectrum,
+and reflectivity, with 15 to 21, lost more than half its spread in the first hundreds of training steps."""
 
 
 def bands(fields: Tensor, *, periodic: bool) -> list[Tensor]:
-    """Parts of `fields` (row, channel, y, x) by scale, the finest first, which add up to them.
+    """Split `fields` (row, channel, y, x) by scale into BANDS parts, the finest first, which add up to the fields.
 
-    The isotropic undecimated wavelet transform (Starck et al. 2007, IEEE Trans. Image Process. 16, 297) with weights
-    (1, 2, 1) / 4: what each smoothing takes away, and what the last one leaves.
+    This is the isotropic undecimated wavelet transform (Starck et al. 2007, IEEE Trans. Image Process. 16, 297) with
+    weights (1, 2, 1) / 4: what each smoothing removes, and what the last one leaves.
     """
     parts, left = [], fields
     for spacing in SPACINGS:
@@ -39,19 +40,19 @@ def bands(fields: Tensor, *, periodic: bool) -> list[Tensor]:
 
 
 def _smooth(x: Tensor, spacing: int, *, periodic: bool) -> Tensor:
-    """Averaged with the points so many cells up, down, left and right; beyond an edge, with the edge's own value."""
+    """Average with the points `spacing` cells away; the edge's value stands for points beyond an edge."""
     x = functional.pad(x, (spacing,) * 4, mode="circular" if periodic else "replicate")
     x = (x[..., : -2 * spacing, :] + 2 * x[..., spacing:-spacing, :] + x[..., 2 * spacing :, :]) / 4
     return (x[..., : -2 * spacing] + 2 * x[..., spacing:-spacing] + x[..., 2 * spacing :]) / 4
 
 
 def flat_bands(fields: Tensor, *, periodic: bool) -> Tensor:
-    """`bands` of all channels, those of a channel together: (row, channel * band, point)."""
+    """Return the `bands` of all channels, those of a channel together: (row, channel * band, point)."""
     return torch.stack(bands(fields, periodic=periodic), dim=2).flatten(1, 2).flatten(2)
 
 
 def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
-    """Mean products of each two of all channels' `bands`, (row, channel, band, channel, band)."""
+    """Return the mean products of all pairs of the channels' `bands`, (row, channel, band, channel, band)."""
     parts = flat_bands(fields, periodic=periodic)
     products = parts @ parts.transpose(-1, -2) / parts.shape[-1]
     return products.view(len(fields), -1, BANDS, fields.shape[1], BANDS)
@@ -59,12 +60,12 @@ def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """`moments` (variable, band, variable, band) of residuals of variance 1, as `band_moments`, and their `kurtosis`
-    (variable,), 3 for all where it is not given.
-    """
+    """Second moments by scale, and kurtosis, of residuals of variance 1."""
 
     moments: NDArray[np.float64]
+    """Mean products as in `band_moments`, (variable, band, variable, band)."""
     kurtosis: NDArray[np.float64] | None = None
+    """Kurtosis, (variable,); where it is not given, all variables count as normal."""
 
     def __post_init__(self) -> None:
         count = len(self.moments)
@@ -75,12 +76,12 @@ class Spectrum:
 
     @classmethod
     def independent(cls, moments: NDArray[np.float64]) -> Spectrum:
-        """Of variables that have nothing to do with one another, from the `moments` (variable, band, band) of each."""
+        """Spectrum of independent variables, from the `moments` (variable, band, band) of each."""
         return cls(np.einsum("ibc,ij->ibjc", moments, np.eye(len(moments))))
 
     @classmethod
     def white(cls, variables: int) -> Spectrum:
-        """Of unit white noise in so many variables: the products of the bands' weights, summed."""
+        """Spectrum of unit white noise: the sums of the products of the bands' weights."""
         side = 4 * sum(SPACINGS)
         impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
         impulse[..., side // 2, side // 2] = side
@@ -88,12 +89,18 @@ class Spectrum:
         return cls.independent(np.stack([of_one] * variables))
 
     def gains(self, signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is to be expected of v = a ε - b x_0 where x = a x_0 + b ε, a variable a row, as weights of the bands of
-        all variables of x: (step, variable, variable, band).
+        """Compute the gains g of the bands of x = a x_0 + b ε in the linear estimate of v = a ε - b x_0.
 
-        By linear least squares, for each a of `signal` and b of `noise` (step,): with the moments Q of x_0 and W of
-        white noise, and 1 the sum over a variable's bands, (a² Q + b² W) g = a b (W - Q) 1. Where x_0 is white, 0:
-        nothing linear can tell it from noise. Of a variable of HEAVY kurtosis 0 too, but it tells of the others.
+        By linear least squares, with the moments Q of x_0 and W of white noise, and 1 the sum over a variable's bands,
+        (a² Q + b² W) g = a b (W - Q) 1. The gains vanish where x_0 is white, since no linear filter can tell it from
+        noise. They are set to 0 for variables of HEAVY kurtosis, whose bands still contribute to the other variables.
+
+        Args:
+            signal: a at each step, (step,).
+            noise: b at each step, (step,).
+
+        Returns:
+            Gains, (step, variable estimated, variable, band).
         """
         count = len(self.moments)
         size = count * BANDS

@@ -1,4 +1,4 @@
-"""Fields moved and smoothed on tensors: (row, channel, y, x), on a torus or with edges that repeat the last value."""
+"""Semi-Lagrangian advection and smoothing of tensors (row, channel, y, x), on a torus or with repeated edge values."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 REFINEMENTS = 2
-"""Fixed-point steps for the departure point: the wind on the way carries, not the wind at the end."""
+"""Fixed-point iterations for the departure point, which use the wind along the path and not that at its end."""
 
 
 def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
-    """`fields` with each cell's value taken from upstream of it (semi-Lagrangian, bilinear).
+    """Advect `fields` by one semi-Lagrangian step with bilinear interpolation.
 
-    `displacement` (row, 2, y, x) is in cells along y and x, and differs from place to place.
+    Args:
+        fields: (row, channel, y, x).
+        displacement: Displacement in cells along y and x at each point, (row, 2, y, x).
+        periodic: Whether the domain is a torus; otherwise edge values are repeated.
     """
     ny, nx = fields.shape[-2:]
     if periodic:
@@ -37,7 +40,7 @@ def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
 
 
 def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:
-    """The mean over `width` x `width` cells, twice: nearly a Gaussian of standard deviation √((width² - 1) / 6)."""
+    """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6)."""
     margin = width // 2
     for _ in range(2):
         padded = functional.pad(fields, (margin,) * 4, mode="circular" if periodic else "replicate")

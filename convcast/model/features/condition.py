@@ -1,4 +1,4 @@
-"""The condition: all that the network is told. Nothing else reaches it.
+"""The condition of the network: its only input besides the noisy state and the noise level.
 
 Channels: every frame of the history, the frames moved by the motion and by the wind, the reference forecast, the ground
 here and the ground that the air came from, the sun now and then. Numbers: lead and hour of day.
@@ -15,15 +15,16 @@ from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Encoded
 
 LONGEST_LEAD = 24.0
-"""Hours at which the number that stands for the lead is 1."""
+"""Lead time, hours, that is encoded as 1."""
 
 
 def channel_count(fields: int, history: int) -> int:
+    """Number of channels of the condition for `fields` fields and `history` hours."""
     return fields * (history + 3) + 6
 
 
 def channels(inputs: Inputs, reference: Tensor) -> Tensor:
-    """(row, channel_count, y, x)."""
+    """Join the channels of the condition, (row, channel, y, x); `reference` is standardised, (row, variable, y, x)."""
     return torch.cat(
         [
             inputs.history,
@@ -39,27 +40,28 @@ def channels(inputs: Inputs, reference: Tensor) -> Tensor:
 
 
 def numbers(inputs: Inputs) -> Tensor:
-    """(row, 3), between -1 and 1."""
+    """Encode lead and hour of day as numbers between -1 and 1, (row, 3)."""
     leads = torch.tensor(inputs.leads, dtype=torch.float32, device=inputs.hour.device) / LONGEST_LEAD
     return torch.cat([leads[:, None], inputs.hour], dim=1)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What is known, encoded, and what leads from residuals back to fields: one row, or one for each member."""
+    """The encoded condition, and what turns residuals into fields: one row for all members, or one for each."""
 
     lead: int
     periodic: bool
     encoded: Encoded
     reference: Tensor
-    """Standardised, (row, variable, y, x)."""
+    """Reference forecast, standardised, (row, variable, y, x)."""
     scale: Tensor
-    """Of a residual in standardised units, (row, variable, 1, 1)."""
+    """Standard deviation of a residual in standardised units, (row, variable, 1, 1)."""
     low: Tensor
+    """Lowest residuals whose fields are within their bounds, (row, variable, y, x)."""
     high: Tensor
-    """The residuals within which the fields are within their bounds, (row, variable, y, x)."""
+    """Highest residuals whose fields are within their bounds, (row, variable, y, x)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(variable, y, x)."""
+        """Shape of a state, (variable, y, x)."""
         return tuple(self.reference.shape[1:])

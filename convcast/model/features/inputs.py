@@ -1,4 +1,4 @@
-"""What is known of a few cases, as standardised tensors, with the last frame carried on by its own wind."""
+"""The inputs of a few cases as standardised tensors, with the last frame advected by its own wind."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Inputs:
-    """Rows are cases; all (row, channel, y, x) and standardised, but for `hour` (row, 2): sine and cosine."""
+    """Inputs of the network; tensors are standardised, (row, channel, y, x), with one row for each case."""
 
     leads: tuple[int, ...]
-    """Hours, one a row."""
+    """Lead time, hours, of each row."""
     periodic: bool
     history: Tensor
     """All frames, oldest first; the last `variable` channels are the last frame."""
     advected: Tensor
-    """The last frame moved by the motion of the history, alike everywhere."""
+    """The last frame moved by the motion of the history, which is uniform over the domain."""
     advected_by_wind: Tensor
-    """The last frame moved by the wind of each place, which air near the ground does and storms may."""
+    """The last frame advected by the local wind, as near-surface air is and storms may be."""
     static: Tensor
+    """Terrain and land mask."""
     static_advected: Tensor
-    """Terrain and land under the air that comes: what of a field is the ground's does not move with the air."""
+    """Terrain and land mask where the air came from: their imprint on a field does not move with the air."""
     sun: Tensor
+    """Sun now and at the valid time."""
     hour: Tensor
+    """Sine and cosine of the hour of day, (row, 2)."""
 
     @property
     def last(self) -> Tensor:
+        """The last frame, (row, variable, y, x)."""
         return self.history[:, -self.advected.shape[1] :]
 
     def to(self, device: torch.device | str) -> Inputs:
@@ -47,7 +51,7 @@ class Inputs:
 
     @classmethod
     def of(cls, windows: Sequence[Window], normalisation: Normalisation, *, periodic: bool) -> Inputs:
-        """Windows of one shape. A missing value counts as its field's mean, which is 0."""
+        """Build the inputs of windows of one shape; missing values become their field's mean, which is 0."""
 
         def stack(fields: list[Floats]) -> Tensor:
             return torch.from_numpy(np.nan_to_num(np.stack(fields).astype(np.float32, copy=False), copy=False))
@@ -72,8 +76,9 @@ class Inputs:
 
 
 def _displacement(window: Window, variables: tuple[Variable, ...]) -> Floats:
-    """Cells along y and x in `lead` hours, (2, y, x): by the wind of the last frame, or where it is not among the
-    fields, by the motion.
+    """Return the displacement in cells along y and x over the lead, (2, y, x).
+
+    It follows the wind of the last frame, or the motion of the history where the fields include no wind.
     """
     names = [variable.standard_name for variable in variables]
     if "x_wind" not in names or "y_wind" not in names:

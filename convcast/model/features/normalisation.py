@@ -1,4 +1,4 @@
-"""From physical values to the numbers that the network learns, and back."""
+"""Conversion between physical values and the standardised values of the network."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Transformed (Variable.transform) and standardised values, by the mean and spread of the training hours."""
+    """Transformation (Variable.transform) and standardisation by mean and standard deviation of the training hours."""
 
     variables: tuple[Variable, ...]
     mean: NDArray[np.float64]
-    """Of transformed values, (variable,)."""
+    """Mean of the transformed values, (variable,)."""
     std: NDArray[np.float64]
+    """Standard deviation of the transformed values, (variable,)."""
     static_mean: NDArray[np.float64]
-    """Of terrain and land mask over the whole domain, (2,)."""
+    """Mean of terrain and land mask over the whole domain, (2,)."""
     static_std: NDArray[np.float64]
+    """Their standard deviation, (2,)."""
 
     @classmethod
     def of(cls, dataset: Dataset, statistics: FieldStatistics) -> Normalisation:
         std = dataset.static.std(axis=(1, 2), dtype=np.float64)
         mean = dataset.static.mean(axis=(1, 2), dtype=np.float64)
-        # Flat ground says nothing; divided by its spread, which is rounding, it would say something wild.
+        # The standard deviation of flat ground is rounding error, by which nothing may be divided.
         return cls(dataset.variables, statistics.mean, statistics.std, mean, np.where(std > 1e-3, std, 1.0))
 
     def standardise(self, fields: Floats) -> Floats:
-        """(..., variable, y, x) in GRIB units -> mean 0, spread 1 in the training hours, float32."""
+        """Standardise fields (..., variable, y, x) in GRIB units to mean 0 and standard deviation 1, float32."""
         out = np.empty(fields.shape, np.float32)
         for i, variable in enumerate(self.variables):
             values = variable.transform.forward(fields[..., i, :, :])
@@ -43,7 +45,7 @@ class Normalisation:
         return out
 
     def restore(self, values: Floats) -> Floats:
-        """The inverse of `standardise`, clipped to the fields' bounds."""
+        """Invert `standardise` and clip to the fields' bounds."""
         out = np.empty(values.shape, np.float32)
         for i, variable in enumerate(self.variables):
             z = values[..., i, :, :] * np.float32(self.std[i]) + np.float32(self.mean[i])
@@ -51,13 +53,13 @@ class Normalisation:
         return out
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lowest and highest standardised value of each field, (variable,)."""
+        """Return the lowest and the highest standardised value of each field, (variable,)."""
         ends = np.array([v.transform.forward(np.array(v.bounds)) for v in self.variables], np.float64)
         ends = (ends - self.mean[:, None]) / self.std[:, None]
         return ends.min(axis=1), ends.max(axis=1)
 
     def standardise_static(self, static: Floats) -> Floats:
-        """Terrain and land mask (2, y, x), float32."""
+        """Standardise terrain and land mask (2, y, x), float32."""
         return ((static - self.static_mean[:, None, None]) / self.static_std[:, None, None]).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, variables: tuple[Variable, ...], values: dict[str, Any]) -> Normalisation:
-        """Raises DamagedFileError where the dictionary is not what `to_dict` makes of these fields."""
+        """Inverse of `to_dict`; raises DamagedFileError for damaged values or those of other fields."""
         try:
             arrays = [np.array(values[n], np.float64) for n in ("mean", "std", "static_mean", "static_std")]
         except (KeyError, TypeError, ValueError) as error:

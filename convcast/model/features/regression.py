@@ -1,8 +1,7 @@
-"""The regression forecast: each field from the fields around it, by linear least squares, in closed form.
+"""Linear regression forecast of each field from the inputs, fitted in closed form by least squares.
 
-Model output statistics (Glahn & Lowry 1972) in the small: it is fitted in seconds, and takes from the network the part
-of the forecast that is linear in what is known: the mark of the ground, the daily cycle, how much of each scale the
-next hours forget.
+It is a small kind of model output statistics (Glahn & Lowry 1972), fitted in seconds. It relieves the network of the
+linear part of the forecast: the imprint of the ground, the daily cycle, and the loss of memory at each scale.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from convcast.model.features.advection import smooth
 from convcast.model.features.inputs import Inputs
 
 WIDTHS = (3, 7)
-"""Cells over which carried fields are averaged: large scales are remembered longer."""
+"""Cells over which advected fields are averaged, since large scales persist longer."""
 RIDGE = 1e-5
-"""Of the number of cells: enough for predictors that never vary."""
+"""Ridge penalty as a share of the number of cells: enough for predictors that never vary."""
 
 
 def predictors(inputs: Inputs) -> Tensor:
-    """(row, predictor, y, x)."""
+    """Return the predictors, (row, predictor, y, x)."""
     daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
     ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_advected], dim=1)
     return torch.cat(
@@ -43,19 +42,20 @@ def predictors(inputs: Inputs) -> Tensor:
 
 
 def predictor_count(fields: int) -> int:
-    """Of `predictors`: the ground as it is and by the daily cycle, two of the sun, and those of each field."""
+    """Number of `predictors`: the ground alone and times the daily cycle, two of the sun, and those of each field."""
     return 3 * 5 + 2 + (3 + len(WIDTHS)) * fields
 
 
 @dataclass(frozen=True)
 class Regression:
-    """`weights` at each lead, lead -> (predictor, variable), float64."""
+    """Weights of a linear forecast of standardised fields."""
 
     weights: dict[int, NDArray[np.float64]]
+    """Weights by lead in hours, (predictor, variable), float64."""
 
     @classmethod
     def fit(cls, cases: Iterable[tuple[Inputs, Tensor]]) -> Regression:
-        """Over inputs and their standardised targets (row, variable, y, x)."""
+        """Fit to inputs and their standardised targets (row, variable, y, x)."""
         squares: dict[int, Tensor] = {}
         products: dict[int, Tensor] = {}
         cells: dict[int, int] = {}
@@ -72,6 +72,6 @@ class Regression:
         )
 
     def predict(self, inputs: Inputs) -> Tensor:
-        """Standardised fields (row, variable, y, x)."""
+        """Predict standardised fields (row, variable, y, x)."""
         weights = torch.from_numpy(np.stack([self.weights[lead] for lead in inputs.leads])).float()
         return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), weights.to(inputs.advected.device))

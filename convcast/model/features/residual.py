@@ -1,7 +1,7 @@
-"""What is diffused: how far the coming state departs from a reference forecast that needs no network.
+"""Residuals of the coming fields from a reference forecast that needs no network; these are what is diffused.
 
-A denoising error of a given size is small against a whole field and large against an hour's change, so the change is
-what is learnt, each field's in units of its own standard deviation at that lead.
+A denoising error of a given size is small against a whole field and large against an hour's change, so the network
+learns the change, in units of its standard deviation for each field and lead.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ FittingCases = Iterable[tuple[Inputs, Tensor]]
 
 @dataclass(frozen=True)
 class Residuals:
-    """The reference of each field, and what residuals from it are like.
-
-    `scale` is their standard deviation, lead -> (variable,); `spectrum` is that of residuals in its units, all leads.
-    """
+    """The reference forecast of each field, and the statistics of the residuals from it."""
 
     normalisation: Normalisation
     references: tuple[ReferenceName, ...]
     regression: Regression
     scale: dict[int, NDArray[np.float64]]
+    """Standard deviation of the residuals by lead in hours, (variable,), in standardised units."""
     spectrum: Spectrum
+    """Spectrum of the scaled residuals over all leads."""
 
     @classmethod
     def fit(
         cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
     ) -> Residuals:
-        """From training cases (inputs and standardised targets), which are gone through twice."""
+        """Fit to training cases (inputs and standardised targets), which are read twice."""
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
@@ -65,7 +64,7 @@ class Residuals:
         return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0), kurtosis))
 
     def reference(self, inputs: Inputs) -> Tensor:
-        """Standardised fields (row, variable, y, x) within the fields' bounds."""
+        """Compute the reference forecast: standardised fields (row, variable, y, x) within their bounds."""
         sources = {
             "direct": torch.zeros_like(inputs.advected),
             "persistence": inputs.last,
@@ -78,12 +77,12 @@ class Residuals:
         return torch.clamp(chosen, low, high)
 
     def scales(self, inputs: Inputs) -> Tensor:
-        """(row, variable, 1, 1)."""
+        """Return the standard deviations of the residuals, (row, variable, 1, 1)."""
         rows = np.stack([self.scale[lead] for lead in inputs.leads])
         return torch.from_numpy(rows).float().to(inputs.advected.device)[:, :, None, None]
 
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """Lowest and highest residual that leaves each field within its bounds, as `reference`."""
+        """Return the lowest and the highest residual that keeps each field within its bounds, shaped as `reference`."""
         low, high = (self._column(end, reference) for end in self.normalisation.bounds())
         return (low - reference) / scales, (high - reference) / scales
 
@@ -102,12 +101,12 @@ class Residuals:
 
     @classmethod
     def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Residuals:
-        """Raises DamagedFileError where the dictionary is not what `to_dict` makes."""
+        """Inverse of `to_dict`; raises DamagedFileError for damaged values."""
         try:
             scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
             weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
             references = tuple(values["references"])
-            # Models may have been written without one, or with one of each field by itself.
+            # Older models have no spectrum, or one for each field by itself.
             moments = np.array(values["spectrum"], np.float64) if "spectrum" in values else None
             if moments is None:
                 spectrum = Spectrum.white(len(references))
@@ -122,7 +121,7 @@ class Residuals:
         return residuals
 
     def _check(self) -> None:
-        """Raises ValueError where parts are not of the same fields and leads."""
+        """Raise ValueError if the parts have different fields or leads."""
         fields = len(self.normalisation.variables)
         names = get_args(ReferenceName)
         if len(self.references) != fields or not all(name in names for name in self.references):

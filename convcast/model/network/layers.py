@@ -1,8 +1,8 @@
-"""The parts that the network is made of. None computes a statistic over space.
+"""Layers of the network, none of which computes a statistic over space.
 
-A normalisation over the domain would make what a pixel becomes depend on how large the domain around it is; here it
-runs over the channels of one pixel, and attention over windows of a fixed size, so a tile sees what a patch saw.
-Every layer takes `periodic`: whether the domain wraps (the simulated torus) or ends (zeros beyond the edge).
+With a normalisation over the domain a pixel's output would depend on the size of the domain. Normalisation here runs
+over the channels of one pixel, and attention over windows of a fixed size, so tiles behave as training patches do.
+`periodic` says whether the domain is a torus; otherwise it is padded with zeros.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Convolution(nn.Conv2d):
 
 
 class _Wrap(torch.autograd.Function):
-    """One row and column more on each side, from the opposite side.
+    """Circular padding by one cell.
 
-    The bits of torch's own circular padding and of its gradient, without the copies that take it a tenth of a training
+    It equals torch's own circular padding and its gradient bit for bit, without copies that take a tenth of a training
     step.
     """
 
@@ -134,7 +134,7 @@ class WindowAttention(nn.Module):
 
 
 def _windows(x: Tensor, heads: int, rows: int, columns: int) -> Tensor:
-    """(batch * window, head, token, channel) of (batch, channel, y, x)."""
+    """Reshape (batch, channel, y, x) to (batch * window, head, token, channel)."""
     batch, channels, ny, nx = x.shape
     x = x.view(batch, heads, channels // heads, rows, ny // rows, columns, nx // columns)
     x = x.permute(0, 3, 5, 1, 4, 6, 2)
@@ -142,7 +142,7 @@ def _windows(x: Tensor, heads: int, rows: int, columns: int) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """A vector for a few numbers between -1 and 1: their sines and cosines through two linear layers."""
+    """Embedding of a few numbers between -1 and 1: their sines and cosines through two linear layers."""
 
     def __init__(self, numbers: int, width: int, *, frequencies: int = 8) -> None:
         super().__init__()

@@ -14,23 +14,24 @@ from convcast.model.network.layers import ChannelNorm, Convolution, Embedding, R
 from convcast.settings import ModelSettings
 
 MIN_SCALE = 0.05
-"""Of the residual's standard deviation: what the encoder may take a residual to be at the least."""
+"""Minimum of the encoder's guess of a residual's standard deviation, in units of that over all pixels."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the denoiser knows of a forecast's condition; one row, or a row a member.
-
-    `mean` and `scale` (row, field, y, x) are the encoder's own guess of the residual's mean and standard deviation.
-    """
+    """The encoded condition, with one row for all members or one for each."""
 
     features: Tensor
+    """Features of the encoder's first level, (row, channel, y, x)."""
     embedding: Tensor
+    """Embedding of lead and hour, (row, channel)."""
     mean: Tensor
+    """The encoder's guess of the residual's mean, (row, field, y, x)."""
     scale: Tensor
+    """The encoder's guess of the residual's standard deviation, (row, field, y, x)."""
 
     def blanked(self, blank: Tensor | bool) -> Encoded:
-        """Nothing known in the rows where `blank` (row, 1, 1, 1) is true: mean 0, scale 1, no features."""
+        """Withhold the condition in the rows where `blank` (row, 1, 1, 1) is true: mean 0, scale 1, no features."""
         if isinstance(blank, bool):
             blank = torch.full((1, 1, 1, 1), blank, device=self.mean.device)
         return Encoded(
@@ -41,19 +42,21 @@ class Encoded:
         )
 
     def detached_guess(self) -> Encoded:
+        """Detach the guess from the gradient."""
         return Encoded(self.features, self.embedding, self.mean.detach(), self.scale.detach())
 
     def without_guess(self) -> Encoded:
-        """Mean 0 and scale 1 everywhere."""
+        """Replace the guess by mean 0 and scale 1."""
         return Encoded(self.features, self.embedding, torch.zeros_like(self.mean), torch.ones_like(self.scale))
 
     def repeated(self, times: int) -> Encoded:
+        """Repeat each row."""
         parts = (self.features, self.embedding, self.mean, self.scale)
         return Encoded(*(part.repeat_interleave(times, dim=0) for part in parts))
 
 
 class Stage(nn.Module):
-    """A residual block, then attention where the level has it."""
+    """A residual block, followed by attention where the level has it."""
 
     def __init__(self, block: ResidualBlock, window: int | None) -> None:
         super().__init__()
@@ -66,6 +69,8 @@ class Stage(nn.Module):
 
 
 class Downsample(nn.Module):
+    """Halving of the resolution by a strided convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = Convolution(channels, channels, stride=2)
@@ -76,6 +81,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
+    """Doubling of the resolution by nearest neighbours and a convolution."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolution = Convolution(channels, channels)
@@ -86,7 +93,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """Residual blocks at each level, down and up again, with skips (Ronneberger et al. 2015, Ho et al. 2020)."""
+    """U-Net of residual blocks with skip connections (Ronneberger et al. 2015, Ho et al. 2020)."""
 
     def __init__(
         self,
@@ -130,7 +137,7 @@ class UNet(nn.Module):
         self.recompute = False
 
     def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
-        """`base` features from `inputs` at each place of `h`, whose sides must halve evenly at each level."""
+        """Compute `base` features from `inputs` channels; sides must halve evenly at each level."""
         skips = [h]
         for part in self.down:
             h = self._run(part, h, embedding, periodic)
@@ -143,14 +150,14 @@ class UNet(nn.Module):
         return functional.silu(self.norm(h))
 
     def receptive_radius(self, downsampling: int) -> int:
-        """Cells within which all lies that an output depends on, where one place of `h` is `downsampling` cells."""
+        """Distance, in cells, of the farthest input of an output; a pixel of `h` has `downsampling` cells a side."""
         cells, scale = 0, downsampling
         for part in (*self.down, *self.middle, *self.up):
             if isinstance(part, Downsample):
                 cells, scale = cells + scale, 2 * scale
             elif isinstance(part, Upsample):
                 scale //= 2
-                cells += 2 * scale  # the nearest coarse place, and the convolution
+                cells += 2 * scale  # the nearest coarse pixel, and the convolution
             else:
                 assert isinstance(part, Stage)
                 cells += 2 * scale
@@ -158,7 +165,7 @@ class UNet(nn.Module):
         return cells
 
     def _run(self, part: nn.Module, h: Tensor, embedding: Tensor, periodic: bool, *skipped: Tensor) -> Tensor:
-        """A part's output; with `recompute`, what it computes on the way is not kept for the backward pass."""
+        """Run a part; with `recompute`, its activations are not kept for the backward pass."""
 
         def run(h: Tensor, *skipped: Tensor) -> Tensor:
             out: Tensor = part(torch.cat([h, *skipped], dim=1) if skipped else h, embedding, periodic)
@@ -171,7 +178,7 @@ class UNet(nn.Module):
 
 
 class Network(nn.Module):
-    """`encode` once, then `forward` for every noise level."""
+    """The network: `encode` runs once for each forecast, `forward` at every noise level."""
 
     def __init__(self, fields: int, conditions: int, settings: ModelSettings) -> None:
         super().__init__()
@@ -211,20 +218,20 @@ class Network(nn.Module):
         self.write = Convolution(base, fields * area, zero=True)
 
     def receptive_radius(self) -> int:
-        """Cells within which all lies that a predicted pixel depends on, from the condition on.
+        """Distance, in cells, of the farthest input, condition included, that a predicted pixel can depend on.
 
-        Beyond it nothing of the domain matters, not even where it ends. Attention counts as if its windows lay badly.
+        Attention is counted with its windows in the worst position.
         """
         scale = self.unshuffle
-        ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a place
+        ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a pixel
         return self.encoder.receptive_radius(scale) + self.denoiser.receptive_radius(scale) + ends
 
     def recompute(self, wanted: bool) -> None:
-        """Whether training computes activations twice instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
+        """Set whether training recomputes activations instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
         self.encoder.recompute = self.denoiser.recompute = wanted
 
     def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:
-        """`condition` (row, channel, y, x); `numbers` (row, 3): lead and hour of day, between -1 and 1."""
+        """Encode `condition` (row, channel, y, x) and `numbers` (row, 3), lead and hour of day between -1 and 1."""
         ny, nx = condition.shape[-2:]
         embedding = self.numbers(numbers)
         h = self.encoder(self.read_condition(self._fold(condition, periodic), periodic), embedding, periodic)
@@ -234,7 +241,7 @@ class Network(nn.Module):
         return Encoded(h, embedding, mean, scale)
 
     def forward(self, x: Tensor, level: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
-        """The raw output F (row, field, y, x) for a state of unit variance and noise levels (row,) from 0 to 1."""
+        """Compute the raw output F (row, field, y, x) for states of unit variance at noise levels (row,), 0 to 1."""
         ny, nx = x.shape[-2:]
         embedding = self.noise_level(level[:, None]) + encoded.embedding
         h = self.read_state(self._fold(x, periodic), periodic)
@@ -243,7 +250,7 @@ class Network(nn.Module):
         return functional.pixel_shuffle(h, self.unshuffle)[:, :, :ny, :nx].float()
 
     def _fold(self, x: Tensor, periodic: bool) -> Tensor:
-        """Padded to a size that halves evenly, and cells folded into channels."""
+        """Pad to a size that halves evenly, and fold cells into channels."""
         ny, nx = x.shape[-2:]
         pad = (0, -nx % self.multiple, 0, -ny % self.multiple)
         if any(pad):

@@ -1,4 +1,4 @@
-"""Training cases as tensors, by number; what a number draws depends on the seed and the number alone."""
+"""Training cases as tensors; the random draws of a case depend on the seed and its number alone."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from convcast.model.features.inputs import Inputs
 from convcast.model.features.residual import Residuals
 
 IN_MEMORY = 2 << 30
-"""Bytes of prepared cases up to which all are kept."""
+"""Maximum size, in bytes, of prepared cases that are kept in memory."""
 AHEAD = 4
 """Batches prepared while the network is busy."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A case a row."""
+    """Training cases, one in each row."""
 
     channels: Tensor
     """The condition, (case, channel, y, x)."""
     numbers: Tensor
     """Lead and hour, (case, 3)."""
     residuals: Tensor
-    """What is to be learnt, (case, variable, y, x)."""
+    """Scaled residuals, the target of the training, (case, variable, y, x)."""
 
     @classmethod
     def joined(cls, parts: Sequence[Batch]) -> Batch:
@@ -47,15 +47,16 @@ class Batch:
         return Batch(*(t.to(device, non_blocking=True) for t in (self.channels, self.numbers, self.residuals)))
 
     def rolled(self, rows: int, columns: int) -> Batch:
-        """On a torus whose origin is elsewhere."""
+        """Move the origin of the torus by `rows` and `columns`."""
         moved = [torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals)]
         return Batch(moved[0], self.numbers, moved[1])
 
 
 class Cases:
-    """Prepared cases of Windows. Where these cover a whole, small domain, each is prepared once and kept.
+    """Cases of Windows, prepared as tensors.
 
-    A case that is kept cannot be augmented by Windows, so the roll of a torus is done here.
+    Where windows cover a whole, small domain, each case is prepared once and kept in memory. It cannot be augmented by
+    Windows then, so the random shift of a torus happens here.
     """
 
     def __init__(self, windows: Windows, residuals: Residuals, *, roll: bool, seed: int) -> None:
@@ -72,7 +73,7 @@ class Cases:
         return len(self.windows)
 
     def __getitem__(self, number: int) -> Batch:
-        """A batch of one row; a number of `len(self)` or more is a case again, with new draws."""
+        """Return a batch of one row; numbers from `len(self)` on repeat the cases with new random draws."""
         if self._kept is None:
             made = self._prepare(number)
         else:
@@ -96,13 +97,13 @@ class Cases:
         return Batch(
             condition.channels(inputs, reference).bfloat16(),
             condition.numbers(inputs),
-            # Where the source was missing, the reference counts as right: there is nothing to learn.
+            # Where the target is missing, the residual is 0.
             torch.nan_to_num((target - reference) / residuals.scales(inputs)),
         )
 
 
 def batches(cases: Cases, order: Iterable[int], size: int, *, workers: int = 1) -> Iterator[Batch]:
-    """Batches of the cases of `order`, prepared in the background, always in the same order."""
+    """Yield batches of `size` cases in the order of the numbers `order`, prepared by background threads."""
 
     def prepare(chosen: tuple[int, ...]) -> Batch:
         return Batch.joined([cases[number] for number in chosen])

@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is what is sampled from."""
+"""The exponential moving average of the weights, from which members are sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """After optimiser step `step`, counted from 0."""
+        """Update after optimiser step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (RAMP + step))
         values = list(network.state_dict().values())
         torch._foreach_lerp_(list(self.weights.values()), values, 1 - decay)

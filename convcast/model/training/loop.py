@@ -1,10 +1,9 @@
 """The training loop.
 
-Exactly resumable: the order of the cases follows from the seed, and every random number of a step from seed and step.
-So a run that was killed and goes on from its last checkpoint reaches the weights of one that was not, as long as its
-length is given in steps and not in minutes. What its last save did not come to write is written first, and only then
-is it asked whether training is finished. Under torchrun all processes run this same loop, each with its own share of
-the cases; the first of them writes.
+Training resumes exactly: the order of the cases follows from the seed, and every random number of a step from seed and
+step. A run that resumes from its last checkpoint reaches the weights of an uninterrupted run, as long as its length is
+given in steps and not in minutes. Files that an interrupted save did not write are written first. Under torchrun all
+processes run this loop, each with its share of the cases, and the first one writes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from convcast.model.training.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
 
 DIVERGED = 10.0
-"""Mean loss since the last report from which training has gone astray: a network that has learnt nothing has 1."""
+"""Mean loss since the last report above which training has diverged; an untrained network has 1."""
 
 
 def train(
@@ -42,14 +41,23 @@ def train(
     max_steps: int | None = None,
     max_minutes: float | None = None,
 ) -> Iterator[TrainingProgress]:
-    """Train a model in `directory`, or go on with the one that is there; reports every `training.log_every` steps.
+    """Train a model in `directory`, or resume its training. Sets the number of torch's threads for this process.
 
-    `max_steps` and `max_minutes` stand in for `training.steps` and `training.minutes`; both count from the first start
-    of the model on, and the learning rate reaches zero where training ends. Nothing is reported where the model is
-    already that far. Sets the number of torch's threads for this process.
+    Args:
+        dataset: The hours to train on.
+        directory: The folder of the model.
+        settings: All settings.
+        max_steps: Optimiser steps, counted from the first start of the model; by default `training.steps`.
+        max_minutes: Training time, counted likewise; by default `training.minutes`. The learning rate reaches zero at
+            the end.
 
-    Raises MissingInputError where the dataset is too short; SettingsError where the model in `directory` has other
-    settings or the loss diverges; DamagedFileError where that model is damaged or of other data.
+    Yields:
+        A report every `training.log_every` steps; none if the model is already trained that far.
+
+    Raises:
+        MissingInputError: The dataset is too short.
+        SettingsError: The model in `directory` has other settings, or the loss diverges.
+        DamagedFileError: The model in `directory` is damaged or was trained on other data.
     """
     torch.set_num_threads(settings.training.threads)
     torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
@@ -150,6 +158,6 @@ def _train(
 
 
 def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:
-    """Linear warm-up over steps, then half a cosine to zero over the whole training (Loshchilov & Hutter 2017)."""
+    """Return the rate: linear warm-up, then half a cosine to zero over the training (Loshchilov & Hutter 2017)."""
     warm_up = min(1.0, (step + 1) / settings.warm_up)
     return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * fraction))

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a model is and is not, for people (Mitchell et al. 2019, arXiv 1810.03993)."""
+"""MODEL_CARD.md, which describes a model and its limits for people (Mitchell et al. 2019, arXiv 1810.03993)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from convcast.text import markdown
 
 
 def card(name: str, description: ModelDescription) -> str:
-    """The card's text, Markdown."""
+    """Return the card as Markdown."""
     d, model = description, description.model
     parameters = d.parameters
     world = "SIMULATED weather: it has seen no real atmosphere" if d.simulated else "HRRR analyses"
@@ -51,7 +51,7 @@ baselines and with intervals over days, are what `convcast verify` reports.
 
 
 def _scores(description: ModelDescription) -> str:
-    """The validation's ensembles as a section, or nothing where none were drawn."""
+    """Return the section on the validation ensembles, empty if there are none."""
     found: Validation | None = description.validation
     if found is None or not found.fields:
         return ""

@@ -1,4 +1,4 @@
-"""What training minimises, as one module: whoever computes gradients, alone or among many, calls it."""
+"""The training objective as one module, which a single process or many can call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convcast.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class NoisedBatch:
-    """Cases and what was drawn for them: noise levels, noise, and whether the condition is withheld (a draw a row)."""
+    """Cases with their random draws: noise levels, noise, and whether the condition is withheld; one draw a row."""
 
     batch: Batch
     t: Tensor
@@ -24,13 +24,13 @@ class NoisedBatch:
     blank: Tensor
 
     def divided(self, parts: int) -> list[NoisedBatch]:
-        """In order; `parts` divides the number of cases."""
+        """Divide in order; `parts` must divide the number of cases."""
         divided = zip(*(value.chunk(parts) for value in (self.t, self.noise, self.blank)), strict=True)
         return [NoisedBatch(batch, *drawn) for batch, drawn in zip(self.batch.divided(parts), divided, strict=True)]
 
 
 class Objective(nn.Module):
-    """The loss of a noised batch: the conditions encoded once, and the noise predicted in every draw of theirs."""
+    """The loss of a noised batch: each condition is encoded once, and the noise predicted in each of its draws."""
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, device: torch.device) -> None:
         """`settings.precision` is bfloat16 or float32."""
@@ -46,7 +46,7 @@ class Objective(nn.Module):
         self.weights = self.weights / self.weights.mean()
 
     def forward(self, noised: NoisedBatch) -> tuple[Tensor, Losses]:
-        """The weighted loss, and its parts."""
+        """Compute the weighted loss and its terms."""
         losses = self.losses(noised)
         by_field = losses.noise.mean(dim=0) + losses.mean.mean(dim=0) + losses.scale.mean(dim=0)
         return (by_field * self.weights).mean(), losses

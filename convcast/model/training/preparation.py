@@ -1,4 +1,4 @@
-"""What is settled before the first training step (split, statistics, reference), and the cases themselves."""
+"""Preparation of a training: split, statistics, reference forecast and cases."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 
 FITTED_CASES = 400
-"""That the reference is fitted on, at most, at each lead: it has some sixty weights a field."""
+"""Maximum number of cases, for each lead, to which the reference is fitted; it has some sixty weights a field."""
 LOSS_CASES = 32
-"""Validation cases that the loss is taken over, at most."""
+"""Maximum number of cases of the validation loss."""
 LOSS_BATCH = 4
-"""Of them: not training.batch, so that the loss does not depend on how a batch is shared out."""
+"""Batch size of the validation loss, fixed so that the loss does not depend on the training's batch size."""
 
-FREE = {
+CHANGEABLE = {
     "steps",
     "minutes",
     "cache",
@@ -41,17 +41,18 @@ FREE = {
     "keep",
     "log_every",
 }
-"""Settings of `training` that change how long and how quickly a model is trained, not what it learns."""
+"""Settings of `training` that affect the length and speed of a training but not what it learns."""
 
 
 def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
-    """A model not yet trained: statistics and reference from the training hours of the dataset.
+    """Describe a model before its training: statistics and reference from the training hours of the dataset.
 
-    Raises MissingInputError where these are too few.
+    Raises:
+        MissingInputError: There are too few training hours.
     """
     split = split_hours(dataset.hours, settings.split)
     normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
-    # What is fitted are averages, so the patches lie anywhere.
+    # Averages are fitted, so the patches are drawn uniformly.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
 
@@ -81,15 +82,17 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
 def same_model(
     found: ModelDescription, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
 ) -> ModelDescription:
-    """The model found in `directory`, if it is one that these settings and this dataset would have begun.
+    """Check that the model `found` in `directory` is the one that these settings and this dataset start, and return it.
 
-    A training may go on with another learning rate and the like. With `strict` it may not: only its length and what
-    changes nothing that is learnt may differ.
+    A training can resume with another learning rate and the like, but not with `strict`: then only CHANGEABLE settings
+    may differ.
 
-    Raises SettingsError for other settings, DamagedFileError for other data.
+    Raises:
+        SettingsError: The settings differ.
+        DamagedFileError: The data differ.
     """
     before = found.settings | {"model": found.model.model_dump(mode="json")}
-    training = {name for name in TrainingSettings.model_fields if name not in FREE} if strict else {"seed"}
+    training = {name for name in TrainingSettings.model_fields if name not in CHANGEABLE} if strict else {"seed"}
     compared = {
         "model": set(ModelSettings.model_fields),
         "split": set(SplitSettings.model_fields),
@@ -114,7 +117,7 @@ def same_model(
 
 
 def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -> tuple[Cases, Validator]:
-    """The training cases, and those for validation (none where no hours are left for them)."""
+    """Return the training cases and the validation cases, the latter empty if no hours are left for them."""
     split = Split.from_dict(description.split, dataset.hours)
     residuals, seed = description.residuals, settings.training.seed
     whole = _whole(dataset, settings)
@@ -135,12 +138,12 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """So many of the numbers below `many`, evenly."""
+    """Return at most `most` evenly spaced numbers from 0 to `count` - 1."""
     return [int(number) for number in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 
 def _whole(dataset: Dataset, settings: Settings) -> bool:
-    """Whether a patch is the whole domain, so that a case is the same each time, but for a roll."""
+    """Whether a patch is the whole domain."""
     return settings.training.patch >= max(dataset.grid.shape)
 
 

@@ -1,4 +1,4 @@
-"""What training reports of itself."""
+"""Progress reports of a training."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from convcast.model.diffusion.noise_prediction import Losses
 from convcast.model.skill import Validation
 
 LEVELS = 5
-"""Equal parts of the noise levels that the loss is reported for."""
+"""Number of equal parts of the noise levels for which the loss is reported."""
 SUMS = ("noise", "guess", "by_level", "in_level")
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Since the last report. Losses are of the noise prediction, 1 for a field of which nothing was learnt, and of the
-    cases of this process.
+    """Progress of a training since its last report.
+
+    Losses are those of the noise prediction on the cases of this process; an untrained network has 1.
     """
 
     step: int
     steps: int
-    """At which training ends, unless its time is up before."""
+    """Step at which training ends, unless its time is up earlier."""
     fraction: float
-    """Of the training, by steps or by time."""
+    """Completed fraction of the training, by steps or by time."""
     minutes: float
     loss: float
     fields: dict[str, float]
@@ -39,7 +40,7 @@ class TrainingProgress:
     guess: float
     """Squared error of the encoder's guess of the residual."""
     validation: Validation | None
-    """Of the averaged weights, where a checkpoint was just written."""
+    """Scores of the averaged weights, if a checkpoint was just written."""
     learning_rate: float
     gradient: float
     """Mean norm of the gradient before clipping."""
@@ -48,7 +49,7 @@ class TrainingProgress:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
-        """Raises ValueError where this is not what `dataclasses.asdict` makes of one."""
+        """Inverse of `dataclasses.asdict`; raises ValueError for damaged values."""
         return _PROGRESS.validate_python(dict(values))
 
 
@@ -69,7 +70,7 @@ class Tally:
     since: float = field(default_factory=time.monotonic)
 
     def add(self, losses: Losses, level: Tensor) -> None:
-        """`level` (row,) is each row's noise level, between 0 and 1."""
+        """Add the losses of rows with noise levels `level` (row,), between 0 and 1."""
         noise = losses.noise.detach().float().cpu()
         self.samples += len(noise)
         self.noise = self.noise + noise.sum(dim=0)
@@ -84,13 +85,13 @@ class Tally:
         return float(torch.as_tensor(self.noise).mean()) / max(self.samples, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the time, as JSON has it."""
+        """Return everything except the time, ready for JSON."""
         sums = {name: torch.as_tensor(getattr(self, name)).tolist() for name in SUMS}
         return {"steps": self.steps, "samples": self.samples, "gradient": self.gradient, **sums}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Tally:
-        """Raises ValueError where this is not what `to_dict` makes."""
+        """Inverse of `to_dict`; raises ValueError for damaged values."""
         sums = {name: torch.tensor(values[name], dtype=torch.float32) for name in SUMS}
         if any(sums[name].shape != (LEVELS,) for name in ("by_level", "in_level")):
             raise ValueError("the sums by noise level are not one for each")

@@ -1,7 +1,7 @@
-"""What a save of a training writes, and what a later run writes again where it was cut short.
+"""Saving of a training, and completion of a save that was interrupted.
 
-The checkpoint comes first and holds all that the other files are made of, so that a run that was killed between two of
-them, or stopped by a full disk, loses nothing: the next run first brings the others up to the newest checkpoint.
+The checkpoint is written first and holds everything from which the other files are made. A run that was killed between
+two files, or stopped by a full disk, loses nothing: the next run first updates the others from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from convcast.model.training.model_card import card
 from convcast.model.training.progress import Tally, TrainingProgress
 
 AVERAGE = "average."
-"""Before the names of the averaged weights in a checkpoint."""
+"""Prefix of the averaged weights' names in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds beside its tensors."""
+    """Contents of a checkpoint besides its tensors."""
 
     description: ModelDescription
-    """As of this step; it tells the step of the best weights and their validation."""
+    """Description at this step, with the step of the best weights and their validation."""
     weights: str
     """Digest of the best weights."""
     validation: Validation | None
-    """Of this step's averaged weights."""
+    """Scores of this step's averaged weights."""
     report: TrainingProgress | None
-    """Of this step, where one was due."""
+    """Report of this step, if one was due."""
     tally: Tally
-    """What the first process has summed up for the next report."""
+    """Sums of the first process for the next report."""
 
     @property
     def step(self) -> int:
@@ -65,7 +65,7 @@ class Checkpoint:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Checkpoint:
-        """Raises ValueError, or one of the errors of convcast, where this is not what `to_dict` makes."""
+        """Inverse of `to_dict`; raises ValueError or ConvcastError for damaged values."""
         try:
             validation, report, tally = facts["validation"], facts["report"], Tally.from_dict(facts["tally"])
             checkpoint = cls(
@@ -83,10 +83,11 @@ class Checkpoint:
 
 
 def newest(directory: Path) -> tuple[Path, Checkpoint] | None:
-    """The latest checkpoint of the model in `directory`, without its tensors; None before the first save.
+    """Read the newest checkpoint of the model in `directory` without its tensors; None before the first save.
 
-    Raises DamagedFileError where it is damaged, of an earlier version of convcast or of another training than
-    model.json, or where there is a model without any checkpoint.
+    Raises:
+        DamagedFileError: The checkpoint is damaged, from an earlier version of convcast or of another training than
+            model.json, or the model has no checkpoint.
     """
     found = checkpoints(directory)
     described = (directory / DESCRIPTION).is_file()
@@ -126,7 +127,7 @@ def _described(directory: Path, checkpoint: Path) -> ModelDescription:
 
 
 def advice_for(directory: Path) -> str:
-    """What to do where the newest checkpoint cannot be used."""
+    """Return the advice for a newest checkpoint that cannot be used."""
     *before, path = checkpoints(directory)
     if before:
         return f"delete {path}, and training goes on from the one before"
@@ -136,16 +137,16 @@ def advice_for(directory: Path) -> str:
 def save(
     directory: Path, tensors: Mapping[str, Tensor], averages: Mapping[str, Tensor], checkpoint: Checkpoint, *, keep: int
 ) -> None:
-    """Write a checkpoint of `tensors`, the files that follow from it, and leave the `keep` latest checkpoints."""
+    """Write a checkpoint of `tensors` and the files made from it, and keep only the `keep` latest checkpoints."""
     write_tensors(checkpoint_path(directory, checkpoint.step), tensors, checkpoint.to_dict())
     complete(directory, averages, checkpoint, keep=keep)
 
 
 def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoint, *, keep: int) -> Checkpoint:
-    """Write what lags behind the newest checkpoint, whose averaged weights these are.
+    """Update the files that are older than the newest checkpoint, whose averaged weights are `averages`.
 
-    Gives the checkpoint with the weights that there are now: its own averages take the place of better weights of an
-    earlier step that were deleted or damaged since.
+    Returns the checkpoint with the weights now in the model: its own averages replace better weights of an earlier step
+    that have been deleted or damaged since.
     """
     if _digest_of(directory / WEIGHTS) != checkpoint.weights:
         best = _best(directory, averages, checkpoint)
@@ -164,7 +165,7 @@ def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkp
 
 
 def _best(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
-    """The best weights so far, where a checkpoint has them."""
+    """Return the best weights so far, if a checkpoint has them."""
     steps = checkpoint.description.steps
     if steps == checkpoint.step:
         return averages
@@ -182,7 +183,7 @@ def _best(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoin
 
 
 def _digest_of(path: Path) -> str | None:
-    """What the weights at `path` say that their digest is."""
+    """Return the digest recorded with the weights at `path`."""
     try:
         return str(read_header(path).facts.get("digest"))
     except DamagedFileError:

@@ -1,6 +1,6 @@
-"""A network among many processes: whole on each (DDP), or each with a share of every layer (FSDP2).
+"""Training of one network by many processes, each with the whole network (DDP) or a shard of every layer (FSDP2).
 
-Checkpoints are the same files either way, so a training may go on with other processes, or with one.
+Checkpoints are the same files either way, so a training can resume with any number of processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from convcast.model.training.objective import Objective
 
 
 def parallel(objective: Objective, distributed: Distributed, *, shard: bool) -> nn.Module:
-    """What is called in place of the objective, so that gradients come out as means over all ranks."""
+    """Wrap the objective so that gradients are averaged over all processes."""
     if distributed.world_size == 1:
         return objective
     if not shard:
@@ -38,7 +38,7 @@ def parallel(objective: Objective, distributed: Distributed, *, shard: bool) -> 
 
 @contextmanager
 def defer_gradient_exchange(module: nn.Module, *, until_later: bool) -> Iterator[None]:
-    """Within an accumulation only the last batch's backward pass exchanges gradients."""
+    """Exchange gradients only after the last batch of an accumulation."""
     if isinstance(module, DistributedDataParallel) and until_later:
         with module.no_sync():
             yield
@@ -50,13 +50,13 @@ def defer_gradient_exchange(module: nn.Module, *, until_later: bool) -> Iterator
 
 
 def whole(value: Tensor) -> Tensor:
-    """All of a tensor of which this rank may hold a share; every rank must ask."""
+    """Gather a tensor of which this process may hold a shard; every process must call it."""
     gathered: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
     return gathered
 
 
 def sharded_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, as this rank holds those like `like`."""
+    """Shard a whole tensor as `like` is sharded."""
     value = value.to(like.device)
     if not hasattr(like, "full_tensor"):
         return value
@@ -69,7 +69,7 @@ def sharded_like(value: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fill(target: Tensor, value: Tensor) -> None:
-    """Raises RuntimeError where the shapes differ."""
+    """Copy `value` into `target`; raises RuntimeError if the shapes differ."""
     if target.shape != value.shape:
         raise RuntimeError(f"{tuple(value.shape)} in place of {tuple(target.shape)}")
     target.copy_(sharded_like(value, target))

@@ -1,4 +1,4 @@
-"""The training's course, in log.jsonl and as TensorBoard event files."""
+"""Log of a training, in log.jsonl and as TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EVENTS = "events"
 
 
 class TrainingLog:
-    """Reports go to events/ (`tensorboard --logdir` shows it), and then to log.jsonl."""
+    """Writes reports to events/ (for `tensorboard --logdir`) and then to log.jsonl."""
 
     def __init__(self, directory: Path, step: int, last: TrainingProgress | None) -> None:
-        """Go on after `step`, whose report is `last` and is written where it is missing.
+        """Continue after `step`, whose report `last` is written if it is missing.
 
-        What an earlier run wrote beyond `step` is cut off the log, and hidden by TensorBoard.
+        Later lines of an earlier run are removed from the log and hidden in TensorBoard.
         """
         self._directory = directory
         logged = _cut(directory / LOG, step)
@@ -33,7 +33,7 @@ class TrainingLog:
             self.write(last)
 
     def write(self, report: TrainingProgress) -> None:
-        """The line of the log comes last: where it is, the events are."""
+        """Write a report; the log's line comes last, so that its events exist if the line does."""
         self._write_events(report)
         append_line(self._directory / LOG, asdict(report))
 
@@ -67,9 +67,9 @@ class TrainingLog:
 
 
 def _cut(log: Path, step: int) -> int | None:
-    """End the log before its first line of a later step, and before a line that was left half written.
+    """Truncate the log before its first line of a later step, or before an incomplete line.
 
-    Gives the step of the last line that stays. Nothing is written: the file is only made shorter.
+    Returns the step of the last line that remains.
     """
     if not log.is_file():
         return None

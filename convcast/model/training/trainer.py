@@ -1,4 +1,4 @@
-"""A network in training: one optimiser step, its validation, and what must be saved to go on."""
+"""A network in training: optimiser steps, validation, and saving and restoring of its state."""
 
 from __future__ import annotations
 
@@ -30,16 +30,15 @@ from convcast.settings import TrainingSettings
 
 BETAS = (0.9, 0.99)
 VALIDATION = 1 << 32
-"""Stands in for the step in the seed of the noise that validation adds: the same each time."""
+"""Step number that seeds the noise of the validation loss, so that it is the same each time."""
 
 
 class Trainer:
-    """Weights, their average and the optimiser; `step` counts the optimiser steps behind them.
+    """Weights, their moving average and the optimiser, after `step` optimiser steps.
 
-    Several ranks work as one with their batches joined: what is drawn is drawn for all, and each takes its rows. On a
-    CPU a batch of one rank is divided among threads, which share the weights and compute a gradient each. Threads
-    within each operation would wait for one another thousands of times a step: 59 samples a second, measured, in place
-    of 67.
+    Several processes give the result of one with their batches joined: random numbers are drawn for the joined batch,
+    and each process takes its rows. A single process on a CPU divides its batch among threads, which share the weights
+    and compute one gradient each: measured 67 samples a second, against 59 with threads within each operation.
     """
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, distributed: Distributed) -> None:
@@ -48,7 +47,7 @@ class Trainer:
         self.settings = settings.model_copy(update={"precision": precision})
         self.step = 0
         self.best = ""
-        """Digest of the best weights so far; only the first rank has one."""
+        """Digest of the best weights so far; only the first process has one."""
         require_memory(description.parameters)
         torch.manual_seed(settings.seed)
         self.objective = Objective(description, self.settings, self.device)
@@ -72,12 +71,12 @@ class Trainer:
         return self.objective.network
 
     def learn(self, batches: Sequence[Batch], rate: float, tally: Tally) -> float:
-        """One optimiser step; returns the norm of the gradient, which is not finite where the loss is not."""
+        """Take one optimiser step and return the norm of the gradient, which is not finite if the loss is not."""
         self.objective.train()
         for number, batch in enumerate(batches):
             self._seed(self.step, number)
             noised = self._draw(batch, self.description.model.condition_dropout)
-            self._seed(self.step, number, 1 + self.distributed.rank)  # dropout's masks are each rank's own
+            self._seed(self.step, number, 1 + self.distributed.rank)  # dropout's masks are each process's own
             later = number + 1 < len(batches)
             for part, losses in self._differentiate(noised, share=1 / len(batches), later=later):
                 tally.add(losses, self.objective.diffusion.level[part.t])
@@ -94,7 +93,7 @@ class Trainer:
         return norm
 
     def validate(self, validator: Validator) -> Validation | None:
-        """Of the averaged weights; None without any cases. All ranks must ask, and all are told the same."""
+        """Score the averaged weights; None without cases. Every process must call it and gets the same result."""
         if not validator.batches:
             return None
         objective = Objective(self.description, self.settings, self.device)
@@ -112,10 +111,10 @@ class Trainer:
         report: TrainingProgress | None,
         tally: Tally,
     ) -> None:
-        """Write a checkpoint and what follows from it; the weights that are sampled from are replaced by better ones.
+        """Write a checkpoint and the files made from it, and replace the model's weights if these are better.
 
-        All ranks must ask; the first writes. `report` is what is said of this step, if anything, and `tally` what is
-        summed up for the next report.
+        Every process must call it; the first one writes. `report` is this step's report, if one was due, and `tally`
+        holds the sums for the next report.
         """
         tensors = {f"network.{name}": whole(value) for name, value in self.network.state_dict().items()}
         averages = {name: whole(value) for name, value in self.average.weights.items()}
@@ -135,9 +134,10 @@ class Trainer:
         save(directory, tensors, averages, checkpoint, keep=self.settings.keep)
 
     def restore(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, the newest; the first rank writes what lags behind it.
+        """Restore the newest checkpoint; the first process updates the files that are older.
 
-        Raises DamagedFileError where it is damaged or not of this network.
+        Raises:
+            DamagedFileError: The checkpoint is damaged or of another network.
         """
         directory = path.parent.parent
         advice = advice_for(directory)
@@ -166,11 +166,11 @@ class Trainer:
 
     @property
     def _weights(self) -> list[Tensor]:
-        """In the order of the optimiser."""
+        """Weights in the order of the optimiser."""
         return [weights for group in self.optimiser.param_groups for weights in group["params"]]
 
     def _read(self, path: Path, advice: str) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, which are not read where they are not those of a training of this network."""
+        """Read the tensors of a checkpoint after checking that they belong to this network."""
         expected = {
             f"{part}{name}": shape for part in ("network.", AVERAGE) for name, shape in self.description.shapes.items()
         }
@@ -183,9 +183,9 @@ class Trainer:
         return read_tensors(path, advice=advice)[0]
 
     def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> NoisedBatch:
-        """What this rank takes of what is drawn for the joined batch, whose cases were dealt to the ranks in turn.
+        """Draw for the joined batch, whose cases were dealt to the processes in turn, and take this process's rows.
 
-        Where it is not `joined`, the batch is this rank's alone.
+        Unless `joined`, the batch is this process's alone.
         """
         rank, world_size = (self.distributed.rank, self.distributed.world_size) if joined else (0, 1)
         draws = self.settings.draws
@@ -201,7 +201,7 @@ class Trainer:
         return NoisedBatch(batch, dealt(t), dealt(noise), dealt(blank))
 
     def _differentiate(self, noised: NoisedBatch, *, share: float, later: bool) -> Iterator[tuple[NoisedBatch, Losses]]:
-        """Add this share of the noised batch's gradient to the weights' own; `later` batches follow in this step."""
+        """Add `share` of the batch's gradient to that of the weights; `later` says that batches follow in this step."""
         if self._parts == 1:
             with defer_gradient_exchange(self._module, until_later=later):
                 loss, losses = self._module(noised)
@@ -234,6 +234,6 @@ class Trainer:
         return float(self.distributed.sum(found).mean())
 
     def _seed(self, *numbers: int) -> None:
-        """All random numbers that follow depend on the seed and these numbers alone."""
+        """Seed the generator with the seed and these numbers alone."""
         state = np.random.SeedSequence([self.settings.seed, *numbers]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state) >> 1)

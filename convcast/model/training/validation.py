@@ -1,7 +1,7 @@
-"""Validation: small ensembles from the weights as they are, scored on hours that training does not see.
+"""Validation of a model in training: the scores of small ensembles on hours that training does not see.
 
-The loss hardly shows a model that overfits or is over-confident; its ensembles do. Scores are kept as sums a case, so
-that ranks can share the cases and an interval can be drawn from them.
+The loss hardly shows that a model overfits or is over-confident, but its ensembles do. Scores are kept as sums for each
+case, so that processes can share the cases and intervals can be resampled from them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from convcast.dataset import Window, Windows
+from convcast.metrics import formulas
+from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.regimes import REGIMES, sort_points
 from convcast.model.checkpoint import ModelDescription
 from convcast.model.diffusion.solvers import SOLVERS
@@ -25,11 +27,15 @@ from convcast.model.training.batches import Batch
 from convcast.settings import Precision, SamplingSettings
 from convcast.variables import CAPE, REFC, Variable
 
+CONFIDENCE = 0.95
 RESAMPLES = 1000
+"""Bootstrap resamples of the cases."""
 SEED = 1 << 33
-MEASURES = ("crps", "persistence", "variance", "square")
+"""Seed of the first case's noise; each later case has the next seed."""
+MEASURES = ("crps", "persistence", "variance", "squared_error")
+"""Means over a case's points: fair CRPS, error of persistence, ensemble variance, squared error of the mean."""
 MOMENTS = ("n", "s", "e", "ss", "ee", "se")
-"""Sums over a regime's points, of spread s and absolute error e."""
+"""Sums over a regime's points of ensemble spread s and absolute error e, their squares and their product."""
 
 Sums = NDArray[np.float64]
 
@@ -39,19 +45,27 @@ class Validator:
     """The validation cases of one training."""
 
     batches: Sequence[Batch]
-    """For the loss."""
+    """The cases of the validation loss."""
     windows: Windows | None
-    """None where there are no hours for validation."""
+    """The validation cases; None where there are no hours for validation."""
     numbers: Sequence[int]
-    """Of the windows that ensembles are drawn for."""
+    """Indices in `windows` of the cases for which ensembles are drawn."""
     members: int
+    """Members of each ensemble."""
 
     def ensembles(
         self, description: ModelDescription, network: Network, distributed: Distributed, precision: Precision
     ) -> dict[str, FieldSkill]:
-        """By field, the cases shared out among the ranks; empty where none are to be drawn.
+        """Draw and score the ensembles; the processes share the cases, and each returns the scores of all.
 
-        The network is one that is not trained on: it is made ready for inference.
+        Args:
+            description: The model.
+            network: A copy of the network that is not trained further; it is prepared for inference.
+            distributed: The processes that train together.
+            precision: Precision of the network.
+
+        Returns:
+            The scores of each field, by the field's name; empty where no ensembles are to be drawn.
         """
         if self.windows is None or not self.numbers:
             return {}
@@ -60,14 +74,14 @@ class Validator:
         sums = np.zeros((len(self.numbers), len(description.variables), width))
         for index in range(distributed.rank, len(self.numbers), distributed.world_size):
             window = self.windows[self.numbers[index]]
-            drawn = draw(forecaster, window, self.members, seed=SEED + index, periodic=self.windows.periodic)
-            sums[index] = score(drawn, window, description.variables)
+            members = draw(forecaster, window, self.members, seed=SEED + index, periodic=self.windows.periodic)
+            sums[index] = case_sums(members, window, description.variables)
         total = distributed.sum(torch.from_numpy(sums)).numpy()
-        return {v.name: finish(total[:, i], self.members) for i, v in enumerate(description.variables)}
+        return {v.name: field_skill(total[:, i], self.members) for i, v in enumerate(description.variables)}
 
     @property
     def dates(self) -> tuple[str | None, str | None]:
-        """The first and the last initial hour of the ensembles."""
+        """The first and the last initial hour of the ensembles, None where there are none."""
         if self.windows is None or not self.numbers:
             return None, None
         inits = [self.windows.init(number) for number in self.numbers]
@@ -75,78 +89,77 @@ class Validator:
 
 
 def draw(forecaster: Forecaster, window: Window, members: int, *, seed: int, periodic: bool) -> NDArray[np.float32]:
-    """Members (member, variable, y, x) of one case, GRIB units."""
+    """Draw `members` members (member, variable, y, x) of one case, in GRIB units."""
     condition = forecaster.condition([window], periodic=periodic)
     noise = torch.randn(members, *condition.shape, generator=torch.Generator().manual_seed(seed))
-    usual = SamplingSettings()
+    settings = SamplingSettings()
     with torch.inference_mode():
-        x0 = SOLVERS[usual.solver](
+        x0 = SOLVERS[settings.solver](
             lambda x, t: forecaster.predict_noise(x, t, condition),
             noise.to(forecaster.device),
             schedule=forecaster.schedule,
-            steps=usual.evaluations(forecaster.schedule.steps),
+            steps=settings.evaluations(forecaster.schedule.steps),
             clamp=lambda x: forecaster.clamp(x, condition),
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
         )
         return forecaster.fields(x0, condition)
 
 
-def score(members: NDArray[np.float32], window: Window, variables: Sequence[Variable]) -> Sums:
-    """The sums of one case, (variable, measure); points without an observation are left out."""
+def case_sums(members: NDArray[np.float32], window: Window, variables: Sequence[Variable]) -> Sums:
+    """Sum the scores of one case over its points.
+
+    Args:
+        members: The ensemble, (member, variable, y, x), GRIB units.
+        window: The case, with the observed target. Points where the target or the last analysis is missing are left
+            out.
+        variables: The fields, in the order of the variable axis.
+
+    Returns:
+        MEASURES, then MOMENTS of each of REGIMES, (variable, sum); zeros for a field without observations.
+    """
+    # Sampling imports this module and does without numba, which takes seconds to import.
+    from convcast.metrics.kernels import score_points
+
     assert window.target is not None
     last = window.history[-1]
-    known = {variable: last[i] for i, variable in enumerate(variables)}
-    regimes = sort_points(known.get(REFC), known.get(CAPE))
-    rows = []
+    analysed = {variable: last[i] for i, variable in enumerate(variables)}
+    regimes = sort_points(analysed.get(REFC), analysed.get(CAPE))
+    sums = np.zeros((len(variables), len(MEASURES) + len(REGIMES) * len(MOMENTS)))
     for i in range(len(variables)):
-        there = np.isfinite(window.target[i]) & np.isfinite(last[i])
-        observed, forecast = window.target[i][there].astype(float), members[:, i][:, there].astype(float)
-        regime = None if regimes is None else regimes[there]
-        rows.append(_score_points(forecast, observed, last[i][there].astype(float), regime))
-    return np.array(rows)
+        present = np.isfinite(window.target[i]) & np.isfinite(last[i])
+        if not present.any():
+            continue
+        observed = window.target[i][present].astype(float)
+        scores = score_points(members[:, i][:, present].astype(float), observed)
+        persistence = np.abs(last[i][present] - observed)
+        sums[i, : len(MEASURES)] = [
+            values.mean() for values in (scores.crps("fair"), persistence, scores.variance, scores.error**2)
+        ]
+        if regimes is not None:
+            spread, error = np.sqrt(scores.variance), np.abs(scores.error)
+            terms = np.stack([np.ones_like(error), spread, error, spread**2, error**2, spread * error])
+            by_regime = [terms[:, regimes[present] == number].sum(axis=1) for number in range(len(REGIMES))]
+            sums[i, len(MEASURES) :] = np.concatenate(by_regime)
+    return sums
 
 
-def _score_points(forecast: Sums, observed: Sums, last: Sums, regime: NDArray[np.int8] | None) -> list[float]:
-    """`forecast` (member, point), the others (point,)."""
-    if observed.size == 0:
-        return [0.0] * (len(MEASURES) + len(REGIMES) * len(MOMENTS))
-    m = len(forecast)
-    ranks = 2 * np.arange(1, m + 1) - m - 1
-    pairs = (ranks[:, None] * np.sort(forecast, axis=0)).sum(axis=0)  # Σ |x_i - x_j| over pairs
-    crps = np.abs(forecast - observed).mean(axis=0) - pairs / (m * (m - 1))
-    error = forecast.mean(axis=0) - observed
-    variance = forecast.var(axis=0, ddof=1)
-    row = [float(np.mean(value)) for value in (crps, np.abs(last - observed), variance, error**2)]
-    for number in range(len(REGIMES)):
-        chosen = np.zeros(observed.shape, bool) if regime is None else regime == number
-        s, e = np.sqrt(variance[chosen]), np.abs(error[chosen])
-        row += [float(chosen.sum()), s.sum(), e.sum(), (s * s).sum(), (e * e).sum(), (s * e).sum()]
-    return row
-
-
-def finish(sums: Sums, members: int) -> FieldSkill:
-    """The scores of one field from the sums of its cases, (case, measure)."""
-    crps, persistence, variance, square = sums[:, : len(MEASURES)].T
-    generator = np.random.default_rng(0)
-    means = crps[generator.integers(len(crps), size=(RESAMPLES, len(crps)))].mean(axis=1)
+def field_skill(sums: Sums, members: int) -> FieldSkill:
+    """Compute the scores of one field from the sums (case, sum) of its cases, ensembles of `members` members."""
+    crps, persistence, variance, squared_error = sums[:, : len(MEASURES)].T
+    bootstrap = Bootstrap(len(crps), resamples=RESAMPLES, seed=0, confidence=CONFIDENCE)
+    estimate = bootstrap.estimate(formulas.ratio, crps, np.ones_like(crps))
+    single = len(crps) == 1
     moments = sums[:, len(MEASURES) :].sum(axis=0).reshape(len(REGIMES), len(MOMENTS))
-    calibrated = np.sqrt(variance.mean() * (members + 1) / members)
-    error = np.sqrt(square.mean())
+    correlations = np.where(moments[:, 0] >= 3, formulas.correlation(*moments.T), np.nan)
+    ratio = formulas.spread_error_ratio(variance.mean(), squared_error.mean(), members)
     return FieldSkill(
-        crps=float(crps.mean()),
-        low=float(np.quantile(means, 0.025)),
-        high=float(np.quantile(means, 0.975)),
+        crps=estimate.value,
+        low=estimate.value if single else estimate.low,
+        high=estimate.value if single else estimate.high,
         persistence=float(persistence.mean()),
-        spread_error=float(calibrated / error) if error > 0 else 0.0,
-        correlation={name: correlation(*row) for name, row in zip(REGIMES, moments, strict=True)},
+        spread_error=float(np.nan_to_num(ratio)),
+        correlation={
+            name: float(value) if np.isfinite(value) else None
+            for name, value in zip(REGIMES, correlations, strict=True)
+        },
     )
-
-
-def correlation(n: float, s: float, e: float, ss: float, ee: float, se: float) -> float | None:
-    """Pearson's, from sums; None where it has no meaning."""
-    if n < 3:
-        return None
-    spread, error = ss / n - (s / n) ** 2, ee / n - (e / n) ** 2
-    if spread <= 1e-9 * ss / n or error <= 1e-9 * ee / n:
-        return None
-    return float((se / n - s * e / n**2) / np.sqrt(spread * error))

@@ -1,4 +1,4 @@
-"""Forecasts made of what has been: the last analysis, what usually is, and what moves and has changed before."""
+"""Baselines made of analyses alone: persistence, climatology, and advection with resampled residuals."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from convcast.verification.data.truth import Truth
 Field = NDArray[np.float32]
 
 NEAR_HOUR = 1
-"""Hours of the day within which past weather is taken for like."""
+"""Maximum difference in time of day, hours, between a case and its analogues."""
 HISTORY = 4
-"""Hours, the last analysis included, from which motion is estimated: as many as a model is given."""
+"""Number of analyses from which motion is estimated, the last one included; a model has as many."""
 
 
-class Recent:
-    """Arrays that were made lately, up to a number of bytes."""
+class ArrayCache:
+    """Cache of the most recently used arrays, up to a number of bytes."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._held: OrderedDict[tuple[object, ...], NDArray[Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker elsewhere, which makes what it needs."""
+        """Return the state without the cached arrays, which a worker computes again."""
         return {"_limit": self._limit, "_held": OrderedDict()}
 
     def get(self, key: tuple[object, ...], make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return the array of a key; `make` computes it where it is not cached."""
         if key not in self._held:
             self._held[key] = make()
             while len(self._held) > 1 and sum(array.nbytes for array in self._held.values()) > self._limit:
@@ -44,11 +45,11 @@ class Recent:
         return self._held[key]
 
 
-class FromTruth:
-    """What forecasts made of the truth itself share: they have all its fields, and no command brings more."""
+class TruthBaseline:
+    """Base of baselines that are made of the truth: they forecast all its fields and need no other files."""
 
-    def __init__(self, truth: Truth, recent: Recent) -> None:
-        self._truth, self._recent = truth, recent
+    def __init__(self, truth: Truth, cache: ArrayCache) -> None:
+        self._truth, self._cache = truth, cache
 
     def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
         return None
@@ -57,12 +58,12 @@ class FromTruth:
         return None
 
     def _field(self, variable: Variable, hour: Hour) -> Field:
-        """(y, x). Hours are kept whole, and those of a dataset as its integers, of which twice as many fit."""
+        """Field at an hour, (y, x). Whole hours are cached, those of a dataset as integers to save memory."""
         index, dataset = self._index(variable), self._truth.dataset
         if dataset is not None:
-            stored: NDArray[np.int16] = self._recent.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
+            stored: NDArray[np.int16] = self._cache.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
             return unpack(variable, stored[index])
-        frame: NDArray[np.float32] = self._recent.get(
+        frame: NDArray[np.float32] = self._cache.get(
             ("frame", hour), lambda: np.stack([self._truth.read(one, hour) for one in self._truth.variables])
         )
         field: Field = frame[index]
@@ -76,8 +77,8 @@ class FromTruth:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class Persistence(FromTruth):
-    """The last analysis, as a forecast of one member."""
+class Persistence(TruthBaseline):
+    """The last analysis as a forecast of one member."""
 
     name = "persistence"
 
@@ -91,10 +92,14 @@ class Persistence(FromTruth):
         return self._field(variable, init)[None]
 
 
-class Past:
-    """Training hours from which each case draws a number of like ones, the same number for every case.
+class AnalogueHours:
+    """Sampler of the training hours that are similar to a case, with the same number of hours for every case.
 
-    `pool` gives the training hours that are like a case.
+    Args:
+        pool: Function of initial time and lead that returns the similar training hours.
+        cases: Initial time and lead, hours, of the cases.
+        members: Maximum number of hours drawn for a case.
+        key: Key of the random draws.
     """
 
     def __init__(
@@ -110,11 +115,11 @@ class Past:
         self._count = min([members, *sizes])
 
     def draw(self, init: Hour, lead: int) -> Hours:
-        """Drawn without replacement, in order of time; fewer than 2 where the past has nothing like the case."""
+        """Draw hours without replacement, rising; fewer than 2 where training has no similar hours."""
         return self._order(init, lead)[: self._count]
 
     def spares(self, init: Hour, lead: int) -> Hours:
-        """As many further hours, where there are so many, which stand in where those drawn have no value."""
+        """Draw up to as many further hours, which fill missing values of those drawn."""
         return self._order(init, lead)[self._count : 2 * self._count]
 
     def _order(self, init: Hour, lead: int) -> Hours:
@@ -125,10 +130,9 @@ class Past:
         return hours
 
     def members(self, init: Hour, lead: int, field: Callable[[Hour], Field]) -> Field:
-        """The fields of the hours drawn, (member, y, x).
+        """Return the fields of the hours drawn, (member, y, x).
 
-        Where some have no value at a point, they have those of spare hours there: the gaps of many hours together
-        would leave no point.
+        Missing values are filled from spare hours, because the gaps of many hours together would leave no point.
         """
         members = np.stack([field(hour) for hour in self.draw(init, lead)])
         for hour in self.spares(init, lead):
@@ -143,23 +147,23 @@ class Past:
         return members
 
 
-class Climatology(FromTruth):
-    """Analyses of the training hours within an hour of the same time of day, drawn without replacement."""
+class Climatology(TruthBaseline):
+    """Analyses of training hours within an hour of the same time of day, drawn without replacement."""
 
     name = "climatology"
 
     def __init__(
         self,
         truth: Truth,
-        recent: Recent,
+        cache: ArrayCache,
         *,
         training: Hours,
         cases: Sequence[tuple[Hour, int]],
         members: int,
         seed: int,
     ) -> None:
-        super().__init__(truth, recent)
-        self._past = Past(
+        super().__init__(truth, cache)
+        self._analogues = AnalogueHours(
             lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
             cases=cases,
             members=members,
@@ -167,88 +171,89 @@ class Climatology(FromTruth):
         )
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        if len(self._past.draw(init, lead)) < 2:
+        if len(self._analogues.draw(init, lead)) < 2:
             return f"fewer than 2 training hours are near {hour_of_day(init + lead * HOUR):02d} UTC"
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
-        return self._past.members(init, lead, lambda hour: self._field(variable, hour))
+        return self._analogues.members(init, lead, lambda hour: self._field(variable, hour))
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        drawn, spares = self._past.draw(init, lead), self._past.spares(init, lead)
+        drawn, spares = self._analogues.draw(init, lead), self._analogues.spares(init, lead)
         return f"{len(drawn)} {self._fingerprint([*drawn, *spares])}"
 
 
-class Control(FromTruth):
-    """What can be done without a network: move the last analysis, and add what such forecasts have missed before.
+class Advection(TruthBaseline):
+    """Advection of the last analysis plus resampled residuals: the best forecast here without a network.
 
-    The last analysis is moved by the motion of the history; each member adds the whole-field departure (analysis less
-    moved analysis, all fields of the same hour) of a training case near the same time of day, drawn without
-    replacement, and is clipped to the fields' bounds. So it has the right mean change with the time of day, the right
-    correlations in space and between fields, and no knowledge of the state but motion.
+    The last analysis is advected by the motion estimated from the history. Each member adds the residual (analysis
+    minus advected analysis, all fields of the same hour) of a training case near the same time of day, drawn without
+    replacement, and is clipped to the fields' bounds. It has the mean change with the time of day and the correlations
+    in space and between fields of the training data, but uses nothing of the current state except its motion.
     """
 
-    name = "control"
+    name = "advection"
 
     def __init__(
         self,
         truth: Truth,
         dataset: Dataset,
-        recent: Recent,
+        cache: ArrayCache,
         *,
         training: Hours,
         cases: Sequence[tuple[Hour, int]],
         members: int,
         seed: int,
     ) -> None:
-        super().__init__(truth, recent)
+        super().__init__(truth, cache)
         self._dataset = dataset
         usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}
-        self._past = Past(
+        self._analogues = AnalogueHours(
             lambda init, lead: near_hour_of_day(usable[lead], init), cases=cases, members=members, key=(seed, 2)
         )
 
     def missing(self, init: Hour, lead: int) -> str | None:
         absent = self._dataset.missing(init - np.arange(HISTORY) * HOUR)
         if absent.size:
-            return f"the control needs the analyses of {', '.join(map(str, absent))}"
-        if len(self._past.draw(init, lead)) < 2:
+            return f"advection needs the analyses of {', '.join(map(str, absent))}"
+        if len(self._analogues.draw(init, lead)) < 2:
             return f"fewer than 2 training cases start near {hour_of_day(init):02d} UTC"
         return None
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
         index = self._index(variable)
-        moved = self._recent.get(("moved", init, lead), lambda: self._moved(init, lead))
-        departures = self._past.members(init, lead, lambda past: self._departure(past, lead)[index])
-        bounded: Field = np.clip(moved[index] + departures, *variable.bounds).astype(np.float32)
+        advected = self._cache.get(("advected", init, lead), lambda: self._advected(init, lead))
+        residuals = self._analogues.members(init, lead, lambda analogue: self._residual(analogue, lead)[index])
+        bounded: Field = np.clip(advected[index] + residuals, *variable.bounds).astype(np.float32)
         return bounded
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        drawn = self._past.draw(init, lead)
-        past = np.concatenate([drawn, self._past.spares(init, lead)])
+        drawn = self._analogues.draw(init, lead)
+        past = np.concatenate([drawn, self._analogues.spares(init, lead)])
         history = np.arange(HISTORY) * HOUR
         hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
         return f"{len(drawn)} {self._fingerprint(np.concatenate([past, hours]))}"
 
-    def _moved(self, init: Hour, lead: int) -> Field:
+    def _advected(self, init: Hour, lead: int) -> Field:
         return window(self._dataset, init, lead, history=HISTORY).advected
 
-    def _departure(self, init: Hour, lead: int) -> Field:
+    def _residual(self, init: Hour, lead: int) -> Field:
         def make() -> Field:
             case = window(self._dataset, init, lead, history=HISTORY, with_target=True)
             assert case.target is not None
-            departure: Field = case.target - case.advected
-            return departure
+            residual: Field = case.target - case.advected
+            return residual
 
-        return self._recent.get(("departure", init, lead), make)
+        return self._cache.get(("residual", init, lead), make)
 
 
 def hour_of_day(time: Hour) -> int:
+    """Return the hour of the day, UTC, 0 to 23."""
     return _number(time) % 24
 
 
 def near_hour_of_day(hours: Hours, time: Hour) -> Hours:
-    """Those of the hours that are within NEAR_HOUR of the same time of day."""
+    """Return the hours within NEAR_HOUR of the same time of day."""
     apart = (hours.astype("datetime64[h]").astype(np.int64) - _number(time)) % 24
     return hours[np.minimum(apart, 24 - apart) <= NEAR_HOUR]
 

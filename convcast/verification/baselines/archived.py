@@ -1,4 +1,4 @@
-"""Messages of reference ensembles in the archive, found by the names that their sidecars have."""
+"""Access to the archived messages of reference ensembles, by the names in their sidecars."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ AGAIN = "run `convcast fetch` again"
 
 
 def locate_file(archives: Mapping[str, Archive], file: GribFile) -> tuple[Archive, Path]:
-    """The room and the path of a publisher's file; RRFS files lie with REFS."""
+    """Return the archive and the path of a publisher's file; RRFS files are stored with REFS."""
     archive = archives["refs" if file.model == "rrfs" else file.model]
     return archive, archive.root / archive_path(file)
 
 
-def held(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
-    """Names of the messages that the archive holds whole of a file; none where it is not there."""
+def available_messages(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
+    """Return the names of the complete messages of a file in the archive; none where the file is missing."""
     archive, path = locate_file(archives, file)
     try:
         return frozenset(message.variable for message in archive.sidecar(path).messages)
@@ -35,20 +35,30 @@ def held(archives: Mapping[str, Archive], file: GribFile) -> frozenset[str]:
 
 
 def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> str:
-    """Digits of the contents of these files, which must be there."""
-    said = []
+    """Return a hash of the contents of these files, which must exist."""
+    digests = []
     for file in files:
         archive, path = locate_file(archives, file)
-        said.append(archive.sidecar(path).sha256)
-    return hashlib.blake2b(" ".join(said).encode(), digest_size=16).hexdigest()
+        digests.append(archive.sidecar(path).sha256)
+    return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
 
 def read_message(
     archives: Mapping[str, Archive], file: GribFile, name: str, keys: Sequence[GribKey]
 ) -> tuple[MessageHeader, NDArray[np.float32]]:
-    """A message's header and values (y, x), which must be of the file's hour and one of the GRIB keys.
+    """Read a message of the archive and check that it is of the file's hour.
 
-    Raises DamagedFileError where it is not, or is not there.
+    Args:
+        archives: Archives by model.
+        file: File of the publisher.
+        name: Name of the message in the sidecar.
+        keys: GRIB keys that the message may have.
+
+    Returns:
+        Header and values, (y, x).
+
+    Raises:
+        DamagedFileError: The message is missing, of another field or time, or simulated.
     """
     archive, path = locate_file(archives, file)
     found = [message for message in archive.sidecar(path).messages if message.variable == name]

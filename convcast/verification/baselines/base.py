@@ -1,4 +1,4 @@
-"""Forecasts that any model must be compared with, for the same cases."""
+"""Baselines: forecasts that a model is compared with on the same cases."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from convcast.errors import SettingsError
 from convcast.notation import Hour, Hours
 from convcast.settings import VerificationSettings
 from convcast.variables import Variable
-from convcast.verification.baselines.analogues import Climatology, Control, Persistence, Recent
+from convcast.verification.baselines.analogues import Advection, ArrayCache, Climatology, Persistence
 from convcast.verification.baselines.choose import REFERENCES
 from convcast.verification.baselines.exact import Exact
-from convcast.verification.baselines.hrrr import Forecasts, latest_forecast, time_lagged
+from convcast.verification.baselines.hrrr import HrrrForecasts, latest_forecast, time_lagged
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
 
 class Baseline(Protocol):
-    """A system whose forecasts can be made for any case."""
+    """System that is scored beside the verified ensemble on every case."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the system in options and reports."""
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        """Why this case has no such forecast, or None where it has one."""
+        """Return the reason why a case has no such forecast, or None where it has one."""
 
     def lacks(self, variable: Variable) -> str | None:
-        """Why it forecasts no such field, or None where it does."""
+        """Return the reason why the system does not forecast a field, or None where it does."""
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
-        """The command that may bring what these cases lack."""
+        """Return the command that may fetch what these cases lack, if there is one."""
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        """Digits that change with what the forecast is made of."""
+        """Return a hash that changes with the data that the forecast is made of."""
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
-        """The forecast of a field, (member, y, x), in its units."""
+        """Return the forecast of a field in its units, (member, y, x)."""
 
 
 def make_baselines(
@@ -51,24 +52,32 @@ def make_baselines(
     settings: VerificationSettings,
     workspace: Workspace | None,
 ) -> list[Baseline]:
-    """The baselines of these names, each once, in this order.
+    """Create baselines by name, in order and without repetition.
 
-    `training` are the hours that may be learnt from, `cases` the (init, lead) that will be asked for. Raises
-    SettingsError for a baseline that there is not, or not for this truth, and MissingInputError for one without
-    its files.
+    Args:
+        names: Names of baselines.
+        truth: Fields that the forecasts are scored against.
+        training: Hours that climatology and advection draw from.
+        cases: Initial time and lead, hours, of the forecasts that will be read.
+        settings: Verification settings.
+        workspace: Workspace with the archive or the simulated world, where there is one.
+
+    Raises:
+        SettingsError: A name is unknown, or the baseline does not exist for this truth.
+        MissingInputError: The files of a baseline are missing.
     """
     members, seed = settings.baseline_members, settings.seed
-    recent = Recent(settings.cache_gigabytes * 1e9)
-    past: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
+    cache = ArrayCache(settings.cache_gigabytes * 1e9)
+    sampling: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
 
-    def dataset(name: str) -> Any:
+    def require_dataset(name: str) -> Any:
         if truth.dataset is None:
             raise SettingsError(
                 f"the baseline {name} needs convcast's dataset as truth", advice="use --against persistence"
             )
         return truth.dataset
 
-    def place(name: str) -> Workspace:
+    def require_workspace(name: str) -> Workspace:
         if workspace is None:
             raise SettingsError(
                 f"the baseline {name} needs a workspace, whose archive holds it",
@@ -77,17 +86,20 @@ def make_baselines(
         return workspace
 
     makers: dict[str, Callable[[], Baseline]] = {
-        "persistence": lambda: Persistence(truth, recent),
-        "climatology": lambda: Climatology(truth, recent, **past),
-        "control": lambda: Control(truth, dataset("control"), recent, **past),
-        "hrrr": lambda: Forecasts("hrrr", latest_forecast(truth), truth, place("hrrr").archive),
-        "time-lagged": lambda: Forecasts(
-            "time-lagged", time_lagged(truth, settings.lagged_ages), truth, place("time-lagged").archive
+        "persistence": lambda: Persistence(truth, cache),
+        "climatology": lambda: Climatology(truth, cache, **sampling),
+        "advection": lambda: Advection(truth, require_dataset("advection"), cache, **sampling),
+        "hrrr": lambda: HrrrForecasts("hrrr", latest_forecast(truth), truth, require_workspace("hrrr").archive),
+        "time-lagged": lambda: HrrrForecasts(
+            "time-lagged", time_lagged(truth, settings.lagged_ages), truth, require_workspace("time-lagged").archive
         ),
-        "exact": lambda: Exact(dataset("exact"), place("exact"), cases=cases, members=members, seed=seed),
+        "exact": lambda: Exact(
+            require_dataset("exact"), require_workspace("exact"), cases=cases, members=members, seed=seed
+        ),
     }
     for name in names:
         if name not in makers:
             known = " ".join([*makers, *REFERENCES])
-            raise SettingsError(f"there is no baseline {name!r}", advice=f"choose from {known}")
+            advice = "use --against advection" if name == "control" else f"choose from {known}"
+            raise SettingsError(f"there is no baseline {name!r}", advice=advice)
     return [makers[name]() for name in dict.fromkeys(names)]

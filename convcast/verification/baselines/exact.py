@@ -1,7 +1,7 @@
-"""The exact predictive ensemble of the simulated world: its simulator run again from the analysis with fresh noise.
+"""Exact predictive ensemble of the simulated world: its simulator run from the analysis with new noise.
 
-No model of the same analysis can do better, so it is the limit that a score is compared with. Members are stored
-beside the workspace's other results and made only once.
+No model that knows the same analysis can do better, so its scores are the limit that others are compared with. Members
+are stored in the workspace and computed only once.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from convcast.files import read_json, whole_folder
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.data.truth import Analyses
 from convcast.workspace import Workspace
 
 WORKERS = 2
+"""Number of threads that compute ensembles ahead of the scoring."""
 
 
 class Exact:
-    """The exact ensembles of the cases asked for, kept under `<workspace>/baselines/exact/`."""
+    """Exact ensembles of the cases, stored under `<workspace>/baselines/exact/`."""
 
     name = "exact"
 
@@ -46,7 +47,7 @@ class Exact:
         members: int,
         seed: int,
     ) -> None:
-        """Raises SettingsError for a dataset that shows no whole simulated world."""
+        """Raise SettingsError where the dataset is not of the whole simulated world."""
         _require_world(dataset)
         self._dataset, self._truth = dataset, Analyses(dataset)
         self._folder = workspace.root / "baselines" / "exact"
@@ -72,7 +73,7 @@ class Exact:
         self._due: dict[Hour, Future[Path]] = {}
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        return self._absent(init) or (None if lead in self._leads.get(init, ()) else f"lead {lead} was not asked for")
+        return self._absent(init) or (None if lead in self._leads.get(init, ()) else f"lead {lead} was not requested")
 
     def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
         return None
@@ -81,9 +82,9 @@ class Exact:
         return None
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        """By the settings and leads that its noise follows, and by the analysis."""
-        said = f"{sorted(self._attributes.items())} {self._leads[init]} {lead} {self._truth.fingerprint(init)}"
-        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+        """Return a hash of the settings and leads that determine the noise, and of the analysis."""
+        identity = f"{sorted(self._attributes.items())} {self._leads[init]} {lead} {self._truth.fingerprint(init)}"
+        return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
         if self._opened is None or self._opened[0] != init:
@@ -93,11 +94,11 @@ class Exact:
         return ensemble.read(variable, lead, ensemble.members(lead))
 
     def stop(self) -> None:
-        """Begin no more ensembles."""
+        """Cancel the ensembles that have not been started."""
         self._due = {init: future for init, future in self._due.items() if not future.cancel()}
 
     def begin(self, inits: Iterable[Hour]) -> None:
-        """Work ahead of the scoring of these: the simulator's transforms let threads run side by side."""
+        """Compute the ensembles of these initial times in threads, ahead of the scoring."""
         pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="exact")
         for init in sorted(inits):
             if init not in self._due and not self._absent(init):
@@ -105,15 +106,15 @@ class Exact:
         pool.shutdown(wait=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker elsewhere, which makes what it needs."""
+        """Return the state without open ensembles, which a worker computes or opens again."""
         return self.__dict__ | {"_due": {}, "_opened": None}
 
     def _absent(self, init: Hour) -> str | None:
         return None if init in self._dataset.hours else f"there is no analysis of {init}"
 
     def _open(self, path: Path) -> Ensemble:
-        place = Place.of_grid(self._dataset.grid)
-        found = open_ensembles(path, fields=self._dataset.variables, place=place, simulated=True).ensembles
+        points = Points.of_grid(self._dataset.grid)
+        found = open_ensembles(path, fields=self._dataset.variables, points=points, simulated=True).ensembles
         if not found:
             raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
         return found[0]
@@ -144,27 +145,27 @@ class Exact:
         return path
 
     def _is_there(self, path: Path, init: Hour) -> bool:
-        """Whether the very ensemble that would be made lies there."""
+        """Whether the same ensemble is stored already."""
         if not path.is_dir():
             return False
         try:
-            there = self._open(path)
+            stored = self._open(path)
         except ConvcastError:
             return False
-        same = all(there.attributes.get(name) == value for name, value in self._attributes.items())
-        return same and there.init == init and set(self._leads[init]) <= set(there.leads)
+        same = all(stored.attributes.get(name) == value for name, value in self._attributes.items())
+        return same and stored.init == init and set(self._leads[init]) <= set(stored.leads)
 
 
 def _publish(values: NDArray[np.floating], variable: Variable) -> NDArray[np.float32]:
-    """As the world's own files have them: on the variable's lattice."""
+    """Round values to the precision of the simulated world's files."""
     return (np.round(values * variable.scale) / variable.scale).astype(np.float32)
 
 
 def _require_world(dataset: Dataset) -> None:
     if not dataset.simulated:
         raise SettingsError(
-            "the exact ensemble is known of the simulated world only, and this dataset is real weather",
-            advice="use --against persistence --against climatology --against control",
+            "the exact ensemble exists for the simulated world only, and this dataset is real weather",
+            advice="use --against persistence --against climatology --against advection",
         )
     absent = [name for name in SIMULATED_FIELDS if name not in {v.name for v in dataset.variables}]
     if absent or not dataset.grid.periodic:
@@ -181,8 +182,8 @@ def _read_world(path: Path) -> tuple[int, int]:
             f"{path} is not there, which says what the simulated world is",
             advice="run `convcast fetch --source simulated`, or leave out --against exact",
         )
-    said = read_json(path)
+    world = read_json(path)
     try:
-        return int(said["size"]), int(said["seed"])
+        return int(world["size"]), int(world["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path} does not name a world's size and seed ({error!r})") from error

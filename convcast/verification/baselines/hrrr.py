@@ -1,4 +1,4 @@
-"""HRRR's own forecasts, as a baseline: the latest one, and an ensemble of older ones for the same hour."""
+"""HRRR's own forecasts as baselines: the latest one, and a time-lagged ensemble."""
 
 from __future__ import annotations
 
@@ -18,31 +18,36 @@ from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 from convcast.verification.data.truth import Truth
 
-Members = Callable[[Hour, int], tuple[Member, ...]]
-"""The forecasts that make an ensemble for an initial time and a lead."""
+MemberFiles = Callable[[Hour, int], tuple[Member, ...]]
+"""Function of initial time and lead, hours, that returns the forecasts of an ensemble."""
 
 
-def latest_forecast(truth: Truth) -> Members:
-    """The forecast of the cycle that the case starts from; where f01 stands for the analysis, of the cycle before."""
+def latest_forecast(truth: Truth) -> MemberFiles:
+    """Return the HRRR forecast of a case's own cycle; of the cycle before where f01 replaces the analysis."""
     late = truth.analysis_lead
     return lambda init, lead: (Member("hrrr", hrrr(init - late * HOUR, lead + late), 0),)
 
 
-def time_lagged(truth: Truth, ages: Sequence[int]) -> Members:
-    """Forecasts of so many cycles before the case's own, for the same hour."""
+def time_lagged(truth: Truth, ages: Sequence[int]) -> MemberFiles:
+    """Return HRRR forecasts for the same valid time from earlier cycles.
+
+    Args:
+        truth: Fields that the forecasts are scored against.
+        ages: Ages of the cycles relative to the case's own, hours.
+    """
     late = truth.analysis_lead
     return lambda init, lead: time_lagged_members(init - late * HOUR, lead + late, ages)
 
 
-class Forecasts:
-    """HRRR forecasts of the archive, each a member, on the truth's points.
+class HrrrForecasts:
+    """HRRR forecasts of the archive as members, on the truth's points.
 
-    A case has all of its members or does not count.
+    A case is scored only where all members are available.
     """
 
-    def __init__(self, name: str, members: Members, truth: Truth, archive: Path) -> None:
-        """Raises SettingsError where the truth is no part of the HRRR grid, or is simulated."""
-        grid = truth.place.grid
+    def __init__(self, name: str, members: MemberFiles, truth: Truth, archive: Path) -> None:
+        """Raise SettingsError where the truth is not on the HRRR grid, or is simulated."""
+        grid = truth.points.grid
         if truth.simulated:
             raise SettingsError(
                 f"the simulated world has no {name} forecasts", advice="use --against exact --against persistence"
@@ -77,8 +82,8 @@ class Forecasts:
         return f"convcast fetch --what time-lagged --leads {leads} --start {first} --end {last}"
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        said = [self._archive.sidecar(path).sha256 for _, path in self._paths(init, lead)]
-        return hashlib.blake2b(" ".join(said).encode(), digest_size=16).hexdigest()
+        digests = [self._archive.sidecar(path).sha256 for _, path in self._paths(init, lead)]
+        return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
         paths = [path for _, path in self._paths(init, lead)]
@@ -92,12 +97,12 @@ class Forecasts:
         return [(member, self._archive.root / archive_path(member.file)) for member in self._members(init, lead)]
 
     def _decode(self, path: Path, init: Hour, lead: int) -> DecodedFields:
-        file = next(member.file for member, its in self._paths(init, lead) if its == path)
+        file = next(member.file for member, file_path in self._paths(init, lead) if file_path == path)
         fields = decode_hour(path, valid=file.valid, lead=file.lead, variables=self._truth.variables)
         if fields.simulated:
             raise DamagedFileError(f"{path} is of the simulated world", advice="run `convcast fetch` again")
-        there, wanted = fields.grid, self._grid
-        if not there.covers(wanted):
+        source, target = fields.grid, self._grid
+        if not source.covers(target):
             raise DamagedFileError(f"{path} does not cover the truth's part of the HRRR grid")
-        top, left = wanted.y0 - there.y0, wanted.x0 - there.x0
-        return fields.crop(slice(top, top + wanted.ny), slice(left, left + wanted.nx))
+        top, left = target.y0 - source.y0, target.x0 - source.x0
+        return fields.crop(slice(top, top + target.ny), slice(left, left + target.nx))

@@ -1,4 +1,4 @@
-"""What REFS and HREF publish of their members, compared with the same made of ours: never one thing with another.
+"""Comparison of the products that REFS and HREF publish with the same products made of our members.
 
 Probabilities are of the same event (anywhere within 39 or 40.6 km where theirs are, smoothed as theirs are, at or above
 the threshold) and of as many of our members as theirs has, since no fair estimator exists of a smoothed probability.
@@ -24,7 +24,7 @@ from convcast.grid import Grid
 from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
-from convcast.verification.baselines.archived import fingerprint, held, read_message
+from convcast.verification.baselines.archived import available_messages, fingerprint, read_message
 from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
 from convcast.verification.baselines.regrid import Regridder, check_grid_227
 from convcast.verification.data.truth import Truth
@@ -34,22 +34,22 @@ Field = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 SIZES = {"refs": 14, "href": 10}
-"""Members of which the products are made."""
+"""Number of members that the products are made of."""
 NEAR_NORMAL = (T2M, D2M, U10, V10)
-"""Fields whose mean and spread say nearly all; reflectivity, CAPE and CIN have a floor and a long tail."""
+"""Nearly normal fields, which mean and spread describe; reflectivity, CAPE and CIN have a floor and a long tail."""
 WINDOW = {"refs": 8, "href": 5}
-"""Cells to each side at which the smoothing is cut off (NCEP's ensemble post-processor)."""
+"""Half-width, cells, of the smoothing kernel (NCEP's ensemble post-processor)."""
 CELLS = {"refs": 13, "href": 8}
-"""Radius of the neighbourhood in cells of each one's grid."""
+"""Radius of the neighbourhood, cells of the system's grid."""
 _FILES = {"mean": "mean", "spread": "sprd", "probability": "prob"}
 SUMS = ("points", "ours", "theirs", "events", "stated_ours", "stated_theirs")
-LEAST_SPREAD = 1e-3
-"""Spread of a normal distribution, K or m/s, below which it is taken for that."""
+MIN_SPREAD = 1e-3
+"""Minimum standard deviation of a normal distribution, K or m/s."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing that both say of a field."""
+    """One product that both systems provide of a field."""
 
     score: str
     """brier_nmep, brier_point or crps_gaussian."""
@@ -67,32 +67,32 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Sums over points of comparisons: SUMS of each, loss being a squared error of probability or a CRPS."""
+class ComparisonSums:
+    """Sums over points by comparison; the loss is a squared error of probability or a CRPS."""
 
     members: int
     names: tuple[str, ...]
     sums: Floats
     """(comparison, len(SUMS))"""
 
-    def __add__(self, other: Compared) -> Compared:
-        """Of both sets of cases, of which one may lack what was not published; raises ValueError for other sizes."""
+    def __add__(self, other: ComparisonSums) -> ComparisonSums:
+        """Add the sums of two sets of cases, each of which may lack products that were not published."""
         if self.members != other.members:
             raise ValueError(f"comparisons of {self.members} and {other.members} members")
         names = tuple(dict.fromkeys((*self.names, *other.names)))
         total = np.zeros((len(names), len(SUMS)))
         for part in (self, other):
             total[[names.index(name) for name in part.names]] += part.sums
-        return Compared(self.members, names, total)
+        return ComparisonSums(self.members, names, total)
 
 
-class Products:
-    """The products of REFS or HREF for the cases that have them."""
+class PublishedProducts:
+    """Products of REFS or HREF for the cases that have them."""
 
     def __init__(self, system: str, truth: Truth, workspace: Workspace) -> None:
-        assert truth.place.grid is not None
+        assert truth.points.grid is not None
         self.system, self.size = system, SIZES[system]
-        self._truth, self._grid = truth, truth.place.grid
+        self._truth, self._grid = truth, truth.points.grid
         self._archives = open_archives(workspace.archive)
         self._regrid = Regridder(self._grid) if system == "href" else None
 
@@ -101,7 +101,7 @@ class Products:
         return f"{self.system}-products"
 
     def require(self, members: int) -> None:
-        """Raises SettingsError for an ensemble of fewer members than theirs."""
+        """Raise SettingsError for an ensemble of fewer members than the products are made of."""
         if members < self.size:
             raise SettingsError(
                 f"an ensemble of {members} cannot be compared fairly with products of the {self.size} members of "
@@ -109,8 +109,8 @@ class Products:
                 advice=f"sample {self.size} members or more, or leave out --against {self.system}",
             )
 
-    def there(self, init: Hour, lead: int) -> bool:
-        """Whether anything that can be compared is in the archive for this case."""
+    def has(self, init: Hour, lead: int) -> bool:
+        """Return whether the archive holds a comparable product for this case."""
         return any(self._comparisons(variable, init, lead) for variable in self._truth.variables)
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str:
@@ -118,10 +118,10 @@ class Products:
 
     def fingerprint(self, init: Hour, lead: int) -> str:
         files = [self._file(kind, init, lead) for kind in _FILES]
-        return fingerprint(self._archives, [file for file in files if held(self._archives, file)])
+        return fingerprint(self._archives, [file for file in files if available_messages(self._archives, file)])
 
     def lacks(self, variable: Variable) -> str | None:
-        """Why nothing is compared of a field."""
+        """Return the reason why nothing is compared of a field, or None where something is."""
         reasons = [refusal(self.system, product) for product in products(self.system) if product.variable == variable]
         if not reasons:
             return "it does not publish the field"
@@ -129,8 +129,21 @@ class Products:
             return "the neighbourhood does not fit into the domain" if self._too_small(variable) else None
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
-    def score(self, variable: Variable, init: Hour, lead: int, forecasts: Field, observed: Field) -> Compared | None:
-        """Compare (member, y, x) forecasts and their (y, x) truth; None where there is nothing to compare."""
+    def score(
+        self, variable: Variable, init: Hour, lead: int, forecasts: Field, observed: Field
+    ) -> ComparisonSums | None:
+        """Compare our forecasts with the published products.
+
+        Args:
+            variable: Field that is compared.
+            init: Initial time.
+            lead: Lead time, hours.
+            forecasts: Our members, (member, y, x).
+            observed: Truth, (y, x).
+
+        Returns:
+            Sums of the comparisons; None where there is no product to compare.
+        """
         chosen = self._comparisons(variable, init, lead)
         if not chosen or self.lacks(variable):
             return None
@@ -139,7 +152,7 @@ class Products:
             ours, truth = self._regrid(variable, ours), self._regrid(variable, truth)
         there = np.isfinite(truth) & np.isfinite(ours.sum(0))
         sums = [self._compare(one, init, lead, ours, truth, there) for one in chosen]
-        return Compared(self.size, tuple(one.name for one in chosen), np.array(sums, float))
+        return ComparisonSums(self.size, tuple(one.name for one in chosen), np.array(sums, float))
 
     def _compare(
         self, one: Comparison, init: Hour, lead: int, ours: Field, truth: Field, there: NDArray[np.bool_]
@@ -179,7 +192,7 @@ class Products:
         return near and not far_from_missing(inside, self._reach).any()
 
     def _comparisons(self, variable: Variable, init: Hour, lead: int) -> list[Comparison]:
-        """What of a field is in the archive and may be compared."""
+        """Comparisons of a field whose products are in the archive."""
         found = []
         for product in products(self.system):
             if product.variable != variable or refusal(self.system, product) or not self._here(product, init, lead):
@@ -192,10 +205,10 @@ class Products:
         return found
 
     def _here(self, product: Product, init: Hour, lead: int) -> bool:
-        return product.name in held(self._archives, self._file(product.kind, init, lead))
+        return product.name in available_messages(self._archives, self._file(product.kind, init, lead))
 
     def _published(self, product: Product, init: Hour, lead: int) -> Field:
-        """(y, x) on the points that are compared."""
+        """Product on the points that are compared, (y, x)."""
         file = self._file(product.kind, init, lead)
         header, values = read_message(self._archives, file, product.name, product.spec.keys)
         if self._regrid is not None:
@@ -208,7 +221,7 @@ class Products:
 
 
 def refusal(system: str, product: Product) -> str | None:
-    """Why a product may not be compared with ours, or None where it may."""
+    """Return the reason why a product is not comparable with ours, or None where it is."""
     variable = product.variable
     if not product.comparable:
         return f"its probabilities are of the {product.layer} parcel, convcast's of the surface parcel"
@@ -222,7 +235,7 @@ def refusal(system: str, product: Product) -> str | None:
 
 
 def comparisons_by_name(system: str) -> dict[str, Comparison]:
-    """Every comparison there may be, by its name."""
+    """Return every possible comparison with a system by name."""
     found = {}
     for product in products(system):
         if refusal(system, product) is None and product.kind != "spread":
@@ -235,7 +248,13 @@ def comparisons_by_name(system: str) -> dict[str, Comparison]:
 
 
 def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Floats:
-    """CRPS of normal distributions at each point, xskillscore's closed form (Gneiting et al. 2005, eq. 5)."""
+    """Return the CRPS of normal distributions by xskillscore's closed form (Gneiting et al. 2005, eq. 5).
+
+    Args:
+        observed: Observations, (point,).
+        mean: Means of the distributions, (point,).
+        spread: Standard deviations, (point,).
+    """
     import xarray as xr
 
     with warnings.catch_warnings():
@@ -243,7 +262,7 @@ def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]
         from xskillscore import crps_gaussian
 
     arrays = [
-        xr.DataArray(np.asarray(a, float), dims="point") for a in (observed, mean, np.maximum(spread, LEAST_SPREAD))
+        xr.DataArray(np.asarray(a, float), dims="point") for a in (observed, mean, np.maximum(spread, MIN_SPREAD))
     ]
     return np.asarray(crps_gaussian(*arrays, dim=[]).values, float)
 
@@ -252,8 +271,8 @@ def _partner(system: str, mean: Product) -> Product:
     return next(p for p in products(system) if p.kind == "spread" and p.variable == mean.variable)
 
 
-def _crop(values: Field, there: Grid, wanted: Grid) -> Field:
-    if not there.covers(wanted):
+def _crop(values: Field, source: Grid, target: Grid) -> Field:
+    if not source.covers(target):
         raise DamagedFileError("the product does not cover the truth's part of the HRRR grid")
-    top, left = wanted.y0 - there.y0, wanted.x0 - there.x0
-    return values[top : top + wanted.ny, left : left + wanted.nx]
+    top, left = target.y0 - source.y0, target.x0 - source.x0
+    return values[top : top + target.ny, left : left + target.nx]

@@ -1,8 +1,8 @@
-"""HREF's grid, NCEP's number 227, and the way there from a part of the HRRR grid.
+"""Interpolation from a part of the HRRR grid to HREF's grid, NCEP grid 227.
 
-Members and truth go to the coarser grid, where HREF is verified in operations (NCEP's EVS): nearest point for
-reflectivity, whose echoes must not be averaged away, and bilinear for smooth fields, as NCEP's own members went there.
-Winds would have to be rotated, and are not taken.
+Members and truth are interpolated to this coarser grid, on which HREF is verified in operations (NCEP's EVS): to the
+nearest point for reflectivity, whose echoes must not be averaged away, and bilinearly for smooth fields, as NCEP does
+with its members. Winds would have to be rotated and are refused.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FIRST_LATITUDE, FIRST_LONGITUDE = 12.190, 226.541
 PROJECTION = f"+proj=lcc +lat_0=25 +lon_0=265 +lat_1=25 +lat_2=25 +R={EARTH_RADIUS}"
 _KEYS = (30, 64, 5079000, 5079000, 25000000, 25000000, 25000000, 265000000)
 _CORNER = 0.01
-"""Degrees by which a first point may be rounded."""
+"""Maximum rounding error of the first point, degrees."""
 
 
 def check_grid_227(header: MessageHeader) -> None:
-    """Raises DamagedFileError for a message that is on another grid."""
+    """Raise DamagedFileError where a message is not on grid 227."""
     corner = np.array([header.first_latitude - FIRST_LATITUDE, header.first_longitude - FIRST_LONGITUDE])
     if header.handle_grid != _KEYS or (header.ny, header.nx) != (NY, NX) or (np.abs(corner) > _CORNER).any():
         raise DamagedFileError("not on HREF's grid 227")
@@ -37,7 +37,7 @@ def check_grid_227(header: MessageHeader) -> None:
 
 @dataclass(frozen=True)
 class Regridder:
-    """From a rectangle of the HRRR grid to the rectangle of grid 227 that lies around it."""
+    """Interpolation from a rectangle of the HRRR grid to the rectangle of grid 227 inside it."""
 
     source: Grid
 
@@ -45,7 +45,8 @@ class Regridder:
     def box(self) -> tuple[slice, slice]:
         """Rows and columns of grid 227 with a point inside the source.
 
-        Raises SettingsError where there is none.
+        Raises:
+            SettingsError: No point is inside.
         """
         y, x = self._whole
         inside = (y >= 0) & (y <= self.source.ny - 1) & (x >= 0) & (x <= self.source.nx - 1)
@@ -56,18 +57,29 @@ class Regridder:
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """Which points of the box lie inside the source, (y, x)."""
-        y, x = self._places
+        """Whether each point of the box is inside the source, (y, x)."""
+        y, x = self._positions
         return (y >= 0) & (y <= self.source.ny - 1) & (x >= 0) & (x <= self.source.nx - 1)
 
     def __call__(self, variable: Variable, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Fields (..., y, x) of the source on the box, NaN outside; raises SettingsError for a wind component."""
+        """Interpolate a field to the box.
+
+        Args:
+            variable: Field; it decides the method.
+            values: Values on the source, (..., y, x).
+
+        Returns:
+            Values on the box, (..., y, x), NaN outside the source.
+
+        Raises:
+            SettingsError: The field is a wind component.
+        """
         if variable in (U10, V10):
             raise SettingsError("winds along HRRR's axes are not those along the axes of grid 227")
         return self._nearest(values) if variable == REFC else self._bilinear(values)
 
     def _nearest(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        y, x = (np.rint(place).astype(np.intp) for place in self._clipped)
+        y, x = (np.rint(position).astype(np.intp) for position in self._clipped)
         return np.where(self.inside, values[..., y, x], np.float32(np.nan))
 
     def _bilinear(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,21 +92,21 @@ class Regridder:
 
     @cached_property
     def _whole(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Row and column in the source, in cells, of every point of grid 227."""
-        there = Proj(PROJECTION)
-        x0, y0 = there(FIRST_LONGITUDE, FIRST_LATITUDE)
+        """Row and column in the source, cells, of every point of grid 227."""
+        projection_227 = Proj(PROJECTION)
+        x0, y0 = projection_227(FIRST_LONGITUDE, FIRST_LATITUDE)
         x, y = np.meshgrid(x0 + CELL * np.arange(NX), y0 + CELL * np.arange(NY))
-        longitude, latitude = there(x, y, inverse=True)
+        longitude, latitude = projection_227(x, y, inverse=True)
         x, y = projection()(longitude, latitude)
         return (y - self.source.y[0]) / SPACING, (x - self.source.x[0]) / SPACING
 
     @cached_property
-    def _places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         rows, columns = self.box
         y, x = self._whole
         return y[rows, columns], x[rows, columns]
 
     @cached_property
     def _clipped(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        y, x = self._places
+        y, x = self._positions
         return y.clip(0, self.source.ny - 1), x.clip(0, self.source.nx - 1)

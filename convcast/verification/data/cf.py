@@ -1,7 +1,7 @@
-"""Gridded files of anybody, by the CF conventions: which dimension is which, which variable which field, in what units.
+"""Dimensions of gridded files of any program, identified by the CF conventions and renamed to convcast's names.
 
-Dimensions are told by the standard name of their coordinate, else by the names in use (convcast, ECMWF's cfgrib,
-WeatherBench, WRF); what is returned has convcast's names whatever the file had.
+A dimension is identified by the standard name of its coordinate, else by a name in common use (convcast, ECMWF's
+cfgrib, WeatherBench, WRF).
 """
 
 from __future__ import annotations
@@ -41,20 +41,23 @@ _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("x", "longitude", "lon", "west_east", "rlon", "hrrr_x"),
     ),
 }
-"""Of each dimension, by convcast's name: standard names, then names."""
+"""Standard names and common names of each dimension, by convcast's name."""
 _HOURS = {"hours": 1.0, "hour": 1.0, "h": 1.0, "hr": 1.0, "minutes": 1 / 60, "seconds": 1 / 3600, "s": 1 / 3600}
 _EARTH2STUDIO_UNITS = {"refc": "dBZ", "t2m": "K", "d2m": "K", "u10m": "m s-1", "v10m": "m s-1", "cape": "J kg-1"}
-"""Of the fields in earth2studio's lexicon (`E2STUDIO_VOCAB`). HRRR's winds stay along the grid's axes there."""
-MOST_IMPOSSIBLE = 0.001
-"""Share of points that may lie outside a field's bounds."""
-FLOOR_SHARE, FLOOR_APART = 0.2, 1.0
-"""Where so many points lie at a field's least value, it means none, and no two may mean that by values so far apart."""
+"""Units of fields in earth2studio's lexicon (`E2STUDIO_VOCAB`), where HRRR's winds stay along the grid's axes."""
+MAX_OUT_OF_BOUNDS = 0.001
+"""Maximum fraction of points outside a field's bounds."""
+FLOOR_FRACTION = 0.2
+"""Fraction of points at a field's minimum above which the minimum means "none", as no echo does."""
+FLOOR_TOLERANCE = 1.0
+"""Maximum difference between the values by which two files mean "none", in the field's units."""
 
 
 def by_role(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """A dataset with convcast's names of dimensions and of scalar coordinates.
+    """Rename dimensions and scalar coordinates to convcast's names.
 
-    Raises DamagedFileError where two of them could be the same.
+    Raises:
+        DamagedFileError: Two dimensions could be the same one.
     """
     data = _of_earth2studio(data)
     named: dict[str, list[str]] = {}
@@ -86,9 +89,10 @@ def by_role(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def with_leads(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """Forecasts with dimensions init_time and lead_time, where a file says either as a single value or as valid times.
+    """Add the dimensions init_time and lead_time to forecasts that have scalars or valid times instead.
 
-    Raises DamagedFileError where it has several initial times and valid times in place of leads.
+    Raises:
+        DamagedFileError: The file has several initial times, and valid times in place of leads.
     """
     scalars = [role for role in ("init_time", "lead_time") if role in data.coords and role not in data.sizes]
     data = data.expand_dims([role for role in scalars if data[role].ndim == 0])
@@ -106,9 +110,10 @@ def with_leads(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """With dimensions (init_time, number, lead_time, y, x), leads in hours.
+    """Return forecasts with dimensions (init_time, number, lead_time, y, x) and leads in hours.
 
-    Raises DamagedFileError for what is no ensemble, or does not say when its forecasts began.
+    Raises:
+        DamagedFileError: A dimension of an ensemble is missing.
     """
     data = with_leads(data, path)
     absent = [name for name in ("number", "init_time", "lead_time", "y", "x") if name not in data.sizes]
@@ -118,7 +123,7 @@ def as_ensemble(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def lacks(absent: Sequence[str], path: Path) -> DamagedFileError:
-    """The error of a file without these dimensions of an ensemble."""
+    """Return the error of a file that lacks these dimensions of an ensemble."""
     known = ", ".join(_ROLES[absent[0]][0] + _ROLES[absent[0]][1][:3])
     return DamagedFileError(
         f"{path} is not an ensemble: it has no dimension {' '.join(absent)}",
@@ -127,9 +132,12 @@ def lacks(absent: Sequence[str], path: Path) -> DamagedFileError:
 
 
 def as_truth(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """With the dimension `time`, the hour that each map is for.
+    """Return fields with the dimension `time`, their valid time.
 
-    Raises DamagedFileError for forecasts of several leads, of which none is the truth.
+    Forecasts of a single lead are accepted as analyses; their lead becomes the attribute `analysis_lead`.
+
+    Raises:
+        DamagedFileError: The file holds forecasts of several leads.
     """
     if "lead_time" in data.coords and ("init_time" in data.coords or data["lead_time"].size != 1):
         data = with_leads(data, path)
@@ -152,19 +160,30 @@ def as_truth(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 ENSEMBLE = frozenset({"init_time", "number", "lead_time", "y", "x"})
+"""Dimensions of an ensemble."""
 
 
 def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path, needed: Set[str] = ENSEMBLE) -> None:
-    """Raises DamagedFileError where one of these fields, or what says which members are complete, lacks a dimension."""
-    wanted: dict[str, Set[str]] = dict.fromkeys(names, needed)
+    """Check that the fields, and the flags of complete members, have exactly the needed dimensions.
+
+    Args:
+        data: Dataset with convcast's names of dimensions.
+        names: Variables to check.
+        path: File it was read from, for error messages.
+        needed: Dimensions that every variable must have.
+
+    Raises:
+        DamagedFileError: A variable has other dimensions.
+    """
+    required: dict[str, Set[str]] = dict.fromkeys(names, needed)
     if "complete" in data and needed == ENSEMBLE:
-        wanted["complete"] = {"init_time", "number", "lead_time"}
-    for name, dimensions in wanted.items():
+        required["complete"] = {"init_time", "number", "lead_time"}
+    for name, dimensions in required.items():
         if set(data[name].dims) != dimensions:
-            there = " ".join(map(str, data[name].dims)) or "none"
+            present = " ".join(map(str, data[name].dims)) or "none"
             extra = [str(one) for one in data[name].dims if one not in dimensions]
             raise DamagedFileError(
-                f"{path} has {name} with the dimensions {there}, not {' '.join(sorted(dimensions))}",
+                f"{path} has {name} with the dimensions {present}, not {' '.join(sorted(dimensions))}",
                 advice=f"choose one {extra[0]}: data.isel({extra[0]}=0)"
                 if extra
                 else "give every field all of these dimensions: data.expand_dims",
@@ -172,11 +191,15 @@ def check_dimensions(data: xr.Dataset, names: Sequence[str], path: Path, needed:
 
 
 class UnreadableError(DamagedFileError):
-    """Values of one time cannot be read; those of others may be."""
+    """Values of one time cannot be read; those of other times may be intact."""
 
 
 def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
-    """Values from the store; raises UnreadableError where they are damaged."""
+    """Read values from a store.
+
+    Raises:
+        UnreadableError: The values are damaged.
+    """
     try:
         with stores.readable(f"{path} is damaged", "write it again with the program that made it, or copy it again"):
             return np.asarray(chosen.values, np.float32)
@@ -185,10 +208,14 @@ def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
 
 
 def check_values(variable: Variable, values: NDArray[np.floating], path: Path) -> None:
-    """Raises DamagedFileError where values of a field (any shape) cannot be in its units."""
+    """Check that values of a field, of any shape, are plausible in its units.
+
+    Raises:
+        DamagedFileError: More than MAX_OUT_OF_BOUNDS of the values are outside the field's bounds.
+    """
     finite = values[np.isfinite(values)]
     low, high = variable.bounds
-    if finite.size and np.mean((finite < low - 1) | (finite > high + 1)) > MOST_IMPOSSIBLE:
+    if finite.size and np.mean((finite < low - 1) | (finite > high + 1)) > MAX_OUT_OF_BOUNDS:
         raise DamagedFileError(
             f"{path} has {variable.name} from {finite.min():g} to {finite.max():g}, which is not {variable.units}: "
             f"convcast knows {low:g} to {high:g}",
@@ -199,12 +226,21 @@ def check_values(variable: Variable, values: NDArray[np.floating], path: Path) -
 def check_floors(
     variable: Variable, forecasts: NDArray[np.floating], truth: NDArray[np.floating], paths: Sequence[object]
 ) -> None:
-    """Raises DamagedFileError where forecasts and truth mean "none" by different values.
+    """Check that forecasts and truth mean "none" by the same value.
 
-    So it is where one is reflectivity and the other rain in mm/h, or no echo is 0 dBZ in one and -10 in the other.
+    They differ where one is reflectivity and the other rain in mm/h, or no echo is 0 dBZ in one and -10 in the other.
+
+    Args:
+        variable: Field that is checked.
+        forecasts: Forecast values, of any shape.
+        truth: Observed values, of any shape.
+        paths: Names of forecasts and truth, for the error message.
+
+    Raises:
+        DamagedFileError: The two values differ by more than FLOOR_TOLERANCE.
     """
     floors = [_floor(values) for values in (forecasts, truth)]
-    if variable.may_be_constant and None not in floors and abs(floors[0] - floors[1]) > FLOOR_APART:  # type: ignore[operator]
+    if variable.may_be_constant and None not in floors and abs(floors[0] - floors[1]) > FLOOR_TOLERANCE:  # type: ignore[operator]
         raise DamagedFileError(
             f"where there is none, {variable.name} is {floors[0]:g} in {paths[0]} and {floors[1]:g} in {paths[1]}",
             advice=f"both must be in {variable.units} and mean none by one value",
@@ -216,11 +252,11 @@ def _floor(values: NDArray[np.floating]) -> float | None:
     if finite.size == 0:
         return None
     least = float(finite.min())
-    return least if np.mean(finite == least) > FLOOR_SHARE else None
+    return least if np.mean(finite == least) > FLOOR_FRACTION else None
 
 
 def _of_earth2studio(data: xr.Dataset) -> xr.Dataset:
-    """With the units that NVIDIA's earth2studio leaves unsaid: they follow from its names of variables.
+    """Add the units that NVIDIA's earth2studio omits; they follow from its names of variables.
 
     Its HRRR models (StormCast) write no attributes, or call metres along HRRR's axes latitude and longitude.
     """
@@ -245,6 +281,11 @@ def _role(name: str, data: xr.Dataset) -> str | None:
 
 
 def lead_hours(lead: xr.DataArray, path: Path) -> NDArray[np.float64]:
+    """Return lead times in hours.
+
+    Raises:
+        DamagedFileError: The unit of the leads is missing or unknown.
+    """
     if np.issubdtype(lead.dtype, np.timedelta64):
         return np.asarray(lead.values / np.timedelta64(1, "h"), float)
     units = str(lead.attrs.get("units", ""))

@@ -1,4 +1,4 @@
-"""Ensembles as they lie on disk, ours or another's: opened with plain xarray, checked before they are scored."""
+"""Ensemble forecasts in files, of convcast or another program: opened with xarray and checked before scoring."""
 
 from __future__ import annotations
 
@@ -25,30 +25,31 @@ from convcast.verification.data.cf import (
     check_values,
     read_values,
 )
-from convcast.verification.data.fields import Found, find_fields, settle_winds, turned
+from convcast.verification.data.fields import MatchedVariable, find_fields, settle_winds, turned
 from convcast.verification.data.files import expand, is_zarr, stamp
-from convcast.verification.data.gather import Gathered, gather_ensembles
-from convcast.verification.data.points import Box, Place, read_place, shared
+from convcast.verification.data.gather import GatheredFiles, gather_ensembles
+from convcast.verification.data.points import Box, Points, read_points, shared
 from convcast.verification.data.times import LeftOut, scorable_times
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The forecasts of one initial time."""
+    """Ensemble forecasts of one initial time."""
 
     path: Path
     init: Hour
     leads: tuple[int, ...]
+    """Lead times, hours."""
     data: xr.Dataset
-    """Dimensions `(number, lead_time, y, x)`, not yet read."""
-    found: dict[Variable, Found]
-    """The variable of the file that is each field."""
-    place: tuple[int, int] | None = None
-    """Axis of the initial times in the stored arrays, and this one's place along it, where they have such an axis."""
+    """Lazy dataset with dimensions (number, lead_time, y, x)."""
+    found: dict[Variable, MatchedVariable]
+    """Variable of the file by field."""
+    init_index: tuple[int, int] | None = None
+    """Axis of the initial times in the stored arrays and index of this one, where the arrays have that axis."""
     box: Box | None = None
-    """Rows and columns that are scored, where it is not all of them."""
+    """Rows and columns that are scored, where these are not all."""
     files: tuple[Path, ...] = ()
-    """The files that it lies in, where it is no Zarr store."""
+    """Files that hold the ensemble, where it is no Zarr store."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -56,30 +57,31 @@ class Ensemble:
 
     @property
     def training_hours(self) -> tuple[Hour, Hour] | None:
-        """First and last hour that the model was trained on, where the file says so.
+        """First and last hour of the model's training period, where the file states them.
 
-        Raises DamagedFileError where what it says is no two hours.
+        Raises:
+            DamagedFileError: The attribute is not a pair of hours.
         """
-        said = self.data.attrs.get("training_hours")
-        if not said:
+        stated = self.data.attrs.get("training_hours")
+        if not stated:
             return None
         try:
-            first, last = said.split("/") if isinstance(said, str) else said
+            first, last = stated.split("/") if isinstance(stated, str) else stated
             return parse_hour(str(first)), parse_hour(str(last))
         except (TypeError, ValueError, SettingsError) as error:
             raise DamagedFileError(
-                f"{self.path} says {said!r} for the hours that its model was trained on",
+                f"{self.path} says {stated!r} for the hours that its model was trained on",
                 advice="set its attribute training_hours to first/last, or remove it",
             ) from error
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digits that change when a file of the store does that holds values of this initial time.
+        """Hash that changes with the files that hold values of this initial time.
 
-        A store that others append to keeps the digits of what it held before.
+        Appending another initial time to the store does not change it.
         """
-        said = [str(self.path.resolve()), str(self.init), self.leads, sorted(self.data.attrs.items(), key=str)]
-        digest = hashlib.blake2b(repr(said).encode(), digest_size=16)
+        identity = [str(self.path.resolve()), str(self.init), self.leads, sorted(self.data.attrs.items(), key=str)]
+        digest = hashlib.blake2b(repr(identity).encode(), digest_size=16)
         if self.files:
             digest.update("\n".join(map(stamp, self.files)).encode())
             return digest.hexdigest()
@@ -87,7 +89,7 @@ class Ensemble:
         for name in (*(one.name for one in self.found.values()), *({"complete"} & set(group))):
             array = group[name]
             assert isinstance(array, zarr.Array)
-            for key in _keys(array, self.place):
+            for key in _keys(array, self.init_index):
                 try:
                     file = (self.path / name / key).stat()
                 except FileNotFoundError:  # a chunk of nothing but the fill value
@@ -96,19 +98,29 @@ class Ensemble:
         return digest.hexdigest()
 
     def members(self, lead: int) -> NDArray[np.intp]:
-        """Positions along `number` of the members that are complete at this lead."""
+        """Return the indices along `number` of the members that are complete at this lead, (member,)."""
         if "complete" not in self.data:
             return np.arange(self.data.sizes["number"])
         complete = read_values(self.data["complete"].isel(lead_time=self.leads.index(lead)), self.path)
         return np.flatnonzero(np.isfinite(complete) & (complete > 0))
 
     def read(self, variable: Variable, lead: int, members: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(member, y, x), in the variable's units.
+        """Read a field at a lead in the variable's units.
 
-        Raises DamagedFileError where values cannot be in them, UnreadableError where they are damaged.
+        Args:
+            variable: Field to read.
+            lead: Lead time, hours.
+            members: Indices along `number`, rising.
+
+        Returns:
+            Values, (member, y, x).
+
+        Raises:
+            DamagedFileError: The values are implausible in the variable's units.
+            UnreadableError: The values are damaged.
         """
         consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
-        # By a slice, members are read into place; by their numbers, into a copy first.
+        # A slice is read into its final array; a list of indices needs a copy.
         number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
         found = self.found[variable]
         values = self._read(found.name, lead, number)
@@ -127,35 +139,42 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The ensembles of a store, one an initial time, and what of the truth's points and fields they share."""
+class OpenedEnsembles:
+    """Ensembles of a store, one an initial time, with the points and fields that they share with the truth."""
 
     ensembles: list[Ensemble]
     fields: tuple[Variable, ...]
     box: Box
-    """Rows and columns of the truth."""
-    place: Place
-    said: dict[str, Any]
-    """Which variable was taken for which field, and why others are not scored."""
+    """Shared rows and columns of the truth."""
+    points: Points
+    field_report: dict[str, Any]
+    """Description, for scores.json, of the variable used for each field and of the variables that are not scored."""
     left_out: tuple[LeftOut, ...]
-    """Forecasts that are between hours, or no forecasts."""
+    """Forecasts that cannot be scored, by time."""
 
 
 def open_ensembles(
-    source: Path | Gathered, *, fields: Sequence[Variable], place: Place, simulated: bool, foreign: bool = False
-) -> Opened:
-    """The ensembles of a Zarr store, or of files that were gathered, of these fields at this place.
+    source: Path | GatheredFiles, *, fields: Sequence[Variable], points: Points, simulated: bool, foreign: bool = False
+) -> OpenedEnsembles:
+    """Open the ensembles of a Zarr store, or of gathered files.
 
-    One of another, `foreign`, may hold some of the fields on a part of the points. Raises DamagedFileError where it is
-    not an ensemble of these fields at these points, in these units, or holds a forecast twice, and SettingsError where
-    nothing overlaps or simulated and real weather would be mixed.
+    Args:
+        source: Path of a store, or contents of files.
+        fields: Fields of the truth.
+        points: Points of the truth.
+        simulated: Whether the truth is simulated weather.
+        foreign: Whether another program made the ensembles, which may hold some of the fields on a part of the points.
+
+    Raises:
+        DamagedFileError: The source is no ensemble of these fields at these points, or holds a forecast twice.
+        SettingsError: Forecasts and truth do not overlap, or one is simulated and the other real.
     """
     if isinstance(source, Path):
         (source,) = gather_ensembles(expand([source], "--ensemble"))
     path, data = source.path, source.data
     matches = find_fields(data, path)
-    there = read_place(data, path)
-    settle_winds(data, matches, there)
+    available = read_points(data, path)
+    settle_winds(data, matches, available)
     matches.unscored |= source.unread
     absent = [variable.name for variable in fields if variable not in matches.found]
     found = {variable: matches.found[variable] for variable in fields if variable in matches.found}
@@ -173,16 +192,18 @@ def open_ensembles(
     ):
         require_members(path)
     try:
-        boxes = shared(there, place)
+        boxes = shared(available, points)
     except DamagedFileError as error:
         raise DamagedFileError(
             f"{path} is on another grid than the truth: {error}", advice="regrid one to the other first"
         ) from error
     if boxes is None:
         raise SettingsError(f"{path} and the truth do not overlap in space", advice="look at the coordinates of both")
-    whole = boxes[0] if there.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
-    if not foreign and (whole is not None or place.shape != there.shape):
-        raise DamagedFileError(f"{path} is on another grid than the truth: {there.shape} points, not {place.shape}")
+    whole = boxes[0] if available.shape != tuple(map(len, boxes[0])) or not _in_order(boxes[0]) else None
+    if not foreign and (whole is not None or points.shape != available.shape):
+        raise DamagedFileError(
+            f"{path} is on another grid than the truth: {available.shape} points, not {points.shape}"
+        )
     times = scorable_times(data, path)
     leads = tuple(lead for _, lead in times.leads)
     data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
@@ -194,24 +215,24 @@ def open_ensembles(
         for i, init in times.inits
         if leads
     ]
-    said = {"file": str(path), "files": len(source.files), **matches.said(found)}
-    return Opened(ensembles, tuple(found), boxes[1], place.crop(boxes[1]), said, times.left_out)
+    said = {"file": str(path), "files": len(source.files), **matches.field_report(found)}
+    return OpenedEnsembles(ensembles, tuple(found), boxes[1], points.crop(boxes[1]), said, times.left_out)
 
 
-def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, Found]) -> int | None:
-    """The axis of the initial times in the stored arrays, None where they have none."""
+def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, MatchedVariable]) -> int | None:
+    """Axis of the initial times in the stored arrays; None where they have none."""
     first = next(iter(found.values())).name
     array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
     assert isinstance(array, zarr.Array)
     return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None
 
 
-def _keys(array: zarr.Array, place: tuple[int, int] | None) -> Iterator[str]:
-    """Names of the files that hold an array, or of those at a place along an axis."""
+def _keys(array: zarr.Array, index: tuple[int, int] | None) -> Iterator[str]:
+    """Names of the chunk files of an array, or of those at an index along an axis."""
     sizes = array.shards or array.chunks
     counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
-    if place is not None and place[0] < len(counts):
-        axis, number = place
+    if index is not None and index[0] < len(counts):
+        axis, number = index
         counts[axis] = range(number // sizes[axis], number // sizes[axis] + 1)
     for chunk in product(*counts):
         yield array.metadata.encode_chunk_key(chunk)

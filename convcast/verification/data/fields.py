@@ -1,6 +1,6 @@
-"""Which variable of a file is which field: by standard name, short name, long name and name, in this order.
+"""Match of a file's variables to fields, by standard name, short name, long name and name, in this order.
 
-What is left over is said too, with its reason: no field goes unscored in silence.
+Every field and variable that is not matched is reported with the reason.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError
 from convcast.grid import LATIN, ORIENTATION
 from convcast.variables import FIELDS, U10, V10, Variable
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.data.units import SAME, Conversion, conversion
 
 KEYS = ("standard_name", "short_name", "long_name", "name")
-"""What a variable is known by, the most telling first."""
+"""Properties that identify a variable, the most reliable first."""
 _ATTRIBUTES = {
     "standard_name": ("standard_name",),
     "short_name": ("GRIB_shortName", "short_name", "GRIB_cfVarName"),
     "long_name": ("long_name", "GRIB_name", "description"),
 }
-_SAY_NOTHING = ("", "unknown", "undef", "none", "~")
+_UNINFORMATIVE = ("", "unknown", "undef", "none", "~")
 _SURFACES = {
     "heightAboveGround": 103,
     "surface": 1,
@@ -37,29 +37,30 @@ _SURFACES = {
     "entireAtmosphere": 10,
     "atmosphereSingleLayer": 10,
 }
-"""GRIB's code of a surface (table 4.5), by ecCodes' name of it."""
+"""Code of a surface in GRIB2 table 4.5, by ecCodes' name."""
 _LEVELS = ("heightAboveGround", "height", "level", "plev", "isobaricInhPa", "pressure")
-"""Scalar coordinates that say at which level a variable is."""
+"""Names of scalar coordinates that give the level of a variable."""
 SINGLE_FORECASTS = (0, 1)
-"""GRIB product templates of a forecast at a point in time: alone, or a member of an ensemble."""
-MOST_NAMED = 8
-"""Variables that are no field, in a sentence."""
+"""GRIB2 product templates of a forecast at a point in time: deterministic, and member of an ensemble."""
+MAX_NAMED = 8
+"""Maximum number of unknown variables that a sentence lists."""
 NO_FIELD = "no field that convcast knows"
 STATISTIC = "a statistic of an ensemble, or of a period"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A variable of a file that holds a field."""
+class MatchedVariable:
+    """Variable of a file that holds a field."""
 
     name: str
     by: str
-    """One of KEYS."""
+    """Property that identified it, one of KEYS."""
     units: str
+    """Units in the file."""
     convert: Conversion = SAME
     turn: tuple[str, NDArray[np.float32]] | None = None
-    """For a wind towards east or north: the variable of the other component, and the angle (y, x), radians, from the
-    grid's x axis to east."""
+    """For an eastward or northward wind: name of the other component, and the rotation angle to the grid's axes,
+    radians, (y, x)."""
 
     def __str__(self) -> str:
         converted = "" if self.convert == SAME else f", converted from {self.units}"
@@ -68,22 +69,22 @@ class Found:
 
 
 @dataclass
-class Matches:
-    """What of a file is scored, and what is not."""
+class FieldMatches:
+    """Fields of a file that are scored, and reasons why others are not."""
 
-    found: dict[Variable, Found] = field(default_factory=dict)
+    found: dict[Variable, MatchedVariable] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
-    """Why a field is not scored, by the field's name."""
+    """Reason why a field is not scored, by the field's name."""
     unscored: dict[str, str] = field(default_factory=dict)
-    """Why a variable of the file is not scored, by the variable's name."""
+    """Reason why a variable of the file is not scored, by the variable's name."""
 
     def without(self, variable: Variable, reason: str) -> None:
-        """Leave out this field."""
+        """Leave out a field, for this reason."""
         self.lacking[variable.name] = reason
         self.unscored[self.found.pop(variable).name] = reason
 
-    def said(self, scored: Collection[Variable]) -> dict[str, Any]:
-        """As scores.json has it, where these fields are scored."""
+    def field_report(self, scored: Collection[Variable]) -> dict[str, Any]:
+        """Describe for scores.json what is scored and what is not, where these fields are scored."""
         return {
             "scored": {v.name: str(found) for v, found in self.found.items() if v in scored},
             "fields_not_scored": self.lacking
@@ -92,20 +93,20 @@ class Matches:
         }
 
 
-def describe(said: Mapping[str, Any]) -> str:
-    """What was scored of a file and what was not, in a sentence; of many variables that are no field, some."""
-    scored = ", ".join(f"{name} is {variable}" for name, variable in said["scored"].items()) or "nothing is scored"
-    lacking = [f"{name} ({reason})" for name, reason in said["fields_not_scored"].items()]
-    left = said["variables_not_scored"]
+def describe(report: Mapping[str, Any]) -> str:
+    """Describe in a sentence what is scored of a file and what is not, from its entry in scores.json."""
+    scored = ", ".join(f"{name} is {variable}" for name, variable in report["scored"].items()) or "nothing is scored"
+    lacking = [f"{name} ({reason})" for name, reason in report["fields_not_scored"].items()]
+    left = report["variables_not_scored"]
     aside = [
-        f"{name} ({why})" for name, why in left.items() if why not in (NO_FIELD, *said["fields_not_scored"].values())
+        f"{name} ({why})" for name, why in left.items() if why not in (NO_FIELD, *report["fields_not_scored"].values())
     ]
     others = [name for name, reason in left.items() if reason == NO_FIELD]
-    named = ", ".join(others[:MOST_NAMED]) + (f" and {len(others) - MOST_NAMED} more" * (len(others) > MOST_NAMED))
-    more = said["files"] - 1
+    named = ", ".join(others[:MAX_NAMED]) + (f" and {len(others) - MAX_NAMED} more" * (len(others) > MAX_NAMED))
+    more = report["files"] - 1
     return "; ".join(
         [
-            f"{said['file']}{f' and {more} more files' if more else ''}: {scored}",
+            f"{report['file']}{f' and {more} more files' if more else ''}: {scored}",
             *([f"not scored: {', '.join(lacking)}"] if lacking else []),
             *([f"other variables: {', '.join(aside)}"] if aside else []),
             *([f"{NO_FIELD}: {named}"] if named else []),
@@ -113,13 +114,17 @@ def describe(said: Mapping[str, Any]) -> str:
     )
 
 
-def find_fields(data: xr.Dataset, path: Path) -> Matches:
-    """Which variable of a file with dimensions y and x is which field.
+def find_fields(data: xr.Dataset, path: Path) -> FieldMatches:
+    """Match the variables of a file to fields.
 
-    Raises DamagedFileError where two variables may be one field, or a field is in units that no conversion is known
-    for, or of another quantity than its name says.
+    Args:
+        data: Dataset with dimensions y and x.
+        path: File it was read from, for error messages.
+
+    Raises:
+        DamagedFileError: Two variables may be one field, or a field has unknown units or another standard name.
     """
-    matches = Matches()
+    matches = FieldMatches()
     maps = {str(name): variable for name, variable in data.data_vars.items() if {"y", "x"} <= set(variable.dims)}
     reasons = dict.fromkeys(maps, NO_FIELD)
     for variable in FIELDS.values():
@@ -127,18 +132,18 @@ def find_fields(data: xr.Dataset, path: Path) -> Matches:
         other: dict[str, str] = {}
         for name, array in maps.items():
             known = _known_by(array, name, variable)
-            standard = _said(array, "standard_name")
+            standard = _text(array, "standard_name")
             if not any(known):
                 continue
             if standard and not known[0]:
                 other[name] = reasons[name] = f"its standard_name is {standard}, not {variable.standard_name}"
-            elif reason := _elsewhere(array, name, variable, known):
+            elif reason := _mismatch(array, name, variable, known):
                 other[name] = reasons[name] = reason
             else:
                 candidates[name] = known
         if not candidates:
             if variable.name in other:
-                standard = _said(maps[variable.name], "standard_name")
+                standard = _text(maps[variable.name], "standard_name")
                 if standard and not _means(variable, standard):
                     raise DamagedFileError(
                         f"{path} has {standard} as {variable.name}, where convcast has {variable.standard_name}",
@@ -156,12 +161,12 @@ def find_fields(data: xr.Dataset, path: Path) -> Matches:
     return matches
 
 
-def settle_winds(data: xr.Dataset, matches: Matches, place: Place) -> None:
-    """Turn winds towards east and north to the grid's axes, or leave them out where that cannot be known.
+def settle_winds(data: xr.Dataset, matches: FieldMatches, points: Points) -> None:
+    """Mark eastward and northward winds for rotation to the grid's axes, or leave them out where that is impossible.
 
-    Where rows and columns are parallels and meridians, the two are the same.
+    On a latitude-longitude grid no rotation is needed.
     """
-    if place.unit == "degrees" and place.y is not None:
+    if points.unit == "degrees" and points.y is not None:
         return
     before = dict(matches.found)
     for variable, other in ((U10, V10), (V10, U10)):
@@ -178,41 +183,48 @@ def settle_winds(data: xr.Dataset, matches: Matches, place: Place) -> None:
                 f'or to east and north: set data["{found.name}"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0',
             )
         elif relative is not None and str(relative) != "1":
-            if partner is None or place.grid is None:
+            if partner is None or points.grid is None:
                 lacks = f"{other.name} is not there" if partner is None else "the file's grid is not HRRR's"
                 matches.without(variable, f"it points to east or north, and {lacks}: rotate it to the grid's axes")
             else:
-                matches.found[variable] = replace(found, turn=(partner.name, _angle(place)))
+                matches.found[variable] = replace(found, turn=(partner.name, _angle(points)))
 
 
 def turned(
     variable: Variable, values: NDArray[np.float32], other: NDArray[np.float32], angle: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """A wind component along the grid's axis, from the one towards east or north and the other of the two."""
+    """Rotate an eastward or northward wind to the grid's axes.
+
+    Args:
+        variable: U10 or V10, the component to return.
+        values: The eastward or northward wind, in the order of `variable`, (..., y, x).
+        other: The other component, (..., y, x).
+        angle: Angle between north and the grid's y axis, radians, (y, x).
+    """
     sign = np.float32(-1 if variable is U10 else 1)
     return np.asarray(np.cos(angle) * values + sign * np.sin(angle) * other, np.float32)
 
 
-def _angle(place: Place) -> NDArray[np.float32]:
+def _angle(points: Points) -> NDArray[np.float32]:
     """The angle between north and the grid's y axis in HRRR's projection, (y, x), radians."""
-    assert place.latitude_longitude is not None
-    longitude = place.latitude_longitude[1]
+    assert points.latitude_longitude is not None
+    longitude = points.latitude_longitude[1]
     return np.asarray(np.radians(np.sin(np.radians(LATIN)) * (longitude - ORIENTATION)), np.float32)
 
 
 def _known_by(array: xr.DataArray, name: str, variable: Variable) -> list[bool]:
-    """By which of KEYS a variable is the field."""
-    standard = _said(array, "standard_name")
+    """Whether each of KEYS identifies a variable as the field."""
+    standard = _text(array, "standard_name")
     return [
         standard is not None and _means(variable, standard),
-        any(is_named(variable, text) for text in _all_said(array, "short_name")),
-        any(is_named(variable, text) for text in _all_said(array, "long_name")),
+        any(is_named(variable, text) for text in _texts(array, "short_name")),
+        any(is_named(variable, text) for text in _texts(array, "long_name")),
         is_named(variable, name),
     ]
 
 
-def _elsewhere(array: xr.DataArray, name: str, variable: Variable, known: list[bool]) -> str | None:
-    """Why a variable that bears the field's name is not the field: another level, or a period."""
+def _mismatch(array: xr.DataArray, name: str, variable: Variable, known: list[bool]) -> str | None:
+    """Reason why a variable with the field's name is another quantity (level, period); None where it is not."""
     attributes = array.attrs
     kind = str(attributes.get("GRIB_stepType", attributes.get("step_type", "instant")))
     if kind != "instant":
@@ -230,7 +242,7 @@ def _elsewhere(array: xr.DataArray, name: str, variable: Variable, known: list[b
             value = float(array.coords[level])
             if value != variable.grib.level:
                 return f"its {level} is {value:g}, not {variable.index_level}"
-    short = _said(array, "short_name")
+    short = _text(array, "short_name")
     if short is not None:
         return f"its short name is {short}, which is not one of {variable.name}"
     levels = re.findall(r"\d+", name)
@@ -240,10 +252,10 @@ def _elsewhere(array: xr.DataArray, name: str, variable: Variable, known: list[b
 
 
 def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -> tuple[str, str]:
-    """The variable that more of KEYS speak for, in their order, and the first of them."""
+    """Variable that KEYS identify best, in their order, and the first key that identifies it."""
     left = dict(candidates)
-    for place in range(len(KEYS)):
-        agreeing = {name: known for name, known in left.items() if known[place]}
+    for key in range(len(KEYS)):
+        agreeing = {name: known for name, known in left.items() if known[key]}
         left = agreeing or left
     if len(left) > 1 and variable.name in left:
         left = {variable.name: left[variable.name]}
@@ -257,7 +269,7 @@ def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -
     return name, KEYS[known.index(True)]
 
 
-def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path: Path) -> Found:
+def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path: Path) -> MatchedVariable:
     units = array.attrs.get("units")
     if units is None:
         raise DamagedFileError(
@@ -270,16 +282,16 @@ def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path:
             f"{path} has {name} in {units}, not in {variable.units}",
             advice=f'convert it, or leave it out: data.drop_vars("{name}")',
         )
-    return Found(name, by, str(units), convert)
+    return MatchedVariable(name, by, str(units), convert)
 
 
 def is_named(variable: Variable, text: str) -> bool:
-    """Whether a short name, a long name or the name of a variable is the field's."""
+    """Return whether a short name, a long name or the name of a variable is the field's."""
     return _plain(text) in _names(variable)
 
 
 def is_level(variable: Variable, type_of_level: str) -> bool:
-    """Whether the field lies at this type of level, by ecCodes' name of it."""
+    """Return whether the field is defined at this type of level, in ecCodes' naming."""
     return _SURFACES.get(type_of_level) == variable.grib.surface
 
 
@@ -288,15 +300,15 @@ def _means(variable: Variable, standard: str) -> bool:
     return standard == variable.standard_name or standard in variable.other_standard_names
 
 
-def _all_said(array: xr.DataArray, key: str) -> Iterator[str]:
+def _texts(array: xr.DataArray, key: str) -> Iterator[str]:
     for attribute in _ATTRIBUTES[key]:
         text = str(array.attrs.get(attribute, "")).strip()
-        if text.lower() not in _SAY_NOTHING:
+        if text.lower() not in _UNINFORMATIVE:
             yield text
 
 
-def _said(array: xr.DataArray, key: str) -> str | None:
-    return next(_all_said(array, key), None)
+def _text(array: xr.DataArray, key: str) -> str | None:
+    return next(_texts(array, key), None)
 
 
 @lru_cache

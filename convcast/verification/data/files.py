@@ -1,4 +1,4 @@
-"""Files of anybody opened by what they hold: Zarr, NetCDF or GRIB2, with convcast's names of dimensions."""
+"""Opening of files of any program by their format: Zarr, NetCDF or GRIB2."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from convcast.grib import sections
 from convcast.variables import FIELDS, SIMULATED_STATUS, GribKey, Variable
 from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
 
-__all__ = ["Opened", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
+__all__ = ["OpenedFile", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
 
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata")
 _NETCDF = {b"\x89HDF": "netcdf4", b"CDF\x01": "scipy", b"CDF\x02": "scipy"}
-"""What reads a file that begins so. On a damaged header of the classic formats, the netCDF library loops for hours."""
+"""Engine of xarray by the first bytes of a file. The netCDF library may hang on damaged headers of classic formats."""
 _CDF5 = b"CDF\x05"
 _GRIB_KEYS = (
     "discipline",
@@ -38,20 +38,25 @@ _GRIB_KEYS = (
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A file, or a part of one whose variables share their dimensions."""
+class OpenedFile:
+    """Contents of a file, or a part of them whose variables share their dimensions."""
 
     path: Path
     data: xr.Dataset
-    """As the file names its dimensions; nothing is read but coordinates."""
+    """Lazy dataset with the file's own names of dimensions; only coordinates are read."""
     unread: dict[str, str] = field(default_factory=dict)
-    """Why what else is in the file was not opened, by its name."""
+    """Reasons why other contents of the file were not opened, by name."""
 
 
 def expand(paths: Sequence[Path], option: str) -> list[Path]:
-    """The files of an option that may be repeated and may hold a pattern (`'mem*.grib2'`), each once.
+    """Return the files that a repeatable option names, patterns (`'mem*.grib2'`) expanded.
 
-    Raises SettingsError where there is none, or one is given twice.
+    Args:
+        paths: Values of the option.
+        option: Name of the option, for error messages.
+
+    Raises:
+        SettingsError: A path does not exist, or a file is given twice.
     """
     found: list[Path] = []
     for path in paths:
@@ -77,20 +82,25 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path is a Zarr store, or a folder that may be a damaged one."""
+    """Return whether a path is a folder, which may be a Zarr store."""
     return path.is_dir()
 
 
 def stamp(path: Path) -> str:
-    """What changes with a file: its name, size and time of change."""
-    said = path.stat()
-    return f"{path.resolve()} {said.st_size} {said.st_mtime_ns}"
+    """Return a text that changes with a file: its path, size and modification time."""
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
 def open_zarr(path: Path, what: str) -> xr.Dataset:
-    """A Zarr store of either format, nothing read yet but coordinates.
+    """Open a Zarr store of format 2 or 3 lazily; only coordinates are read.
 
-    Raises DamagedFileError where it does not open.
+    Args:
+        path: Folder of the store.
+        what: Kind of contents, for error messages.
+
+    Raises:
+        DamagedFileError: The folder does not open as a Zarr store.
     """
     if path.is_dir() and not any((path / name).exists() for name in _ZARR):
         raise DamagedFileError(
@@ -106,15 +116,16 @@ def open_zarr(path: Path, what: str) -> xr.Dataset:
         return _with_coordinates(data)
 
 
-def open_file(path: Path) -> Iterator[Opened]:
-    """A NetCDF file, or the fields of a GRIB2 file.
+def open_file(path: Path) -> Iterator[OpenedFile]:
+    """Open a NetCDF file, or the fields of a GRIB2 file one by one, lazily.
 
-    Raises DamagedFileError for another file, or one that cannot be read.
+    Raises:
+        DamagedFileError: The file has another format or cannot be read.
     """
     with open(path, "rb") as file:
         start = file.read(4)
     if start in _NETCDF:
-        yield Opened(path, _open_netcdf(path, _NETCDF[start]))
+        yield OpenedFile(path, _open_netcdf(path, _NETCDF[start]))
     elif start == _CDF5:
         raise DamagedFileError(
             f"{path} is in NetCDF's CDF-5 format, which convcast does not read",
@@ -141,38 +152,38 @@ def _open_netcdf(path: Path, engine: str) -> xr.Dataset:
 
 def _with_coordinates(data: xr.Dataset) -> xr.Dataset:
     for name, coordinate in data.coords.items():
-        if name != "complete":  # which may change until it is asked for
+        if name != "complete":  # a running sampling may still change it
             coordinate.load()
     return data
 
 
-def _open_grib(path: Path) -> Iterator[Opened]:
-    """One part a field, through cfgrib, without an index file."""
+def _open_grib(path: Path) -> Iterator[OpenedFile]:
+    """Open each field with cfgrib, without an index file."""
     advice = "copy it again from where it came"
     _check_messages(path)
     with stores.readable(f"{path} does not open as a GRIB2 file", advice):
-        wanted, unread = _fields_of(path)
-    if not wanted:
-        there = ", ".join(unread) or "nothing"
+        offsets_by_field, unread = _fields_of(path)
+    if not offsets_by_field:
+        contents = ", ".join(unread) or "nothing"
         raise DamagedFileError(
-            f"{path} holds none of the fields that convcast knows; it holds {there}",
+            f"{path} holds none of the fields that convcast knows; it holds {contents}",
             advice=f"convcast knows {' '.join(FIELDS)}, as NCEP's GRIB2 tables have them",
         )
-    for variable, offsets in wanted.items():
+    for variable, offsets in offsets_by_field.items():
         with stores.readable(f"{path} does not open as a GRIB2 file", advice):
             data = _open_messages(path, offsets)
             (name,) = data.data_vars
             data = data.rename({name: variable.name}) if name != variable.name else data
             array = data[variable.name]
             simulated = array.attrs.get("GRIB_productionStatusOfProcessedData") == SIMULATED_STATUS
-            said = f"GRIB2 of {data.attrs.get('institution', 'an unknown centre')}"
-            data = _with_coordinates(data.assign_attrs(simulated=int(simulated), source=said))
-        yield Opened(path, data, unread)
+            origin = f"GRIB2 of {data.attrs.get('institution', 'an unknown centre')}"
+            data = _with_coordinates(data.assign_attrs(simulated=int(simulated), source=origin))
+        yield OpenedFile(path, data, unread)
         unread = {}
 
 
 def _check_messages(path: Path) -> None:
-    """Raises DamagedFileError where a message's sections do not fit each other: ecCodes would end the process."""
+    """Raise DamagedFileError where the sections of a message are inconsistent: ecCodes would end the process."""
     size, offset = path.stat().st_size, 0
     with open(path, "rb") as file:
         while offset < size:
@@ -192,13 +203,13 @@ def _check_messages(path: Path) -> None:
 
 
 def _fields_of(path: Path) -> tuple[dict[Variable, list[Any]], dict[str, str]]:
-    """Offsets of the messages of each field, and why others are not opened.
+    """Offsets of the messages of each field, and reasons why others are not opened.
 
-    Raises DamagedFileError where two messages are the same field of one member, time and lead.
+    Raises DamagedFileError where two messages hold the same field of one member, time and lead.
     """
     from cfgrib.messages import FileStream
 
-    wanted: dict[Variable, list[Any]] = {}
+    offsets_by_field: dict[Variable, list[Any]] = {}
     unread: dict[str, str] = {}
     seen: set[tuple[Any, ...]] = set()
     for offset, message in FileStream(str(path), errors="raise").items():
@@ -207,17 +218,17 @@ def _fields_of(path: Path) -> tuple[dict[Variable, list[Any]], dict[str, str]]:
             unread[f"{message['shortName']} at {message['level']} {message['typeOfLevel']}"] = reason
             continue
         member = message.get("number")
-        said = (variable, message["dataDate"], message["dataTime"], message["stepRange"], member)
-        if said in seen:
+        identity = (variable, message["dataDate"], message["dataTime"], message["stepRange"], member)
+        if identity in seen:
             of = "" if member is None else f" of member {member}"
             raise DamagedFileError(
                 f"{path} holds {variable.name}{of} twice, {message['stepRange']} h after {message['dataDate']} "
                 f"{message['dataTime']:04d}",
                 advice="keep one of them: grib_copy writes the messages that are chosen by their keys",
             )
-        seen.add(said)
-        wanted.setdefault(variable, []).append(offset)
-    return wanted, unread
+        seen.add(identity)
+        offsets_by_field.setdefault(variable, []).append(offset)
+    return offsets_by_field, unread
 
 
 def _field_of(message: Any) -> tuple[Variable | None, str]:
@@ -239,11 +250,11 @@ def _field_of(message: Any) -> tuple[Variable | None, str]:
 
 
 def _open_messages(path: Path, offsets: Sequence[Any]) -> xr.Dataset:
-    """The messages at these offsets, which are of one field at one level."""
-    from convcast.verification.data.messages import Chosen
+    """Open the messages at these offsets, which hold one field at one level."""
+    from convcast.verification.data.messages import SelectedMessages
 
     data: xr.Dataset = xr.open_dataset(
-        Chosen.of(path, offsets),
+        SelectedMessages.at(path, offsets),
         engine="cfgrib",
         chunks=None,
         cache=False,

@@ -1,4 +1,4 @@
-"""Files of one verification put together: members, leads and hours that lie in files of their own."""
+"""Assembly of the files of one verification, where members, leads and hours may lie in separate files."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import xarray as xr
 
 from convcast.errors import DamagedFileError
 from convcast.verification.data.cf import as_ensemble, as_truth, by_role, lacks, lead_hours, with_leads
-from convcast.verification.data.files import Opened, is_zarr, open_file, open_zarr
+from convcast.verification.data.files import OpenedFile, is_zarr, open_file, open_zarr
 from convcast.verification.data.stack import stacked
 
-PLACE = ("y", "x", "latitude", "longitude")
+POINT_COORDINATES = ("y", "x", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """What one store or several files hold, in one layout."""
+class GatheredFiles:
+    """Contents of one store or of several files, as one dataset."""
 
     path: Path
-    """The store, or the first of the files."""
+    """Path of the store, or of the first file."""
     files: tuple[Path, ...]
     data: xr.Dataset
     unread: dict[str, str]
-    """Why what else is in the files was not opened, by its name."""
+    """Reasons why other contents of the files were not opened, by name."""
 
 
 @dataclass(frozen=True)
 class _Map:
-    """A field of one member, time and lead."""
+    """Field of one member, initial time and lead."""
 
     path: Path
     values: xr.DataArray
@@ -42,21 +42,23 @@ class _Map:
 
 
 _Key = tuple[np.datetime64, int, float, str]
-"""Initial time, member, lead (hours) and name."""
+"""Initial time, member, lead (hours) and name of a map."""
 _ALONE = -1
-"""In place of a member, where the file does not number it."""
+"""Member number of a map whose file does not number members."""
 
 
-def gather_ensembles(paths: Sequence[Path]) -> Iterator[Gathered]:
-    """Each Zarr store; then what all other files hold together, an initial time at a time.
+def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
+    """Yield the contents of each Zarr store, then those of all other files together, one initial time at a time.
 
-    A member is told by its number, or by its file where none has one. Raises DamagedFileError for files that are no
-    ensemble, lie at different points, or hold the same member twice.
+    Members are identified by their number or, where the files have none, by their file.
+
+    Raises:
+        DamagedFileError: Files are no ensemble, have different points, or hold a member twice.
     """
     others: list[Path] = []
     for path in paths:
         if is_zarr(path):
-            yield Gathered(path, (path,), as_ensemble(by_role(open_zarr(path, "ensemble"), path), path), {})
+            yield GatheredFiles(path, (path,), as_ensemble(by_role(open_zarr(path, "ensemble"), path), path), {})
         else:
             others.append(path)
     if not others:
@@ -70,13 +72,16 @@ def gather_ensembles(paths: Sequence[Path]) -> Iterator[Gathered]:
         yield _ensemble(init, {key[1:]: one for key, one in maps.items() if key[0] == init}, parts)
 
 
-def gather_truth(paths: Sequence[Path]) -> Gathered:
-    """The maps of one Zarr store, or of other files together, dimensions (time, y, x).
+def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
+    """Return the maps of one Zarr store, or of other files together, with dimensions (time, y, x).
 
-    Raises DamagedFileError for files that are no truth, lie at different points, or hold the same hour twice.
+    Raises:
+        DamagedFileError: Files are no truth, have different points, or hold an hour twice.
     """
     if len(paths) == 1 and is_zarr(paths[0]):
-        return Gathered(paths[0], (paths[0],), as_truth(by_role(open_zarr(paths[0], "truth"), paths[0]), paths[0]), {})
+        return GatheredFiles(
+            paths[0], (paths[0],), as_truth(by_role(open_zarr(paths[0], "truth"), paths[0]), paths[0]), {}
+        )
     for path in paths:
         if is_zarr(path):
             raise DamagedFileError(
@@ -86,7 +91,7 @@ def gather_truth(paths: Sequence[Path]) -> Gathered:
     opened = [one for path in paths for one in open_file(path)]
     parts = [_Part(one, as_truth(by_role(one.data, one.path), one.path)) for one in opened]
     if len(parts) == 1:
-        return Gathered(paths[0], (paths[0],), parts[0].data, parts[0].opened.unread)
+        return GatheredFiles(paths[0], (paths[0],), parts[0].data, parts[0].opened.unread)
     _require_same_points([(part.opened.path, part.data) for part in parts])
     maps: dict[str, dict[np.datetime64, _Map]] = defaultdict(dict)
     for part in parts:
@@ -97,27 +102,27 @@ def gather_truth(paths: Sequence[Path]) -> Gathered:
                 advice="give it a coordinate time: data.assign_coords(time=...)",
             )
         for name, array in part.maps:
-            for place, time in enumerate(part.data["time"].values):
-                _put(maps[name], time, _Map(path, array.isel(time=place)), f"{name} of {time}")
+            for index, time in enumerate(part.data["time"].values):
+                _put(maps[name], time, _Map(path, array.isel(time=index)), f"{name} of {time}")
     times = sorted({time for of_name in maps.values() for time in of_name})
     variables = {
         name: stacked({"time": times}, {(time,): one.values for time, one in of_name.items()})
         for name, of_name in maps.items()
     }
-    return Gathered(
+    return GatheredFiles(
         paths[0], tuple(paths), _dataset(variables, {"time": ("time", np.array(times))}, parts), _unread(parts)
     )
 
 
 @dataclass(frozen=True)
 class _Part:
-    opened: Opened
+    opened: OpenedFile
     data: xr.Dataset
-    """With convcast's dimensions."""
+    """Dataset with convcast's names of dimensions."""
 
     @property
     def maps(self) -> Iterator[tuple[str, xr.DataArray]]:
-        """Its variables that have points."""
+        """Variables with dimensions y and x, by name."""
         for name, array in self.data.data_vars.items():
             if {"y", "x"} <= set(array.dims):
                 yield str(name), array
@@ -129,13 +134,13 @@ def _by_member(parts: Sequence[_Part]) -> dict[_Key, _Map]:
     for part in parts:
         by_file[part.opened.path] += _maps_of(part)
     found: dict[_Key, _Map] = {}
-    for its in by_file.values():
+    for maps in by_file.values():
         first = 0
-        if not all(key[1] != _ALONE for key, _ in its):
-            # The file is a member: the first that none of its maps is taken by.
-            while any((key[0], first, *key[2:]) in found for key, _ in its):
+        if not all(key[1] != _ALONE for key, _ in maps):
+            # The file is one member: it takes the first number that is free for all of its maps.
+            while any((key[0], first, *key[2:]) in found for key, _ in maps):
                 first += 1
-        for (init, number, lead, name), one in its:
+        for (init, number, lead, name), one in maps:
             member = first if number == _ALONE else number
             what = f"member {member} of {name}, {lead:g} h after {init.astype('datetime64[m]')}"
             _put(found, (init, member, lead, name), one, what)
@@ -159,30 +164,30 @@ def _maps_of(part: _Part) -> Iterator[tuple[_Key, _Map]]:
     complete = data["complete"] if "complete" in data.coords else None
     for name, array in part.maps:
         extra = set(array.dims) - {"init_time", "number", "lead_time", "y", "x"}
-        if extra:  # what is no field that convcast knows may have any
+        if extra:  # a variable that is no known field may have any dimensions
             continue
         for i, m, h in product(range(len(inits)), range(len(numbers or [0])), range(len(hours))):
-            place = {"init_time": i, "number": m, "lead_time": h}
-            if complete is not None and not complete.isel(place, missing_dims="ignore").values.all():
+            index = {"init_time": i, "number": m, "lead_time": h}
+            if complete is not None and not complete.isel(index, missing_dims="ignore").values.all():
                 continue
             number = _ALONE if numbers is None else int(numbers[m])
             lead = float(hours[h])
-            chosen = array.isel({dim: n for dim, n in place.items() if dim in array.dims})
+            chosen = array.isel({dim: n for dim, n in index.items() if dim in array.dims})
             yield (inits[i].astype("datetime64[ns]"), number, lead, name), _Map(path, chosen)
 
 
-def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], parts: Sequence[_Part]) -> Gathered:
+def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], parts: Sequence[_Part]) -> GatheredFiles:
     numbers, leads = sorted({number for number, _, _ in maps}), sorted({lead for _, lead, _ in maps})
     names = sorted({name for _, _, name in maps})
     files = tuple(dict.fromkeys(one.path for one in maps.values()))
     variables = {
         name: stacked(
             {"init_time": [init], "number": numbers, "lead_time": leads},
-            {(init, number, lead): one.values for (number, lead, its), one in maps.items() if its == name},
+            {(init, number, lead): one.values for (number, lead, key), one in maps.items() if key == name},
         )
         for name in names
     }
-    due = {lead: {name for _, its, name in maps if its == lead} for lead in leads}
+    due = {lead: {name for _, key, name in maps if key == lead} for lead in leads}
     complete = np.array([[[all((n, h, name) in maps for name in due[h]) for h in leads] for n in numbers]], np.int8)
     coordinates: dict[str, Any] = {
         "init_time": ("init_time", np.array([init])),
@@ -191,15 +196,15 @@ def _ensemble(init: np.datetime64, maps: dict[tuple[int, float, str], _Map], par
         "complete": (("init_time", "number", "lead_time"), complete),
     }
     used = [part for part in parts if part.opened.path in files]
-    return Gathered(files[0], files, as_ensemble(_dataset(variables, coordinates, used), files[0]), _unread(used))
+    return GatheredFiles(files[0], files, as_ensemble(_dataset(variables, coordinates, used), files[0]), _unread(used))
 
 
 def _dataset(variables: dict[str, xr.Variable], coordinates: dict[str, Any], parts: Sequence[_Part]) -> xr.Dataset:
     first = parts[0].data
-    place = {name: first[name] for name in (*PLACE, "spatial_ref") if name in first.coords}
+    coordinates_of_points = {name: first[name] for name in (*POINT_COORDINATES, "spatial_ref") if name in first.coords}
     mappings = {n: v.variable for n, v in first.data_vars.items() if "grid_mapping_name" in v.attrs}
     attributes = first.attrs
-    kept = {name: array.variable for name, array in place.items()}
+    kept = {name: array.variable for name, array in coordinates_of_points.items()}
     return xr.Dataset(variables | mappings, coordinates | kept, attributes)
 
 
@@ -215,7 +220,7 @@ def _put(found: dict[Any, _Map], key: Any, one: _Map, what: str) -> None:
 def _require_same_points(files: Sequence[tuple[Path, xr.Dataset]]) -> None:
     path, first = files[0]
     for other, data in files[1:]:
-        for name in PLACE:
+        for name in POINT_COORDINATES:
             if (name in first.coords) != (name in data.coords):
                 continue
             if name in first.coords and not (

@@ -1,4 +1,4 @@
-"""Some messages of a GRIB2 file, as cfgrib takes them."""
+"""Selected messages of a GRIB2 file, as an input of cfgrib."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from convcast import grib  # noqa: F401  isort: skip (before cfgrib: it imports 
 from cfgrib.messages import FileStream
 
 
-class Chosen(FileStream):  # type: ignore[misc]
-    """The messages at some offsets of a file. cfgrib scans no others, and writes no index beside the file."""
+class SelectedMessages(FileStream):  # type: ignore[misc]
+    """Messages at given offsets of a file. cfgrib scans no others and writes no index file."""
 
     offsets: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, offsets: Sequence[Any]) -> Chosen:
-        """The messages at these offsets, bytes; a pair is an offset and the number of a field in the message."""
+    def at(cls, path: Path, offsets: Sequence[Any]) -> SelectedMessages:
+        """Select messages by their offset, bytes, or by a pair of offset and field number within the message."""
         chosen = cls(str(path), "raise")
         chosen.offsets = tuple(offsets)
         return chosen

@@ -1,7 +1,7 @@
-"""Where the points of a field lie, and which of them two fields share.
+"""Coordinates of the grid points of a field, and the points that two fields share.
 
-Ensembles of others come on other rectangles, with rows from the north, or with latitude and longitude alone; only
-points that are the same are compared.
+Ensembles of other programs may cover another rectangle, have rows from north to south, or give only latitude and
+longitude. Only identical points are compared.
 """
 
 from __future__ import annotations
@@ -21,43 +21,42 @@ from convcast.grid import CONUS, SPACING, Grid, locate, spatial_reference
 
 Floats = NDArray[np.float64]
 Box = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Rows and columns that are taken, in order."""
+"""Indices of the selected rows and columns, in order."""
 
 TOLERANCE = 0.05
-"""Of the spacing, that a point may lie off another's and be the same."""
+"""Fraction of the grid spacing below which two points count as the same."""
 ANGLE = 2e-3
-"""Degrees."""
+"""Difference of latitude or longitude, degrees, below which two points count as the same."""
 _METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "km": 1000.0, "kilometer": 1000.0}
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """Rows and columns of points: by projection coordinates, or by latitude and longitude of rows and columns.
-
-    Attributes
-    ----------
-    shape : rows, columns
-    y, x : of rows and columns, metres of a projection or degrees; None where there are only the `angles`
-    angles : latitude and longitude of every point, degrees, each (y, x), where they are known
-    unit : m or degrees, of `y` and `x`
-    grid : the rectangle of the HRRR grid that it is, if it is one
-    """
+class Points:
+    """Coordinates of a rectangle of grid points."""
 
     shape: tuple[int, int]
+    """Number of rows and of columns."""
     y: Floats | None
+    """Coordinate of the rows, in `unit`; None where only `angles` are known."""
     x: Floats | None
+    """Coordinate of the columns, in `unit`; None where only `angles` are known."""
     angles: tuple[Floats, Floats] | None
+    """Latitude and longitude of every point, degrees, each (y, x), where they are known."""
     unit: str
+    """Unit of `y` and `x`: m (of a projection) or degrees."""
     grid: Grid | None
+    """The same rectangle of the HRRR grid, where it is one."""
 
     @classmethod
-    def of_grid(cls, grid: Grid) -> Place:
+    def of_grid(cls, grid: Grid) -> Points:
+        """Return the points of a rectangle of the HRRR grid."""
         return cls(grid.shape, grid.y, grid.x, None, "m", grid)
 
-    def crop(self, box: Box) -> Place:
+    def crop(self, box: Box) -> Points:
+        """Return the points in these rows and columns."""
         rows, columns = box
         part = [np.ix_(rows, columns)]
-        return Place(
+        return Points(
             (len(rows), len(columns)),
             None if self.y is None else self.y[rows],
             None if self.x is None else self.x[columns],
@@ -68,7 +67,7 @@ class Place:
 
     @cached_property
     def latitude_longitude(self) -> tuple[Floats, Floats] | None:
-        """Degrees, each (y, x); None where they cannot be had."""
+        """Latitude and longitude of every point, degrees, each (y, x); None where they are unknown."""
         if self.angles is not None:
             return self.angles
         if self.grid is not None:
@@ -80,16 +79,17 @@ class Place:
 
     @property
     def rows(self) -> Floats:
-        """Coordinate of the rows, or their number."""
+        """Coordinate of the rows, or their index where there is none."""
         return np.arange(self.shape[0], dtype=float) if self.y is None else self.y
 
     @property
     def columns(self) -> Floats:
+        """Coordinate of the columns, or their index where there is none."""
         return np.arange(self.shape[1], dtype=float) if self.x is None else self.x
 
     @property
     def fingerprint(self) -> str:
-        """Digits of where the points are."""
+        """Hash of the coordinates."""
         digest = hashlib.blake2b(repr(self.shape).encode(), digest_size=8)
         for values in (self.y, self.x, *(self.angles or ())):
             if values is not None:
@@ -98,7 +98,7 @@ class Place:
 
     @property
     def axes(self) -> tuple[Floats, Floats, str]:
-        """Rows and columns as a map has them, and in what: km from the south-west corner, degrees, or points."""
+        """Coordinates of rows and columns for the axes of a map, and their unit: km, degrees or points."""
         if self.y is None or self.x is None:
             return self.rows, self.columns, "points"
         if self.unit == "degrees":
@@ -106,10 +106,15 @@ class Place:
         return (self.y - self.y.min()) / 1000, (self.x - self.x.min()) / 1000, "km"
 
 
-def read_place(data: xr.Dataset, path: Path) -> Place:
-    """Where the points of a dataset with dimensions y and x lie.
+def read_points(data: xr.Dataset, path: Path) -> Points:
+    """Read the coordinates of a dataset with dimensions y and x.
 
-    Raises DamagedFileError where it does not say.
+    Args:
+        data: Dataset with convcast's names of dimensions.
+        path: File it was read from, for error messages.
+
+    Raises:
+        DamagedFileError: The coordinates are missing or in an unknown unit.
     """
     shape = data.sizes["y"], data.sizes["x"]
     angles = _angles(data)
@@ -124,27 +129,28 @@ def read_place(data: xr.Dataset, path: Path) -> Place:
     units = str(y.attrs.get("units", "m"))
     if units.startswith("degree") or "latitude" in str(y.attrs.get("standard_name", "")):
         longitude = (np.asarray(x.values, float) + 180) % 360 - 180
-        return Place(shape, np.asarray(y.values, float), longitude, None, "degrees", None)
+        return Points(shape, np.asarray(y.values, float), longitude, None, "degrees", None)
     if units not in _METRES:
         raise DamagedFileError(f"{path} has y in {units}, not in m", advice="give y and x in metres or degrees")
     rows, columns = (np.asarray(one.values, float) * _METRES[units] for one in (y, x))
     grid = None
     if _is_hrrr(data):
         grid = _from_axes(rows, columns, periodic=str(data.attrs.get("simulated", 0)) in ("1", "True"))
-    return Place(shape, rows, columns, angles, "m", grid)
+    return Points(shape, rows, columns, angles, "m", grid)
 
 
-def shared(one: Place, other: Place) -> tuple[Box, Box] | None:
-    """The points that both have, as rows and columns of each; None where there are none.
+def shared(one: Points, other: Points) -> tuple[Box, Box] | None:
+    """Return the rows and columns, of each, of the points that both have; None where the two are apart.
 
-    Raises DamagedFileError where both cover the same ground with other points.
+    Raises:
+        DamagedFileError: Both cover the same area with different points, or cannot be compared.
     """
     if one.unit == other.unit and one.axes[2] == other.axes[2] != "points":
         rows, columns = _same(one.rows, other.rows), _same(one.columns, other.columns)
         if all(len(axis[0]) for axis in (rows, columns)):
             boxes = (rows[0], columns[0]), (rows[1], columns[1])
             if not _agree(one, other, boxes):
-                raise DamagedFileError("the two are on different projections")
+                raise DamagedFileError("the two have different projections")
             return boxes
         if _apart(one.rows, other.rows) or _apart(one.columns, other.columns):
             return None
@@ -163,12 +169,12 @@ def shared(one: Place, other: Place) -> tuple[Box, Box] | None:
 
 
 def _close(one: Floats, other: Floats) -> bool:
-    """Degrees of the same points, as files round them."""
+    """Whether angles, degrees, are equal up to the rounding of files."""
     return np.allclose(one, other, rtol=0, atol=ANGLE)
 
 
 def _same(one: Floats, other: Floats) -> Box:
-    """Places in both of the values that are in both, within the tolerance, in the order of `other`."""
+    """Indices, in each array, of the values that both have within the tolerance, in the order of `other`."""
     order = np.argsort(one)
     spacing = min(np.abs(np.diff(a)).min() if a.size > 1 else np.inf for a in (one, other))
     tolerance = TOLERANCE * (spacing if np.isfinite(spacing) else SPACING)
@@ -181,8 +187,8 @@ def _apart(one: Floats, other: Floats) -> bool:
     return bool(one.max() < other.min() or other.max() < one.min())
 
 
-def _agree(one: Place, other: Place, boxes: tuple[Box, Box]) -> bool:
-    """Whether latitude and longitude of the corners, where both say them, are the same too."""
+def _agree(one: Points, other: Points, boxes: tuple[Box, Box]) -> bool:
+    """Whether latitude and longitude of the corners agree, where both are known."""
     if one.angles is None or (other.angles is None and other.grid is None):
         return True
     mine, theirs = one.crop(boxes[0]), other.crop(boxes[1])
@@ -193,7 +199,7 @@ def _agree(one: Place, other: Place, boxes: tuple[Box, Box]) -> bool:
     else:
         assert theirs.grid is not None
         expected = _corner_angles(theirs.grid)
-    return all(_close(angle[corners], its) for angle, its in zip(mine.angles, expected, strict=True))
+    return all(_close(angle[corners], other_angle) for angle, other_angle in zip(mine.angles, expected, strict=True))
 
 
 def _corner_angles(grid: Grid) -> tuple[Floats, Floats]:
@@ -217,15 +223,15 @@ def _angles(data: xr.Dataset) -> tuple[Floats, Floats] | None:
 
 
 def _is_hrrr(data: xr.Dataset) -> bool:
-    """Whether a grid mapping says HRRR's projection."""
-    said = spatial_reference()
+    """Whether a grid mapping of the dataset has the parameters of HRRR's projection."""
+    expected = spatial_reference()
     for variable in data.variables.values():
         if "grid_mapping_name" in variable.attrs:
             return all(
                 np.allclose(np.ravel(variable.attrs[name]).astype(float), float(value), atol=1e-3)
                 if not isinstance(value, str)
                 else variable.attrs[name] == value
-                for name, value in said.items()
+                for name, value in expected.items()
                 if name in variable.attrs
             )
     return False
@@ -242,8 +248,8 @@ def _from_axes(y: Floats, x: Floats, *, periodic: bool) -> Grid | None:
     return Grid(len(y), len(x), y0, x0, periodic)
 
 
-def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place:
-    """The place of points that only latitude and longitude are known of, on HRRR's axes where they lie there."""
+def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Points:
+    """Points known by latitude and longitude alone, with HRRR's coordinates where they lie on its grid."""
     for rows in (slice(None), slice(None, None, -1)):  # from the south, or from the north
         latitude, longitude = (angle[rows] for angle in angles)
         try:
@@ -255,8 +261,8 @@ def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Place
             longitude[:: max(1, shape[0] - 1), :: max(1, shape[1] - 1)],
         )
         if all(_close(one, other) for one, other in zip(theirs, _corner_angles(grid), strict=True)):
-            return Place(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
-    return Place(shape, None, None, angles, "degrees", None)
+            return Points(shape, grid.y[rows], grid.x, angles, "m", grid if rows == slice(None) else None)
+    return Points(shape, None, None, angles, "degrees", None)
 
 
 def _crop_grid(grid: Grid | None, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Grid | None:

@@ -1,4 +1,4 @@
-"""Maps of many files as one array, read only where it is asked for."""
+"""Lazy arrays assembled from the maps of many files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xarray.core import indexing
 
 
 class Stack(BackendArray):
-    """Maps (y, x) of the same points under outer dimensions; float32, NaN where there is no map."""
+    """Lazy float32 array of maps (y, x) indexed by outer dimensions; NaN where there is no map."""
 
     def __init__(
         self, outer: tuple[int, ...], maps: Mapping[tuple[int, ...], xr.DataArray], inner: tuple[int, int]
@@ -34,15 +34,15 @@ class Stack(BackendArray):
             range(length)[part] if isinstance(part, slice) else [int(part)]
             for part, length in zip(outer, self.shape, strict=False)
         ]
-        maps = [self._map(place, inner) for place in product(*ranges)]
+        maps = [self._map(index, inner) for index in product(*ranges)]
         kept = [len(chosen) for part, chosen in zip(outer, ranges, strict=True) if isinstance(part, slice)]
         if not maps:
             return np.empty((*kept, *np.empty(self.shape[-2:])[inner].shape), np.float32)
         return np.stack(maps).reshape(*kept, *maps[0].shape)
 
-    def _map(self, place: tuple[int, ...], inner: tuple[Any, ...]) -> NDArray[np.float32]:
-        if place in self._maps:
-            whole = np.asarray(self._maps[place].transpose("y", "x").values, np.float32)
+    def _map(self, index: tuple[int, ...], inner: tuple[Any, ...]) -> NDArray[np.float32]:
+        if index in self._maps:
+            whole = np.asarray(self._maps[index].transpose("y", "x").values, np.float32)
         else:
             whole = np.full(self.shape[-2:], np.nan, np.float32)
         part: NDArray[np.float32] = whole[inner]
@@ -53,12 +53,20 @@ def stacked(
     dimensions: Mapping[str, Sequence[Hashable]],
     maps: Mapping[tuple[Hashable, ...], xr.DataArray],
 ) -> xr.Variable:
-    """A variable with these outer dimensions, then y and x; `maps` are by their labels along those."""
-    places: list[dict[Hashable, int]] = [
-        {label: place for place, label in enumerate(labels)} for labels in dimensions.values()
+    """Return a lazy variable assembled from maps.
+
+    Args:
+        dimensions: Labels along each outer dimension.
+        maps: Maps (y, x) by their labels along the outer dimensions.
+
+    Returns:
+        Variable with the outer dimensions, then y and x.
+    """
+    positions: list[dict[Hashable, int]] = [
+        {label: index for index, label in enumerate(labels)} for labels in dimensions.values()
     ]
     numbered = {
-        tuple(where[label] for where, label in zip(places, labels, strict=True)): one for labels, one in maps.items()
+        tuple(where[label] for where, label in zip(positions, labels, strict=True)): one for labels, one in maps.items()
     }
     first = next(iter(maps.values()))
     outer = tuple(len(labels) for labels in dimensions.values())

@@ -1,4 +1,4 @@
-"""Which times of a file can be scored: whole hours, each of which the file holds once."""
+"""Times of a file that can be scored: whole hours that occur once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from convcast.errors import DamagedFileError
 from convcast.notation import Hour, Hours
 
 SLACK = np.timedelta64(1, "s")
-"""Distance from an hour that is the rounding of a file whose times are counted in days."""
+"""Maximum rounding error of a whole hour in a file whose times are fractions of days."""
 NAMED = 3
-"""Times that a reason names one by one."""
+"""Maximum number of times that a reason lists."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,31 @@ class LeftOut:
 
     reason: str
     time: str
-    """Their initial time or lead."""
+    """Initial time or lead of the forecasts."""
     forecasts: int
+    """Number of forecasts."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """The forecasts of a file that can be scored, and those that cannot."""
+    """Initial times and leads of a file that can be scored, and the forecasts that cannot."""
 
     inits: list[tuple[int, Hour]]
-    """Place along `init_time`, and the hour."""
+    """Index along `init_time` and initial time, each."""
     leads: list[tuple[int, int]]
-    """Place along `lead_time`, and the hours ahead."""
+    """Index along `lead_time` and lead time in hours, each."""
     left_out: tuple[LeftOut, ...]
 
 
 def scorable_times(data: xr.Dataset, path: Path) -> Times:
-    """The initial times and leads of an ensemble that are whole hours.
+    """Find the initial times and leads of an ensemble that are whole hours.
 
-    `data` has `init_time` in datetime64 and `lead_time` in hours. Raises DamagedFileError where an initial time, a lead
-    or a member is there twice.
+    Args:
+        data: Ensemble with `init_time` in datetime64 and `lead_time` in hours.
+        path: File it was read from, for error messages.
+
+    Raises:
+        DamagedFileError: An initial time, a lead or a member occurs twice.
     """
     inits, whole = nearest_hours(data["init_time"].values, path)
     leads = np.asarray(data["lead_time"].values, float)
@@ -70,9 +75,10 @@ def scorable_times(data: xr.Dataset, path: Path) -> Times:
 
 
 def nearest_hours(times: NDArray[Any], path: Path) -> tuple[Hours, NDArray[np.bool_]]:
-    """The hour that is nearest to each time, and whether the time is that hour but for rounding.
+    """Return the nearest hour to each time, and whether the time equals it up to rounding.
 
-    Raises DamagedFileError for values that are no times.
+    Raises:
+        DamagedFileError: The values are no dates.
     """
     if times.dtype.kind != "M":
         raise DamagedFileError(
@@ -85,7 +91,17 @@ def nearest_hours(times: NDArray[Any], path: Path) -> tuple[Hours, NDArray[np.bo
 
 
 def require_once(values: Sequence[Any], what: str, dimension: str, path: Path) -> None:
-    """Raises DamagedFileError, naming it, where one of these values is there twice: it would be counted twice."""
+    """Refuse a coordinate with a repeated value, which would be scored twice.
+
+    Args:
+        values: Values of the coordinate.
+        what: Name of a value in the error message.
+        dimension: Name of the coordinate.
+        path: File it was read from, for error messages.
+
+    Raises:
+        DamagedFileError: A value occurs twice.
+    """
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
         raise DamagedFileError(
@@ -95,7 +111,7 @@ def require_once(values: Sequence[Any], what: str, dimension: str, path: Path) -
 
 
 def reasons(left_out: Iterable[LeftOut]) -> Counter[str]:
-    """Forecasts that are not scored by reason, which names the first of their times."""
+    """Count the forecasts that are not scored by reason; a reason lists their first times."""
     times: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     for one in left_out:

@@ -1,4 +1,4 @@
-"""What forecasts are judged by: the dataset's analyses, or fields of anybody in a Zarr store."""
+"""Fields that forecasts are scored against: the dataset's analyses, or fields of another program."""
 
 from __future__ import annotations
 
@@ -25,61 +25,64 @@ from convcast.verification.data.cf import (
 )
 from convcast.verification.data.fields import find_fields, settle_winds, turned
 from convcast.verification.data.files import expand
-from convcast.verification.data.gather import Gathered, gather_truth
-from convcast.verification.data.points import Box, Place, read_place
+from convcast.verification.data.gather import GatheredFiles, gather_truth
+from convcast.verification.data.points import Box, Points, read_points
 from convcast.verification.data.times import nearest_hours, require_once
 
 Field = NDArray[np.float32]
 
 
 class Truth(Protocol):
-    """Fields that happened, by hour."""
+    """Observed or analysed fields by hour."""
 
     @property
-    def variables(self) -> tuple[Variable, ...]: ...
+    def variables(self) -> tuple[Variable, ...]:
+        """Fields that are available."""
 
     @property
-    def place(self) -> Place: ...
+    def points(self) -> Points:
+        """Coordinates of the grid points."""
 
     @property
     def hours(self) -> Hours:
-        """Those that there are, in order."""
+        """Hours that are available, rising."""
 
     @property
-    def simulated(self) -> bool: ...
+    def simulated(self) -> bool:
+        """Whether the fields are of the simulated world."""
 
     @property
     def analysis_lead(self) -> int:
-        """Hours that what is taken for an analysis was forecast ahead."""
+        """Lead time, hours, of the forecasts that are used as analyses; 0 for analyses."""
 
     @property
     def source(self) -> str:
-        """In words."""
+        """Name of the truth, as reports print it."""
 
     @property
     def dataset(self) -> Dataset | None:
-        """The dataset that it is, whole."""
+        """The convcast dataset, where the truth is all of one."""
 
     def read(self, variable: Variable, hour: Hour) -> Field:
-        """(y, x), NaN where missing."""
+        """Return a field at an hour, (y, x), NaN where missing."""
 
     def fingerprint(self, hour: Hour) -> str:
-        """Digits that change with the values of this hour."""
+        """Return a hash that changes with the values of this hour."""
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
-        """The same of these rows, columns and fields."""
+        """Return the truth of these rows, columns and fields alone."""
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
-        """Which variable was taken for which field, where these are scored, and why others are not."""
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        """Describe, for scores.json, which variable is used for each scored field, and why others are not scored."""
 
 
 class Analyses:
-    """The hours of a convcast dataset."""
+    """Analyses of a convcast dataset."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._all = dataset
         self.variables = dataset.variables
-        self.place = Place.of_grid(dataset.grid)
+        self.points = Points.of_grid(dataset.grid)
         self.hours = dataset.hours
         self.simulated = dataset.simulated
         self.analysis_lead = dataset.analysis_lead
@@ -106,7 +109,7 @@ class Analyses:
         field: Field = self._held[1][self._all.variables.index(variable)]
         return field if self._box is None else field[np.ix_(*self._box)]
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
         left = [variable.name for variable in self._all.variables if variable not in scored]
         return {
             "file": str(self._all.path),
@@ -120,26 +123,26 @@ class Analyses:
         files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
         if not files:
             return hashlib.blake2b(self._all.read_stored([hour]).tobytes(), digest_size=16).hexdigest()
-        said = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-        return hashlib.blake2b("\n".join(said).encode(), digest_size=16).hexdigest()
+        stamps = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+        return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
         part = Analyses(self._all)
         part.variables = tuple(variables)
-        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.place.shape, strict=True))
+        whole = all(np.array_equal(a, np.arange(n)) for a, n in zip(box, self.points.shape, strict=True))
         if not whole:
             part._box = box
-            part.place = self.place.crop(box)
+            part.points = self.points.crop(box)
         return part
 
 
 class StoredTruth:
-    """Fields by time of a Zarr store: observations, or another's analyses."""
+    """Observations or analyses of another program, by time."""
 
     simulated: bool
     dataset = None
 
-    def __init__(self, gathered: Gathered) -> None:
+    def __init__(self, gathered: GatheredFiles) -> None:
         path, data = gathered.path, gathered.data
         absent = [name for name in ("time", "y", "x") if name not in data.sizes]
         if absent or "number" in data.sizes:
@@ -148,9 +151,9 @@ class StoredTruth:
                 f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
             )
         self.path, self._data, self._gathered = path, data, gathered
-        self.place = read_place(data, path)
+        self.points = read_points(data, path)
         self.matches = find_fields(data, path)
-        settle_winds(data, self.matches, self.place)
+        settle_winds(data, self.matches, self.points)
         self.matches.unscored |= gathered.unread
         self._found = self.matches.found
         if not self._found:
@@ -186,8 +189,8 @@ class StoredTruth:
         one = self._data[name].isel(time=self._index[hour.astype("datetime64[h]").item()])
         return read_values(one.transpose("y", "x"), self.path)
 
-    def said(self, scored: Sequence[Variable]) -> dict[str, Any]:
-        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.said(scored)}
+    def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
+        return {"file": str(self.path), "files": len(self._gathered.files), **self.matches.field_report(scored)}
 
     def fingerprint(self, hour: Hour) -> str:
         if hour not in self._prints:
@@ -195,21 +198,23 @@ class StoredTruth:
             try:
                 for variable in self.variables:
                     digest.update(self.read(variable, hour).tobytes())
-            except UnreadableError as error:  # scoring will say so, of this hour alone
+            except UnreadableError as error:  # reported when this hour is scored
                 digest.update(str(error).encode())
             self._prints[hour] = digest.hexdigest()
         return self._prints[hour]
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:
         part = StoredTruth(self._gathered)
-        part.variables, part._box, part.place = tuple(variables), box, self.place.crop(box)
+        part.variables, part._box, part.points = tuple(variables), box, self.points.crop(box)
         return part
 
 
 def open_truth(*paths: Path) -> Truth:
-    """The truth in a Zarr store, convcast's own dataset or another's fields, or in NetCDF and GRIB2 files together.
+    """Open the truth: a convcast dataset, a Zarr store of another program, or NetCDF and GRIB2 files together.
 
-    Raises SettingsError where there is nothing, DamagedFileError for what is no truth.
+    Raises:
+        SettingsError: A path does not exist.
+        DamagedFileError: A file cannot be read as a truth.
     """
     files = expand(paths, "--truth")
     if len(files) == 1 and _is_dataset(files[0]):
@@ -223,7 +228,11 @@ def open_truth(*paths: Path) -> Truth:
 
 
 def find_regimes(truth: Truth, init: Hour) -> NDArray[np.int8] | None:
-    """The place in REGIMES of every point, (y, x); None where the truth has neither field, or not that hour."""
+    """Return the convective regime of every point at an initial time.
+
+    Returns:
+        Index into REGIMES, (y, x); None where the truth lacks the fields or the hour.
+    """
     if not np.isin(init, truth.hours):
         return None
 
@@ -241,7 +250,7 @@ def _is_dataset(path: Path) -> bool:
     if not description.is_file():
         return False
     try:
-        said = read_json(description)
+        metadata = read_json(description)
     except DamagedFileError as error:
         raise DamagedFileError(str(error), advice="write the store again with the program that made it") from error
-    return isinstance(said, dict) and said.get("attributes", {}).get("format") == FORMAT
+    return isinstance(metadata, dict) and metadata.get("attributes", {}).get("format") == FORMAT

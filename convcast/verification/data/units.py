@@ -1,4 +1,4 @@
-"""Units of fields as files spell them, and how values in other units become the table's."""
+"""Spellings of units in files, and the conversions to the units of the table of fields."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Conversion:
-    """Values in a field's units are `factor` times the file's, plus `offset`."""
+    """Linear conversion: value in a field's units = `factor` * value in the file + `offset`."""
 
     factor: float = 1.0
     offset: float = 0.0
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of any shape, converted; those that need no conversion are returned as they are."""
+        """Convert values of any shape; the identity returns the same array."""
         if self == SAME:
             return values
         converted: NDArray[np.float32] = values * np.float32(self.factor) + np.float32(self.offset)
@@ -50,11 +50,11 @@ _CONVERSIONS: dict[str, dict[str, Conversion]] = {
     },
     "dBZ": dict.fromkeys(("dbz", "db", "decibel"), SAME),
 }
-"""By a field's units, then by the file's, in lower case and with plain exponents."""
+"""Conversions by the units of a field, then by those of a file in lower case without ** and ^."""
 
 
-def conversion(given: str, wanted: str) -> Conversion | None:
-    """How values in units `given` become values in a field's units `wanted`; None where they do not."""
+def conversion(given: str, required: str) -> Conversion | None:
+    """Return the conversion from the units of a file to the units of a field, or None where there is none."""
     text = re.sub(r"\*\*|\^", "", given.strip()).lower()
     text = re.sub(r"\s+", " ", text)
-    return _CONVERSIONS.get(wanted, {}).get(text, SAME if given == wanted else None)
+    return _CONVERSIONS.get(required, {}).get(text, SAME if given == required else None)

@@ -1,11 +1,11 @@
-"""Colours of systems: those of Okabe and Ito (2008), and a marker each besides."""
+"""Colours and markers of systems in figures, after Okabe and Ito (2008)."""
 
 from __future__ import annotations
 
 SYSTEMS: dict[str, tuple[str, str]] = {
     "convcast": ("#0072b2", "o"),
     "exact": ("#111111", "D"),
-    "control": ("#d55e00", "s"),
+    "advection": ("#d55e00", "s"),
     "persistence": ("#8a8a8a", "^"),
     "climatology": ("#009e73", "v"),
     "hrrr": ("#cc79a7", "P"),
@@ -13,4 +13,4 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "refs": ("#b8860b", "p"),
     "href": ("#6f4e9c", "h"),
 }
-"""Colour and marker."""
+"""Colour and marker by system."""

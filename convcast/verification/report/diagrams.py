@@ -1,4 +1,4 @@
-"""Diagrams of scores: how good, how reliable, how well spread."""
+"""Diagrams of CRPS, reliability, rank histograms and spread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
@@ -18,29 +18,30 @@ from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]
 
-LEAST_SHARE = 0.001
-"""A class with fewer of all points than this is not drawn: its error is noise."""
-LEAST_POINTS = 20
-"""A forecast probability that was given to fewer points is not drawn."""
+MIN_CLASS_FRACTION = 0.001
+"""Minimum fraction of all points for which a class of spread is drawn."""
+MIN_POINTS = 20
+"""Minimum number of points for which a forecast probability is drawn."""
 CONSISTENCY_RESAMPLES = 500
+"""Number of resamples for consistency bars."""
 COMPARED = ("exact", MODEL)
-"""Systems in diagrams of calibration, the background first."""
+"""Systems in diagrams of calibration; the first is drawn behind."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure before it is finished; `note` stands under it in place of what it is based on."""
+    """Figure and its texts, before title and note are drawn. `note` replaces the standard note."""
 
     name: str
     heading: str
     title: str
     caption: str
-    canvas: Canvas
+    figure: Figure
     note: str | None = None
 
 
 def draw_relative(verification: Verification) -> Drawing | None:
-    """Fair CRPS of every system in units of the exact ensemble's, or of persistence's where there is none."""
+    """Draw the fair CRPS of every system relative to that of the exact ensemble, or else of persistence."""
     facts = verification.facts
     reference = next((name for name in ("exact", "persistence") if name in facts.systems), None)
     systems = [name for name in facts.systems if name != reference]
@@ -48,8 +49,8 @@ def draw_relative(verification: Verification) -> Drawing | None:
         return None
     lead = facts.leads[0]
     fields = verification.scored(lead)
-    canvas = Canvas(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
-    axes = canvas.subplots()
+    figure = Figure(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
+    axes = figure.subplots()
     step = 0.66 / max(len(systems), 2)
     for order, system in enumerate(systems):
         colour, marker = SYSTEMS[system]
@@ -63,7 +64,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
                 axes.plot([low, high], [y, y], color=colour, lw=2.2, alpha=0.6, solid_capstyle="round")
             axes.plot(value, y, marker, color=colour, ms=7, mec="white", mew=0.7, label=None if named else system)
             named = True
-            if system in (MODEL, "control"):
+            if system in (MODEL, "advection"):
                 label = axes.annotate(f"{value:.2f}", (value, y), (0, 5), textcoords="offset points", ha="center")
                 label.set(fontsize=7, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
     axes.axvline(1, color=SYSTEMS[reference][0], lw=1.4, zorder=0)
@@ -84,17 +85,17 @@ def draw_relative(verification: Verification) -> Drawing | None:
         f"CRPS at {lead} h, relative to {reference}",
         f"Fair CRPS of each system divided by that of {limit}, on the same cases. Bars are "
         f"{facts.confidence:.0%} intervals of the ratio from resampling whole days.",
-        canvas,
+        figure,
     )
 
 
 def draw_leads(verification: Verification) -> Drawing | None:
-    """Fair CRPS against lead, where there is more than one."""
+    """Draw the fair CRPS against lead time, where there are several leads."""
     facts = verification.facts
     if len(facts.leads) < 2:
         return None
     fields = [v for v in verification.variables if any(v in verification.scored(lead) for lead in facts.leads)]
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         for system in facts.systems:
             rows = [
@@ -122,19 +123,19 @@ def draw_leads(verification: Verification) -> Drawing | None:
         "How far ahead?",
         "Fair CRPS by lead",
         "Fair CRPS of each system by lead; smaller is better. Bands are intervals from resampling whole days.",
-        canvas,
+        figure,
     )
 
 
 def draw_reliability(verification: Verification) -> Drawing | None:
-    """Observed frequency against forecast probability, for the thresholds of the field shown in maps."""
+    """Draw observed frequency against forecast probability for the thresholds of the field shown in maps."""
     case, facts, lead = verification.case, verification.facts, verification.facts.leads[0]
     variable = case.variable
     if not variable.thresholds:
         return None
     columns = len(variable.thresholds)
-    canvas = Canvas(figsize=(8.4, 0.9 + 8.4 / columns * 1.75 if columns > 2 else 7.0), layout="constrained")
-    panels = canvas.subplots(2, columns, height_ratios=[2.6, 1], squeeze=False, sharex=True)
+    figure = Figure(figsize=(8.4, 0.9 + 8.4 / columns * 1.75 if columns > 2 else 7.0), layout="constrained")
+    panels = figure.subplots(2, columns, height_ratios=[2.6, 1], squeeze=False, sharex=True)
     for column, threshold in enumerate(variable.thresholds):
         curve, counts = panels[:, column]
         curve.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
@@ -172,15 +173,15 @@ def draw_reliability(verification: Verification) -> Drawing | None:
         "would be found, given how much the frequencies vary when whole days are resampled. Dotted: how common the "
         "event was. Below: points by forecast probability (a logarithmic scale). Classes of probability hold whole "
         "counts of members; a class of fewer than 20 points has no mark.",
-        canvas,
+        figure,
     )
 
 
 def draw_ranks(verification: Verification) -> Drawing:
-    """Rank histograms of all fields."""
+    """Draw the rank histograms of all fields."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         daily = np.array([s.ranks for s in verification.ledger.daily(MODEL, variable.name, lead)])
         total = daily.sum(0)
@@ -208,21 +209,21 @@ def draw_ranks(verification: Verification) -> Drawing:
         "dashed). U: too narrow; a hump: too wide; a slope: biased (where exact slopes as well, the cases are too "
         "few to tell). Ties are shared in equal parts by the ranks they could have, so that where no member and no "
         "observation has an echo, REFC counts evenly for all ranks.",
-        canvas,
+        figure,
     )
 
 
 def draw_spread_error(verification: Verification) -> Drawing | None:
-    """Error of the ensemble mean by class of ensemble spread."""
+    """Draw the error of the ensemble mean by class of ensemble spread."""
     facts, lead = verification.facts, verification.facts.leads[0]
     fields = verification.scored(lead)
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
         reach = 0.0
         for system in (name for name in COMPARED if name in facts.systems):
             statistics = verification.ledger.total(system, variable.name, lead)
             n, variance, squared = statistics.spread_bins.T
-            kept = n >= LEAST_SHARE * n.sum()
+            kept = n >= MIN_CLASS_FRACTION * n.sum()
             inflation = (statistics.members + 1) / statistics.members
             spread = np.sqrt(inflation * variance[kept] / n[kept])
             error = np.sqrt(squared[kept] / n[kept])
@@ -247,7 +248,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         "factor); larger marks are more points. On the line, spread is as large as the error it announces; below it "
         "the ensemble is too wide, above too narrow. r is the correlation of spread with absolute error over all "
         "points, for convcast: near 0 where uncertainty is the same everywhere, so compare with exact.",
-        canvas,
+        figure,
     )
 
 
@@ -265,7 +266,7 @@ def _relative(
 
 
 def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars: bool) -> None:
-    """`daily` is (day, members + 1, 2)."""
+    """Draw one system; `daily` are counts by day, member count and outcome, (day, members + 1, 2)."""
     colour, marker = SYSTEMS[system]
     members = daily.shape[1] - 1
     k = np.arange(members + 1)
@@ -274,7 +275,7 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
     member_of = (classes[None] == np.arange(12)[:, None]).astype(float)
     total = np.tensordot(member_of, daily.sum(0), axes=1)
     n = total.sum(1)
-    used = n >= LEAST_POINTS
+    used = n >= MIN_POINTS
     stated = (member_of @ (daily.sum((0, 2)) * k / members))[used] / n[used]
     seen = total[used, 1] / n[used]
     curve.plot(stated, seen, marker=marker, color=colour, ms=4.5, lw=1.2, label=system, alpha=0.9)
@@ -302,22 +303,23 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
 
 
 def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
-    """A logarithmic x axis with these marks, written out, and no others."""
+    """Make the x axis logarithmic with these ticks only."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def panels_of(variables: Sequence[Variable]) -> tuple[Canvas, list[Axes]]:
-    """A panel a field and, where it fits, one for the legend."""
+def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with one panel a field and at least one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
-    canvas = Canvas(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
-    return canvas, list(canvas.subplots(rows, columns, squeeze=False).ravel())
+    figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
 def shared_legend(panels: list[Axes], used: int) -> None:
+    """Draw the legend of the first panel in the first of the panels after `used`, and hide the others."""
     handles, labels = panels[0].get_legend_handles_labels()
     for axes in panels[used:]:
         axes.set_axis_off()

@@ -1,10 +1,10 @@
-"""Diagrams of events: whether they are told from non-events, and what acting on a probability would bring."""
+"""Diagrams of event forecasts: ROC and performance diagram."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -16,20 +16,20 @@ from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]
 
-LEAST_EVENTS = 50
-"""Points with an event that was seen less often are no ground for a curve."""
+MIN_EVENTS = 50
+"""Minimum number of points with the event for which a curve is drawn."""
 SHADES = (1.0, 0.72, 0.5, 0.3)
 
 
 def draw_discrimination(verification: Verification) -> Drawing | None:
-    """ROC and performance diagram of the field shown in maps, a curve a threshold."""
+    """Draw ROC and performance diagram of the field shown in maps, one curve a threshold."""
     variable, lead = verification.case.variable, verification.facts.leads[0]
     model = verification.ledger.total(MODEL, variable.name, lead)
-    kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= LEAST_EVENTS]
+    kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= MIN_EVENTS]
     if not kept or model.members < 2:
         return None
-    canvas = Canvas(figsize=(8.4, 4.9), layout="constrained")
-    roc, performance = canvas.subplots(1, 2)
+    figure = Figure(figsize=(8.4, 4.9), layout="constrained")
+    roc, performance = figure.subplots(1, 2)
     _performance_lines(performance)
     roc.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
     for system in (name for name in COMPARED if name in verification.facts.systems):
@@ -73,7 +73,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
         "higher probability than a non-event. Right: the share caught against the share of alarms that came true; "
         "grey curves are equal CSI, dotted lines equal frequency bias; a dot marks acting on 50 %. Rare events "
         "look good on the left and show their price on the right. Events seen at fewer than 50 points have no curve.",
-        canvas,
+        figure,
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report, each a PNG that can stand alone: what it shows, of how much, and whether it is simulated."""
+"""Figures of a report as PNG; each states its contents, the amount of data, and whether the weather is simulated."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from convcast.verification.results.verification import Verification
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A picture with its words."""
+class ReportFigure:
+    """Figure of the report with its texts."""
 
     name: str
+    """Name of the file, without suffix."""
     heading: str
     title: str
     caption: str
     png: bytes
 
 
-def draw_figures(verification: Verification) -> list[Figure]:
-    """Every figure that this verification has something for, in the order of the report."""
+def draw_figures(verification: Verification) -> list[ReportFigure]:
+    """Draw the figures that this verification has data for, in the order of the report."""
     drawers: Sequence[Callable[[Verification], diagrams.Drawing | None]] = (
         maps.draw_case,
         maps.draw_members,
@@ -48,18 +49,18 @@ def draw_figures(verification: Verification) -> list[Figure]:
     return figures
 
 
-def _finish(drawing: diagrams.Drawing, verification: Verification) -> Figure:
+def _finish(drawing: diagrams.Drawing, verification: Verification) -> ReportFigure:
     png = finish(
-        drawing.canvas,
+        drawing.figure,
         title=drawing.title,
         note=drawing.note or basis(verification),
         simulated=verification.facts.simulated,
     )
-    return Figure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
+    return ReportFigure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
 
 
 def basis(verification: Verification) -> str:
-    """What stands under a figure: n, dates, days, level of intervals."""
+    """Return the note under a figure: number of forecasts and members, dates, days and level of intervals."""
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
     few = " (few days: too narrow)" if facts.few_days else ""

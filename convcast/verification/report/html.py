@@ -1,4 +1,4 @@
-"""The report that a forecaster reads: one HTML file, pictures inside, nothing from elsewhere."""
+"""Verification report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from convcast.verification.results.table import MODEL, Row, verdict
 from convcast.verification.results.verification import Verification
 
 if TYPE_CHECKING:
-    from convcast.verification.report.figures import Figure
+    from convcast.verification.report.figures import ReportFigure
 
 
-REFERENCES = ("hrrr", "time-lagged", "refs", "href")
-"""Baselines that are made of HRRR, in part at least."""
+HRRR_BASED = ("hrrr", "time-lagged", "refs", "href")
+"""Baselines made of HRRR forecasts, at least in part."""
 
 
-_MISSING_MATTERS = {
+_NEED_WHOLE_FIELDS = {
     "log_spectral_distance": "Spectra",
     "fss": "Fractions skill score",
     "nmep_brier": "Scores of neighbourhood maxima (NMEP)",
@@ -34,26 +34,29 @@ _MISSING_MATTERS = {
 
 
 @dataclass(frozen=True)
-class ProductLine:
-    """A row of the table of what others publish: what is said, by whom how well."""
+class ProductTableRow:
+    """Row of the table of published products."""
 
     what: str
+    """Product that is compared."""
     ours: tuple[str, str]
-    """Score and its interval."""
+    """Our score and its interval."""
     theirs: tuple[str, str]
+    """Score of the publisher and its interval."""
     difference: str
+    """Interval of the paired difference."""
     verdict: str
 
 
 @dataclass(frozen=True)
-class Line:
-    """A field's row of the table."""
+class FieldTableRow:
+    """Row of a field in the table of scores."""
 
     field: str
     long_name: str
     units: str
     cells: list[tuple[str, str]]
-    """Fair CRPS of each system, and its interval."""
+    """Fair CRPS and its interval by system."""
     ratio: str
     ratio_interval: str
     spread_error: str
@@ -61,8 +64,8 @@ class Line:
     verdict: str
 
 
-def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
-    """The whole page."""
+def render_report(verification: Verification, figures: Sequence[ReportFigure]) -> str:
+    """Return the report as HTML, with the figures embedded."""
     environment = Environment(
         loader=PackageLoader("convcast.verification.report", "."),
         autoescape=True,
@@ -82,13 +85,15 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
         level=f"{facts.confidence:.0%}",
         headline=headline(verification),
         caveats=caveats(verification),
-        tables=[(lead, [_line(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads],
+        tables=[
+            (lead, [_field_row(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads
+        ],
         events=[(lead, _events(verification, lead)) for lead in facts.leads],
         products=[
             (lead, system, lines)
             for lead in facts.leads
             for system in facts.products
-            if (lines := product_lines(verification, system, lead))
+            if (lines := product_table_rows(verification, system, lead))
         ],
         figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
         agreement=str(verification.agreement),
@@ -97,18 +102,18 @@ def render_report(verification: Verification, figures: Sequence[Figure]) -> str:
 
 
 def headline(verification: Verification) -> list[str]:
-    """What was found, in sentences; nothing is called better or worse without an interval that excludes zero."""
+    """Return the main results as sentences; a system is better or worse only by an interval that excludes zero."""
     facts, lead = verification.facts, verification.facts.leads[0]
     few = f" (by intervals from only {facts.days} days)" if facts.days > 1 and facts.few_days else ""
     names = [variable.name for variable in verification.scored(lead)]
-    simple = [name for name in ("control", "persistence") if name in facts.systems][:1]
+    simple = [name for name in ("advection", "persistence") if name in facts.systems][:1]
     sentences = [
         f"At {at} h, by CRPS on the same cases, {MODEL} is {_verdicts(verification, at, other)}{few}."
         for at in dict.fromkeys((facts.leads[0], facts.leads[-1]))
-        for other in [*simple, *(name for name in REFERENCES if name in facts.systems)]
+        for other in [*simple, *(name for name in HRRR_BASED if name in facts.systems)]
     ]
     for system in facts.products:
-        found = Counter(line.verdict for line in product_lines(verification, system, lead) if line.verdict)
+        found = Counter(line.verdict for line in product_table_rows(verification, system, lead) if line.verdict)
         words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
         counts = ", ".join(f"{words.get(said, said)} in {count}" for said, count in found.items())
         sentences.append(
@@ -144,7 +149,7 @@ def _diagnosis(verification: Verification, field: str, lead: int) -> str:
 
 
 def _calibration(verification: Verification, lead: int) -> str:
-    """A sentence; nothing is called calibrated for want of an interval."""
+    """Sentence on calibration by field; fields without an interval are named as such."""
     names = [variable.name for variable in verification.scored(lead)]
     said: dict[str, list[str]] = {}
     for name in names:
@@ -157,12 +162,12 @@ def _calibration(verification: Verification, lead: int) -> str:
 
 
 def title(system: str) -> str:
-    """As sentences have it: `HRRR`, `time-lagged HRRR`, `persistence`."""
+    """Return the name of a system in sentences: `HRRR`, `time-lagged HRRR`, `persistence`."""
     return {"hrrr": "HRRR", "time-lagged": "time-lagged HRRR", "refs": "REFS", "href": "HREF"}.get(system, system)
 
 
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
-    """`better than control on T2M; not clearly different from control on REFC`."""
+    """Phrase like `better than advection on T2M; not clearly different from advection on REFC`."""
     names = [variable.name for variable in verification.scored(lead)]
     name = title(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
@@ -179,7 +184,7 @@ def _verdicts(verification: Verification, lead: int, other: str) -> str:
 
 
 def caveats(verification: Verification) -> list[str]:
-    """What a reader must know before believing a number."""
+    """Return the limitations of the verification as sentences."""
     facts = verification.facts
     notes = []
     if facts.simulated:
@@ -190,7 +195,7 @@ def caveats(verification: Verification) -> list[str]:
         )
     else:
         notes.append(f"Truth is {facts.truth}.")
-    if not facts.simulated and set(REFERENCES) & {*facts.systems, *facts.products} and "HRRR" in facts.truth:
+    if not facts.simulated and set(HRRR_BASED) & {*facts.systems, *facts.products} and "HRRR" in facts.truth:
         notes.append(
             "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
             "against observations these would score worse."
@@ -207,33 +212,33 @@ def caveats(verification: Verification) -> list[str]:
     notes += [f"Not compared: {one}." for one in facts.not_compared]
     for reason, count in facts.left_out.items():
         notes.append(f"{count} forecast{'s' * (count != 1)} left out: {reason}.")
-    if "control" in facts.systems:
+    if "advection" in facts.systems:
         notes.append(
-            "The control uses no network: the last analysis moved by the motion of the history, plus departures "
-            "resampled from the training hours near the same time of day."
+            "The advection baseline uses no network: it moves the last analysis by the motion of the history and adds "
+            "residuals resampled from the training hours near the same time of day."
         )
     return notes
 
 
 def _not_computed(verification: Verification) -> list[str]:
-    """Scores that missing points leave undefined, or defined in some of the forecasts, by reason."""
+    """Sentences on scores that missing points leave undefined in all or some forecasts."""
     fields: dict[tuple[str, str], list[str]] = {}
     for row in verification.scores:
-        kind = _MISSING_MATTERS.get(row["score"])
+        kind = _NEED_WHOLE_FIELDS.get(row["score"])
         if kind is not None and row["system"] == MODEL and row.get("note", "no events") != "no events":
             fields.setdefault((kind, row["note"]), []).append(row["field"].upper())
     return [f"{kind} of {_join(list(dict.fromkeys(names)))}: {note}." for (kind, note), names in fields.items()]
 
 
-def _line(verification: Verification, field: str, lead: int) -> Line:
+def _field_row(verification: Verification, field: str, lead: int) -> FieldTableRow:
     variable = next(v for v in verification.variables if v.name == field)
     cells = []
     for system in verification.facts.systems:
         row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
         cells.append((_number(row), _interval(row)))
-    against_control = verification.verdict(field, lead) if "control" in verification.facts.systems else ""
+    against_advection = verification.verdict(field, lead) if "advection" in verification.facts.systems else ""
     spread = verification.find(field, "spread_error_ratio", MODEL, lead_hours=lead)
-    return Line(
+    return FieldTableRow(
         field=field.upper(),
         long_name=variable.long_name,
         units=variable.units,
@@ -242,18 +247,18 @@ def _line(verification: Verification, field: str, lead: int) -> Line:
         ratio_interval=_interval(_ratio(verification, field, lead), 2),
         spread_error=_number(spread, 2),
         calibration=_diagnosis(verification, field, lead),
-        verdict=against_control,
+        verdict=against_advection,
     )
 
 
-def product_lines(verification: Verification, system: str, lead: int) -> list[ProductLine]:
-    """What is compared with a system's products at a lead."""
+def product_table_rows(verification: Verification, system: str, lead: int) -> list[ProductTableRow]:
+    """Return the rows of the table of a system's products at a lead, hours."""
     lines = []
     for ours, theirs, difference in find_product_rows(verification, system, lead):
         digits = 3 if ours["score"] == "crps_gaussian" else 5
         silent = ours.get("note") == "no events"
         lines.append(
-            ProductLine(
+            ProductTableRow(
                 what=comparison_label(ours),
                 ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
                 theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
@@ -265,7 +270,7 @@ def product_lines(verification: Verification, system: str, lead: int) -> list[Pr
 
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
-    """Event, points with it, fair Brier score and its interval."""
+    """Event, number of points with it, fair Brier score and its interval, by event."""
     found = []
     for variable in verification.variables:
         for threshold in variable.thresholds:

@@ -1,4 +1,4 @@
-"""Maps of one case."""
+"""Maps of the case that the report shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from convcast.pictures.colours import field_colours, probability_colours
@@ -15,31 +15,32 @@ from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
 ROWS = 64
+"""Number of rows processed at a time, to limit memory."""
 STAMPS = 8
-"""Members shown beside the observation."""
+"""Number of members shown beside the observation."""
 
 
 def draw_case(verification: Verification) -> Drawing:
-    """Observed, ensemble mean, spread, and the probability of the event with the observed outline."""
+    """Draw observation, ensemble mean, spread, and the probability of the event with the observed outline."""
     case = verification.case
     variable, threshold = case.variable, case.threshold
     event = variable.event(threshold)
-    canvas = Canvas(figsize=(8.4, 1.4 + 7.4 * _shape(case)), layout="constrained")
-    ((observed, mean), (spread, probability)) = canvas.subplots(2, 2, sharex=True, sharey=True)
+    figure = Figure(figsize=(8.4, 1.4 + 7.4 * _shape(case)), layout="constrained")
+    ((observed, mean), (spread, probability)) = figure.subplots(2, 2, sharex=True, sharey=True)
     colours = field_colours(variable)
     units = variable.units
-    _map(canvas, observed, case, case.observed, colours, f"observed ({units})")
-    _map(canvas, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})")
-    # By rows, since numpy makes copies of all that it is given.
+    _map(figure, observed, case, case.observed, colours, f"observed ({units})")
+    _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})")
+    # By rows, because numpy's std copies its whole input.
     rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
     top = max(float(np.nanquantile(deviation, 0.998)), 1e-6)
-    _map(canvas, spread, case, deviation, ("YlGnBu", Normalize(0, top)), f"spread: standard deviation ({units})")
+    _map(figure, spread, case, deviation, ("YlGnBu", Normalize(0, top)), f"spread: standard deviation ({units})")
     hits = variable.happens(case.members, threshold)
-    _map(canvas, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)")
+    _map(figure, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)")
     happened = variable.happens(case.observed, threshold)
     if happened.any() and not happened.all():
-        y, x, _ = case.place.axes
+        y, x, _ = case.points.axes
         probability.contour(x, y, happened.astype(float), [0.5], colors="#d55e00", linewidths=1.2)
         probability.plot([], [], color="#d55e00", lw=1.2, label=f"observed {event}")
         probability.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
@@ -50,40 +51,40 @@ def draw_case(verification: Verification) -> Drawing:
         f"The forecast of {case.init} UTC, {case.lead} h ahead: of the {case.among} forecasts scored, the one with the "
         f"largest observed area of {event} ({case.area:.1%} of the domain), so a case of strong convection and not a "
         f"typical one. The orange outline is where the event was observed.",
-        canvas,
+        figure,
         note=_chosen(case),
     )
 
 
 def draw_members(verification: Verification) -> Drawing:
-    """The observation among the first members: which one is it?"""
+    """Draw the observation beside the first members."""
     case = verification.case
     shown = min(STAMPS, len(case.members))
-    canvas = Canvas(figsize=(8.4, 2.1 + 8.1 * _shape(case)), layout="constrained")
-    panels = canvas.subplots(3, 3, sharex=True, sharey=True).ravel()
+    figure = Figure(figsize=(8.4, 2.1 + 8.1 * _shape(case)), layout="constrained")
+    panels = figure.subplots(3, 3, sharex=True, sharey=True).ravel()
     colours = field_colours(case.variable)
-    image = _map(canvas, panels[0], case, case.observed, colours, "observed", bar=False)
+    image = _map(figure, panels[0], case, case.observed, colours, "observed", bar=False)
     panels[0].spines[:].set(visible=True, color="black", linewidth=2)
     panels[0].title.set_fontweight("bold")
     for number, panel in enumerate(panels[1:]):
         if number < shown:
-            _map(canvas, panel, case, case.members[number], colours, f"member {number}", bar=False)
+            _map(figure, panel, case, case.members[number], colours, f"member {number}", bar=False)
         else:
             panel.set_axis_off()
-    canvas.colorbar(image, ax=list(panels), location="bottom", shrink=0.7, aspect=45, extend="both", label=_label(case))
+    figure.colorbar(image, ax=list(panels), location="bottom", shrink=0.7, aspect=45, extend="both", label=_label(case))
     return Drawing(
         "members",
         "The same case, member by member",
         f"The observation and the first {shown} of {len(case.members)} members, {case.valid} UTC",
         "Each member is one way the weather could have gone. If the ensemble is good, the observation looks like one "
         "more of them: as sharp, as strong, as scattered.",
-        canvas,
+        figure,
         note=_chosen(case),
     )
 
 
 def _map(
-    canvas: Canvas,
+    figure: Figure,
     axes: Axes,
     case: CaseShown,
     values: NDArray[Any],
@@ -92,11 +93,11 @@ def _map(
     *,
     bar: bool = True,
 ) -> Any:
-    y, x, unit = case.place.axes
+    y, x, unit = case.points.axes
     down, across = (0.5 * (axis[-1] - axis[0]) / max(axis.size - 1, 1) for axis in (y, x))
     extent = (x[0] - across, x[-1] + across, y[0] - down, y[-1] + down)
     image = axes.imshow(values, origin="lower", extent=extent, cmap=colours[0], norm=colours[1], interpolation="none")
-    axes.set(xlim=sorted(extent[:2]), ylim=sorted(extent[2:]))  # rows may come from the north
+    axes.set(xlim=sorted(extent[:2]), ylim=sorted(extent[2:]))  # rows may run from north to south
     axes.set_title(title)
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(True)
@@ -105,13 +106,13 @@ def _map(
     if axes.get_subplotspec() is not None and axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel(unit, fontsize=8)
     if bar:
-        canvas.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015).ax.tick_params(labelsize=8)
+        figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015).ax.tick_params(labelsize=8)
     return image
 
 
 def _shape(case: CaseShown) -> float:
-    """Height over width of the domain, within what fits a page."""
-    return float(np.clip(case.place.shape[0] / case.place.shape[1], 0.45, 1.4))
+    """Height over width of the domain, limited to fit a page."""
+    return float(np.clip(case.points.shape[0] / case.points.shape[1], 0.45, 1.4))
 
 
 def _label(case: CaseShown) -> str:

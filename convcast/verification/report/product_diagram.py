@@ -1,8 +1,8 @@
-"""The diagram of what others publish, beside the same made of ours."""
+"""Diagram of published products beside the same products made of our members."""
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from convcast.verification.report.colours import SYSTEMS
@@ -13,7 +13,7 @@ from convcast.verification.results.verification import Verification
 
 
 def draw_products(verification: Verification) -> Drawing | None:
-    """By how much our score of each statement is larger or smaller than the publisher's, with the paired interval."""
+    """Draw the relative difference of our scores from the publisher's, with the paired interval."""
     facts, lead = verification.facts, verification.facts.leads[0]
     lines = [
         (system, ours, theirs, difference)
@@ -23,14 +23,14 @@ def draw_products(verification: Verification) -> Drawing | None:
     ]
     if not lines:
         return None
-    canvas = Canvas(figsize=(8.4, 1.6 + 0.36 * len(lines)), layout="constrained")
-    axes = canvas.subplots()
-    for place, (system, _, theirs, difference) in enumerate(lines):
+    figure = Figure(figsize=(8.4, 1.6 + 0.36 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    for row, (system, _, theirs, difference) in enumerate(lines):
         colour, marker = SYSTEMS[system]
         scale = 1 / theirs["value"]
         if difference["low"] is not None:
-            axes.plot([difference["low"] * scale, difference["high"] * scale], [place, place], color=colour, lw=2.2)
-        axes.plot(difference["value"] * scale, place, marker, color=colour, ms=7, mec="white", mew=0.7)
+            axes.plot([difference["low"] * scale, difference["high"] * scale], [row, row], color=colour, lw=2.2)
+        axes.plot(difference["value"] * scale, row, marker, color=colour, ms=7, mec="white", mew=0.7)
     axes.axvline(0, color="#666666", lw=1.2, zorder=0)
     axes.set_yticks(range(len(lines)), [f"{comparison_label(ours)}, {system.upper()}" for system, ours, _, _ in lines])
     axes.invert_yaxis()
@@ -45,5 +45,5 @@ def draw_products(verification: Verification) -> Drawing | None:
         f"Difference of Brier score, or of the CRPS of a normal distribution, from that of the publisher's product, in "
         f"percent of it, for the same event made of as many of {MODEL}'s members. Bars are {facts.confidence:.0%} "
         f"intervals of the paired difference over days: only where they exclude zero is one better.",
-        canvas,
+        figure,
     )

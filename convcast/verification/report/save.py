@@ -12,9 +12,12 @@ from convcast.verification.results.verification import Verification
 
 
 def save(verification: Verification, directory: Path) -> list[Path]:
-    """Write scores.json, scores.zarr, figures and report.html; the paths, the report first.
+    """Write scores.json, scores.zarr, figures and report.html to a folder.
 
-    scores.json comes last, so that where it is the others are.
+    scores.json is written last: where it exists, the verification is complete.
+
+    Returns:
+        Paths of the files, the report first.
     """
     directory.mkdir(parents=True, exist_ok=True)
     sweep(directory, shared=True)

@@ -1,4 +1,4 @@
-"""Diagrams of whole fields and regimes: at which scale storms are placed, how like weather members look, and where."""
+"""Diagrams of scores by spatial scale, wavelength and convective regime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 from convcast.grid import SPACING
 from convcast.metrics.regimes import REGIMES
@@ -18,7 +18,7 @@ from convcast.verification.results.verification import Verification
 
 
 def draw_scales(verification: Verification) -> Drawing | None:
-    """FSS against the side of the neighbourhood, of the field shown in maps."""
+    """Draw the fractions skill score of the field shown in maps against the side of the neighbourhood."""
     facts, variable = verification.facts, verification.case.variable
     lead = facts.leads[0]
     rows = [
@@ -29,9 +29,9 @@ def draw_scales(verification: Verification) -> Drawing | None:
     thresholds = sorted({row["threshold"] for row in rows})
     if not thresholds or len({row["scale_km"] for row in rows}) < 2:
         return None
-    canvas = Canvas(figsize=(8.4, 4.1), layout="constrained")
-    places: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
-    by_name = canvas.subplot_mosaic(places, height_ratios=[8, 1])
+    figure = Figure(figsize=(8.4, 4.1), layout="constrained")
+    mosaic: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
+    by_name = figure.subplot_mosaic(mosaic, height_ratios=[8, 1])
     panels = [by_name[f"{threshold:g}"] for threshold in thresholds]
     for axes, threshold in zip(panels, thresholds, strict=True):
         for system in facts.systems:
@@ -57,12 +57,12 @@ def draw_scales(verification: Verification) -> Drawing | None:
         "How well the share of each square with the event, in the mean over members (NEP), agrees with the observed "
         "share: 1 is agreement, 0 none. Where it rises with the side of the square, storms are about right but "
         "misplaced by less than that. Bars are intervals from resampling whole days.",
-        canvas,
+        figure,
     )
 
 
 def draw_spectra(verification: Verification) -> Drawing | None:
-    """Variance of the members over that of the observation, by wavelength."""
+    """Draw the variance of members relative to that of the observation, by wavelength."""
     facts, lead = verification.facts, verification.facts.leads[0]
     totals = {
         (system, variable.name): verification.ledger.total(system, variable.name, lead).spatial.power
@@ -73,7 +73,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
     fields = [v for v in verification.scored(lead) if totals[MODEL, v.name].any()]
     if not fields:
         return None
-    canvas, panels = panels_of(fields)
+    figure, panels = panels_of(fields)
     length = np.sqrt(BANDS[:-1] * BANDS[1:]) * SPACING / 1000
     for axes, variable in zip(panels, fields, strict=False):
         axes.axhline(0, color="#999999", lw=1, zorder=0)
@@ -100,20 +100,20 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         "Variance of the first members by wavelength, over that of the observation, in decibels: 0 is alike, 3 dB is "
         "twice as much, below 0 is too smooth. The number is the log-spectral distance of convcast, the root mean "
         "square of the curve. Variance below a step of the lattice that fields are stored on counts as alike.",
-        canvas,
+        figure,
     )
 
 
 def draw_regimes(verification: Verification) -> Drawing | None:
-    """Spread over error, and the correlation of spread and error, by convective regime."""
+    """Draw spread over error, and the correlation of spread and error, by convective regime."""
     facts, lead = verification.facts, verification.facts.leads[0]
     found = [row for row in verification.scores if row.get("regime") and row["lead_hours"] == lead]
     if not any(row["score"] == "spread_error_ratio" for row in found):
         return None
     fields = verification.scored(lead)
     count = len(fields)
-    canvas = Canvas(figsize=(8.4, 2.3 + 0.5 * count), layout="constrained")
-    by_name = canvas.subplot_mosaic([["ratio", "correlation"], ["legend", "legend"]], height_ratios=[count, 1])
+    figure = Figure(figsize=(8.4, 2.3 + 0.5 * count), layout="constrained")
+    by_name = figure.subplot_mosaic([["ratio", "correlation"], ["legend", "legend"]], height_ratios=[count, 1])
     panels = [by_name["ratio"], by_name["correlation"]]
     systems = [name for name in COMPARED if name in facts.systems]
     shades = dict(zip(REGIMES, ("#7a8793", "#d98b00", "#a4123f"), strict=True))
@@ -149,13 +149,13 @@ def draw_regimes(verification: Verification) -> Drawing | None:
         "of 20 dBZ within 39 km; none, but CAPE of 1000 J/kg or more; neither. Points where missing values leave this "
         "open are in none. Correlations within a regime are lower than over all points, since part of the skill is to "
         "know the regime; compare with exact.",
-        canvas,
+        figure,
     )
 
 
-def _legend(place: Axes, source: Axes, *, columns: int) -> None:
-    place.set_axis_off()
-    place.legend(*source.get_legend_handles_labels(), loc="center", ncols=columns, fontsize=8)
+def _legend(axes: Axes, source: Axes, *, columns: int) -> None:
+    axes.set_axis_off()
+    axes.legend(*source.get_legend_handles_labels(), loc="center", ncols=columns, fontsize=8)
 
 
 def _with_intervals(axes: Axes, rows: list[Row], system: str) -> None:

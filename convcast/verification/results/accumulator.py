@@ -9,7 +9,7 @@ import xarray as xr
 
 from convcast.metrics.sums import Statistics, Sums
 from convcast.notation import HOUR, Hour
-from convcast.verification.baselines.published import Compared
+from convcast.verification.baselines.published import ComparisonSums
 
 Key = tuple[str, str, int]
 """System, field, lead in hours."""
@@ -22,7 +22,7 @@ class Ledger:
     def __init__(self) -> None:
         self.days: dict[Key, dict[Day, Statistics]] = {}
         self.cases: dict[Key, dict[Hour, Sums]] = {}
-        self.compared: dict[Key, dict[Hour, Compared]] = {}
+        self.compared: dict[Key, dict[Hour, ComparisonSums]] = {}
         """Comparisons with published products, under the name of their system."""
 
     def add(self, system: str, field: str, lead: int, init: Hour, statistics: Statistics) -> None:

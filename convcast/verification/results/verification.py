@@ -13,7 +13,7 @@ from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.results.accumulator import Ledger, valid
 from convcast.verification.results.table import MODEL, Row, find, verdict
 
@@ -72,7 +72,7 @@ class CaseShown:
     """Observations, (y, x)."""
     members: NDArray[np.float32]
     """Members, (member, y, x)."""
-    place: Place
+    points: Points
 
     @property
     def valid(self) -> Hour:
@@ -98,7 +98,7 @@ class Verification:
         """The fields that have scores at a lead: those with a point that the truth and all systems have."""
         return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.ledger.days)
 
-    def verdict(self, field: str, lead: int, against: str = "control") -> str:
+    def verdict(self, field: str, lead: int, against: str = "advection") -> str:
         """Compare fair CRPS by the paired interval: `better`, `worse`, `no clear difference` or `no interval`."""
         wanted = {"lead_hours": lead, "reference": against}
         return verdict(find(self.scores, field=field, score="crps_difference", **wanted))

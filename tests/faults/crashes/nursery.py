@@ -172,6 +172,27 @@ def prepare() -> None:
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
     for name in [*(name for name in ours if not name.endswith("__main__")), "tensorboardX", "netCDF4"]:
         importlib.import_module(name)
+    warm_up()
+
+
+def warm_up() -> None:
+    """Do once what each process of a verb does only once, in seconds: compile, and read the program's own source."""
+    import numpy as np
+    import properscoring
+    import torch
+
+    from convcast.metrics.kernels import crps_points
+    from convcast.metrics.neighbourhood import happens_near
+    from convcast.verification.evaluate import COMPUTED_BY
+    from convcast.verification.results.source_digest import source_digest
+
+    source_digest(*COMPUTED_BY)
+    with torch.device("meta"):
+        torch.nn.init.normal_(torch.empty(1))
+    few = np.ones((2, 3), np.float32)
+    properscoring.crps_ensemble(few[0].astype(float), few.T.astype(float))
+    crps_points(few, few[0], "fair")
+    happens_near(few > 0, 1)
 
 
 def blank(print_png: Any) -> Any:

@@ -5,9 +5,11 @@ import pytest
 from table_by_hand import table_of
 
 from convcast.metrics import formulas
+from convcast.metrics.scores import EVENT_SCORES, POINT_SCORES
 from convcast.metrics.scores.events import BrierSkill, FrequencyBias
 from convcast.metrics.scores.spread import Outliers
 from convcast.metrics.scores.yes_or_no import CriticalSuccessIndex
+from convcast.metrics.sums import POINT_SUMS
 
 
 def test_the_parts_of_the_brier_score_are_its_sum():
@@ -72,3 +74,16 @@ def test_every_score_of_a_table_is_finished_for_many_at_once():
 def test_outliers_of_a_flat_histogram_are_as_many_as_they_should_be():
     assert Outliers().value({"ranks": np.full(11, 7.0)}) == 1
     assert Outliers().value({"ranks": np.array([0, 5, 5, 0.0])}) == 0
+
+
+def test_every_score_can_be_told_apart_and_has_its_sums():
+    named = [(score.name, score.estimator) for score in (*POINT_SCORES, *EVENT_SCORES)]
+    assert len(set(named)) == len(named)
+    for score in POINT_SCORES:
+        assert {*score.sums} <= {*POINT_SUMS, "ranks"}
+
+
+def test_scores_of_no_points_are_undefined():
+    nothing = dict.fromkeys(POINT_SUMS, np.zeros(())) | {"ranks": np.zeros(11), "members": np.asarray(10.0)}
+    assert all(np.isnan(score.value(nothing)) for score in POINT_SCORES)
+    assert all(np.isnan(score.value(np.zeros((11, 2)))) for score in EVENT_SCORES)

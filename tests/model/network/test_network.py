@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from convcast.errors import SettingsError
+from convcast.load_settings import load_settings
 from convcast.model.features.condition import channel_count
 from convcast.model.network.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network.network import Network
-from convcast.settings import load_settings
 
 
 def network(settings, *, fields=7) -> Network:

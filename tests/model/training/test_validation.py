@@ -8,7 +8,7 @@ from convcast.dataset.windows import Window
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model.skill import FieldSkill, Validation
-from convcast.model.training.validation import correlation, finish, score
+from convcast.model.training.validation import case_sums, field_skill
 from convcast.variables import CAPE, REFC, T2M
 
 SIDE = 48
@@ -40,7 +40,7 @@ def test_crps_is_that_of_verification(case):
     import xarray as xr
 
     members, made = case
-    skill = finish(score(members, made, (REFC, T2M, CAPE))[1][None], M)
+    skill = field_skill(case_sums(members, made, (REFC, T2M, CAPE))[1][None], M)
     expected = crps_ensemble(
         xr.DataArray(made.target[1], dims=("y", "x")),
         xr.DataArray(members[:, 1], dims=("number", "y", "x")),
@@ -54,7 +54,7 @@ def test_crps_is_that_of_verification(case):
 
 def test_members_that_are_like_the_truth_have_a_ratio_of_one_and_a_correlation(case):
     members, made = case
-    skill = finish(score(members, made, (REFC, T2M, CAPE))[1][None], M)
+    skill = field_skill(case_sums(members, made, (REFC, T2M, CAPE))[1][None], M)
     assert skill.spread_error == pytest.approx(1, abs=0.1)
     assert set(skill.correlation) == set(REGIMES)
     assert skill.correlation["quiet"] > 0.2
@@ -62,7 +62,7 @@ def test_members_that_are_like_the_truth_have_a_ratio_of_one_and_a_correlation(c
 
 def test_correlations_are_numpy_s_and_by_regime(case):
     members, made = case
-    skill = finish(score(members, made, (REFC, T2M, CAPE))[1][None], M)
+    skill = field_skill(case_sums(members, made, (REFC, T2M, CAPE))[1][None], M)
     y, x = np.indices((SIDE, SIDE))
     echo = (y - 2) ** 2 + (x - 2) ** 2 <= 13**2
     spread, error = members[:, 1].std(axis=0, ddof=1), np.abs(members[:, 1].mean(axis=0) - made.target[1])
@@ -75,17 +75,18 @@ def test_missing_points_are_left_out(case):
     members, made = case
     holed = made.target.copy()
     holed[1, :10] = np.nan
-    skill = finish(score(members, window(holed, made.history[-1]), (REFC, T2M, CAPE))[1][None], M)
+    skill = field_skill(case_sums(members, window(holed, made.history[-1]), (REFC, T2M, CAPE))[1][None], M)
     part = window(made.target[:, 10:, :38], made.history[-1][:, 10:, :38])
     assert np.isfinite(skill.crps)
     assert part is not None
     everything_gone = window(np.full_like(holed, np.nan), made.history[-1])
-    assert score(members, everything_gone, (REFC, T2M, CAPE)).sum() == 0
+    assert case_sums(members, everything_gone, (REFC, T2M, CAPE)).sum() == 0
 
 
 def test_no_correlation_where_nothing_varies():
-    assert correlation(10, 10, 5, 10, 4, 5) is None
-    assert correlation(2, 1, 1, 1, 1, 1) is None
+    constant_spread, two_points, no_points = (10, 10, 5, 10, 4, 5), (2, 1, 1, 1, 1, 1), (0,) * 6
+    sums = np.array([[1, 1, 1, 1, *constant_spread, *two_points, *no_points]], float)
+    assert list(field_skill(sums, M).correlation.values()) == [None, None, None]
 
 
 def test_the_score_is_relative_to_persistence_and_falls_back_to_the_loss():

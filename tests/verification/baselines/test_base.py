@@ -46,21 +46,21 @@ def test_climatology_holds_training_hours_of_the_time_of_day_each_once(small):
     np.testing.assert_array_equal(expected, members)
 
 
-def test_control_is_moved_analysis_plus_training_departures_within_bounds(small):
-    (control,) = make(small, "control", baseline_members=50)
+def test_advection_is_the_moved_analysis_plus_training_residuals_within_bounds(small):
+    (advection,) = make(small, "advection", baseline_members=50)
     init = INITS[0]
     moved = window(small.dataset, init, 1).advected
-    found = control.read(REFC, init, 1)
+    found = advection.read(REFC, init, 1)
     expected = []
     # The first hours have no history, the last one no target.
     for past in near_hour_of_day(HOURS[3:47], init):
         case = window(small.dataset, past, 1, with_target=True)
         expected.append(np.clip(moved[0] + case.target[0] - case.advected[0], *REFC.bounds))
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-4)
-    assert control.read(CIN, init, 1).max() <= CIN.bounds[1]
+    assert advection.read(CIN, init, 1).max() <= CIN.bounds[1]
 
 
-@pytest.mark.parametrize("name", ["climatology", "control"])
+@pytest.mark.parametrize("name", ["climatology", "advection"])
 def test_every_case_has_as_many_members_and_the_seed_draws_them(small, name):
     (first,), (again,), (other,) = (make(small, name, seed=seed) for seed in (0, 0, 1))
     drawn, same, others = (np.stack([b.read(T2M, init, 1) for init in INITS]) for b in (first, again, other))
@@ -69,7 +69,7 @@ def test_every_case_has_as_many_members_and_the_seed_draws_them(small, name):
     assert not np.array_equal(drawn, others)
 
 
-@pytest.mark.parametrize("name", ["climatology", "control"])
+@pytest.mark.parametrize("name", ["climatology", "advection"])
 def test_a_past_without_like_hours_is_said(small, name):
     (baseline,) = make(small, name, training=HOURS[:5])
     assert "near" in baseline.missing(INITS[1], 1)
@@ -112,3 +112,9 @@ def test_exact_without_its_world_is_refused(small):
 def test_an_unknown_baseline_is_refused(small):
     with pytest.raises(SettingsError, match="no baseline 'persistance'"):
         make(small, "persistance")
+
+
+def test_the_former_name_of_advection_is_refused_with_the_new_one(small):
+    with pytest.raises(SettingsError, match="no baseline 'control'") as raised:
+        make(small, "control")
+    assert raised.value.advice == "use --against advection"

@@ -17,11 +17,11 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
 from convcast.verification import evaluate
-from convcast.verification.baselines.published import Products, crps_normal, refusal
+from convcast.verification.baselines.published import PublishedProducts, crps_normal, refusal
 from convcast.verification.baselines.regrid import Regridder
 from convcast.verification.data.truth import Analyses
 from convcast.verification.report.figures import draw_figures
-from convcast.verification.report.html import product_lines, render_report
+from convcast.verification.report.html import product_table_rows, render_report
 
 from ..published import OURS, make_workspace, product_message, put
 
@@ -149,7 +149,7 @@ def test_ours_by_members_is_not_touched_by_what_others_publish(real, same):
 
 
 def test_the_report_says_what_was_compared_how(same):
-    lines = product_lines(same, "refs", 1)
+    lines = product_table_rows(same, "refs", 1)
     assert "REFC ≥ 40 dBZ within 39 km" in [line.what for line in lines]
     assert "T2M ≤ 273.15 K at the point" in [line.what for line in lines]
     drawn = {figure.name: figure for figure in draw_figures(same)}
@@ -178,14 +178,14 @@ def test_a_point_probability_in_place_of_the_neighbourhood_s_scores_worse(real, 
 
 @pytest.mark.parametrize("size", [6, 13])
 def test_fewer_members_than_theirs_have_no_fair_comparison(real, same, size):
-    refs = Products("refs", Analyses(real.dataset), real.workspace)
+    refs = PublishedProducts("refs", Analyses(real.dataset), real.workspace)
     with pytest.raises(SettingsError, match=f"an ensemble of {size} cannot be compared fairly"):
         refs.require(size)
 
 
 def test_a_domain_that_no_neighbourhood_fits_into_says_so(tmp_path):
     little = make_workspace(tmp_path, INITS[:1], fields=("refc",), grid=Grid(40, 40, 500, 900))
-    refs = Products("refs", Analyses(little.dataset), little.workspace)
+    refs = PublishedProducts("refs", Analyses(little.dataset), little.workspace)
     assert refs.lacks(REFC) == "the neighbourhood does not fit into the domain"
 
 

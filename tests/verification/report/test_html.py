@@ -29,7 +29,7 @@ def verification(whole):
     under_way = evaluate(
         whole.paths,
         whole.dataset,
-        against=["control", "persistence"],
+        against=["advection", "persistence"],
         settings=whole.settings(),
         workspace=whole.workspace,
     )
@@ -115,7 +115,7 @@ def test_better_is_said_only_with_an_interval_that_excludes_zero(verification):
     first = headline(replace(verification, scores=rows))[0]
     better, unclear = first.split("; ")
     assert "CAPE" not in better
-    assert unclear.startswith("not clearly different from control on CAPE")
+    assert unclear.startswith("not clearly different from advection on CAPE")
 
 
 def test_a_figure_says_that_it_is_simulated(verification, figures):

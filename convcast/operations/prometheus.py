@@ -1,4 +1,4 @@
-"""metrics.prom: how the workspace stands, in Prometheus's text format, for the node exporter's textfile collector."""
+"""Write the workspace's status to metrics.prom, in Prometheus text format, for the node exporter."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from convcast.files import write_bytes
 from convcast.notation import Hour
 from convcast.operations.stages import stage_seconds
-from convcast.operations.status import Situation
+from convcast.operations.status import WorkspaceStatus
 from convcast.workspace import Workspace
 
 
-def write_metrics(place: Workspace, situation: Situation) -> None:
-    """Replace the workspace's metrics.prom, whole."""
-    write_bytes(place.metrics, render(situation))
+def write_metrics(workspace: Workspace, status: WorkspaceStatus) -> None:
+    """Replace the workspace's metrics.prom atomically."""
+    write_bytes(workspace.metrics, render(status))
 
 
-def render(situation: Situation) -> bytes:
-    """The text; what is not known has no line."""
+def render(status: WorkspaceStatus) -> bytes:
+    """Return the status in Prometheus text format, without lines for unknown values."""
     registry = CollectorRegistry()
 
     def gauge(name: str, meaning: str, value: float | None, **labels: str) -> None:
@@ -30,21 +30,21 @@ def render(situation: Situation) -> bytes:
             (known.labels(**labels) if labels else known).set(value)
 
     gauges: dict[str, Gauge] = {}
-    last = situation.last
-    gauge("forecast_init_timestamp_seconds", "Initial time of the newest forecast.", _seconds(situation.forecast))
-    gauge("analysis_timestamp_seconds", "The newest analysis in the dataset.", _seconds(situation.analysis))
-    gauge("expected_timestamp_seconds", "The newest analysis that should be published.", _seconds(situation.expected))
-    gauge("late_hours", "Hours that should be published by now and are not here.", len(situation.late))
-    gauge("gap_hours", "Recent hours that did not come or were rejected.", len(situation.gaps))
-    gauge("due_cases", "Forecasts that could be scored and have not been.", situation.due)
-    gauge("disk_free_bytes", "Free on the workspace's disk.", situation.free)
+    last = status.last
+    gauge("forecast_init_timestamp_seconds", "Initial time of the newest forecast.", _seconds(status.forecast))
+    gauge("analysis_timestamp_seconds", "The newest analysis in the dataset.", _seconds(status.analysis))
+    gauge("expected_timestamp_seconds", "The newest analysis that should be published.", _seconds(status.expected))
+    gauge("late_hours", "Hours that should be published by now and are not here.", len(status.late))
+    gauge("gap_hours", "Recent hours that did not come or were rejected.", len(status.gaps))
+    gauge("due_cases", "Forecasts that could be scored and have not been.", status.due)
+    gauge("disk_free_bytes", "Free on the workspace's disk.", status.free)
     gauge("cycle_exit_code", "Of the last cycle: 0 done, 4 late.", last.get("code"))
     gauge("cycle_duration_seconds", "Of the last cycle.", last.get("seconds"))
     gauge("cycle_timestamp_seconds", "When the last cycle ended.", last.get("ended"))
     gauge("cycle_success_timestamp_seconds", "When a cycle last ended well (0 or 4).", last.get("succeeded"))
     for stage, seconds in stage_seconds(last).items():
         gauge("stage_duration_seconds", "Of the last cycle's stages.", seconds, stage=stage)
-    for one in situation.skill:
+    for one in status.skill:
         gauge("crps", "Mean fair CRPS of recent forecasts, in the field's units.", one.crps, field=one.field)
         gauge("spread_error_ratio", "Of recent forecasts.", one.spread_error_ratio, field=one.field)
         for against, value in one.skill.items():
@@ -53,5 +53,5 @@ def render(situation: Situation) -> bytes:
 
 
 def _seconds(hour: Hour | None) -> float | None:
-    """Unix time."""
+    """Return the Unix time of an hour, seconds."""
     return None if hour is None else float(hour.astype("datetime64[s]").astype(np.int64))

@@ -1,7 +1,7 @@
-"""`python -m convcast.operations.trial`: what a run needs of its libraries, done once, in a process that may crash.
+"""Try what a run needs of its libraries, in a process that may crash: `python -m convcast.operations.library_checks`.
 
-After each step and before the next it prints one JSON line: what each step came to, None or the error, and which step
-is next. Whoever started it knows by the last line what it died of.
+Before each step it prints one JSON line with the error, or None, of each finished step and the name of the next step.
+After a crash, the last line names the step that crashed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 
 def grib() -> None:
-    """A message is written and read, and HRRR's corner found: some wheels of ecCodes and of PROJ break each other."""
+    """Write and read a message and locate HRRR's corner: some wheels of ecCodes and PROJ break each other."""
     import numpy as np
 
     import convcast.grib as door
@@ -34,7 +34,7 @@ def grib() -> None:
 
 
 def scores() -> None:
-    """Two members at 0 and 2 with the truth at 1: a fair CRPS of 0."""
+    """Score two members, 0 and 2, against an observation of 1: the fair CRPS is 0."""
     import numpy as np
 
     from convcast.metrics.kernels import crps_points
@@ -55,7 +55,7 @@ def pictures() -> None:
 
 
 def stores() -> None:
-    """A Zarr array is written to a temporary folder and read."""
+    """Write a Zarr array to a temporary folder and read it."""
     import numpy as np
     import zarr
 
@@ -88,7 +88,7 @@ def main() -> None:
         try:
             step()
             ended[name] = None
-        except Exception as error:  # noqa: BLE001  whatever a broken library raises is the finding
+        except Exception as error:  # noqa: BLE001  a broken library may raise anything
             ended[name] = f"{type(error).__name__}: {error}"
     print(json.dumps({"ended": ended, "next": None}), flush=True)  # noqa: T201
 

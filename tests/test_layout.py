@@ -1,0 +1,115 @@
+"""Every module has a test file of its name, or stands here beside the file that tests it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 500
+TESTED_BY = {
+    "archive/connections": "archive/test_http",
+    "archive/failures": "faults/test_faults",
+    "archive/message_spec": "archive/test_index",
+    "archive/pool": "faults/test_stop",
+    "archive/probe": "faults/test_answers",
+    "archive/request": "archive/test_sources",
+    "archive/simulated/observation": "archive/simulated/test_world",
+    "archive/simulated/spectra": "archive/simulated/test_world",
+    "archive/simulated/transport": "archive/simulated/test_world_exact",
+    "cli/check": "operations/test_checks",
+    "cli/console": "cli/test_markup",
+    "cli/demo": "end_to_end/test_simulated",
+    "cli/main": "cli/test_errors",
+    "cli/plot": "pictures/test_forecast",
+    "cli/session": "cli/test_process",
+    "cli/status": "cli/test_cycle",
+    "cli/train": "end_to_end/test_simulated",
+    "forecasts/open": "forecasts/test_export",
+    "forecasts/plot": "pictures/test_forecast",
+    "forecasts/summary": "forecasts/test_products",
+    "grib/sections": "grib/test_messages",
+    "load_settings": "test_settings",
+    "metrics/scores/base": "metrics/scores/test_scores",
+    "metrics/scores/crps": "metrics/scores/test_scores",
+    "metrics/scores/errors": "metrics/scores/test_scores",
+    "metrics/scores/events": "metrics/scores/test_scores",
+    "metrics/scores/spread": "metrics/scores/test_scores",
+    "metrics/scores/yes_or_no": "metrics/scores/test_scores",
+    "metrics/sorting_network": "metrics/test_kernels",
+    "model/checkpoint": "model/training/test_saving",
+    "model/features/condition": "model/network/test_network",
+    "model/features/inputs": "model/training/test_batches",
+    "model/features/regression": "model/features/test_residual",
+    "model/network/layers": "model/network/test_network",
+    "model/skill": "model/training/test_validation",
+    "model/training/ema": "model/training/test_loop",
+    "model/training/objective": "model/training/test_loop",
+    "model/training/preparation": "model/training/test_loop",
+    "model/training/progress": "model/training/test_loop",
+    "model/training/sharding": "model/test_distributed",
+    "model/training/tensorboard": "model/training/test_loop",
+    "model/training/trainer": "model/training/test_saving",
+    "operations/library_checks": "operations/test_checks",
+    "operations/prometheus": "operations/test_cycle",
+    "operations/publish": "operations/test_cycle",
+    "operations/status": "operations/test_inventory",
+    "pictures/base_map": "pictures/test_forecast",
+    "stores": "dataset/test_store",
+    "text": "cli/test_markup",
+    "variables": "test_conventions",
+    "verification/baselines/analogues": "verification/baselines/test_base",
+    "verification/baselines/archived": "verification/baselines/test_refs_members",
+    "verification/baselines/choose": "verification/baselines/test_refs_members",
+    "verification/baselines/exact": "verification/baselines/test_base",
+    "verification/cases": "verification/test_evaluate",
+    "verification/crosscheck": "verification/test_evaluate",
+    "verification/data/cf": "verification/test_foreign",
+    "verification/data/ensembles": "verification/test_foreign",
+    "verification/data/fields": "verification/test_files",
+    "verification/data/gather": "verification/test_files",
+    "verification/data/messages": "verification/test_files",
+    "verification/data/points": "verification/test_foreign",
+    "verification/data/stack": "verification/test_files",
+    "verification/data/truth": "verification/test_foreign",
+    "verification/data/units": "verification/test_files",
+    "verification/report/colours": "verification/report/test_html",
+    "verification/report/diagrams": "verification/report/test_html",
+    "verification/report/event_diagrams": "verification/report/test_html",
+    "verification/report/figures": "verification/report/test_html",
+    "verification/report/maps": "verification/report/test_html",
+    "verification/report/product_diagram": "verification/baselines/test_published",
+    "verification/report/save": "verification/test_evaluate",
+    "verification/report/spatial_diagrams": "verification/report/test_html",
+    "verification/results/accumulator": "verification/test_streaming",
+    "verification/results/case_cache": "verification/test_streaming",
+    "verification/results/coverage": "verification/test_gaps",
+    "verification/results/published_scores": "verification/baselines/test_published",
+    "verification/results/table": "verification/test_evaluate",
+    "verification/results/verification": "verification/test_evaluate",
+    "verification/scoring": "verification/test_streaming",
+    "workers": "verification/test_streaming",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Modules by their path below convcast/, without the suffix."""
+    package = ROOT / "convcast"
+    paths = [path for path in package.rglob("*.py") if not path.stem.startswith("__")]
+    return {path.relative_to(package).with_suffix("").as_posix(): path for path in paths}
+
+
+def test_every_module_is_tested():
+    names = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    untested = [name for name in modules() if name not in TESTED_BY and f"test_{name.split('/')[-1]}" not in names]
+    assert not untested, "write test_<module>.py, or name in TESTED_BY the file that tests it"
+
+
+def test_the_list_of_tests_is_current():
+    assert not TESTED_BY.keys() - modules().keys()
+    missing = {test for test in TESTED_BY.values() if not (ROOT / "tests" / f"{test}.py").is_file()}
+    assert not missing
+
+
+def test_no_module_is_too_long():
+    long = {name for name, path in modules().items() if len(path.read_text().splitlines()) > MAX_LINES}
+    assert not long
