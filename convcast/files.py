@@ -192,7 +192,9 @@ def read_json(path: Path) -> Any:
             raise ValueError(f"it has {path.stat().st_size} bytes")
         return parse_json(path.read_bytes())
     except ValueError as error:
-        raise DamagedFileError(f"{path} is not readable JSON ({error})", advice=f"delete {path} and rerun") from error
+        raise DamagedFileError(
+            f"{path} is not readable JSON ({error})", advice=f"rename {path}, and run the same command again"
+        ) from error
 
 
 def parse_json(text: str | bytes) -> Any:

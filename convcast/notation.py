@@ -210,7 +210,7 @@ def _number(digits: str) -> int:
 
 
 def _shown(text: str) -> str:
-    """What was typed, short enough for one line."""
+    """Shorten a typed text to one line."""
     shown = repr(text)
     return shown if len(shown) <= 62 else f"{shown[:57]}..."
 

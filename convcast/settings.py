@@ -119,7 +119,7 @@ class SimulationSettings(Group):
 
 
 class DatasetSettings(Group):
-    """What `convcast preprocess` writes to the dataset."""
+    """Settings of the dataset that `convcast preprocess` writes."""
 
     fields: FieldNames = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
     """Fields of the dataset, in the model's channel order."""
@@ -265,7 +265,7 @@ class SamplingSettings(Group):
     """Number of members drawn together on a GPU (if not set, as many as fit). On a CPU the number follows from the tile
     size, so that members are reproducible."""
     keep: Literal["members", "products", "both"] = "members"
-    """What is stored: the members, their products only (which cannot be verified by member), or both."""
+    """Content of stored forecasts: the members, their products only (which cannot be verified by member), or both."""
     memory: float | None = Field(None, gt=0)
     """Maximum memory of sampling in GB, on the GPU or else the machine; if not set, four fifths of the free memory."""
     lead_correlation: float = Field(0.0, ge=0, le=1)

@@ -325,7 +325,7 @@ def _wait(number: int) -> float:
 
 
 def _refusal(response: requests.Response) -> Failure:
-    """What a status other than the hoped-for one means."""
+    """Convert an unexpected HTTP status to the failure that it means."""
     status = response.status_code
     if status in (404, 410):
         return Absent("not there")
@@ -360,7 +360,7 @@ def _is_page(response: requests.Response) -> bool:
 
 
 def _brief(header: str) -> str:
-    """What a server said, short enough for one line."""
+    """Shorten a server's message to one line."""
     return header if len(header) <= 60 else header[:57] + "..."
 
 

@@ -138,7 +138,7 @@ def parse_path(name: str) -> GribFile | None:
 
 @lru_cache
 def _pattern(layout: str) -> re.Pattern[str]:
-    """What paths of this layout match, each part by its name; a part that comes again is the same again."""
+    """Regular expression that matches paths of this layout; a part that occurs twice must be equal."""
     pattern = re.escape(layout).replace("/conus/", "/(?:conus/)?")
     for part, form in _PARTS.items():
         name, place = part.split(":")[0], re.escape("{" + part + "}")

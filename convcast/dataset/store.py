@@ -14,7 +14,6 @@ space. Arrays grow by a year at a time, `status` last.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import __version__, stores
 from convcast.conventions import FILL, field_attributes, pack, unpack
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import append_lines, signature, sweep, whole_folder
+from convcast.files import append_lines, parse_json, signature, sweep, whole_folder
 from convcast.grid import Grid, spatial_reference
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import FIELDS, STATIC, Variable, by_lead
@@ -325,12 +324,13 @@ class Store:
         path = self.path / "status" / "verdicts.jsonl"
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 first = np.datetime64(entry["valid"], "h")
                 last = np.datetime64(entry.get("last", entry["valid"]), "h")
-            except (AttributeError, KeyError, TypeError, ValueError):
+                positions = range(index(first), min(index(last) + 1, STATUS_CHUNK))
+            except (AttributeError, KeyError, SettingsError, TypeError, ValueError):
                 continue
-            for place in range(index(first), min(index(last) + 1, STATUS_CHUNK)):
+            for place in positions:
                 verdicts[EPOCH + place * HOUR] = entry
         return verdicts
 

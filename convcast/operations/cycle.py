@@ -135,7 +135,8 @@ class Cycle:
         ended = stages.run(
             [*words, "-w", str(self.workspace.root)], seconds=self._seconds_left(), grace=self.settings.operations.grace
         )
-        code = ended.code if ended.code in CODES else 1
+        # A stage that somebody told to end is unfinished, and no bug.
+        code = 3 if ended.code == INTERRUPTED else ended.code if ended.code in CODES else 1
         done = StageResult(step.stage, _about(step, inventory), code, in_words(code), ended.seconds)
         if ended.stopped:
             return replace(done, code=0, outcome="deadline")
@@ -205,7 +206,7 @@ class Cycle:
 
         def warn() -> str:
             points = self.settings.operations.on_threshold.points
-            self._notes += send_alerts(self.workspace, newest, points, self._hooks.find_alert) if points else []
+            self._notes += send_alerts(self.workspace, newest, points, self._hooks.alerted) if points else []
             return str(newest)
 
         def draw() -> str:

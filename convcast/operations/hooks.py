@@ -33,7 +33,7 @@ class Hooks:
     def published(self, document: dict[str, Any]) -> list[str]:
         return list(self._notify("on_publish", self._settings.on_publish, document, post=False))
 
-    def find_alert(self, document: dict[str, Any]) -> list[str]:
+    def alerted(self, document: dict[str, Any]) -> list[str]:
         command = self._settings.on_threshold.command
         return list(self._notify("on_threshold", command, {"event": "threshold"} | document))
 

@@ -83,7 +83,7 @@ class ForecastSummary:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a workspace holds at one moment."""
+    """Files of a workspace at one moment."""
 
     expected: Hour
     """The newest hour whose analysis should be published by now."""

@@ -129,10 +129,21 @@ def test_a_lost_file_is_found(large):
         Dataset.open(large.path).read([START])
 
 
-def test_a_torn_verdict_is_passed_over(large):
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"valid": "2024-05-06T0',
+        "[" * 100_000,
+        '{"valid": "1901-01-01T00"}',
+        '{"valid": "2024050618"}',
+        '{"valid": [1]}',
+    ],
+    ids=["torn", "nested", "before the archive", "far ahead", "no text"],
+)
+def test_a_damaged_verdict_is_passed_over(large, line):
     large.write_status([START], HourStatus.GAP, [{"valid": str(START), "status": "gap"}])
     with open(large.path / "status" / "verdicts.jsonl", "a") as file:
-        file.write('{"valid": "2024-05-06T0')
+        file.write(line)
     assert list(large.read_verdicts()) == [START]
 
 

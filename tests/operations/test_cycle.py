@@ -221,6 +221,7 @@ def test_a_known_gap_is_no_failure_every_hour(world):
         (ProcessResult(3, 0.1, {}, "convcast: missing"), 3),
         (ProcessResult(5, 0.1, {}, "convcast: another run is sampling"), 5),
         (ProcessResult(6, 0.1, {}, "convcast: damaged"), 6),
+        (ProcessResult(130, 0.1, {}, "convcast: interrupted"), 3),
     ],
 )
 def test_a_stage_that_fails_is_contained_and_named(world, ended, code):

@@ -53,7 +53,7 @@ def direct(monkeypatch):
 
 def test_failures_and_thresholds_are_posted_and_publications_are_not(server):
     hooks = Hooks(OperationsSettings(webhook=server.url))
-    assert hooks.failed({"code": 3}) == hooks.find_alert({"limit": 50}) == hooks.published({"init": "x"}) == []
+    assert hooks.failed({"code": 3}) == hooks.alerted({"limit": 50}) == hooks.published({"init": "x"}) == []
     assert server.came == [
         ("/secret", "application/json", {"event": "failure", "code": 3}),
         ("/secret", "application/json", {"event": "threshold", "limit": 50}),
@@ -64,7 +64,7 @@ def test_the_command_gets_the_same(server, tmp_path):
     kept = tmp_path / "told.json"
     command = [sys.executable, "-S", "-c", f"import sys; open({str(kept)!r}, 'w').write(sys.stdin.read())"]
     hooks = Hooks(OperationsSettings(webhook=server.url, on_threshold={"command": command}))
-    assert hooks.find_alert({"name": "$(reboot); 'x'"}) == []
+    assert hooks.alerted({"name": "$(reboot); 'x'"}) == []
     assert json.loads(kept.read_text()) == server.came[0][2] == {"event": "threshold", "name": "$(reboot); 'x'"}
 
 

@@ -37,7 +37,7 @@ PointQuantities = Mapping[str, Callable[[PointValues], Floats]]
 
 
 class Score(ABC):
-    """What every score says of itself."""
+    """Properties that every score declares."""
 
     name: ClassVar[str]
     """Name in scores.json."""

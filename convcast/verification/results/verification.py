@@ -50,7 +50,7 @@ class Facts:
     seed: int
     models: tuple[str, ...]
     files: tuple[dict[str, Any], ...] = ()
-    """Of files of others: which variable was taken for which field, and what is not scored, with the reason."""
+    """Reports on files of other programs: the variable of each field, and what is not scored, with the reason."""
 
     @property
     def few_days(self) -> bool:
