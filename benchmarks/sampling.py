@@ -25,7 +25,8 @@ from network import FIELDS, ours, peer
 
 import convcast.grib  # noqa: F401
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.load_settings import load_settings

@@ -26,7 +26,8 @@ def write(root: Path, cases: int, members: int) -> None:
 
     from convcast.conventions import ensemble_dataset
     from convcast.dataset import HourStatus
-    from convcast.dataset.store import DatasetDescription, Store
+    from convcast.dataset.layout import DatasetDescription
+    from convcast.dataset.store import Store
     from convcast.grid import CONUS
     from convcast.variables import REFC
 

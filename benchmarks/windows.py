@@ -21,7 +21,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from convcast.dataset import Dataset, Windows, open_dataset, usable_inits, windows
-from convcast.dataset.store import DatasetDescription, HourStatus, Store, index
+from convcast.dataset.layout import DatasetDescription, HourStatus, index
+from convcast.dataset.store import Store
 from convcast.grid import CONUS
 from convcast.notation import HOUR
 from convcast.variables import FIELDS

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from convcast.conventions import FILL
 from convcast.dataset.cache import HourCache
-from convcast.dataset.store import MEND_HOUR, HourStatus, Store
+from convcast.dataset.layout import MEND_HOUR, HourStatus
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours

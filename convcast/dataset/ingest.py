@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.dataset.layout import describe_grid
 from convcast.dataset.quality import QualityFinding, examine, field_means, mask_collapsed
-from convcast.dataset.store import Store, describe_grid
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
 from convcast.notation import Hour

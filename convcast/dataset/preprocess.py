@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset.ingest import ArchivedHour, HourIngester, IngestedHour
+from convcast.dataset.layout import DatasetDescription, HourStatus, describe_grid
 from convcast.dataset.quality import compare_means
 from convcast.dataset.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
-from convcast.dataset.store import DatasetDescription, HourStatus, Store, describe_grid
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.store import DatasetDescription, HourStatus, Store, layout, open_described, open_part
+from convcast.dataset.layout import DatasetDescription, HourStatus, layout, open_described, open_part
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
 

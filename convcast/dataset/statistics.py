@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.store import BINS, TENDENCY_SCALE
+from convcast.dataset.layout import BINS, TENDENCY_SCALE
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hours
 from convcast.variables import Variable

@@ -14,7 +14,7 @@ from xarray.core import indexing
 from convcast import __version__
 from convcast.conventions import field_attributes, grid_coordinates, unpack
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.store import HourStatus
+from convcast.dataset.layout import HourStatus
 from convcast.variables import STATIC, Variable
 
 CHUNK_BYTES = 64 << 20

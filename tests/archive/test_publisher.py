@@ -154,5 +154,5 @@ def test_dewpoints_of_the_cycle_before_are_those_of_the_analysis(publisher, tmp_
     rows = (tmp_path / f"{before}.idx").read_text()
     assert rows == "1:0:d=2024043023:DPT:2 m above ground:1 hour fcst:\n"
     spans, lacking = select(parse(rows), fields((FIELDS["d2m"],)), init=START - 1, lead=1)
-    assert ([span.wanted.name for span in spans], lacking) == (["d2m"], ())
+    assert ([span.spec.name for span in spans], lacking) == (["d2m"], ())
     assert not (tmp_path / locations.archive_path(locations.hrrr(START + 47, 1))).exists(), "its hour is not published"

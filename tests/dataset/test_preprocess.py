@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, preprocess
-from convcast.dataset.store import HourStatus, Store
+from convcast.dataset.layout import HourStatus
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, LockedError, MissingInputError, SettingsError
 from convcast.files import lock
 from convcast.grid import Grid

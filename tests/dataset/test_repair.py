@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, FieldStatistics, HourStatus, preprocess
-from convcast.dataset.store import HOURLY, index
+from convcast.dataset.layout import HOURLY, index
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR
 from convcast.settings import DatasetSettings

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, FieldStatistics
+from convcast.dataset.layout import DatasetDescription, HourStatus
 from convcast.dataset.statistics import histogram_means
-from convcast.dataset.store import DatasetDescription, HourStatus, Store
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR

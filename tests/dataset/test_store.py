@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from convcast.dataset import Dataset, preprocess
-from convcast.dataset.store import EPOCH, DatasetDescription, HourStatus, Store, index
+from convcast.dataset.layout import EPOCH, DatasetDescription, HourStatus, index
+from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import Grid
 from convcast.notation import HOUR

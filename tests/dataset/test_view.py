@@ -8,7 +8,8 @@ import pytest
 import xarray
 
 from convcast.dataset import open_dataset
-from convcast.dataset.store import HourStatus, Store, index
+from convcast.dataset.layout import HourStatus, index
+from convcast.dataset.store import Store
 from convcast.errors import SettingsError
 from convcast.grid import Grid
 from convcast.notation import HOUR

@@ -12,7 +12,8 @@ import torch
 
 import convcast.grib  # noqa: F401
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.grid import SPACING, Grid
 from convcast.model.diffusion.schedule import cosine
 from convcast.notation import HOUR

@@ -9,7 +9,8 @@ import xarray as xr
 from gaussian import FAST
 
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.ensemble import latest_init, sample
 from convcast.grid import Grid
 from convcast.load_settings import load_settings

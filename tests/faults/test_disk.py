@@ -149,7 +149,7 @@ def test_old_sidecar_does_not_vouch_for_a_new_file(run, monkeypatch):
     def killed(self, path, sidecar):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(Archive, "record", killed)
+    monkeypatch.setattr(Archive, "write_sidecar", killed)
     with pytest.raises(RuntimeError):
         run()
     assert (path.read_bytes(), sidecar_path(path).exists()) == (lab.subset(lab.HOUR), False)

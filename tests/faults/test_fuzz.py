@@ -21,7 +21,8 @@ from convcast.archive.message_spec import fields
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.decode import decode_hour
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.load_settings import load_settings, nested

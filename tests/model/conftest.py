@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from convcast.dataset import Dataset
-from convcast.dataset.store import DatasetDescription, HourStatus, Store
+from convcast.dataset.layout import DatasetDescription, HourStatus
+from convcast.dataset.store import Store
 from convcast.grid import Grid
 from convcast.load_settings import load_settings
 from convcast.notation import HOUR

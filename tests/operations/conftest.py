@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from convcast.dataset import HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.grid import Grid
 from convcast.variables import REFC, T2M
 

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS

@@ -12,7 +12,8 @@ from convcast.archive import ArchivedMessage, Sidecar, open_archives
 from convcast.archive.locations import archive_path
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.grib import encode
 from convcast.grid import Grid
 from convcast.notation import HOUR

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset import Dataset
-from convcast.dataset.store import FORMAT, index
+from convcast.dataset.layout import FORMAT, index
 from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.metrics.regimes import sort_points

@@ -11,7 +11,8 @@ import pytest
 
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.store import DatasetDescription, Store
+from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.store import Store
 from convcast.grid import Grid
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS

@@ -1,0 +1,222 @@
+"""Layout of the dataset's Zarr group: its attributes, its arrays, and how they are opened and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from convcast import __version__, stores
+from convcast.conventions import FILL, field_attributes
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import Grid, spatial_reference
+from convcast.notation import HOUR, Hour
+from convcast.variables import FIELDS, STATIC, Variable, by_lead
+
+FORMAT, FORMAT_VERSION = "convcast dataset", 2
+EPOCH = np.datetime64("2014-07-01T00", "h")
+"""Hour of index 0: the month in which NOAA's HRRR archive begins."""
+YEAR = 366 * 24
+"""Hours by which the arrays grow."""
+TILE = 128
+"""Side of a chunk, cells; a random window reads all chunks that it touches."""
+BINS = 65536
+"""Bins of a histogram: one for each int16."""
+TENDENCY_SCALE = 64
+"""Bins per unit of a transformed tendency."""
+STATUS_CHUNK = 1 << 18
+"""Hours in the single file of `status`, thirty years: the maximum length of a dataset."""
+MEND = "run `convcast preprocess`, which repairs it"
+MEND_HOUR = "run `convcast preprocess --verify`, which takes damaged hours from the archive again"
+ELSEWHERE = "rename {path}, and run `convcast preprocess` for a new one"
+
+
+HOURLY = "data", "histograms/values", "histograms/tendencies"
+"""Names of the arrays that have a separate file for each hour."""
+
+
+class HourStatus(IntEnum):
+    """Status of an hour in a dataset."""
+
+    ABSENT = 0
+    OK = 1
+    GAP = 2
+    REJECTED = 3
+    PRUNED = 4
+    """The hour was ok or rejected, and has been deleted for good."""
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """Properties that all hours of a dataset share."""
+
+    variables: tuple[Variable, ...]
+    grid: Grid
+    simulated: bool
+    analysis_lead: int
+    """Lead time of the archived files that serve as analyses, hours."""
+    dewpoint: str = "analysis"
+    """Where D2M comes from (DatasetSettings.dewpoint)."""
+
+    @property
+    def leads(self) -> dict[int, tuple[Variable, ...]]:
+        """The fields that are taken from the files of each lead time (hours)."""
+        return by_lead(self.variables, self.analysis_lead, self.dewpoint)
+
+    def to_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the Zarr group."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "convcast_version": __version__,
+            "source": "convcast's simulated archive" if self.simulated else "NOAA HRRR",
+            "fields": [variable.name for variable in self.variables],
+            "scale": [variable.scale for variable in self.variables],
+            "grid": self.grid.to_dict(),
+            "projection": spatial_reference(),
+            "simulated": self.simulated,
+            "analysis_lead": self.analysis_lead,
+            "dewpoint": self.dewpoint,
+            "tendency_scale": TENDENCY_SCALE,
+            "field_attributes": {variable.name: field_attributes(variable) for variable in self.variables},
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: dict[str, Any], path: Path) -> DatasetDescription:
+        """Restore a description from the attributes of the group at `path`.
+
+        Raises:
+            DamagedFileError: The attributes are damaged, or of another format or version.
+        """
+        if attributes.get("format") != FORMAT:
+            raise DamagedFileError(f"{path} is not a convcast dataset", advice="choose another --workspace")
+        if attributes.get("format_version") != FORMAT_VERSION:
+            raise DamagedFileError(
+                f"{path} has format version {attributes.get('format_version')}, this convcast reads {FORMAT_VERSION}",
+                advice=ELSEWHERE.format(path=path),
+            )
+        try:
+            variables = tuple(FIELDS[name] for name in attributes["fields"])
+            if [variable.scale for variable in variables] != list(attributes["scale"]):
+                raise DamagedFileError(f"{path} stores its fields on other lattices than this convcast")
+            grid, lead = Grid.from_dict(attributes["grid"]), int(attributes["analysis_lead"])
+            dewpoint = str(attributes.get("dewpoint", "analysis"))
+            return cls(variables, grid, bool(attributes["simulated"]), lead, dewpoint)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DamagedFileError(
+                f"the attributes of {path} are damaged ({error!r})", advice=ELSEWHERE.format(path=path)
+            ) from error
+
+    def difference(self, other: DatasetDescription) -> str | None:
+        """Describe the first difference to `other` as a clause without subject; None if there is none."""
+        if self.simulated != other.simulated:
+            kinds = {True: "simulated", False: "real"}
+            return f"holds {kinds[self.simulated]} weather, the archive {kinds[other.simulated]} weather"
+        if self.variables != other.variables:
+            names = (" ".join(v.name for v in each.variables) for each in (self, other))
+            return "has the fields {}, the settings {}".format(*names)
+        if self.analysis_lead != other.analysis_lead:
+            return f"has analyses of lead {self.analysis_lead}, the settings {other.analysis_lead}"
+        if self.dewpoint != other.dewpoint:
+            return f"has dewpoints of {self.dewpoint}, the settings {other.dewpoint}"
+        if self.grid != other.grid:
+            return f"is on {describe_grid(self.grid)}, the archive and region on {describe_grid(other.grid)}"
+        return None
+
+
+def describe_grid(grid: Grid) -> str:
+    """Return the rows and columns of the HRRR grid that `grid` covers, as text."""
+    return f"rows {grid.y0}:{grid.y0 + grid.ny}, columns {grid.x0}:{grid.x0 + grid.nx} of the HRRR grid"
+
+
+def index(valid: Hour) -> int:
+    """Return the index of an hour along `time`; raises SettingsError if it is before EPOCH."""
+    place = int((valid - EPOCH) / HOUR)
+    if place < 0:
+        raise SettingsError(f"{valid} is before {EPOCH}, where datasets begin", advice="choose later hours")
+    return place
+
+
+def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDescription]:
+    """Open the group of a dataset and read its description.
+
+    Raises:
+        DamagedFileError: The store is damaged or is not a convcast dataset.
+    """
+    complaint, advice = f"{path} is not a convcast dataset", "choose another --workspace"
+    group = stores.open_group(path, writing=writing, complaint=complaint, advice=advice)
+    return group, DatasetDescription.from_attributes(dict(group.attrs), path)
+
+
+def open_part(group: zarr.Group, name: str, description: DatasetDescription, path: Path) -> zarr.Array:
+    """Open an array of a dataset and check it against `layout`, except for the length of its first dimension.
+
+    Raises:
+        DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
+    """
+    said = layout(description)[name]
+    array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
+    same = array.dtype == np.dtype(said["dtype"]) and array.shape[1:] == said["shape"][1:]
+    if not same or array.shape[0] > STATUS_CHUNK or array.chunks != said["chunks"]:
+        raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=MEND)
+    return array
+
+
+def layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:
+    """Return the arguments of zarr's `create_array` for each array by name, with a length of no hours."""
+    count, (ny, nx) = len(description.variables), description.grid.shape
+    small = max(ny, nx) <= TILE
+    # Blosc alone does not detect a flipped bit, and would decode other values.
+    compressors = [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()]
+    histogram = {
+        "shape": (0, count, BINS),
+        "dtype": "uint32",
+        "chunks": (1, count, BINS),
+        "fill_value": 0,
+        "dimension_names": ("time", "variable", "bin"),
+    }
+    since = str(EPOCH).replace("T", " ") + ":00"
+    arrays: dict[str, dict[str, Any]] = {
+        "data": {
+            "shape": (0, count, ny, nx),
+            "dtype": "int16",
+            "chunks": (1, count, *((ny, nx) if small else (TILE, TILE))),
+            "shards": None if small else (1, count, -(-ny // TILE) * TILE, -(-nx // TILE) * TILE),
+            "fill_value": FILL,
+            "dimension_names": ("time", "variable", "y", "x"),
+        },
+        "histograms/values": histogram,
+        "histograms/tendencies": histogram,
+        "static": {
+            "shape": (len(STATIC), ny, nx),
+            "dtype": "float32",
+            "chunks": (len(STATIC), ny, nx),
+            "dimension_names": ("static", "y", "x"),
+            "attributes": {"names": list(STATIC), "units": [variable.units for variable in STATIC.values()]},
+        },
+        "time": {
+            "shape": (0,),
+            "dtype": "int64",
+            "chunks": (STATUS_CHUNK,),
+            "fill_value": -1,
+            "dimension_names": ("time",),
+            "attributes": {"units": f"hours since {since}", "calendar": "proleptic_gregorian", "standard_name": "time"},
+        },
+        "status": {
+            "shape": (0,),
+            "dtype": "uint8",
+            "chunks": (STATUS_CHUNK,),
+            "fill_value": int(HourStatus.ABSENT),
+            "dimension_names": ("time",),
+            "attributes": {
+                "flag_values": [int(s) for s in HourStatus],
+                "flag_meanings": " ".join(s.name.lower() for s in HourStatus),
+            },
+        },
+    }
+    return {name: how | {"compressors": compressors} for name, how in arrays.items()}
