@@ -24,6 +24,7 @@ TESTED_BY = {
     "cli/session": "cli/test_process",
     "cli/status": "cli/test_cycle",
     "cli/train": "end_to_end/test_simulated",
+    "dataset/layout": "dataset/test_store",
     "forecasts/open": "forecasts/test_export",
     "forecasts/plot": "pictures/test_forecast",
     "forecasts/summary": "forecasts/test_products",
