@@ -85,7 +85,7 @@ class Group(BaseModel):
 
 
 class ArchiveSettings(Group):
-    """Where GRIB files are fetched from, with timeouts and retries."""
+    """Sources of GRIB files, with timeouts and retries."""
 
     sources: tuple[SourceName, ...] = ("aws", "google", "azure", "nomads")
     """Sources, tried in this order until one has the file; each as --source describes."""
@@ -179,8 +179,9 @@ class ModelSettings(Group):
     diffusion_steps: int = Field(ge=10, le=10_000)
     """Number of diffusion steps, T."""
     parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
-    """How noise is predicted: by a network beside what the residuals' covariances tell, by one alone, or by one beside
-    the encoder's guess; `raw` is without preconditioning."""
+    """Form of the noise prediction. `spectral`: the network corrects a linear prediction from the residuals'
+    covariances; `velocity`: the network alone; `preconditioned`: it corrects the encoder's guess; `raw`: no
+    preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Reference forecast of each field, with a `default`; the model samples its error (the residual)."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
@@ -379,7 +380,7 @@ class OperationsSettings(Group):
 
 
 class RetentionSettings(Group):
-    """How long cycles keep data; `inf` means forever. Scores by case are always kept."""
+    """Retention by cycles; `inf` means forever. Scores by case are always kept."""
 
     archive_hours: DurationOrForever = 14 * 24.0
     """Hours before the newest hour for which GRIB files are kept."""

@@ -184,7 +184,7 @@ class HttpSession(requests.Session):
             del prepared_request.headers["Authorization"]
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Where a redirect leads. Its body, which requests would read to its end, if it has one, is left unread."""
+        """Return the target of a redirect. Its body is left unread; requests would read it to its end."""
         if resp.is_redirect:
             resp.close()
         return super().get_redirect_target(resp)

@@ -61,7 +61,7 @@ class DatasetDescription:
     analysis_lead: int
     """Lead time of the archived files that serve as analyses, hours."""
     dewpoint: str = "analysis"
-    """Where D2M comes from (DatasetSettings.dewpoint)."""
+    """Source of D2M (DatasetSettings.dewpoint)."""
 
     @property
     def leads(self) -> dict[int, tuple[Variable, ...]]:

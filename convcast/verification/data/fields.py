@@ -59,8 +59,7 @@ class MatchedVariable:
     """Units in the file."""
     convert: Conversion = SAME
     turn: tuple[str, NDArray[np.float32]] | None = None
-    """For an eastward or northward wind: name of the other component, and the rotation angle to the grid's axes,
-    radians, (y, x)."""
+    """Name of the other wind component and rotation angle to the grid's axes, radians, (y, x); None if not rotated."""
 
     def __str__(self) -> str:
         converted = "" if self.convert == SAME else f", converted from {self.units}"

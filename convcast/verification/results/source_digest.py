@@ -53,7 +53,7 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
         return modules[name]
 
     def resolve(home: str, name: str) -> Name | None:
-        """Where what a module calls `name` is defined."""
+        """Find the definition of a name that a module uses."""
         there = module(home)
         if there is None:
             return None
