@@ -291,4 +291,4 @@ def test_a_model_s_description_of_anything_is_read_or_refused(model, data):
     directory, document = model
     (directory / checkpoint.DESCRIPTION).write_bytes(data.draw(spoilt_json(document)))
     with suppress(ConvcastError):
-        checkpoint.Description.read(directory)
+        checkpoint.ModelDescription.read(directory)

@@ -9,7 +9,7 @@ from convcast.metrics.regimes import REGIMES, UNKNOWN
 from convcast.metrics.sums import POINT_SUMS, score_field
 from convcast.variables import CAPE, REFC, T2M
 from convcast.verification.data.cf import UnreadableError
-from convcast.verification.data.points import Place
+from convcast.verification.data.points import Points
 from convcast.verification.data.truth import find_regimes
 
 INIT = np.datetime64("2024-05-06T21", "h")
@@ -28,8 +28,8 @@ class Analysis:
         return tuple(self.fields)
 
     @property
-    def place(self):
-        return Place(SHAPE, None, None, None, "m", None)
+    def points(self):
+        return Points(SHAPE, None, None, None, "m", None)
 
     def read(self, variable, hour):
         return self.fields[variable]

@@ -107,7 +107,7 @@ def forked(work: Any, *, stdout: int, stderr: int) -> int:
 
 def forked_stage(words: Any, *, seconds: float, **_: Any) -> Any:
     """As convcast.operations.stages.run, but for the deadline."""
-    from convcast.operations.stages import Finished
+    from convcast.operations.stages import ProcessResult
 
     begun = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -122,7 +122,7 @@ def forked_stage(words: Any, *, seconds: float, **_: Any) -> Any:
         text, said = out.read(), err.read()
     sys.stderr.write(said)
     result = json.loads(text.splitlines()[-1]) if text.strip() else {}
-    return Finished(code, time.monotonic() - begun, result, said[-400:])
+    return ProcessResult(code, time.monotonic() - begun, result, said[-400:])
 
 
 def answer(request: Request) -> dict[str, Any]:
