@@ -25,7 +25,7 @@ ODD = st.one_of(
     st.none(),
     st.booleans(),
     st.sampled_from([0, -1, 1, 2**31, 2**63, 10**30]),
-    st.floats(),
+    st.floats(allow_subnormal=False),
     st.sampled_from(["", "x", "../../../etc/passwd", "/etc/passwd", "\0", "\ud800", "2024-13-01T99", "NaT", "é" * 300]),
     st.text(max_size=8),
     st.lists(st.integers(-2, 2), max_size=3),
