@@ -139,7 +139,7 @@ def test_told_to_end_it_ends_with_what_it_started(workspace, first):
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "run the same command again" in said
     for child in stage:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)

@@ -63,8 +63,8 @@ FATAL = {
     "object of another cycle": (Rule(DATA, lab.edit(yesterday)), "bad", "belongs to the cycle of 2024-05-05T18"),
     "message of another field": (Rule(DATA, lab.edit(first_message_of_another_field)), "bad", "another field"),
     "no end marker": (Rule(DATA, lab.edit(lambda data: data.replace(b"7777", b"7787"))), "bad", "end as GRIB"),
-    "no start marker": (Rule(DATA, lab.edit(lambda data: data.replace(b"GRIB", b"GRUB"))), "bad", "no GRIB2"),
-    "zeros in place of data": (Rule(DATA, lab.edit(lambda data: bytes(len(data)))), "bad", "no GRIB2"),
+    "no start marker": (Rule(DATA, lab.edit(lambda data: data.replace(b"GRIB", b"GRUB"))), "bad", "no GRIB message"),
+    "zeros in place of data": (Rule(DATA, lab.edit(lambda data: bytes(len(data)))), "bad", "no GRIB message"),
     "index of another cycle": (
         Rule(INDEX, lab.edit(lambda data: data.replace(b"d=2024050618", b"d=2024050518"))),
         "bad",

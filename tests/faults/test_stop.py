@@ -67,7 +67,7 @@ def test_a_run_stops_whatever_the_server_does(bucket, tmp_path, number):
         process = begin(tmp_path, server.url)
         wait_until(process, lambda: set(HABITS) <= {path.rpartition("hrrr.")[2] for _, path, _ in script.requests})
         code, said = stop(process, number)
-    assert (code, "the same command goes on" in said) == (130, True), said
+    assert (code, "run the same command again" in said) == (130, True), said
     assert list((tmp_path / "w").rglob("*.partial")) == []
 
 
@@ -75,7 +75,7 @@ def test_a_run_stops_while_a_name_is_looked_up(tmp_path):
     process = begin(tmp_path, "http://no-such-host.invalid", "--no-names")
     assert process.stderr.readline().strip() == b"asked"
     code, said = stop(process, signal.SIGTERM)
-    assert (code, "the same command goes on" in said) == (130, True), said
+    assert (code, "run the same command again" in said) == (130, True), said
 
 
 def wait_until(process, condition):
