@@ -237,7 +237,7 @@ def test_a_tile_setting_that_changes_nothing_is_not_refused(dataset, tmp_path):
             SettingsError,
             "not trained for a lead of 2 h",
         ),
-        ({"members": ()}, SettingsError, "no members"),
+        ({"members": ()}, SettingsError, "at least one member"),
         ({"members": (-1,)}, SettingsError, "numbered from 0"),
         ({"members": (40_000,)}, SettingsError, "numbered from 0"),
         ({"steps": 51}, SettingsError, "has 50 steps, but 51 were requested"),
