@@ -141,9 +141,13 @@ def test_sigterm_ends_a_run_whose_main_thread_does_not_listen():
 import subprocess, time
 from convcast.cli.process import end_on_sigterm
 end_on_sigterm()
-print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
+child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+begun = False
 while True:
     try:
+        if not begun:
+            begun = True
+            print(child.pid, flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("told", flush=True)

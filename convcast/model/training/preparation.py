@@ -98,11 +98,12 @@ def same_model(
         "split": set(SplitSettings.model_fields),
         "training": training,
     }
-    for group, values in describe_settings(settings).items():
+    now = describe_settings(settings)
+    for group, names in compared.items():
         recorded: Any = before.get(group)
-        for name, value in values.items() if group in compared and isinstance(recorded, dict) else ():
+        for name, value in now[group].items() if isinstance(recorded, dict) else ():
             was = recorded.get(name, value)  # a setting may be newer than the model
-            if name in compared[group] and was != value:
+            if name in names and was != value:
                 raise SettingsError(
                     f"the model in {directory} was begun with {group}.{name} = {was!r}, not {value!r}",
                     advice=f"train under another name (--model), put the setting back, or delete {directory}",
