@@ -53,6 +53,14 @@ class DamagedMember:
     """Fault of the file as a predicate, such as `is gone` or `is cut short`."""
 
 
+def _open_checked(path: Path, complaint: str, advice: str) -> zarr.Group:
+    """Open a forecast store for reading, and check that no coordinate has lost its values."""
+    group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+    with stores.readable(complaint, advice):
+        require_coordinates(group, path)
+    return group
+
+
 def damaged_members(path: Path) -> list[DamagedMember]:
     """Find the members and leads of an ensemble that are marked as complete and have lost values.
 
@@ -60,9 +68,8 @@ def damaged_members(path: Path) -> list[DamagedMember]:
         DamagedFileError: The store at `path` cannot be read, or a coordinate has lost its values.
     """
     complaint, advice = f"{path} is not a readable ensemble", start_over_advice(path)
-    group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+    group = _open_checked(path, complaint, advice)
     with stores.readable(complaint, advice):
-        require_coordinates(group, path)
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         names = _fields(group) or [name for name in FIELDS if name in group]
         arrays = [stores.open_array(group, name, complaint=complaint, advice=advice) for name in names]
@@ -161,9 +168,8 @@ def damaged_leads(path: Path) -> set[int]:
         DamagedFileError: The store at `path` cannot be read, or a coordinate has lost its values.
     """
     complaint, advice = f"{path} is not convcast's products", start_over_advice(path)
-    group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
+    group = _open_checked(path, complaint, advice)
     with stores.readable(complaint, advice):
-        require_coordinates(group, path)
         names = [f"{name}_{what}" for name in _fields(group) for what in EVERY_PRODUCT]
         names += [name for field in _fields(group) if (name := f"{field}_{MATCHED_MEAN}") in group]
         arrays = [stores.open_array(group, name, complaint=complaint, advice=advice) for name in names]
