@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -172,3 +175,16 @@ def test_a_blank_condition_is_the_same_whatever_the_condition(model):
 def test_channels_that_cannot_be_divided_among_heads_are_refused():
     with pytest.raises(SettingsError, match="200 channels cannot be divided among 3 attention heads"):
         WindowAttention(200, 8)
+
+
+def test_the_shapes_of_the_weights_are_found_without_torchs_compiler():
+    """Importing it takes seconds, in each run that opens a model."""
+    code = """
+import sys, torch
+from convcast.load_settings import load_settings
+from convcast.model.network.network import Network
+with torch.device("meta"):
+    Network(7, 35, load_settings(preset="demo").model)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
