@@ -172,7 +172,14 @@ def _client(workers: Workers) -> Iterator[Any]:
         return
     with (
         warnings.catch_warnings(),
-        LocalCluster(n_workers=workers.count, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(
+            n_workers=workers.count,
+            threads_per_worker=1,
+            dashboard_address=None,
+            # The scheduler still listens for HTTP; two runs at once would warn that they want the same port.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            silence_logs=50,
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

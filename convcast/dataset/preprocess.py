@@ -123,6 +123,8 @@ def preprocess(
             judged = _judge(store, worker_pool, ingester, sources, status)
             for number, verdict in enumerate(judged, 1):
                 yield replace(verdict, share=number / todo.size)
+        if workers is not None:
+            store.sweep()  # a worker that died leaves the file that it was writing
 
 
 def _prepare(

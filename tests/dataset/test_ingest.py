@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+
 import numpy as np
 import psutil
 import pytest
 
 from convcast.dataset import Dataset, preprocess
+from convcast.files import HOST
 from convcast.notation import HOUR
 from convcast.settings import DatasetSettings
 from convcast.workers import Workers
@@ -50,7 +54,18 @@ def expected(spoilt, tmp_path):
     return path
 
 
+@pytest.fixture
+def another_cluster():
+    """Holds the port that dask's scheduler listens at by default, of which it would warn, and a warning is an error."""
+    with socket.socket() as taken:
+        with suppress(OSError):  # something else has it
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("another_cluster")
 def test_workers_make_the_same_dataset(spoilt, expected, tmp_path):
     path = tmp_path / "dataset.zarr"
     verdicts = list(preprocess(spoilt, path, settings=DatasetSettings(), workers=Workers(2)))
@@ -72,8 +87,10 @@ def test_a_worker_that_is_killed_costs_nothing(spoilt, expected, tmp_path):
             worker = next(p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline()))
             worker.kill()
             killed.add(worker.pid)
+            (path / "data" / "c" / f".0.{HOST}-{worker.pid}-0.partial").touch()  # as if it had died while it wrote
         assert verdict.status == "gap" or verdict.valid in Dataset.open(path).verdicts()
     assert len(killed) == 2
+    assert list(path.rglob("*.partial")) == []
     assert contents(path) == contents(expected)
     assert judgements(path) == judgements(expected)
 
