@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -47,6 +50,18 @@ def test_presets_have_the_size_they_claim(preset, low, high):
     with torch.device("meta"):
         net = network(load_settings(preset=preset).model)
     assert low < sum(p.numel() for p in net.parameters()) < high
+
+
+def test_building_a_network_without_memory_imports_no_compiler():
+    code = """
+import sys, torch
+from convcast.load_settings import load_settings
+from convcast.model.network.network import Network
+with torch.device("meta"):
+    Network(7, 40, load_settings(None, {}, preset="demo").model)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_convolution_that_wraps_is_torchs_own_with_circular_padding():
