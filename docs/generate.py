@@ -17,8 +17,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from convcast.cli.common.session import COMMON
 from convcast.cli.main import EPILOGUE, app
-from convcast.cli.session import COMMON
 from convcast.load_settings import PRESETS, load_settings
 from convcast.settings import Settings
 

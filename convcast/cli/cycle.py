@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, verb
 
 if TYPE_CHECKING:
     from convcast.operations.stages import StageResult
@@ -35,7 +35,7 @@ def cycle(
     It is safe to start at any time: a second cycle exits with 5 at once, and where nothing is due it takes seconds.
     Exit code 4 means that the newest hour is not published yet and that everything else was done.
     """
-    from convcast.cli.console import described, duration, table
+    from convcast.cli.common.console import described, duration, table
     from convcast.errors import ConvcastError
     from convcast.files import lock
     from convcast.notation import parse_duration

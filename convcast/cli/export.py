@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, verb
 
 
 class Format(StrEnum):
@@ -45,7 +45,7 @@ def export(
 
     GRIB2 files hold the members with ensemble keys, or the products' mean, spread and point probabilities.
     """
-    from convcast.cli.console import size, table
+    from convcast.cli.common.console import size, table
     from convcast.errors import MissingInputError
     from convcast.files import sweep
     from convcast.forecasts.export import to_grib, to_netcdf

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, given, verb
+from convcast.cli.common.session import Command, given, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from convcast.archive import FetchOutcome, Request
-    from convcast.cli.console import Terminal
+    from convcast.cli.common.console import Terminal
 
 
 @verb()
@@ -192,7 +192,7 @@ def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
 
 
 def _describe(outcome: FetchOutcome) -> str:
-    from convcast.cli.console import size
+    from convcast.cli.common.console import size
 
     analysis = not outcome.file or outcome.file.startswith("hrrr.")
     what = str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file  # NaT is not itself
@@ -202,7 +202,7 @@ def _describe(outcome: FetchOutcome) -> str:
 
 
 def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
-    from convcast.cli.console import size
+    from convcast.cli.common.console import size
 
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
     value = {
@@ -225,7 +225,7 @@ def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, all
     """Print the counts of outcomes, and raise if too many hours are missing."""
     from collections import Counter
 
-    from convcast.cli.console import size, table
+    from convcast.cli.common.console import size, table
 
     counts = Counter(outcome.status for outcome in outcomes)
     fetched = sum(outcome.bytes for outcome in outcomes if outcome.status == "ok")

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from convcast import __version__
 from convcast.cli import check, cycle, demo, export, fetch, plot, preprocess, sample, status, train, verify
-from convcast.cli.process import INTERRUPTED, end_on_sigterm, prepare
+from convcast.cli.common.process import INTERRUPTED, end_on_sigterm, prepare
 from convcast.errors import SettingsError
 
 EPILOGUE = (
@@ -49,7 +49,7 @@ class Program(TyperGroup):
 
 
 def _report_usage_error(message: str, error: Exception, *, as_json: bool) -> int:
-    from convcast.cli.console import Terminal
+    from convcast.cli.common.console import Terminal
 
     path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
     wrong = SettingsError(message, advice=f"see `{path} --help`")

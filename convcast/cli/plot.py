@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, verb
 
 
 class Kind(StrEnum):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.cli.common.session import Command, DaskAddressOption, WorkersOption, verb
 
 if TYPE_CHECKING:
     from convcast.dataset import HourVerdict
@@ -38,7 +38,7 @@ def preprocess(
     import time
 
     from convcast.archive import Archive
-    from convcast.cli.console import size, table
+    from convcast.cli.common.console import size, table
     from convcast.dataset import preprocess as preprocess_hours
     from convcast.errors import MissingInputError
     from convcast.files import folder_bytes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import Command, Session, verb
+from convcast.cli.common.session import Command, Session, verb
 
 if TYPE_CHECKING:
     from convcast.dataset import Dataset
@@ -66,7 +66,7 @@ def sample(
     """
     from contextlib import nullcontext
 
-    from convcast.cli.console import table
+    from convcast.cli.common.console import table
     from convcast.dataset import Dataset
     from convcast.ensemble import latest_init
     from convcast.errors import MissingInputError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,8 +36,8 @@ def status(
 
     For monitoring, use --check -q: it prints nothing, and the exit code is the answer.
     """
-    from convcast.cli.console import duration, table
-    from convcast.cli.curve import draw_loss, read_log
+    from convcast.cli.common.console import duration, table
+    from convcast.cli.common.curve import draw_loss, read_log
     from convcast.errors import NotPublishedError
     from convcast.notation import parse_duration
     from convcast.operations.inventory import InventoryReader
@@ -79,7 +79,7 @@ def status(
 def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """Describe what each folder of the workspace holds, as rows and as JSON."""
     from convcast.archive import Archive
-    from convcast.cli.console import size
+    from convcast.cli.common.console import size
     from convcast.dataset import Dataset
     from convcast.errors import ConvcastError
     from convcast.files import folder_bytes
@@ -115,7 +115,7 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
 
 def _operations(status_now: WorkspaceStatus) -> Rows:
     """Describe the newest forecast, late hours, gaps, the disk and the last cycle."""
-    from convcast.cli.console import duration, size
+    from convcast.cli.common.console import duration, size
     from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
@@ -146,7 +146,7 @@ def _operations(status_now: WorkspaceStatus) -> Rows:
 
 def _skill(status_now: WorkspaceStatus) -> list[Table | str]:
     """Make the table of recent skill by field, if forecasts have been scored."""
-    from convcast.cli.console import table
+    from convcast.cli.common.console import table
     from convcast.variables import FIELDS
 
     if not status_now.skill:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, verb
 
 if TYPE_CHECKING:
     from convcast.model import TrainingProgress
@@ -79,7 +79,7 @@ def train(
 
 
 def _describe(progress: TrainingProgress) -> str:
-    from convcast.cli.console import duration
+    from convcast.cli.common.console import duration
 
     left = duration(60 * progress.minutes * (1 - progress.fraction) / max(progress.fraction, 1e-9))
     parts = [f"step {progress.step}, loss {progress.loss:.3f}"]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.cli.common.session import Command, DaskAddressOption, WorkersOption, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.cli.console import Cell
+    from convcast.cli.common.console import Cell
     from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
     from convcast.workspace import Workspace
@@ -62,7 +62,7 @@ def verify(
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
-    from convcast.cli.console import table
+    from convcast.cli.common.console import table
     from convcast.dataset import Dataset
     from convcast.errors import SettingsError
     from convcast.notation import parse_hours
@@ -160,7 +160,7 @@ def _describe(scored: CaseScored) -> str:
 
 def _table(verification: Verification, lead: int) -> Table:
     """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field."""
-    from convcast.cli.console import table
+    from convcast.cli.common.console import table
 
     facts = verification.facts
     systems = facts.systems

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from convcast.cli.curve import draw_loss, read_log
+from convcast.cli.common.curve import draw_loss, read_log
 
 
 def report(step, loss, validation=None):

@@ -5,8 +5,8 @@ import json
 import pytest
 import typer
 
-from convcast.cli.console import Terminal, table
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import Terminal, table
+from convcast.cli.common.session import Command, verb
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.text import printable
 

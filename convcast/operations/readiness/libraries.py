@@ -1,7 +1,8 @@
-"""Try what a run needs of its libraries, in a process that may crash: `python -m convcast.operations.library_checks`.
+"""Try the libraries that a run needs, in a process that may crash.
 
-Before each step it prints one JSON line with the error, or None, of each finished step and the name of the next step.
-After a crash, the last line names the step that crashed.
+This is the program `python -m convcast.operations.readiness.libraries`. Before each step it prints one JSON line with
+the error, or None, of each finished step and the name of the next step. After a crash, the last line names the step
+that crashed.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LITTLE_MEMORY = 4e9
 SKEW = 60
 """Maximum error of the clock, seconds; the clock decides which hours are requested."""
 
-LIBRARY_COMMAND = (sys.executable, "-P", "-m", "convcast.operations.library_checks")
+LIBRARY_COMMAND = (sys.executable, "-P", "-m", "convcast.operations.readiness.libraries")
 LIBRARY_SECONDS = 300
 WORKS = {
     "GRIB and maps": "ecCodes and PROJ work together",
@@ -40,7 +40,7 @@ WORKS = {
     "stores": "Zarr arrays are written and read",
     "addresses": "Herbie gives the addresses of NOAA's files",
 }
-"""Detail of a passed check, by step of convcast.operations.library_checks."""
+"""Detail of a passed check, by step of convcast.operations.readiness.libraries."""
 FIXES = {
     "GRIB and maps": "unset PROJ_DATA and PROJ_LIB, or pip install --force-reinstall eccodes eccodeslib pyproj",
     "scores": "pip install --force-reinstall numba llvmlite",

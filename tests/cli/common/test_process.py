@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from convcast.cli import process
+from convcast.cli.common import process
 from convcast.operations.stages import PROGRAM
 
 LIMIT = 120
@@ -19,8 +19,8 @@ LIMIT = 120
 QUICK = """
 
 from convcast.cli import main
-from convcast.cli.console import table
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import table
+from convcast.cli.common.session import Command, verb
 from convcast.errors import SettingsError
 
 @main.app.command()
@@ -77,7 +77,7 @@ def test_closed_streams_and_pipes_are_no_error(place):
 
 
 def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(place):
-    text = "import sys\nfrom convcast.cli.process import prepare\nprepare()\nfile = open('kept', 'w')\n"
+    text = "import sys\nfrom convcast.cli.common.process import prepare\nprepare()\nfile = open('kept', 'w')\n"
     (place / "run.py").write_text(text + "print(file.fileno(), file=sys.stderr if len(sys.argv) > 1 else sys.stdout)")
     words = f"{sys.executable} -P run.py"
     _, shown, said = shell(place, f"{words} <&- 2>&-; {words} x <&- >&-")
@@ -127,7 +127,7 @@ def test_a_stranger_s_library_in_the_working_directory_is_not_run(place):
     code, _, said = shell(place, f"{sys.executable} -m convcast train --help")
     assert code == 0, said
     (place / "runpy.py").write_text("import os\nos._exit(77)\n")
-    text = "from convcast.cli.process import prepare; prepare(); import subprocess, sys; "
+    text = "from convcast.cli.common.process import prepare; prepare(); import subprocess, sys; "
     text += "sys.exit(subprocess.run([sys.executable, '-c', 'import calendar']).returncode)"  # as dask's workers start
     assert shell(place, f'{sys.executable} -P -c "{text}"') == (0, "", "")
     text = "from convcast.operations.stages import run; print(run(['--version'], seconds=60, grace=5).code)"
@@ -139,7 +139,7 @@ def test_sigterm_ends_a_run_whose_main_thread_does_not_listen():
     """Compiled code and servers that say nothing keep Python's own handlers waiting."""
     text = """
 import subprocess, time
-from convcast.cli.process import end_on_sigterm
+from convcast.cli.common.process import end_on_sigterm
 end_on_sigterm()
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
 begun = False

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from convcast.cli.process import INTERRUPTED, escaped
+from convcast.cli.common.process import INTERRUPTED, escaped
 from convcast.errors import ConvcastError, from_os_error
 
 if TYPE_CHECKING:
-    from convcast.cli.console import Terminal
+    from convcast.cli.common.console import Terminal
     from convcast.settings import Settings
     from convcast.workspace import Workspace
 
@@ -157,7 +157,7 @@ def verb(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Call
 def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any], options: dict[str, Any]) -> None:
     as_json, verbose = common["as_json"], common["verbose"]
     try:
-        from convcast.cli.console import Terminal
+        from convcast.cli.common.console import Terminal
 
         terminal = Terminal(as_json=as_json, verbose=verbose, quiet=common["quiet"])
         command = Command(terminal, common.get("settings") or (), common.get("workspace"))
@@ -188,14 +188,14 @@ def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any],
 
 def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
     if as_json:
-        from convcast.cli.console import Terminal
+        from convcast.cli.common.console import Terminal
 
         Terminal(as_json=True).end(failure)
     sys.stdout.flush()  # so that a full disk fails here, not when the interpreter ends
 
 
 def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
-    from convcast.cli.console import Terminal
+    from convcast.cli.common.console import Terminal
 
     if verbose:
         sys.stderr.write(escaped(traceback.format_exc()))
