@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
 from itertools import pairwise
@@ -33,7 +34,7 @@ To change a setting, use one of these; an earlier one overrides a later one:
 4. the preset.
 
 An unknown name is refused with a suggestion. The settings in force are saved, with their hash, beside everything they
-produce. Where presets differ, the tables give the value of each. `python docs/generate.py` makes this page.
+produce. `python docs/generate.py` makes this page.
 """
 
 
@@ -50,15 +51,20 @@ def show(value: object) -> str:
 
 
 def by_preset(values: dict[str, str]) -> str:
-    """One value where all presets agree, else the value of each."""
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return ", ".join(f"{preset} {value}" for preset, value in values.items())
+    """One value where all presets agree, else each value with its presets."""
+    presets: dict[str, list[str]] = {}
+    for preset, value in values.items():
+        presets.setdefault(value, []).append(preset)
+    if len(presets) == 1:
+        return next(iter(presets))
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in presets.items())
 
 
-def kind(field: FieldInfo) -> str:
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
-    return f" One of {', '.join(choices)}." if choices else ""
+def choices(field: FieldInfo, meaning: str) -> str:
+    """A sentence with the permitted values, unless the meaning names them all."""
+    names = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    named = all(re.search(rf"\b{re.escape(name)}\b", meaning) for name in names)
+    return "" if named else f" One of {', '.join(names)}."
 
 
 def meanings(group: type[BaseModel]) -> dict[str, str]:
@@ -98,9 +104,14 @@ def commands_page() -> str:
     shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
     lines += options_list(list(shared.values()))
     for name, command in commands.items():
-        lines += ["", f"## convcast {name}", "", inspect.cleandoc(command.help or ""), ""]
+        lines += ["", f"## convcast {name}", "", escaped(inspect.cleandoc(command.help or "")), ""]
         lines += options_list([option for option in command.params if not is_common(option)])
     return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text whose `<name>` is no tag of HTML."""
+    return text.replace("<", "&lt;")
 
 
 def is_common(option: Any) -> bool:
@@ -110,13 +121,14 @@ def is_common(option: Any) -> bool:
 def options_list(options: list[Any]) -> list[str]:
     lines = []
     for option in options:
-        word = option.metavar or option.name.upper().replace("_", "-")
-        names = [name if option.is_flag else f"{name} {word}" for name in option.opts if name.startswith("-")]
-        text = " ".join((option.help or "").split())
+        names = [f"{name} {option.metavar}" if option.metavar else name for name in option.opts if name.startswith("-")]
+        text = escaped(" ".join((option.help or "").split()))
         default = option.default
         if default not in (None, False, ()) and not callable(default):
             text += f" Default: `{default}`."
-        lines.append(f"- {', '.join(f'`{name}`' for name in names or [word])}: {text.strip()}".removesuffix(": "))
+        lines.append(
+            f"- {', '.join(f'`{name}`' for name in names or [option.name])}: {text.strip()}".removesuffix(": ")
+        )
     return lines or ["It has no options of its own."]
 
 
@@ -127,12 +139,12 @@ def settings_page() -> str:
         if not (isinstance(group.annotation, type) and issubclass(group.annotation, BaseModel)):
             continue
         lines += [f"## {name}", "", (group.annotation.__doc__ or "").strip(), ""]
-        lines += ["| name | value | meaning |", "|---|---|---|"]
         docstrings = meanings(group.annotation)
         for key, field in group.annotation.model_fields.items():
             values = {preset: show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS}
-            meaning = docstrings.get(key, "") + kind(field)
-            lines.append(f"| `{key}` | {by_preset(values)} | {meaning.strip()} |")
+            meaning = docstrings.get(key, "")
+            meaning += choices(field, meaning)
+            lines.append(f"- `{key} = {by_preset(values)}`: {meaning.strip()}")
         lines.append("")
     return "\n".join(lines)
 
