@@ -20,8 +20,8 @@ from pydantic.fields import FieldInfo
 
 from convcast.cli.common.session import COMMON
 from convcast.cli.main import app
-from convcast.load_settings import PRESETS, load_settings
 from convcast.settings import Settings
+from convcast.settings.load import PRESETS, load_settings
 
 HEADER = """\
 # Settings

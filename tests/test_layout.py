@@ -7,11 +7,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 500
 TESTED_BY = {
-    "archive/connections": "archive/test_http",
+    "archive/web/connections": "archive/web/test_http",
     "archive/failures": "faults/test_faults",
-    "archive/message_spec": "archive/test_index",
+    "archive/messages/spec": "archive/messages/test_index",
     "archive/pool": "faults/test_stop",
-    "archive/probe": "faults/test_answers",
+    "archive/web/probe": "faults/test_answers",
     "archive/request": "archive/test_sources",
     "archive/simulated/observation": "archive/simulated/test_world",
     "archive/simulated/spectra": "archive/simulated/test_world",
@@ -29,7 +29,7 @@ TESTED_BY = {
     "forecasts/plot": "pictures/test_forecast",
     "forecasts/summary": "forecasts/test_products",
     "grib/sections": "grib/test_messages",
-    "load_settings": "test_settings",
+    "settings/schema": "settings/test_load",
     "metrics/scores/base": "metrics/scores/test_scores",
     "metrics/scores/crps": "metrics/scores/test_scores",
     "metrics/scores/errors": "metrics/scores/test_scores",

@@ -15,7 +15,7 @@ from typing import Literal
 
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, hrrr
-from convcast.archive.message_spec import Limit, MessageSpec, fields
+from convcast.archive.messages.spec import Limit, MessageSpec, fields
 from convcast.archive.request import Request
 from convcast.errors import SettingsError
 from convcast.notation import HOUR, Hour, Hours

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.compiled import compiled
 from convcast.errors import SettingsError
+from convcast.metrics.compiled import compiled
 from convcast.metrics.sorting_network import LANES, WRITTEN_OUT, sorting_network, sum_pairs
 
 Estimator = Literal["fair", "ensemble"]

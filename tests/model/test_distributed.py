@@ -25,7 +25,7 @@ from pathlib import Path
 from convcast.dataset import Dataset
 from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 dataset, directory, flags = sys.argv[1:]
 list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
 """

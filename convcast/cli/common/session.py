@@ -102,7 +102,7 @@ class Command:
         Raises:
             SettingsError: A setting is unknown or has no valid value.
         """
-        from convcast.load_settings import load_settings, nested
+        from convcast.settings.load import load_settings, nested
 
         table = nested(list(self.assignments))
         for group, values in given(flags or {}).items():

@@ -173,7 +173,7 @@ def _memory(settings: Settings) -> CheckResult:
 def _source(name: str, settings: Settings) -> tuple[CheckResult, CheckResult | None]:
     """Check that a source answers, and the clock against the time in its answer."""
     from convcast.archive import kind_of
-    from convcast.archive.probe import probe
+    from convcast.archive.web.probe import probe
 
     shown, kind = without_credentials(name), kind_of(name)
     subject = f"source {shown}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convcast.archive.archive import Archive, open_archives
 from convcast.archive.locations import archive_path, hrrr
 from convcast.archive.reference_ensembles import Member, time_lagged_members
-from convcast.dataset.decode import DecodedFields, decode_hour
+from convcast.dataset.preprocessing.decode import DecodedFields, decode_hour
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from convcast.errors import SettingsError
-from convcast.load_settings import load_settings
 from convcast.model.features.condition import channel_count
 from convcast.model.network.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network.network import Network
+from convcast.settings.load import load_settings
 
 
 def network(settings, *, fields=7) -> Network:
@@ -55,7 +55,7 @@ def test_presets_have_the_size_they_claim(preset, low, high):
 def test_building_a_network_without_memory_imports_no_compiler():
     code = """
 import sys, torch
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 from convcast.model.network.network import Network
 with torch.device("meta"):
     Network(7, 40, load_settings(None, {}, preset="demo").model)

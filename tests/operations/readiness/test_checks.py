@@ -17,10 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
-from convcast.load_settings import load_settings
 from convcast.operations.readiness import checks as module
 from convcast.operations.readiness.checks import run_checks
 from convcast.operations.readiness.libraries import STEPS
+from convcast.settings.load import load_settings
 from convcast.workspace import Workspace
 
 NOWHERE = "http://127.0.0.1:9"

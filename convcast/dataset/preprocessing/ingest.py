@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset.layout import describe_grid
-from convcast.dataset.quality import QualityFinding, examine, field_means, mask_collapsed
+from convcast.dataset.preprocessing.quality import QualityFinding, examine, field_means, mask_collapsed
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
@@ -117,7 +117,7 @@ class HourIngester:
         return values
 
     def _load_file(self, source: ArchivedHour, variables: Sequence[Variable]) -> NDArray[np.float32]:
-        from convcast.dataset.decode import decode_hour
+        from convcast.dataset.preprocessing.decode import decode_hour
 
         name, description = source.path.name, self._store.description
         if sha256(source.path) != source.sha256:

@@ -11,8 +11,8 @@ import numpy as np
 import requests
 
 from convcast.archive import locations
-from convcast.archive.connections import Exchange, HttpSession
 from convcast.archive.sources import split_address
+from convcast.archive.web.connections import Exchange, HttpSession
 from convcast.notation import HOUR
 from convcast.settings import ArchiveSettings
 

@@ -7,12 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from convcast.archive import http
-from convcast.archive.azure import SharedAccess
 from convcast.archive.failures import Transient
-from convcast.archive.http import Client
 from convcast.archive.simulated.server import Handler, serve
-from convcast.load_settings import load_settings
+from convcast.archive.web import http
+from convcast.archive.web.azure import SharedAccess
+from convcast.archive.web.http import Client
+from convcast.settings.load import load_settings
 
 FILE = "https://noaahrrr.blob.core.windows.net/hrrr/hrrr.20240506/conus/hrrr.t09z.wrfsfcf00.grib2"
 

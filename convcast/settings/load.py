@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from convcast.errors import SettingsError
 from convcast.notation import without_credentials
-from convcast.settings import ENVIRONMENT_PREFIX, Settings
+from convcast.settings.schema import ENVIRONMENT_PREFIX, Settings
 
 PRESETS = ("demo", "phase1", "phase2")
 NOT_SETTINGS = {"CONVCAST_WORKSPACE"}
@@ -50,7 +50,7 @@ def load_settings(
     )
     if chosen not in PRESETS:
         raise SettingsError(f"there is no preset {chosen!r}", advice=f"choose from {' '.join(PRESETS)}")
-    defaults = files("convcast") / "presets" / f"{chosen}.toml"
+    defaults = files("convcast.settings") / "presets" / f"{chosen}.toml"
 
     class Resolved(Settings):
         @classmethod

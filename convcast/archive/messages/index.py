@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.message_spec import MessageSpec
+from convcast.archive.messages.spec import MessageSpec
 from convcast.notation import Hour, compact
 
 

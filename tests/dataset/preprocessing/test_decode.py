@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convcast import grib
-from convcast.dataset.decode import decode_hour, decode_static
+from convcast.dataset.preprocessing.decode import decode_hour, decode_static
 from convcast.errors import DamagedFileError
 from convcast.grid import CONUS, Grid
 from convcast.notation import HOUR

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.index import Span
-from convcast.archive.message_spec import Limit, MessageSpec
+from convcast.archive.messages.index import Span
+from convcast.archive.messages.spec import Limit, MessageSpec
 from convcast.errors import DamagedFileError
 from convcast.grib import sections
 from convcast.grib.sections import END, INDICATOR

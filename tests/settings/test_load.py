@@ -5,7 +5,7 @@ import json
 import pytest
 
 from convcast.errors import SettingsError
-from convcast.load_settings import PRESETS, load_settings, nested
+from convcast.settings.load import PRESETS, load_settings, nested
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from convcast.archive import http
 from convcast.archive.failures import Transient
 from convcast.archive.simulated.server import Handler, serve
+from convcast.archive.web import http
 from convcast.settings import ArchiveSettings
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from convcast import grib
-from convcast.archive import framing
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.index import Span
-from convcast.archive.message_spec import fields
+from convcast.archive.messages import framing
+from convcast.archive.messages.index import Span
+from convcast.archive.messages.spec import fields
 from convcast.grid import Grid
 from convcast.variables import CAPE, FIELDS, LAND, T2M, GribKey
 

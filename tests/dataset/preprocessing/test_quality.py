@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.dataset.quality import examine, find_collapsed, mask_collapsed
+from convcast.dataset.preprocessing.quality import examine, find_collapsed, mask_collapsed
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -19,8 +19,8 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
-from convcast.archive.connections import MAX_REDIRECTS, Exchange, HttpSession
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
+from convcast.archive.web.connections import MAX_REDIRECTS, Exchange, HttpSession
 from convcast.settings import ArchiveSettings
 
 FIRST_WAIT = 0.5

@@ -3,7 +3,7 @@
 import numba
 import pytest
 
-from convcast.compiled import compiled
+from convcast.metrics.compiled import compiled
 
 
 def twice(number):

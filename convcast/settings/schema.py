@@ -1,7 +1,7 @@
 """All settings, with their meaning and default, as one strict tree.
 
 A flag overrides a `CONVCAST_<GROUP>__<NAME>` variable, which overrides the workspace's convcast.toml, which overrides
-the preset. Defaults that all presets share are here; those that differ are in `convcast/presets/<name>.toml`.
+the preset. Defaults that all presets share are here; those that differ are in `convcast/settings/presets/<name>.toml`.
 """
 
 from __future__ import annotations

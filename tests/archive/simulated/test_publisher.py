@@ -8,8 +8,8 @@ import pytest
 
 from convcast import grib
 from convcast.archive import locations
-from convcast.archive.index import parse, select
-from convcast.archive.message_spec import fields
+from convcast.archive.messages.index import parse, select
+from convcast.archive.messages.spec import fields
 from convcast.archive.simulated import publisher as module
 from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
 from convcast.errors import DamagedFileError

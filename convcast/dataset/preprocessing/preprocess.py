@@ -1,7 +1,7 @@
 """Preprocess the archive into the dataset: decode, crop, check, store and commit the hours that are new.
 
-The work on single hours, which several processes may share, is in convcast.dataset.ingest. This module does what
-depends on the order of the hours, and writes the commit record, which has a single writer.
+The work on single hours, which several processes may share, is in the module `ingest`. This module does what depends on
+the order of the hours, and writes the commit record, which has a single writer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.ingest import ArchivedHour, HourIngester, IngestedHour
 from convcast.dataset.layout import DatasetDescription, HourStatus, describe_grid
-from convcast.dataset.quality import compare_means
-from convcast.dataset.repair import lost_hours, repair
+from convcast.dataset.preprocessing.ingest import ArchivedHour, HourIngester, IngestedHour
+from convcast.dataset.preprocessing.quality import compare_means
+from convcast.dataset.preprocessing.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
@@ -31,7 +31,7 @@ from convcast.workers import Pending, Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
-    from convcast.dataset.decode import DecodedFields
+    from convcast.dataset.preprocessing.decode import DecodedFields
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
 
 def _read_static(archive: Archive) -> DecodedFields:
     """Decode the terrain and land mask of the archive."""
-    from convcast.dataset.decode import decode_static
+    from convcast.dataset.preprocessing.decode import decode_static
 
     if not archive.static.exists():
         raise MissingInputError("the archive has no terrain and land mask", advice="run `convcast fetch --days 1`")

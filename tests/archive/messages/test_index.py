@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from convcast.archive.failures import Bad, Incomplete
-from convcast.archive.index import UNKNOWN_END, Span, merge, missing_messages, parse, select
-from convcast.archive.message_spec import fields
+from convcast.archive.messages.index import UNKNOWN_END, Span, merge, missing_messages, parse, select
+from convcast.archive.messages.spec import fields
 from convcast.variables import CAPE, CIN, FIELDS, REFC, T2M
 
 FIELD_ROWS = {

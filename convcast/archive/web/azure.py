@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AwareDatetime, BaseModel, Field
 
 from convcast.archive.failures import STOPPED, Absent, Bad, Transient
-from convcast.archive.http import Client
+from convcast.archive.web.http import Client
 
 SERVICE = "https://planetarycomputer.microsoft.com/api/sas/v1/sign?href="
 RENEWAL_MARGIN = 300.0
