@@ -13,7 +13,8 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, NoReturn, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -42,17 +43,16 @@ WIDE = 10_000
 class Terminal:
     """Output of one command: results to stdout, messages to stderr."""
 
-    held: ClassVar[dict[str, Any] | None] = None
-    """Result of the running command, kept for --json."""
-
     def __init__(self, *, as_json: bool = False, verbose: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.verbose = verbose
         self.quiet = quiet
-        plain: dict[str, bool] = {"soft_wrap": True, "highlight": False, "markup": False, "emoji": False}
+        self._result: dict[str, Any] = {}
+        """Result of the command, kept for --json."""
+        plain = partial(Console, soft_wrap=True, highlight=False, markup=False, emoji=False)
         # A file or a pipe has no width to fit a table into.
-        self.out = Console(width=None if sys.stdout.isatty() else WIDE, **plain)  # type: ignore[arg-type]
-        self.err = Console(stderr=True, **plain)  # type: ignore[arg-type]
+        self.out = plain(width=None if sys.stdout.isatty() else WIDE)
+        self.err = plain(stderr=True)
 
     def say(self, *lines: str) -> None:
         """Print lines on stderr, unless --quiet."""
@@ -113,17 +113,18 @@ class Terminal:
     def result(self, value: dict[str, Any], *shown: Table | str) -> None:
         """Print the command's tables and lines, or with --json keep `value`, which is printed when the command ends."""
         if self.as_json:
-            Terminal.held = value
+            self._result = value
             return
         for one in shown:
             self.out.print(Text(printable(one)) if isinstance(one, str) else one)
 
     def end(self, failure: ConvcastError | None = None) -> None:
         """Print the object of --json, which holds the result, the failure, or both."""
-        value = (Terminal.held or {}) | (described(failure) if failure else {})
-        Terminal.held = None
+        value = self._result | (described(failure) if failure else {})
+        self._result = {}
         if self.as_json and value:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
+        sys.stdout.flush()  # so that a full disk fails here, not when the interpreter ends
 
     def fail(self, error: ConvcastError) -> NoReturn:
         """Print an error and its advice, and end the command with the error's exit code."""

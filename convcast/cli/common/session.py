@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convcast.cli.common.console import Terminal
 from convcast.cli.common.process import INTERRUPTED, escaped
 from convcast.errors import ConvcastError, from_os_error
 
 if TYPE_CHECKING:
-    from convcast.cli.common.console import Terminal
     from convcast.settings import Settings
     from convcast.workspace import Workspace
 
@@ -55,23 +55,15 @@ COMMON_OPTIONS = (
     _common("quiet", False, bool, "--quiet", "-q", help="Print no progress."),
 )
 """Options that `verb` adds to each verb, after the verb's own."""
+InitOption = Annotated[str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")]
 WorkersOption = Annotated[
-    int,
-    typer.Option("--workers", min=1, help="Number of processes; more than 1 use dask.distributed."),
+    int, typer.Option("--workers", min=1, help="Number of processes; more than 1 use dask.distributed.")
 ]
 DaskAddressOption = Annotated[
     str | None,
     typer.Option("--dask-address", help="Address of a dask scheduler (tcp://…) whose workers see the same files."),
 ]
-
-
-@dataclass(frozen=True)
-class Session:
-    """The terminal, the open workspace and the settings in force of one command."""
-
-    terminal: Terminal
-    workspace: Workspace
-    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -109,12 +101,14 @@ class Command:
             table[group] = {**table.get(group, {}), **values}
         return load_settings(file, table, preset=preset)
 
-    def open(self, flags: dict[str, dict[str, Any]] | None = None, *, preset: str | None = None) -> Session:
+    def open(
+        self, flags: dict[str, dict[str, Any]] | None = None, *, preset: str | None = None
+    ) -> tuple[Workspace, Settings]:
         """Open the workspace, which must exist, and resolve its settings as `settings` does."""
         from convcast.workspace import open_workspace
 
         workspace = open_workspace(self.root)
-        return Session(self.terminal, workspace, self.settings(workspace.settings_file, flags, preset=preset))
+        return workspace, self.settings(workspace.settings_file, flags, preset=preset)
 
 
 def given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -155,54 +149,33 @@ def verb(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Call
 
 
 def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any], options: dict[str, Any]) -> None:
-    as_json, verbose = common["as_json"], common["verbose"]
+    terminal = Terminal(as_json=common["as_json"], verbose=common["verbose"], quiet=common["quiet"])
     try:
-        from convcast.cli.common.console import Terminal
-
-        terminal = Terminal(as_json=as_json, verbose=verbose, quiet=common["quiet"])
-        command = Command(terminal, common.get("settings") or (), common.get("workspace"))
         try:
-            function(command, **options)
+            function(Command(terminal, common.get("settings") or (), common.get("workspace")), **options)
         except typer.Exit:
-            _end(as_json=as_json)
+            terminal.end()
             raise
-        _end(as_json=as_json)
-    except ConvcastError as error:
-        _fail(error, as_json=as_json, verbose=verbose)
-    except OSError as error:
-        expected = from_os_error(error)
-        if expected is None:
-            _report_bug(error, as_json=as_json)
+        terminal.end()
+    except typer.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        failure = _expected(error)
+        if failure is None:  # programs get an object, people the traceback
+            bug = f"a bug: {type(error).__name__}: {error}"
+            terminal.end(ConvcastError(bug, advice="report it, with what stands on stderr"))
             raise
-        _fail(expected, as_json=as_json, verbose=verbose)
-    except KeyboardInterrupt:
-        interrupted = InterruptedRunError(
+        if terminal.verbose and not isinstance(error, KeyboardInterrupt):
+            sys.stderr.write(escaped(traceback.format_exc()))
+        terminal.fail(failure)
+
+
+def _expected(error: BaseException) -> ConvcastError | None:
+    """Return the failure to report in one sentence, or None for a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError(
             "interrupted; what was complete is kept", advice="run the same command again to continue"
         )
-        _fail(interrupted, as_json=as_json, verbose=False)
-    except Exception as error:
-        if not isinstance(error, typer.Exit):
-            _report_bug(error, as_json=as_json)
-        raise
-
-
-def _end(*, as_json: bool, failure: ConvcastError | None = None) -> None:
-    if as_json:
-        from convcast.cli.common.console import Terminal
-
-        Terminal(as_json=True).end(failure)
-    sys.stdout.flush()  # so that a full disk fails here, not when the interpreter ends
-
-
-def _fail(error: ConvcastError, *, as_json: bool, verbose: bool) -> NoReturn:
-    from convcast.cli.common.console import Terminal
-
-    if verbose:
-        sys.stderr.write(escaped(traceback.format_exc()))
-    Terminal(as_json=as_json).fail(error)
-
-
-def _report_bug(error: Exception, *, as_json: bool) -> None:
-    """Print a bug as an object for programs; people have the traceback."""
-    bug = ConvcastError(f"a bug: {type(error).__name__}: {error}", advice="report it, with what stands on stderr")
-    _end(as_json=as_json, failure=bug)
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    return error if isinstance(error, ConvcastError) else None
