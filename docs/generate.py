@@ -34,7 +34,7 @@ To change a setting, use one of these; an earlier one overrides a later one:
 4. the preset.
 
 An unknown name is refused with a suggestion. The settings in force are saved, with their hash, beside everything they
-produce. `python docs/generate.py` makes this page.
+produce. The values below are those of phase 1, with demo's and phase 2's where they differ.
 """
 
 
@@ -51,13 +51,9 @@ def show(value: object) -> str:
 
 
 def by_preset(values: dict[str, str]) -> str:
-    """One value where all presets agree, else each value with its presets."""
-    presets: dict[str, list[str]] = {}
-    for preset, value in values.items():
-        presets.setdefault(value, []).append(preset)
-    if len(presets) == 1:
-        return next(iter(presets))
-    return ", ".join(f"{value} ({', '.join(names)})" for value, names in presets.items())
+    """The value of phase 1, then those of the presets that have another."""
+    others = [f"{preset} {value}" for preset, value in values.items() if value != values["phase1"]]
+    return values["phase1"] + (f" ({', '.join(others)})" if others else "")
 
 
 def choices(field: FieldInfo, meaning: str) -> str:
@@ -144,7 +140,7 @@ def settings_page() -> str:
             values = {preset: show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS}
             meaning = docstrings.get(key, "")
             meaning += choices(field, meaning)
-            lines.append(f"- `{key} = {by_preset(values)}`: {meaning.strip()}")
+            lines.append(f"- `{key}={by_preset(values)}`: {meaning.strip()}")
         lines.append("")
     return "\n".join(lines)
 
