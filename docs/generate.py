@@ -83,8 +83,7 @@ COMMANDS_HEADER = """\
 
 Results go to stdout, as a table or, with `--json`, as exactly one JSON object; progress and logs go to stderr. Times
 are UTC (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or
-`3,17`, leads `1,3,6`. [Troubleshooting](troubleshooting.md) lists the exit codes. `python docs/generate.py` makes this
-page.
+`3,17`, leads `1,3,6`. [Troubleshooting](troubleshooting.md) lists the exit codes; `convcast <verb> --help` says more.
 """
 
 
@@ -100,9 +99,14 @@ def commands_page() -> str:
     shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
     lines += options_list(list(shared.values()))
     for name, command in commands.items():
-        lines += ["", f"## convcast {name}", "", escaped(inspect.cleandoc(command.help or "")), ""]
+        lines += ["", f"## convcast {name}", "", escaped(summary(command.help or "")), ""]
         lines += options_list([option for option in command.params if not is_common(option)])
     return "\n".join(lines) + "\n"
+
+
+def summary(text: str) -> str:
+    """The first paragraph of a help text."""
+    return inspect.cleandoc(text).split("\n\n")[0]
 
 
 def escaped(text: str) -> str:
