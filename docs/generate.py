@@ -98,9 +98,12 @@ def commands_page() -> str:
     ]
     shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
     lines += options_list(list(shared.values()))
+    described: dict[str, str] = {}
     for name, command in commands.items():
         lines += ["", f"## convcast {name}", "", escaped(summary(command.help or "")), ""]
-        lines += options_list([option for option in command.params if not is_common(option)])
+        for line in options_list([option for option in command.params if not is_common(option)]):
+            earlier = name if ": As for" in line else described.setdefault(line, name)
+            lines.append(line if earlier == name else f"{line.split(': ')[0]}: As for `convcast {earlier}`.")
     return "\n".join(lines) + "\n"
 
 
