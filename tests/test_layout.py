@@ -36,7 +36,6 @@ TESTED_BY = {
     "metrics/scores/events": "metrics/scores/test_scores",
     "metrics/scores/spread": "metrics/scores/test_scores",
     "metrics/scores/yes_or_no": "metrics/scores/test_scores",
-    "metrics/sorting_network": "metrics/test_kernels",
     "model/checkpoint": "model/training/test_saving",
     "model/features/condition": "model/network/test_network",
     "model/features/inputs": "model/training/test_batches",

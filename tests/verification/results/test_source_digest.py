@@ -86,7 +86,7 @@ def test_what_is_said_is_not_hashed(unchanged):
 
 
 def test_what_scores_depend_on_is_covered(names):
-    kernels = {"_pass", "_sort_and_sum", "sum_pairs", "_count", "rank_counts", "BLOCK"}
+    kernels = {"_pass", "_sort_and_sum", "sorting_network", "_count", "rank_counts", "BLOCK"}
     fields = {
         "fraction_sums",
         "energy",
