@@ -53,6 +53,11 @@ class PointScores:
         """Points where neither the observation nor a member is missing, (point,)."""
         return self.below >= 0
 
+    def without_missing(self) -> PointScores:
+        """Results at the present points alone."""
+        arrays = {name: values[self.present] for name, values in vars(self).items() if name != "members"}
+        return PointScores(self.members, **arrays)
+
     def crps(self, estimator: Estimator) -> Floats:
         """CRPS at each point, in the units of the field.
 
