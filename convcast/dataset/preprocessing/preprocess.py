@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +28,7 @@ from convcast.grid import Grid, parse_region
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import DatasetSettings
 from convcast.variables import select
-from convcast.workers import Pending, Pool, Workers, pool
+from convcast.workers import Pool, Workers, pool
 
 if TYPE_CHECKING:
     from convcast.archive import Archive
@@ -266,7 +267,7 @@ def _judge(
 ) -> Iterator[HourVerdict]:
     """Ingest the hours in the pool and commit them in order; `status` is updated."""
     means: dict[Hour, Mapping[str, float]] = {}
-    judged: deque[tuple[ArchivedHour, IngestedHour, list[Pending[float]]]] = deque()
+    judged: deque[tuple[ArchivedHour, IngestedHour, list[Future[float]]]] = deque()
     for source, found in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
         valid, placed = source.valid, found
         if found.means is not None:
@@ -283,7 +284,7 @@ def _judge(
         yield _commit(store, *judged.popleft())
 
 
-def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: Sequence[Pending[float]]) -> HourVerdict:
+def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: Sequence[Future[float]]) -> HourVerdict:
     seconds = placed.seconds + sum(change.result() for change in changes)
     status = HourStatus.REJECTED if placed.rejected else HourStatus.OK
     verdict = {
