@@ -9,18 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from convcast.grib.identity import Limit
 from convcast.variables import GribKey, Variable
 
 INSTANT = frozenset({0})
 """Product definition template of a deterministic field at a point in time (code table 4.0)."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Event of a probability: at or above `threshold`, or at or below it."""
-
-    threshold: float
-    below: bool = False
 
 
 @dataclass(frozen=True)

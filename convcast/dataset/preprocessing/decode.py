@@ -17,7 +17,7 @@ from convcast import grib
 from convcast.errors import DamagedFileError
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour
-from convcast.variables import STATIC, Variable
+from convcast.variables import STATIC, GribKey, Variable
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def decode_static(path: Path) -> DecodedFields:
 
 
 def _decode(path: Path, variables: Sequence[Variable], *, time: tuple[Hour, int] | None) -> DecodedFields:
-    indices = {variable.grib: number for number, variable in enumerate(variables)}
+    indices: dict[GribKey | None, int] = {variable.grib: number for number, variable in enumerate(variables)}
     values: NDArray[np.float32] | None = None
     counts = Counter[int]()
     kinds: set[tuple[Grid, bool]] = set()

@@ -35,31 +35,6 @@ def file(tmp_path):
     return file
 
 
-def same(frame, header):
-    names = ("key", "init", "lead_hours", "statistical", "simulated", "offset", "length")
-    return [getattr(frame, n) for n in names] == [getattr(header, n) for n in names]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hrrr_hourly/hrrr.20180722/hrrr.t05z.wrfsfcf01.grib2",
-        "hrrr/refc_20221014t01z_15min_conus.grib2",
-        "hrrr/dpt2m_20260703t00z_f28_conus.grib2",
-        "hrrr/constant_cfrzr_20230722t06z_f01_conus.grib2",
-        "hrrr/terrain_land_conus.grib2",
-        "hrrr/nam211_submessages_20180917t00z_f00.grib2",
-    ],
-)
-def test_real_messages_read_as_eccodes_reads_them(shared_data, name):
-    path = shared_data / name
-    with open(path, "rb") as opened:
-        frames = list(framing.walk(opened))
-    headers = [message.header for message in grib.read_messages(path)]
-    assert len(frames) == len(headers)
-    assert all(map(same, frames, headers))
-
-
 def test_submessages_are_counted(shared_data):
     with open(shared_data / "hrrr/nam211_submessages_20180917t00z_f00.grib2", "rb") as opened:
         assert {frame.fields for frame in framing.walk(opened)} == {1, 2}

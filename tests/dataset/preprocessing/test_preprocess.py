@@ -158,7 +158,7 @@ def test_a_plateau_of_nan_is_set_aside(archive, run, monkeypatch):
 
     def with_plateau(message, *, into=None):
         values = decode(message, into=into)
-        if message.header.valid == MIDDLE:
+        if message.header.init == MIDDLE:
             values[:8] = np.nan
         return values
 
