@@ -282,8 +282,7 @@ def model(dataset, tmp_path_factory):
     """A model's description, and the document that says it."""
     directory = tmp_path_factory.mktemp("model")
     flags = {"split": {"validation_days": 0, "test_days": 0, "gap_hours": 0}, "training": {"patch": 16}}
-    describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).write(directory)
-    return directory, json.loads((directory / checkpoint.DESCRIPTION).read_bytes())
+    return directory, describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).to_dict()
 
 
 @given(st.data())
