@@ -65,7 +65,8 @@ def _scores(description: ModelDescription) -> str:
 ## On the validation hours
 
 Ensembles of {validation.members} members for {validation.cases} cases from {validation.first} to {validation.last} \
-UTC. CRPS is the fair estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell less than their number.
+UTC. CRPS is the fair estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell \
+less than their number.
 Beside it the mean absolute error of persistence, spread over error, and the correlation of spread with absolute error \
 over the points of each regime at the initial hour (unstable: CAPE of 1000 J/kg or more; echo: 20 dBZ within 39 km).
 
