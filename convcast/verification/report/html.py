@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
 from convcast.metrics.scores import FIELD_SCORES
-from convcast.text import displayed
+from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
@@ -60,14 +59,7 @@ class FieldTableRow:
 
 def render_report(verification: Verification, figures: Sequence[ReportFigure]) -> str:
     """Return the report as HTML, with the figures embedded."""
-    environment = Environment(
-        loader=PackageLoader("convcast.verification.report", "."),
-        autoescape=True,
-        finalize=displayed,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("convcast.verification.report")
     environment.filters["named"] = title
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
