@@ -47,7 +47,7 @@ class Records:
     """Records in a folder; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
         """Load the record with this key and its statistics, of type `kind`; None if there is none."""
@@ -92,7 +92,7 @@ class Records:
             np.savez_compressed(file, **arrays)
 
     def _path(self, system: str, init: Hour, lead: int) -> Path | None:
-        return None if self._folder is None else self._folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
+        return None if self.folder is None else self.folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
 
 
 def digest(*parts: object) -> str:
