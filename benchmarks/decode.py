@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from convcast import grib
-from convcast.dataset.decode import decode_hour
-from convcast.dataset.quality import examine
+from convcast.dataset.preprocessing.decode import decode_hour
+from convcast.dataset.preprocessing.quality import examine
 from convcast.grid import CONUS
 from convcast.variables import FIELDS
 

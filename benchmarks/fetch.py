@@ -64,7 +64,7 @@ def publish(root: Path, scale: int = 1) -> int:
 
 def with_convcast(url: str, root: Path, workers: int) -> None:
     from convcast.archive import Archive, fetch, open_sources
-    from convcast.load_settings import load_settings
+    from convcast.settings.load import load_settings
     from convcast.variables import FIELDS
     from convcast.workspace import Workspace
 
@@ -98,8 +98,8 @@ def with_obstore(url: str, root: Path, workers: int) -> None:
     from obstore.store import HTTPStore
 
     from convcast.archive import locations
-    from convcast.archive.index import merge, parse, select
-    from convcast.archive.message_spec import fields
+    from convcast.archive.messages.index import merge, parse, select
+    from convcast.archive.messages.spec import fields
     from convcast.variables import FIELDS
 
     store = HTTPStore.from_url(url, client_options={"allow_http": True})

@@ -28,11 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convcast.ensemble import cover
 from convcast.grid import CONUS
-from convcast.load_settings import load_settings
 from convcast.model.devices import resolve_precision
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
 from convcast.settings import DEFAULT_EVALUATIONS
+from convcast.settings.load import load_settings
 
 FIELDS = 7
 GPUS = {"RTX 4090": 165e12, "H100": 989e12}

@@ -29,7 +29,6 @@ from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.store import Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
-from convcast.load_settings import load_settings
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
@@ -38,6 +37,7 @@ from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Residuals
 from convcast.notation import HOUR
 from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS as ROWS, STATIC
 
 START = np.datetime64("2024-05-06T00", "h")

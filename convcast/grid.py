@@ -111,6 +111,11 @@ class Grid:
             and other.x0 + other.nx <= self.x0 + self.nx
         )
 
+    def window(self, other: Grid) -> tuple[slice, slice]:
+        """Rows and columns of this rectangle that are another one, which it covers."""
+        top, left = other.y0 - self.y0, other.x0 - self.x0
+        return slice(top, top + other.ny), slice(left, left + other.nx)
+
 
 CONUS = Grid(NY, NX)
 """The whole HRRR grid."""

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
-def displayed(value: Any) -> Any:
+def page_templates(package: str) -> Environment:
+    """Return the HTML templates of a package; values are escaped, and an undefined name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        finalize=_displayed,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _displayed(value: Any) -> Any:
     """Make a value safe for a page: text is escaped by `printable`; markup and other values are unchanged."""
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from convcast.errors import MissingInputError, SettingsError
@@ -15,7 +17,6 @@ from convcast.errors import MissingInputError, SettingsError
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Value = TypeVar("Value", covariant=True)
 SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
 """Environment variable that keeps child Pythons from importing from the working directory, and its value, which shows
 that convcast set it; any value has that effect."""
@@ -36,56 +37,39 @@ class Workers:
         return cls(count, scheduler) if count > 1 or scheduler else None
 
 
-class Pending(Protocol[Value]):
-    """A result that may not be ready yet."""
-
-    def result(self) -> Value: ...
-
-
 class Pool:
-    """Runs tasks that share one object. This base class runs each task immediately, in this process."""
+    """Runs tasks that share one object: immediately in this process, or on the workers of a dask client."""
 
-    ahead = 0
-    """Maximum number of tasks submitted beyond the one whose result is awaited."""
+    def __init__(self, client: Any = None) -> None:
+        workers = 0 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        self.ahead = TASKS_PER_WORKER * workers
+        """Maximum number of tasks submitted beyond the one whose result is awaited."""
+        self._executor: Executor | None = None if client is None else client.get_executor(pure=False)
+        self._name = uuid4().hex
 
-    def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
+    def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Future[Result]:
         """Run `function(shared, item)`; `result()` raises what the function raises.
 
         A process uses the first copy of `shared` that it receives for all tasks, so that its caches last.
         """
-        return _Done(function(shared, item))
+        if self._executor is None:
+            done = Future[Result]()
+            done.set_result(function(shared, item))
+            return done
+        # `shared` goes with every task: dask's scattered data are lost with the workers that hold them.
+        return self._executor.submit(_call, function, self._name, shared, item)
 
     def in_order(
         self, function: Callable[[Shared, Item], Result], shared: Shared, items: Iterable[Item]
     ) -> Generator[Result, None, None]:
         """Yield `function(shared, item)` of each item in order, with a few tasks running at a time."""
-        under_way = deque[Pending[Result]]()
+        under_way = deque[Future[Result]]()
         for item in items:
             under_way.append(self.submit(function, shared, item))
             if len(under_way) > self.ahead:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
-
-
-@dataclass(frozen=True)
-class _Done(Generic[Value]):
-    value: Value
-
-    def result(self) -> Value:
-        return self.value
-
-
-class _DaskPool(Pool):
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.ahead = TASKS_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-
-        self._name = uuid4().hex
-
-    def submit(self, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Pending[Result]:
-        # `shared` goes with every task: dask's scattered data are lost with the workers that hold them.
-        return _Remote(self._client.submit(_call, function, self._name, shared, item, pure=False))
 
 
 _shared: tuple[str, Any] = ("", None)
@@ -99,24 +83,6 @@ def _call(function: Callable[[Shared, Item], Result], name: str, shared: Shared,
     return function(_shared[1], item)
 
 
-@dataclass(frozen=True)
-class _Remote(Generic[Value]):
-    future: Any
-
-    def result(self) -> Value:
-        from distributed import KilledWorker
-
-        try:
-            value: Value = self.future.result()
-        except KilledWorker as error:
-            # The scheduler has retried the task on other workers, and several died.
-            raise MissingInputError(
-                f"workers died one after the other over the same task ({error.task})",
-                advice="see their logs; they may lack memory: use fewer workers, then run the same command again",
-            ) from error
-        return value
-
-
 @contextmanager
 def pool(workers: Workers | None) -> Iterator[Pool]:
     """Open a pool of workers, or one that runs tasks in this process if `workers` is None.
@@ -125,12 +91,21 @@ def pool(workers: Workers | None) -> Iterator[Pool]:
 
     Raises:
         SettingsError: dask.distributed is not installed, or the scheduler does not answer.
+        MissingInputError: Several workers died over the same task.
     """
     if workers is None:
         yield Pool()
         return
     with _client(workers) as client:
-        yield _DaskPool(client)
+        from distributed import KilledWorker
+
+        try:
+            yield Pool(client)
+        except KilledWorker as error:
+            raise MissingInputError(
+                f"workers died one after the other over the same task ({error.task})",
+                advice="see their logs; they may lack memory: use fewer workers, then run the same command again",
+            ) from error
 
 
 def map_in_order(
@@ -144,11 +119,7 @@ def map_in_order(
     if not items:
         return
     with pool(workers) as opened:
-        yield from opened.in_order(_apply, function, items)
-
-
-def _apply(function: Callable[[Item], Result], item: Item) -> Result:
-    return function(item)
+        yield from opened.in_order(operator.call, function, items)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class Workspace:
         return self.root / "latest"
 
     @property
-    def alerted(self) -> Path:
+    def alerts_sent(self) -> Path:
         """File of the alerts that were sent, by forecast and point."""
         return self.root / "thresholds.json"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
 from itertools import pairwise
@@ -17,17 +18,15 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from convcast.cli.main import EPILOGUE, app
-from convcast.cli.session import COMMON
-from convcast.load_settings import PRESETS, load_settings
+from convcast.cli.common.session import COMMON
+from convcast.cli.main import app
 from convcast.settings import Settings
+from convcast.settings.load import PRESETS, load_settings
 
 HEADER = """\
 # Settings
 
-`python docs/generate.py` makes this page from `convcast/settings.py`; a test keeps it current.
-
-To change a setting, use the first of these that suits you; an earlier one overrides a later one:
+To change a setting, use one of these; an earlier one overrides a later one:
 
 1. a flag: `--set training.batch=8`, for every setting;
 2. an environment variable: `CONVCAST_TRAINING__BATCH=8`;
@@ -35,7 +34,7 @@ To change a setting, use the first of these that suits you; an earlier one overr
 4. the preset.
 
 An unknown name is refused with a suggestion. The settings in force are saved, with their hash, beside everything they
-produce.
+produce. The values below are those of phase 1, with demo's and phase 2's where they differ.
 """
 
 
@@ -51,9 +50,17 @@ def show(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def kind(field: FieldInfo) -> str:
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
-    return f" One of {', '.join(choices)}." if choices else ""
+def by_preset(values: dict[str, str]) -> str:
+    """The value of phase 1, then those of the presets that have another."""
+    others = [f"{preset} {value}" for preset, value in values.items() if value != values["phase1"]]
+    return values["phase1"] + (f" ({', '.join(others)})" if others else "")
+
+
+def choices(field: FieldInfo, meaning: str) -> str:
+    """A sentence with the permitted values, unless the meaning names them all."""
+    names = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    named = all(re.search(rf"\b{re.escape(name)}\b", meaning) for name in names)
+    return "" if named else f" One of {', '.join(names)}."
 
 
 def meanings(group: type[BaseModel]) -> dict[str, str]:
@@ -74,11 +81,9 @@ def meanings(group: type[BaseModel]) -> dict[str, str]:
 COMMANDS_HEADER = """\
 # Commands
 
-`python docs/generate.py` makes this page from the program's `--help`; a test keeps it current.
-
 Results go to stdout, as a table or, with `--json`, as exactly one JSON object; progress and logs go to stderr. Times
 are UTC (`2024-05-06T21` or `2024050621`), ranges `start/end` or `start/end/6h` with both ends, members `50`, `0-49` or
-`3,17`, leads `1,3,6`.
+`3,17`, leads `1,3,6`. [Troubleshooting](troubleshooting.md) lists the exit codes; `convcast <verb> --help` says more.
 """
 
 
@@ -86,36 +91,48 @@ def commands_page() -> str:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     lines = [
         COMMANDS_HEADER,
-        EPILOGUE,
-        "",
         "## Common options",
         "",
         "Every verb that lists them in its `--help` takes them.",
         "",
     ]
     shared = {option.name: option for command in commands.values() for option in command.params if is_common(option)}
-    lines += options_table(list(shared.values()))
+    lines += options_list(list(shared.values()))
+    described: dict[str, str] = {}
     for name, command in commands.items():
-        lines += ["", f"## convcast {name}", "", inspect.cleandoc(command.help or ""), ""]
-        lines += options_table([option for option in command.params if not is_common(option)])
+        lines += ["", f"## convcast {name}", "", escaped(summary(command.help or "")), ""]
+        for line in options_list([option for option in command.params if not is_common(option)]):
+            earlier = name if ": As for" in line else described.setdefault(line, name)
+            lines.append(line if earlier == name else f"{line.split(': ')[0]}: As for `convcast {earlier}`.")
     return "\n".join(lines) + "\n"
+
+
+def summary(text: str) -> str:
+    """The first paragraph of a help text."""
+    return inspect.cleandoc(text).split("\n\n")[0]
+
+
+def escaped(text: str) -> str:
+    """Text whose `<name>` is no tag of HTML."""
+    return text.replace("<", "&lt;")
 
 
 def is_common(option: Any) -> bool:
     return getattr(option, "rich_help_panel", None) == COMMON
 
 
-def options_table(options: list[Any]) -> list[str]:
-    rows = []
+def options_list(options: list[Any]) -> list[str]:
+    lines = []
     for option in options:
-        word = option.metavar or option.name.upper().replace("_", "-")
-        names = [name if option.is_flag else f"{name} {word}" for name in option.opts if name.startswith("-")]
-        text = " ".join((option.help or "").split()).replace("|", "\\|")
+        names = [f"{name} {option.metavar}" if option.metavar else name for name in option.opts if name.startswith("-")]
+        text = escaped(" ".join((option.help or "").split()))
         default = option.default
         if default not in (None, False, ()) and not callable(default):
             text += f" Default: `{default}`."
-        rows.append(f"| {', '.join(f'`{name}`' for name in names or [word])} | {text.strip()} |")
-    return ["| option | |", "|---|---|", *rows] if rows else ["It has no options of its own."]
+        lines.append(
+            f"- {', '.join(f'`{name}`' for name in names or [option.name])}: {text.strip()}".removesuffix(": ")
+        )
+    return lines or ["It has no options of its own."]
 
 
 def settings_page() -> str:
@@ -125,12 +142,12 @@ def settings_page() -> str:
         if not (isinstance(group.annotation, type) and issubclass(group.annotation, BaseModel)):
             continue
         lines += [f"## {name}", "", (group.annotation.__doc__ or "").strip(), ""]
-        lines += [f"| name | {' | '.join(PRESETS)} | meaning |", "|---" * (len(PRESETS) + 2) + "|"]
         docstrings = meanings(group.annotation)
         for key, field in group.annotation.model_fields.items():
-            values = " | ".join(show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS)
-            meaning = docstrings.get(key, "") + kind(field)
-            lines.append(f"| `{key}` | {values} | {meaning.strip()} |")
+            values = {preset: show(getattr(getattr(resolved[preset], name), key)) for preset in PRESETS}
+            meaning = docstrings.get(key, "")
+            meaning += choices(field, meaning)
+            lines.append(f"- `{key}={by_preset(values)}`: {meaning.strip()}")
         lines.append("")
     return "\n".join(lines)
 

@@ -24,6 +24,14 @@ def test_a_crop_is_found_again_from_its_first_point():
     assert locate(latitude[0, 0], longitude[0, 0], 78, 41) == crop
 
 
+def test_the_window_of_a_crop_is_what_it_was_cropped_by():
+    window = slice(200, 300), slice(150, 470)
+    part = CONUS.crop(slice(100, 600), slice(50, 600))
+    crop = part.crop(*window)
+    assert part.covers(crop)
+    assert part.window(crop) == window
+
+
 def test_rounded_corners_are_accepted():
     assert locate(21.138, 237.28, 1059, 1799) == CONUS
 

@@ -8,7 +8,7 @@ import pytest
 
 from convcast.errors import SettingsError
 from convcast.files import HOST
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 from convcast.workspace import create_workspace, open_workspace
 
 

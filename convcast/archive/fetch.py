@@ -12,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from convcast.archive import framing, locations
+from convcast.archive import locations
 from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, matches
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
-from convcast.archive.index import Span
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import MessageSpec, fields
+from convcast.archive.messages import framing
+from convcast.archive.messages.index import Span
+from convcast.archive.messages.spec import MessageSpec, fields
 from convcast.archive.pool import GRACE, ThreadPool
 from convcast.archive.request import Request
 from convcast.archive.sources import Source

@@ -15,9 +15,10 @@ from typing import Literal
 
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, hrrr
-from convcast.archive.message_spec import Limit, MessageSpec, fields
+from convcast.archive.messages.spec import MessageSpec, fields
 from convcast.archive.request import Request
 from convcast.errors import SettingsError
+from convcast.grib.identity import Limit
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable
 

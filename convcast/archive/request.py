@@ -8,7 +8,7 @@ from pathlib import Path
 from convcast.archive import locations
 from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import MessageSpec
+from convcast.archive.messages.spec import MessageSpec
 
 
 @dataclass(frozen=True)

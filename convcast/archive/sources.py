@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 import numpy as np
 
-from convcast.archive import framing, locations
+from convcast.archive import locations
 from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
-from convcast.archive.index import UNKNOWN_END, Span, last_offset, merge, missing_messages, parse, select
 from convcast.archive.locations import GribFile
-from convcast.archive.message_spec import MessageSpec
+from convcast.archive.messages import framing
+from convcast.archive.messages.index import UNKNOWN_END, Span, last_offset, merge, missing_messages, parse, select
+from convcast.archive.messages.spec import MessageSpec
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.grib.sections import INDICATOR
 from convcast.notation import HOUR, Hour, without_credentials
@@ -29,8 +30,8 @@ from convcast.workspace import Workspace
 if TYPE_CHECKING:
     from requests.auth import AuthBase
 
-    from convcast.archive.azure import SharedAccess
-    from convcast.archive.http import Client
+    from convcast.archive.web.azure import SharedAccess
+    from convcast.archive.web.http import Client
 
 SIMULATED = "simulated"
 PUBLICATION_DELAY = np.timedelta64(60, "m")
@@ -315,7 +316,7 @@ def split_address(name: str) -> tuple[str, AuthBase | None]:
 
     The address is safe to be written and printed. Raises SettingsError where no file can be asked of it.
     """
-    from convcast.archive.connections import split_credentials
+    from convcast.archive.web.connections import split_credentials
 
     try:
         base, auth = split_credentials(name)
@@ -331,8 +332,8 @@ def split_address(name: str) -> tuple[str, AuthBase | None]:
 
 
 def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack) -> Source:
-    from convcast.archive.azure import SharedAccess
-    from convcast.archive.http import Client
+    from convcast.archive.web.azure import SharedAccess
+    from convcast.archive.web.http import Client
 
     archive, kind = settings.archive, kind_of(name)
     if kind == "cloud":
@@ -349,9 +350,9 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
 
 
 def _open_simulated(root: Path, settings: Settings, stack: ExitStack) -> WebSource:
-    from convcast.archive.http import Client
     from convcast.archive.simulated.publisher import Publisher
     from convcast.archive.simulated.server import serve
+    from convcast.archive.web.http import Client
 
     locations.prepare()
     publisher = Publisher(root, settings.simulation)

@@ -6,7 +6,9 @@ from dataclasses import asdict
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import described
+from convcast.cli.common.session import Command, verb
+from convcast.errors import SettingsError
 
 SIGNS = {"ok": "✓", "note": "!", "fail": "✗"}
 
@@ -19,9 +21,7 @@ def check(
 
     It needs no workspace. Exit code 2 means that something must be fixed first.
     """
-    from convcast.cli.console import described
-    from convcast.errors import SettingsError
-    from convcast.operations.checks import CheckResult, run_checks
+    from convcast.operations.readiness.checks import CheckResult, run_checks
     from convcast.workspace import SETTINGS_FILE, Workspace
 
     terminal = command.terminal

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import described, duration, table
+from convcast.cli.common.session import Command, ModelOption, verb
+from convcast.errors import ConvcastError
 
 if TYPE_CHECKING:
     from convcast.operations.stages import StageResult
@@ -22,9 +24,7 @@ def cycle(
         str | None, typer.Option("--deadline", help="Stop cleanly after this time (default: 50m).")
     ] = None,
     source: Annotated[list[str] | None, typer.Option("--source", help="As for `convcast fetch`.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
-    ] = None,
+    model: ModelOption = None,
     now: Annotated[
         str | None,
         typer.Option("--now", help="Time to take for now (UTC), to rehearse on past or simulated hours."),
@@ -35,8 +35,6 @@ def cycle(
     It is safe to start at any time: a second cycle exits with 5 at once, and where nothing is due it takes seconds.
     Exit code 4 means that the newest hour is not published yet and that everything else was done.
     """
-    from convcast.cli.console import described, duration, table
-    from convcast.errors import ConvcastError
     from convcast.files import lock
     from convcast.notation import parse_duration
     from convcast.operations.cycle import Cycle
@@ -51,17 +49,17 @@ def cycle(
             "deadline": None if deadline is None else parse_duration(deadline, "m") / 60,
         },
     }
-    session = command.open(flags)
-    clock = current_time(now, session.settings, session.workspace)
-    rehearsal = ["--now", str(clock)] if now is not None or simulated(session.settings, session.workspace) else []
+    workspace, settings = command.open(flags)
+    clock = current_time(now, settings, workspace)
+    rehearsal = ["--now", str(clock)] if now is not None or simulated(settings, workspace) else []
     run = Cycle(
-        InventoryReader(session.workspace, session.settings, model=model),
+        InventoryReader(workspace, settings, model=model),
         clock,
         words=[word for assignment in command.assignments for word in ("--set", assignment)],
         fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
         sample_words=["--model", model] if model else [],
     )
-    with lock(session.workspace.lock("cycle"), "cycling in this workspace"):
+    with lock(workspace.lock("cycle"), "cycling in this workspace"):
         done: list[StageResult] = []
         for stage in run:
             done.append(stage)

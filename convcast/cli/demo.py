@@ -8,15 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import Terminal, duration
+from convcast.cli.common.session import Command, verb
 from convcast.errors import ConvcastError
-
-if TYPE_CHECKING:
-    from convcast.cli.console import Terminal
 
 DAYS = 22
 """Days of simulated weather: 14 to train on and 8 to test on."""
@@ -42,8 +40,6 @@ def demo(
     days of it, forecasts the next 8, and is scored beside the world's exact predictive ensemble, which no model can
     beat, and a baseline without any network (advection), which a model must beat.
     """
-    from convcast.cli.console import duration
-
     terminal = command.terminal
     inits = QUICK_INITS if quick else TEST_INITS
     started = time.monotonic()

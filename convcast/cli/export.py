@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import size, table
+from convcast.cli.common.session import Command, InitOption, verb
+from convcast.errors import MissingInputError
 
 
 class Format(StrEnum):
@@ -29,9 +31,7 @@ class What(StrEnum):
 def export(
     command: Command,
     file_format: Annotated[Format, typer.Option("--format", help="netcdf, or grib2 with an .idx.")] = Format.netcdf,
-    init: Annotated[
-        str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
-    ] = "latest",
+    init: InitOption = "latest",
     what: Annotated[
         What | None, typer.Option("--what", help="Members or products (default: members where they were kept).")
     ] = None,
@@ -45,8 +45,6 @@ def export(
 
     GRIB2 files hold the members with ensemble keys, or the products' mean, spread and point probabilities.
     """
-    from convcast.cli.console import size, table
-    from convcast.errors import MissingInputError
     from convcast.files import sweep
     from convcast.forecasts.export import to_grib, to_netcdf
     from convcast.forecasts.open import available
@@ -54,7 +52,7 @@ def export(
     from convcast.variables import select
 
     terminal = command.terminal
-    workspace = command.open().workspace
+    workspace, _ = command.open()
     names = [v.name for v in select([name.strip() for name in fields.split(",")])] if fields else None
     hours = parse_leads(leads) if leads is not None else None
     folder = output or workspace.root / "exports"

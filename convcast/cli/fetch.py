@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, given, verb
+from convcast.cli.common.console import Terminal, size, table
+from convcast.cli.common.session import Command, given, verb
+from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from convcast.archive import FetchOutcome, Request
-    from convcast.cli.console import Terminal
+    from convcast.archive import FetchOutcome
 
 
 @verb()
@@ -78,7 +78,6 @@ def fetch(
         reference_ensembles,
         verify_archive,
     )
-    from convcast.errors import SettingsError
     from convcast.files import lock
     from convcast.notation import HOUR, describe, hours_between, parse_hour, parse_hours, parse_leads, parse_time
     from convcast.variables import select
@@ -127,48 +126,42 @@ def fetch(
             first = parse_hour(start) if start else last - ((days or 14) * 24 - 1) * HOUR
             hours = hours_between(first, last)
         terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
-        if what == "hrrr":
-            requests = analyses(archives["hrrr"], hours, variables, lead, dewpoint_source)
-            unit = "hours" if len(settings.dataset.leads) == 1 else "files"
-        else:
-            names = [v.name for v in variables]
-            parts = {"members": only != "products", "derived": only != "members"}
-            requests, unit = reference_ensembles.requests(what, archives, hours, ahead, names, **parts), "files"
         options: dict[str, Any] = {
             "settings": settings.archive,
             "now": parse_time(now) if now else np.datetime64("now"),
         }
+        if what == "hrrr":
+            hrrr = archives["hrrr"]
+            wanted: dict[str, Any] = {"variables": variables, "lead": lead, "dewpoint": dewpoint_source}
+            requests = analyses(hrrr, hours, **wanted)
+            units = fetch_hours(hrrr, sources, hours, **wanted, **options)
+            unit = "hours" if len(settings.dataset.leads) == 1 else "files"
+        else:
+            names = [v.name for v in variables]
+            parts = {"members": only != "products", "derived": only != "members"}
+            requests = reference_ensembles.requests(what, archives, hours, ahead, names, **parts)
+            units, unit = fetch_files(requests, sources, **options), "files"
+        progress: dict[str, Any] = {
+            "total": len(requests),
+            "line": lambda outcome: None if outcome.status == "cached" else _describe(outcome),
+        }
         if dry_run:
-            outcomes = list(terminal.track(estimate(requests, sources, **options), **_progress(requests, "dry run")))
+            outcomes = list(terminal.track(estimate(requests, sources, **options), title="dry run", **progress))
             _finish_dry_run(terminal, outcomes, allowed=settings.archive.max_missing, unit=unit)
             return
         with lock(workspace.lock("fetch"), "fetching into this workspace"):
-            units = (
-                fetch_hours(
-                    archives["hrrr"],
-                    sources,
-                    hours,
-                    variables=variables,
-                    lead=lead,
-                    dewpoint=dewpoint_source,
-                    **options,
-                )
-                if what == "hrrr"
-                else fetch_files(requests, sources, **options)
-            )
             outcomes = []
-            for outcome in terminal.track(units, **_progress(requests, "fetch")):
+            for outcome in terminal.track(units, title="fetch", **progress):
                 outcomes.append(outcome)
                 if outcome.status != "cached":
-                    said = {"status": outcome.status, "reason": outcome.reason, "file": outcome.file}
-                    workspace.record("fetch", valid=str(outcome.valid), **said)
+                    entry = {"status": outcome.status, "reason": outcome.reason, "file": outcome.file}
+                    workspace.record("fetch", valid=str(outcome.valid), **entry)
     _finish(terminal, outcomes, str(root), allowed=settings.archive.max_missing, unit=unit)
 
 
 def _check(what: str, leads: str | None, only: str | None) -> None:
     """Raise SettingsError for options that do not go together."""
     from convcast.archive.reference_ensembles import SYSTEMS
-    from convcast.errors import SettingsError
 
     if what not in ("hrrr", *SYSTEMS):
         raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, {', '.join(SYSTEMS)}")
@@ -182,18 +175,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
         )
 
 
-def _progress(requests: Sequence[Request], title: str) -> dict[str, Any]:
-    """Return the arguments of Terminal.track; files that were archived already are not shown."""
-    return {
-        "total": len(requests),
-        "title": title,
-        "line": lambda outcome: None if outcome.status == "cached" else _describe(outcome),
-    }
-
-
 def _describe(outcome: FetchOutcome) -> str:
-    from convcast.cli.console import size
-
     analysis = not outcome.file or outcome.file.startswith("hrrr.")
     what = str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file  # NaT is not itself
     if outcome.reason:
@@ -202,8 +184,6 @@ def _describe(outcome: FetchOutcome) -> str:
 
 
 def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
-    from convcast.cli.console import size
-
     wanted = [outcome for outcome in outcomes if outcome.status == "ok"]
     value = {
         unit: len(outcomes),
@@ -223,10 +203,6 @@ def _finish_dry_run(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed
 
 def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, allowed: float, unit: str) -> None:
     """Print the counts of outcomes, and raise if too many hours are missing."""
-    from collections import Counter
-
-    from convcast.cli.console import size, table
-
     counts = Counter(outcome.status for outcome in outcomes)
     fetched = sum(outcome.bytes for outcome in outcomes if outcome.status == "ok")
     value = {
@@ -246,8 +222,6 @@ def _finish(terminal: Terminal, outcomes: list[FetchOutcome], where: str, *, all
 
 def _judge(terminal: Terminal, outcomes: list[FetchOutcome], *, allowed: float, unit: str) -> None:
     """Report what is missing; raise NotPublishedError or MissingInputError if it exceeds the allowed fraction."""
-    from convcast.errors import MissingInputError, NotPublishedError
-
     troubles = [outcome for outcome in outcomes if outcome.status not in ("ok", "cached")]
     if not troubles:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,8 @@ from typer.core import TyperGroup
 
 from convcast import __version__
 from convcast.cli import check, cycle, demo, export, fetch, plot, preprocess, sample, status, train, verify
-from convcast.cli.process import INTERRUPTED, end_on_sigterm, prepare
+from convcast.cli.common.console import Terminal
+from convcast.cli.common.process import INTERRUPTED, end_on_sigterm, prepare
 from convcast.errors import SettingsError
 
 EPILOGUE = (
@@ -22,41 +24,22 @@ EPILOGUE = (
 class Program(TyperGroup):
     """The group of verbs; it reports usage errors as the verbs report other failures."""
 
-    def main(
-        self,
-        args: Any = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,  # noqa: ARG002  the base class has it
-        **options: Any,
-    ) -> Any:
-        options |= {"args": args, "prog_name": prog_name, "complete_var": complete_var, "standalone_mode": False}
-        if not standalone_mode:
-            return super().main(**options)
+    def main(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
         try:
-            code = super().main(**options)
+            code = super().main(args, **options | {"standalone_mode": False})
         except typer.Abort:
-            sys.exit(INTERRUPTED)
+            code = INTERRUPTED
         except Exception as error:
             explain = getattr(error, "format_message", None)  # typer may bundle its own click
             if explain is None:
                 raise
-            if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
-                sys.exit(SettingsError.exit_code)
-            code = _report_usage_error(explain(), error, as_json="--json" in (sys.argv[1:] if args is None else args))
+            code = SettingsError.exit_code
+            if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
+                path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
+                terminal = Terminal(as_json="--json" in (sys.argv[1:] if args is None else args))
+                with suppress(typer.Exit):
+                    terminal.fail(SettingsError(explain(), advice=f"see `{path} --help`"))
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def _report_usage_error(message: str, error: Exception, *, as_json: bool) -> int:
-    from convcast.cli.console import Terminal
-
-    path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
-    wrong = SettingsError(message, advice=f"see `{path} --help`")
-    try:
-        Terminal(as_json=as_json).fail(wrong)
-    except typer.Exit as done:
-        return done.exit_code
 
 
 app = typer.Typer(

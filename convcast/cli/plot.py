@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.session import Command, InitOption, verb
 
 
 class Kind(StrEnum):
@@ -25,9 +25,7 @@ class Kind(StrEnum):
 @verb(without=("settings",))
 def plot(
     command: Command,
-    init: Annotated[
-        str, typer.Option("--init", help="latest, a time (2024-05-06T21) or a range (start/end/6h).")
-    ] = "latest",
+    init: InitOption = "latest",
     kinds: Annotated[
         list[Kind] | None, typer.Option("--kind", help="May be repeated (default: every kind there is data for).")
     ] = None,
@@ -58,7 +56,7 @@ def plot(
     from convcast.variables import select
 
     terminal = command.terminal
-    workspace = command.open().workspace
+    workspace, _ = command.open()
     variables = select([name.strip() for name in fields.split(",")])
     wanted = [kind.value for kind in kinds] if kinds else list(KINDS)
     hours = parse_leads(leads) if leads is not None else None

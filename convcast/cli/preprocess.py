@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.cli.common.console import size, table
+from convcast.cli.common.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.errors import MissingInputError
 
 if TYPE_CHECKING:
     from convcast.dataset import HourVerdict
@@ -38,28 +40,25 @@ def preprocess(
     import time
 
     from convcast.archive import Archive
-    from convcast.cli.console import size, table
     from convcast.dataset import preprocess as preprocess_hours
-    from convcast.errors import MissingInputError
     from convcast.files import folder_bytes
     from convcast.workers import Workers
 
     terminal = command.terminal
     flags: dict[str, dict[str, Any]] = {"dataset": {"region": region}, "archive": {"max_missing": max_missing}}
-    session = command.open(flags)
-    workspace, options = session.workspace, session.settings.dataset
+    workspace, settings = command.open(flags)
     archive = Archive(workspace.archive / "hrrr")
-    available = archive.hours(*options.leads)
+    available = archive.hours(*settings.dataset.leads)
     if len(available) == 0:
         raise MissingInputError(
-            f"the archive of {workspace.root} holds no hour of lead {' and '.join(map(str, options.leads))}",
+            f"the archive of {workspace.root} holds no hour of lead {' and '.join(map(str, settings.dataset.leads))}",
             advice="run `convcast fetch`, or set dataset.analysis_lead",
         )
     verdicts, begun = [], time.monotonic()
     units = preprocess_hours(
         archive,
         workspace.dataset,
-        settings=options,
+        settings=settings.dataset,
         workers=Workers.chosen(workers, dask_address),
         verify=verify,
         tell=terminal.warn,
@@ -93,7 +92,7 @@ def preprocess(
     )
     if bad:
         summary = f"{len(bad)} of {counts.total()} hours were rejected; the first is {bad[0].valid}: {bad[0].reason}"
-        if len(bad) > session.settings.archive.max_missing * counts.total():
+        if len(bad) > settings.archive.max_missing * counts.total():
             raise MissingInputError(summary, advice="see `convcast status`; fetch those hours again or go on without")
         terminal.warn(summary)
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import duration, size, table
+from convcast.cli.common.session import Command, ModelOption, verb
+from convcast.errors import ConvcastError, NotPublishedError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,34 +29,29 @@ def status(
     max_age: Annotated[
         str, typer.Option("--max-age", help="Maximum time since the initial time of the newest forecast, as 2h or 90m.")
     ] = "3h",
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
-    ] = None,
+    model: ModelOption = None,
     now: Annotated[str | None, typer.Option("--now", help="As for `convcast cycle`.")] = None,
 ) -> None:
     """Show what is complete, late or missing, the disk, the last cycle, recent skill and the training loss.
 
     For monitoring, use --check -q: it prints nothing, and the exit code is the answer.
     """
-    from convcast.cli.console import duration, table
-    from convcast.cli.curve import draw_loss, read_log
-    from convcast.errors import NotPublishedError
+    from convcast.cli.common.curve import draw_loss, read_log
     from convcast.notation import parse_duration
     from convcast.operations.inventory import InventoryReader
     from convcast.operations.status import assess, current_time
 
     terminal = command.terminal
     limit = parse_duration(max_age, "h")
-    session = command.open()
-    workspace = session.workspace
-    clock = current_time(now, session.settings, session.workspace)
-    status_now = assess(InventoryReader(workspace, session.settings, model=model), clock)
+    workspace, settings = command.open()
+    clock = current_time(now, settings, workspace)
+    status_now = assess(InventoryReader(workspace, settings, model=model), clock)
     age = status_now.age
     old = age is None or age > limit
-    value: dict[str, Any] = {"workspace": str(workspace.root), "settings": session.settings.digest()}
+    value: dict[str, Any] = {"workspace": str(workspace.root), "settings": settings.digest()}
     value |= {"operations": status_now.to_dict() | {"too_old": old}}
     if terminal.as_json or not (check and terminal.quiet):
-        rows, held = _contents(workspace, session.settings)
+        rows, held = _contents(workspace, settings)
         value |= held
         rows += _operations(status_now)
         if not status_now.last and workspace.last_cycle.exists():
@@ -79,9 +76,7 @@ def status(
 def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str, Any]]:
     """Describe what each folder of the workspace holds, as rows and as JSON."""
     from convcast.archive import Archive
-    from convcast.cli.console import size
     from convcast.dataset import Dataset
-    from convcast.errors import ConvcastError
     from convcast.files import folder_bytes
     from convcast.notation import describe
 
@@ -115,7 +110,6 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
 
 def _operations(status_now: WorkspaceStatus) -> Rows:
     """Describe the newest forecast, late hours, gaps, the disk and the last cycle."""
-    from convcast.cli.console import duration, size
     from convcast.operations.stages import stage_seconds
     from convcast.operations.status import describe_hours
 
@@ -146,7 +140,6 @@ def _operations(status_now: WorkspaceStatus) -> Rows:
 
 def _skill(status_now: WorkspaceStatus) -> list[Table | str]:
     """Make the table of recent skill by field, if forecasts have been scored."""
-    from convcast.cli.console import table
     from convcast.variables import FIELDS
 
     if not status_now.skill:

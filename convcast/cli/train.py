@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import Command, verb
+from convcast.cli.common.console import duration
+from convcast.cli.common.session import Command, ModelOption, verb
 
 if TYPE_CHECKING:
     from convcast.model import TrainingProgress
@@ -19,9 +20,7 @@ def train(
     phase: Annotated[
         int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name of the model (default: the preset's name).")
-    ] = None,
+    model: ModelOption = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
 ) -> None:
@@ -40,17 +39,14 @@ def train(
     terminal = command.terminal
     terminal.quiet |= not first
     flags = {"training": {"minutes": max_minutes, "steps": max_steps}}
-    preset = f"phase{phase}" if phase else None
-    session = command.open(flags, preset=preset)
-    name = model or session.settings.preset
-    directory = session.workspace.model(name)
-    cache = session.workspace.cache if session.settings.training.cache else None
-    dataset = Dataset.open(session.workspace.dataset, cache=cache)
-    held = lock(session.workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext()
-    with held:
+    workspace, settings = command.open(flags, preset=f"phase{phase}" if phase else None)
+    name = model or settings.preset
+    directory = workspace.model(name)
+    dataset = Dataset.open(workspace.dataset, cache=workspace.cache if settings.training.cache else None)
+    with lock(workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext():
         last = None
         for progress in terminal.track(
-            train_steps(dataset, directory, session.settings),
+            train_steps(dataset, directory, settings),
             total=None,
             title="train",
             line=_describe,
@@ -62,7 +58,7 @@ def train(
     if last is None:
         terminal.say(f"{name} has finished its training already")
     else:
-        session.workspace.record("train", model=name, step=last.step, loss=last.loss)
+        workspace.record("train", model=name, step=last.step, loss=last.loss)
     description = ModelDescription.read(directory)
     value = {
         "model": name,
@@ -79,13 +75,10 @@ def train(
 
 
 def _describe(progress: TrainingProgress) -> str:
-    from convcast.cli.console import duration
-
     left = duration(60 * progress.minutes * (1 - progress.fraction) / max(progress.fraction, 1e-9))
     parts = [f"step {progress.step}, loss {progress.loss:.3f}"]
     if progress.validation is not None:
-        found = progress.validation
-        parts.append(f"validation loss {found.loss:.3f}")
-        if found.fields:
-            parts.append(f"CRPS {found.score:.2f} of persistence's error")
+        parts.append(f"validation loss {progress.validation.loss:.3f}")
+        if progress.validation.fields:
+            parts.append(f"CRPS {progress.validation.score:.2f} of persistence's error")
     return ", ".join([*parts, f"{progress.samples_per_second:.0f} samples/s", f"{left} left"])

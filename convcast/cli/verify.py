@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convcast.cli.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.cli.common.console import Cell, table
+from convcast.cli.common.session import Command, DaskAddressOption, WorkersOption, verb
+from convcast.errors import MissingInputError, SettingsError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from convcast.cli.console import Cell
     from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
     from convcast.workspace import Workspace
@@ -62,9 +63,7 @@ def verify(
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
-    from convcast.cli.console import table
     from convcast.dataset import Dataset
-    from convcast.errors import SettingsError
     from convcast.notation import parse_hours
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
@@ -137,7 +136,6 @@ def verify(
 
 
 def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:
-    from convcast.errors import MissingInputError
     from convcast.notation import describe
 
     paths = (
@@ -160,8 +158,6 @@ def _describe(scored: CaseScored) -> str:
 
 def _table(verification: Verification, lead: int) -> Table:
     """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field."""
-    from convcast.cli.console import table
-
     facts = verification.facts
     systems = facts.systems
 

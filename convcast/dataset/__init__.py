@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.layout import HourStatus
 from convcast.dataset.motion import advect, estimate_motion
-from convcast.dataset.preprocess import HourVerdict, preprocess
-from convcast.dataset.quality import QualityFinding, examine
+from convcast.dataset.preprocessing.preprocess import HourVerdict, preprocess
+from convcast.dataset.preprocessing.quality import QualityFinding, examine
 from convcast.dataset.split import Split, split_hours
 from convcast.dataset.statistics import FieldStatistics
 from convcast.dataset.sun import Sun

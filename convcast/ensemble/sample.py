@@ -98,10 +98,10 @@ def sample(
     block = block_size(tiling)
     turn = int(init.astype(np.int64))
     assigned = [member for member in sorted(set(members)) if (turn + member // block) % world_size == rank]
-    draw = _Drawing(forecaster, dataset, tiling, init=init, settings=settings, cached_tiles=at_once.cached_tiles)
+    draw = _Drawing(forecaster, dataset, tiling, init, settings, at_once.cached_tiles)
+    groups = partial(_groups, size=at_once.members, fixed=forecaster.device.type == "cpu")
     for lead in sorted(set(leads) - set(rollout_leads)):
-        missing = store.missing(assigned, lead)
-        for group, requested in _groups(missing, at_once.members, fixed=forecaster.device.type == "cpu"):
+        for group, requested in groups(store.missing(assigned, lead)):
             started = time.perf_counter()
             drawn = draw(group, init, lead, None)
             yield from _write(store, drawn, group, requested, lead, started)
@@ -109,7 +109,7 @@ def sample(
     if not unfinished:
         return
     past = dataset.read(_history(forecaster, init))
-    for group, requested in _groups(unfinished, at_once.members, fixed=forecaster.device.type == "cpu"):
+    for group, requested in groups(unfinished):
         started = time.perf_counter()
         last = max(lead for lead in rollout_leads if store.missing(requested, lead))
         for lead, drawn in rollout(partial(draw, group), init, past, dataset.variables):
@@ -166,7 +166,7 @@ def describe(
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     world = "convcast's simulated archive" if dataset.simulated else "NOAA HRRR"
-    first, last = forecaster.training_hours
+    first, last = forecaster.description.training_hours
     model = name or forecaster.sha256[:12]
     information = {
         "title": f"{'SIMULATED ' if dataset.simulated else ''}convcast ensemble forecast from {init}Z",
@@ -206,67 +206,80 @@ def _check(
             f"the model's diffusion process has {forecaster.schedule.steps} steps, but {settings.steps} were requested",
             advice=f"use --steps {forecaster.schedule.steps} or fewer",
         )
-    if forecaster.simulated != dataset.simulated:
-        kind, other = ("simulated", "real") if forecaster.simulated else ("real", "simulated")
-        raise DamagedFileError(
-            f"the model was trained on {kind} weather, the dataset is of {other} weather",
-            advice="train a model on this dataset with `convcast train`",
-        )
-    names = [" ".join(variable.name for variable in each.variables) for each in (forecaster, dataset)]
-    if names[0] != names[1]:
-        raise DamagedFileError(
-            f"the model has the fields {names[0]}, the dataset {names[1]}",
-            advice="train a model on this dataset with `convcast train`",
-        )
-    if forecaster.analysis_lead != dataset.analysis_lead:
-        raise DamagedFileError(
-            f"the model was trained on analyses of lead {forecaster.analysis_lead}, "
+    trained_on = forecaster.description
+    fields, available = (" ".join(variable.name for variable in of.variables) for of in (forecaster, dataset))
+    world, other = ("simulated", "real") if trained_on.simulated else ("real", "simulated")
+    for differs, sentence in (
+        (
+            trained_on.simulated != dataset.simulated,
+            f"the model was trained on {world} weather, the dataset is of {other} weather",
+        ),
+        (fields != available, f"the model has the fields {fields}, the dataset {available}"),
+        (
+            trained_on.analysis_lead != dataset.analysis_lead,
+            f"the model was trained on analyses of lead {trained_on.analysis_lead}, "
             f"the dataset has those of lead {dataset.analysis_lead}",
-            advice="train a model on this dataset with `convcast train`",
-        )
-    if forecaster.spacing != SPACING:
-        raise DamagedFileError(
-            f"the model was trained on cells of {forecaster.spacing:g} m, the dataset's are {SPACING:g} m",
-            advice="train a model on this dataset with `convcast train`",
-        )
+        ),
+        (
+            trained_on.spacing != SPACING,
+            f"the model was trained on cells of {trained_on.spacing:g} m, the dataset's are {SPACING:g} m",
+        ),
+    ):
+        if differs:
+            raise DamagedFileError(sentence, advice="train a model on this dataset with `convcast train`")
 
 
+@dataclass
 class _Drawing:
     """Draws members of one initial time, and encodes a condition once for all groups of members that share it."""
 
-    def __init__(
-        self,
-        forecaster: Forecaster,
-        dataset: Dataset,
-        tiling: Tiling,
-        *,
-        init: Hour,
-        settings: SamplingSettings,
-        cached_tiles: int,
-    ) -> None:
-        self._forecaster, self._dataset, self._tiling = forecaster, dataset, tiling
-        self._init, self._settings, self._cached_tiles = init, settings, cached_tiles
-        self._direct: tuple[int, TiledDenoiser] | None = None
+    forecaster: Forecaster
+    dataset: Dataset
+    tiling: Tiling
+    init: Hour
+    settings: SamplingSettings
+    cached_tiles: int
+    _direct: tuple[int, TiledDenoiser] | None = None
+    """The last denoiser that started from analyses, and its hours ahead."""
 
     def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
         """Draw fields (member, variable, y, x) at `lead` hours with one forecast from `start`, given the `pasts`."""
-        with torch.inference_mode(), _threads(self._settings.threads):
+        forecaster, settings = self.forecaster, self.settings
+        shape, correlation = (len(forecaster.variables), *self.tiling.shape), settings.lead_correlation
+
+        def noise(step: int) -> Tensor:
+            drawn = [
+                member_noise(settings.seed, self.init, member, lead, shape, step=step, lead_correlation=correlation)
+                for member in members
+            ]
+            return torch.from_numpy(np.stack(drawn)).to(forecaster.device)
+
+        with torch.inference_mode(), _threads(settings.threads):
             denoiser = self._denoiser(lead, start, pasts)
-            return _draw(denoiser, members, init=self._init, lead=lead, settings=self._settings)
+            x0 = SOLVERS[settings.solver](
+                denoiser.predict_noise,
+                noise(0),
+                schedule=forecaster.schedule,
+                steps=settings.evaluations(forecaster.schedule.steps),
+                clamp=denoiser.clamp,
+                noise=lambda k: noise(1 + k),
+                **({"eta": settings.eta} if settings.solver == "ddim" else {}),
+            )
+            return denoiser.fields(x0)
 
     def _denoiser(self, lead: int, start: Hour, pasts: Floats | None) -> TiledDenoiser:
-        ahead = lead - int((start - self._init) / HOUR)
+        ahead = lead - int((start - self.init) / HOUR)
         if pasts is None and self._direct is not None and self._direct[0] == ahead:
             return self._direct[1]
         self._direct = None  # frees its memory before the next takes as much
         denoiser = TiledDenoiser(
-            self._forecaster,
-            self._dataset,
-            self._tiling,
+            self.forecaster,
+            self.dataset,
+            self.tiling,
             init=start,
             lead=ahead,
-            guidance=self._settings.guidance,
-            cached_tiles=self._cached_tiles,
+            guidance=self.settings.guidance,
+            cached_tiles=self.cached_tiles,
             pasts=pasts,
         )
         if pasts is None:
@@ -299,33 +312,6 @@ def _write(
 def _history(forecaster: Forecaster, init: Hour) -> Hours:
     hours: Hours = init + np.arange(1 - forecaster.settings.history, 1) * HOUR
     return hours
-
-
-def _draw(
-    denoiser: TiledDenoiser, members: Sequence[int], *, init: Hour, lead: int, settings: SamplingSettings
-) -> Floats:
-    """Draw the physical fields of these members, (member, variable, y, x)."""
-    forecaster, shape = denoiser.forecaster, (len(denoiser.forecaster.variables), *denoiser.tiling.shape)
-
-    def noise(step: int) -> Tensor:
-        drawn = [
-            member_noise(
-                settings.seed, init, member, lead, shape, step=step, lead_correlation=settings.lead_correlation
-            )
-            for member in members
-        ]
-        return torch.from_numpy(np.stack(drawn)).to(forecaster.device)
-
-    x0 = SOLVERS[settings.solver](
-        denoiser.predict_noise,
-        noise(0),
-        schedule=forecaster.schedule,
-        steps=settings.evaluations(forecaster.schedule.steps),
-        clamp=denoiser.clamp,
-        noise=lambda k: noise(1 + k),
-        **({"eta": settings.eta} if settings.solver == "ddim" else {}),
-    )
-    return denoiser.fields(x0)
 
 
 @contextmanager

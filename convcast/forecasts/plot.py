@@ -152,6 +152,4 @@ def _land(workspace: Workspace, grid: Grid) -> Any:
         return None
     if not dataset.grid.covers(grid):
         return None
-    top, left = grid.y0 - dataset.grid.y0, grid.x0 - dataset.grid.x0
-    mask = dataset.static[list(STATIC).index("lsm")]
-    return mask[top : top + grid.ny, left : left + grid.nx]
+    return dataset.static[list(STATIC).index("lsm")][dataset.grid.window(grid)]

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from convcast import grid as hrrr
 from convcast.errors import DamagedFileError
 from convcast.grib import sections
+from convcast.grib.identity import HEAD, Identity, identify
 from convcast.grid import Grid, locate
-from convcast.notation import HOUR, Hour
+from convcast.notation import Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 
 LATTICE = 16
@@ -71,15 +72,9 @@ _keep_freed_memory()
 
 
 @dataclass(frozen=True)
-class MessageHeader:
+class MessageHeader(Identity):
     """Header of a GRIB2 message."""
 
-    key: GribKey
-    init: Hour
-    lead_hours: float
-    statistical: bool
-    """Whether the field is an average, a sum or an extreme over a period."""
-    simulated: bool
     ny: int
     nx: int
     first_latitude: float
@@ -89,10 +84,6 @@ class MessageHeader:
     length: int
     handle_grid: tuple[int, ...]
     """Keys that must be HRRR's: template, scanning mode, spacing, projection."""
-
-    @property
-    def valid(self) -> Hour:
-        return self.init + round(self.lead_hours) * HOUR
 
     def grid(self) -> Grid:
         """The message's grid; raises DamagedFileError if it is not part of the HRRR grid."""
@@ -132,11 +123,7 @@ class Message:
         return field
 
 
-_SPACING, _LATIN, _ORIENTATION = (
-    round(1e3 * hrrr.SPACING),
-    round(1e6 * hrrr.LATIN),
-    round(1e6 * (hrrr.ORIENTATION % 360)),
-)
+_SPACING, _LATIN = round(1e3 * hrrr.SPACING), round(1e6 * hrrr.LATIN)
 _HRRR_GRID = {
     "gridDefinitionTemplateNumber": 30,
     "scanningMode": 64,
@@ -148,7 +135,6 @@ _HRRR_GRID = {
     "LoV": round(1e6 * (hrrr.ORIENTATION % 360)),
 }
 """ecCodes keys of HRRR's grid: Lambert conformal (template 3.30), spacing in mm, angles in microdegrees."""
-_EXTENT_OF_PERIOD_TEMPLATES = range(8, 16)
 
 
 def read_messages(path: Path) -> Iterator[Message]:
@@ -186,7 +172,7 @@ def _opened(message: bytes, offset: int) -> Iterator[Message]:
     sections.check(message)
     try:
         with _message(eccodes.codes_new_from_message(message)) as handle:
-            yield Message(_header(handle, offset), handle)
+            yield Message(_header(handle, message, offset), handle)
     except eccodes.CodesInternalError as error:
         raise DamagedFileError(f"a GRIB message cannot be decoded ({error})") from error
 
@@ -322,46 +308,18 @@ def _message(handle: Any) -> Iterator[Any]:
         eccodes.codes_release(handle)
 
 
-_SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
-"""Seconds of each unit of time (code table 4.4)."""
-
-
-def _header(handle: Any, offset: int) -> MessageHeader:
-    number = eccodes.codes_get_long
-
+def _header(handle: Any, message: bytes, offset: int) -> MessageHeader:
     def optional(name: str) -> int:
-        return number(handle, name) if eccodes.codes_is_defined(handle, name) else -1
+        return eccodes.codes_get_long(handle, name) if eccodes.codes_is_defined(handle, name) else -1
 
-    if number(handle, "edition") != 2:
-        raise DamagedFileError("not GRIB edition 2")
-    level = number(handle, "scaledValueOfFirstFixedSurface") * 10.0 ** -number(handle, "scaleFactorOfFirstFixedSurface")
-    unit = _SECONDS.get(optional("indicatorOfUnitForForecastTime"), 3600)
+    identity = identify(lambda position: message[position : position + HEAD], 0, len(message))
     return MessageHeader(
-        key=GribKey(
-            number(handle, "discipline"),
-            number(handle, "parameterCategory"),
-            number(handle, "parameterNumber"),
-            number(handle, "typeOfFirstFixedSurface"),
-            level,
-        ),
-        init=_reference_time(number(handle, "dataDate"), number(handle, "dataTime")),
-        lead_hours=optional("forecastTime") * unit / 3600,
-        statistical=number(handle, "productDefinitionTemplateNumber") in _EXTENT_OF_PERIOD_TEMPLATES,
-        simulated=number(handle, "productionStatusOfProcessedData") == SIMULATED_STATUS,
+        **vars(identity) | {"init": identity.init.astype("datetime64[h]")},
         ny=optional("Ny"),
         nx=optional("Nx"),
         first_latitude=optional("latitudeOfFirstGridPoint") / 1e6,
         first_longitude=optional("longitudeOfFirstGridPoint") / 1e6,
-        offset=int(offset),
-        length=number(handle, "totalLength"),
+        offset=offset,
+        length=len(message),
         handle_grid=tuple(optional(name) for name in _HRRR_GRID),
     )
-
-
-def _reference_time(date: int, time: int) -> Hour:
-    """Convert YYYYMMDD and HHMM to a time."""
-    text = f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}T{time // 100:02d}"
-    try:
-        return np.datetime64(text, "h")
-    except ValueError:
-        raise DamagedFileError(f"a GRIB message has no valid reference time ({text})") from None

@@ -1,7 +1,8 @@
 """Compiled kernels of the scores at points: one pass over an ensemble.
 
-A block of points is copied, examined and sorted in the cache (convcast.metrics.sorting_network); ties and the order of
-the data change nothing. Memory beyond the arguments and the results is one block a thread.
+A block of points is copied, examined and sorted in the processor's cache, by a network of comparisons that is the same
+for every point, so that one instruction compares many points; ties and the order of the data change nothing. Memory
+beyond the arguments and the results is one block a thread.
 
 Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
 counts of -1, and enters no sum; an ensemble is not silently made smaller.
@@ -12,14 +13,14 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.compiled import compiled
 from convcast.errors import SettingsError
-from convcast.metrics.sorting_network import LANES, WRITTEN_OUT, sorting_network, sum_pairs
+from convcast.metrics.compiled import compiled
 
 Estimator = Literal["fair", "ensemble"]
 Floats = NDArray[np.float64]
@@ -52,6 +53,11 @@ class PointScores:
         """Points where neither the observation nor a member is missing, (point,)."""
         return self.below >= 0
 
+    def without_missing(self) -> PointScores:
+        """Results at the present points alone."""
+        arrays = {name: values[self.present] for name, values in vars(self).items() if name != "members"}
+        return PointScores(self.members, **arrays)
+
     def crps(self, estimator: Estimator) -> Floats:
         """CRPS at each point, in the units of the field.
 
@@ -78,7 +84,7 @@ def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: 
     parts = [slice(start, start + share) for start in range(0, points, share)]
 
     def work(part: slice) -> None:
-        _crps(forecasts[:, part], observations[part], _network(members), divisor, crps[part])
+        _crps(forecasts[:, part], observations[part], sorting_network(members), divisor, crps[part])
 
     with ThreadPoolExecutor(max(1, len(parts))) as pool:
         list(pool.map(work, parts))
@@ -125,9 +131,21 @@ def threads() -> int:
     return (int(said) if said.isdecimal() and len(said) < 5 else 0) or os.cpu_count() or 1
 
 
-def _network(members: int) -> tuple[int, ...] | NDArray[np.int32]:
-    """The comparisons that `_sort_and_sum` makes."""
-    return (0,) * members if members <= WRITTEN_OUT else sorting_network(members)
+@lru_cache(maxsize=128)
+def sorting_network(n: int) -> NDArray[np.int32]:
+    """Comparisons of Batcher's odd-even merge sort (1968) of n values: (comparison, 2) positions to put in order."""
+    comparisons: list[tuple[int, int]] = []
+    p = 1
+    while p < n:
+        k = p
+        while k >= 1:
+            for j in range(k % p, n - k, 2 * k):
+                for i in range(j, j + min(k, n - j - k)):
+                    if i // (2 * p) == (i + k) // (2 * p):
+                        comparisons.append((i, i + k))
+            k //= 2
+        p *= 2
+    return np.array(comparisons, np.int32).reshape(-1, 2)
 
 
 def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointScores:
@@ -140,7 +158,7 @@ def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointSc
     members, points = forecasts.shape
     absolute, pairs, error, variance = np.empty((4, points))
     below, equal = np.empty((2, points), np.int32)
-    _pass(forecasts, observations, _network(members), absolute, pairs, error, variance, below, equal)
+    _pass(forecasts, observations, sorting_network(members), absolute, pairs, error, variance, below, equal)
     return PointScores(members, absolute, pairs, error, variance, below, equal)
 
 
@@ -247,23 +265,20 @@ def _crps(forecasts, observations, network, divisor, crps):  # type: ignore[no-u
 
 @compiled
 def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Set `pair` to the sum of |x_i - x_j| over i < j; `network` is a tuple where the code for it is written out."""
-    if isinstance(network, tuple):
-        for i in range(0, BLOCK, LANES):
-            sum_pairs(block, i, network, pair)
-    else:
-        for c in range(network.shape[0]):
-            low, high = block[network[c, 0]], block[network[c, 1]]
-            for i in range(BLOCK):
-                a, b = low[i], high[i]
-                low[i] = a if a < b else b
-                high[i] = b if a < b else a
-        pair[:] = 0
-        for m in range(block.shape[0]):
-            row = block[m]
-            weight = np.float64(2 * m - block.shape[0] + 1)
-            for i in range(BLOCK):
-                pair[i] += weight * np.float64(row[i])
+    """Set `pair` (point,) to the sum of |x_i - x_j| over i < j of the columns of `block` (member, point)."""
+    for c in range(network.shape[0]):
+        low, high = block[network[c, 0]], block[network[c, 1]]
+        for i in range(BLOCK):
+            a, b = low[i], high[i]
+            low[i] = a if a < b else b
+            high[i] = b if a < b else a
+    # In the sorted sum, x_(k) is the larger of k pairs and the smaller of M - 1 - k.
+    pair[:] = 0
+    for m in range(block.shape[0]):
+        row = block[m]
+        weight = np.float64(2 * m - block.shape[0] + 1)
+        for i in range(BLOCK):
+            pair[i] += weight * np.float64(row[i])
 
 
 @compiled

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from convcast.compiled import compiled
+from convcast.metrics.compiled import compiled
 
 RADIUS = 13
 """Radius in cells of the neighbourhood of NCEP's maximum probabilities (NMEP), 39 km."""

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
-from convcast.metrics.kernels import as_floats, exceedances, happens, rank_counts, score_points
+from convcast.metrics.kernels import (
+    PointScores,
+    as_floats,
+    exceedances,
+    happens,
+    present_points,
+    rank_counts,
+    score_points,
+)
 from convcast.metrics.regimes import REGIMES
-from convcast.metrics.scores import POINT_SCORES
-from convcast.metrics.scores.base import PointValues
-from convcast.metrics.spatial import Scales, Spatial, score_whole
+from convcast.metrics.scores import FIELD_SCORES, POINT_SCORES
+from convcast.metrics.spatial import FieldCase, Scales
 from convcast.variables import Variable
 
 Floats = NDArray[np.float64]
@@ -32,25 +39,7 @@ FINEST_BIN = 2.0**-14
 """Spread at the upper edge of the first class, in units of the field's display range."""
 
 
-@dataclass(frozen=True)
-class PresentPoints:
-    """Quantities at the points where neither the observation nor a member is missing, (point,) each."""
-
-    error: Floats
-    """Ensemble mean minus observation, in the field's units."""
-    variance: Floats
-    """Unbiased variance of the members."""
-    fair: Floats
-    """Fair CRPS."""
-    ensemble: Floats
-    """CRPS of the members' empirical distribution."""
-
-    def crps(self, estimator: Literal["fair", "ensemble"]) -> Floats:
-        """CRPS by this estimator, in the field's units."""
-        return self.fair if estimator == "fair" else self.ensemble
-
-
-POINT_SUMS: dict[str, Callable[[PointValues], Floats]] = {"points": lambda points: np.ones_like(points.error)} | {
+POINT_SUMS: dict[str, Callable[[PointScores], Floats]] = {"points": lambda points: np.ones_like(points.error)} | {
     name: quantity for score in POINT_SCORES for name, quantity in score.at_points.items()
 }
 """Quantities that are summed over points, by name: the number of points, and those that scores add."""
@@ -82,7 +71,7 @@ class Statistics:
     ranks : (members + 1,) points by rank of the observation, ties shared
     spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
     regimes : (regime, sum) the `sums` over the points of each of REGIMES; zeros where regimes are not known
-    spatial : statistics of whole fields
+    whole_fields : sums over cases that FIELD_SCORES add, by name; none where they are not computed
     """
 
     members: int
@@ -91,7 +80,7 @@ class Statistics:
     ranks: Floats
     spread_bins: Floats
     regimes: Floats
-    spatial: Spatial
+    whole_fields: dict[str, Floats]
 
     def __add__(self, other: Statistics) -> Statistics:
         """Pool two sets of cases.
@@ -111,7 +100,7 @@ class Statistics:
             self.ranks + other.ranks,
             self.spread_bins + other.spread_bins,
             self.regimes + other.regimes,
-            self.spatial + other.spatial,
+            {name: sums + other.whole_fields[name] for name, sums in self.whole_fields.items()},
         )
 
 
@@ -133,7 +122,7 @@ def score_field(
         observations: Observations, (y, x).
         variable: The field, which has the thresholds of events.
         regimes: Index of each point's regime in REGIMES, (y, x), negative where unknown.
-        scales: Scales of spatial statistics, which are left out without them.
+        scales: Scales of the scores of whole fields, whose sums are left out without them.
         chunk: Number of points scored at a time.
 
     Raises:
@@ -146,24 +135,30 @@ def score_field(
     total: Statistics | None = None
     for start in range(0, truth.size, chunk):
         part = slice(start, start + chunk)
-        found = _score(members_first[:, part], truth[part], kinds[part], variable)
-        total = found if total is None else total + found
+        of_part = _score(members_first[:, part], truth[part], kinds[part], variable)
+        total = of_part if total is None else total + of_part
     if total is None:
         raise SettingsError(f"there is no point of {variable.name} to score")
     if scales is None:
         return total
-    return replace(total, spatial=score_whole(forecasts, observations, variable, scales))
+    return replace(total, whole_fields=score_whole(forecasts, observations, variable, scales))
+
+
+def score_whole(
+    forecasts: NDArray[Any], observations: NDArray[Any], variable: Variable, scales: Scales
+) -> dict[str, Floats]:
+    """Compute the sums of FIELD_SCORES of one case: (member, y, x) forecasts against (y, x) observations."""
+    forecasts, observations = as_floats(forecasts), as_floats(observations)
+    case = FieldCase(forecasts, observations, present_points(forecasts, observations), variable, scales)
+    return {name: sums for score in FIELD_SCORES for name, sums in score.sums(case).items()}
 
 
 def _score(
     forecasts: NDArray[Any], observations: NDArray[Any], regimes: NDArray[np.int8], variable: Variable
 ) -> Statistics:
     members = len(forecasts)
-    found = score_points(forecasts, observations)
-    present = found.present
-    points = PresentPoints(
-        found.error[present], found.variance[present], found.crps("fair")[present], found.crps("ensemble")[present]
-    )
+    scores = score_points(forecasts, observations)
+    present, points = scores.present, scores.without_missing()
     at_points = [quantity(points) for quantity in POINT_SUMS.values()]
     sums = Sums(np.array([values.sum() for values in at_points], float))
     known = regimes[present]
@@ -173,12 +168,12 @@ def _score(
         count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
         event = happens(observations[present], threshold, events_below=variable.events_below)
         table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
-    ranks = rank_counts(found.below, found.equal, members)
+    ranks = rank_counts(points.below, points.equal, members)
     by_spread = _by_spread(np.sqrt(points.variance), points.error, variable)
-    return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, Spatial.none(members))
+    return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, {})
 
 
 def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:
     finest = FINEST_BIN * (variable.display[1] - variable.display[0])
-    place = np.ceil(4 * np.log2(np.maximum(spread, finest) / finest)).astype(np.int64).clip(0, BINS - 1)
-    return np.stack([np.bincount(place, w, BINS) for w in (np.ones_like(spread), spread**2, error**2)], axis=1)
+    bins = np.ceil(4 * np.log2(np.maximum(spread, finest) / finest)).astype(np.int64).clip(0, BINS - 1)
+    return np.stack([np.bincount(bins, w, BINS) for w in (np.ones_like(spread), spread**2, error**2)], axis=1)

@@ -29,7 +29,9 @@ from convcast.metrics.kernels import (
     rank_counts,
     score_points,
 )
-from convcast.metrics.spatial import Scales, energy, fraction_sums
+from convcast.metrics.scores.energy import energy
+from convcast.metrics.scores.fractions import fraction_sums
+from convcast.metrics.spatial import Scales
 
 Dimensions = str | Iterable[Hashable] | None
 
@@ -262,8 +264,8 @@ def energy_score(
     observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} energy score")
 
     def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
-        there = present_points(f, o)
-        return energy(f, o, there)[estimator == "ensemble"] if there.any() else np.nan
+        present = present_points(f, o)
+        return energy(f, o, present)[estimator == "ensemble"] if present.any() else np.nan
 
     result: xr.DataArray = xr.apply_ufunc(
         score,

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 import convcast
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import read_json, write_bytes
+from convcast.files import read_json
 from convcast.grid import Grid
 from convcast.model.features.condition import channel_count
 from convcast.model.features.normalisation import Normalisation
@@ -101,15 +101,9 @@ class ModelDescription:
         start = {name: value for name, value in self.to_dict().items() if name not in progress}
         return hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
 
-    def after(self, *, trained: int, minutes: float) -> ModelDescription:
-        return replace(self, trained=trained, minutes=minutes)
-
-    def with_weights(self, *, steps: int, validation: Validation | None) -> ModelDescription:
-        return replace(self, steps=steps, validation=validation)
-
     def under(self, settings: Settings) -> ModelDescription:
         """Return the description of a training that continues with these settings."""
-        return replace(self, settings=describe_settings(settings), settings_digest=settings.digest())
+        return replace(self, settings=settings.model_dump(mode="json"), settings_digest=settings.digest())
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -170,9 +164,6 @@ class ModelDescription:
         """Return the contents of model.json."""
         return (json.dumps(self.to_dict(), indent=2, default=str) + "\n").encode()
 
-    def write(self, directory: Path) -> None:
-        write_bytes(directory / DESCRIPTION, self.to_json())
-
     @classmethod
     def read(cls, directory: Path) -> ModelDescription:
         """Read the description of the model in `directory`.
@@ -216,10 +207,6 @@ def checkpoints(directory: Path) -> list[Path]:
 
 def checkpoint_path(directory: Path, step: int) -> Path:
     return directory / CHECKPOINTS / f"{step:09d}.safetensors"
-
-
-def describe_settings(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(mode="json")
 
 
 def load_network(directory: Path, description: ModelDescription) -> tuple[Network, str]:

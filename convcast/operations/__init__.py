@@ -1,1 +1,1 @@
-"""The operations room: whether a machine is ready, and what runs every hour."""
+"""What an operator runs: the hourly cycle, the status of a workspace and the checks of a machine."""

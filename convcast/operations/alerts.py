@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from pyproj import Geod
 
 from convcast.conventions import COMPLETE
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
@@ -45,21 +45,21 @@ def send_alerts(
         Notes of what failed.
     """
     known = _remembered(workspace)
-    alerted = known.setdefault(str(init), [])
+    sent = known.setdefault(str(init), [])
     notes = []
     for point in points:
         key = point.model_dump_json()
-        if key in alerted:
+        if key in sent:
             continue
         try:
-            found = find_alert(workspace, init, point)
+            alert = find_alert(workspace, init, point)
         except ConvcastError as error:
             notes.append(f"operations.on_threshold: {error}")
             continue
-        if found is not None:
-            notes += send(found)
-            alerted.append(key)
-            write_json(workspace.alerted, {hour: known[hour] for hour in sorted(known)[-REMEMBERED:]})
+        if alert is not None:
+            notes += send(alert)
+            sent.append(key)
+            write_json(workspace.alerts_sent, {hour: known[hour] for hour in sorted(known)[-REMEMBERED:]})
     return notes
 
 
@@ -140,7 +140,9 @@ class _Near:
         self._rows = slice(first[0], min(grid.ny, round(row) + half + 1))
         self._columns = slice(first[1], min(grid.nx, round(column) + half + 1))
         latitude, longitude = grid.crop(self._rows, self._columns).latitude_longitude()
-        self._inside = _kilometres(latitude, longitude, point) <= point.radius_km
+        here = np.full_like(longitude, point.longitude), np.full_like(latitude, point.latitude)
+        _, _, metres = Geod(a=EARTH_RADIUS, f=0).inv(longitude, latitude, *here)
+        self._inside = metres <= 1000 * point.radius_km
         self._inside[min(round(row), grid.ny - 1) - first[0], min(round(column), grid.nx - 1) - first[1]] = True
         self._threshold, self._path = point.threshold, path
 
@@ -160,20 +162,12 @@ class _Near:
         return float(event.mean(axis=0)[self._inside].max())
 
 
-def _kilometres(latitude: NDArray[np.float64], longitude: NDArray[np.float64], point: AlertPoint) -> NDArray[Any]:
-    """Return great-circle distances from the point (haversine), km."""
-    north, south = np.radians(latitude), np.radians(point.latitude)
-    east = np.radians(longitude - point.longitude)
-    squared = np.sin((north - south) / 2) ** 2 + np.cos(north) * np.cos(south) * np.sin(east / 2) ** 2
-    return np.asarray(2 * EARTH_RADIUS / 1000 * np.arcsin(np.sqrt(squared)))
-
-
 def _remembered(workspace: Workspace) -> dict[str, list[str]]:
     """Read the keys of points already alerted, by initial time; a damaged file counts as empty."""
     try:
-        found = read_json(workspace.alerted)
+        document = read_json(workspace.alerts_sent)
     except (FileNotFoundError, DamagedFileError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return {}
-    return {hour: list(keys) for hour, keys in found.items() if isinstance(keys, list)}
+    return {hour: list(keys) for hour, keys in document.items() if isinstance(keys, list)}

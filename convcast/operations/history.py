@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from convcast.errors import ConvcastError
 from convcast.files import append_line, parse_json
@@ -31,6 +32,23 @@ LONGEST_LEAD = 48
 
 Systems = dict[str, dict[str, float]]
 """Scores of one field and case, by system."""
+_SCORES = TypeAdapter(dict[str, Systems])
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One line of the history."""
+
+    init: Hour
+    lead: int
+    """Hours."""
+    members: int
+    scores: dict[str, Systems]
+    """By field."""
+
+    def of_model(self) -> Iterator[tuple[str, Systems]]:
+        """Yield the fields, with their scores, for which there is a CRPS of the model."""
+        return ((name, systems) for name, systems in self.scores.items() if "crps" in systems.get(MODEL, {}))
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,7 @@ class ScoreHistory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def cases(self, since: Hour | None = None) -> Iterator[dict[str, Any]]:
+    def cases(self, since: Hour | None = None) -> Iterator[ScoredCase]:
         """Yield the cases of initial times from `since` on; damaged lines are skipped."""
         month = "" if since is None else str(since.astype("datetime64[M]"))
         for path in sorted(self.folder.glob("????-??.jsonl")):
@@ -78,12 +96,12 @@ class ScoreHistory:
                 continue
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 case = _read(line)
-                if case is not None and (since is None or parse_hour(case["init"]) >= since):
+                if case is not None and (since is None or case.init >= since):
                     yield case
 
     def scored(self, since: Hour | None = None) -> frozenset[tuple[Hour, int]]:
         """Return the initial times and leads (hours) of the cases from `since` on."""
-        return frozenset((parse_hour(case["init"]), int(case["lead"])) for case in self.cases(since))
+        return frozenset((case.init, case.lead) for case in self.cases(since))
 
     def add(self, scores: xr.Dataset) -> int:
         """Add the new cases of a verification's scores.zarr, and return their number.
@@ -107,58 +125,47 @@ class ScoreHistory:
 
     def recent(self, newest: Hour, days: float) -> list[Skill]:
         """Mean scores of the cases that start within so many days before `newest`, field by field."""
-        found: dict[str, list[Systems]] = {}
+        by_field: dict[str, list[Systems]] = {}
         members = 2
         for case in self.cases(newest - round(24 * days) * HOUR):
-            members = case.get("members", members)
-            for name, systems in case.get("scores", {}).items():
-                if "crps" in systems.get(MODEL, {}):
-                    found.setdefault(name, []).append(systems)
-        return [_mean(name, cases, members) for name, cases in found.items()]
+            members = case.members
+            for name, systems in case.of_model():
+                by_field.setdefault(name, []).append(systems)
+        return [_mean(name, cases, members) for name, cases in by_field.items()]
 
     def valid_within(self, hours: int, until: Hour) -> list[LeadScores]:
         """Mean scores, by lead and field, of the cases that came true within so many hours up to `until`."""
-        found: dict[tuple[int, str], list[tuple[Hour, Systems, int]]] = {}
-        for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
-            lead = int(case["lead"])
-            valid = parse_hour(case["init"]) + lead * HOUR
-            if not until - hours * HOUR < valid <= until:
-                continue
-            for name, systems in case.get("scores", {}).items():
-                if name in FIELDS and "crps" in systems.get(MODEL, {}):
-                    found.setdefault((lead, name), []).append((valid, systems, case.get("members", 2)))
+        groups: dict[tuple[int, int], list[ScoredCase]] = {}
         order = list(FIELDS)
-        return [_scored(*key, found[key]) for key in sorted(found, key=lambda key: (key[0], order.index(key[1])))]
+        for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
+            if until - hours * HOUR < case.init + case.lead * HOUR <= until:
+                for name, _ in case.of_model():
+                    if name in FIELDS:
+                        groups.setdefault((case.lead, order.index(name)), []).append(case)
+        return [_of_lead(lead, order[number], cases) for (lead, number), cases in sorted(groups.items())]
 
 
-def _read(line: str) -> dict[str, Any] | None:
+def _read(line: str) -> ScoredCase | None:
     """A case from its line, or None for a line that is damaged, as by a power cut."""
     try:
         case = parse_json(line)
-        parse_hour(case["init"])
-        scores = {
-            name: {
-                system: {score: float(value) for score, value in of_system.items()}
-                for system, of_system in of_field.items()
-            }
-            for name, of_field in case["scores"].items()
-        }
-        return {**case, "lead": int(case["lead"]), "members": int(case.get("members", 2)), "scores": scores}
+        scores = _SCORES.validate_python(case["scores"])
+        return ScoredCase(parse_hour(case["init"]), int(case["lead"]), int(case.get("members", 2)), scores)
     except (ValueError, KeyError, TypeError, AttributeError, ConvcastError):
         return None
 
 
-def _values(case: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
+def _values(case: xr.Dataset) -> dict[str, Systems]:
     """Scores of one case by field, then system; nothing where it was not scored."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    by_field: dict[str, Systems] = {}
     for name in case["field"].values:
         for system in case["system"].values:
             one = case.sel(field=name, system=system)
             if float(one["points"]) > 0:
                 numbers = {score: float(f"{float(one[score]):.{DIGITS}g}") for score in SCORES}
                 finite = {score: number for score, number in numbers.items() if np.isfinite(number)}
-                found.setdefault(str(name), {})[str(system)] = finite
-    return found if any(MODEL in systems for systems in found.values()) else {}
+                by_field.setdefault(str(name), {})[str(system)] = finite
+    return by_field if any(MODEL in systems for systems in by_field.values()) else {}
 
 
 def _mean(name: str, cases: list[Systems], members: int) -> Skill:
@@ -174,9 +181,10 @@ def _mean(name: str, cases: list[Systems], members: int) -> Skill:
     return Skill(name, len(cases), float(np.mean([one["crps"] for one in ours])), ratio, skill)
 
 
-def _scored(lead: int, name: str, cases: list[tuple[Hour, Systems, int]]) -> LeadScores:
-    valid = [when for when, _, _ in cases]
-    mean = _mean(name, [systems for _, systems, _ in cases], cases[-1][2])
-    theirs = [systems["persistence"]["crps"] for _, systems, _ in cases if "crps" in systems.get("persistence", {})]
+def _of_lead(lead: int, name: str, cases: list[ScoredCase]) -> LeadScores:
+    valid = [case.init + lead * HOUR for case in cases]
+    scores = [case.scores[name] for case in cases]
+    mean = _mean(name, scores, cases[-1].members)
+    theirs = [systems["persistence"]["crps"] for systems in scores if "crps" in systems.get("persistence", {})]
     persistence = (float(np.mean(theirs)), mean.skill["persistence"]) if "persistence" in mean.skill else None
     return LeadScores(lead, name, len(cases), min(valid), max(valid), mean.crps, mean.spread_error_ratio, persistence)

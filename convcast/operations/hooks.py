@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from convcast.archive.connections import Exchange, HttpSession, split_credentials
 from convcast.archive.pool import ThreadPool
+from convcast.archive.web.connections import Exchange, HttpSession, split_credentials
 from convcast.operations import stages
 from convcast.settings import OperationsSettings
 from convcast.workers import SAFE_PATH

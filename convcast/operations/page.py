@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from convcast import __version__
@@ -27,7 +26,7 @@ from convcast.files import write_bytes
 from convcast.forecasts.open import StoredForecast, open_forecast
 from convcast.notation import HOUR, Hour, compact, parse_numbers
 from convcast.operations.history import LeadScores, ScoreHistory
-from convcast.text import displayed
+from convcast.text import page_templates
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.workspace import Workspace
 
@@ -232,14 +231,7 @@ def _narrow(shown: ForecastField) -> ForecastField:
 def _render(
     init: Hour, pictures: dict[int, list[Picture]], about: _About | None, history: ScoreHistory, max_age: float
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("convcast.operations", "."),
-        autoescape=True,
-        finalize=displayed,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("convcast.operations")
     environment.filters["clock"] = _clock
     scored = history.valid_within(VERIFIED_HOURS, init)
     return environment.get_template("page.html.jinja").render(

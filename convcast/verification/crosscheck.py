@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,12 +76,21 @@ def check(
 
 def package() -> str:
     """Return the name and version of the package that scores are compared with."""
-    return f"properscoring {_properscoring().__version__}"
+    return f"properscoring {version('properscoring')}"
 
 
 def _properscoring() -> Any:
+    """Import properscoring, and keep its compiled code in numba's cache: it would compile at each import."""
+    guvectorize = numba.guvectorize
     with warnings.catch_warnings():
         # The docstrings of properscoring contain invalid escapes, of which newer Pythons warn.
         warnings.simplefilter("ignore")
-        import properscoring
+        try:
+            numba.guvectorize = partial(guvectorize, cache=True)
+            import properscoring
+        except RuntimeError:  # numba finds no folder for its cache
+            numba.guvectorize = guvectorize
+            import properscoring
+        finally:
+            numba.guvectorize = guvectorize
     return properscoring

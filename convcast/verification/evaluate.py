@@ -41,7 +41,7 @@ from convcast.verification.results.accumulator import Ledger
 from convcast.verification.results.case_cache import AREA, Record, Records, digest
 from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
-from convcast.verification.results.source_digest import source_digest
+from convcast.verification.results.source_digest import kept_digest
 from convcast.verification.results.table import MODEL, Row, Summary
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, shown_variable
@@ -85,6 +85,8 @@ class Evaluation:
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
+        # Nothing is looked up without a folder.
+        self._source = kept_digest(records.folder, *COMPUTED_BY) if records.folder else ""
         self.damaged = list(damaged)
         """Errors of the forecast files that were left out."""
         self.files = tuple(files)
@@ -179,7 +181,7 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: ForecastCase) -> str:
-        said: list[Any] = [source_digest(*COMPUTED_BY), self._truth.fingerprint(case.valid)]
+        said: list[Any] = [self._source, self._truth.fingerprint(case.valid)]
         said += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
         said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         said += [variable.name for variable in self._truth.variables]

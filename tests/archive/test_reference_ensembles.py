@@ -5,7 +5,7 @@ import pytest
 
 from convcast.archive import open_archives
 from convcast.archive.failures import Bad
-from convcast.archive.index import parse, select
+from convcast.archive.messages.index import parse, select
 from convcast.archive.reference_ensembles import (
     cycle_of,
     products,

@@ -5,10 +5,11 @@ import socket
 import numpy as np
 import pytest
 
-from convcast.archive import Archive, analyses, estimate, fetch, http, latest, open_sources
+from convcast.archive import Archive, analyses, estimate, fetch, latest, open_sources
 from convcast.archive.simulated import publisher
+from convcast.archive.web import http
 from convcast.errors import MissingInputError, SettingsError
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS, select
 from convcast.workspace import Workspace
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from convcast.load_settings import load_settings
 from convcast.operations.stages import INTERRUPTED, QUIET
+from convcast.settings.load import load_settings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

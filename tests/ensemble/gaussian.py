@@ -59,8 +59,13 @@ class GaussianForecaster:
 
     def __post_init__(self):
         self.settings = SimpleNamespace(history=4)
+        self.description = SimpleNamespace(
+            simulated=self.simulated,
+            spacing=self.spacing,
+            analysis_lead=self.analysis_lead,
+            training_hours=(START, START),
+        )
         self.conditions = 0
-        self.training_hours = (START, START)
         self.schedule = cosine(50)
         self.device = torch.device("cpu")
         self.calls: list[tuple[int, ...]] = []

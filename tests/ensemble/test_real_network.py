@@ -13,10 +13,10 @@ from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.store import Store
 from convcast.ensemble import latest_init, sample
 from convcast.grid import Grid
-from convcast.load_settings import load_settings
 from convcast.model import Forecaster
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -7,9 +7,10 @@ import laboratory
 import numpy as np
 import pytest
 
-from convcast.archive import Archive, FetchOutcome, fetch, http, open_sources
+from convcast.archive import Archive, FetchOutcome, fetch, open_sources
 from convcast.archive.simulated.server import serve
-from convcast.load_settings import load_settings
+from convcast.archive.web import http
+from convcast.settings.load import load_settings
 from convcast.workspace import Workspace
 
 

@@ -21,17 +21,19 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from convcast.archive import fetch, http, locations
+from convcast.archive import fetch, locations
+from convcast.archive.web import http
 from convcast.cli import console
 from convcast.cli.main import app
-from convcast.dataset import Dataset, decode, preprocess
+from convcast.dataset import Dataset, preprocess
+from convcast.dataset.preprocessing import decode
 from convcast.errors import ConvcastError, from_os_error
 from convcast.files import PARTIAL, append_line, lock
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR, from_compact, parse_hour
 from convcast.operations import cycle as cycles, inventory, prometheus, stages
 from convcast.operations.stages import ProcessResult
+from convcast.settings.load import load_settings
 from convcast.workspace import Workspace
 
 PLACE = Workspace(Path(sys.argv[1]))

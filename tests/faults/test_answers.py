@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, strategies as st
 from spoiling import examples
 
-from convcast.archive import http
-from convcast.archive.azure import SharedAccess
 from convcast.archive.failures import Bad, Failure, Transient
-from convcast.archive.probe import probe
 from convcast.archive.simulated.server import Handler, serve
+from convcast.archive.web import http
+from convcast.archive.web.azure import SharedAccess
+from convcast.archive.web.probe import probe
 from convcast.settings import ArchiveSettings
 
 SETTINGS = ArchiveSettings(retries=0, read_timeout=0.5, connect_timeout=1)

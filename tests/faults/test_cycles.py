@@ -27,11 +27,11 @@ from convcast.archive import Archive, verify_archive
 from convcast.archive.simulated.server import serve
 from convcast.dataset import HourStatus
 from convcast.files import HOST
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR, compact
 from convcast.operations.inventory import InventoryReader
 from convcast.operations.plan import due_cases
 from convcast.operations.status import cycle_limits
+from convcast.settings.load import load_settings
 from convcast.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -129,7 +129,7 @@ def test_deadline_ends_the_run_between_hours(run):
 
 def test_stopped_consumer_leaves_whole_files(bucket, tmp_path):
     from convcast.archive import open_sources
-    from convcast.load_settings import load_settings
+    from convcast.settings.load import load_settings
     from convcast.workspace import Workspace
 
     settings, archive = load_settings(), Archive(tmp_path / "archive")

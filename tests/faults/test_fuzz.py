@@ -14,21 +14,22 @@ from hypothesis import given, strategies as st
 from spoiling import examples, spoilt_bytes, spoilt_json
 
 from convcast import grib
-from convcast.archive import Archive, framing, index
+from convcast.archive import Archive
 from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
-from convcast.archive.message_spec import fields
+from convcast.archive.messages import framing, index
+from convcast.archive.messages.spec import fields
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
-from convcast.dataset.decode import decode_hour
 from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.preprocessing.decode import decode_hour
 from convcast.dataset.store import Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
-from convcast.load_settings import load_settings, nested
 from convcast.model import checkpoint
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
+from convcast.settings.load import load_settings, nested
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
 from convcast.verification.data.truth import open_truth
@@ -281,8 +282,7 @@ def model(dataset, tmp_path_factory):
     """A model's description, and the document that says it."""
     directory = tmp_path_factory.mktemp("model")
     flags = {"split": {"validation_days": 0, "test_days": 0, "gap_hours": 0}, "training": {"patch": 16}}
-    describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).write(directory)
-    return directory, json.loads((directory / checkpoint.DESCRIPTION).read_bytes())
+    return directory, describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).to_dict()
 
 
 @given(st.data())

@@ -21,7 +21,7 @@ import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from convcast.archive import Archive, fetch, locations, open_sources
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS
 from convcast.workspace import Workspace
 url, root, start, end = sys.argv[1:]

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from laboratory import Rule
 
-from convcast.archive import fetch_files, http, locations, open_archives, open_sources, verify_archive
+from convcast.archive import fetch_files, locations, open_archives, open_sources, verify_archive
 from convcast.archive.locations import GribFile
 from convcast.archive.reference_ensembles import products, requests
 from convcast.archive.simulated.server import serve
+from convcast.archive.web import http
 from convcast.errors import DamagedFileError
 from convcast.grib import encode
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS
 from convcast.workspace import Workspace
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from convcast.archive.index import parse
+from convcast.archive.messages.index import parse
 from convcast.conventions import ensemble_dataset, on_lattice
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf

@@ -10,8 +10,8 @@ from convcast.dataset import Dataset
 from convcast.dataset.layout import DatasetDescription, HourStatus
 from convcast.dataset.store import Store
 from convcast.grid import Grid
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS, select
 
 START = np.datetime64("2024-05-06T00", "h")

@@ -25,7 +25,7 @@ from pathlib import Path
 from convcast.dataset import Dataset
 from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
-from convcast.load_settings import load_settings
+from convcast.settings.load import load_settings
 dataset, directory, flags = sys.argv[1:]
 list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
 """
@@ -82,7 +82,7 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings,
     assert theirs.fields["t2m"].crps == pytest.approx(ours.fields["t2m"].crps, rel=1e-3)
     assert [json.loads(line)["step"] for line in (two / LOG).read_text().splitlines()] == [2, 4]
 
-    assert [report.step for report in train(dataset, two, settings(batch=4), max_steps=6)] == [6]
+    assert [report.step for report in train(dataset, two, settings(batch=4, steps=6))] == [6]
 
 
 def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):

@@ -20,7 +20,7 @@ from convcast.model.tensors import digest, read_tensors, write_tensors
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, dataset, make_settings):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    list(train(dataset, path, make_settings(), max_steps=20))
+    list(train(dataset, path, make_settings(training={"steps": 20})))
     return path
 
 
@@ -41,9 +41,9 @@ def copy(directory, to):
 def test_it_knows_what_it_was_trained_on(forecaster, directory, dataset):
     assert forecaster.variables == dataset.variables
     assert forecaster.leads == (1,)
-    assert forecaster.spacing == 3000
-    assert forecaster.simulated is True
-    assert forecaster.analysis_lead == 0
+    assert forecaster.description.spacing == 3000
+    assert forecaster.description.simulated is True
+    assert forecaster.description.analysis_lead == 0
     assert forecaster.schedule.steps == 50
     assert forecaster.sha256 == digest(load_file(directory / WEIGHTS))
 

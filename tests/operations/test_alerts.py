@@ -134,6 +134,6 @@ def test_killed_while_telling_it_tells_again_and_a_damaged_memory_forgets(place)
         send_alerts(place, NOW, [point()], killed)
     alerted = []
     for text in ("", "[]", "{"):
-        place.alerted.write_text(text)
+        place.alerts_sent.write_text(text)
         send_alerts(place, NOW, [point()], lambda document: alerted.append(document) or [])
     assert len(alerted) == 3

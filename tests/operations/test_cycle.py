@@ -16,13 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError, DiskFullError
 from convcast.grid import Grid
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR
 from convcast.operations import cycle as module
 from convcast.operations.cycle import Cycle
 from convcast.operations.history import ScoreHistory
 from convcast.operations.inventory import ForecastSummary, Inventory, ModelSummary
 from convcast.operations.stages import ProcessResult
+from convcast.settings.load import load_settings
 from convcast.workspace import create_workspace
 
 CLOCK = np.datetime64("2024-05-20T06:05", "s")

@@ -12,10 +12,10 @@ from threading import Thread
 import pytest
 
 from convcast.errors import SettingsError
-from convcast.load_settings import load_settings
 from convcast.operations import hooks as module
 from convcast.operations.hooks import Hooks
 from convcast.settings import OperationsSettings
+from convcast.settings.load import load_settings
 from convcast.workers import SAFE_PATH
 
 

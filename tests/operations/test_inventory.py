@@ -13,11 +13,11 @@ import zarr
 from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError
 from convcast.forecasts.integrity import EVERY_PRODUCT
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR
 from convcast.operations.inventory import ForecastSummary, InventoryReader, ModelSummary, read_forecast, read_products
 from convcast.operations.publish import publish
 from convcast.operations.status import assess
+from convcast.settings.load import load_settings
 from convcast.workspace import create_workspace
 
 NOW = np.datetime64("2024-05-20T05", "h")

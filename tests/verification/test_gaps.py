@@ -10,7 +10,10 @@ import xarray as xr
 from convcast.errors import MissingInputError
 from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.regimes import REGIMES, UNKNOWN, sort_points
-from convcast.metrics.spatial import Scales, energy, fraction_sums, score_whole
+from convcast.metrics.scores.energy import energy
+from convcast.metrics.scores.fractions import fraction_sums
+from convcast.metrics.spatial import Scales
+from convcast.metrics.sums import score_whole
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
@@ -138,10 +141,10 @@ def test_missing_points_change_no_neighbourhood_that_has_none():
     members[:, 10:12, 20] = generator.normal(40, 90, (6, 2))
     changed = score_whole(members, truth, REFC, scales)
     for name in ("fractions", "near", "energy"):
-        np.testing.assert_allclose(getattr(changed, name), getattr(expected, name), err_msg=name)
+        np.testing.assert_allclose(changed[name], expected[name], err_msg=name)
     inside = 60 - 2 * RADIUS
-    assert 0 < expected.near[0].sum() < (inside / 4 + 1) ** 2
-    assert (expected.spectra, expected.power.any()) == (0, False)
+    assert 0 < expected["near"][0].sum() < (inside / 4 + 1) ** 2
+    assert (expected["spectra"], expected["power"].any()) == (0, False)
 
 
 def test_spectra_of_some_forecasts_say_of_how_many(ours, full, tmp_path):  # noqa: F811

@@ -4,8 +4,9 @@ To add a score, write its class in a file of this folder and enter it here; it i
 written like the others.
 """
 
-from convcast.metrics.scores.base import EventScore, PointScore, Score
+from convcast.metrics.scores.base import EventScore, FieldScore, PointScore
 from convcast.metrics.scores.crps import EnsembleCrps, FairCrps
+from convcast.metrics.scores.energy import EnergyScore
 from convcast.metrics.scores.errors import Bias, RootMeanSquaredError
 from convcast.metrics.scores.events import (
     BrierReliability,
@@ -16,6 +17,9 @@ from convcast.metrics.scores.events import (
     FrequencyBias,
     RocArea,
 )
+from convcast.metrics.scores.fractions import FractionsSkillScore
+from convcast.metrics.scores.neighbourhood_maxima import NeighbourhoodMaxima
+from convcast.metrics.scores.spectra import LogSpectralDistance
 from convcast.metrics.scores.spread import (
     CentredSpreadErrorRatio,
     Outliers,
@@ -24,7 +28,7 @@ from convcast.metrics.scores.spread import (
 )
 from convcast.metrics.scores.yes_or_no import CriticalSuccessIndex, ProbabilityOfDetection, SuccessRatio
 
-__all__ = ["EVENT_SCORES", "POINT_SCORES", "EventScore", "PointScore", "Score"]
+__all__ = ["EVENT_SCORES", "FIELD_SCORES", "POINT_SCORES"]
 
 POINT_SCORES: tuple[PointScore, ...] = (
     FairCrps(),
@@ -47,4 +51,10 @@ EVENT_SCORES: tuple[EventScore, ...] = (
     CriticalSuccessIndex(),
     ProbabilityOfDetection(),
     SuccessRatio(),
+)
+FIELD_SCORES: tuple[FieldScore, ...] = (
+    NeighbourhoodMaxima(),
+    FractionsSkillScore(),
+    EnergyScore(),
+    LogSpectralDistance(),
 )

@@ -11,7 +11,7 @@ from convcast.metrics.scores.base import EventScore, Floats
 class BrierScore(EventScore):
     """Mean squared error of the probability, fair to ensembles of any size (Ferro 2014, eq. 8)."""
 
-    name, estimator, in_neighbourhood = "brier", "fair", True
+    name, estimator = "brier", "fair"
 
     def value(self, table: Floats) -> Floats:
         return brier(table, fair=True)
@@ -20,7 +20,7 @@ class BrierScore(EventScore):
 class BrierSkill(EventScore):
     """Skill of the Brier score over the event's frequency in the same cases; 1 is perfect, 0 no skill."""
 
-    name, estimator, in_neighbourhood = "brier_skill", "fair", True
+    name, estimator = "brier_skill", "fair"
 
     def value(self, table: Floats) -> Floats:
         return 1 - ratio(brier(table, fair=True), brier_parts(table)[2])
@@ -56,7 +56,7 @@ class BrierUncertainty(EventScore):
 class RocArea(EventScore):
     """Area under the ROC curve; 0.5 is no discrimination."""
 
-    name, estimator, in_neighbourhood = "roc_area", "ensemble", True
+    name, estimator = "roc_area", "ensemble"
 
     def value(self, table: Floats) -> Floats:
         return roc_area(table)

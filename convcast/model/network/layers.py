@@ -146,9 +146,9 @@ class Embedding(nn.Module):
 
     def __init__(self, numbers: int, width: int, *, frequencies: int = 8) -> None:
         super().__init__()
-        # A list, since a power of a tensor without memory makes torch import its compiler, which takes two seconds.
-        octaves = [math.pi * 2.0**octave for octave in range(-1, frequencies - 1)]
-        self.register_buffer("frequencies", torch.tensor(octaves), persistent=False)
+        # Arithmetic on the meta device, on which checkpoint.py builds networks, would import torch._dynamo (3 s).
+        values = [math.pi * 2.0**octave for octave in range(-1, frequencies - 1)]
+        self.register_buffer("frequencies", torch.tensor(values), persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(numbers * (2 * frequencies + 1), width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )

@@ -33,23 +33,14 @@ DIVERGED = 10.0
 """Mean loss since the last report above which training has diverged; an untrained network has 1."""
 
 
-def train(
-    dataset: Dataset,
-    directory: Path,
-    settings: Settings,
-    *,
-    max_steps: int | None = None,
-    max_minutes: float | None = None,
-) -> Iterator[TrainingProgress]:
+def train(dataset: Dataset, directory: Path, settings: Settings) -> Iterator[TrainingProgress]:
     """Train a model in `directory`, or resume its training. Sets the number of torch's threads for this process.
 
     Args:
         dataset: The hours to train on.
         directory: The folder of the model.
-        settings: All settings.
-        max_steps: Optimiser steps, counted from the first start of the model; by default `training.steps`.
-        max_minutes: Training time, counted likewise; by default `training.minutes`. The learning rate reaches zero at
-            the end.
+        settings: All settings. `training.steps` and `training.minutes` are counted from the first start of the model;
+            the learning rate reaches zero at the end.
 
     Yields:
         A report every `training.log_every` steps; none if the model is already trained that far.
@@ -62,17 +53,11 @@ def train(
     torch.set_num_threads(settings.training.threads)
     torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
     with process_group() as distributed:
-        yield from _train(dataset, directory, settings, distributed, max_steps=max_steps, max_minutes=max_minutes)
+        yield from _train(dataset, directory, settings, distributed)
 
 
 def _train(
-    dataset: Dataset,
-    directory: Path,
-    settings: Settings,
-    distributed: Distributed,
-    *,
-    max_steps: int | None,
-    max_minutes: float | None,
+    dataset: Dataset, directory: Path, settings: Settings, distributed: Distributed
 ) -> Iterator[TrainingProgress]:
     if distributed.first:
         sweep(directory)
@@ -93,8 +78,7 @@ def _train(
     tally, last = (Tally(), None) if found is None else (found[1].tally, found[1].report)
     log = TrainingLog(directory, trainer.step, last) if distributed.first else None
     before = trainer.description.minutes
-    steps, limit = max_steps or settings.training.steps, max_minutes or settings.training.minutes
-
+    steps, limit = settings.training.steps, settings.training.minutes
     if found is not None and (trainer.step >= steps or (limit and before >= limit)):
         return
     trainer.description = trainer.description.under(settings)
@@ -134,15 +118,14 @@ def _train(
             score = trainer.validate(validator)
         report = None
         if done >= 1 or trainer.step % settings.training.log_every == 0:
-            report = tally.report(
-                [variable.name for variable in description.variables],
+            report = TrainingProgress(
+                **tally.means([variable.name for variable in description.variables], distributed.world_size),
                 step=trainer.step,
                 steps=steps,
                 fraction=done,
                 minutes=minutes(),
                 validation=score,
                 learning_rate=rate,
-                world_size=distributed.world_size,
                 finished=done >= 1,
             )
             tally = Tally()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from convcast.model.checkpoint import ModelDescription
-from convcast.model.skill import Validation
 from convcast.text import markdown
 
 
@@ -52,21 +51,22 @@ baselines and with intervals over days, are what `convcast verify` reports.
 
 def _scores(description: ModelDescription) -> str:
     """Return the section on the validation ensembles, empty if there are none."""
-    found: Validation | None = description.validation
-    if found is None or not found.fields:
+    validation = description.validation
+    if validation is None or not validation.fields:
         return ""
     units = {variable.name: variable.units for variable in description.variables}
     rows = "\n".join(
         f"| {name} ({units[name]}) | {skill.crps:.3g} [{skill.low:.3g}, {skill.high:.3g}] | {skill.persistence:.3g} "
         f"| {skill.spread_error:.2f} | {' | '.join(_number(value) for value in skill.correlation.values())} |"
-        for name, skill in found.fields.items()
+        for name, skill in validation.fields.items()
     )
-    regimes = " | ".join(next(iter(found.fields.values())).correlation)
+    regimes = " | ".join(next(iter(validation.fields.values())).correlation)
     return f"""
 ## On the validation hours
 
-Ensembles of {found.members} members for {found.cases} cases from {found.first} to {found.last} UTC. CRPS is the fair \
-estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell less than their number.
+Ensembles of {validation.members} members for {validation.cases} cases from {validation.first} to {validation.last} \
+UTC. CRPS is the fair estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell \
+less than their number.
 Beside it the mean absolute error of persistence, spread over error, and the correlation of spread with absolute error \
 over the points of each regime at the initial hour (unstable: CAPE of 1000 J/kg or more; echo: 20 dBZ within 39 km).
 

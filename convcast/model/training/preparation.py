@@ -13,7 +13,7 @@ from torch import Tensor
 from convcast.dataset import Dataset, FieldStatistics, Split, Windows, split_hours, usable_inits
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grid import SPACING
-from convcast.model.checkpoint import ModelDescription, describe_settings
+from convcast.model.checkpoint import ModelDescription
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Residuals
@@ -74,7 +74,7 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
         analysis_lead=dataset.analysis_lead,
         training_hours=(inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR),
         split=split.to_dict(),
-        settings=describe_settings(settings),
+        settings=settings.model_dump(mode="json"),
         settings_digest=settings.digest(),
     )
 
@@ -98,7 +98,7 @@ def same_model(
         "split": set(SplitSettings.model_fields),
         "training": training,
     }
-    now = describe_settings(settings)
+    now = settings.model_dump(mode="json")
     for group, names in compared.items():
         recorded: Any = before.get(group)
         for name, value in now[group].items() if isinstance(recorded, dict) else ():

@@ -98,32 +98,14 @@ class Tally:
         steps, samples, gradient = int(values["steps"]), int(values["samples"]), float(values["gradient"])
         return cls(steps, samples, gradient, sums["noise"], sums["guess"], sums["by_level"], sums["in_level"])
 
-    def report(
-        self,
-        names: list[str],
-        *,
-        step: int,
-        steps: int,
-        fraction: float,
-        minutes: float,
-        validation: Validation | None,
-        learning_rate: float,
-        world_size: int,
-        finished: bool,
-    ) -> TrainingProgress:
+    def means(self, names: list[str], world_size: int) -> dict[str, Any]:
+        """Return those fields of TrainingProgress that follow from the sums; `names` are the variables' names."""
         fields = torch.as_tensor(self.noise) / max(self.samples, 1)
-        return TrainingProgress(
-            step=step,
-            steps=steps,
-            fraction=fraction,
-            minutes=minutes,
-            loss=self.loss,
-            fields=dict(zip(names, fields.tolist(), strict=True)),
-            levels=tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
-            guess=float(self.guess) / max(self.samples, 1),
-            validation=validation,
-            learning_rate=learning_rate,
-            gradient=self.gradient / max(self.steps, 1),
-            samples_per_second=self.samples * world_size / max(time.monotonic() - self.since, 1e-9),
-            finished=finished,
-        )
+        return {
+            "loss": self.loss,
+            "fields": dict(zip(names, fields.tolist(), strict=True)),
+            "levels": tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
+            "guess": float(self.guess) / max(self.samples, 1),
+            "gradient": self.gradient / max(self.steps, 1),
+            "samples_per_second": self.samples * world_size / max(time.monotonic() - self.since, 1e-9),
+        }

@@ -152,7 +152,7 @@ def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkp
         best = _best(directory, averages, checkpoint)
         if best is None:
             best = averages
-            description = checkpoint.description.with_weights(steps=checkpoint.step, validation=checkpoint.validation)
+            description = replace(checkpoint.description, steps=checkpoint.step, validation=checkpoint.validation)
             checkpoint = replace(checkpoint, description=description, weights=digest(averages))
         facts = {"step": checkpoint.description.steps, "digest": checkpoint.weights}
         write_tensors(directory / WEIGHTS, best, facts)

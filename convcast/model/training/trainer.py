@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +123,10 @@ class Trainer:
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": whole(value) for name, value in state.items()}
         before = self.description.validation
-        self.description = self.description.after(trained=self.step, minutes=minutes)
+        self.description = replace(self.description, trained=self.step, minutes=minutes)
         better = before is None or validation is None or validation.score <= before.score
         if better:
-            self.description = self.description.with_weights(steps=self.step, validation=validation)
+            self.description = replace(self.description, steps=self.step, validation=validation)
         if not self.distributed.first:
             return
         if better:

@@ -14,6 +14,7 @@ from convcast.archive.archive import Archive
 from convcast.archive.locations import GribFile, archive_path
 from convcast.errors import DamagedFileError
 from convcast.grib import MessageHeader
+from convcast.grid import Grid
 from convcast.variables import GribKey
 
 AGAIN = "run `convcast fetch` again"
@@ -32,6 +33,17 @@ def available_messages(archives: Mapping[str, Archive], file: GribFile) -> froze
         return frozenset(message.variable for message in archive.sidecar(path).messages)
     except DamagedFileError:
         return frozenset()
+
+
+def window_of_truth(source: Grid, truth: Grid, name: object) -> tuple[slice, slice]:
+    """Return the rows and columns of a file's grid that are the truth's.
+
+    Raises:
+        DamagedFileError: The file's grid does not cover the truth's; the message begins with `name`.
+    """
+    if not source.covers(truth):
+        raise DamagedFileError(f"{name} does not cover the truth's part of the HRRR grid")
+    return source.window(truth)
 
 
 def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> str:

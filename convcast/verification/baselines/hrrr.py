@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from convcast.archive.archive import Archive, open_archives
 from convcast.archive.locations import archive_path, hrrr
 from convcast.archive.reference_ensembles import Member, time_lagged_members
-from convcast.dataset.decode import DecodedFields, decode_hour
+from convcast.dataset.preprocessing.decode import DecodedFields, decode_hour
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
+from convcast.verification.baselines.archived import window_of_truth
 from convcast.verification.data.truth import Truth
 
 MemberFiles = Callable[[Hour, int], tuple[Member, ...]]
@@ -101,8 +102,4 @@ class HrrrForecasts:
         fields = decode_hour(path, valid=file.valid, lead=file.lead, variables=self._truth.variables)
         if fields.simulated:
             raise DamagedFileError(f"{path} is of the simulated world", advice="run `convcast fetch` again")
-        source, target = fields.grid, self._grid
-        if not source.covers(target):
-            raise DamagedFileError(f"{path} does not cover the truth's part of the HRRR grid")
-        top, left = target.y0 - source.y0, target.x0 - source.x0
-        return fields.crop(slice(top, top + target.ny), slice(left, left + target.nx))
+        return fields.crop(*window_of_truth(fields.grid, self._grid, path))

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from convcast.archive.archive import open_archives
 from convcast.archive.locations import GribFile
 from convcast.archive.reference_ensembles import Product, products
-from convcast.errors import DamagedFileError, SettingsError
-from convcast.grid import Grid
+from convcast.errors import SettingsError
 from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
-from convcast.verification.baselines.archived import available_messages, fingerprint, read_message
+from convcast.verification.baselines.archived import available_messages, fingerprint, read_message, window_of_truth
 from convcast.verification.baselines.refs_members import cycle_and_lead, fetch_command
 from convcast.verification.baselines.regrid import Regridder, check_grid_227
 from convcast.verification.data.truth import Truth
@@ -214,7 +213,7 @@ class PublishedProducts:
         if self._regrid is not None:
             check_grid_227(header)
             return values[self._regrid.box]
-        return _crop(values, header.grid(), self._grid)
+        return values[window_of_truth(header.grid(), self._grid, "the product")]
 
     def _file(self, kind: str, init: Hour, lead: int) -> GribFile:
         return GribFile(self.system, _FILES[kind], *cycle_and_lead(self._truth, init, lead))
@@ -269,10 +268,3 @@ def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]
 
 def _partner(system: str, mean: Product) -> Product:
     return next(p for p in products(system) if p.kind == "spread" and p.variable == mean.variable)
-
-
-def _crop(values: Field, source: Grid, target: Grid) -> Field:
-    if not source.covers(target):
-        raise DamagedFileError("the product does not cover the truth's part of the HRRR grid")
-    top, left = target.y0 - source.y0, target.x0 - source.x0
-    return values[top : top + target.ny, left : left + target.nx]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from convcast.archive.archive import open_archives
 from convcast.archive.reference_ensembles import Member, cycle_of, refs_members
-from convcast.errors import DamagedFileError, MissingInputError
+from convcast.errors import MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
-from convcast.verification.baselines.archived import available_messages, fingerprint, read_message
+from convcast.verification.baselines.archived import available_messages, fingerprint, read_message, window_of_truth
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
@@ -88,11 +88,7 @@ class ReferenceMembers:
 
     def _field(self, variable: Variable, member: Member) -> NDArray[np.float32]:
         header, values = read_message(self._archives, member.file, variable.name, variable.grib_keys)
-        source, target = header.grid(), self._grid
-        if not source.covers(target):
-            raise DamagedFileError(f"{member.name} does not cover the truth's part of the HRRR grid")
-        top, left = target.y0 - source.y0, target.x0 - source.x0
-        return values[top : top + target.ny, left : left + target.nx]
+        return values[window_of_truth(header.grid(), self._grid, member.name)]
 
     def _all(self, init: Hour, lead: int) -> tuple[Member, ...]:
         return refs_members(*cycle_and_lead(self._truth, init, lead))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convcast import __version__
-from convcast.text import displayed
+from convcast.metrics.scores import FIELD_SCORES
+from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 HRRR_BASED = ("hrrr", "time-lagged", "refs", "href")
 """Baselines made of HRRR forecasts, at least in part."""
-
-
-_NEED_WHOLE_FIELDS = {
-    "log_spectral_distance": "Spectra",
-    "fss": "Fractions skill score",
-    "nmep_brier": "Scores of neighbourhood maxima (NMEP)",
-}
 
 
 @dataclass(frozen=True)
@@ -66,14 +59,7 @@ class FieldTableRow:
 
 def render_report(verification: Verification, figures: Sequence[ReportFigure]) -> str:
     """Return the report as HTML, with the figures embedded."""
-    environment = Environment(
-        loader=PackageLoader("convcast.verification.report", "."),
-        autoescape=True,
-        finalize=displayed,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("convcast.verification.report")
     environment.filters["named"] = title
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
@@ -224,10 +210,10 @@ def _not_computed(verification: Verification) -> list[str]:
     """Sentences on scores that missing points leave undefined in all or some forecasts."""
     fields: dict[tuple[str, str], list[str]] = {}
     for row in verification.scores:
-        kind = _NEED_WHOLE_FIELDS.get(row["score"])
-        if kind is not None and row["system"] == MODEL and row.get("note", "no events") != "no events":
-            fields.setdefault((kind, row["note"]), []).append(row["field"].upper())
-    return [f"{kind} of {_join(list(dict.fromkeys(names)))}: {note}." for (kind, note), names in fields.items()]
+        if row["system"] == MODEL and row.get("note", "no events") != "no events":
+            title = next((score.title for score in FIELD_SCORES if row["score"].startswith(score.name)), row["score"])
+            fields.setdefault((title, row["note"]), []).append(row["field"].upper())
+    return [f"{score} of {_join(list(dict.fromkeys(names)))}: {note}." for (score, note), names in fields.items()]
 
 
 def _field_row(verification: Verification, field: str, lead: int) -> FieldTableRow:

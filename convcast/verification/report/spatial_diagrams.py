@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from convcast.grid import SPACING
 from convcast.metrics.regimes import REGIMES
-from convcast.metrics.spatial import BANDS
+from convcast.metrics.scores.spectra import BANDS
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.results.table import MODEL, Row
@@ -65,7 +65,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
     """Draw the variance of members relative to that of the observation, by wavelength."""
     facts, lead = verification.facts, verification.facts.leads[0]
     totals = {
-        (system, variable.name): verification.ledger.total(system, variable.name, lead).spatial.power
+        (system, variable.name): verification.ledger.total(system, variable.name, lead).whole_fields["power"]
         for system in (name for name in COMPARED if name in facts.systems)
         for variable in verification.scored(lead)
         if (system, variable.name, lead) in verification.ledger.days

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Records:
     """Records in a folder; without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
         """Load the record with this key and its statistics, of type `kind`; None if there is none."""
@@ -92,7 +92,7 @@ class Records:
             np.savez_compressed(file, **arrays)
 
     def _path(self, system: str, init: Hour, lead: int) -> Path | None:
-        return None if self._folder is None else self._folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
+        return None if self.folder is None else self.folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
 
 
 def digest(*parts: object) -> str:
@@ -105,16 +105,16 @@ def _notes(arrays: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _flatten(value: Any, prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for one in fields(value):
         its, name = getattr(value, one.name), f"{prefix}{one.name}"
         if is_dataclass(its):
-            found |= _flatten(its, f"{name}/")
+            arrays |= _flatten(its, f"{name}/")
         elif isinstance(its, Mapping):
-            raise TypeError(f"{one.name} of {type(value).__name__} is a mapping, which records do not keep")
+            arrays |= {f"{name}/{key}": np.asarray(array) for key, array in its.items()}
         else:
-            found[name] = np.asarray(its)
-    return found
+            arrays[name] = np.asarray(its)
+    return arrays
 
 
 def _build(kind: type[Kept], arrays: Mapping[str, Any], prefix: str) -> Kept:
@@ -126,7 +126,9 @@ def _build(kind: type[Kept], arrays: Mapping[str, Any], prefix: str) -> Kept:
             values[one.name] = _build(hint, arrays, f"{name}/")  # type: ignore[arg-type]
         elif hint in (int, float, bool, str):
             values[one.name] = hint(arrays[name].item())
-        elif getattr(hint, "__origin__", None) is tuple:
+        elif get_origin(hint) is dict:
+            values[one.name] = {n.removeprefix(f"{name}/"): a for n, a in arrays.items() if n.startswith(f"{name}/")}
+        elif get_origin(hint) is tuple:
             values[one.name] = tuple(arrays[name].tolist())
         else:
             values[one.name] = arrays[name]

@@ -10,12 +10,19 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import convcast
+from convcast.errors import ConvcastError
+from convcast.files import read_json, write_json
+
 PACKAGE = "convcast"
+KEPT = "source.json"
+"""File of a folder in which a digest is kept until a source file changes."""
 IGNORED = frozenset({"colour_map", "comment", "long_name"})
 """Arguments and attributes that change drawings and descriptions of fields, but no score."""
 LEFT_OUT = frozenset({"convcast", "convcast.errors", "convcast.files"})
@@ -31,11 +38,28 @@ class _Module:
     """Module and name behind each imported name; the name is empty for a module."""
 
 
-@lru_cache(maxsize=4)
 def source_digest(*roots: Any) -> str:
-    """Digest of the definitions that these functions, classes and modules use."""
-    found = reached(*((root.__module__, root.__qualname__) for root in roots))
-    return hashlib.blake2b("\n".join(sorted(found.values())).encode(), digest_size=16).hexdigest()
+    """Digest of the definitions that these functions and classes use."""
+    definitions = reached(*((root.__module__, root.__qualname__) for root in roots))
+    return hashlib.blake2b("\n".join(sorted(definitions.values())).encode(), digest_size=16).hexdigest()
+
+
+def kept_digest(folder: Path, *roots: Any) -> str:
+    """Return the `source_digest` that a folder keeps; compute and keep it after a change of any source file."""
+    files = [(str(file), file.stat()) for file in sorted(Path(convcast.__file__).parent.rglob("*.py"))]
+    stamps = [convcast.__version__, *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)]
+    stamps += [f"{root.__module__} {root.__qualname__}" for root in roots]
+    stamp = hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
+    try:
+        kept = read_json(folder / KEPT)
+        if files and kept["stamp"] == stamp:
+            return str(kept["digest"])
+    except (OSError, ConvcastError, KeyError, TypeError):
+        pass
+    digest = source_digest(*roots)
+    with suppress(OSError, ConvcastError):  # the next run computes it again
+        write_json(folder / KEPT, {"stamp": stamp, "digest": digest})
+    return digest
 
 
 def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> dict[Name, str]:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from convcast.errors import SettingsError
-from convcast.load_settings import load_settings
 from convcast.model.features.condition import channel_count
 from convcast.model.network.layers import ChannelNorm, Convolution, WindowAttention
 from convcast.model.network.network import Network
+from convcast.settings.load import load_settings
 
 
 def network(settings, *, fields=7) -> Network:
@@ -50,6 +50,18 @@ def test_presets_have_the_size_they_claim(preset, low, high):
     with torch.device("meta"):
         net = network(load_settings(preset=preset).model)
     assert low < sum(p.numel() for p in net.parameters()) < high
+
+
+def test_building_a_network_without_memory_imports_no_compiler():
+    code = """
+import sys, torch
+from convcast.settings.load import load_settings
+from convcast.model.network.network import Network
+with torch.device("meta"):
+    Network(7, 40, load_settings(None, {}, preset="demo").model)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_convolution_that_wraps_is_torchs_own_with_circular_padding():
@@ -175,16 +187,3 @@ def test_a_blank_condition_is_the_same_whatever_the_condition(model):
 def test_channels_that_cannot_be_divided_among_heads_are_refused():
     with pytest.raises(SettingsError, match="200 channels cannot be divided among 3 attention heads"):
         WindowAttention(200, 8)
-
-
-def test_the_shapes_of_the_weights_are_found_without_torchs_compiler():
-    """Importing it takes seconds, in each run that opens a model."""
-    code = """
-import sys, torch
-from convcast.load_settings import load_settings
-from convcast.model.network.network import Network
-with torch.device("meta"):
-    Network(7, 35, load_settings(preset="demo").model)
-assert "torch._dynamo" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

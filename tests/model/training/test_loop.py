@@ -97,8 +97,8 @@ def test_threads_divide_a_batch_and_change_nothing_else(dataset, make_settings, 
 
 def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_settings, tmp_path):
     directory = tmp_path / "more"
-    list(train(dataset, directory, make_settings(), max_steps=4))
-    assert [report.step for report in train(dataset, directory, make_settings(), max_steps=6)] == [6]
+    list(train(dataset, directory, make_settings(training={"steps": 4})))
+    assert [report.step for report in train(dataset, directory, make_settings(training={"steps": 6}))] == [6]
 
 
 def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
@@ -110,8 +110,8 @@ def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
 
 
 def test_time_ends_training(dataset, make_settings, tmp_path):
-    settings = make_settings(training={"steps": 10**6, "log_every": 10**6, "checkpoint_every": 10**6})
-    (report,) = train(dataset, tmp_path / "model", settings, max_minutes=0.03)
+    settings = make_settings(training={"steps": 10**6, "log_every": 10**6, "checkpoint_every": 10**6, "minutes": 0.03})
+    (report,) = train(dataset, tmp_path / "model", settings)
     assert report.finished
     assert report.minutes < 0.2
 
@@ -129,7 +129,7 @@ def test_other_data_are_refused(trained, make_dataset, make_settings):
 
 def test_damaged_training_state_is_an_error(dataset, make_settings, tmp_path):
     directory = tmp_path / "model"
-    list(train(dataset, directory, make_settings(), max_steps=4))
+    list(train(dataset, directory, make_settings(training={"steps": 4})))
     (path,) = checkpoints(directory)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DamagedFileError, match=path.name):
@@ -258,7 +258,7 @@ def test_accumulated_batches_are_one_step(dataset, make_settings, tmp_path):
 def test_a_dataset_of_fewer_fields_trains(make_dataset, make_settings, tmp_path):
     """Six fields, and a domain with edges that a patch is cut from, as real files give."""
     dataset = make_dataset(names=("t2m", "d2m", "u10", "cape"), simulated=False, periodic=False, side=24)
-    reports = list(train(dataset, tmp_path / "model", make_settings(), max_steps=2))
+    reports = list(train(dataset, tmp_path / "model", make_settings(training={"steps": 2})))
     assert list(reports[-1].fields) == ["t2m", "d2m", "u10", "cape"]
 
 

@@ -168,8 +168,8 @@ def test_a_checkpoint_of_other_settings_is_refused(dataset, make_settings, setti
 
 def test_a_checkpoint_of_another_training_beside_the_description_is_refused(dataset, make_settings, settings, trained):
     other, model = trained.parent / "other", {"diffusion_steps": 60}
-    changed = make_settings(training=settings.training.model_dump(), model=model)
-    list(train(dataset, other, changed, max_steps=2))
+    changed = make_settings(training=settings.training.model_dump() | {"steps": 2}, model=model)
+    list(train(dataset, other, changed))
     stale = trained / "checkpoints" / "000000900.safetensors"
     shutil.copy(checkpoints(other)[-1], stale)
     with pytest.raises(DamagedFileError, match="is of another training") as caught:

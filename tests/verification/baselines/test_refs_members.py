@@ -10,9 +10,9 @@ import pytest
 from convcast.archive import fetch_files, open_archives, open_sources
 from convcast.archive.reference_ensembles import refs_members, requests
 from convcast.errors import MissingInputError, SettingsError
-from convcast.load_settings import load_settings
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
+from convcast.settings.load import load_settings
 from convcast.variables import CIN, FIELDS, REFC, T2M, GribKey
 from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_references

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+import convcast
 from convcast.verification.evaluate import COMPUTED_BY, evaluate
-from convcast.verification.results.source_digest import reached, read_source, source_digest
+from convcast.verification.results.source_digest import KEPT, kept_digest, reached, read_source, source_digest
 
 ROOTS = [(root.__module__, root.__qualname__) for root in COMPUTED_BY]
 
@@ -86,7 +87,7 @@ def test_what_is_said_is_not_hashed(unchanged):
 
 
 def test_what_scores_depend_on_is_covered(names):
-    kernels = {"_pass", "_sort_and_sum", "sum_pairs", "_count", "rank_counts", "BLOCK"}
+    kernels = {"_pass", "_sort_and_sum", "sorting_network", "_count", "rank_counts", "BLOCK"}
     fields = {
         "fraction_sums",
         "energy",
@@ -169,6 +170,32 @@ def test_the_key_of_a_case_holds_the_digest(small, tmp_path, monkeypatch):
 
     assert (run(), run()) == (0, 1)
     monkeypatch.setattr(
-        sys.modules[evaluate.__module__], "source_digest", lambda *roots: source_digest(*roots) + "another"
+        sys.modules[evaluate.__module__], "kept_digest", lambda *arguments: kept_digest(*arguments) + "another"
     )
     assert (run(), run()) == (0, 1)
+
+
+def test_a_digest_is_kept_until_a_source_file_changes(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(convcast, "__file__", str(package / "__init__.py"))
+    module = sys.modules[kept_digest.__module__]
+    computed = []
+    monkeypatch.setattr(module, "source_digest", lambda *roots: computed.append(roots) or f"digest {len(computed)}")
+
+    def kept():
+        return kept_digest(tmp_path / "cases", evaluate)
+
+    assert (kept(), kept()) == ("digest 1", "digest 1")
+    (package / "scores.py").write_text("RADIUS = 1\n")
+    assert (kept(), kept()) == ("digest 2", "digest 2")
+    (package / "scores.py").write_text("RADIUS = 13\n")
+    assert (kept(), kept()) == ("digest 3", "digest 3")
+    (tmp_path / "cases" / KEPT).write_text("[damaged")
+    assert (kept(), kept()) == ("digest 4", "digest 4")
+
+
+def test_a_digest_that_cannot_be_kept_is_computed(tmp_path):
+    (tmp_path / "file").write_text("in the folder's place")
+    assert kept_digest(tmp_path / "file", evaluate) == source_digest(evaluate)

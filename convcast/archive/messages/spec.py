@@ -1,0 +1,48 @@
+"""Specification of a GRIB message by its index columns and its header's numbers.
+
+Both must match, since an index may be stale or belong to another file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from convcast.grib.identity import Limit
+from convcast.variables import GribKey, Variable
+
+INSTANT = frozenset({0})
+"""Product definition template of a deterministic field at a point in time (code table 4.0)."""
+
+
+@dataclass(frozen=True)
+class MessageSpec:
+    """Specification of one GRIB message.
+
+    Attributes
+    ----------
+    name : convcast's name of the message, used in sidecars
+    index_name, index_level : columns of the index
+    keys : GRIB keys it may have; publishers may differ
+    rest : regular expression that the columns after the forecast must match fully
+    templates : product definition templates it may have
+    limit : event, if the message is a probability
+    """
+
+    name: str
+    index_name: str
+    index_level: str
+    keys: tuple[GribKey, ...]
+    rest: str = ""
+    templates: frozenset[int] = INSTANT
+    limit: Limit | None = None
+
+    def in_index(self, name: str, level: str, rest: str) -> bool:
+        """Whether an index row with these columns is this message."""
+        return (self.index_name, self.index_level) == (name, level) and re.fullmatch(self.rest, rest) is not None
+
+
+def fields(variables: Sequence[Variable]) -> tuple[MessageSpec, ...]:
+    """Specifications of these fields of a deterministic analysis or forecast."""
+    return tuple(MessageSpec(v.name, v.index_name, v.index_level, (v.grib,)) for v in variables)

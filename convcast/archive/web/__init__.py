@@ -1,0 +1,1 @@
+"""Read files from servers over HTTP."""

@@ -1,0 +1,1 @@
+"""Preprocess archived hours into a dataset: decode, check, ingest, repair."""

@@ -1,0 +1,130 @@
+"""Ingest single hours into a dataset: decode the file, check the fields, write them and their histograms.
+
+Hours share no file, so that several processes may ingest at once. An hour exists only after `preprocess` has committed
+it, and ingesting it twice gives the same files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.dataset.layout import describe_grid
+from convcast.dataset.preprocessing.quality import QualityFinding, examine, field_means, mask_collapsed
+from convcast.dataset.store import Store
+from convcast.errors import DamagedFileError
+from convcast.files import sha256
+from convcast.notation import Hour
+from convcast.variables import Variable
+
+
+@dataclass(frozen=True)
+class ArchivedHour:
+    """The archived file of an hour."""
+
+    valid: Hour
+    path: Path
+    sha256: str
+    """SHA-256 of the file according to its sidecar."""
+    signature: list[int]
+    """Size and modification time of the file (convcast.files.signature)."""
+    lead: int = 0
+    """Lead time of its fields, hours."""
+    more: tuple[ArchivedHour, ...] = ()
+    """Files of other lead times, which hold the other fields."""
+
+    @property
+    def signatures(self) -> list[int]:
+        """Return the signatures of all files, one after the other."""
+        return [*self.signature, *(number for other in self.more for number in other.signature)]
+
+
+@dataclass(frozen=True)
+class IngestedHour:
+    """Result of ingesting an hour; its fields are in the dataset's files unless they were rejected."""
+
+    findings: tuple[QualityFinding, ...]
+    damage: str
+    """Reason why the file could not be decoded; empty if it could."""
+    means: Mapping[str, float] | None
+    """Spatial mean of each field by name, GRIB units; None if the hour was rejected."""
+    seconds: float
+    """Time spent on the hour, seconds."""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the file is damaged or a finding rejects the hour."""
+        return bool(self.damage) or any(finding.rejects for finding in self.findings)
+
+    @property
+    def reason(self) -> str:
+        """Damage or findings as text; empty if there are none."""
+        return self.damage or "; ".join(str(finding) for finding in self.findings)
+
+    def with_findings(self, findings: Sequence[QualityFinding]) -> IngestedHour:
+        """Return a copy with further findings."""
+        return replace(self, findings=(*self.findings, *findings))
+
+
+@dataclass(frozen=True)
+class HourIngester:
+    """Writes single hours of one dataset; workers receive a copy and open the dataset themselves."""
+
+    dataset: Path
+    rows: slice
+    """Rows of the archive's grid that the dataset covers."""
+    columns: slice
+    """Columns of the archive's grid that the dataset covers."""
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store.open(self.dataset, writing=True)
+
+    def ingest(self, source: ArchivedHour) -> IngestedHour:
+        """Decode and check an hour, and write its fields and histogram unless they are rejected."""
+        started = time.perf_counter()
+        variables = self._store.description.variables
+        try:
+            fields = self._load(source)
+        except DamagedFileError as error:
+            return IngestedHour((), str(error), None, time.perf_counter() - started)
+        masked = mask_collapsed(fields, variables)
+        found = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        if not found.rejected:
+            self._store.write_hour(source.valid, fields)
+            found = replace(found, means=field_means(fields, variables))
+        return replace(found, seconds=time.perf_counter() - started)
+
+    def count_changes(self, valid: Hour) -> float:
+        """Write the histogram of changes from the hour before, which must be written; return the seconds taken."""
+        started = time.perf_counter()
+        self._store.write_tendencies(valid)
+        return time.perf_counter() - started
+
+    def _load(self, source: ArchivedHour) -> NDArray[np.float32]:
+        """The fields (variable, y, x) of an hour, from one file or several."""
+        description = self._store.description
+        values = np.empty((len(description.variables), *description.grid.shape), np.float32)
+        for file in (source, *source.more):
+            some = description.leads[file.lead]
+            values[[description.variables.index(variable) for variable in some]] = self._load_file(file, some)
+        return values
+
+    def _load_file(self, source: ArchivedHour, variables: Sequence[Variable]) -> NDArray[np.float32]:
+        from convcast.dataset.preprocessing.decode import decode_hour
+
+        name, description = source.path.name, self._store.description
+        if sha256(source.path) != source.sha256:
+            raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
+        fields = decode_hour(source.path, valid=source.valid, lead=source.lead, variables=variables)
+        if fields.simulated != description.simulated:
+            raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
+        if fields.grid.crop(self.rows, self.columns) != description.grid:
+            raise DamagedFileError(f"{name} is on another grid ({describe_grid(fields.grid)})")
+        return fields.crop(self.rows, self.columns).values

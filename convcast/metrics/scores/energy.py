@@ -1,0 +1,57 @@
+"""Energy score of whole fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcast.metrics.formulas import ratio
+from convcast.metrics.scores.base import DailyFieldSums, FieldScore, Floats, ScoreValue
+from convcast.metrics.spatial import FieldCase
+
+CHUNK = 1 << 17
+"""Number of points processed at a time, which bounds memory."""
+
+
+class EnergyScore(FieldScore):
+    """Energy score of the field as one vector, by the fair and by the ensemble estimator."""
+
+    name, title = "energy_score", "Energy score"
+
+    def sums(self, case: FieldCase) -> dict[str, Floats]:
+        """(3,) cases, and the scores by the fair and by the ensemble estimator."""
+        if not case.present.any():
+            return {"energy": np.zeros(3)}
+        return {"energy": np.array([1, *energy(case.forecasts, case.observations, case.present)])}
+
+    def values(self, daily: DailyFieldSums) -> Iterator[ScoreValue]:
+        count, fair, ensemble = daily.sums["energy"].T
+        for estimator, total in (("fair", fair), ("ensemble", ensemble)):
+            labels = {"estimator": estimator, "units": daily.variable.units}
+            yield ScoreValue(self.name, ratio, (total, count), labels)
+
+
+def energy(
+    forecasts: NDArray[np.floating], observations: NDArray[np.floating], present: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Energy score (Gneiting et al. 2008, eq. 3) of the field as one vector, over the root of its length.
+
+    By the fair and by the ensemble estimator:
+    mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)), or M² in its place; by the products of all pairs of departures
+    from the observation, so that the members are read once.
+    """
+    members = len(forecasts)
+    values, truth, kept = forecasts.reshape(members, -1), observations.reshape(-1), present.reshape(-1)
+    products = np.zeros((members, members))
+    for start in range(0, truth.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        apart = np.where(kept[part], values[:, part] - truth[part], 0)
+        products += apart @ apart.T
+    squares = np.diag(products)
+    distance = np.sqrt(squares).mean()
+    pairs = np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0)).sum() / 2
+    length = np.sqrt(np.count_nonzero(kept))
+    fair = distance - pairs / (members * (members - 1)) if members > 1 else distance
+    return float(fair / length), float((distance - pairs / members**2) / length)

@@ -1,0 +1,65 @@
+"""Fractions skill score of events in squares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from convcast.grid import SPACING
+from convcast.metrics.formulas import fractions_skill_score
+from convcast.metrics.kernels import exceedances, happens
+from convcast.metrics.scores.base import NOT_COMPUTED, DailyFieldSums, FieldScore, Floats, ScoreValue
+from convcast.metrics.spatial import FieldCase, Scales
+
+
+class FractionsSkillScore(FieldScore):
+    """Agreement of the share of a square with the event, in the mean over members (NEP), with the observed share.
+
+    Squares that hold a missing point or leave the domain are left out; a periodic domain has no edge.
+    """
+
+    name, title = "fss", "Fractions skill score"
+
+    def sums(self, case: FieldCase) -> dict[str, Floats]:
+        sums = fraction_sums(case.forecasts, case.observations, case.present, case.thresholds, case.scales)
+        return {"fractions": sums}
+
+    def values(self, daily: DailyFieldSums) -> Iterator[ScoreValue]:
+        fractions = daily.sums["fractions"]
+        for row, threshold in enumerate(daily.variable.thresholds[: fractions.shape[1]]):
+            for column, width in enumerate(daily.scales.widths):
+                sums, kilometres = fractions[:, row, column], width * SPACING / 1000
+                labels: dict[str, Any] = {"estimator": "ensemble", "threshold": threshold, "scale_km": kilometres}
+                if sums[:, 0].sum() == 0:
+                    labels["note"] = f"{NOT_COMPUTED} every square of {kilometres:g} km has a missing point"
+                elif sums[:, 1:3].sum() == 0:
+                    labels["note"] = "no events"
+                yield ScoreValue(self.name, fractions_skill_score, (sums,), labels)
+
+
+def fraction_sums(
+    forecasts: NDArray[np.floating],
+    observations: NDArray[np.floating],
+    present: NDArray[np.bool_],
+    thresholds: tuple[float, ...],
+    scales: Scales,
+) -> Floats:
+    """Sums over the squares of one case, (threshold, width, 4): count, N², O² and N O.
+
+    N is the probability of the event in the mean over a square and the members, and O the observed share.
+    """
+    mode = "wrap" if scales.periodic else "constant"
+    whole = [uniform_filter(present.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
+    sums = np.zeros((len(thresholds), len(scales.widths), 4))
+    for row, threshold in enumerate(thresholds):
+        counts = exceedances(forecasts.reshape(len(forecasts), -1), threshold).reshape(present.shape)
+        forecast = np.where(present, counts / len(forecasts), 0)
+        observed = np.where(present & happens(observations, threshold), 1.0, 0.0)
+        for column, width in enumerate(scales.widths):
+            n, o = (uniform_filter(each, width, mode=mode)[whole[column]] for each in (forecast, observed))
+            sums[row, column] = n.size, n @ n, o @ o, n @ o
+    return sums

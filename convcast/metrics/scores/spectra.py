@@ -1,0 +1,74 @@
+"""Log-spectral distance of members and observation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from convcast.metrics.formulas import log_spectral_distance
+from convcast.metrics.kernels import as_floats
+from convcast.metrics.scores.base import NOT_COMPUTED, DailyFieldSums, FieldScore, Floats, ScoreValue
+from convcast.metrics.spatial import FieldCase
+
+BANDS = 2.0 ** np.arange(1, 11.5, 0.5)
+"""Edges of the bands of a spectrum: wavelengths in cells, half an octave apart."""
+MEMBERS = 4
+"""Number of members whose spectra are computed; members are exchangeable."""
+CELLS = 8
+"""Minimum number of cells along each side of a domain for a spectrum."""
+
+
+class LogSpectralDistance(FieldScore):
+    """Difference of the members' spectra from that of the observation, in the cases that have no missing point."""
+
+    name, title = "log_spectral_distance", "Spectra"
+
+    def sums(self, case: FieldCase) -> dict[str, Floats]:
+        """(2, band) power of the members and of the observation, and the number of cases."""
+        if not case.present.all() or min(case.present.shape) < CELLS:
+            return {"power": np.zeros((2, len(BANDS) - 1)), "spectra": np.zeros(())}
+        periodic = case.scales.periodic
+        of_members = [spectrum(member, periodic=periodic)[0] for member in case.forecasts[:MEMBERS]]
+        observed, waves = spectrum(case.observations, periodic=periodic)
+        # Both are known to a step of the lattice: what is weaker than its noise is alike.
+        rounding = waves / (12 * case.variable.scale**2)
+        power = np.stack([np.mean(of_members, axis=0) + rounding, observed + rounding])
+        return {"power": power, "spectra": np.ones(())}
+
+    def values(self, daily: DailyFieldSums) -> Iterator[ScoreValue]:
+        count = int(daily.sums["spectra"].sum())
+        labels: dict[str, Any] = {"units": "dB", "n": count}
+        if count == 0:
+            small = f"or the domain has fewer than {CELLS} cells along a side"
+            labels["note"] = f"{NOT_COMPUTED} every forecast has a missing point, {small}"
+        elif count < daily.cases:
+            labels["note"] = f"of the {count} forecasts of {daily.cases} that have no missing point"
+        yield ScoreValue(self.name, log_spectral_distance, (daily.sums["power"],), labels)
+
+
+def spectrum(field: NDArray[np.floating], *, periodic: bool) -> tuple[Floats, Floats]:
+    """Power spectrum of a field (y, x): variance times number of points, and number of waves, by band, (band,) each.
+
+    A domain with edges is tapered by a Hann window first, whose loss of variance is the same for all fields.
+    """
+    values = as_floats(field)
+    from_mean = values - values.mean(dtype=np.float64)
+    ny, nx = field.shape
+    size = (ny, nx)
+    if not periodic:
+        from_mean = from_mean * np.hanning(ny)[:, None] * np.hanning(nx)
+        size = (fft.next_fast_len(ny, real=True), fft.next_fast_len(nx, real=True))
+    squared = np.abs(fft.rfft2(from_mean.astype(np.float32), size)).astype(float) ** 2
+    times = np.ones_like(squared)
+    times[:, 1 : (size[1] + 1) // 2] = 2  # the half of the plane that rfft2 leaves out
+    wave = np.hypot(fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])).ravel()
+    length = np.divide(1, wave, out=np.full_like(wave, np.inf), where=wave > 0)
+    band = np.digitize(length, BANDS) - 1
+    kept = (band >= 0) & (band < len(BANDS) - 1)
+    variance: Floats = np.bincount(band[kept], (times * squared).ravel()[kept], len(BANDS) - 1) / (size[0] * size[1])
+    waves: Floats = np.bincount(band[kept], times.ravel()[kept], len(BANDS) - 1).astype(float)
+    return variance, waves

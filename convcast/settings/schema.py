@@ -1,0 +1,419 @@
+"""All settings, with their meaning and default, as one strict tree.
+
+A flag overrides a `CONVCAST_<GROUP>__<NAME>` variable, which overrides the workspace's convcast.toml, which overrides
+the preset. Defaults that all presets share are here; those that differ are in `convcast/settings/presets/<name>.toml`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PlainSerializer,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    SettingsConfigDict,
+)
+
+from convcast.errors import SettingsError
+from convcast.notation import parse_hour, without_credentials
+from convcast.variables import by_lead, select
+
+ENVIRONMENT_PREFIX = "CONVCAST_"
+
+ReferenceName = Literal["direct", "persistence", "advected", "regression"]
+Precision = Literal["auto", "bfloat16", "float32"]
+SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
+FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
+Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
+ModelLeads = Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)]
+HistoryLength = Annotated[int, Field(ge=2, le=48)]
+FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
+
+# JSON has no infinity; as text it is read again as what it was.
+DurationOrForever = Annotated[
+    float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")
+]
+"""A duration, which may be infinite."""
+
+
+SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str)]
+"""A source, as --source describes it. Credentials in an address are removed whenever it is written."""
+
+
+def _check_address(text: SecretStr) -> SecretStr:
+    """Check that the text is an http or https address; the error does not show it, since it may hold a secret."""
+    try:
+        TypeAdapter(HttpUrl).validate_python(text.get_secret_value())
+    except ValidationError:
+        raise ValueError("it is not an http or https address") from None
+    return text
+
+
+def _check_hour(text: str) -> str:
+    """Check that the text is an hour for which HRRR can exist."""
+    try:
+        parse_hour(text)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Check that no number is repeated."""
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("give each once")
+    return numbers
+
+
+class Group(BaseModel):
+    """A table of settings; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchiveSettings(Group):
+    """Sources of GRIB files, with timeouts and retries."""
+
+    sources: tuple[SourceName, ...] = ("aws", "google", "azure", "nomads")
+    """Sources, tried in this order until one has the file; each as --source describes."""
+    workers: int = Field(8, ge=1, le=64)
+    """Number of files fetched at the same time."""
+    connect_timeout: float = Field(5, gt=0, le=3600)
+    """Timeout for connecting to a server, in seconds."""
+    read_timeout: float = Field(30, gt=0, le=3600)
+    """Timeout for each read, in seconds. Connecting and reading the headers may take the sum of both timeouts."""
+    retries: int = Field(4, ge=0, le=100)
+    """Maximum number of retries after a reset, a 429 or a 5xx, with growing, randomised waits."""
+    deadline: float | None = Field(None, gt=0, le=525_600)
+    """Minutes after which fetching stops; the next run continues from there."""
+    late_hours: float = Field(3, ge=0)
+    """Age in hours up to which an hour that no source has counts as late; an older one is a gap."""
+    max_missing: float = Field(0.05, ge=0, le=1)
+    """Maximum fraction of the requested hours that may be missing or rejected; above it the exit code is 3."""
+
+
+class SimulationSettings(Group):
+    """Size, start and length of the simulated archive."""
+
+    size: int = Field(64, ge=32, le=512)
+    """Grid cells along each side of the domain."""
+    start: Annotated[str, AfterValidator(_check_hour)] = "2024-05-09T00"
+    """First published hour, UTC."""
+    days: int = Field(22, ge=1, le=3660)
+    """Number of days published."""
+    seed: int = Field(1, ge=0)
+    """Random seed of the simulated world."""
+
+
+class DatasetSettings(Group):
+    """Settings of the dataset that `convcast preprocess` writes."""
+
+    fields: FieldNames = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
+    """Fields of the dataset, in the model's channel order."""
+    analysis_lead: int = Field(0, ge=0, le=1)
+    """Forecast hour used as the analysis: 0, or 1 where only f01 files exist."""
+    dewpoint: Literal["analysis", "previous_f01"] = "analysis"
+    """Source of D2M: the analysis, or f01 of the cycle before, which has no collapsed points."""
+    region: str = "conus"
+    """Region: a name, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        """Hours ahead of the forecasts whose files an hour is made of."""
+        return tuple(by_lead(select(self.fields), self.analysis_lead, self.dewpoint))
+
+
+class SplitSettings(Group):
+    """Split of the hours in time: training, then validation, then test, with gaps between them."""
+
+    validation_days: float = Field(1, ge=0)
+    """Length of the validation period, in days."""
+    test_days: float = Field(0, ge=0)
+    """Length of the test period at the end, in days; it is used only for verification."""
+    gap_hours: int = Field(6, ge=0)
+    """Hours dropped between the periods, so that no weather system is in two of them."""
+
+
+class ModelSettings(Group):
+    """The neural network and the diffusion process."""
+
+    # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
+
+    leads: ModelLeads = (1,)
+    """Lead times that the model is trained for, in hours."""
+    history: HistoryLength = 4
+    """Number of hourly analyses that the model takes as input, the latest included."""
+    base: int = Field(ge=8, le=4096)
+    """Number of channels of the first level."""
+    multipliers: Multipliers
+    """Channels of each level, as multiples of `base`; each level halves the resolution."""
+    blocks: int = Field(ge=1, le=16)
+    """Number of residual blocks per level."""
+    attention: Annotated[tuple[int, ...], Field(max_length=16)]
+    """Downsampling factors at which the denoiser has attention."""
+    window: int = Field(ge=2, le=128)
+    """Side of the attention windows, in tokens."""
+    encoder_multipliers: Multipliers = (1, 2)
+    """Channels of each level of the condition encoder, as multiples of `base`."""
+    encoder_blocks: int = Field(1, ge=1, le=16)
+    """Number of residual blocks per level of the condition encoder."""
+    unshuffle: int = Field(1, ge=1, le=16)
+    """Side of the square of grid cells that is folded into channels before the first level (space-to-depth)."""
+    embedding: int = Field(128, ge=8, le=8192)
+    """Size of the embedding of noise level, lead time and hour of day."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout rate in the residual blocks."""
+    diffusion_steps: int = Field(ge=10, le=10_000)
+    """Number of diffusion steps, T."""
+    parameterisation: Literal["spectral", "velocity", "preconditioned", "raw"] = "spectral"
+    """Form of the noise prediction. `spectral`: the network corrects a linear prediction from the residuals'
+    covariances; `velocity`: the network alone; `preconditioned`: it corrects the encoder's guess; `raw`: no
+    preconditioning."""
+    reference: dict[str, ReferenceName] = {"default": "regression"}
+    """Reference forecast of each field, with a `default`; the model samples its error (the residual)."""
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    """Fraction of training samples without a condition, which classifier-free guidance needs."""
+
+
+class TrainingSettings(Group):
+    """Training of the model."""
+
+    patch: int = Field(ge=16)
+    """Grid cells along each side of a training patch; a smaller domain is used whole."""
+    convective: float = Field(0.0, ge=0, lt=1)
+    """Fraction of patches placed over echoes (20 dBZ) at the init time; the others are placed uniformly."""
+    cache: bool = False
+    """Unpack the hours into cache/ (27 MB each over CONUS), which makes reading random patches many times faster."""
+    workers: int = Field(1, ge=1)
+    """Number of threads per process that load samples while the network trains."""
+    batch: int = Field(ge=1)
+    """Number of samples per step and process."""
+    draws: int = Field(1, ge=1)
+    """Number of noise levels per sample; the condition is encoded once for all of them."""
+    accumulation: int = Field(1, ge=1)
+    """Number of batches per optimiser step."""
+    steps: int = Field(ge=1)
+    """Number of optimiser steps; the learning rate decays to zero along a cosine."""
+    minutes: float | None = Field(None, gt=0)
+    """Duration of training in minutes, to which the learning-rate schedule is scaled; `steps` is then the maximum."""
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    warm_up: int = Field(100, ge=1)
+    """Number of steps over which the learning rate rises to its peak."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Weight decay of the optimiser."""
+    clip: float = Field(1.0, gt=0)
+    """Maximum norm of the gradient, to which it is clipped."""
+    weights: dict[FieldName, Annotated[float, Field(ge=0)]] = {}
+    """Loss weights by field name, where they differ from those of the table of fields."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, which sampling uses."""
+    precision: Precision = "auto"
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
+    threads: int = Field(2, ge=1)
+    """Number of CPU threads per process."""
+    recompute: bool = False
+    """Recompute activations in the backward pass (gradient checkpointing): less memory, more time."""
+    shard_above: int = Field(400_000_000, ge=0)
+    """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Number of steps between checkpoints; each includes a validation."""
+    keep: int = Field(2, ge=1)
+    """Number of latest checkpoints kept for resuming, besides the best weights."""
+    validation_cases: int = Field(16, ge=0)
+    """Number of validation cases for which an ensemble is drawn at each checkpoint; 0 draws none."""
+    validation_members: int = Field(8, ge=2)
+    """Number of members of each validation ensemble."""
+    log_every: int = Field(50, ge=1)
+    """Number of steps between log lines."""
+    seed: int = Field(0, ge=0)
+    """Random seed of the initial weights, the patches and the noise."""
+
+
+DEFAULT_EVALUATIONS = 10
+"""Network evaluations that give the CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
+
+
+class SamplingSettings(Group):
+    """Sampling of an ensemble."""
+
+    members: int = Field(50, ge=1)
+    """Number of members."""
+    seed: int = Field(0, ge=0)
+    """Random seed of the members' noise."""
+    solver: SolverName = "unipc"
+    """Solver of the reverse diffusion process."""
+    steps: int | None = Field(None, ge=1)
+    """Number of network evaluations per member and lead time; if not set, 10, or T for `ddpm`."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Noise that `ddim` adds in each step, from none (0) to as much as `ddpm` (1)."""
+    guidance: float = Field(1.0, ge=0)
+    """w in ε∅ + w (εc - ε∅): 1 is as trained, below 1 leans towards residuals of average spread."""
+    batch: int | None = Field(None, ge=1)
+    """Number of members drawn together on a GPU (if not set, as many as fit). On a CPU the number follows from the tile
+    size, so that members are reproducible."""
+    keep: Literal["members", "products", "both"] = "members"
+    """Content of stored forecasts: the members, their products only (which cannot be verified by member), or both."""
+    memory: float | None = Field(None, gt=0)
+    """Maximum memory of sampling in GB, on the GPU or else the machine; if not set, four fifths of the free memory."""
+    lead_correlation: float = Field(0.0, ge=0, le=1)
+    """Correlation of a member's noise between lead times, which makes members consistent in time."""
+    tile: int = Field(256, ge=16)
+    """Grid cells along each side of a tile; larger domains are sampled in tiles."""
+    overlap: int = Field(64, ge=0)
+    """Overlap of neighbouring tiles, in grid cells."""
+    precision: Precision = "auto"
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
+    threads: int = Field(2, ge=1)
+    """Number of CPU threads."""
+
+    def evaluations(self, diffusion_steps: int) -> int:
+        """Number of network evaluations per member and lead time, for a model with this many diffusion steps."""
+        if self.steps is not None:
+            return self.steps
+        return diffusion_steps if self.solver == "ddpm" else min(DEFAULT_EVALUATIONS, diffusion_steps)
+
+
+class ProductSettings(Group):
+    """Products derived from an ensemble's members."""
+
+    quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.1, 0.5, 0.9)
+    """Quantile levels, computed at each point."""
+    neighbourhood: float = Field(40.0, gt=0, le=300)
+    """Radius of neighbourhood probabilities, in km."""
+
+
+class VerificationSettings(Group):
+    """Verification of forecasts."""
+
+    against: tuple[str, ...] = ("persistence", "climatology", "advection")
+    """Baselines that are scored on the same cases."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Confidence level of the bootstrap intervals."""
+    resamples: int = Field(2000, ge=100)
+    """Number of bootstrap resamples; whole days are resampled."""
+    seed: int = Field(0, ge=0)
+    """Random seed of the baselines and the bootstrap."""
+    baseline_members: int = Field(50, ge=2)
+    """Members of the exact, climatology and advection ensembles."""
+    rim: int = Field(0, ge=0)
+    """Width in grid cells of the unscored rim of the domain, where weather enters from outside."""
+    neighbourhoods: tuple[float, ...] = (9, 27, 81)
+    """Side lengths of the fractions skill score's neighbourhoods, in km."""
+    cache_gigabytes: float = Field(4, gt=0)
+    """Memory for past weather that climatology and advection draw from, of each worker."""
+    lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_check_unique)] = (1, 2, 3, 4, 5)
+    """Ages in hours of the HRRR forecasts in the time-lagged ensemble, relative to the case's own cycle."""
+
+
+class AlertPoint(Group):
+    """An alert: an event at a location, and the probability above which the alert is sent."""
+
+    name: str = ""
+    """Name of the location, shown in the alert."""
+    latitude: float = Field(ge=-90, le=90)
+    """Latitude, degrees."""
+    longitude: float = Field(ge=-180, le=180)
+    """Longitude, degrees, negative in the west."""
+    field: FieldName
+    """Field of the event."""
+    threshold: float
+    """Threshold of the event in the field's units: at or above it, or for CIN at or below it."""
+    probability: float = Field(ge=0, lt=100)
+    """Probability above which the alert is sent, in percent."""
+    radius_km: float = Field(0, ge=0, le=300)
+    """Radius in km within which the maximum probability counts; 0 uses the nearest grid point."""
+
+
+class ThresholdSettings(Group):
+    """Alerts, and the command that sends them."""
+
+    points: tuple[AlertPoint, ...] = ()
+    """Alerts that are checked for each forecast."""
+    command: tuple[str, ...] = ()
+    """Command that is run for each alert, as a list of words."""
+
+
+class OperationsSettings(Group):
+    """The hourly cycle."""
+
+    max_catch_up: float = Field(24, ge=0)
+    """Hours before the newest analysis within which missing hours are fetched and missing forecasts drawn."""
+    deadline: float = Field(50, gt=0)
+    """Minutes after which all stages stop, so that a cycle ends before the next one begins."""
+    grace: float = Field(30, ge=0)
+    """Seconds that a stage has to stop before it is killed."""
+    every: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
+    """Hours between forecasts: with 3, forecasts start at 00, 03, 06, … UTC."""
+    leads: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Lead times of each forecast, in hours; if empty, those that the model was trained for."""
+    least_free: float = Field(5, ge=0)
+    """Minimum free disk space in gigabytes, after pruning, for a cycle to begin."""
+    skill_days: float = Field(7, gt=0)
+    """Number of days of scored forecasts that count as recent in `convcast status` and metrics.prom."""
+    on_failure: tuple[str, ...] = ()
+    """Command (a list of words, no shell) run when a cycle fails, with its journal entry as JSON on stdin."""
+    on_publish: tuple[str, ...] = ()
+    """Command run when a new forecast is published, with the content of latest.json on stdin."""
+    on_threshold: ThresholdSettings = ThresholdSettings()
+    """`points` (each with name, latitude, longitude, field, threshold, probability, radius_km), and the `command` run,
+    once a forecast, for each point whose probability (percent) is exceeded, with what was found as JSON on stdin."""
+    webhook: Annotated[SecretStr, AfterValidator(_check_address)] | None = None
+    """Address to which the JSON of on_failure and on_threshold is also posted. It is never shown."""
+    hook_seconds: float = Field(120, gt=0)
+    """Maximum run time of each command, in seconds."""
+    page_max_age: float = Field(3, gt=0)
+    """Age in hours, since its init time, from which latest/index.html marks the newest forecast as old."""
+
+
+class RetentionSettings(Group):
+    """Retention by cycles; `inf` means forever. Scores by case are always kept."""
+
+    archive_hours: DurationOrForever = 14 * 24.0
+    """Hours before the newest hour for which GRIB files are kept."""
+    dataset_hours: DurationOrForever = math.inf
+    """Hours for which the dataset is kept; training hours always stay, since baselines draw from them."""
+    forecasts_days: DurationOrForever = 7.0
+    """Days for which members are kept: 0.8 GB per lead time and forecast of 50 members over CONUS."""
+    products_days: DurationOrForever = math.inf
+    """Days for which products are kept."""
+    statistics_days: DurationOrForever = math.inf
+    """Days for which the statistics of scored cases are kept, which reports use: 1.4 GB per year and lead time."""
+
+
+class Settings(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    preset: Literal["demo", "phase1", "phase2"] = "phase1"
+    archive: ArchiveSettings = ArchiveSettings()
+    simulation: SimulationSettings = SimulationSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings
+    training: TrainingSettings
+    sampling: SamplingSettings = SamplingSettings()
+    products: ProductSettings = ProductSettings()
+    verification: VerificationSettings = VerificationSettings()
+    operations: OperationsSettings = OperationsSettings()
+    retention: RetentionSettings = RetentionSettings()
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that identify these settings."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from convcast import grib
+from convcast.archive import locations
+from convcast.archive.messages.index import parse, select
+from convcast.archive.messages.spec import fields
+from convcast.archive.simulated import publisher as module
+from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
+from convcast.errors import DamagedFileError
+from convcast.settings import SimulationSettings
+from convcast.variables import FIELDS, STATIC
+
+SETTINGS = SimulationSettings(size=32, start="2024-05-01T00", days=2, seed=5)
+START = np.datetime64("2024-05-01T00", "h")
+
+
+class StandIn:
+    """A world that takes no time: every value tells hour and field."""
+
+    runs = 0
+
+    def __init__(self, ny, nx, seed):
+        self.terrain = np.linspace(0, 1000, ny * nx).reshape(ny, nx)
+        self.land = np.ones((ny, nx))
+
+    def nature_run(self, start, hours):
+        StandIn.runs += 1
+        for hour in range(hours):
+            time = start + hour
+            yield time, SimpleNamespace(hour=int(time.astype(int)) % 1000)
+
+    def observe(self, state, time):
+        gradient = np.arange(32.0)[None, None, :].repeat(32, 1)
+        return {name: gradient + state.hour / 4 + number for number, name in enumerate(FIELDS)}
+
+
+@pytest.fixture
+def publisher(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "World", StandIn)
+    monkeypatch.setattr(StandIn, "runs", 0)
+    return Publisher(tmp_path, SETTINGS)
+
+
+def headers(path):
+    return (message.header for message in grib.read_messages(path))
+
+
+def name(hour):
+    return str(locations.archive_path(locations.hrrr(START + hour, 0)))
+
+
+def test_hour_appears_when_asked_for(publisher, tmp_path):
+    publisher.publish(name(3))
+    assert (tmp_path / name(3)).is_file()
+
+
+def test_hours_ahead_are_not_published(publisher, tmp_path):
+    publisher.publish(name(3))
+    assert not (tmp_path / name(4)).exists()
+
+
+def test_same_hour_is_the_same_bytes_in_any_order(publisher, tmp_path, monkeypatch):
+    for hour in (30, 2, 12, 47):
+        publisher.publish(name(hour))
+    other = Publisher(tmp_path / "other", SETTINGS)
+    for hour in (2, 12, 30, 47):
+        other.publish(name(hour))
+    ours, theirs = ([(root / name(h)).read_bytes() for h in (2, 12, 30, 47)] for root in (tmp_path, tmp_path / "other"))
+    assert ours == theirs
+
+
+def test_hours_a_little_out_of_order_need_one_run_of_the_world(publisher):
+    for hour in (20, 17, 22, 19, 25):
+        publisher.publish(name(hour))
+    assert StandIn.runs == 1
+
+
+@pytest.mark.parametrize("hour", [-1, 48])
+def test_hours_outside_the_world_are_not_there(publisher, tmp_path, hour):
+    publisher.publish(name(hour))
+    assert not (tmp_path / name(hour)).exists()
+
+
+def test_index_says_where_the_messages_are(publisher, tmp_path):
+    publisher.publish(name(1))
+    path = tmp_path / name(1)
+    rows = parse((tmp_path / f"{name(1)}.idx").read_text())
+    headers = [message.header for message in grib.read_messages(path)]
+    assert [(h.offset, h.key) for h in headers] == [
+        (row.offset, key) for row, (_, _, _, key) in zip(rows, ORDER, strict=True)
+    ]
+
+
+def test_all_wanted_fields_are_selected_from_the_index(publisher, tmp_path):
+    publisher.publish(name(1))
+    rows = parse((tmp_path / f"{name(1)}.idx").read_text())
+    spans, lacking = select(rows, fields((*FIELDS.values(), *STATIC.values())), init=START + 1, lead=0)
+    assert (len(spans), lacking) == (9, ())
+
+
+def test_every_message_is_dated_and_says_simulated(publisher, tmp_path):
+    publisher.publish(name(29))
+    assert {(h.init, h.simulated, h.lead_hours) for h in headers(tmp_path / name(29))} == {(START + 29, True, 0)}
+
+
+def test_messages_lie_on_a_periodic_part_of_the_hrrr_grid(publisher, tmp_path):
+    publisher.publish(name(0))
+    assert {h.grid() for h in headers(tmp_path / name(0))} == {simulated_grid(32)}
+
+
+def test_values_come_back_on_the_lattice(publisher, tmp_path):
+    publisher.publish(name(0))
+    path = tmp_path / name(0)
+    header = next(h for h in (message.header for message in grib.read_messages(path)) if h.key == FIELDS["t2m"].grib)
+    _, values = grib.decode(path.read_bytes()[header.offset : header.offset + header.length])
+    hour = int(START.astype(int)) % 1000
+    expected = np.arange(32.0)[None, :].repeat(32, 0) + hour / 4 + 1
+    assert np.abs(values - expected).max() <= 1 / 32
+
+
+def test_world_is_written_down(publisher, tmp_path):
+    expected = {"size": 32, "seed": 5, "start": "2024-05-01T00", "days": 2}
+    assert json.loads((tmp_path / "world.json").read_text()) == expected
+
+
+@pytest.mark.parametrize("other", [{"size": 48}, {"seed": 6}])
+def test_another_world_in_the_same_place_is_refused(publisher, tmp_path, other):
+    with pytest.raises(DamagedFileError, match="size 32 and seed 5"):
+        Publisher(tmp_path, SETTINGS.model_copy(update=other))
+
+
+def test_more_days_of_the_same_world_are_welcome(publisher, tmp_path):
+    Publisher(tmp_path, SETTINGS.model_copy(update={"days": 3})).publish(name(60))
+    assert (tmp_path / name(60)).is_file()
+
+
+def test_dewpoints_of_the_cycle_before_are_those_of_the_analysis(publisher, tmp_path):
+    def dewpoint(path):
+        (found,) = [(m.header, m.decode()) for m in grib.read_messages(path) if m.header.key == FIELDS["d2m"].grib]
+        return found
+
+    before = str(locations.archive_path(locations.hrrr(START - 1, 1)))
+    publisher.publish(before)
+    publisher.publish(str(locations.archive_path(locations.hrrr(START + 47, 1))))
+    header, values = dewpoint(tmp_path / before)
+    assert (header.init, header.lead_hours) == (START - 1, 1)
+    np.testing.assert_array_equal(values, dewpoint(tmp_path / name(0))[1])
+    rows = (tmp_path / f"{before}.idx").read_text()
+    assert rows == "1:0:d=2024043023:DPT:2 m above ground:1 hour fcst:\n"
+    spans, lacking = select(parse(rows), fields((FIELDS["d2m"],)), init=START - 1, lead=1)
+    assert ([span.spec.name for span in spans], lacking) == (["d2m"], ())
+    assert not (tmp_path / locations.archive_path(locations.hrrr(START + 47, 1))).exists(), "its hour is not published"
