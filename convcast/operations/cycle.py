@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
-from convcast.files import write_json
+from convcast.files import write_bytes, write_json
 from convcast.operations import stages
 from convcast.operations.alerts import send_alerts
 from convcast.operations.hooks import Hooks
 from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Inventory, InventoryReader, expected_hour
 from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
-from convcast.operations.prometheus import write_metrics
+from convcast.operations.prometheus import metrics
 from convcast.operations.publish import publish
 from convcast.operations.retention import list_stored_files, plan_prune, prune, sweep
 from convcast.operations.stages import CODES, GIVE_UP, INTERRUPTED, QUIET, StageResult, in_words, worst
@@ -101,8 +101,10 @@ class Cycle:
             step = next_step(inventory, self.limits, done, excluded)
             if step is None:
                 break
-            late = self._seconds_left() <= 0 and step.stage not in ("publish", "prune")
-            finished = self._skipped(step, inventory) if late else self._do(step, inventory)
+            if self._seconds_left() <= 0 and step.stage not in ("publish", "prune"):
+                finished = StageResult(step.stage, _about(step, inventory), 0, "deadline", 0.0)
+            else:
+                finished = self._do(step, inventory)
             if finished.outcome == "deadline" or finished.code in GIVE_UP or self._unreachable:
                 excluded |= {step.stage}
             self._unreachable = False
@@ -121,9 +123,6 @@ class Cycle:
     def _read_inventory(self) -> Inventory:
         self._seen = self._reader.read(self.expected, since=self.expected - lookback(self.limits))
         return self._seen
-
-    def _skipped(self, step: Step, inventory: Inventory) -> StageResult:
-        return StageResult(step.stage, _about(step, inventory), 0, "deadline", 0.0)
 
     def _do(self, step: Step, inventory: Inventory) -> StageResult:
         if step.stage == "publish":
@@ -154,35 +153,32 @@ class Cycle:
         """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""
         outcomes = ended.result.get("outcomes", [])
         self._unreachable = not outcomes  # another try would wait for the network as long
-        of = {
-            status: [o for o in outcomes if o["status"] == status]
+        by_status = {
+            status: [outcome for outcome in outcomes if outcome["status"] == status]
             for status in ("late", "transient", "bad", "gap", "ok")
         }
-        about = f"{done.about}, " + ", ".join(f"{len(found)} {status}" for status, found in of.items() if found)
-        done = replace(done, about=about.removesuffix(", "))
-        trouble = of["transient"] + of["bad"]
+        counts = (f"{len(those)} {status}" for status, those in by_status.items() if those)
+        done = replace(done, about=", ".join([done.about, *counts]))
+        trouble = by_status["transient"] + by_status["bad"]
         if done.code == 0 and trouble:
-            first = trouble[0]
-            said = f"{first['valid']} {first['status']}: {first['reason']}"
-            return replace(done, code=3, outcome=in_words(3), said=said)
-        if done.code in (0, 4) and str(self.expected) in {one["valid"] for one in of["late"]}:
+            reason = "{valid} {status}: {reason}".format_map(trouble[0])
+            return replace(done, code=3, outcome=in_words(3), said=reason)
+        if done.code in (0, 4) and str(self.expected) in {outcome["valid"] for outcome in by_status["late"]}:
             return replace(done, code=4, outcome=in_words(4))
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
 
     def _run_here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
         """Run work in this process and return its result; an error becomes an exit code, as that of a verb does."""
         begun = time.monotonic()
-        code, about, said = 0, "", ""
+        code, about, message = 0, "", ""
         try:
             about = work()
-        except ConvcastError as error:
-            code, said = error.exit_code, str(error)
-        except OSError as error:
-            expected = from_os_error(error)
-            code, said = (expected.exit_code, str(expected)) if expected else (1, f"{type(error).__name__}: {error}")
         except Exception as error:  # noqa: BLE001  a bug in one stage must not keep the journal from saying so
-            code, said = 1, f"{type(error).__name__}: {error}"
-        return StageResult(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), said)
+            expected = from_os_error(error) if isinstance(error, OSError) else error
+            code, message = 1, f"{type(error).__name__}: {error}"
+            if isinstance(expected, ConvcastError):
+                code, message = expected.exit_code, str(expected)
+        return StageResult(stage, about, code, in_words(code), round(time.monotonic() - begun, 3), message)
 
     def _keep_scores(self) -> str:
         """Add the new scores to the score history."""
@@ -197,11 +193,11 @@ class Cycle:
         newest = inventory.newest
         if newest is None:
             return self._run_here("publish", lambda: "no forecast yet")
-        new: list[dict[str, Any]] = []
+        published: list[dict[str, Any]] = []
 
         def point() -> str:
-            said, is_new = publish(self.workspace, newest, inventory.forecasts[newest])
-            new.extend([said] if is_new else [])
+            document, is_new = publish(self.workspace, newest, inventory.forecasts[newest])
+            published.extend([document] if is_new else [])
             return str(newest)
 
         def warn() -> str:
@@ -217,8 +213,8 @@ class Cycle:
             return str(newest)
 
         done = [self._run_here("publish", work) for work in (point, warn, draw)]
-        for said in new:  # with the page in place, which the command may copy
-            self._notes += self._hooks.published(said)
+        for document in published:  # with the page in place, which the command may copy
+            self._notes += self._hooks.published(document)
         bad = worst(one.code for one in done)
         first = next(one for one in done if one.code == bad)
         return replace(first, seconds=round(sum(one.seconds for one in done), 3))
@@ -277,7 +273,7 @@ class Cycle:
         if self.code not in QUIET:
             self._notes += self._hooks.failed({"workspace": str(self.workspace.root)} | self.entry)
         write_json(self.workspace.last_cycle, self.entry)
-        write_metrics(self.workspace, replace(status, last=self.entry))
+        write_bytes(self.workspace.metrics, metrics(replace(status, last=self.entry)))
         self.workspace.record("cycle", **self.entry)
 
 

@@ -150,27 +150,23 @@ class InventoryReader:
             since: Earliest initial time of the forecasts to read.
         """
         workspace = self.workspace
-        ignored_files = {
-            path: fault for init, path in self._stored_paths() if init >= since and (fault := find_fault(path))
-        }
+        stored = [(init, path) for init, path in self._stored_paths() if init >= since]
+        inits = {init for init, _ in stored}
+        ignored_files = {path: fault for _, path in stored if (fault := find_fault(path))}
+        model, path = None, workspace.model(self.name) / DESCRIPTION
         try:
-            model = self._model()
+            model = self._model(path)
         except DamagedFileError as error:
-            model = None
-            ignored_files[workspace.model(self.name) / DESCRIPTION] = str(error).removeprefix(
-                f"{workspace.model(self.name) / DESCRIPTION} "
-            )
+            ignored_files[path] = str(error).removeprefix(f"{path} ")
         return Inventory(
             expected=expected,
             archived=frozenset(Archive(workspace.archive / "hrrr").hours(*self.settings.dataset.leads)),
             hour_status=self._hour_status(),
-            forecasts=self._forecasts(since),
+            forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
             model=model,
             ignored_files=ignored_files,
-            blocked=frozenset(
-                init for init, path in self._stored_paths() if path in ignored_files and self._is_written(path)
-            ),
+            blocked=frozenset(init for init, path in stored if path in ignored_files and self._is_written(path)),
         )
 
     def newest(self, *, before: Hour) -> Hour | None:
@@ -198,28 +194,19 @@ class InventoryReader:
             return {}
         return {hour: HourStatus(code) for hour, code in zip(dataset.times, dataset.status, strict=True)}
 
-    def _model(self) -> ModelSummary | None:
+    def _model(self, path: Path) -> ModelSummary | None:
         """Read the model, or None before its first save is complete; raises DamagedFileError where it is damaged."""
-        folder = self.workspace.model(self.name)
-        path = folder / DESCRIPTION
-        if not (path.is_file() and (folder / WEIGHTS).is_file()):
+        if not (path.is_file() and path.with_name(WEIGHTS).is_file()):
             return None
-        said = read_json(path)
+        description = read_json(path)
         try:
-            first, last = (parse_hour(text) for text in said["training_hours"])
-            sizes = _SIZES.validate_python(said["model"])
+            first, last = (parse_hour(text) for text in description["training_hours"])
+            sizes = _SIZES.validate_python(description["model"])
         except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
             raise DamagedFileError(
-                f"{path} does not describe a convcast model", advice=f"rename {folder}, and train again"
+                f"{path} does not describe a convcast model", advice=f"rename {path.parent}, and train again"
             ) from error
         return ModelSummary(sizes.history, sizes.leads, (first, last))
-
-    def _forecasts(self, since: Hour) -> dict[Hour, ForecastSummary]:
-        return {
-            init: self._read_forecast(init)
-            for init in sorted({init for init, _ in self._stored_paths()})
-            if init >= since
-        }
 
     def _read_forecast(self, init: Hour) -> ForecastSummary:
         """Read the stored forecast of an initial time."""
@@ -246,16 +233,16 @@ def read_forecast(path: Path, *, members: int) -> ForecastSummary:
         group = stores.open_group(path, writing=False, complaint=complaint, advice=advice)
         complete = stores.open_array(group, "complete", complaint=complaint, advice=advice)
         with stores.readable(complaint, advice):
-            there = read_flags(complete)[0] == COMPLETE  # (member, lead)
+            stored = read_flags(complete)[0] == COMPLETE  # (member, lead)
             leads = tuple(attribute_leads(dict(group.attrs)))
             first, last = map(parse_hour, str(group.attrs["training_hours"]).split("/"))
         damaged = damaged_members(path)
     except (DamagedFileError, OSError):  # being written or pruned, or no ensemble
         return ForecastSummary(False, ())
     for one in damaged:
-        there[one.member, one.lead] = False
-    whole = int(there.all(axis=1).sum())
-    enough = there.shape[0] >= members and bool(there[:members].all())
+        stored[one.member, one.lead] = False
+    whole = int(stored.all(axis=1).sum())
+    enough = stored.shape[0] >= members and bool(stored[:members].all())
     return ForecastSummary(enough, leads, (first, last), whole)
 
 

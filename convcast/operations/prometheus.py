@@ -1,4 +1,4 @@
-"""Write the workspace's status to metrics.prom, in Prometheus text format, for the node exporter."""
+"""The status of a workspace in Prometheus text format, which metrics.prom holds for the node exporter."""
 
 from __future__ import annotations
 
@@ -7,19 +7,12 @@ import math
 import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from convcast.files import write_bytes
 from convcast.notation import Hour
 from convcast.operations.stages import stage_seconds
 from convcast.operations.status import WorkspaceStatus
-from convcast.workspace import Workspace
 
 
-def write_metrics(workspace: Workspace, status: WorkspaceStatus) -> None:
-    """Replace the workspace's metrics.prom atomically."""
-    write_bytes(workspace.metrics, render(status))
-
-
-def render(status: WorkspaceStatus) -> bytes:
+def metrics(status: WorkspaceStatus) -> bytes:
     """Return the status in Prometheus text format, without lines for unknown values."""
     registry = CollectorRegistry()
 

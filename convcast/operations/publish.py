@@ -19,7 +19,7 @@ def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tupl
     """
     ensemble, products = workspace.forecast(init), workspace.product(init)
     report = workspace.verification(VERIFICATION) / "report.html"
-    said = {
+    document = {
         "init": str(init),
         "valid": [str(init + lead * HOUR) for lead in forecast.leads],
         "lead_hours": list(forecast.leads),
@@ -30,7 +30,7 @@ def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tupl
         },
     }
     with suppress(FileNotFoundError, DamagedFileError):  # a damaged one is replaced
-        if read_json(workspace.latest) == said:
-            return said, False
-    write_json(workspace.latest, said)
-    return said, True
+        if read_json(workspace.latest) == document:
+            return document, False
+    write_json(workspace.latest, document)
+    return document, True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,8 +93,12 @@ def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, ke
 
     dataset_before = min(_before(newest, keep.dataset_hours), needed)
     archive_before = min(_before(newest, keep.archive_hours), needed)
-    forecasts_before = _before(newest, 24 * keep.forecasts_days)
-    forecasts = {p: init for p, init in stock.forecasts.items() if init < forecasts_before and init not in busy}
+
+    def older(paths: Mapping[Path, Hour], days: float, spared: Set[Hour]) -> tuple[Path, ...]:
+        before = _before(newest, 24 * days)
+        return tuple(path for path, init in paths.items() if init < before and init not in spared)
+
+    forecasts = older(stock.forecasts, keep.forecasts_days, busy)
     kept = [init for path, init in stock.forecasts.items() if path not in forecasts]
     # Stored forecasts are scored beside reference forecasts of the same hours.
     others_before = min([archive_before, *(init - LAGGED * HOUR for init in kept)])
@@ -112,19 +117,14 @@ def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, ke
         ),
         # A later run uses the members that a killed run left, as far back as a cycle catches up.
         forecasts=(*forecasts, *(path for path, init in stock.temporary.items() if init < first)),
-        products=_older(stock.products, _before(newest, 24 * keep.products_days), busy),
-        statistics=_older(stock.statistics, _before(newest, 24 * keep.statistics_days), {*busy, *kept}),
+        products=older(stock.products, keep.products_days, busy),
+        statistics=older(stock.statistics, keep.statistics_days, {*busy, *kept}),
     )
 
 
 def _before(newest: Hour, hours: float) -> Hour:
     """Return the hour before which things are pruned; the year 1 where all is kept."""
     return newest - round(hours) * HOUR if math.isfinite(hours) else np.datetime64("0001-01-01", "h")
-
-
-def _older(found: Mapping[Path, Hour], before: Hour, busy: Iterable[Hour]) -> tuple[Path, ...]:
-    spared = set(busy)
-    return tuple(path for path, init in found.items() if init < before and init not in spared)
 
 
 def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
@@ -157,9 +157,9 @@ def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
         return ()
 
 
-def _ours(found: Mapping[Path, Hour]) -> dict[Path, Hour]:
+def _ours(paths: Mapping[Path, Hour]) -> dict[Path, Hour]:
     """Leave out files that convcast did not write, which must not be deleted."""
-    return {path: init for path, init in found.items() if find_fault(path) is None}
+    return {path: init for path, init in paths.items() if find_fault(path) is None}
 
 
 def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
@@ -205,11 +205,8 @@ def _prune_folder(
     if not things:
         return
     try:
-        if guard is None:
+        with lock(guard, f"at the {name}") if guard else nullcontext():
             freed = [delete(thing) or 0 for thing in things]
-        else:
-            with lock(guard, f"at the {name}"):
-                freed = [delete(thing) or 0 for thing in things]
     except LockedError:
         done.left.append(name)
         return

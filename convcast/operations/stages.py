@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,8 @@ def run_command(
         except BaseException:
             _stop(process, min(grace, INTERRUPTED_GRACE))
             raise
-    return ProcessResult(process.returncode, round(time.monotonic() - begun, 3), _json(out), _last(err), stopped)
+    last_words = " ".join(err.split())[-LAST_WORDS:]  # an error and its advice
+    return ProcessResult(process.returncode, round(time.monotonic() - begun, 3), _json(out), last_words, stopped)
 
 
 @contextmanager
@@ -132,24 +133,17 @@ def _stop(process: subprocess.Popen[str], grace: float) -> tuple[str, str]:
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _json(text: str) -> dict[str, Any]:
     lines = text.strip().splitlines()
     try:
-        found = parse_json(lines[-1]) if lines else {}
+        value = parse_json(lines[-1]) if lines else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _last(text: str) -> str:
-    """Return the end of a text on one line, where an error and its advice are."""
-    return " ".join(text.split())[-LAST_WORDS:]
+    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -174,8 +168,7 @@ def in_words(code: int) -> str:
 
 def worst(codes: Iterable[int]) -> int:
     """Return the most severe of some exit codes; 0 if there are none."""
-    found = {0, *codes}
-    return next(code for code in WORST_FIRST if code in found)
+    return min(codes, key=WORST_FIRST.index, default=0)
 
 
 def stage_seconds(cycle: dict[str, object]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat
 
 from convcast.errors import DamagedFileError
 from convcast.files import read_json
@@ -110,21 +110,21 @@ def assess(reader: InventoryReader, clock: np.datetime64, inventory: Inventory |
     workspace, settings = reader.workspace, reader.settings
     limits = cycle_limits(settings)
     expected = expected_hour(clock, settings.dataset.analysis_lead)
-    there = inventory or reader.read(expected, since=expected - lookback(limits))
-    newest = there.newest or reader.newest(before=expected - lookback(limits))
-    ok = [hour for hour in there.hour_status if there.ok(hour)]
+    inventory = inventory or reader.read(expected, since=expected - lookback(limits))
+    newest = inventory.newest or reader.newest(before=expected - lookback(limits))
+    late = late_window(settings)
     return WorkspaceStatus(
         clock=clock,
         expected=expected,
-        analysis=max(ok, default=None),
+        analysis=max(filter(inventory.ok, inventory.hour_status), default=None),
         forecast=newest,
-        late=late_hours(there, within=late_window(settings)),
-        gaps=gaps(there, limits, within=late_window(settings)),
-        due=len(due_cases(there, limits)),
+        late=late_hours(inventory, within=late),
+        gaps=gaps(inventory, limits, within=late),
+        due=len(due_cases(inventory, limits)),
         free=shutil.disk_usage(workspace.root).free,
         skill=tuple(reader.history.recent(expected, settings.operations.skill_days)),
         last=_last(workspace),
-        ignored_files=there.left_alone,
+        ignored_files=inventory.left_alone,
     )
 
 
@@ -156,11 +156,11 @@ class _Cycle(BaseModel):
 def _last(workspace: Workspace) -> dict[str, Any]:
     """Read cycle.json; empty where it is absent or damaged, since the next cycle replaces it."""
     try:
-        found: dict[str, Any] = read_json(workspace.last_cycle)
-        _Cycle.model_validate(found, strict=True)
-    except (OSError, DamagedFileError, ValidationError, ValueError, RecursionError):
+        entry: dict[str, Any] = read_json(workspace.last_cycle)
+        _Cycle.model_validate(entry, strict=True)
+    except (OSError, DamagedFileError, ValueError, RecursionError):
         return {}
-    return dict(found)
+    return dict(entry)
 
 
 def _text(hour: Hour | None) -> str | None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
 
+import psutil
+
 from convcast.notation import without_credentials
 from convcast.operations import stages
 from convcast.settings import Settings
@@ -80,13 +82,13 @@ def run_checks(workspace: Workspace, settings: Settings) -> Iterator[CheckResult
 def _libraries() -> Iterator[CheckResult]:
     """Try the libraries in a process of their own, so that a crash becomes a failed check."""
     ended = stages.run_command([*LIBRARY_COMMAND], seconds=LIBRARY_SECONDS, grace=5)
-    found, died = ended.result.get("ended", {}), ended.result.get("next")
-    for step, error in found.items():
+    steps, died = ended.result.get("ended", {}), ended.result.get("next")
+    for step, error in steps.items():
         if error is None:
             yield CheckResult(step, "ok", WORKS[step] + (_ignored() if step == "GRIB and maps" else ""))
         else:
             yield CheckResult(step, "fail", error, FIXES[step])
-    if died is not None or not found:
+    if died is not None or not steps:
         how = f"ended with {ended.code}"
         if ended.stopped:
             how = f"took longer than {LIBRARY_SECONDS} s"
@@ -162,7 +164,7 @@ def _disk(folder: Path, settings: Settings) -> CheckResult:
 
 
 def _memory(settings: Settings) -> CheckResult:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = psutil.virtual_memory().total
     detail = f"{total / 1e9:.0f} GB"
     if total < LITTLE_MEMORY and settings.preset != "demo":
         fix = "use the preset demo, or a smaller sampling.tile"
@@ -184,12 +186,10 @@ def _source(name: str, settings: Settings) -> tuple[CheckResult, CheckResult | N
         fix = "name another in archive.sources, or check network and proxy (HTTPS_PROXY)"
         return CheckResult(subject, "fail", reached.error, fix), None
     answers = CheckResult(subject, "ok", f"answers in {reached.seconds:.1f} s")
-    return answers, None if reached.clock is None else _clock(shown, reached.clock)
-
-
-def _clock(name: str, said: float) -> CheckResult:
-    wrong = time.time() - said
+    if reached.clock is None:
+        return answers, None
+    wrong = time.time() - reached.clock
     if abs(wrong) <= SKEW:
-        return CheckResult("clock", "ok", f"within {SKEW} s of {name}")
-    fix = "set the clock (timedatectl set-ntp true)"
-    return CheckResult("clock", "fail", f"{abs(wrong):.0f} s {'ahead of' if wrong > 0 else 'behind'} {name}", fix)
+        return answers, CheckResult("clock", "ok", f"within {SKEW} s of {shown}")
+    detail = f"{abs(wrong):.0f} s {'ahead of' if wrong > 0 else 'behind'} {shown}"
+    return answers, CheckResult("clock", "fail", detail, "set the clock (timedatectl set-ntp true)")

@@ -40,9 +40,9 @@ def scores() -> None:
 
     from convcast.metrics.kernels import crps_points
 
-    found = crps_points(np.array([[0.0], [2.0]]), np.array([1.0]), "fair")
-    if not np.allclose(found, 0):
-        raise RuntimeError(f"a CRPS of 0 comes out as {found[0]:g}")
+    crps = crps_points(np.array([[0.0], [2.0]]), np.array([1.0]), "fair")
+    if not np.allclose(crps, 0):
+        raise RuntimeError(f"a CRPS of 0 comes out as {crps[0]:g}")
 
 
 def pictures() -> None:
