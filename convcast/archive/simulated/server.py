@@ -1,4 +1,4 @@
-"""A web server for a folder laid out like the bucket: ranges, entity tags, connections that stay open."""
+"""A web server for a folder in the layout of the publisher's bucket, with byte ranges and entity tags."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, cast
 
 Publish = Callable[[str], None]
-"""Called with a path before it is looked for: a bucket may fill as it is asked."""
+"""Called with the path of each request before the file is looked up, so that files can be made on demand."""
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the files under `root` on a free port of this machine alone."""
+    """Serves the files under `root` on a free port, for this machine only."""
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128  # the standard library's 5 drops connections when a pool of workers opens them at once
+    request_queue_size = 128  # the default of 5 drops connections when a pool of workers opens them at once
 
     def __init__(self, root: Path, handler: type[Handler], publish: Publish | None = None) -> None:
         super().__init__(("127.0.0.1", 0), handler)
@@ -33,11 +33,11 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no event."""
+        """Ignore clients that disconnect."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD."""
+    """Answers GET and HEAD requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.respond(206, data[first : last + 1], headers)
 
     def find(self) -> Path | None:
-        """The file asked for, published first if need be; None where there is none under the root."""
+        """The requested file, published first if needed; None if there is no such file under the root."""
         server = cast(Server, self.server)
         name = self.path.split("?")[0].lstrip("/")
         if server.publish is not None:
@@ -94,12 +94,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  named by the standard library
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextmanager
 def serve(root: Path, *, handler: type[Handler] = Handler, publish: Publish | None = None) -> Iterator[Server]:
-    """A server that answers for as long as the block lasts."""
+    """Run a server until the end of the block."""
     server = Server(root, handler, publish)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Semi-Lagrangian transport on a torus, for displacements that differ from cell to cell."""
+"""Semi-Lagrangian advection on a torus, with a displacement for each cell."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ Array = NDArray[np.float64]
 
 
 def advect(fields: Sequence[Array], x: Array, y: Array) -> list[Array]:
-    """Fields moved by (``x``, ``y``) cells: each cell takes the value found upstream of it.
+    """Advect fields by (`x`, `y`) cells: each cell takes the value upstream of it.
 
-    One cubic pass along x, then one along y: 8 neighbours in place of the 16 of a bicubic stencil, and of the
-    same order as the sub-step is short. Cubic, since linear weights would smooth storms away within hours.
+    The interpolation is cubic along x, then along y, which uses 8 neighbours instead of a bicubic stencil's 16 and is
+    as accurate, since the step is short. Linear interpolation would smooth storms away within hours.
 
-    All arrays are (member, ny, nx); displacements count towards growing indices.
+    Args:
+        fields: Fields, each (member, ny, nx).
+        x: Displacement towards larger column indices, in cells, (member, ny, nx).
+        y: Displacement towards larger row indices, in cells, (member, ny, nx).
+
+    Returns:
+        The advected fields, each (member, ny, nx).
     """
     member, ny, nx = x.shape
     rows = np.arange(member * ny).reshape(member, ny, 1) * nx
@@ -31,7 +37,7 @@ def advect(fields: Sequence[Array], x: Array, y: Array) -> list[Array]:
 
 
 def _stencil(position: Array, n: int) -> tuple[list[NDArray[np.intp]], list[Array]]:
-    """Four periodic neighbours of positions on an axis of ``n`` cells, and their Lagrange weights."""
+    """The four neighbours of each position on a periodic axis of `n` cells, and their Lagrange weights."""
     below = np.floor(position)
     f = position - below
     first = below.astype(np.intp) - 1
@@ -42,6 +48,7 @@ def _stencil(position: Array, n: int) -> tuple[list[NDArray[np.intp]], list[Arra
 
 
 def _weighted(field: Array, indices: Sequence[NDArray[np.intp]], weights: Sequence[Array]) -> Array:
+    """The weighted sum of the field's values at flat indices."""
     flat = np.ascontiguousarray(field).ravel()
     total: Array = flat.take(indices[0]) * weights[0]
     for index, weight in zip(indices[1:], weights[1:], strict=True):
