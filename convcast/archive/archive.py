@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from convcast.archive import locations
 from convcast.errors import DamagedFileError
-from convcast.files import sha256, sweep, write_json
+from convcast.files import write_json
 from convcast.notation import HOUR, Hour, Hours
 
 SIDECAR_SUFFIX = ".json"
@@ -60,9 +60,6 @@ class Sidecar:
         """Whether the file holds these messages, except those that the publisher's file lacks."""
         return set(names) <= {message.variable for message in self.messages} | set(self.lacking)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, text: str) -> Sidecar:
         """Parse a sidecar.
@@ -98,17 +95,17 @@ class Archive:
 
     def hours(self, *leads: int) -> Hours:
         """Sorted valid hours for which the files of all these lead times (hours) and their sidecars exist."""
-        found: Hours = reduce(np.intersect1d, map(self._hours, leads))
-        return found
+        hours: Hours = reduce(np.intersect1d, map(self._hours, leads))
+        return hours
 
     def _hours(self, lead: int) -> Hours:
-        found = []
+        hours = []
         for sidecar in self.root.glob(f"hrrr.*/conus/hrrr.t??z.wrfsfcf{lead:02d}.grib2{SIDECAR_SUFFIX}"):
             path = sidecar.with_name(sidecar.name.removesuffix(SIDECAR_SUFFIX))
             parsed = locations.parse_path(path.relative_to(self.root).as_posix())
             if parsed is not None and path.is_file() and self._has_inside(path):
-                found.append(parsed.valid)
-        return np.array(sorted(found), "datetime64[h]")
+                hours.append(parsed.valid)
+        return np.array(sorted(hours), "datetime64[h]")
 
     def files(self) -> Iterator[Path]:
         """Yield every data file in order, with or without a sidecar."""
@@ -131,16 +128,16 @@ class Archive:
             DamagedFileError: The file or its sidecar is missing or unreadable, or the sizes differ.
         """
         self.refuse_outside(path)
-        beside = sidecar_path(path)
+        file = sidecar_path(path)
         try:
-            sidecar = Sidecar.from_json(beside.read_text(encoding="utf-8"))
+            sidecar = Sidecar.from_json(file.read_text(encoding="utf-8"))
             size = path.stat().st_size
         except FileNotFoundError as error:
             raise DamagedFileError(f"{error.filename} is missing", advice="run `convcast fetch` again") from None
         except ValueError as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise DamagedFileError(
-                f"{beside} is no sidecar of convcast's ({reason})", advice="run `convcast fetch` again"
+                f"{file} is no sidecar of convcast's ({reason})", advice="run `convcast fetch` again"
             ) from None
         if size != sidecar.bytes:
             raise DamagedFileError(
@@ -158,7 +155,7 @@ class Archive:
 
     def write_sidecar(self, path: Path, sidecar: Sidecar) -> None:
         """Write the sidecar of a file."""
-        write_json(sidecar_path(path), sidecar.to_dict())
+        write_json(sidecar_path(path), asdict(sidecar))
 
     def remove_sidecar(self, path: Path) -> None:
         """Delete the sidecar of a file, so that the next fetch replaces the file."""
@@ -183,10 +180,6 @@ class Archive:
                 advice="choose another --workspace",
             )
 
-    def sweep(self) -> None:
-        """Delete the partial files that killed runs left behind."""
-        sweep(self.root)
-
 
 ARCHIVE_NAMES = ("hrrr", "refs", "href")
 """Names of the archives of a workspace. RRFS files are stored with REFS, whose members they are."""
@@ -194,14 +187,9 @@ ARCHIVE_NAMES = ("hrrr", "refs", "href")
 
 def open_archives(root: Path) -> dict[str, Archive]:
     """The archives under this folder by name, empty or not."""
-    return {room: Archive(root / room) for room in ARCHIVE_NAMES}
+    return {name: Archive(root / name) for name in ARCHIVE_NAMES}
 
 
 def sidecar_path(path: Path) -> Path:
     """Path of a file's sidecar."""
     return path.with_name(path.name + SIDECAR_SUFFIX)
-
-
-def matches(path: Path, sidecar: Sidecar) -> bool:
-    """Whether the file's SHA-256 is the one recorded in the sidecar."""
-    return sha256(path) == sidecar.sha256

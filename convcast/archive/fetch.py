@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Timer
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
 from convcast.archive import locations
-from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, matches
+from convcast.archive.archive import Archive, ArchivedMessage, Sidecar
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
 from convcast.archive.locations import GribFile
 from convcast.archive.messages import framing
 from convcast.archive.messages.index import Span
-from convcast.archive.messages.spec import MessageSpec, fields
+from convcast.archive.messages.spec import fields
 from convcast.archive.pool import GRACE, ThreadPool
 from convcast.archive.request import Request
 from convcast.archive.sources import Source
 from convcast.errors import DamagedFileError, MissingInputError
-from convcast.files import sha256, whole_file
+from convcast.files import sha256, sweep, whole_file
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import ArchiveSettings
 from convcast.variables import STATIC, Variable, by_lead
@@ -74,8 +74,8 @@ def fetch(
         DamagedFileError: Simulated and real files would be mixed.
         OSError: The disk is full, for example.
     """
-    archive.sweep()
-    with _Run(sources, settings, now) as run:
+    sweep(archive.root)
+    with _started(sources, settings, now) as run:
         yield from run.each(analyses(archive, hours, variables, lead, dewpoint), run.fetch)
         run.complete_static(archive, min(by_lead(variables, lead, dewpoint)))
 
@@ -85,8 +85,8 @@ def fetch_files(
 ) -> Iterator[FetchOutcome]:
     """Fetch these files and yield one outcome per file as it ends; raises the same errors as `fetch`."""
     for archive in _archives(requests):
-        archive.sweep()
-    with _Run(sources, settings, now) as run:
+        sweep(archive.root)
+    with _started(sources, settings, now) as run:
         yield from run.each(requests, run.fetch)
 
 
@@ -94,7 +94,7 @@ def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
     """Yield the outcomes that fetching would have, with messages and bytes, from the indexes; nothing is written."""
-    with _Run(sources, settings, now) as run:
+    with _started(sources, settings, now) as run:
         yield from run.each(requests, run.estimate)
 
 
@@ -125,7 +125,7 @@ def verify_archive(archive: Archive) -> Iterator[FetchOutcome]:
         valid = np.datetime64("NaT", "h") if file is None else file.valid
         try:
             sidecar = archive.sidecar(path)
-            if not matches(path, sidecar):
+            if sha256(path) != sidecar.sha256:
                 raise DamagedFileError(f"{path} is not what was fetched (its sha256 differs)")
         except DamagedFileError as error:
             archive.remove_sidecar(path)
@@ -147,36 +147,23 @@ class _Run:
         self.settings = settings
         self.now = now
         self._stopped = Event()
-        self._deadline = None if settings.deadline is None else Timer(60 * settings.deadline, self._end)
         self._stop_reason = STOPPED
         self._admission = Lock()
         self._simulated: dict[Path, bool | None] = {}
 
-    def __enter__(self) -> _Run:
-        if self._deadline is not None:
-            self._deadline.daemon = True
-            self._deadline.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-
     def each(self, requests: Sequence[Request], work: Callable[[Request], FetchOutcome]) -> Iterator[FetchOutcome]:
-        """The files that are here, as cached, then what `work` makes of the others, as they end.
+        """Yield `cached` for the archived files, then the outcomes of `work` for the others, as they end.
 
-        What has not begun when an error escapes never does.
+        After an error, no further work is begun.
         """
         archives = _archives(requests)
-        # Simulated and real files may not lie beside each other in any room of the archive.
+        # No workspace holds both simulated and real files.
         kinds = [kind for archive in archives if (kind := archive.simulated) is not None]
         self._simulated = {archive.root: kinds[0] if kinds else None for archive in archives}
         missing = []
         for request in requests:
             if request.is_archived:
-                yield FetchOutcome(request.file.valid, "cached", file=_name(request))
+                yield _outcome(request, "cached")
             else:
                 missing.append(request)
         models = {request.file.model: request.file for request in missing}.values()
@@ -186,7 +173,7 @@ class _Run:
             held = []
             for outcome in pool.results():
                 _refuse_isolation(concerned)
-                # Where a source cannot be reached it may yet turn out that none can, which is then all there is to say.
+                # If a source cannot be reached, perhaps none can; an error is then raised instead of these outcomes.
                 if outcome.status == "transient" and any(source.unreachable for source in concerned):
                     held.append(outcome)
                 else:
@@ -195,69 +182,61 @@ class _Run:
             for request in pool.unfinished():
                 yield self._given_up(request)
         except KeyboardInterrupt:
-            self._end(STOPPED)
+            self.stop(STOPPED)
             pool.join(GRACE)
             raise
         except BaseException:
             self._stopped.set()
-            pool.join()  # what is under way is kept
+            pool.join()  # files that are being fetched are kept
             raise
 
     def fetch(self, request: Request) -> FetchOutcome:
-        def bring(source: Source) -> FetchOutcome:
-            sidecar = self._bring(source, request)
-            return FetchOutcome(
-                request.file.valid,
-                "ok",
-                sidecar.bytes,
-                len(sidecar.messages),
-                source.name,
-                reason=f"it has no {', '.join(sidecar.lacking)}" if sidecar.lacking else "",
-                file=_name(request),
-            )
+        def copy(source: Source) -> FetchOutcome:
+            sidecar = self._copy(source, request)
+            reason = f"it has no {', '.join(sidecar.lacking)}" if sidecar.lacking else ""
+            return _outcome(request, "ok", sidecar.bytes, len(sidecar.messages), source.name, reason)
 
-        return self._first(request, bring)
+        return self._first(request, copy)
 
     def estimate(self, request: Request) -> FetchOutcome:
         def count(source: Source) -> FetchOutcome:
             located = source.locate(request.file, request.specs, partial=request.partial)
-            size, messages = located.bytes, len(located.spans)
-            return FetchOutcome(request.file.valid, "ok", size, messages, source.name, file=_name(request))
+            return _outcome(request, "ok", located.bytes, len(located.spans), source.name)
 
         return self._first(request, count)
 
     def complete_static(self, archive: Archive, lead: int) -> None:
-        """Fetch terrain and land mask for an archive that has hours and not those.
+        """Fetch terrain and land mask for an archive that has hours but lacks these.
 
         They are taken from the earliest hour that has them, since the dataset takes its grid from them.
         """
         if archive.has(archive.static, list(STATIC)):
             return
-        pool = ThreadPool(lambda _: self._bring_static(archive, lead), [archive], 1, self._stopped)
+        pool = ThreadPool(lambda _: self._copy_static(archive, lead), [archive], 1, self._stopped)
         try:
             reasons = list(pool.results())
         except KeyboardInterrupt:
-            self._end(STOPPED)
+            self.stop(STOPPED)
             pool.join(GRACE)
             raise
         if reason := "".join(reasons) or (self._stop_reason if pool.unfinished() else ""):
             raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
 
-    def _bring_static(self, archive: Archive, lead: int) -> str:
+    def _copy_static(self, archive: Archive, lead: int) -> str:
         """Fetch the static fields; returns why they are missing, or an empty text."""
         reason = ""
         for valid in archive.hours(lead)[:STATIC_ATTEMPTS]:
-            request = Request(locations.hrrr(valid - lead * HOUR, lead), _STATIC, archive)
+            request = Request(locations.hrrr(valid - lead * HOUR, lead), fields(tuple(STATIC.values())), archive)
             for source in self.sources:
                 try:
-                    self._bring(source, request, archive.static)
+                    self._copy(source, request, archive.static)
                 except Failure as failure:
                     reason = f"{source.name}: {failure}"
                 else:
                     return ""
         return reason
 
-    def _end(self, reason: str = "the run's deadline passed") -> None:
+    def stop(self, reason: str = "the run's deadline passed") -> None:
         """Stop all requests, waiting and running."""
         self._stop_reason = reason
         self._stopped.set()
@@ -268,10 +247,10 @@ class _Run:
         return self._given_up(request) if self._stopped.is_set() else work(request)
 
     def _given_up(self, request: Request) -> FetchOutcome:
-        return FetchOutcome(request.file.valid, "transient", reason=self._stop_reason, file=_name(request))
+        return _outcome(request, "transient", reason=self._stop_reason)
 
     def _first(self, request: Request, ask: Callable[[Source], FetchOutcome]) -> FetchOutcome:
-        """The outcome at the first source that has the file, or what the failures of all of them amount to."""
+        """The outcome of the first source that has the file, or one that sums up the failures of all sources."""
         failures: list[tuple[str, Failure]] = []
         for source in self.sources:
             try:
@@ -279,20 +258,19 @@ class _Run:
             except Failure as failure:
                 failures.append((source.name, failure))
         reason = "; ".join(f"{name}: {failure}" for name, failure in failures)
-        status = self._verdict(request.file, [failure for _, failure in failures])
-        return FetchOutcome(request.file.valid, status, reason=reason, file=_name(request))
+        return _outcome(request, self._verdict(request.file, [failure for _, failure in failures]), reason=reason)
 
     def _verdict(self, file: GribFile, failures: Sequence[Failure]) -> Status:
         if any(isinstance(failure, Transient) for failure in failures):
             return "transient"
-        age = (self.now - file.init) / np.timedelta64(1, "h")
+        age = (self.now - file.init) / HOUR
         young = age < self.settings.late_hours + locations.EXTRA_DELAY_HOURS[file.model]
         if young and all(isinstance(failure, Absent | Incomplete) for failure in failures):
             return "late"
         return "bad" if any(isinstance(failure, Bad) for failure in failures) else "gap"
 
-    def _bring(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
-        """Copy, check and name one file; the sidecar comes last."""
+    def _copy(self, source: Source, request: Request, path: Path | None = None) -> Sidecar:
+        """Copy a file's messages, check them and name the file, then write the sidecar."""
         path = path or request.path
         request.archive.refuse_outside(path.parent)
         located = source.locate(request.file, request.specs, partial=request.partial)
@@ -313,7 +291,7 @@ class _Run:
                 fetched=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 lacking=tuple(spec.name for spec in located.lacking),
             )
-            # An old sidecar must not vouch for the new file, should the run be killed between the two.
+            # If the run is killed before the new sidecar is written, the old one must not be there.
             request.archive.remove_sidecar(path)
             self._admit(request.archive, simulated)
         request.archive.write_sidecar(path, sidecar)
@@ -325,11 +303,24 @@ class _Run:
             self._simulated = dict.fromkeys(self._simulated, simulated)
 
 
-_STATIC: tuple[MessageSpec, ...] = fields(tuple(STATIC.values()))
+@contextmanager
+def _started(sources: Sequence[Source], settings: ArchiveSettings, now: np.datetime64) -> Iterator[_Run]:
+    """A run that stops at the deadline."""
+    run = _Run(sources, settings, now)
+    if settings.deadline is None:
+        yield run
+        return
+    deadline = Timer(60 * settings.deadline, run.stop)
+    deadline.daemon = True
+    deadline.start()
+    try:
+        yield run
+    finally:
+        deadline.cancel()
 
 
 def _refuse_isolation(sources: Sequence[Source]) -> None:
-    """Raises MissingInputError where none of these can be reached."""
+    """Raise MissingInputError if none of these sources can be reached."""
     reasons = [source.unreachable for source in sources]
     if reasons and all(reasons):
         names = ", ".join(source.name for source in sources)
@@ -343,8 +334,10 @@ def _archives(requests: Sequence[Request]) -> list[Archive]:
     return list({request.archive.root: request.archive for request in requests}.values())
 
 
-def _name(request: Request) -> str:
-    return locations.archive_path(request.file).as_posix()
+def _outcome(
+    request: Request, status: Status, size: int = 0, messages: int = 0, source: str = "", reason: str = ""
+) -> FetchOutcome:
+    return FetchOutcome(request.file.valid, status, size, messages, source, reason, request.name)
 
 
 def _messages(spans: Sequence[Span]) -> tuple[ArchivedMessage, ...]:

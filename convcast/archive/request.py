@@ -23,15 +23,15 @@ class Request:
 
     @property
     def path(self) -> Path:
-        """Path of the file in the archive."""
-        return self.archive.root / locations.archive_path(self.file)
+        """Path of the file."""
+        return self.archive.root / self.name
 
     @property
-    def names(self) -> list[str]:
-        """Names of the requested messages."""
-        return [spec.name for spec in self.specs]
+    def name(self) -> str:
+        """Path of the file within the archive."""
+        return locations.archive_path(self.file).as_posix()
 
     @property
     def is_archived(self) -> bool:
         """Whether the archive already has these messages."""
-        return self.archive.has(self.path, self.names) is not None
+        return self.archive.has(self.path, [spec.name for spec in self.specs]) is not None

@@ -93,11 +93,11 @@ def test_file_has_only_what_its_sidecar_holds(archive):
 
 @pytest.mark.parametrize("number", ["9" * 20, "0", "99999999999"])
 def test_a_partial_file_of_a_process_that_cannot_be_is_swept(tmp_path, number):
-    from convcast.files import HOST
+    from convcast.files import HOST, sweep
 
     leftovers = [tmp_path / f".x.grib2.{HOST}-{number}-0.partial", tmp_path / f"x.grib2.{number}.partial"]
     for path in leftovers:
         path.write_bytes(b"half")
         os.utime(path, (0, 0))
-    Archive(tmp_path).sweep()
+    sweep(tmp_path)
     assert [path for path in leftovers if path.exists()] == []

@@ -30,10 +30,9 @@ MAX_REDIRECTS = 5
 
 
 class Exchange:
-    """One request and its answer, with a limit on the wall clock: connecting, redirects, headers and body.
+    """One request and its answer, with a time limit for connecting, redirects, headers and body together.
 
-    Used as a context, it belongs to the thread that enters it, and all connections that this thread makes or takes
-    from a pool meanwhile are the exchange's.
+    It is a context: all connections that the thread makes, or takes from a pool, within it belong to the exchange.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -69,15 +68,15 @@ class Exchange:
         self._limit = until
 
     def end(self) -> None:
-        """Shut the connection down, from any thread; whoever waits for it is woken."""
+        """Shut the connections down, from any thread; reads that wait for them end."""
         with self._guard:
             self.ended = True
             for handle in self._sockets:
                 _shut(handle)
 
     def adopt(self, connected: socket.socket) -> None:
-        """Remember a connection, by a handle of our own: TLS replaces the socket, and pools close it."""
-        handle = socket.socket(fileno=os.dup(connected.fileno()))  # its own `dup` is one that a TLS socket refuses
+        """Remember a connection by a duplicate of its descriptor, since TLS replaces the socket and pools close it."""
+        handle = socket.socket(fileno=os.dup(connected.fileno()))  # a TLS socket has no `dup`
         with self._guard:
             self._sockets.append(handle)
             if self.ended:
@@ -94,7 +93,7 @@ _here = threading.local()
 
 
 def _shut(handle: socket.socket) -> None:
-    with suppress(OSError):  # the other side was quicker
+    with suppress(OSError):  # the server has closed it
         handle.shutdown(socket.SHUT_RDWR)
 
 
@@ -104,34 +103,29 @@ def _adopt(connected: socket.socket | None) -> None:
         exchange.adopt(connected)
 
 
-class _Http(HTTPConnection):
+class _Connection(HTTPConnection):
+    """A connection that belongs to the exchange of the thread that makes it or takes it from the pool."""
+
     def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        _adopt(made)
-        return made
+        connected = super()._new_conn()
+        _adopt(connected)
+        return connected
 
     def request(self, *args: Any, **options: Any) -> None:
-        _adopt(self.sock)  # of a connection from the pool
+        _adopt(self.sock)  # set if the connection is from the pool
         super().request(*args, **options)
 
 
-class _Https(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        _adopt(made)
-        return made
-
-    def request(self, *args: Any, **options: Any) -> None:
-        _adopt(self.sock)
-        super().request(*args, **options)
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
+    ConnectionCls = _Connection
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+    ConnectionCls = _SecureConnection
 
 
 _POOLS = {"http": _HttpPool, "https": _HttpsPool}
@@ -149,7 +143,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """The answer without its cookies: nobody needs them, and an odd one makes http.cookiejar print a traceback."""
+        """Build the answer without cookies, since an invalid one makes http.cookiejar print a traceback."""
         original = getattr(resp, "_original_response", None)
         if original is not None:
             del original.msg["Set-Cookie"], original.msg["Set-Cookie2"]
@@ -157,17 +151,17 @@ class _Adapter(HTTPAdapter):
 
 
 class _Anonymous(AuthBase):
-    """Credentials that are none. requests looks into ~/.netrc where it is given nothing."""
+    """No credentials. Without any `auth`, requests would read ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 class HttpSession(requests.Session):
-    """A session with the environment's proxies and CA bundles, and with no credentials but those it is given."""
+    """A session with the environment's proxies and CA bundles, and only the given credentials."""
 
     def __init__(self, auth: AuthBase | None = None, *, direct: bool = False, connections: int = 1) -> None:
-        """`direct` goes past any proxy; `connections` is how many are kept open to one server."""
+        """Open a session, with no proxy if `direct`, which keeps up to `connections` open to a server."""
         super().__init__()
         self.trust_env = not direct
         self.auth = auth or _Anonymous()
@@ -178,7 +172,7 @@ class HttpSession(requests.Session):
         self.mount("https://", adapter)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Take the credentials away where a redirect leads to another server. requests would look into ~/.netrc too."""
+        """Remove the credentials if a redirect leads to another server. requests would also read ~/.netrc."""
         before, after = response.request.url or "", prepared_request.url or ""
         if "Authorization" in prepared_request.headers and self.should_strip_auth(before, after):
             del prepared_request.headers["Authorization"]
@@ -199,7 +193,7 @@ def split_credentials(address: str) -> tuple[str, AuthBase | None]:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it names no server")
-    parts.port  # noqa: B018  raises ValueError where it is none
+    parts.port  # noqa: B018  raises ValueError if it is invalid
     if parts.username is None:
         return address, None
     user, password = unquote(parts.username), unquote(parts.password or "")

@@ -55,22 +55,18 @@ class Version:
     def may_be(self, other: Version) -> bool:
         """Whether both can be the same version of a file.
 
-        Servers that share an address may name the same file by different ETags; size and time of change tell then.
+        Servers that share an address may give a file different ETags; its size and time of change then decide.
         """
         if None not in (self.size, other.size) and self.size != other.size:
             return False
-        if self.label is None or (self.etag and _strong(self.etag) == _strong(other.etag)):
+        if self.label is None or (self.etag and self.etag.removeprefix("W/") == other.etag.removeprefix("W/")):
             return True
-        told = self.size is not None or not (self.etag and other.etag)
-        return told and bool(self.modified) and self.modified == other.modified
+        comparable = self.size is not None or not (self.etag and other.etag)
+        return comparable and bool(self.modified) and self.modified == other.modified
 
 
 MAX_LABEL_LENGTH = 256
 """Maximum length of a version label, in characters."""
-
-
-def _strong(etag: str) -> str:
-    return etag.removeprefix("W/")
 
 
 class Client:
@@ -79,12 +75,19 @@ class Client:
     def __init__(
         self, settings: ArchiveSettings, *, auth: AuthBase | None = None, direct: bool = False, pause: float = 0.0
     ) -> None:
-        """`direct` goes past any proxy; `pause` is the least time between two requests, seconds."""
+        """Create a client.
+
+        Args:
+            settings: Timeouts, retries and number of threads.
+            auth: Credentials for the server.
+            direct: Use no proxy.
+            pause: Minimum time between the starts of two requests, seconds.
+        """
         self._timeout = (settings.connect_timeout, settings.read_timeout)
         self._retries = settings.retries
         self._patience = settings.workers * (settings.retries + 1)
         self._session = HttpSession(auth, direct=direct, connections=settings.workers)
-        self._rate_limit = _RateLimit(pause)
+        self._pause, self._next, self._turn = pause, 0.0, threading.Lock()
         self._guard = threading.Lock()
         self._exchanges: set[Exchange] = set()
         self._reached = False
@@ -106,7 +109,23 @@ class Client:
 
     def text(self, url: str) -> str:
         """Read a small text file; raises Absent, Transient or Bad."""
-        return self._retry(lambda: self._text(url))
+
+        def attempt() -> bytes:
+            with self._request("GET", url) as (response, exchange):
+                if response.status_code != 200:
+                    raise _refusal(response)
+                if _is_page(response):
+                    raise Bad("a web page came in place of the index")
+                declared = response.headers.get("Content-Length", "")
+                expected = int(declared) if re.fullmatch(_SIZE, declared) else None
+                if declared.isdecimal() and (expected is None or expected > MAX_INDEX_BYTES):
+                    raise Bad(f"the index is {_brief(declared)} bytes long")
+                return b"".join(self._body(response, exchange, expected))
+
+        try:
+            return self._retry(attempt).decode("ascii")
+        except UnicodeDecodeError:
+            raise Bad("the index is not text") from None
 
     def exists(self, url: str) -> bool:
         """Whether the server has this file; raises Transient or Bad."""
@@ -135,9 +154,15 @@ class Client:
         return self._retry(attempt)
 
     def copy(self, url: str, start: int, end: int, file: BinaryIO, *, version: Version | None = None) -> Version:
-        """Append the bytes from `start` to before `end` to `file`; returns the version of the file they belong to.
+        """Append the bytes from `start` to before `end` of a file to `file`.
 
-        Raises Transient where the file there is no longer `version`, or cannot be had now; Absent; Bad.
+        Returns:
+            The version of the file at the server.
+
+        Raises:
+            Transient: The file is no longer of this version, or cannot be read now.
+            Absent: The server does not have the file.
+            Bad: The answer is not the requested bytes.
         """
         position = file.tell()
 
@@ -146,39 +171,26 @@ class Client:
             file.truncate()
             with self._request("GET", url, start, end - 1) as (response, exchange):
                 size = _check_range(response, start, end - 1)
-                found = Version(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
-                if version is None or version.may_be(found):
+                current = Version(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
+                if version is None or version.may_be(current):
                     for chunk in self._body(response, exchange, end - start):
                         file.write(chunk)
-                return found
+                return current
 
-        found = self._retry(attempt)
-        if version is not None and not version.may_be(found):
+        current = self._retry(attempt)
+        if version is not None and not version.may_be(current):
             raise Transient("the file was replaced while it was being read")
-        return found
-
-    def _text(self, url: str) -> str:
-        with self._request("GET", url) as (response, exchange):
-            if response.status_code != 200:
-                raise _refusal(response)
-            if _is_page(response):
-                raise Bad("a web page came in place of the index")
-            declared = response.headers.get("Content-Length", "")
-            expected = int(declared) if re.fullmatch(_SIZE, declared) else None
-            if declared.isdecimal() and (expected is None or expected > MAX_INDEX_BYTES):
-                raise Bad(f"the index is {_brief(declared)} bytes long")
-            body = b"".join(self._body(response, exchange, expected))
-        try:
-            return body.decode("ascii")
-        except UnicodeDecodeError:
-            raise Bad("the index is not text") from None
+        return current
 
     @contextmanager
     def _request(
         self, method: str, url: str, first: int | None = None, last: int | None = None
     ) -> Iterator[tuple[requests.Response, Exchange]]:
-        """The answer, once its headers are here, and the exchange that its body belongs to."""
-        self._rate_limit.wait(self._stopping)
+        """Yield the answer, with its headers read and its body unread, and its exchange."""
+        if self._pause:
+            with self._turn:
+                self._stopping.wait(max(0.0, self._next - time.monotonic()))
+                self._next = time.monotonic() + self._pause
         with Exchange(sum(self._timeout)) as exchange, self._under_way(exchange):
             response = self._answer(exchange, method, url, {} if first is None else {"Range": f"bytes={first}-{last}"})
             with response:
@@ -201,14 +213,14 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever the libraries make of what a server sends is its fault
             raise Bad(f"the server's answer cannot be understood ({type(error).__name__})") from None
         if exchange.ended:
-            # The headers that had come count as all of them where the connection ends.
+            # If the connection ends within the headers, urllib3 takes those before for all of them.
             response.close()
             raise Transient(self._reason("the server sent no whole answer in time"))
         return response
 
     @contextmanager
     def _under_way(self, exchange: Exchange) -> Iterator[None]:
-        """Let `close` end this exchange."""
+        """Let `close` end this exchange until the end of the block."""
         with self._guard:
             self._exchanges.add(exchange)
         try:
@@ -220,7 +232,7 @@ class Client:
                 self._exchanges.discard(exchange)
 
     def _body(self, response: requests.Response, exchange: Exchange, expected: int | None) -> Iterator[bytes]:
-        """The body as it arrives; raises Transient where it is shorter or slower than it should be."""
+        """Yield the body as it arrives; raises Transient if it is too short or too slow."""
         begun, received = time.monotonic(), 0
         most = MAX_INDEX_BYTES if expected is None else expected
         while True:
@@ -280,8 +292,8 @@ class Client:
     def _is_out_of_reach(self, number: int) -> bool:
         """Whether a connection that could not be made, at this attempt, means that none can be.
 
-        Waiting for a network that is not there helps nobody: a server never reached gets two attempts, and one that
-        was, as many in a row as all threads together have.
+        A server that was never reached gets two attempts. One that was reached before gets as many failed attempts in a
+        row as all threads together have.
         """
         with self._guard:
             self._missed += 1
@@ -304,22 +316,6 @@ class _Busy(Transient):
         self.pause = pause
 
 
-class _RateLimit:
-    """Keeps a minimum pause between requests."""
-
-    def __init__(self, pause: float) -> None:
-        self._pause, self._next, self._lock = pause, 0.0, threading.Lock()
-
-    def wait(self, stopping: threading.Event) -> None:
-        if not self._pause:
-            return
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._pause
-        stopping.wait(turn - now)
-
-
 def _wait(number: int) -> float:
     return min(MAX_WAIT, FIRST_WAIT * 2.0**number) * random.uniform(0.5, 1.5)
 
@@ -339,7 +335,7 @@ def _refusal(response: requests.Response) -> Failure:
 
 
 def _check_range(response: requests.Response, first: int, last: int) -> int | None:
-    """The size of the whole file, once the response is sure to be the bytes asked for."""
+    """Check that the response has the requested bytes, and return the size of the whole file, if it is given."""
     if response.status_code == 416:
         raise Incomplete("the file is shorter than its index says")
     if response.status_code == 200:
