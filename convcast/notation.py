@@ -33,12 +33,12 @@ MAX_DURATION = 100 * 365 * 86400
 """Maximum duration, seconds. Timers of the operating system end at about 292 years."""
 
 _TIME = re.compile(
-    r"(\d{4})(-?)(\d\d)\2(\d\d)"
+    r"\d{4}(-?)\d\d\1\d\d"
     # After a date of eight digits the hour needs no T: YYYYMMDDHH.
-    r"(?:(?:[T ]|(?<=\d{8}))(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,9}))?)?)?"
-    r"(?:Z|([+-]\d\d)(?::?(\d\d))?)?)?",
-    re.ASCII | re.IGNORECASE,
+    r"((?:[T ]|(?<=\d{8}))\d\d(:?\d\d(:?\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
+    re.ASCII,
 )
+"""Forms of a time that are accepted; ISO 8601 has more, such as week dates."""
 
 
 def parse_hour(text: str) -> Hour:
@@ -174,22 +174,14 @@ def parse_duration(text: str, unit: Literal["s", "m", "h", "d"]) -> float:
 
 def _time(text: str) -> np.datetime64 | None:
     """Parse a time to the microsecond, UTC; None if the text is not a time."""
-    match = _TIME.fullmatch(str(text).strip())  # a file may hold anything in place of a text
-    if match is None:
-        return None
-    year, _, month, day, hour, minute, second, fraction, offset_hours, offset_minutes = match.groups()
-    microsecond = int((fraction or "0").ljust(6, "0")[:6])
-    behind = timedelta(hours=int(offset_hours or 0), minutes=int(f"{(offset_hours or '+')[0]}{offset_minutes or 0}"))
-    if abs(behind) >= timedelta(hours=24):
+    text = str(text).strip().upper()  # a damaged file may hold another type
+    if _TIME.fullmatch(text) is None:
         return None
     try:
-        date = datetime(
-            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), microsecond
-        )
-        time = date - behind
+        time = datetime.fromisoformat(re.sub(r"^(\d{8})(?=\d)", r"\1T", text))
+        return np.datetime64(time.replace(tzinfo=None) - (time.utcoffset() or timedelta()), "us")
     except (ValueError, OverflowError):
         return None
-    return np.datetime64(time, "us")
 
 
 def _checked(time: np.datetime64, text: str) -> np.datetime64:
