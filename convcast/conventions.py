@@ -1,7 +1,7 @@
 """CF attributes, layout and encoding of the gridded files that convcast writes.
 
-CF conventions 1.11 (https://cfconventions.org): reference time, lead and valid time as in its example 5.14, ensemble
-members as a dimension of standard name `realization`, grid mapping after appendix F, flags after section 3.5.
+The files follow CF conventions 1.11 (https://cfconventions.org): example 5.14 for reference, lead and valid times,
+standard name `realization` for ensemble members, appendix F for the grid mapping, and section 3.5 for flags.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ DIMENSIONS = ("init_time", "number", "lead_time", "y", "x")
 FILL = -32768
 """The stored integer that means missing."""
 SECONDS = {"dtype": "int64", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}
-"""Encoding of times. xarray's own choice follows the first value, and later ones may not fit it."""
+"""Encoding of times. By default xarray chooses units from the first value, which later values may not fit."""
 ENCODING = {"dtype": "float32", "_FillValue": np.float32(np.nan)}
 """Encoding of an ensemble's fields, whose values `on_lattice` has rounded.
 
-Measured on four whole HRRR fields, zstd with bit shuffling: 10 % larger than int16 with a scale factor, as fast to
-write and to read. But xarray opens such integers as float64: twice the memory of an ensemble that may fill it.
+On four whole HRRR fields, compressed by zstd with bit shuffling, float32 takes 10 % more space than int16 with a scale
+factor, and the same time to write and read. But xarray opens scaled integers as float64, which needs twice the memory.
 """
 ON_SCALE, DIFFERENCE = "temperature: on_scale", "temperature: difference"
-"""`units_metadata` of temperatures and of differences between them (CF section 3.1.2)."""
+"""`units_metadata` of temperatures and of temperature differences (CF section 3.1.2)."""
 NO_LEAP_SECONDS = "leap_seconds: none"
-"""`units_metadata` of times: they are counted as Unix time counts them, without leap seconds (CF section 4.4)."""
+"""`units_metadata` of times, which do not count leap seconds, as Unix time (CF section 4.4)."""
 ABSENT, COMPLETE = 0, 1
-"""Values of `complete` for a member and lead time."""
+"""Values of `complete` for a member and lead time; FLAG_MEANINGS names them."""
 FLAG_MEANINGS = "absent complete"
 DIRECT, ROLLOUT = 0, 1
 """Values of `lead_method` for a lead time."""
 
 
 def field_attributes(variable: Variable) -> dict[str, Any]:
-    """CF attributes of a field on the grid, of its values as they are read."""
+    """CF attributes of a field on the grid, for its unpacked values."""
     attributes = {
         "standard_name": variable.standard_name,
         "long_name": variable.long_name,
@@ -55,30 +55,30 @@ def field_attributes(variable: Variable) -> dict[str, Any]:
 
 
 def on_lattice(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Values rounded to the lattice of HRRR's packing, as float32, any shape: as fine as analyses, and compressible."""
+    """Round values of any shape to the lattice of HRRR's packing, as float32, which makes them compressible."""
     scale = np.float32(variable.scale)
     rounded = np.asarray(values, np.float32) * scale
     np.rint(rounded, out=rounded)
     rounded /= scale
-    rounded += 0  # -0 becomes 0
+    rounded += 0  # changes -0 to 0
     return rounded
 
 
 def pack(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.int16]:
-    """Values as integers on the lattice, of any shape: FILL where not finite or beyond int16."""
+    """Convert values of any shape to integers on the lattice, and to FILL if they are not finite or beyond int16."""
     scaled = np.rint(values * np.float32(variable.scale))
     fits = np.abs(scaled) < -FILL
     return np.where(fits, scaled, np.float32(FILL)).astype(np.int16)
 
 
 def unpack(variable: Variable, stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Values from integers on the lattice, float32, NaN where missing."""
+    """Convert integers on the lattice to values, float32, NaN if missing."""
     values = stored.astype(np.float32) / np.float32(variable.scale)
     return np.where(stored == FILL, np.float32(np.nan), values)
 
 
 def grid_coordinates(grid: Grid) -> dict[str, xr.Variable]:
-    """Coordinates `y x latitude longitude spatial_ref` of this rectangle of the HRRR grid."""
+    """The coordinates `y x latitude longitude spatial_ref` of a rectangle of the HRRR grid."""
     import xarray as xr
 
     latitude, longitude = (angle.astype(np.float32) for angle in grid.latitude_longitude())
@@ -104,23 +104,32 @@ def ensemble_dataset(
     attributes: Mapping[str, Any],
     direct: Sequence[int] | None = None,
 ) -> xr.Dataset:
-    """The ensemble of one initial time, dimensions `(init_time, number, lead_time, y, x)`, ready for `to_zarr`.
+    """Build the dataset of one init time's ensemble, with the dimensions DIMENSIONS, ready for `to_zarr`.
 
-    `fields` are arrays (member, lead, y, x) in physical units by field name, NaN where a member and lead was not made;
-    they are rounded to the lattice. `leads` are hours, those that are single forecasts `direct` (where it is known).
-    `complete` is 1 where every field has values. `attributes` join the global ones.
+    Args:
+        fields: Fields by name, (member, lead, y, x), in physical units, NaN for a member and lead that is not complete.
+            They are rounded to the lattice.
+        init: Init time.
+        members: Member numbers.
+        leads: Lead times, hours.
+        grid: Grid of the fields.
+        attributes: Further global attributes.
+        direct: Lead times that are single forecasts rather than chains of one-hour forecasts, if that is known.
+
+    Raises:
+        ValueError: A field has another shape.
     """
     import xarray as xr
 
     shape = len(members), len(leads), *grid.shape
     start = np.array([init], "datetime64[ns]")
     steps = np.array(leads, "timedelta64[h]").astype("timedelta64[ns]")
-    made = np.ones(shape[:2], bool)
+    complete = np.ones(shape[:2], bool)
     data: dict[str, xr.Variable] = {}
     for name, values in fields.items():
         if values.shape != shape:
             raise ValueError(f"{name} has shape {values.shape}, not (member, lead, y, x) = {shape}")
-        made &= ~np.isnan(values).all(axis=(2, 3))
+        complete &= ~np.isnan(values).all(axis=(2, 3))
         variable = (FIELDS | STATIC)[name]
         data[name] = xr.Variable(
             DIMENSIONS, on_lattice(variable, values)[None], field_attributes(variable), dict(ENCODING)
@@ -159,7 +168,7 @@ def ensemble_dataset(
         ),
         "complete": xr.Variable(
             DIMENSIONS[:3],
-            np.where(made, COMPLETE, ABSENT)[None].astype(np.int8),
+            np.where(complete, COMPLETE, ABSENT)[None].astype(np.int8),
             {
                 "standard_name": "status_flag",
                 "long_name": "whether this member and lead has been made",
