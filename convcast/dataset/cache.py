@@ -69,14 +69,14 @@ class HourCache:
 
     def _hour(self, valid: Hour) -> NDArray[np.int16]:
         file = self._file(valid)
-        found = _whole(file)
-        if found is None:
+        mapped = _whole(file)
+        if mapped is None:
             with _unpacking:
-                found = _whole(file)  # another thread may have unpacked it meanwhile
-                if found is None:
+                mapped = _whole(file)  # another thread may have unpacked it meanwhile
+                if mapped is None:
                     self._unpack(valid, file)
-                    found = _map(file)
-        return found
+                    mapped = _map(file)
+        return mapped
 
     def _unpack(self, valid: Hour, file: Path) -> None:
         stored = self._store.read(valid, 1, slice(None), slice(None))[0]

@@ -136,10 +136,10 @@ def describe_grid(grid: Grid) -> str:
 
 def index(valid: Hour) -> int:
     """Return the index of an hour along `time`; raises SettingsError if it is before EPOCH."""
-    place = int((valid - EPOCH) / HOUR)
-    if place < 0:
+    number = int((valid - EPOCH) / HOUR)
+    if number < 0:
         raise SettingsError(f"{valid} is before {EPOCH}, where datasets begin", advice="choose later hours")
-    return place
+    return number
 
 
 def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDescription]:
@@ -159,10 +159,10 @@ def open_part(group: zarr.Group, name: str, description: DatasetDescription, pat
     Raises:
         DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
     """
-    said = layout(description)[name]
+    expected = layout(description)[name]
     array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
-    same = array.dtype == np.dtype(said["dtype"]) and array.shape[1:] == said["shape"][1:]
-    if not same or array.shape[0] > STATUS_CHUNK or array.chunks != said["chunks"]:
+    same = array.dtype == np.dtype(expected["dtype"]) and array.shape[1:] == expected["shape"][1:]
+    if not same or array.shape[0] > STATUS_CHUNK or array.chunks != expected["chunks"]:
         raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=MEND)
     return array
 

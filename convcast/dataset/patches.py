@@ -8,7 +8,7 @@ al. (2021, doi:10.1038/s41586-021-03854-z).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,10 +91,10 @@ class Patches:
                 int(generator.integers(first[block], last[block] + 1))
                 for first, last, block in zip(self._first, self._last, chosen, strict=True)
             )
-            made = self._at(row, column)
+            patch = self._at(row, column)
         else:
-            made = self.draw_uniform(generator)
-        return Patch(made.rows, made.columns, self._weight(made.rows.start, made.columns.start, echoes, share))
+            patch = self.draw_uniform(generator)
+        return replace(patch, weight=self._weight(patch.rows.start, patch.columns.start, echoes, share))
 
     def _weight(self, row: int, column: int, echoes: NDArray[np.int64], share: float) -> float:
         (rows, fy), (columns, fx) = (

@@ -20,6 +20,7 @@ from convcast.notation import HOUR, Hours
 from convcast.variables import Variable
 
 _INTEGERS = np.arange(BINS) - BINS // 2
+_ARRAYS = "mean", "std", "tendency_mean", "tendency_std"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class FieldStatistics:
             counts += dataset.store.read_histogram(hour)
         for hour in pairs:
             changes += dataset.store.read_tendencies(hour)
-        mean, std = _moments(counts, np.stack([_transformed(variable) for variable in dataset.variables]))
+        transformed = np.stack([v.transform.forward(_INTEGERS / v.scale) for v in dataset.variables])
+        mean, std = _moments(counts, transformed)
         tendency_mean, tendency_std = _moments(changes, _INTEGERS / TENDENCY_SCALE)
         names = tuple(variable.name for variable in dataset.variables)
         return cls(names, mean, std, tendency_mean, tendency_std, len(hours), len(pairs))
@@ -58,10 +60,7 @@ class FieldStatistics:
         """Return the statistics for JSON."""
         return {
             "fields": list(self.names),
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-            "tendency_mean": self.tendency_mean.tolist(),
-            "tendency_std": self.tendency_std.tolist(),
+            **{name: getattr(self, name).tolist() for name in _ARRAYS},
             "hours": self.hours,
             "pairs": self.pairs,
         }
@@ -71,13 +70,10 @@ class FieldStatistics:
         """Restore statistics from the result of `to_dict`; raises DamagedFileError if a value is absent or invalid."""
         try:
             return cls(
-                tuple(values["fields"]),
-                np.array(values["mean"], np.float64),
-                np.array(values["std"], np.float64),
-                np.array(values["tendency_mean"], np.float64),
-                np.array(values["tendency_std"], np.float64),
-                int(values["hours"]),
-                int(values["pairs"]),
+                names=tuple(values["fields"]),
+                **{name: np.array(values[name], np.float64) for name in _ARRAYS},
+                hours=int(values["hours"]),
+                pairs=int(values["pairs"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"statistics are damaged ({error!r})", advice="train again") from error
@@ -91,12 +87,9 @@ def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Var
         return np.asarray(present @ _INTEGERS[1:] / present.sum(axis=1) / scales, np.float64)
 
 
-def _transformed(variable: Variable) -> NDArray[np.float64]:
-    """Return the transformed value of each bin."""
-    return np.asarray(variable.transform.forward(_INTEGERS / variable.scale), np.float64)
-
-
-def _moments(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(
+    counts: NDArray[np.int64], values: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation, (variable,), of histograms (variable, bin); bin 0 counts missing values."""
     weights = counts[:, 1:].astype(np.float64)
     values = np.broadcast_to(values, counts.shape)[:, 1:]

@@ -175,12 +175,11 @@ class Store:
             read: Read the files in any case.
         """
         try:
-            found = self.chunk_signatures(valid)
-            if not read and (found == known if known is not None else all(size for size, _ in found)):
+            signatures = self.chunk_signatures(valid)
+            if not read and (signatures == known if known is not None else all(size for size, _ in signatures)):
                 return True
             self.read_histogram(valid)
-            everywhere = slice(None)
-            return bool((self.read(valid, 1, everywhere, everywhere) != FILL).any())
+            return bool((self.read(valid, 1, slice(None), slice(None)) != FILL).any())
         except DamagedFileError:
             return False
 
@@ -275,8 +274,8 @@ class Store:
 
     def _written(self, valid: Hour) -> NDArray[np.int16]:
         """Return the stored integers (variable, y, x) of an hour; the last two written are in memory."""
-        found = self._recent.get(valid)
-        return self.read(valid, 1, slice(None), slice(None))[0] if found is None else found
+        recent = self._recent.get(valid)
+        return self.read(valid, 1, slice(None), slice(None))[0] if recent is None else recent
 
     def write_status(
         self, hours: Sequence[Hour] | Hours, status: HourStatus, verdicts: Sequence[dict[str, Any]]
@@ -338,8 +337,9 @@ class Store:
 
     def stored_hours(self) -> Hours:
         """Return the hours whose fields are on the disk, whatever their status."""
-        found = [int(folder.name) for folder in (self.path / self._data.path / "c").glob("*") if folder.name.isdigit()]
-        return EPOCH + np.sort(np.array(found, np.int64)) * HOUR
+        folders = (self.path / self._data.path / "c").glob("*")
+        indices = [int(folder.name) for folder in folders if folder.name.isdigit()]
+        return EPOCH + np.sort(np.array(indices, np.int64)) * HOUR
 
     def prune(self, hours: Sequence[Hour] | Hours) -> None:
         """Delete these hours: commit them as pruned, then delete their files.
@@ -347,8 +347,8 @@ class Store:
         Only the holder of the lock may call this. If it is interrupted, the same call deletes the remaining files.
         """
         reason = "older than retention.dataset_hours"
-        said = [{"valid": str(hour), "status": "pruned", "reason": reason} for hour in hours]
-        self.write_status(hours, HourStatus.PRUNED, said)
+        verdicts = [{"valid": str(hour), "status": "pruned", "reason": reason} for hour in hours]
+        self.write_status(hours, HourStatus.PRUNED, verdicts)
         for hour in hours:
             for array in (self._data, self._values, self._tendencies):
                 shutil.rmtree(self.path / array.path / "c" / str(index(hour)), ignore_errors=True)

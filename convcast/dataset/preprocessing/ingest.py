@@ -25,24 +25,24 @@ from convcast.variables import Variable
 
 
 @dataclass(frozen=True)
-class ArchivedHour:
-    """The archived file of an hour."""
+class ArchivedFile:
+    """An archived file, which holds some or all fields of an hour."""
 
-    valid: Hour
     path: Path
     sha256: str
     """SHA-256 of the file according to its sidecar."""
     signature: list[int]
     """Size and modification time of the file (convcast.files.signature)."""
-    lead: int = 0
+    lead: int
     """Lead time of its fields, hours."""
-    more: tuple[ArchivedHour, ...] = ()
-    """Files of other lead times, which hold the other fields."""
 
-    @property
-    def signatures(self) -> list[int]:
-        """Return the signatures of all files, one after the other."""
-        return [*self.signature, *(number for other in self.more for number in other.signature)]
+
+@dataclass(frozen=True)
+class ArchivedHour:
+    """The archived files of an hour, one for each lead time of its fields."""
+
+    valid: Hour
+    files: tuple[ArchivedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,6 @@ class IngestedHour:
     def reason(self) -> str:
         """Damage or findings as text; empty if there are none."""
         return self.damage or "; ".join(str(finding) for finding in self.findings)
-
-    def with_findings(self, findings: Sequence[QualityFinding]) -> IngestedHour:
-        """Return a copy with further findings."""
-        return replace(self, findings=(*self.findings, *findings))
 
 
 @dataclass(frozen=True)
@@ -95,11 +91,11 @@ class HourIngester:
         except DamagedFileError as error:
             return IngestedHour((), str(error), None, time.perf_counter() - started)
         masked = mask_collapsed(fields, variables)
-        found = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
-        if not found.rejected:
+        ingested = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        if not ingested.rejected:
             self._store.write_hour(source.valid, fields)
-            found = replace(found, means=field_means(fields, variables))
-        return replace(found, seconds=time.perf_counter() - started)
+            ingested = replace(ingested, means=field_means(fields, variables))
+        return replace(ingested, seconds=time.perf_counter() - started)
 
     def count_changes(self, valid: Hour) -> float:
         """Write the histogram of changes from the hour before, which must be written; return the seconds taken."""
@@ -111,18 +107,19 @@ class HourIngester:
         """The fields (variable, y, x) of an hour, from one file or several."""
         description = self._store.description
         values = np.empty((len(description.variables), *description.grid.shape), np.float32)
-        for file in (source, *source.more):
+        for file in source.files:
             some = description.leads[file.lead]
-            values[[description.variables.index(variable) for variable in some]] = self._load_file(file, some)
+            numbers = [description.variables.index(variable) for variable in some]
+            values[numbers] = self._load_file(file, source.valid, some)
         return values
 
-    def _load_file(self, source: ArchivedHour, variables: Sequence[Variable]) -> NDArray[np.float32]:
+    def _load_file(self, file: ArchivedFile, valid: Hour, variables: Sequence[Variable]) -> NDArray[np.float32]:
         from convcast.dataset.preprocessing.decode import decode_hour
 
-        name, description = source.path.name, self._store.description
-        if sha256(source.path) != source.sha256:
+        name, description = file.path.name, self._store.description
+        if sha256(file.path) != file.sha256:
             raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
-        fields = decode_hour(source.path, valid=source.valid, lead=source.lead, variables=variables)
+        fields = decode_hour(file.path, valid=valid, lead=file.lead, variables=variables)
         if fields.simulated != description.simulated:
             raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
         if fields.grid.crop(self.rows, self.columns) != description.grid:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset.layout import DatasetDescription, HourStatus, describe_grid
-from convcast.dataset.preprocessing.ingest import ArchivedHour, HourIngester, IngestedHour
+from convcast.dataset.preprocessing.ingest import ArchivedFile, ArchivedHour, HourIngester, IngestedHour
 from convcast.dataset.preprocessing.quality import compare_means
 from convcast.dataset.preprocessing.repair import lost_hours, repair
 from convcast.dataset.statistics import histogram_means
@@ -103,7 +103,8 @@ def preprocess(
         status = {hour: HourStatus(code) for hour, code in zip(times, codes, strict=True)}
         verdicts = store.read_verdicts()
         lost, uncounted = lost_hours(store, status, verdicts, read=verify)
-        yield from _give_up(store, np.setdiff1d(lost, archived), status)
+        reason = "its fields are lost, and the archive does not have it any more"
+        yield from _gaps(store, np.setdiff1d(lost, archived), reason, status)
         yield from _note_gaps(store, archived, wanted, status)
         again = np.intersect1d(lost, archived)
         todo = np.union1d(_todo(archive, store, wanted, status, verdicts), again)
@@ -135,14 +136,14 @@ def _prepare(
     if not path.exists():
         return _begin(archive, path, settings)
 
-    def ground(description: DatasetDescription) -> NDArray[np.float32]:
+    def read_static(description: DatasetDescription) -> NDArray[np.float32]:
         whole, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
         rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
         return whole.crop(*_within(whole.grid, rows, columns)).values
 
-    mended = repair(path, ground)
-    if mended:
-        tell(f"{path} had lost {', '.join(mended)}, which was rebuilt from the remaining files")
+    repaired = repair(path, read_static)
+    if repaired:
+        tell(f"{path} had lost {', '.join(repaired)}, which was rebuilt from the remaining files")
     store = Store.open(path, writing=True)
     whole, simulated = store.archived_grid, archive.simulated
     rows, columns = _crop(whole, settings.region)
@@ -234,34 +235,30 @@ def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, 
     yield from _gaps(store, np.setdiff1d(unknown, archived), "not in the archive", status)
 
 
-def _give_up(store: Store, lost: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
-    """Record as gaps the hours that the dataset has lost and the archive no longer has."""
-    yield from _gaps(store, lost, "its fields are lost, and the archive does not have it any more", status)
-
-
 def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
     """Commit gaps, with one verdict for each range of hours."""
     if gaps.size == 0:
         return
     ranges = np.split(gaps, np.flatnonzero(np.diff(gaps) != HOUR) + 1)
-    said = [
+    verdicts = [
         {"valid": str(part[0]), "last": str(part[-1]), "status": "gap", "reason": reason, "hours": part.size}
         for part in ranges
     ]
-    store.write_status(gaps, HourStatus.GAP, said)
+    store.write_status(gaps, HourStatus.GAP, verdicts)
     status |= dict.fromkeys(gaps, HourStatus.GAP)
     for part in ranges:
         yield HourVerdict(part[0], "gap", reason, 0.0, last=part[-1] if part.size > 1 else None)
 
 
 def _source(archive: Archive, store: Store, valid: Hour) -> ArchivedHour:
-    first, *more = (_file(archive, valid, lead) for lead in store.description.leads)
-    return replace(first, more=tuple(more))
-
-
-def _file(archive: Archive, valid: Hour, lead: int) -> ArchivedHour:
-    path = archive.path(valid, lead)
-    return ArchivedHour(valid, path.absolute(), archive.sidecar(path).sha256, signature(path), lead)
+    paths = {lead: archive.path(valid, lead) for lead in store.description.leads}
+    return ArchivedHour(
+        valid,
+        tuple(
+            ArchivedFile(path.absolute(), archive.sidecar(path).sha256, signature(path), lead)
+            for lead, path in paths.items()
+        ),
+    )
 
 
 def _judge(
@@ -270,35 +267,38 @@ def _judge(
     """Ingest the hours in the pool and commit them in order; `status` is updated."""
     means: dict[Hour, Mapping[str, float]] = {}
     judged: deque[tuple[ArchivedHour, IngestedHour, list[Future[float]]]] = deque()
-    for source, found in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
-        valid, placed = source.valid, found
-        if found.means is not None:
-            means[valid] = found.means
+    for source, ingested in zip(sources, pool.in_order(HourIngester.ingest, ingester, sources), strict=True):
+        valid = source.valid
+        if ingested.means is not None:
+            means[valid] = ingested.means
             if status.get(valid - HOUR) == HourStatus.OK:
                 before = means.pop(valid - HOUR, None) or _means(store, valid - HOUR)
-                placed = found.with_findings(compare_means(found.means, before, store.description.variables))
-        status[valid] = HourStatus.REJECTED if placed.rejected else HourStatus.OK
+                jumps = compare_means(ingested.means, before, store.description.variables)
+                ingested = replace(ingested, findings=(*ingested.findings, *jumps))
+        status[valid] = HourStatus.REJECTED if ingested.rejected else HourStatus.OK
         known = [hour for hour in (valid, valid + HOUR) if status.get(hour - HOUR) == status.get(hour) == HourStatus.OK]
-        judged.append((source, placed, [pool.submit(HourIngester.count_changes, ingester, hour) for hour in known]))
+        judged.append((source, ingested, [pool.submit(HourIngester.count_changes, ingester, hour) for hour in known]))
         while len(judged) > pool.ahead:
             yield _commit(store, *judged.popleft())
     while judged:
         yield _commit(store, *judged.popleft())
 
 
-def _commit(store: Store, source: ArchivedHour, placed: IngestedHour, changes: Sequence[Future[float]]) -> HourVerdict:
-    seconds = placed.seconds + sum(change.result() for change in changes)
-    status = HourStatus.REJECTED if placed.rejected else HourStatus.OK
+def _commit(
+    store: Store, source: ArchivedHour, ingested: IngestedHour, changes: Sequence[Future[float]]
+) -> HourVerdict:
+    seconds = ingested.seconds + sum(change.result() for change in changes)
+    status = HourStatus.REJECTED if ingested.rejected else HourStatus.OK
     verdict = {
         "valid": str(source.valid),
         "status": status.name.lower(),
-        "reason": placed.reason,
-        "findings": [finding.to_dict() for finding in placed.findings],
-        "file": source.signatures,
-        "chunks": None if placed.rejected else store.chunk_signatures(source.valid),
+        "reason": ingested.reason,
+        "findings": [finding.to_dict() for finding in ingested.findings],
+        "file": [number for file in source.files for number in file.signature],
+        "chunks": None if ingested.rejected else store.chunk_signatures(source.valid),
     }
     store.write_status([source.valid], status, [verdict])
-    return HourVerdict(source.valid, "rejected" if placed.rejected else "ok", placed.reason, seconds)
+    return HourVerdict(source.valid, "rejected" if ingested.rejected else "ok", ingested.reason, seconds)
 
 
 def _means(store: Store, valid: Hour) -> dict[str, float]:

@@ -93,29 +93,27 @@ def find_collapsed(field: NDArray[np.float32], collapse: Collapse) -> NDArray[np
 
     if not (field < collapse.below).any():
         return np.empty((0, 2), np.intp)
-    found = []
+    collapsed = []
     # The maximum of the surroundings bounds their median and is cheap; it leaves few candidates in cold regions.
     highest = maximum_filter(np.where(np.isnan(field), -np.inf, field), 5)
     for y, x in np.argwhere((field < collapse.below) & (field <= highest - collapse.drop)):
         around = field[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
         if np.nanmedian(around) - field[y, x] >= collapse.drop:
-            found.append((y, x))
-    return np.array(found, np.intp).reshape(-1, 2)
+            collapsed.append((y, x))
+    return np.array(collapsed, np.intp).reshape(-1, 2)
 
 
 def examine(
     values: NDArray[np.float32],
     variables: Sequence[Variable],
     *,
-    before: Mapping[str, float] | None = None,
     masked: Sequence[QualityFinding] = (),
 ) -> list[QualityFinding]:
-    """Run all checks on the fields of an hour.
+    """Run all checks on the fields of an hour, except the comparison with the hour before (`compare_means`).
 
     Args:
         values: Fields (variable, y, x), GRIB units.
         variables: The variable of each field.
-        before: Means of the previous hour's fields by name, if it is available.
         masked: Findings of `mask_collapsed`, whose points do not count as missing.
 
     Returns:
@@ -131,8 +129,6 @@ def examine(
         share = float(np.count_nonzero(d2m > t2m + np.float32(SUPERSATURATION))) / t2m.size
         if share >= MOST_SUPERSATURATED:
             findings.append(QualityFinding("supersaturated", D2M.name, share, MOST_SUPERSATURATED, True))
-    if before is not None:
-        findings += compare_means(field_means(values, variables), before, variables)
     return findings
 
 

@@ -18,14 +18,14 @@ from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
 
 
-def repair(path: Path, ground: Callable[[DatasetDescription], NDArray[np.float32]]) -> list[str]:
+def repair(path: Path, read_static: Callable[[DatasetDescription], NDArray[np.float32]]) -> list[str]:
     """Recreate the lost or damaged arrays of a dataset, except for the fields of its hours.
 
     Only the holder of the dataset's lock may call this.
 
     Args:
         path: The dataset's Zarr store.
-        ground: Reads the static fields (static, y, x) from the archive.
+        read_static: Reads the static fields (static, y, x) from the archive.
 
     Returns:
         The names of the recreated arrays.
@@ -34,22 +34,22 @@ def repair(path: Path, ground: Callable[[DatasetDescription], NDArray[np.float32
         DamagedFileError: The attributes of the dataset itself are lost or damaged.
     """
     group, description = open_described(path, writing=True)
-    mended = []
+    repaired = []
     for name, how in layout(description).items():
         try:
             open_part(group, name, description, path)
         except DamagedFileError:
             (path / name / "zarr.json").unlink(missing_ok=True)
             group.create_array(name, **how)
-            mended.append(name)
+            repaired.append(name)
     store = Store(path, group, description)
-    mended += store.restore({hour: _status(verdict) for hour, verdict in store.read_verdicts().items()})
+    repaired += store.restore({hour: _status(verdict) for hour, verdict in store.read_verdicts().items()})
     try:
         _ = store.static
     except DamagedFileError:
-        store.write_static(ground(description))
-        mended.append("static")
-    return list(dict.fromkeys(mended))
+        store.write_static(read_static(description))
+        repaired.append("static")
+    return list(dict.fromkeys(repaired))
 
 
 def _status(verdict: Mapping[str, Any]) -> HourStatus:
