@@ -68,38 +68,38 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 def from_os_error(error: OSError) -> ConvcastError | None:
     """Convert an OSError to an expected error, or return None if it is a bug of convcast."""
-    place = f" ({error.filename})" if error.filename else ""
+    file = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
-            f"the disk is full{place}; everything that was complete is kept",
+            f"the disk is full{file}; everything that was complete is kept",
             advice="free some space, then run the same command again",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SettingsError(f"no permission to write{place}", advice="choose another --workspace")
+        return SettingsError(f"no permission to write{file}", advice="choose another --workspace")
     reason = error.strerror or type(error).__name__
     if error.errno in _DISK:
         return DamagedFileError(
-            f"the disk failed to read or write{place}: {reason}; everything that was complete is kept",
+            f"the disk failed to read or write{file}: {reason}; everything that was complete is kept",
             advice="check the disk (`dmesg` names it), then run the same command again",
         )
     if error.errno in _PATH:
-        return SettingsError(f"a file or folder is in the way{place}: {reason}", advice="rename it, or name another")
+        return SettingsError(f"a file or folder is in the way{file}: {reason}", advice="rename it, or name another")
     if error.errno in NO_LOCKS or error.errno == errno.EXDEV:
         return SettingsError(
-            f"the file system cannot do what is needed{place}: {reason}",
+            f"the file system cannot do what is needed{file}: {reason}",
             advice="keep the workspace on another file system (--workspace)",
         )
     if error.errno in (errno.EBUSY, errno.ETXTBSY):
-        return SettingsError(f"another program holds a file{place}", advice="end it, then run the same command again")
+        return SettingsError(f"another program holds a file{file}", advice="end it, then run the same command again")
     if error.errno == errno.EFBIG:
         return SettingsError(
-            f"a file is larger than the file system or `ulimit -f` allows{place}", advice="choose another --workspace"
+            f"a file is larger than the file system or `ulimit -f` allows{file}", advice="choose another --workspace"
         )
     if error.errno == errno.ENOMEM:
-        return SettingsError(f"the memory is full{place}", advice="use fewer --workers, or a smaller --region")
+        return SettingsError(f"the memory is full{file}", advice="use fewer --workers, or a smaller --region")
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return SettingsError(f"too many files are open{place}", advice="allow more (ulimit -n), or use fewer workers")
-    if "temporary directory" in str(error):  # of tempfile, which has no type of its own for it
+        return SettingsError(f"too many files are open{file}", advice="allow more (ulimit -n), or use fewer workers")
+    if "temporary directory" in str(error):  # tempfile has no error type of its own
         return SettingsError("no folder for temporary files can be written to", advice="set TMPDIR to one that can")
     if error.errno == errno.ENOENT and not _is_here():
         return SettingsError("the working directory is no more", advice="change to a folder that is there (cd)")
@@ -108,7 +108,7 @@ def from_os_error(error: OSError) -> ConvcastError | None:
 
 def _is_here() -> bool:
     try:
-        os.getcwd()  # noqa: PTH109  of pathlib the same call
+        os.getcwd()  # noqa: PTH109  pathlib makes the same call
     except FileNotFoundError:
         return False
     return True
@@ -117,6 +117,6 @@ def _is_here() -> bool:
 _DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EBADMSG} | {
     getattr(errno, name)
     for name in ("EREMOTEIO", "EUCLEAN", "ENOMEDIUM")
-    if hasattr(errno, name)  # of Linux
+    if hasattr(errno, name)  # only on Linux
 }
 _PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG)

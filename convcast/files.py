@@ -95,8 +95,8 @@ def sweep(folder: Path, *, recursive: bool = True, alone: bool = False, shared: 
         alone: Whether the caller holds the lock of all writers; otherwise files of running processes stay.
         shared: Whether other programs may have `.partial` files there; only those named by this module are deleted.
     """
-    found = (path for path in _partial(folder, recursive) if not shared or _MADE_BY.search(path.name))
-    return sum(_delete(path) for path in found if alone or _is_left_over(path))
+    partial = (path for path in _partial(folder, recursive) if not shared or _MADE_BY.search(path.name))
+    return sum(_delete(path) for path in partial if alone or _is_left_over(path))
 
 
 def _partial(folder: Path, recursive: bool) -> Iterator[Path]:
@@ -231,13 +231,13 @@ def append_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # or another run's line, half written, would look like a torn one
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # otherwise another run's unfinished line would look truncated
         except OSError as error:
             if error.errno in NO_LOCKS:
                 raise _without_locks(path, error) from error
             raise
         size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk or a power cut left a line torn
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # truncated by a full disk or a power cut
             line = b"\n" + line
         while line:
             line = line[os.write(descriptor, line) :]
@@ -256,8 +256,8 @@ def sha256(path: Path) -> str:
 
 def signature(path: Path) -> list[int]:
     """Size (bytes) and modification time (ns) of a file, to detect changes without reading it."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def folder_bytes(folder: Path) -> int:
@@ -287,7 +287,7 @@ def discard(path: Path) -> int:
         path.rename(doomed)
     except FileNotFoundError:
         return 0
-    sync_folder(path.parent)  # or a power cut could give its name back to what is left of it
+    sync_folder(path.parent)  # otherwise a power cut could restore the name while the content is partly deleted
     if doomed.is_dir():
         size = folder_bytes(doomed)
         shutil.rmtree(doomed)
@@ -315,9 +315,9 @@ def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     make_folder(path.parent)
-    held = FileLock(path, timeout=patience, fallback_to_soft=False)
+    file_lock = FileLock(path, timeout=patience, fallback_to_soft=False)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout:
         raise LockedError(f"another run is {what} ({path} is locked)", advice="wait for it to end") from None
     except OSError as error:
@@ -329,7 +329,7 @@ def lock(path: Path, what: str, *, patience: float = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def _without_locks(path: Path, error: OSError) -> SettingsError:

@@ -175,6 +175,6 @@ def _looks_whole(file: Path, array: zarr.Array) -> bool:
                 return False
             opened.seek(chunks_end)
             index = np.frombuffer(opened.read(16 * count), "<u8").reshape(count, 2)
-            there = index[(index != _ABSENT).all(axis=1)].tolist()
-            return bool(there) and all(offset + length <= chunks_end for offset, length in there)
+            present = index[(index != _ABSENT).all(axis=1)].tolist()
+            return bool(present) and all(offset + length <= chunks_end for offset, length in present)
     return size > 0

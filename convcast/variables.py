@@ -44,16 +44,16 @@ class Transform:
 
 LINEAR = Transform("linear", lambda x: x, lambda z: z)
 
-# The square root of CAPE is, but for a factor, the updraught speed that parcel theory allows (w² = 2 CAPE). It
-# draws in the long tail, and an error of fixed size in it vanishes in physical units where CAPE does.
+# The square root of CAPE is proportional to the maximum updraught speed of parcel theory (w² = 2 CAPE). It shortens the
+# tail of large values, and an error of fixed size in it is small in physical units if CAPE is small.
 SQUARE_ROOT = Transform("square-root", lambda x: np.sqrt(np.maximum(x, 0)), lambda z: np.maximum(z, 0) ** 2)
 NEGATIVE_SQUARE_ROOT = Transform(
     "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
 )
 
 NO_ECHO, SET_APART = -10.0, -22.0
-# A third of the sky or more has no echo at all. Set apart from the weakest echo by 12 dB, "none" is decided, and what a
-# sampler leaves of a noise of a few dB beside it is still none, where it would otherwise be drizzle everywhere.
+# A third of the points or more have no echo. With a gap of 12 dB between no echo and the weakest echo, the remaining
+# noise of a sampler, a few dB, does not turn points without an echo into drizzle.
 NO_ECHO_SET_APART = Transform(
     "no-echo-set-apart",
     lambda x: np.where(x <= NO_ECHO, np.asarray(x).dtype.type(SET_APART), x),
@@ -115,7 +115,7 @@ class Variable:
         return self.thresholds[len(self.thresholds) // 2]
 
     def happens(self, values: Array, threshold: float) -> NDArray[np.bool_]:
-        """Whether the event of this threshold happens: at or above it, or at or below where `events_below`."""
+        """Whether the event of this threshold happens: values at or above it, or at or below it if `events_below`."""
         return values <= threshold if self.events_below else values >= threshold
 
     def event(self, threshold: float) -> str:
@@ -123,7 +123,7 @@ class Variable:
         return f"{self.name.upper()} {'≤' if self.events_below else '≥'} {threshold:g} {self.units}"
 
     def __reduce__(self) -> tuple[Callable[[str], Variable], tuple[str]]:
-        """A row of the table goes to another process by its name, and is the same row there."""
+        """Pickle a variable by its name, so that another process has the same row of its table."""
         return row, (self.name,)
 
 
@@ -342,10 +342,13 @@ def row(name: str) -> Variable:
 
 
 def by_lead(variables: Sequence[Variable], lead: int, dewpoint: str) -> dict[int, tuple[Variable, ...]]:
-    """Which of the fields are taken from forecasts of which length in hours, valid at the same time.
+    """Group fields by the lead time, in hours, of the files from which they are taken, for the same valid time.
 
-    `lead` is that of the analyses. Where `dewpoint` is "previous_f01", fields whose analyses have collapsed points come
-    from the one-hour forecast of the cycle before, which has none.
+    Args:
+        variables: The fields.
+        lead: Lead time of the files that serve as analyses, hours.
+        dewpoint: With "previous_f01", fields whose analyses have collapsed points are taken from the one-hour forecast
+            of the cycle before, which has none.
     """
     ahead = tuple(v for v in variables if v.collapse is not None) if dewpoint == "previous_f01" else ()
     if lead != 0 or not ahead:
@@ -357,7 +360,8 @@ def by_lead(variables: Sequence[Variable], lead: int, dewpoint: str) -> dict[int
 def select(names: Sequence[str]) -> tuple[Variable, ...]:
     """The rows of these fields, in this order.
 
-    Raises SettingsError for an unknown, repeated or empty selection.
+    Raises:
+        SettingsError: A name is unknown or repeated, or there are no names.
     """
     from difflib import get_close_matches
 

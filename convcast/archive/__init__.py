@@ -1,18 +1,14 @@
 """Fetch the required GRIB2 messages from publishers and store them unchanged."""
 
 from convcast.archive.archive import Archive, ArchivedMessage, Sidecar, open_archives
-from convcast.archive.fetch import FetchOutcome, Status, analyses, estimate, fetch, fetch_files, verify_archive
-from convcast.archive.request import Request
-from convcast.archive.sources import Source, kind_of, latest, open_sources
+from convcast.archive.fetch import FetchOutcome, analyses, estimate, fetch, fetch_files, verify_archive
+from convcast.archive.sources import kind_of, latest, open_sources
 
 __all__ = [
     "Archive",
     "ArchivedMessage",
     "FetchOutcome",
-    "Request",
     "Sidecar",
-    "Source",
-    "Status",
     "analyses",
     "estimate",
     "fetch",

@@ -93,7 +93,7 @@ def fetch_files(
 def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
-    """Yield the outcomes that fetching would have, with messages and bytes, from the indexes; nothing is written."""
+    """Yield the outcomes that `fetch_files` would have, from the indexes, without writing anything."""
     with _started(sources, settings, now) as run:
         yield from run.each(requests, run.estimate)
 
@@ -106,11 +106,11 @@ def analyses(
     dewpoint: str = "analysis",
 ) -> tuple[Request, ...]:
     """Requests for the HRRR files of these valid hours, in order and without repeats."""
-    parts = {at: fields(some) for at, some in by_lead(variables, lead, dewpoint).items()}
+    specs = {at: fields(group) for at, group in by_lead(variables, lead, dewpoint).items()}
     return tuple(
-        Request(locations.hrrr(valid - at * HOUR, at), wanted, archive)
+        Request(locations.hrrr(valid - at * HOUR, at), specs[at], archive)
         for valid in np.unique(np.asarray(hours, "datetime64[h]"))
-        for at, wanted in parts.items()
+        for at in specs
     )
 
 

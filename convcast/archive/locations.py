@@ -1,7 +1,7 @@
 """Addresses and paths of the publishers' files, from Herbie's templates.
 
-Herbie's templates follow NOAA's buckets as they move (https://github.com/blaylockbk/Herbie). Its downloads are not
-used: they keep what a failure left behind.
+Herbie's templates are updated when NOAA's buckets change (https://github.com/blaylockbk/Herbie). Its downloads are not
+used, since they leave incomplete files after a failure.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ _LAYOUTS = {
     ("refs", False): "refs.{day}/{hour}/ensprod/refs.t{hour}z.{product}.f{lead:02d}.conus.grib2",
     ("rrfs", False): "rrfs.{day}/{hour}/rrfs.t{hour}z.{product}.3km.f{lead:03d}.conus.grib2",
     ("rrfs", True): (
-        "rrfsens.{day}/{hour}/m{member:03d}/"  # a day's members lie apart from its control
+        "rrfsens.{day}/{hour}/m{member:03d}/"  # members and control are in separate folders
         "rrfs.t{hour}z.m{member:03d}.{product}.3km.f{lead:03d}.conus.grib2"
     ),
     ("href", False): "href.{day}/ensprod/href.t{hour}z.conus.{product}.f{lead:02d}.grib2",
 }
-"""Paths from the folder of the day on, by model and whether members have files of their own. REFS counts leads in two
-digits, RRFS in three; HREF has one folder a day, the others one a cycle."""
+"""Paths from the folder of the day on, by model and whether members have files of their own. Lead times have two digits
+in REFS and three in RRFS. HREF has one folder per day, the others one per cycle."""
 _PARTS = {
     "day": r"20[0-9]{6}",
     "hour": r"\d\d",
@@ -81,12 +81,12 @@ _PARTS = {
 }
 _FIRST_FOLDER = re.compile(r"(?:hrrr|refs|rrfs|rrfsens|href)\.\d{8}/.*")
 _NOMADS_VERSIONS = ("prod", "para")
-"""Folders where NOMADS may have RRFS and REFS, beside the version that Herbie names."""
+"""Folders in which NOMADS may have RRFS and REFS, besides that of Herbie's version."""
 
 
 def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
-    """The addresses to try for a file at each of Herbie's sources that carries it."""
-    asked = SimpleNamespace(
+    """The addresses at which a file may be found, for each of Herbie's sources that publishes it."""
+    request = SimpleNamespace(
         date=file.init.astype("datetime64[s]").astype(datetime),
         fxx=file.lead,
         product=file.product,
@@ -95,12 +95,12 @@ def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
         member=file.member,
         get_remoteFileName="",
     )
-    _template(file.model)(asked)
-    return {source: _alternatives(source, address) for source, address in asked.SOURCES.items()}
+    _template(file.model)(request)
+    return {source: _alternatives(source, address) for source, address in request.SOURCES.items()}
 
 
 def prepare() -> None:
-    """Import Herbie now, before threads start: it takes a second, and standard output is redirected meanwhile."""
+    """Import Herbie before threads start, since the import takes a second and redirects standard output."""
     for model, _ in _LAYOUTS:
         _template(model)
 
@@ -108,9 +108,9 @@ def prepare() -> None:
 def bucket_path(file: GribFile) -> PurePosixPath:
     """Path of a file in the bucket, from the folder of the day."""
     addresses = urls(file)
-    whole = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
-    match = _FIRST_FOLDER.search(whole)
-    return PurePosixPath(match[0] if match else whole.lstrip("/"))
+    path = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
+    match = _FIRST_FOLDER.search(path)
+    return PurePosixPath(match[0] if match else path.lstrip("/"))
 
 
 def archive_path(file: GribFile) -> PurePosixPath:
@@ -121,7 +121,7 @@ def archive_path(file: GribFile) -> PurePosixPath:
 
 
 def parse_path(name: str) -> GribFile | None:
-    """The file that a path in the bucket's layout names, HRRR's with or without `conus/`; None for another path."""
+    """The file at a path in the bucket's layout (for HRRR with or without `conus/`), or None for any other path."""
     for (model, members), layout in _LAYOUTS.items():
         match = _pattern(layout).fullmatch(name)
         if match is None:
@@ -141,8 +141,8 @@ def _pattern(layout: str) -> re.Pattern[str]:
     """Regular expression that matches paths of this layout; a part that occurs twice must be equal."""
     pattern = re.escape(layout).replace("/conus/", "/(?:conus/)?")
     for part, form in _PARTS.items():
-        name, place = part.split(":")[0], re.escape("{" + part + "}")
-        pattern = pattern.replace(place, f"(?P<{name}>{form})", 1).replace(place, f"(?P={name})")
+        name, placeholder = part.split(":")[0], re.escape("{" + part + "}")
+        pattern = pattern.replace(placeholder, f"(?P<{name}>{form})", 1).replace(placeholder, f"(?P={name})")
     return re.compile(pattern)
 
 
@@ -158,7 +158,7 @@ def _alternatives(source: str, address: str) -> tuple[str, ...]:
 def _template(model: str) -> Callable[[SimpleNamespace], None]:
     import convcast.grib  # noqa: F401  before Herbie, which imports ecCodes
 
-    # On import Herbie writes a configuration and prints where: into a folder that goes, and to nobody.
+    # On import Herbie writes a configuration, here into a temporary folder, and prints a message, which is discarded.
     with TemporaryDirectory(prefix="convcast-herbie-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = os.environ.get("HERBIE_CONFIG_PATH")

@@ -1,7 +1,7 @@
 """A pool of daemon threads, which do not keep a stopped process alive.
 
-The threads of concurrent.futures are waited for when the process ends. One that looks up a name, or waits for a disk
-that does not answer, cannot be stopped from outside, and would hold the whole process for as long as that takes.
+At its end a process waits for the threads of concurrent.futures. A thread that looks up a host name, or waits for a
+disk that does not respond, cannot be stopped, and would delay the end of the process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 GRACE = 1.0
-"""Seconds that threads have to end once the run is stopped; those that need longer are left behind."""
-_LOOK = 0.2
-"""Seconds after which it is looked whether the run is stopped."""
+"""Seconds that threads have to end after the run is stopped; those that need longer are abandoned."""
+_INTERVAL = 0.2
+"""Seconds between checks whether the run is stopped."""
 
 
 class ThreadPool(Generic[T, R]):
     """Threads that apply one function to each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:
-        """`stopped` is set by others where what has not ended shall be given up."""
+        """Start the threads. Setting `stopped`, from elsewhere, makes `results` end without the unfinished items."""
         self._work = work
         self._waiting = deque(enumerate(items))
         self._unfinished = dict(enumerate(items))
@@ -42,12 +42,12 @@ class ThreadPool(Generic[T, R]):
     def results(self) -> Iterator[R]:
         """Yield the result of each item as it ends; raises what the function raises.
 
-        Ends without those that were not done within GRACE seconds once the run was stopped.
+        Items that are not done within GRACE seconds after the run was stopped are left out.
         """
         until: float | None = None
         while self._unfinished:
             try:
-                number, result, error = self._ended.get(timeout=_LOOK)
+                number, result, error = self._ended.get(timeout=_INTERVAL)
             except Empty:
                 if self._stopped.is_set():
                     until = until or time.monotonic() + GRACE
@@ -60,11 +60,11 @@ class ThreadPool(Generic[T, R]):
             yield result  # type: ignore[misc]  # an item that has ended without an error has a result
 
     def unfinished(self) -> list[T]:
-        """The items whose results were not given."""
+        """The items whose results were not yielded."""
         return list(self._unfinished.values())
 
     def join(self, seconds: float | None = None) -> None:
-        """Begin nothing new, and wait until what is under way has ended, at most so many seconds."""
+        """Begin no further items, and wait for the running ones, at most for this number of seconds."""
         self._waiting.clear()
         until = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:

@@ -31,11 +31,11 @@ _FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pm
 _RESTS: dict[Kind, str] = {
     "mean": r"(wt )?ens mean(:.*)?",
     "spread": r"(wt )?ens (spread|std dev)(:.*)?",
-    # How wgrib2 words this one differs; the file holds one message of each field.
+    # wgrib2 versions describe these differently; the file holds one message for each field.
     "matched-mean": r".*",
 }
 _DERIVED, _PROBABILITY, _MEMBER = frozenset({2}), frozenset({5}), frozenset({0, 1})
-"""Product definition templates at a point in time: of all members, a probability, one member (0 where unmarked)."""
+"""Product definition templates, at a point in time: derived from all members, a probability, and one member (or 0)."""
 MIXED_LAYER = "90-0 mb above ground"
 NEIGHBOURHOOD = {"refs": 39.0, "href": 40.6}
 """Kilometres around a point within which a neighbourhood event may happen: 13 cells of 3 km, 8 of 5.079 km."""
@@ -52,9 +52,9 @@ class Product:
     kind: Kind
     limit: Limit | None = None
     neighbourhood: float | None = None
-    """Radius in km of an event that counts anywhere around the point; None of an event at the point itself."""
+    """Radius in km within which the event may happen; None for an event at the point itself."""
     layer: str | None = None
-    """Level in the index where it is not the variable's: CAPE and CIN of another parcel are other quantities."""
+    """Level in the index if it is not the variable's: CAPE and CIN of another parcel are different quantities."""
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Product:
 
     @property
     def comparable(self) -> bool:
-        """Whether the product is of a quantity that convcast forecasts."""
+        """Whether convcast forecasts the quantity of the product."""
         return self.layer is None
 
     @property
@@ -116,7 +116,7 @@ def _probabilities(
 def products(system: str) -> tuple[Product, ...]:
     """Products of convcast's fields that REFS or HREF publishes, on grids of 3 and 5 km.
 
-    REFC has no mean, since its members' storms lie apart; HREF has no components of the wind.
+    REFC has no mean, since storms differ in position between members. HREF has no wind components.
     """
     near = tuple(
         Product(REFC, "probability", Limit(value), neighbourhood=NEIGHBOURHOOD[system])
@@ -137,29 +137,29 @@ def products(system: str) -> tuple[Product, ...]:
 
 
 def refs_members(cycle: Hour, lead: int) -> tuple[Member, ...]:
-    """The 14 forecasts that NCEP makes REFS of: RRFS control and five members, and HRRR, each now and 6 h old.
+    """The 14 forecasts of which NCEP makes REFS: RRFS's control and five members, and HRRR, of this cycle and the last.
 
-    All weigh the same. A file that does not reach so far ahead does not exist: HRRR ends at 48 h, members at 60 h.
+    All have equal weights. Members whose forecasts are too short are left out: HRRR ends at 48 h, RRFS at 60 h.
     """
-    found = []
+    members = []
     for age in (0, 6):
         init, ahead, old = cycle - age * HOUR, lead + age, f"-{age}h" if age else ""
-        found.append(Member(f"rrfs{old}", GribFile("rrfs", "2dfld", init, ahead), age))
-        found += [
+        members.append(Member(f"rrfs{old}", GribFile("rrfs", "2dfld", init, ahead), age))
+        members += [
             Member(f"rrfs-m{number:03d}{old}", GribFile("rrfs", "2dfldnomads", init, ahead, number), age)
             for number in range(1, 6)
         ]
-        found.append(Member(f"hrrr{old}", hrrr(init, ahead), age))
-    return tuple(member for member in found if member.file.lead <= (48 if member.file.model == "hrrr" else 60))
+        members.append(Member(f"hrrr{old}", hrrr(init, ahead), age))
+    return tuple(member for member in members if member.file.lead <= (48 if member.file.model == "hrrr" else 60))
 
 
 def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Member, ...]:
-    """HRRR forecasts for the same hour, begun so many hours before `init`, all of one weight."""
+    """HRRR forecasts for the same valid time, from `ages` hours before `init`, with equal weights."""
     return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
 
 
 def cycle_of(init: Hour) -> Hour:
-    """The last cycle of REFS or HREF that began by this hour."""
+    """The last cycle of REFS or HREF at or before this hour."""
     hours = int(init.astype("datetime64[h]").astype(int))
     return init - (hours % 6) * HOUR
 
@@ -174,12 +174,19 @@ def requests(
     members: bool = True,
     derived: bool = True,
 ) -> tuple[Request, ...]:
-    """The files of a reference ensemble for these valid hours.
+    """Requests for the files of a reference ensemble.
 
-    `archives` are those of hrrr, refs and href; `leads` count from HRRR's cycle for time-lagged, and else from those of
-    REFS and HREF; `names` are fields; `members` are the forecasts themselves, and what is `derived` are their products.
+    Args:
+        system: One of SYSTEMS.
+        archives: Archives by name: hrrr, refs and href.
+        valid: Valid hours.
+        leads: Lead times, hours: of HRRR for time-lagged, and otherwise of REFS or HREF.
+        names: Names of the fields.
+        members: Request the members, which only REFS and time-lagged have.
+        derived: Request the products of REFS or HREF.
 
-    Raises SettingsError for a system that is none, and for an analysis, of which there is no ensemble.
+    Raises:
+        SettingsError: There is no such system, or a lead time is 0, for which there are no ensembles.
     """
     if system not in SYSTEMS:
         raise SettingsError(f"there is no reference ensemble {system!r}", advice=f"use {', '.join(SYSTEMS)}")
@@ -189,14 +196,14 @@ def requests(
     if system == "time-lagged":
         files = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
         return tuple(Request(file, fields(variables), archives["hrrr"]) for file in files)
-    found: list[Request] = []
+    requested: list[Request] = []
     for cycle, lead in _cycles(valid, leads):
         if derived:
-            found += _derived(system, archives[system], cycle, lead, names)
+            requested += _derived(system, archives[system], cycle, lead, names)
         if members and system == "refs":
-            found += (_member(member, archives, variables) for member in refs_members(cycle, lead))
-    # Cycles share members: what is current in one is six hours old in the next.
-    return tuple(dict.fromkeys(found))
+            requested += (_member(member, archives, variables) for member in refs_members(cycle, lead))
+    # Consecutive cycles share members.
+    return tuple(dict.fromkeys(requested))
 
 
 def _cycles(valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:

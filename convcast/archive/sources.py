@@ -103,9 +103,14 @@ class WebSource:
         last: Hour | None = None,
         access: SharedAccess | None = None,
     ) -> None:
-        """`base` is the bucket's address where Herbie does not know it, `last` the last hour, where that is known.
+        """Create a source.
 
-        `access` signs addresses, where the server asks for it.
+        Args:
+            name: Name of the source, one of Herbie's unless `base` is given.
+            client: HTTP client of the server.
+            base: Address of the bucket.
+            last: Last published hour, if it is known.
+            access: Signs the addresses, if the server requires that.
         """
         self.name = name
         self._client = client
@@ -149,11 +154,11 @@ class WebSource:
             self._access.close(reason)
 
     def _sign(self, url: str) -> str:
-        """The address to ask for a file; raises a Failure where none is given."""
+        """The signed address, or the address itself if the server requires no signature; raises a Failure."""
         return url if self._access is None else self._access(url)
 
     def _index(self, file: GribFile) -> tuple[str, str]:
-        """The address that has the file, and its index."""
+        """The address at which the file is found, and the text of its index."""
         absent = Absent(f"it does not carry {file.model.upper()}")
         for url in self._urls(file):
             try:
@@ -170,9 +175,9 @@ class WebSource:
         return (f"{self._base.rstrip('/')}/{locations.bucket_path(file)}",)
 
     def _closed(self, url: str, span: Span, last: int | None) -> Span:
-        """The span with its end, which its own length tells where the index does not.
+        """The span with its end, which is read from the message's header if the index does not give it.
 
-        The message that begins at `last` must be the last of the file.
+        The message at offset `last` must be the last of the file.
         """
         if span.end != UNKNOWN_END:
             return span
@@ -184,12 +189,12 @@ class WebSource:
 
 
 class DirectorySource:
-    """A folder with the buckets' layout, with or without `conus/`; messages are found by reading the files."""
+    """A folder in the buckets' layout, with or without `conus/`. Messages are found by reading the files."""
 
     unreachable = None
 
     def __init__(self, root: Path) -> None:
-        """Raises MissingInputError where the folder holds no file of HRRR, RRFS, REFS or HREF."""
+        """Raises MissingInputError if the folder holds no file of HRRR, RRFS, REFS or HREF."""
         self.name = str(root)
         self._files: dict[GribFile, Path] = {}
         for path in sorted(root.glob("*.????????/**/*.grib2"), reverse=True):
@@ -209,7 +214,7 @@ class DirectorySource:
         hrrr = [file for file in self._files if file.model == "hrrr"]
         valid = [file.valid for file in hrrr if file.lead == lead]
         if not valid:
-            leads = ", ".join(str(there) for there in sorted({file.lead for file in hrrr})) or "none"
+            leads = ", ".join(map(str, sorted({file.lead for file in hrrr}))) or "none"
             raise MissingInputError(
                 f"the folder {self.name} holds no HRRR files of lead {lead}, but of {leads}",
                 advice="set dataset.analysis_lead, or say --start and --end",
@@ -225,16 +230,16 @@ class DirectorySource:
                 frames = list(framing.walk(opened))
         except OSError as error:
             raise Bad(f"the file cannot be read ({error.strerror})") from None
-        strangers = [frame.init for frame in frames if frame.init != file.init]
-        if strangers:
-            raise Bad(f"the file belongs to the cycle of {strangers[0]}")
+        other_inits = [frame.init for frame in frames if frame.init != file.init]
+        if other_inits:
+            raise Bad(f"the file belongs to the cycle of {other_inits[0]}")
         spans, lacking = [], []
         for spec in specs:
-            found = [frame for frame in frames if frame.matches(spec, file.lead)]
-            if len(found) > 1:
-                raise Bad(f"the file has {spec.name} {len(found)} times")
-            if found:
-                spans.append(Span(spec, found[0].offset, found[0].offset + found[0].length))
+            matching = [frame for frame in frames if frame.matches(spec, file.lead)]
+            if len(matching) > 1:
+                raise Bad(f"the file has {spec.name} {len(matching)} times")
+            if matching:
+                spans.append(Span(spec, matching[0].offset, matching[0].offset + matching[0].length))
             else:
                 lacking.append(spec)
         if lacking and not (partial and spans):
@@ -252,16 +257,23 @@ class DirectorySource:
         return None
 
     def close(self, reason: str = STOPPED) -> None:
-        """Nothing is held."""
+        """Do nothing, since no request is left open."""
 
 
 @contextmanager
 def open_sources(names: Sequence[str], *, workspace: Workspace, settings: Settings) -> Iterator[tuple[Source, ...]]:
-    """The sources of these names, in this order, until the end of the block.
+    """Open sources until the end of the block.
 
-    A name is aws, google, azure, nomads, simulated, a folder, or the address of a server laid out like the bucket.
-    Raises SettingsError for any other, MissingInputError for an empty folder, DamagedFileError where the workspace
-    holds another simulated world than the settings say.
+    Args:
+        names: Names of the sources: aws, google, azure, nomads, simulated, a folder, or the address of a server with
+            the layout of the bucket.
+        workspace: Workspace with the files of the simulated archive.
+        settings: Settings of the archive and the simulation.
+
+    Raises:
+        SettingsError: A name is none of these, or `simulated` is one of several.
+        MissingInputError: A folder holds no files.
+        DamagedFileError: The workspace holds another simulated world than that of the settings.
     """
     if not names:
         raise SettingsError("no source is named", advice="use --source aws")
@@ -277,16 +289,22 @@ def open_sources(names: Sequence[str], *, workspace: Workspace, settings: Settin
 
 
 def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | None = None) -> Hour:
-    """The last valid hour of `lead`-hour forecasts that there should be: the first source that knows, else the clock.
+    """The last valid hour that should be published, according to the first source that knows it, or else to the clock.
 
-    Raises NotPublishedError where no source is given.
+    Args:
+        sources: Sources of the files.
+        lead: Lead time of the files, hours.
+        now: Current time, by default that of the clock.
+
+    Raises:
+        NotPublishedError: There are no sources.
     """
     if not sources:
         raise NotPublishedError("there is no source to ask for the latest hour")
     for source in sources:
-        known = source.latest(lead)
-        if known is not None:
-            return known
+        valid = source.latest(lead)
+        if valid is not None:
+            return valid
     time = np.datetime64("now") if now is None else now
     init: Hour = (time.astype("datetime64[s]") - PUBLICATION_DELAY).astype("datetime64[h]")
     return init + lead * HOUR
@@ -312,9 +330,10 @@ def kind_of(name: str) -> Literal["cloud", "simulated", "address", "folder"]:
 
 
 def split_address(name: str) -> tuple[str, AuthBase | None]:
-    """The address that a source's name is, without user and password, and these as requests takes them.
+    """Split a source's address into one without credentials, which can be shown, and the authentication for requests.
 
-    The address is safe to be written and printed. Raises SettingsError where no file can be asked of it.
+    Raises:
+        SettingsError: The text is not an address to which file paths can be added.
     """
     from convcast.archive.web.connections import split_credentials
 
@@ -323,7 +342,7 @@ def split_address(name: str) -> tuple[str, AuthBase | None]:
         if re.search(r"[?#\s]", name):
             raise ValueError("paths are added to it, so it has no ?, # or spaces")
     except ValueError as error:
-        reason = str(error).partition(":")[0]  # what follows is a part of the address, perhaps of its password
+        reason = str(error).partition(":")[0]  # the rest of the message may contain a part of the password
         raise SettingsError(
             f"the address of a source cannot be used ({reason})",
             advice="write https://host/path; a /, ?, # or @ in a password is written %2F, %3F, %23 or %40",

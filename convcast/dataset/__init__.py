@@ -6,7 +6,6 @@ from convcast.dataset.dataset import Dataset
 from convcast.dataset.layout import HourStatus
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.preprocessing.preprocess import HourVerdict, preprocess
-from convcast.dataset.preprocessing.quality import QualityFinding, examine
 from convcast.dataset.split import Split, split_hours
 from convcast.dataset.statistics import FieldStatistics
 from convcast.dataset.sun import Sun
@@ -20,14 +19,12 @@ __all__ = [
     "FieldStatistics",
     "HourStatus",
     "HourVerdict",
-    "QualityFinding",
     "Split",
     "Sun",
     "Window",
     "Windows",
     "advect",
     "estimate_motion",
-    "examine",
     "open_dataset",
     "preprocess",
     "shuffled_indices",

@@ -39,27 +39,27 @@ IGNORED = tuple(
 """Environment variables that are set and hidden from ecCodes."""
 
 
-def _begin_without_them() -> None:
-    """Have ecCodes read its variables, which it does once, while only those of ALLOWED_VARIABLES are there.
+def _start_eccodes() -> None:
+    """Have ecCodes read its environment variables, which it does once, with only those of ALLOWED_VARIABLES set.
 
-    A site sets ECCODES_DEFINITION_PATH for its own library. Definitions of another version crash this one, or change
-    what a message means; messages are told apart by numbers here, for which the library's own suffice.
+    A site may set ECCODES_DEFINITION_PATH for its own library. Definitions of another version crash this one, or change
+    the meaning of a message. Messages are identified by numbers here, for which the library's own definitions suffice.
     """
-    kept = {name: os.environ.pop(name) for name in IGNORED}
+    hidden = {name: os.environ.pop(name) for name in IGNORED}
     try:
         eccodes.codes_definition_path()
     finally:
-        os.environ.update(kept)
+        os.environ.update(hidden)
 
 
-_begin_without_them()
+_start_eccodes()
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc hold on to the memory of decoded fields, which come and go by the dozen.
+    """Have glibc keep the memory of freed fields for the next ones.
 
-    By default it returns 15 MB blocks to the system and takes fresh pages for the next field: a third of the time that
-    decoding takes (numbers of the options: malloc.h).
+    By default glibc returns 15 MB blocks to the system, and taking new pages costs a third of the time of decoding. The
+    numbers of the options are those of malloc.h.
     """
     trim_threshold, mmap_threshold = -1, -3
     with suppress(OSError, AttributeError):
@@ -101,9 +101,10 @@ class Message:
     """Handle of ecCodes."""
 
     def decode(self, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """The values, (ny, nx), row 0 in the south, NaN where missing; in the array `into`, if given.
+        """Decode the values, (ny, nx), row 0 in the south, NaN if missing, into the array `into` if it is given.
 
-        Raises DamagedFileError where they cannot be decoded, or are not of that shape.
+        Raises:
+            DamagedFileError: The values cannot be decoded, or have another shape.
         """
         try:
             gaps = _may_have_gaps(self.handle)
@@ -118,7 +119,7 @@ class Message:
         field = np.empty(shape, np.float32) if into is None else into
         if gaps:
             values[values == MISSING_VALUE] = np.nan
-        with np.errstate(over="ignore"):  # what no float32 holds is infinite, and no weather
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are rejected later
             field[...] = values.reshape(shape)
         return field
 
@@ -138,29 +139,31 @@ _HRRR_GRID = {
 
 
 def read_messages(path: Path) -> Iterator[Message]:
-    """A file's messages, in order; each can be decoded until the next is asked for.
+    """Yield a file's messages in order; each can be decoded until the next one is requested.
 
-    Raises DamagedFileError at a message that cannot be read.
+    Raises:
+        DamagedFileError: A message cannot be read.
     """
     with open(path, "rb") as file:
         size, offset = os.fstat(file.fileno()).st_size, 0
         while offset < size:
             try:
                 start = file.read(sections.INDICATOR)
-                # A damaged length may ask for more than there is memory.
+                # A damaged length may exceed the memory.
                 rest = min(sections.message_length(start), size - offset) - len(start)
-                whole = start + file.read(max(0, rest))
-                with _opened(whole, offset) as message:
+                octets = start + file.read(max(0, rest))
+                with _opened(octets, offset) as message:
                     yield message
             except DamagedFileError as error:
                 raise DamagedFileError(f"{path} is damaged after byte {offset} ({error})") from error
-            offset += len(whole)
+            offset += len(octets)
 
 
 def decode(message: bytes) -> tuple[MessageHeader, NDArray[np.float32]]:
-    """One message's header and values, (ny, nx), row 0 in the south, NaN where missing.
+    """Decode one message into its header and its values, (ny, nx), row 0 in the south, NaN if missing.
 
-    Raises DamagedFileError where it cannot be decoded.
+    Raises:
+        DamagedFileError: The message cannot be decoded.
     """
     with _opened(message, 0) as opened:
         return opened.header, opened.decode()
@@ -168,7 +171,7 @@ def decode(message: bytes) -> tuple[MessageHeader, NDArray[np.float32]]:
 
 @contextmanager
 def _opened(message: bytes, offset: int) -> Iterator[Message]:
-    """A message of ecCodes', once its sections are in order; raises DamagedFileError where they are not."""
+    """Check a message's sections and open it with ecCodes; raises DamagedFileError if it cannot be read."""
     sections.check(message)
     try:
         with _message(eccodes.codes_new_from_message(message)) as handle:
@@ -178,7 +181,7 @@ def _opened(message: bytes, offset: int) -> Iterator[Message]:
 
 
 def _may_have_gaps(handle: Any) -> bool:
-    """Whether points may be missing: by a bitmap (section 6), or by values of complex packing (code table 5.5)."""
+    """Whether points may be missing, by a bitmap (section 6) or in complex packing (code table 5.5)."""
     number = eccodes.codes_get_long
     if number(handle, "bitmapPresent"):
         return True
@@ -229,7 +232,7 @@ class EnsembleSpec:
 
 
 NOT_GIVEN = 255
-"""An octet of all ones: GRIB2 for a number that is not given, here of more members than an octet can count."""
+"""An octet of ones, which means "not given" in GRIB2; used if there are more members than an octet can count."""
 _HRRR = {
     "typeOfProcessedData": 1,
     "productDefinitionTemplateNumber": 0,
@@ -237,7 +240,7 @@ _HRRR = {
     "generatingProcessIdentifier": 83,
 }
 _ENSEMBLE = {"typeOfProcessedData": 4, "typeOfGeneratingProcess": 4, "generatingProcessIdentifier": 255}
-"""A perturbed forecast by no process of the centre's."""
+"""Keys of a perturbed forecast that is not made by the centre."""
 
 
 def encode(
@@ -250,9 +253,16 @@ def encode(
     simulated: bool,
     ensemble: EnsembleSpec | None = None,
 ) -> bytes:
-    """A GRIB2 message on HRRR's grid template, lattice and packing: as HRRR's are, or of an `ensemble`.
+    """Encode a GRIB2 message with HRRR's grid template, lattice and packing.
 
-    `values` are (ny, nx) in GRIB units; they are rounded to 1/16.
+    Args:
+        values: Values, (ny, nx), GRIB units; they are rounded to multiples of 1/16.
+        key: Numbers that identify the field.
+        grid: Grid of the values.
+        init: Init time.
+        lead_hours: Lead time, hours.
+        simulated: Mark the message as simulated.
+        ensemble: Kind of ensemble message; by default a deterministic one, as HRRR's.
     """
     rounded = np.round(np.asarray(values, np.float64) * LATTICE) / LATTICE
     span = int((rounded.max() - rounded.min()) * LATTICE)
@@ -261,7 +271,7 @@ def encode(
     with _message(eccodes.codes_grib_new_from_samples("GRIB2")) as handle:
         for name, value in {
             "discipline": key.discipline,
-            # Only in NCEP's tables do ecCodes and wgrib2 find names for composite reflectivity, CAPE and CIN.
+            # ecCodes and wgrib2 find names for composite reflectivity, CAPE and CIN only in NCEP's tables.
             "centre": 7,
             "subCentre": 0,
             "tablesVersion": 2,

@@ -1,7 +1,7 @@
 """Check the sections of a GRIB2 message before ecCodes decodes it.
 
-ecCodes trusts the counts and widths that a message gives, and ends the process where they do not fit: one damaged hour
-would take all the others with it. What passes here may still be refused by ecCodes, but as an error.
+ecCodes trusts the counts and widths in a message, and a damaged message may crash the process. ecCodes may refuse
+messages that pass these checks, but with an error.
 
 Octets are numbered as the WMO Manual on Codes numbers them (volume I.2, FM 92 GRIB edition 2), from 1.
 """
@@ -134,13 +134,13 @@ def _check_packing(section: bytes) -> None:
 
 def _check_bitmap(section: bytes, *, points: int, values: int) -> None:
     if section[5] == 255:
-        there = points
+        present = points
     elif section[5] == 0 and len(section) == 6 + -(-points // 8):
-        there = int(np.unpackbits(np.frombuffer(section, np.uint8, offset=6), count=points).sum())
+        present = int(np.unpackbits(np.frombuffer(section, np.uint8, offset=6), count=points).sum())
     else:
         raise _damaged("section 6 is no bitmap")
-    if there != values:
-        raise _damaged(f"{values} values for {there} points")
+    if present != values:
+        raise _damaged(f"{values} values for {present} points")
 
 
 def _check_values(packing: bytes, section: bytes, values: int) -> None:
@@ -159,10 +159,10 @@ def _check_values(packing: bytes, section: bytes, values: int) -> None:
 def _check_jpeg(section: bytes, values: int) -> None:
     """Check the size marker of a JPEG 2000 code stream (ISO/IEC 15444-1, A.5.1): all values are in one tile."""
     columns, rows, *frame = (_number(section, octet, 4) for octet in range(14, 46, 4))
-    whole = section[5:9] == _JPEG and columns * rows == values and frame == [0, 0, columns, rows, 0, 0]
+    fits = section[5:9] == _JPEG and columns * rows == values and frame == [0, 0, columns, rows, 0, 0]
     # One component of unsigned numbers, each of its own point.
     if (
-        not whole
+        not fits
         or len(section) < 50
         or section[45:47] != b"\0\1"
         or section[47] >= MAX_BITS

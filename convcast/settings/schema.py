@@ -42,7 +42,7 @@ ModelLeads = Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min
 HistoryLength = Annotated[int, Field(ge=2, le=48)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
-# JSON has no infinity; as text it is read again as what it was.
+# JSON has no infinity; it is written as text, which is read as infinity again.
 DurationOrForever = Annotated[
     float, Field(gt=0), PlainSerializer(lambda n: n if math.isfinite(n) else "inf", when_used="json")
 ]

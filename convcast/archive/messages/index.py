@@ -95,20 +95,20 @@ def select(
     cycle = compact(init).replace("T", "")
     spans, lacking = [], []
     for spec in specs:
-        found = [
-            (place, row)
-            for place, row in enumerate(rows)
+        matching = [
+            (number, row)
+            for number, row in enumerate(rows)
             if row and row.forecast == forecast(lead) and spec.in_index(row.name, row.level, row.rest)
         ]
-        if not found:
+        if not matching:
             lacking.append(spec)
             continue
-        if len(found) > 1:
-            raise Bad(f"the index has {spec.name} {len(found)} times")
-        ((place, row),) = found
+        if len(matching) > 1:
+            raise Bad(f"the index has {spec.name} {len(matching)} times")
+        ((number, row),) = matching
         if row.cycle != cycle:
             raise Bad(f"the index is of the cycle {row.cycle[:20]}, not {cycle}")
-        spans.append(_span(spec, row, rows[:place], rows[place + 1 :]))
+        spans.append(_span(spec, row, rows[:number], rows[number + 1 :]))
     return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
 
 

@@ -18,25 +18,22 @@ INSTANT = frozenset({0})
 
 @dataclass(frozen=True)
 class MessageSpec:
-    """Specification of one GRIB message.
-
-    Attributes
-    ----------
-    name : convcast's name of the message, used in sidecars
-    index_name, index_level : columns of the index
-    keys : GRIB keys it may have; publishers may differ
-    rest : regular expression that the columns after the forecast must match fully
-    templates : product definition templates it may have
-    limit : event, if the message is a probability
-    """
+    """Specification of one GRIB message."""
 
     name: str
+    """convcast's name of the message, used in sidecars."""
     index_name: str
+    """Name column of the index."""
     index_level: str
+    """Level column of the index."""
     keys: tuple[GribKey, ...]
+    """GRIB keys that the message may have, since publishers differ."""
     rest: str = ""
+    """Regular expression that must match all columns after the forecast column."""
     templates: frozenset[int] = INSTANT
+    """Product definition templates that the message may have."""
     limit: Limit | None = None
+    """Event, if the message is a probability."""
 
     def in_index(self, name: str, level: str, rest: str) -> bool:
         """Whether an index row with these columns is this message."""

@@ -1,4 +1,4 @@
-"""Whether a source answers at all."""
+"""Check whether a source answers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """To one request; `error` is None for any answer that is not the server's own failure."""
+    """Result of one request."""
 
     seconds: float
     error: str | None = None
+    """Reason why there is no answer, or the server's failure; None for any other answer, such as 404."""
     clock: float | None = None
-    """The time that the server says it is, in seconds since 1970; None where it says none."""
+    """The server's time, seconds since 1970, or None if the answer has none."""
 
 
 def probe(name: str, settings: ArchiveSettings) -> Answer:
-    """Ask aws, google, azure, nomads or a web address for yesterday's index, once. It need not be there."""
+    """Request yesterday's index, which need not exist, once from aws, google, azure, nomads or a web address."""
     auth: AuthBase | None = None
     if name in locations.CLOUDS:
         locations.prepare()
@@ -45,8 +46,8 @@ def probe(name: str, settings: ArchiveSettings) -> Answer:
         try:
             response = session.head(url, timeout=timeout, allow_redirects=False)
         except (requests.RequestException, OSError, ValueError) as error:
-            why = "in time" if exchange.ended else f"({type(error).__name__})"
-            return Answer(time.monotonic() - started, f"no answer {why}")
+            reason = "in time" if exchange.ended else f"({type(error).__name__})"
+            return Answer(time.monotonic() - started, f"no answer {reason}")
     seconds = time.monotonic() - started
     if exchange.ended:
         return Answer(seconds, "no answer in time")

@@ -90,8 +90,8 @@ def preprocess(
         LockedError: Another run is writing the dataset.
     """
     archived = archive.hours(*settings.leads)
-    wanted = archived if hours is None else np.intersect1d(archived, hours)
-    if wanted.size == 0:
+    requested = archived if hours is None else np.intersect1d(archived, hours)
+    if requested.size == 0:
         leads = " and ".join(map(str, settings.leads))
         raise MissingInputError(
             f"the archive holds no {'such ' if hours is not None else ''}hour of lead {leads}",
@@ -105,12 +105,13 @@ def preprocess(
         lost, uncounted = lost_hours(store, status, verdicts, read=verify)
         reason = "its fields are lost, and the archive does not have it any more"
         yield from _gaps(store, np.setdiff1d(lost, archived), reason, status)
-        yield from _note_gaps(store, archived, wanted, status)
-        again = np.intersect1d(lost, archived)
-        todo = np.union1d(_todo(archive, store, wanted, status, verdicts), again)
-        if again.size:
-            tell(f"{again.size} hours lost their fields and are taken from the archive again, the first is {again[0]}")
-        status |= dict.fromkeys(again, HourStatus.ABSENT)
+        yield from _note_gaps(store, archived, requested, status)
+        restored = np.intersect1d(lost, archived)
+        todo = np.union1d(_todo(archive, store, requested, status, verdicts), restored)
+        if restored.size:
+            count, first = restored.size, restored[0]
+            tell(f"{count} hours lost their fields and are taken from the archive again, the first is {first}")
+        status |= dict.fromkeys(restored, HourStatus.ABSENT)
         recount = [hour for hour in uncounted if status.get(hour - HOUR) == HourStatus.OK]
         if todo.size == 0 and not recount:
             return
@@ -137,37 +138,37 @@ def _prepare(
         return _begin(archive, path, settings)
 
     def read_static(description: DatasetDescription) -> NDArray[np.float32]:
-        whole, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
+        static, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
         rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
-        return whole.crop(*_within(whole.grid, rows, columns)).values
+        return static.crop(*_within(static.grid, rows, columns)).values
 
     repaired = repair(path, read_static)
     if repaired:
         tell(f"{path} had lost {', '.join(repaired)}, which was rebuilt from the remaining files")
     store = Store.open(path, writing=True)
-    whole, simulated = store.archived_grid, archive.simulated
-    rows, columns = _crop(whole, settings.region)
-    wanted = DatasetDescription(
+    archived_grid, simulated = store.archived_grid, archive.simulated
+    rows, columns = _crop(archived_grid, settings.region)
+    expected = DatasetDescription(
         select(settings.fields),
-        whole.crop(rows, columns),
+        archived_grid.crop(rows, columns),
         store.description.simulated if simulated is None else simulated,
         settings.analysis_lead,
         settings.dewpoint,
     )
-    difference = store.description.difference(wanted)
+    difference = store.description.difference(expected)
     if difference is not None:
         raise DamagedFileError(f"{path} {difference}", advice=f"use another --workspace, or delete {path}")
     return rows, columns, store
 
 
 def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
-    whole = _read_static(archive)
-    rows, columns = _crop(whole.grid, settings.region)
-    static = whole.crop(rows, columns)
+    archived = _read_static(archive)
+    rows, columns = _crop(archived.grid, settings.region)
+    static = archived.crop(rows, columns)
     description = DatasetDescription(
         select(settings.fields), static.grid, static.simulated, settings.analysis_lead, settings.dewpoint
     )
-    return rows, columns, Store.create(path, description, static.values, archived=whole.grid)
+    return rows, columns, Store.create(path, description, static.values, archived=archived.grid)
 
 
 def _read_static(archive: Archive) -> DecodedFields:
@@ -176,12 +177,12 @@ def _read_static(archive: Archive) -> DecodedFields:
 
     if not archive.static.exists():
         raise MissingInputError("the archive has no terrain and land mask", advice="run `convcast fetch --days 1`")
-    whole = decode_static(archive.static)
-    if np.isnan(whole.values).any():
+    static = decode_static(archive.static)
+    if np.isnan(static.values).any():
         raise DamagedFileError(
             f"{archive.static} has missing values", advice=f"delete {archive.static} and fetch again"
         )
-    return whole
+    return static
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:
