@@ -99,9 +99,9 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
         ("products", workspace.products, "*.zarr"),
         ("verifications", workspace.root / "verification", "*/scores.json"),
     ):
-        found = sorted(path if pattern == "*.zarr" else path.parent for path in folder.glob(pattern))
-        rows.append((title, f"{len(found)}" + (f", newest {found[-1].name}" if found else "")))
-        value[title] = [path.name for path in found]
+        names = sorted((path if pattern == "*.zarr" else path.parent).name for path in folder.glob(pattern))
+        rows.append((title, f"{len(names)}" + (f", newest {names[-1]}" if names else "")))
+        value[title] = names
     used = folder_bytes(workspace.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used

@@ -98,7 +98,7 @@ def verify(
         keep=results / "cases",
         workers=Workers.chosen(workers, dask_address),
     )
-    for line in dict.fromkeys(describe(said) for said in evaluation.files):
+    for line in dict.fromkeys(map(describe, evaluation.files)):
         terminal.say(line)
     for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
         if workspace is not None:
@@ -152,8 +152,8 @@ def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:
 
 
 def _describe(scored: CaseScored) -> str:
-    said = scored.refused or "CRPS " + " ".join(f"{name} {value:.3g}" for name, value in scored.crps.items())
-    return f"{scored.init} lead {scored.lead} h, {said}"
+    result = scored.refused or "CRPS " + " ".join(f"{name} {value:.3g}" for name, value in scored.crps.items())
+    return f"{scored.init} lead {scored.lead} h, {result}"
 
 
 def _table(verification: Verification, lead: int) -> Table:

@@ -176,13 +176,13 @@ class ModelDescription:
         if not path.is_file():
             raise SettingsError(f"there is no model in {directory}", advice="train one first: convcast train")
         values = read_json(path)
-        found = values.get("format") if isinstance(values, dict) else None
-        if isinstance(found, str) and found.startswith("convcast model") and found != FORMAT:
+        written = values.get("format") if isinstance(values, dict) else None
+        if isinstance(written, str) and written.startswith("convcast model") and written != FORMAT:
             raise DamagedFileError(
-                f"{path} is of another version of convcast ({found})",
+                f"{path} is of another version of convcast ({written})",
                 advice=f"delete {directory} and train again, or train under another name (--model)",
             )
-        if found != FORMAT:
+        if written != FORMAT:
             raise DamagedFileError(f"{path} does not describe a convcast model", advice="train again")
         try:
             return cls.from_dict(values)
@@ -192,12 +192,11 @@ class ModelDescription:
 
 def _reason(error: Exception) -> str:
     """Shorten an error message, which may be as long as the file."""
+    reason = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    else:
-        said = str(error)
-    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}…"
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -34,12 +34,12 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
     Two files of the same tensors may differ in their bytes, since safetensors writes its metadata in any order.
     """
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        hasher.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
         plain = tensor.detach().to("cpu").contiguous()
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        hasher.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

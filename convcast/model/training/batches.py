@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ AHEAD = 4
 """Batches prepared while the network is busy."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Training cases, one in each row."""
 
     channels: Tensor
@@ -36,20 +35,18 @@ class Batch:
 
     @classmethod
     def joined(cls, parts: Sequence[Batch]) -> Batch:
-        names = ("channels", "numbers", "residuals")
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
 
     def divided(self, parts: int) -> list[Batch]:
-        pieces = (part.chunk(parts) for part in (self.channels, self.numbers, self.residuals))
-        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+        return [Batch(*part) for part in zip(*(values.chunk(parts) for values in self), strict=True)]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(t.to(device, non_blocking=True) for t in (self.channels, self.numbers, self.residuals)))
+        return Batch(*(values.to(device, non_blocking=True) for values in self))
 
     def rolled(self, rows: int, columns: int) -> Batch:
         """Move the origin of the torus by `rows` and `columns`."""
-        moved = [torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals)]
-        return Batch(moved[0], self.numbers, moved[1])
+        channels, residuals = (torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals))
+        return Batch(channels, self.numbers, residuals)
 
 
 class Cases:
@@ -104,16 +101,12 @@ class Cases:
 
 def batches(cases: Cases, order: Iterable[int], size: int, *, workers: int = 1) -> Iterator[Batch]:
     """Yield batches of `size` cases in the order of the numbers `order`, prepared by background threads."""
-
-    def prepare(chosen: tuple[int, ...]) -> Batch:
-        return Batch.joined([cases[number] for number in chosen])
-
     pending: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cases")
     try:
         numbered = iter(order)
         while numbers := tuple(islice(numbered, size)):
-            pending.append(pool.submit(prepare, numbers))
+            pending.append(pool.submit(lambda chosen: Batch.joined([cases[number] for number in chosen]), numbers))
             if len(pending) > AHEAD:
                 yield pending.popleft().result()
         while pending:

@@ -61,25 +61,26 @@ def _train(
 ) -> Iterator[TrainingProgress]:
     if distributed.first:
         sweep(directory)
-    found = newest(directory)
-    if found is None:
+    resumed = newest(directory)
+    if resumed is None:
         description = preparation.describe(dataset, settings)
     else:
+        description = resumed[1].description
         begun = (directory / DESCRIPTION).is_file()
-        description = preparation.same_model(found[1].description, dataset, settings, directory, strict=not begun)
+        preparation.require_same(description, dataset, settings, directory, strict=not begun)
     trainer = Trainer(description, settings.training, distributed)
-    if found is not None:
-        trainer.restore(*found)
+    if resumed is not None:
+        trainer.restore(*resumed)
     if distributed.broadcast(trainer.step) != trainer.step:
         raise SettingsError(
             f"this process finds {directory} after step {trainer.step}, and the first process finds it after another",
             advice="put the workspace on a file system that all processes share",
         )
-    tally, last = (Tally(), None) if found is None else (found[1].tally, found[1].report)
+    tally, last = (Tally(), None) if resumed is None else (resumed[1].tally, resumed[1].report)
     log = TrainingLog(directory, trainer.step, last) if distributed.first else None
     before = trainer.description.minutes
     steps, limit = settings.training.steps, settings.training.minutes
-    if found is not None and (trainer.step >= steps or (limit and before >= limit)):
+    if resumed is not None and (trainer.step >= steps or (limit and before >= limit)):
         return
     trainer.description = trainer.description.under(settings)
     cases, validator = preparation.cases(dataset, description, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from convcast.model.training.batches import Batch
 from convcast.settings import TrainingSettings
 
 
-@dataclass(frozen=True)
-class NoisedBatch:
+class NoisedBatch(NamedTuple):
     """Cases with their random draws: noise levels, noise, and whether the condition is withheld; one draw a row."""
 
     batch: Batch
@@ -25,8 +24,8 @@ class NoisedBatch:
 
     def divided(self, parts: int) -> list[NoisedBatch]:
         """Divide in order; `parts` must divide the number of cases."""
-        divided = zip(*(value.chunk(parts) for value in (self.t, self.noise, self.blank)), strict=True)
-        return [NoisedBatch(batch, *drawn) for batch, drawn in zip(self.batch.divided(parts), divided, strict=True)]
+        draws = (values.chunk(parts) for values in (self.t, self.noise, self.blank))
+        return [NoisedBatch(*part) for part in zip(self.batch.divided(parts), *draws, strict=True)]
 
 
 class Objective(nn.Module):

@@ -79,10 +79,10 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     )
 
 
-def same_model(
-    found: ModelDescription, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
-) -> ModelDescription:
-    """Check that the model `found` in `directory` is the one that these settings and this dataset start, and return it.
+def require_same(
+    model: ModelDescription, dataset: Dataset, settings: Settings, directory: Path, *, strict: bool = False
+) -> None:
+    """Check that the model in `directory` is the one that these settings and this dataset start.
 
     A training can resume with another learning rate and the like, but not with `strict`: then only CHANGEABLE settings
     may differ.
@@ -91,7 +91,7 @@ def same_model(
         SettingsError: The settings differ.
         DamagedFileError: The data differ.
     """
-    before = found.settings | {"model": found.model.model_dump(mode="json")}
+    before = model.settings | {"model": model.model.model_dump(mode="json")}
     training = {name for name in TrainingSettings.model_fields if name not in CHANGEABLE} if strict else {"seed"}
     compared = {
         "model": set(ModelSettings.model_fields),
@@ -109,12 +109,11 @@ def same_model(
                     advice=f"train under another name (--model), put the setting back, or delete {directory}",
                 )
     ours = (dataset.variables, dataset.grid, dataset.simulated, dataset.analysis_lead)
-    if ours != (found.variables, found.grid, found.simulated, found.analysis_lead):
+    if ours != (model.variables, model.grid, model.simulated, model.analysis_lead):
         raise DamagedFileError(
             f"the model in {directory} was begun on other fields, another grid or another world than {dataset.path}",
             advice="train under another name (--model)",
         )
-    return found
 
 
 def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -> tuple[Cases, Validator]:

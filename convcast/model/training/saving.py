@@ -89,15 +89,15 @@ def newest(directory: Path) -> tuple[Path, Checkpoint] | None:
         DamagedFileError: The checkpoint is damaged, from an earlier version of convcast or of another training than
             model.json, or the model has no checkpoint.
     """
-    found = checkpoints(directory)
+    paths = checkpoints(directory)
     described = (directory / DESCRIPTION).is_file()
-    if not found:
+    if not paths:
         if described:
             raise DamagedFileError(
                 f"{directory} has no checkpoint to go on from", advice="train under another name (--model)"
             )
         return None
-    path, advice = found[-1], advice_for(directory)
+    path, advice = paths[-1], advice_for(directory)
     facts = read_header(path, advice=advice).facts
     if "description" not in facts:
         raise DamagedFileError(
@@ -178,8 +178,8 @@ def _best(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoin
         tensors, _ = read_tensors(path)
     except DamagedFileError:
         return None
-    found = {name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)}
-    return found if digest(found) == checkpoint.weights else None
+    best = {name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)}
+    return best if digest(best) == checkpoint.weights else None
 
 
 def _digest_of(path: Path) -> str | None:

@@ -227,12 +227,12 @@ class Trainer:
     @torch.no_grad()
     def _validation_loss(self, batches: Sequence[Batch], objective: Objective) -> float:
         objective.eval()
-        found = torch.zeros(len(batches), dtype=torch.float64)
+        losses = torch.zeros(len(batches), dtype=torch.float64)
         for index in range(self.distributed.rank, len(batches), self.distributed.world_size):
             self._seed(VALIDATION, index)
             noised = self._draw(batches[index].to(self.device), condition_dropout=0.0, joined=False)
-            found[index] = objective.losses(noised).noise.mean().double()
-        return float(self.distributed.sum(found).mean())
+            losses[index] = objective.losses(noised).noise.mean().double()
+        return float(self.distributed.sum(losses).mean())
 
     def _seed(self, *numbers: int) -> None:
         """Seed the generator with the seed and these numbers alone."""
