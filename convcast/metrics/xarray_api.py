@@ -9,7 +9,7 @@ all members of a point in one chunk.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from convcast.metrics.scores.fractions import fraction_sums
 from convcast.metrics.spatial import Scales
 
 Dimensions = str | Iterable[Hashable] | None
+Values = NDArray[np.floating]
 
 
 def crps_ensemble(
@@ -63,7 +64,7 @@ def crps_ensemble(
         raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
     needed = 2 if estimator == "fair" else 1
     observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} CRPS")
-    score = _points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
+    score = _at_points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
     return _describe(_mean(score, dim), f"{estimator} CRPS", observations)
 
 
@@ -77,13 +78,7 @@ def spread_error_ratio(
     observations, forecasts, members = _enter(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
     squared: xr.DataArray = error * error
-    ratio: xr.DataArray = xr.apply_ufunc(
-        lambda v, e: formulas.spread_error_ratio(v, e, members),
-        _mean(variance, dim),
-        _mean(squared, dim),
-        dask="parallelized",
-        output_dtypes=[float],
-    )
+    ratio = _apply(lambda v, e: formulas.spread_error_ratio(v, e, members), [_mean(variance, dim), _mean(squared, dim)])
     return _describe(ratio, "spread/error ratio")
 
 
@@ -99,9 +94,7 @@ def spread_error_correlation(
     variance, error = _moments(observations, forecasts, member_dim)
     spread, distance = np.sqrt(variance), np.abs(error)
     means = [_mean(m, dim) for m in (spread, distance, variance, error * error, spread * distance)]
-    result: xr.DataArray = xr.apply_ufunc(
-        lambda *m: formulas.correlation(np.ones_like(m[0]), *m), *means, dask="parallelized", output_dtypes=[float]
-    )
+    result = _apply(lambda *m: formulas.correlation(np.ones_like(m[0]), *m), means)
     return _describe(result, "spread-error correlation")
 
 
@@ -124,15 +117,14 @@ def brier_score(
     needed, what = (2, "the fair Brier score") if fair else (1, "a probability")
     observations, forecasts, members = _enter(observations, forecasts, member_dim, needed, what)
 
-    def score(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.float64]:
-        k = exceedances(f, threshold, events_below=events_below)
-        event = happens(o, threshold, events_below=events_below)
+    def score(f: Values, o: Values) -> Values:
+        k, event = _events(f, o, threshold, events_below)
         loss = (k / members - event) ** 2
         if fair:
             loss -= k * (members - k) / (members**2 * (members - 1))
         return np.where(present_points(f, o), loss, np.nan)
 
-    return _describe(_mean(_points(score, observations, forecasts, member_dim), dim), "Brier score")
+    return _describe(_mean(_at_points(score, observations, forecasts, member_dim), dim), "Brier score")
 
 
 def rank_histogram(
@@ -145,9 +137,9 @@ def rank_histogram(
     """
     observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a rank")
 
-    def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
-        found = score_points(f, o)
-        return rank_counts(found.below, found.equal, members)
+    def count(f: Values, o: Values) -> Values:
+        scores = score_points(f, o)
+        return rank_counts(scores.below, scores.equal, members)
 
     return _tabulate(count, observations, forecasts, member_dim, dim, {"rank": members + 1}, float)
 
@@ -167,15 +159,12 @@ def reliability(
     """
     observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a probability")
 
-    def count(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.int64]:
-        present = present_points(f, o)
-        k = exceedances(f, threshold, events_below=events_below)[present]
-        event = happens(o, threshold, events_below=events_below)[present]
-        return np.bincount(2 * k + event, minlength=2 * (members + 1)).reshape(-1, 2).astype(np.int64)
+    def count(f: Values, o: Values) -> NDArray[np.int64]:
+        k, event = _events(f, o, threshold, events_below)
+        return np.bincount((2 * k + event)[present_points(f, o)], minlength=2 * (members + 1)).reshape(-1, 2)
 
-    return _tabulate(
-        count, observations, forecasts, member_dim, dim, {"forecast_count": members + 1, "observed": 2}, np.int64
-    )
+    shape = {"forecast_count": members + 1, "observed": 2}
+    return _tabulate(count, observations, forecasts, member_dim, dim, shape, np.int64)
 
 
 def roc_area(
@@ -192,14 +181,9 @@ def roc_area(
     for no member.
     """
     table = reliability(observations, forecasts, threshold, member_dim, dim, events_below)
-    area: xr.DataArray = xr.apply_ufunc(
-        formulas.roc_area,
-        table,
-        input_core_dims=[["forecast_count", "observed"]],
-        dask="parallelized",
-        output_dtypes=[float],
+    return _describe(
+        _apply(formulas.roc_area, [table], core=[["forecast_count", "observed"]]), "area under the ROC curve"
     )
-    return _describe(area, "area under the ROC curve")
 
 
 def fractions_skill_score(
@@ -224,26 +208,13 @@ def fractions_skill_score(
         raise SettingsError(f"a square of {width} cells has no centre in a domain of {sizes[0]} x {sizes[1]}")
     scales = Scales((width,), periodic)
 
-    def sums(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
-        found = fraction_sums(f, o, present_points(f, o), (threshold,), scales)
-        return np.asarray(found[0, 0])
+    def sum_squares(o: Values, f: Values) -> Values:
+        return np.asarray(fraction_sums(f, o, present_points(f, o), (threshold,), scales)[0, 0])
 
-    found: xr.DataArray = xr.apply_ufunc(
-        sums,
-        observations,
-        forecasts,
-        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
-        output_core_dims=[["sum"]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[float],
-        dask_gufunc_kwargs={"output_sizes": {"sum": 4}, "allow_rechunk": True},
-    )
-    total = found.sum([name for name in found.dims if name != "sum"])
-    score: xr.DataArray = xr.apply_ufunc(
-        formulas.fractions_skill_score, total, input_core_dims=[["sum"]], dask="parallelized", output_dtypes=[float]
-    )
-    return _describe(score, "fractions skill score")
+    core = [spatial_dims, [member_dim, *spatial_dims]]
+    sums = _apply(sum_squares, [observations, forecasts], core=core, output={"sum": 4}, vectorize=True)
+    total = sums.sum([name for name in sums.dims if name != "sum"])
+    return _describe(_apply(formulas.fractions_skill_score, [total], core=[["sum"]]), "fractions skill score")
 
 
 def energy_score(
@@ -263,20 +234,12 @@ def energy_score(
     needed = 2 if estimator == "fair" else 1
     observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} energy score")
 
-    def score(o: NDArray[np.floating], f: NDArray[np.floating]) -> float:
+    def score(o: Values, f: Values) -> float:
         present = present_points(f, o)
         return energy(f, o, present)[estimator == "ensemble"] if present.any() else np.nan
 
-    result: xr.DataArray = xr.apply_ufunc(
-        score,
-        observations,
-        forecasts,
-        input_core_dims=[list(spatial_dims), [member_dim, *spatial_dims]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[float],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
+    core = [spatial_dims, [member_dim, *spatial_dims]]
+    result = _apply(score, [observations, forecasts], core=core, vectorize=True)
     return _describe(result, f"{estimator} energy score", observations)
 
 
@@ -298,49 +261,77 @@ def _enter(
 
 
 def _as_floats(values: xr.DataArray) -> xr.DataArray:
+    return _apply(as_floats, [values], dtype=float_type(values.dtype), keep_attrs=True)
+
+
+def _events(f: Values, o: Values, threshold: float, events_below: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Number of members (member, point) with the event, and whether it was observed (point,)."""
+    return exceedances(f, threshold, events_below=events_below), happens(o, threshold, events_below=events_below)
+
+
+def _apply(
+    function: Callable[..., Any],
+    arrays: Sequence[xr.DataArray],
+    *,
+    core: Sequence[Sequence[Hashable]] | None = None,
+    output: Mapping[str, int] | None = None,
+    dtype: Any = float,
+    **options: Any,
+) -> xr.DataArray:
+    """Apply a function to arrays, chunk by chunk where they are dask arrays.
+
+    Args:
+        function: Function of numpy arrays, whose last dimensions are the core dimensions.
+        arrays: The function's arguments.
+        core: Core dimensions of each array; none by default.
+        output: Sizes of the dimensions that the function adds, by name.
+        dtype: Type of the results.
+        options: Further options of xarray's apply_ufunc.
+    """
     result: xr.DataArray = xr.apply_ufunc(
-        as_floats, values, dask="parallelized", output_dtypes=[float_type(values.dtype)], keep_attrs=True
+        function,
+        *arrays,
+        input_core_dims=core or [[]] * len(arrays),
+        output_core_dims=[list(output or ())],
+        dask="parallelized",
+        output_dtypes=[dtype],
+        dask_gufunc_kwargs={"output_sizes": output, "allow_rechunk": True},
+        **options,
     )
     return result
 
 
-def _points(function: Any, observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> xr.DataArray:
+def _at_points(
+    function: Callable[..., Any], observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str
+) -> xr.DataArray:
     """Apply a function of (member, point) and (point,) arrays at every point."""
 
-    def work(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[np.float64]:
+    def work(o: Values, f: Values) -> Values:
         o, _ = np.broadcast_arrays(o, f[..., 0])
         members_first = np.moveaxis(f, -1, 0).reshape(f.shape[-1], -1)
         return np.asarray(function(members_first, o.reshape(-1)), float).reshape(o.shape)
 
-    result: xr.DataArray = xr.apply_ufunc(
-        work,
-        observations,
-        forecasts,
-        input_core_dims=[[], [member_dim]],
-        dask="parallelized",
-        output_dtypes=[float],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-    )
-    return result
+    return _apply(work, [observations, forecasts], core=[[], [member_dim]])
 
 
 def _moments(observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> tuple[xr.DataArray, xr.DataArray]:
     """Unbiased variance of the members, and error of their mean, NaN where missing."""
-    found = [
-        _points(lambda f, o, name=name: getattr(score_points(f, o), name), observations, forecasts, member_dim)
-        for name in ("variance", "error")
-    ]
-    return found[0], found[1]
+    variance = _at_points(lambda f, o: score_points(f, o).variance, observations, forecasts, member_dim)
+    return variance, _at_points(lambda f, o: score_points(f, o).error, observations, forecasts, member_dim)
+
+
+def _names(dim: Dimensions) -> list[Hashable] | None:
+    return None if dim is None else [dim] if isinstance(dim, str) else list(dim)
 
 
 def _mean(score: Any, dim: Dimensions) -> xr.DataArray:
-    chosen = None if dim is None else [dim] if isinstance(dim, str) else list(dim)
-    mean: xr.DataArray = score.mean(chosen, skipna=True) if chosen is None or chosen else score
+    names = _names(dim)
+    mean: xr.DataArray = score if names == [] else score.mean(names, skipna=True)
     return mean
 
 
 def _tabulate(
-    count: Any,
+    count: Callable[..., Any],
     observations: xr.DataArray,
     forecasts: xr.DataArray,
     member_dim: str,
@@ -349,27 +340,15 @@ def _tabulate(
     dtype: Any,
 ) -> xr.DataArray:
     """Tabulate for each combination of the dimensions that are not in `dim`."""
-    chosen: Sequence[Hashable] = (
-        list(observations.dims) if dim is None else [dim] if isinstance(dim, str) else list(dim)
-    )
-    if not chosen:
+    names = list(observations.dims) if dim is None else _names(dim)
+    if not names:
         raise SettingsError("a histogram counts over at least one dimension", advice="name it with dim")
 
-    def work(o: NDArray[np.floating], f: NDArray[np.floating]) -> NDArray[Any]:
-        return np.asarray(count(o.reshape(-1), f.reshape(f.shape[0], -1)), dtype)
+    def work(o: Values, f: Values) -> NDArray[Any]:
+        return np.asarray(count(f.reshape(f.shape[0], -1), o.reshape(-1)), dtype)
 
-    result: xr.DataArray = xr.apply_ufunc(
-        work,
-        observations,
-        forecasts,
-        input_core_dims=[chosen, [member_dim, *chosen]],
-        output_core_dims=[list(shape)],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=[dtype],
-        dask_gufunc_kwargs={"output_sizes": shape, "allow_rechunk": True},
-    )
-    return result
+    core = [names, [member_dim, *names]]
+    return _apply(work, [observations, forecasts], core=core, output=shape, dtype=dtype, vectorize=True)
 
 
 def _describe(score: xr.DataArray, long_name: str, observations: xr.DataArray | None = None) -> xr.DataArray:
