@@ -74,17 +74,17 @@ def damaged_members(path: Path) -> list[DamagedMember]:
         names = _fields(group) or [name for name in FIELDS if name in group]
         arrays = [stores.open_array(group, name, complaint=complaint, advice=advice) for name in names]
         flags = read_flags(complete)
-        found = []
+        damaged = []
         for init, member, lead in np.argwhere(flags != ABSENT).tolist():
             position = init, member, lead
             if flags[position] == UNREADABLE:
                 file = path / complete.path / complete.metadata.encode_chunk_key(position)
-                found.append(DamagedMember(init, member, lead, file, "cannot be read"))
+                damaged.append(DamagedMember(init, member, lead, file, "cannot be read"))
                 continue
             faults = (fault for array in arrays if (fault := stores.chunk_fault(array, path, position)))
             if fault := next(faults, None):
-                found.append(DamagedMember(init, member, lead, *fault))
-    return found
+                damaged.append(DamagedMember(init, member, lead, *fault))
+    return damaged
 
 
 def read_flags(complete: zarr.Array) -> NDArray[np.int8]:

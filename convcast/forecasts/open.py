@@ -105,5 +105,5 @@ def read_grid(data: xr.Dataset, path: Path) -> Grid:
 
 
 def _inits(folder: Path) -> list[Hour]:
-    found = [from_compact(path.stem) for path in folder.glob("*.zarr")]
-    return [init for init in found if init is not None]
+    inits = [from_compact(path.stem) for path in folder.glob("*.zarr")]
+    return [init for init in inits if init is not None]

@@ -97,11 +97,11 @@ def quantiles(
     """
     ny, nx = shape
     rows = max(1, BAND // (members * nx))
-    found = np.empty((len(levels), ny, nx), np.float32)
+    bands = np.empty((len(levels), ny, nx), np.float32)
     for start in range(0, ny, rows):
         band = slice(start, min(ny, start + rows))
-        found[:, band] = np.quantile(np.stack(read(band)), levels, axis=0)
-    return found
+        bands[:, band] = np.quantile(np.stack(read(band)), levels, axis=0)
+    return bands
 
 
 class _Pool:

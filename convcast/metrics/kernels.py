@@ -127,8 +127,8 @@ def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray
 
 def threads() -> int:
     """Number of threads that this process may use: OMP_NUM_THREADS (dask sets it for its workers), else one a core."""
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
-    return (int(said) if said.isdecimal() and len(said) < 5 else 0) or os.cpu_count() or 1
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
+    return (int(setting) if setting.isdecimal() and len(setting) < 5 else 0) or os.cpu_count() or 1
 
 
 @lru_cache(maxsize=128)

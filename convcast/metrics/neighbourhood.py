@@ -46,13 +46,13 @@ def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64], step: int) -> ND
             w = half[abs(row - y)]
             first = counts[row, radius - w : radius - w + nx]
             last = counts[row, radius + w + 1 : radius + w + 1 + nx]
-            found = near[y // step]
+            points = near[y // step]
             if step == 1:
                 for x in range(nx):
-                    found[x] |= last[x] > first[x]
+                    points[x] |= last[x] > first[x]
             else:
-                for x in range(found.size):
-                    found[x] |= last[x * step] > first[x * step]
+                for x in range(points.size):
+                    points[x] |= last[x * step] > first[x * step]
     return near
 
 
@@ -61,7 +61,7 @@ def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float6
     return np.asarray(gaussian_filter(probability, SIGMA, radius=window, mode="nearest"), float)
 
 
-def far_from_missing(there: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
+def far_from_missing(present: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
     """Points (y, x) that are farther than `reach` cells from any missing point and from the edge."""
-    distance = distance_transform_edt(np.pad(there, 1))[1:-1, 1:-1]
+    distance = distance_transform_edt(np.pad(present, 1))[1:-1, 1:-1]
     return np.asarray(distance > reach)

@@ -46,40 +46,26 @@ POINT_SUMS: dict[str, Callable[[PointScores], Floats]] = {"points": lambda point
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Sums over points of one field; a mean is a sum over `sums["points"]`."""
-
-    values: Floats
-    """(name,) in the order of POINT_SUMS."""
-
-    def __getitem__(self, name: str) -> float:
-        return float(self.values[list(POINT_SUMS).index(name)])
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.values + other.values)
-
-
-@dataclass(frozen=True)
 class Statistics:
     """Sufficient statistics of one system's forecasts of one field.
 
     Attributes
     ----------
     members : number of members of every ensemble
-    sums : sums over points
+    sums : sums of POINT_SUMS over points, by name; a mean is a sum over `sums["points"]`
     tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
     ranks : (members + 1,) points by rank of the observation, ties shared
     spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
-    regimes : (regime, sum) the `sums` over the points of each of REGIMES; zeros where regimes are not known
+    regimes : (regime,) the `sums` over the points of each of REGIMES; zeros where regimes are not known
     whole_fields : sums over cases that FIELD_SCORES add, by name; none where they are not computed
     """
 
     members: int
-    sums: Sums
+    sums: dict[str, Floats]
     tables: Integers
     ranks: Floats
     spread_bins: Floats
-    regimes: Floats
+    regimes: dict[str, Floats]
     whole_fields: dict[str, Floats]
 
     def __add__(self, other: Statistics) -> Statistics:
@@ -95,13 +81,17 @@ class Statistics:
             )
         return Statistics(
             self.members,
-            self.sums + other.sums,
+            _added(self.sums, other.sums),
             self.tables + other.tables,
             self.ranks + other.ranks,
             self.spread_bins + other.spread_bins,
-            self.regimes + other.regimes,
-            {name: sums + other.whole_fields[name] for name, sums in self.whole_fields.items()},
+            _added(self.regimes, other.regimes),
+            _added(self.whole_fields, other.whole_fields),
         )
+
+
+def _added(one: dict[str, Floats], other: dict[str, Floats]) -> dict[str, Floats]:
+    return {name: sums + other[name] for name, sums in one.items()}
 
 
 def score_field(
@@ -159,10 +149,9 @@ def _score(
     members = len(forecasts)
     scores = score_points(forecasts, observations)
     present, points = scores.present, scores.without_missing()
-    at_points = [quantity(points) for quantity in POINT_SUMS.values()]
-    sums = Sums(np.array([values.sum() for values in at_points], float))
-    known = regimes[present]
-    by_regime = [np.bincount(known[known >= 0], values[known >= 0], len(REGIMES)) for values in at_points]
+    at_points = {name: quantity(points) for name, quantity in POINT_SUMS.items()}
+    kinds = regimes[present]
+    known = kinds >= 0
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold in zip(tables, variable.thresholds, strict=True):
         count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
@@ -170,7 +159,12 @@ def _score(
         table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(points.below, points.equal, members)
     by_spread = _by_spread(np.sqrt(points.variance), points.error, variable)
-    return Statistics(members, sums, tables, ranks, by_spread, np.array(by_regime, float).T, {})
+    sums = {name: np.asarray(values.sum(), float) for name, values in at_points.items()}
+    by_regime = {
+        name: np.asarray(np.bincount(kinds[known], values[known], len(REGIMES)), float)
+        for name, values in at_points.items()
+    }
+    return Statistics(members, sums, tables, ranks, by_spread, by_regime, {})
 
 
 def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:

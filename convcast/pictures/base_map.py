@@ -94,12 +94,12 @@ class BaseMap:
         low = np.array([longitude.min(), latitude.min()]) - NEAR
         high = np.array([longitude.max(), latitude.max()]) + NEAR
         corner = np.array([self.grid.x[0], self.grid.y[0]])
-        found = []
+        borders = []
         for line in state_lines():
             inside = ((line >= low) & (line <= high)).all(axis=1)
             if inside.any():
-                found.append((np.stack(projection()(*line[inside].T), axis=1) - corner) / 1000)
-        return found
+                borders.append((np.stack(projection()(*line[inside].T), axis=1) - corner) / 1000)
+        return borders
 
 
 @lru_cache(maxsize=1)

@@ -149,9 +149,9 @@ def draw_paintball(shown: ForecastField) -> bytes:
         total[event] += colour
         count += event
     painted = np.ones((*count.shape, 4))
-    there = count > 0
-    painted[there, :3] = total[there] / count[there, None]
-    painted[..., 3] = np.where(there, 0.45 + 0.55 * np.minimum(1, count / max(1, 0.3 * len(members))), 0)
+    any_event = count > 0
+    painted[any_event, :3] = total[any_event] / count[any_event, None]
+    painted[..., 3] = np.where(any_event, 0.45 + 0.55 * np.minimum(1, count / max(1, 0.3 * len(members))), 0)
     figure, axes = _page(shown)
     axes.imshow(painted, origin="lower", extent=shown.base_map.extent, interpolation="none")
     shown.base_map.draw(axes)

@@ -39,10 +39,10 @@ def require_each_once(ensembles: Sequence[Ensemble]) -> None:
     Raises:
         SettingsError: Two ensembles have the same initial time and lead.
     """
-    found: dict[tuple[Hour, int], Ensemble] = {}
+    first: dict[tuple[Hour, int], Ensemble] = {}
     for ensemble in ensembles:
         for lead in ensemble.leads:
-            other = found.setdefault((ensemble.init, lead), ensemble)
+            other = first.setdefault((ensemble.init, lead), ensemble)
             if other is ensemble:
                 continue
             if other.path.resolve() == ensemble.path.resolve():

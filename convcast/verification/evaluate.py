@@ -42,7 +42,7 @@ from convcast.verification.results.case_cache import AREA, Record, Records, dige
 from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.source_digest import kept_digest
-from convcast.verification.results.table import MODEL, Row, Summary
+from convcast.verification.results.table import MODEL, Row, score_rows
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, shown_variable
 from convcast.workers import Workers, map_in_order
@@ -118,8 +118,8 @@ class Evaluation:
         try:
             for case, task in zip(cases, tasks, strict=True):
                 outcome = next(outcomes) if task.systems else ScoringOutcome({})
-                there = self._stored(case, [*task.systems, *outcome.records])
-                lost = [s for s in self._systems(case) if s not in {*there, *task.systems, *outcome.records}]
+                stored = self._stored(case, [*task.systems, *outcome.records])
+                lost = [s for s in self._systems(case) if s not in {*stored, *task.systems, *outcome.records}]
                 if lost and outcome.refused is None:
                     # Damaged records are computed again; records computed beside them stay valid.
                     again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
@@ -131,7 +131,7 @@ class Evaluation:
                     record = replace(record, beside=self._beside(system, narrowing, case))
                     self._records.save(system, case.init, case.lead, self._key(system, case), record)
                 self.reused += not computed and refused is None
-                yield self._enter(case, there | computed, refused)
+                yield self._enter(case, stored | computed, refused)
         finally:
             outcomes.close()
             for exact in ahead:
@@ -181,18 +181,18 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _key(self, system: str, case: ForecastCase) -> str:
-        said: list[Any] = [self._source, self._truth.fingerprint(case.valid)]
-        said += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
-        said += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
-        said += [variable.name for variable in self._truth.variables]
+        parts: list[Any] = [self._source, self._truth.fingerprint(case.valid)]
+        parts += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
+        parts += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
+        parts += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
         if system == MODEL:
-            return digest(*said, *model)
+            return digest(*parts, *model)
         made = {one.name: one.fingerprint for one in self._baselines} | {
             p.folder: p.fingerprint for p in self._products
         }
         # A member that lacks points reduces the points at which baselines are scored.
-        return digest(*said, made[system](case.init, case.lead), *model)
+        return digest(*parts, made[system](case.init, case.lead), *model)
 
     def _systems(self, case: ForecastCase) -> dict[str, type]:
         """Systems to be scored on a case, and the class of their statistics."""
@@ -201,14 +201,14 @@ class Evaluation:
 
     def _stored(self, case: ForecastCase, due: Sequence[str]) -> dict[str, Record]:
         """Stored records of a case, except those of systems that are due."""
-        found = {}
+        records = {}
         for system, kind in self._systems(case).items():
             if system in due:
                 continue
             record = self._records.load(system, case.init, case.lead, self._key(system, case), kind)
             if record is not None:
-                found[system] = record
-        return found
+                records[system] = record
+        return records
 
     def _task(self, case: ForecastCase) -> ScoringTask:
         heads = {s: self._records.head(s, case.init, case.lead, self._key(s, case)) for s in self._systems(case)}
@@ -243,7 +243,7 @@ class Evaluation:
                 self._most_convective[variable.name] = area, case
             for system, statistics in its.items():
                 self._ledger.add(system, variable.name, case.lead, case.init, statistics)
-            crps[variable.name] = its[MODEL].sums["crps_fair"] / max(points, 1)
+            crps[variable.name] = float(its[MODEL].sums["crps_fair"] / points)
             self._agreement += crosscheck.Agreement(
                 int(model.notes[f"check_points/{variable.name}"]),
                 model.notes[f"check_largest/{variable.name}"],
@@ -264,9 +264,7 @@ class Evaluation:
                 seed=self._settings.seed,
                 confidence=self._settings.confidence,
             )
-            summary = Summary(self._ledger, bootstrap, self._scorer.scales)
-            summary.add(variable, lead, having)
-            rows += summary.rows
+            rows += score_rows(self._ledger, bootstrap, self._scorer.scales, variable, lead, having)
             for one in self._products:
                 rows += product_rows(self._ledger, one.system, variable, lead, self._settings)
         return rows
@@ -353,7 +351,7 @@ def evaluate(
     ensembles: list[Ensemble] = []
     damaged: list[DamagedFileError] = []
     between: list[LeftOut] = []
-    said: list[dict[str, Any]] = []
+    field_reports: list[dict[str, Any]] = []
     sources: list[Path | GatheredFiles] = list(forecast_paths)
     if foreign:
         sources = list(gather_ensembles(expand(forecast_paths, "--ensemble")))
@@ -368,9 +366,9 @@ def evaluate(
             damaged.append(error)
             continue
         if foreign:
-            said.append(opened.field_report)
-        if len(said) == 1:
-            said.insert(0, judge.field_report(opened.fields))
+            field_reports.append(opened.field_report)
+        if len(field_reports) == 1:
+            field_reports.insert(0, judge.field_report(opened.fields))
             judge = judge.crop(opened.box, opened.fields)
         elif opened.fields != judge.variables or opened.points.shape != judge.points.shape:
             path, first = (one if isinstance(one, Path) else one.path for one in (source, sources[0]))
@@ -417,12 +415,12 @@ def evaluate(
         records=Records(keep),
         workers=workers,
         damaged=damaged,
-        files=said,
+        files=field_reports,
     )
 
 
 def _model(ensemble: Ensemble) -> str:
-    said = ensemble.attributes
-    if "model_sha256" in said:
-        return str(said["model_sha256"])[:12]
-    return str(said.get("title", said.get("source", "nothing")))[:60]
+    attributes = ensemble.attributes
+    if "model_sha256" in attributes:
+        return str(attributes["model_sha256"])[:12]
+    return str(attributes.get("title", attributes.get("source", "nothing")))[:60]

@@ -70,9 +70,9 @@ class CommonPoints:
 
     def narrow(self, system: str, members: Field) -> None:
         """Leave out the points at which one of the members (member, y, x) is missing."""
-        there = present_points(members, self.truth)
-        self.lacking.setdefault(system, self.of_truth - int(np.count_nonzero(there)))
-        self._common &= there
+        present = present_points(members, self.truth)
+        self.lacking.setdefault(system, self.of_truth - int(np.count_nonzero(present)))
+        self._common &= present
         self.count = int(np.count_nonzero(self._common))
 
     @property

@@ -80,6 +80,7 @@ def test_sums_of_regimes_are_those_of_their_points(chunk):
     for regime in range(3):
         alone = np.where(regimes == regime, truth, np.nan)
         expected = score_field(forecasts, alone, T2M).sums
-        np.testing.assert_allclose(found.regimes[regime], expected.values, rtol=1e-12)
-    assert found.regimes[:, 0].sum() < found.sums["points"]
-    assert found.regimes.shape == (3, len(POINT_SUMS))
+        for name in POINT_SUMS:
+            np.testing.assert_allclose(found.regimes[name][regime], expected[name], rtol=1e-12)
+    assert found.regimes["points"].sum() < found.sums["points"]
+    assert {sums.shape for sums in found.regimes.values()} == {(3,)}

@@ -73,12 +73,12 @@ def read_message(
         DamagedFileError: The message is missing, of another field or time, or simulated.
     """
     archive, path = locate_file(archives, file)
-    found = [message for message in archive.sidecar(path).messages if message.variable == name]
-    if len(found) != 1:
-        raise DamagedFileError(f"{path} holds {name} {len(found)} times", advice=AGAIN)
+    messages = [message for message in archive.sidecar(path).messages if message.variable == name]
+    if len(messages) != 1:
+        raise DamagedFileError(f"{path} holds {name} {len(messages)} times", advice=AGAIN)
     with open(path, "rb") as stored:
-        stored.seek(found[0].offset)
-        header, values = grib.decode(stored.read(found[0].length))
+        stored.seek(messages[0].offset)
+        header, values = grib.decode(stored.read(messages[0].length))
     if header.key not in keys or (header.init, header.lead_hours) != (file.init, file.lead):
         raise DamagedFileError(
             f"{path} has {header.key} of {header.init} + {header.lead_hours:g} h as {name}", advice=AGAIN

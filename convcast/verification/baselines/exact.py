@@ -114,10 +114,10 @@ class Exact:
 
     def _open(self, path: Path) -> Ensemble:
         points = Points.of_grid(self._dataset.grid)
-        found = open_ensembles(path, fields=self._dataset.variables, points=points, simulated=True).ensembles
-        if not found:
+        ensembles = open_ensembles(path, fields=self._dataset.variables, points=points, simulated=True).ensembles
+        if not ensembles:
             raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
-        return found[0]
+        return ensembles[0]
 
     def _make(self, init: Hour) -> Path:
         path = self._folder / f"{compact(init)}.zarr"

@@ -149,17 +149,17 @@ class PublishedProducts:
         ours, truth = forecasts[: self.size], observed
         if self._regrid is not None:
             ours, truth = self._regrid(variable, ours), self._regrid(variable, truth)
-        there = np.isfinite(truth) & np.isfinite(ours.sum(0))
-        sums = [self._compare(one, init, lead, ours, truth, there) for one in chosen]
+        present = np.isfinite(truth) & np.isfinite(ours.sum(0))
+        sums = [self._compare(one, init, lead, ours, truth, present) for one in chosen]
         return ComparisonSums(self.size, tuple(one.name for one in chosen), np.array(sums, float))
 
     def _compare(
-        self, one: Comparison, init: Hour, lead: int, ours: Field, truth: Field, there: NDArray[np.bool_]
+        self, one: Comparison, init: Hour, lead: int, ours: Field, truth: Field, present: NDArray[np.bool_]
     ) -> list[float]:
         theirs = self._published(one.product, init, lead)
         if one.threshold is None:
             spread = self._published(_partner(self.system, one.product), init, lead)
-            points = there & np.isfinite(theirs) & np.isfinite(spread)
+            points = present & np.isfinite(theirs) & np.isfinite(spread)
             mean, deviation = ours.mean(0, dtype=np.float64), ours.std(0, dtype=np.float64)
             losses = [
                 crps_normal(truth[points], m[points], s[points]) for m, s in ((mean, deviation), (theirs, spread))
@@ -173,8 +173,8 @@ class PublishedProducts:
             radius, window = CELLS[self.system], WINDOW[self.system]
             stated = smoothed(np.mean([happens_near(event, radius) for event in events], axis=0), window)
             happened = happens_near(happened, radius)
-            there = there & far_from_missing(there, self._reach)
-        points = there & np.isfinite(theirs)
+            present = present & far_from_missing(present, self._reach)
+        points = present & np.isfinite(theirs)
         p, q, o = stated[points], theirs[points].astype(float) / 100, happened[points]
         return [float(n) for n in (points.sum(), ((p - o) ** 2).sum(), ((q - o) ** 2).sum(), o.sum(), p.sum(), q.sum())]
 
@@ -192,16 +192,13 @@ class PublishedProducts:
 
     def _comparisons(self, variable: Variable, init: Hour, lead: int) -> list[Comparison]:
         """Comparisons of a field whose products are in the archive."""
-        found = []
-        for product in products(self.system):
-            if product.variable != variable or refusal(self.system, product) or not self._here(product, init, lead):
-                continue
-            if product.limit is not None:
-                score = "brier_point" if product.neighbourhood is None else "brier_nmep"
-                found.append(Comparison(score, product, product.limit.threshold, product.limit.below))
-            elif product.kind == "mean" and self._here(_partner(self.system, product), init, lead):
-                found.append(Comparison("crps_gaussian", product))
-        return found
+        return [
+            one
+            for one in possible_comparisons(self.system)
+            if one.product.variable == variable
+            and self._here(one.product, init, lead)
+            and (one.threshold is not None or self._here(_partner(self.system, one.product), init, lead))
+        ]
 
     def _here(self, product: Product, init: Hour, lead: int) -> bool:
         return product.name in available_messages(self._archives, self._file(product.kind, init, lead))
@@ -233,17 +230,18 @@ def refusal(system: str, product: Product) -> str | None:
     return None
 
 
-def comparisons_by_name(system: str) -> dict[str, Comparison]:
-    """Return every possible comparison with a system by name."""
-    found = {}
+def possible_comparisons(system: str) -> list[Comparison]:
+    """Return the comparisons with a system of which the products may be in the archive."""
+    comparisons = []
     for product in products(system):
-        if refusal(system, product) is None and product.kind != "spread":
-            limit = product.limit
-            near = "brier_point" if product.neighbourhood is None else "brier_nmep"
-            score = "crps_gaussian" if limit is None else near
-            one = Comparison(score, product, *((limit.threshold, limit.below) if limit else ()))
-            found[one.name] = one
-    return found
+        if product.kind == "spread" or refusal(system, product):
+            continue
+        if product.limit is None:
+            comparisons.append(Comparison("crps_gaussian", product))
+        else:
+            score = "brier_point" if product.neighbourhood is None else "brier_nmep"
+            comparisons.append(Comparison(score, product, product.limit.threshold, product.limit.below))
+    return comparisons
 
 
 def crps_normal(observed: NDArray[Any], mean: NDArray[Any], spread: NDArray[Any]) -> Floats:

@@ -41,10 +41,10 @@ class ReferenceMembers:
         counts = {name: Counter[str]() for name in names}
         some = 0
         for case in cases:
-            there = self._available(*case)
-            some += any(there.values())
+            available = self._available(*case)
+            some += any(available.values())
             for name in names:
-                counts[name].update(member for member, fields in there.items() if name in fields)
+                counts[name].update(member for member, fields in available.items() if name in fields)
         self._members = {
             name: [member for member, count in counts[name].items() if count >= MIN_AVAILABILITY * max(some, 1)]
             for name in names
@@ -64,9 +64,9 @@ class ReferenceMembers:
         return f"REFS is compared by its members, of the last of its cycles at each start: {each}"
 
     def missing(self, init: Hour, lead: int) -> str | None:
-        there = self._available(init, lead)
+        available = self._available(init, lead)
         for name, members in self._members.items():
-            absent = [member for member in members if name not in there.get(member, ())]
+            absent = [member for member in members if name not in available.get(member, ())]
             if len(members) > 1 and absent:
                 return f"the archive lacks {name} of {', '.join(absent)} of REFS for {init + lead * HOUR}"
         return None

@@ -122,11 +122,11 @@ class Ensemble:
         consecutive = len(members) and members[-1] - members[0] + 1 == len(members)
         # A slice is read into its final array; a list of indices needs a copy.
         number = slice(int(members[0]), int(members[-1]) + 1) if consecutive else members
-        found = self.found[variable]
-        values = self._read(found.name, lead, number)
-        if found.turn is not None:
-            values = turned(variable, values, self._read(found.turn[0], lead, number), found.turn[1])
-        values = found.convert(values)
+        match = self.found[variable]
+        values = self._read(match.name, lead, number)
+        if match.turn is not None:
+            values = turned(variable, values, self._read(match.turn[0], lead, number), match.turn[1])
+        values = match.convert(values)
         if len(values):
             check_values(variable, values[0], self.path)
         if self.box is None:
@@ -177,8 +177,8 @@ def open_ensembles(
     settle_winds(data, matches, available)
     matches.unscored |= source.unread
     absent = [variable.name for variable in fields if variable not in matches.found]
-    found = {variable: matches.found[variable] for variable in fields if variable in matches.found}
-    if not found or (absent and not foreign):
+    scored = {variable: matches.found[variable] for variable in fields if variable in matches.found}
+    if not scored or (absent and not foreign):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in matches.lacking.items() if name in absent)
         has = " ".join(str(name) for name in data.data_vars) or "nothing"
         raise DamagedFileError(
@@ -207,21 +207,21 @@ def open_ensembles(
     times = scorable_times(data, path)
     leads = tuple(lead for _, lead in times.leads)
     data = data.isel(lead_time=[i for i, _ in times.leads]).assign_coords(lead_time=list(leads))
-    check_dimensions(data, [one.name for one in found.values()], path)
-    axis = _stored_axis(path, data, found) if is_zarr(path) else None
+    check_dimensions(data, [one.name for one in scored.values()], path)
+    axis = _stored_axis(path, data, scored) if is_zarr(path) else None
     files = () if is_zarr(path) else source.files
     ensembles = [
-        Ensemble(path, init, leads, data.isel(init_time=i), found, None if axis is None else (axis, i), whole, files)
+        Ensemble(path, init, leads, data.isel(init_time=i), scored, None if axis is None else (axis, i), whole, files)
         for i, init in times.inits
         if leads
     ]
-    said = {"file": str(path), "files": len(source.files), **matches.field_report(found)}
-    return OpenedEnsembles(ensembles, tuple(found), boxes[1], points.crop(boxes[1]), said, times.left_out)
+    report = {"file": str(path), "files": len(source.files), **matches.field_report(scored)}
+    return OpenedEnsembles(ensembles, tuple(scored), boxes[1], points.crop(boxes[1]), report, times.left_out)
 
 
-def _stored_axis(path: Path, data: xr.Dataset, found: dict[Variable, MatchedVariable]) -> int | None:
+def _stored_axis(path: Path, data: xr.Dataset, scored: dict[Variable, MatchedVariable]) -> int | None:
     """Axis of the initial times in the stored arrays; None where they have none."""
-    first = next(iter(found.values())).name
+    first = next(iter(scored.values())).name
     array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
     assert isinstance(array, zarr.Array)
     return dimensions.index("init_time") if len(array.shape) == len(dimensions) else None

@@ -171,22 +171,22 @@ def settle_winds(data: xr.Dataset, matches: FieldMatches, points: Points) -> Non
     for variable, other in ((U10, V10), (V10, U10)):
         if variable not in before:
             continue
-        found, partner = before[variable], before.get(other)
-        attributes = data[found.name].attrs
+        match, partner = before[variable], before.get(other)
+        attributes = data[match.name].attrs
         relative = attributes.get("GRIB_uvRelativeToGrid")
         standard = str(attributes.get("standard_name"))
         if relative is None and standard in ("eastward_wind", "northward_wind"):
             matches.without(
                 variable,
                 f"it is {standard}, and the file does not say whether it points along the grid's axes, as HRRR's does, "
-                f'or to east and north: set data["{found.name}"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0',
+                f'or to east and north: set data["{match.name}"].attrs["GRIB_uvRelativeToGrid"] to 1 or to 0',
             )
         elif relative is not None and str(relative) != "1":
             if partner is None or points.grid is None:
                 lacks = f"{other.name} is not there" if partner is None else "the file's grid is not HRRR's"
                 matches.without(variable, f"it points to east or north, and {lacks}: rotate it to the grid's axes")
             else:
-                matches.found[variable] = replace(found, turn=(partner.name, _angle(points)))
+                matches.found[variable] = replace(match, turn=(partner.name, _angle(points)))
 
 
 def turned(

@@ -58,10 +58,10 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
     Raises:
         SettingsError: A path does not exist, or a file is given twice.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.exists():
-            found.append(path)
+            files.append(path)
             continue
         if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
             raise SettingsError(
@@ -73,12 +73,12 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
             raise SettingsError(
                 f"there is no {path}", advice=f"give {option} the path of a Zarr store, a NetCDF or a GRIB2 file"
             )
-        found += named
+        files += named
     once: dict[Path, Path] = {}
-    for path in found:
+    for path in files:
         if once.setdefault(path.resolve(), path) is not path:
             raise SettingsError(f"{path} is given twice", advice=f"give {option} each file once")
-    return found
+    return files
 
 
 def is_zarr(path: Path) -> bool:

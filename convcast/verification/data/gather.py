@@ -133,20 +133,20 @@ def _by_member(parts: Sequence[_Part]) -> dict[_Key, _Map]:
     by_file: dict[Path, list[tuple[_Key, _Map]]] = defaultdict(list)
     for part in parts:
         by_file[part.opened.path] += _maps_of(part)
-    found: dict[_Key, _Map] = {}
+    numbered_maps: dict[_Key, _Map] = {}
     for maps in by_file.values():
         first = 0
         if not all(key[1] != _ALONE for key, _ in maps):
             # The file is one member: it takes the first number that is free for all of its maps.
-            while any((key[0], first, *key[2:]) in found for key, _ in maps):
+            while any((key[0], first, *key[2:]) in numbered_maps for key, _ in maps):
                 first += 1
         for (init, number, lead, name), one in maps:
             member = first if number == _ALONE else number
             what = f"member {member} of {name}, {lead:g} h after {init.astype('datetime64[m]')}"
-            _put(found, (init, member, lead, name), one, what)
-    if len({key[1] for key in found}) == 1 and not numbered:
+            _put(numbered_maps, (init, member, lead, name), one, what)
+    if len({key[1] for key in numbered_maps}) == 1 and not numbered:
         raise lacks(["number"], parts[0].opened.path)
-    return found
+    return numbered_maps
 
 
 def _maps_of(part: _Part) -> Iterator[tuple[_Key, _Map]]:
@@ -208,8 +208,8 @@ def _dataset(variables: dict[str, xr.Variable], coordinates: dict[str, Any], par
     return xr.Dataset(variables | mappings, coordinates | kept, attributes)
 
 
-def _put(found: dict[Any, _Map], key: Any, one: _Map, what: str) -> None:
-    other = found.setdefault(key, one)
+def _put(maps: dict[Any, _Map], key: Any, one: _Map, what: str) -> None:
+    other = maps.setdefault(key, one)
     if other is not one:
         raise DamagedFileError(
             f"{other.path} and {one.path} both hold {what}",

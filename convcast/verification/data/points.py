@@ -179,8 +179,8 @@ def _same(one: Floats, other: Floats) -> Box:
     spacing = min(np.abs(np.diff(a)).min() if a.size > 1 else np.inf for a in (one, other))
     tolerance = TOLERANCE * (spacing if np.isfinite(spacing) else SPACING)
     after = np.searchsorted(one[order], other - tolerance).clip(0, one.size - 1)
-    found = np.abs(one[order][after] - other) <= tolerance
-    return order[after[found]], np.flatnonzero(found)
+    equal = np.abs(one[order][after] - other) <= tolerance
+    return order[after[equal]], np.flatnonzero(equal)
 
 
 def _apart(one: Floats, other: Floats) -> bool:
@@ -211,15 +211,15 @@ def _corner_angles(grid: Grid) -> tuple[Floats, Floats]:
 
 
 def _angles(data: xr.Dataset) -> tuple[Floats, Floats] | None:
-    found: dict[str, Any] = {}
+    angles: dict[str, Any] = {}
     for name, variable in data.variables.items():
         standard = variable.attrs.get("standard_name", str(name))
         for angle, short in (("latitude", "lat"), ("longitude", "lon")):
             if standard in (angle, short) and set(variable.dims) == {"y", "x"}:
-                found[angle] = np.asarray(variable.transpose("y", "x").values, float)
-    if len(found) < 2:
+                angles[angle] = np.asarray(variable.transpose("y", "x").values, float)
+    if len(angles) < 2:
         return None
-    return found["latitude"], (found["longitude"] + 180) % 360 - 180
+    return angles["latitude"], (angles["longitude"] + 180) % 360 - 180
 
 
 def _is_hrrr(data: xr.Dataset) -> bool:

@@ -117,12 +117,12 @@ def reasons(left_out: Iterable[LeftOut]) -> Counter[str]:
     for one in left_out:
         times.setdefault(one.reason, []).append(one.time)
         counts[one.reason] += one.forecasts
-    found: Counter[str] = Counter()
+    by_reason: Counter[str] = Counter()
     for reason, names in times.items():
         named = list(dict.fromkeys(names))
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        found[f"{reason} ({', '.join(named[:NAMED])}{more})"] = counts[reason]
-    return found
+        by_reason[f"{reason} ({', '.join(named[:NAMED])}{more})"] = counts[reason]
+    return by_reason
 
 
 def _name(time: np.datetime64) -> str:

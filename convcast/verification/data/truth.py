@@ -177,11 +177,11 @@ class StoredTruth:
         self._prints: dict[Hour, str] = {}
 
     def read(self, variable: Variable, hour: Hour) -> Field:
-        found = self._found[variable]
-        field = self._read(found.name, hour)
-        if found.turn is not None:
-            field = turned(variable, field, self._read(found.turn[0], hour), found.turn[1])
-        field = found.convert(field)
+        match = self._found[variable]
+        field = self._read(match.name, hour)
+        if match.turn is not None:
+            field = turned(variable, field, self._read(match.turn[0], hour), match.turn[1])
+        field = match.convert(field)
         check_values(variable, field, self.path)
         return field if self._box is None else field[np.ix_(*self._box)]
 

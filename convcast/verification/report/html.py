@@ -99,11 +99,11 @@ def headline(verification: Verification) -> list[str]:
         for other in [*simple, *(name for name in HRRR_BASED if name in facts.systems)]
     ]
     for system in facts.products:
-        found = Counter(line.verdict for line in product_table_rows(verification, system, lead) if line.verdict)
+        verdicts = Counter(line.verdict for line in product_table_rows(verification, system, lead) if line.verdict)
         words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
-        counts = ", ".join(f"{words.get(said, said)} in {count}" for said, count in found.items())
+        counts = ", ".join(f"{words.get(outcome, outcome)} in {count}" for outcome, count in verdicts.items())
         sentences.append(
-            f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {found.total()} "
+            f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {verdicts.total()} "
             f"comparisons{few}."
         )
     ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
@@ -137,11 +137,11 @@ def _diagnosis(verification: Verification, field: str, lead: int) -> str:
 def _calibration(verification: Verification, lead: int) -> str:
     """Sentence on calibration by field; fields without an interval are named as such."""
     names = [variable.name for variable in verification.scored(lead)]
-    said: dict[str, list[str]] = {}
+    fields_by_diagnosis: dict[str, list[str]] = {}
     for name in names:
-        said.setdefault(_diagnosis(verification, name, lead), []).append(name.upper())
+        fields_by_diagnosis.setdefault(_diagnosis(verification, name, lead), []).append(name.upper())
     parts = []
-    for words, fields in said.items():
+    for words, fields in fields_by_diagnosis.items():
         words = "calibrated as far as these days can tell" if words == CALIBRATED else words
         parts.append(f"without an interval on {_join(fields)}" if words == UNKNOWN else f"{words} on {_join(fields)}")
     return f"Calibration at {lead} h: {'; '.join(parts)}."
@@ -158,14 +158,14 @@ def _verdicts(verification: Verification, lead: int, other: str) -> str:
     name = title(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
     return "; ".join(
-        f"{found} on {_join([n.upper() for n in names if verdicts[n] == said])}"
-        for said, found in (
+        f"{phrase} on {_join([n.upper() for n in names if verdicts[n] == word])}"
+        for word, phrase in (
             ("better", f"better than {name}"),
             ("worse", f"worse than {name}"),
             ("no clear difference", f"not clearly different from {name}"),
             ("no interval", f"without an interval against {name}"),
         )
-        if said in verdicts.values()
+        if word in verdicts.values()
     )
 
 
@@ -257,14 +257,14 @@ def product_table_rows(verification: Verification, system: str, lead: int) -> li
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
     """Event, number of points with it, fair Brier score and its interval, by event."""
-    found = []
+    lines = []
     for variable in verification.variables:
         for threshold in variable.thresholds:
             row = verification.find(variable.name, "brier", MODEL, threshold=threshold, lead_hours=lead)
             if row is not None:
                 score = "no events" if row.get("note") == "no events" else _number(row, 5)
-                found.append((variable.event(threshold), row["events"], score, _interval(row, 5)))
-    return found
+                lines.append((variable.event(threshold), row["events"], score, _interval(row, 5)))
+    return lines
 
 
 def _ratio(verification: Verification, field: str, lead: int) -> Row | None:

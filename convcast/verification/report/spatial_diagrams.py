@@ -79,10 +79,10 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         axes.axhline(0, color="#999999", lw=1, zorder=0)
         for system in (name for name in COMPARED if (name, variable.name) in totals):
             members, observed = totals[system, variable.name]
-            there = observed > 0
+            known = observed > 0
             colour, marker = SYSTEMS[system]
-            decibels = 10 * np.log10(members[there] / observed[there])
-            axes.plot(length[there], decibels, marker=marker, ms=3.5, lw=1.2, color=colour, label=system)
+            decibels = 10 * np.log10(members[known] / observed[known])
+            axes.plot(length[known], decibels, marker=marker, ms=3.5, lw=1.2, color=colour, label=system)
         row = verification.find(variable.name, "log_spectral_distance", MODEL, lead_hours=lead)
         distance = f", {row['value']:.1f} dB" if row and row["value"] is not None else ""
         axes.set_title(f"{variable.name.upper()}{distance}", fontsize=9.5)
@@ -107,8 +107,8 @@ def draw_spectra(verification: Verification) -> Drawing | None:
 def draw_regimes(verification: Verification) -> Drawing | None:
     """Draw spread over error, and the correlation of spread and error, by convective regime."""
     facts, lead = verification.facts, verification.facts.leads[0]
-    found = [row for row in verification.scores if row.get("regime") and row["lead_hours"] == lead]
-    if not any(row["score"] == "spread_error_ratio" for row in found):
+    rows = [row for row in verification.scores if row.get("regime") and row["lead_hours"] == lead]
+    if not any(row["score"] == "spread_error_ratio" for row in rows):
         return None
     fields = verification.scored(lead)
     count = len(fields)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from convcast.metrics.sums import Statistics, Sums
+from convcast.metrics.sums import Floats, Statistics
 from convcast.notation import HOUR, Hour
 from convcast.verification.baselines.published import ComparisonSums
 
@@ -21,7 +21,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.days: dict[Key, dict[Day, Statistics]] = {}
-        self.cases: dict[Key, dict[Hour, Sums]] = {}
+        self.cases: dict[Key, dict[Hour, dict[str, Floats]]] = {}
         self.compared: dict[Key, dict[Hour, ComparisonSums]] = {}
         """Comparisons with published products, under the name of their system."""
 

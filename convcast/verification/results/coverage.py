@@ -26,7 +26,7 @@ class Coverage:
 
     def sentences(self, systems: Sequence[str]) -> list[str]:
         """Sentences about points that were left out, for the report."""
-        said = []
+        sentences = []
         for field, of_truth in self._of_truth.items():
             if self._scored[field] == of_truth:
                 continue
@@ -36,7 +36,7 @@ class Coverage:
                 if self._lacking[field][system]
             ]
             share = f"{self._scored[field] / of_truth:.1%} of those of the truth"
-            said.append(
+            sentences.append(
                 f"{field.upper()} is scored at the points that all systems have, {share}: {', '.join(shares)} of them"
             )
-        return said
+        return sentences

@@ -9,17 +9,18 @@ import numpy as np
 
 from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.scores.base import ScoreValue
 from convcast.variables import FIELDS, Variable
-from convcast.verification.baselines.published import SUMS, Comparison, comparisons_by_name
+from convcast.verification.baselines.published import SUMS, Comparison, possible_comparisons
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.table import MODEL, Row, numbers
+from convcast.verification.results.table import MODEL, Row, rows_of
 from convcast.verification.results.verification import Verification
 
 
 def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
     """Rows of scores of a system's published products, of the same products of ours, and of the difference."""
     cases = ledger.compared.get((system, variable.name, lead), {})
-    known = comparisons_by_name(system)
+    known = {one.name: one for one in possible_comparisons(system)}
     for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
         having = {init: c for init, c in cases.items() if name in c.names}
         days = sorted({init.astype("datetime64[D]") for init in having})
@@ -38,32 +39,21 @@ def _rows(
 ) -> Iterator[Row]:
     points, ours, theirs, events, stated_ours, stated_theirs = sums.T
     silent = one.threshold is not None and not (events.sum() or stated_ours.sum() or stated_theirs.sum())
-    for score, its, of in (
+    labels: dict[str, Any] = {"estimator": "as published", "reference": system}
+    if one.threshold is not None:
+        labels |= {"threshold": one.threshold, "below": one.below, "events": int(events.sum())}
+    if one.scale_km is not None:
+        labels["scale_km"] = one.scale_km
+    if silent:
+        labels["note"] = "no events"
+    counts = {"points": int(points.sum()), "members": members}
+    for score, loss, of in (
         (one.score, ours, MODEL),
         (one.score, theirs, system),
         (f"{one.score}_difference", ours - theirs, MODEL),
     ):
-        estimate = bootstrap.estimate(formulas.ratio, its, np.zeros_like(points) if silent else points)
-        row: Row = {
-            "field": one.product.variable.name,
-            "lead_hours": lead,
-            "score": score,
-            "estimator": "as published",
-            "system": of,
-            **numbers(estimate),
-            "n": n,
-            "days": bootstrap.days,
-            "points": int(points.sum()),
-            "members": members,
-            "reference": system,
-        }
-        if one.threshold is not None:
-            row |= {"threshold": one.threshold, "below": one.below, "events": int(events.sum())}
-        if one.scale_km is not None:
-            row["scale_km"] = one.scale_km
-        if silent:
-            row["note"] = "no events"
-        yield row
+        value = ScoreValue(score, formulas.ratio, (loss, np.zeros_like(points) if silent else points), labels)
+        yield from rows_of([value], bootstrap, one.product.variable, lead, of, n, **counts)
 
 
 def find_product_rows(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:

@@ -68,7 +68,7 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
     `read` gives the source of a module by its name, and None where there is no such module.
     """
     modules: dict[str, _Module | None] = {}
-    found: dict[Name, str] = {}
+    definitions: dict[Name, str] = {}
 
     def module(name: str) -> _Module | None:
         if name not in modules:
@@ -78,13 +78,13 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
 
     def resolve(home: str, name: str) -> Name | None:
         """Find the definition of a name that a module uses."""
-        there = module(home)
-        if there is None:
+        source_module = module(home)
+        if source_module is None:
             return None
-        if name in there.definitions:
+        if name in source_module.definitions:
             return home, name
-        if name in there.imports:
-            source, original = there.imports[name]
+        if name in source_module.imports:
+            source, original = source_module.imports[name]
             if original and module(f"{source}.{original}") is not None:
                 return f"{source}.{original}", ""
             return resolve(source, original) if original else (source, "")
@@ -93,20 +93,20 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
     due = list(roots)
     while due:
         home, name = due.pop()
-        if (home, name) in found:
+        if (home, name) in definitions:
             continue
-        there = module(home)
-        if there is None or name not in there.definitions:
+        source_module = module(home)
+        if source_module is None or name not in source_module.definitions:
             raise LookupError(f"{home} defines no {name}")
-        statements = there.definitions[name]
-        found[home, name] = "\n".join(ast.dump(statement) for statement in statements)
+        statements = source_module.definitions[name]
+        definitions[home, name] = "\n".join(ast.dump(statement) for statement in statements)
         for used, attribute in {pair for statement in statements for pair in _uses(statement)}:
             target = resolve(home, used)
             if target is not None and not target[1]:
                 target = resolve(target[0], attribute) if attribute else None
             if target is not None and target[1] and target[0] not in LEFT_OUT:
                 due.append(target)
-    return found
+    return definitions
 
 
 def read_source(name: str) -> str | None:

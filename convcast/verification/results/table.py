@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -38,44 +39,43 @@ class Daily:
         }
         self._sums = {name: np.array([s.sums[name] for s in statistics]) for name in POINT_SUMS}
         self._sums["ranks"] = np.array([s.ranks for s in statistics])
-        self._regimes = np.array([s.regimes for s in statistics])
+        self._regimes = {name: np.array([s.regimes[name] for s in statistics]) for name in POINT_SUMS}
 
     def __getitem__(self, name: str) -> Floats:
         return self._sums[name]
 
     def within(self, regime: str) -> dict[str, Floats]:
         """The sums of a regime's points, by name."""
-        return dict(zip(POINT_SUMS, np.moveaxis(self._regimes[:, REGIMES.index(regime)], -1, 0), strict=True))
+        return {name: daily[:, REGIMES.index(regime)] for name, daily in self._regimes.items()}
 
 
-class Summary:
-    """Scores of a verification as tidy rows, one a value."""
-
-    def __init__(self, ledger: Ledger, bootstrap: Bootstrap, scales: Scales) -> None:
-        self._ledger, self._bootstrap, self._scales = ledger, bootstrap, scales
-        self.rows: list[Row] = []
-
-    def add(self, variable: Variable, lead: int, systems: Sequence[str]) -> None:
-        """Add every score of a field at a lead, for all systems."""
-        days = {
-            system: Daily(
-                self._ledger.daily(system, variable.name, lead), len(self._ledger.cases[system, variable.name, lead])
-            )
-            for system in systems
-        }
-        for system, daily in days.items():
-            values = _values(daily, variable, self._scales)
-            self.rows += _rows(values, self._bootstrap, variable, lead, system, daily)
-        for system, daily in days.items():
-            values = _comparisons(system, days, variable)
-            self.rows += _rows(values, self._bootstrap, variable, lead, system, daily)
+def score_rows(
+    ledger: Ledger, bootstrap: Bootstrap, scales: Scales, variable: Variable, lead: int, systems: Sequence[str]
+) -> Iterator[Row]:
+    """Compute every score of a field at a lead, for all systems: one row a value."""
+    days = {
+        system: Daily(ledger.daily(system, variable.name, lead), len(ledger.cases[system, variable.name, lead]))
+        for system in systems
+    }
+    values = [(system, value) for system in systems for value in _values(days[system], variable, scales)]
+    values += [(system, value) for system in systems for value in _comparisons(system, days, variable)]
+    for system, group in groupby(values, key=itemgetter(0)):
+        daily = days[system]
+        counts = {"points": int(daily["points"].sum()), "members": daily.members}
+        yield from rows_of([value for _, value in group], bootstrap, variable, lead, system, daily.cases, **counts)
 
 
-def _rows(
-    values: Iterable[ScoreValue], bootstrap: Bootstrap, variable: Variable, lead: int, system: str, daily: Daily
+def rows_of(
+    values: Sequence[ScoreValue],
+    bootstrap: Bootstrap,
+    variable: Variable,
+    lead: int,
+    system: str,
+    cases: int,
+    **counts: int,
 ) -> Iterator[Row]:
     """Compute values; neighbours that have the same sums share their resamples."""
-    for _, neighbours in groupby(list(values), key=lambda value: tuple(map(id, value.sums))):
+    for _, neighbours in groupby(values, key=lambda value: tuple(map(id, value.sums))):
         group = list(neighbours)
         estimates = bootstrap.estimates([value.formula for value in group], *group[0].sums)
         for value, estimate in zip(group, estimates, strict=True):
@@ -87,10 +87,9 @@ def _rows(
                 "estimator": labels.pop("estimator", None),
                 "system": system,
                 **numbers(estimate),
-                "n": daily.cases,
+                "n": cases,
                 "days": bootstrap.days,
-                "points": int(daily["points"].sum()),
-                "members": daily.members,
+                **counts,
                 **labels,
             }
 

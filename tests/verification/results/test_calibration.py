@@ -11,7 +11,7 @@ from convcast.metrics.sums import score_field
 from convcast.variables import T2M
 from convcast.verification.results.accumulator import Ledger
 from convcast.verification.results.calibration import diagnose
-from convcast.verification.results.table import Summary, find
+from convcast.verification.results.table import find, score_rows
 
 DAYS, MEMBERS, SHAPE = 40, 12, (16, 16)
 
@@ -29,11 +29,8 @@ def verified(seed, *, scale=1.0, shift=0.0, confidence=0.99, days=DAYS):
         init = np.datetime64("2024-05-01T12", "h") + 24 * day
         statistics = score_field(members.astype("f4"), truth.astype("f4"), T2M, scales=Scales((), periodic=False))
         ledger.add("convcast", "t2m", 1, init, statistics)
-    summary = Summary(
-        ledger, Bootstrap(days, resamples=1000, seed=0, confidence=confidence), Scales((), periodic=False)
-    )
-    summary.add(T2M, 1, ["convcast"])
-    return summary.rows
+    bootstrap = Bootstrap(days, resamples=1000, seed=0, confidence=confidence)
+    return list(score_rows(ledger, bootstrap, Scales((), periodic=False), T2M, 1, ["convcast"]))
 
 
 def said(rows):
