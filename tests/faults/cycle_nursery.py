@@ -23,7 +23,6 @@ import xarray as xr
 
 from convcast.archive import fetch, locations
 from convcast.archive.web import http
-from convcast.cli import console
 from convcast.cli.main import app
 from convcast.dataset import Dataset, preprocess
 from convcast.dataset.preprocessing import decode
@@ -169,7 +168,7 @@ def over(running):
 
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
-    assert all((fetch, preprocess, decode, cycles, prometheus, console))  # imported here, once
+    assert all((fetch, preprocess, decode, cycles, prometheus))  # imported here, once
     locations.prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
