@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -187,7 +186,8 @@ def parse_region(text: str) -> tuple[slice, slice]:
         return slice(y0, y1), slice(x0, x1)
     box = _BOX.fullmatch(text.replace(" ", "").upper())
     if box is not None:
-        return _in_degrees(text, *(float(n) * sign for n, sign in _signed(box)))
+        degrees = (float(box[n]) * (-1 if box[n + 1] in "SW" else 1) for n in range(1, 9, 2))
+        return _in_degrees(text, *degrees)
     try:
         rows, columns = ([int(n) for n in part.split(":")] for part in text.split(","))
         (y0, y1), (x0, x1) = rows, columns
@@ -203,11 +203,6 @@ def parse_region(text: str) -> tuple[slice, slice]:
 
 _DEGREES = r"(\d+(?:\.\d+)?)"
 _BOX = re.compile(rf"{_DEGREES}([NS]):{_DEGREES}([NS]),{_DEGREES}([EW]):{_DEGREES}([EW])")
-
-
-def _signed(box: re.Match[str]) -> Iterator[tuple[str, int]]:
-    for number in range(1, 9, 2):
-        yield box[number], -1 if box[number + 1] in "SW" else 1
 
 
 def _in_degrees(text: str, south: float, north: float, west: float, east: float) -> tuple[slice, slice]:

@@ -360,21 +360,16 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
         client = Client(archive, pause=NOMADS_PAUSE if name == "nomads" else 0.0)
         return WebSource(name, client, access=SharedAccess(Client(archive)) if name == "azure" else None)
     if kind == "simulated":
-        return _open_simulated(workspace.simulated, settings, stack)
+        from convcast.archive.simulated.publisher import Publisher
+        from convcast.archive.simulated.server import serve
+
+        locations.prepare()
+        publisher = Publisher(workspace.simulated, settings.simulation)
+        server = stack.enter_context(serve(workspace.simulated, publish=publisher.publish))
+        patient: ArchiveSettings = archive.model_copy(update={"read_timeout": SIMULATION_PATIENCE})
+        return WebSource(SIMULATED, Client(patient, direct=True), base=server.url, last=publisher.last)
     if kind == "address":
         locations.prepare()
         base, auth = split_address(name)
         return WebSource(base, Client(archive, auth=auth), base=base)
     return DirectorySource(Path(name).expanduser())
-
-
-def _open_simulated(root: Path, settings: Settings, stack: ExitStack) -> WebSource:
-    from convcast.archive.simulated.publisher import Publisher
-    from convcast.archive.simulated.server import serve
-    from convcast.archive.web.http import Client
-
-    locations.prepare()
-    publisher = Publisher(root, settings.simulation)
-    server = stack.enter_context(serve(root, publish=publisher.publish))
-    patient: ArchiveSettings = settings.archive.model_copy(update={"read_timeout": SIMULATION_PATIENCE})
-    return WebSource(SIMULATED, Client(patient, direct=True), base=server.url, last=publisher.last)

@@ -228,8 +228,7 @@ class Store:
                 positions = range(index(first), min(index(last) + 1, STATUS_CHUNK))
             except (AttributeError, KeyError, SettingsError, TypeError, ValueError):
                 continue
-            for place in positions:
-                verdicts[EPOCH + place * HOUR] = entry
+            verdicts |= {EPOCH + position * HOUR: entry for position in positions}
         return verdicts
 
     @property
@@ -282,7 +281,7 @@ class Store:
     ) -> None:
         """Commit these hours: append the verdicts, then write the status."""
         self.reserve(max(hours))
-        self.write_verdicts(verdicts)
+        append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
         where = [index(hour) for hour in hours]
         if len(where) == 1:
             self._status[where[0]] = status
@@ -290,11 +289,6 @@ class Store:
             everything = np.array(self._status[:], np.uint8)
             everything[where] = status
             self._status[:] = everything
-
-    def write_verdicts(self, verdicts: Sequence[dict[str, Any]]) -> None:
-        """Append verdicts without changing the status of an hour."""
-        if verdicts:
-            append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
 
     def restore(self, status: Mapping[Hour, HourStatus]) -> list[str]:
         """Extend all arrays to the longest, and rewrite `status` and `time` if they are lost or damaged.

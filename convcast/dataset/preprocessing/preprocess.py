@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -294,7 +294,7 @@ def _commit(
         "valid": str(source.valid),
         "status": status.name.lower(),
         "reason": ingested.reason,
-        "findings": [finding.to_dict() for finding in ingested.findings],
+        "findings": [asdict(finding) for finding in ingested.findings],
         "file": [number for file in source.files for number in file.signature],
         "chunks": None if ingested.rejected else store.chunk_signatures(source.valid),
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +45,6 @@ class QualityFinding:
 
     def __str__(self) -> str:
         return _SENTENCES[self.check].format(**asdict(self))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding for JSON."""
-        return asdict(self)
 
 
 _SENTENCES = {

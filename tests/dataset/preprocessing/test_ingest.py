@@ -1,4 +1,4 @@
-"""One dataset, whoever's hands were at it."""
+"""Workers make the same dataset as one process."""
 
 from __future__ import annotations
 
