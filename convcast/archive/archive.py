@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -67,15 +67,13 @@ class Sidecar:
         Raises:
             ValueError: The text is not a sidecar, or a message ends after the file.
         """
-        sidecar = _adapter().validate_json(text)
+        sidecar = _SIDECARS.validate_json(text)
         if any(message.offset + message.length > sidecar.bytes for message in sidecar.messages):
             raise ValueError("a message ends after the file")
         return sidecar
 
 
-@lru_cache(maxsize=1)
-def _adapter() -> TypeAdapter[Sidecar]:
-    return TypeAdapter(Sidecar)
+_SIDECARS = TypeAdapter(Sidecar)
 
 
 class Archive:
