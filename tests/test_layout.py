@@ -67,6 +67,7 @@ TESTED_BY = {
     "verification/baselines/exact": "verification/baselines/test_base",
     "verification/cases": "verification/test_evaluate",
     "verification/crosscheck": "verification/test_evaluate",
+    "verification/digest": "verification/results/test_source_digest",
     "verification/data/cf": "verification/test_foreign",
     "verification/data/ensembles": "verification/test_foreign",
     "verification/data/fields": "verification/test_files",

@@ -18,8 +18,8 @@ from convcast.metrics.sums import Statistics
 from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.verification import crosscheck
-from convcast.verification.baselines.base import Baseline, make_baselines
-from convcast.verification.baselines.choose import REFERENCES, ReferenceEnsembles, make_references
+from convcast.verification.baselines.base import Baseline
+from convcast.verification.baselines.choose import REFERENCES, ReferenceEnsembles, make_baselines, make_references
 from convcast.verification.baselines.exact import Exact
 from convcast.verification.baselines.published import ComparisonSums
 from convcast.verification.cases import (
@@ -37,8 +37,9 @@ from convcast.verification.data.files import expand
 from convcast.verification.data.gather import GatheredFiles, gather_ensembles
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
+from convcast.verification.digest import digest
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.case_cache import AREA, Record, Records, digest
+from convcast.verification.results.case_cache import AREA, Record, Records
 from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.source_digest import kept_digest

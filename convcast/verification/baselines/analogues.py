@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,7 +13,9 @@ from convcast.conventions import unpack
 from convcast.dataset import Dataset, usable_inits, window
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
+from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.truth import Truth
+from convcast.verification.digest import digest
 
 Field = NDArray[np.float32]
 
@@ -45,17 +46,11 @@ class ArrayCache:
         return self._held[key]
 
 
-class TruthBaseline:
+class TruthBaseline(Baseline):
     """Base of baselines that are made of the truth: they forecast all its fields and need no other files."""
 
     def __init__(self, truth: Truth, cache: ArrayCache) -> None:
         self._truth, self._cache = truth, cache
-
-    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
-        return None
-
-    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
-        return None
 
     def _field(self, variable: Variable, hour: Hour) -> Field:
         """Field at an hour, (y, x). Whole hours are cached, those of a dataset as integers to save memory."""
@@ -73,8 +68,7 @@ class TruthBaseline:
         return self._truth.variables.index(variable)
 
     def _fingerprint(self, hours: Iterable[Hour]) -> str:
-        text = " ".join(f"{hour} {self._truth.fingerprint(hour)}" for hour in hours)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest(*(f"{hour} {self._truth.fingerprint(hour)}" for hour in hours))
 
 
 class Persistence(TruthBaseline):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from convcast.errors import DamagedFileError
 from convcast.grib import MessageHeader
 from convcast.grid import Grid
 from convcast.variables import GribKey
+from convcast.verification.digest import digest
 
 AGAIN = "run `convcast fetch` again"
 
@@ -48,11 +48,8 @@ def window_of_truth(source: Grid, truth: Grid, name: object) -> tuple[slice, sli
 
 def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> str:
     """Return a hash of the contents of these files, which must exist."""
-    digests = []
-    for file in files:
-        archive, path = locate_file(archives, file)
-        digests.append(archive.sidecar(path).sha256)
-    return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
+    located = (locate_file(archives, file) for file in files)
+    return digest(*(archive.sidecar(path).sha256 for archive, path in located))
 
 
 def read_message(

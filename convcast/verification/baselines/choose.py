@@ -1,12 +1,21 @@
-"""Choice of how REFS and HREF are compared: by members where the archive has them, else by published products."""
+"""Choice of baselines by name.
+
+REFS and HREF are compared by their members where the archive has them, else by their published products.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from convcast.errors import MissingInputError, SettingsError
-from convcast.notation import Hour
+from convcast.notation import Hour, Hours
+from convcast.settings import VerificationSettings
+from convcast.verification.baselines.analogues import Advection, ArrayCache, Climatology, Persistence
+from convcast.verification.baselines.base import Baseline
+from convcast.verification.baselines.exact import Exact
+from convcast.verification.baselines.hrrr import HrrrForecasts, latest_forecast, time_lagged
 from convcast.verification.baselines.published import PublishedProducts
 from convcast.verification.baselines.refs_members import ReferenceMembers
 from convcast.verification.data.truth import Truth
@@ -24,6 +33,68 @@ class ReferenceEnsembles:
     products: tuple[PublishedProducts, ...] = ()
     notes: tuple[str, ...] = ()
     """Sentences of the report on which ensemble is compared how."""
+
+
+def make_baselines(
+    names: Sequence[str],
+    truth: Truth,
+    *,
+    training: Hours,
+    cases: Sequence[tuple[Hour, int]],
+    settings: VerificationSettings,
+    workspace: Workspace | None,
+) -> list[Baseline]:
+    """Create baselines by name, in order and without repetition.
+
+    Args:
+        names: Names of baselines.
+        truth: Fields that the forecasts are scored against.
+        training: Hours that climatology and advection draw from.
+        cases: Initial time and lead, hours, of the forecasts that will be read.
+        settings: Verification settings.
+        workspace: Workspace with the archive or the simulated world, where there is one.
+
+    Raises:
+        SettingsError: A name is unknown, or the baseline does not exist for this truth.
+        MissingInputError: The files of a baseline are missing.
+    """
+    members, seed = settings.baseline_members, settings.seed
+    cache = ArrayCache(settings.cache_gigabytes * 1e9)
+    sampling: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
+
+    def require_dataset(name: str) -> Any:
+        if truth.dataset is None:
+            raise SettingsError(
+                f"the baseline {name} needs convcast's dataset as truth", advice="use --against persistence"
+            )
+        return truth.dataset
+
+    def require_workspace(name: str) -> Workspace:
+        if workspace is None:
+            raise SettingsError(
+                f"the baseline {name} needs a workspace, whose archive holds it",
+                advice="name it with --workspace, or use --against persistence",
+            )
+        return workspace
+
+    makers: dict[str, Callable[[], Baseline]] = {
+        "persistence": lambda: Persistence(truth, cache),
+        "climatology": lambda: Climatology(truth, cache, **sampling),
+        "advection": lambda: Advection(truth, require_dataset("advection"), cache, **sampling),
+        "hrrr": lambda: HrrrForecasts("hrrr", latest_forecast(truth), truth, require_workspace("hrrr").archive),
+        "time-lagged": lambda: HrrrForecasts(
+            "time-lagged", time_lagged(truth, settings.lagged_ages), truth, require_workspace("time-lagged").archive
+        ),
+        "exact": lambda: Exact(
+            require_dataset("exact"), require_workspace("exact"), cases=cases, members=members, seed=seed
+        ),
+    }
+    for name in names:
+        if name not in makers:
+            known = " ".join([*makers, *REFERENCES])
+            advice = "use --against advection" if name == "control" else f"choose from {known}"
+            raise SettingsError(f"there is no baseline {name!r}", advice=advice)
+    return [makers[name]() for name in dict.fromkeys(names)]
 
 
 def make_references(

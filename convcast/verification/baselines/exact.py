@@ -6,7 +6,6 @@ are stored in the workspace and computed only once.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,16 +23,18 @@ from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, 
 from convcast.files import read_json, whole_folder
 from convcast.notation import Hour, compact
 from convcast.variables import Variable
+from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.points import Points
 from convcast.verification.data.truth import Analyses
+from convcast.verification.digest import digest
 from convcast.workspace import Workspace
 
 WORKERS = 2
 """Number of threads that compute ensembles ahead of the scoring."""
 
 
-class Exact:
+class Exact(Baseline):
     """Exact ensembles of the cases, stored under `<workspace>/baselines/exact/`."""
 
     name = "exact"
@@ -75,16 +76,9 @@ class Exact:
     def missing(self, init: Hour, lead: int) -> str | None:
         return self._absent(init) or (None if lead in self._leads.get(init, ()) else f"lead {lead} was not requested")
 
-    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
-        return None
-
-    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
-        return None
-
     def fingerprint(self, init: Hour, lead: int) -> str:
         """Return a hash of the settings and leads that determine the noise, and of the analysis."""
-        identity = f"{sorted(self._attributes.items())} {self._leads[init]} {lead} {self._truth.fingerprint(init)}"
-        return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+        return digest(sorted(self._attributes.items()), self._leads[init], lead, self._truth.fingerprint(init))
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
         if self._opened is None or self._opened[0] != init:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 from convcast.verification.baselines.archived import window_of_truth
+from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.truth import Truth
+from convcast.verification.digest import digest
 
 MemberFiles = Callable[[Hour, int], tuple[Member, ...]]
 """Function of initial time and lead, hours, that returns the forecasts of an ensemble."""
@@ -40,7 +41,7 @@ def time_lagged(truth: Truth, ages: Sequence[int]) -> MemberFiles:
     return lambda init, lead: time_lagged_members(init - late * HOUR, lead + late, ages)
 
 
-class HrrrForecasts:
+class HrrrForecasts(Baseline):
     """HRRR forecasts of the archive as members, on the truth's points.
 
     A case is scored only where all members are available.
@@ -73,9 +74,6 @@ class HrrrForecasts:
                 return f"the forecast of {member.file.init} for {member.file.lead} h ahead has no {' '.join(lacking)}"
         return None
 
-    def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
-        return None
-
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
         files = [member.file for case in cases for member in self._members(*case)]
         leads = ",".join(map(str, sorted({file.lead for file in files})))
@@ -83,8 +81,7 @@ class HrrrForecasts:
         return f"convcast fetch --what time-lagged --leads {leads} --start {first} --end {last}"
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        digests = [self._archive.sidecar(path).sha256 for _, path in self._paths(init, lead)]
-        return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
+        return digest(*(self._archive.sidecar(path).sha256 for _, path in self._paths(init, lead)))
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
         paths = [path for _, path in self._paths(init, lead)]

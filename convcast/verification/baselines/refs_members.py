@@ -14,6 +14,7 @@ from convcast.errors import MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 from convcast.verification.baselines.archived import available_messages, fingerprint, read_message, window_of_truth
+from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
@@ -21,7 +22,7 @@ MIN_AVAILABILITY = 0.5
 """Minimum fraction of the cases for which a member must be available to belong to the ensemble."""
 
 
-class ReferenceMembers:
+class ReferenceMembers(Baseline):
     """Members of REFS in the archive, of the last cycle before each case.
 
     Every case has the same members: those that most cases have. A case that lacks one of them is left out; a field that

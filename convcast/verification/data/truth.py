@@ -24,10 +24,11 @@ from convcast.verification.data.cf import (
     read_values,
 )
 from convcast.verification.data.fields import find_fields, settle_winds, turned
-from convcast.verification.data.files import expand
+from convcast.verification.data.files import expand, stamp
 from convcast.verification.data.gather import GatheredFiles, gather_truth
 from convcast.verification.data.points import Box, Points, read_points
 from convcast.verification.data.times import nearest_hours, require_once
+from convcast.verification.digest import digest
 
 Field = NDArray[np.float32]
 
@@ -123,8 +124,7 @@ class Analyses:
         files = sorted((self._all.path / "data" / "c" / str(index(hour))).rglob("*"))
         if not files:
             return hashlib.blake2b(self._all.read_stored([hour]).tobytes(), digest_size=16).hexdigest()
-        stamps = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-        return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
+        return digest(*map(stamp, files))
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Analyses:
         part = Analyses(self._all)
@@ -194,13 +194,13 @@ class StoredTruth:
 
     def fingerprint(self, hour: Hour) -> str:
         if hour not in self._prints:
-            digest = hashlib.blake2b(digest_size=16)
+            values = hashlib.blake2b(digest_size=16)
             try:
                 for variable in self.variables:
-                    digest.update(self.read(variable, hour).tobytes())
+                    values.update(self.read(variable, hour).tobytes())
             except UnreadableError as error:  # reported when this hour is scored
-                digest.update(str(error).encode())
-            self._prints[hour] = digest.hexdigest()
+                values.update(str(error).encode())
+            self._prints[hour] = values.hexdigest()
         return self._prints[hour]
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> StoredTruth:

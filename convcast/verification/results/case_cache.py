@@ -6,7 +6,6 @@ code of the scores. A file with another key is not used, and is replaced.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -93,11 +92,6 @@ class Records:
 
     def _path(self, system: str, init: Hour, lead: int) -> Path | None:
         return None if self.folder is None else self.folder / system / f"{compact(init)}+{lead:03d}h{SUFFIX}"
-
-
-def digest(*parts: object) -> str:
-    """Digest of the printed form of these parts, which must show everything that matters."""
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def _notes(arrays: Mapping[str, Any]) -> dict[str, float]:

@@ -8,7 +8,6 @@ Neither does the place of a definition: a module can be moved.
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 import convcast
 from convcast.errors import ConvcastError
 from convcast.files import read_json, write_json
+from convcast.verification.digest import digest
 
 PACKAGE = "convcast"
 KEPT = "source.json"
@@ -41,7 +41,7 @@ class _Module:
 def source_digest(*roots: Any) -> str:
     """Digest of the definitions that these functions and classes use."""
     definitions = reached(*((root.__module__, root.__qualname__) for root in roots))
-    return hashlib.blake2b("\n".join(sorted(definitions.values())).encode(), digest_size=16).hexdigest()
+    return digest(*sorted(definitions.values()))
 
 
 def kept_digest(folder: Path, *roots: Any) -> str:
@@ -49,17 +49,17 @@ def kept_digest(folder: Path, *roots: Any) -> str:
     files = [(str(file), file.stat()) for file in sorted(Path(convcast.__file__).parent.rglob("*.py"))]
     stamps = [convcast.__version__, *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)]
     stamps += [f"{root.__module__} {root.__qualname__}" for root in roots]
-    stamp = hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
+    stamp = digest(*stamps)
     try:
         kept = read_json(folder / KEPT)
         if files and kept["stamp"] == stamp:
             return str(kept["digest"])
     except (OSError, ConvcastError, KeyError, TypeError):
         pass
-    digest = source_digest(*roots)
+    source = source_digest(*roots)
     with suppress(OSError, ConvcastError):  # the next run computes it again
-        write_json(folder / KEPT, {"stamp": stamp, "digest": digest})
-    return digest
+        write_json(folder / KEPT, {"stamp": stamp, "digest": source})
+    return source
 
 
 def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> dict[Name, str]:

@@ -13,7 +13,7 @@ from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR, compact
 from convcast.variables import CIN, REFC, T2M
 from convcast.verification.baselines.analogues import near_hour_of_day
-from convcast.verification.baselines.base import make_baselines
+from convcast.verification.baselines.choose import make_baselines
 from convcast.verification.data.truth import Analyses
 
 from ..conftest import HOURS, INITS

@@ -9,7 +9,7 @@ from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, FIELDS, T2M
 from convcast.verification import evaluate
-from convcast.verification.baselines.base import make_baselines
+from convcast.verification.baselines.choose import make_baselines
 from convcast.verification.data.truth import Analyses
 
 from ..published import INSIDE, WIDE, forecast, make_workspace, put, weather
