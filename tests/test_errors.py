@@ -1,4 +1,4 @@
-"""What the system refuses is an expected failure of a known kind."""
+"""Errors of the operating system become expected errors with the right exit code."""
 
 import errno
 import os

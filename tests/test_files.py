@@ -1,4 +1,4 @@
-"""Files are whole or absent; locks hold; lines of the journal never mix."""
+"""Files are complete or absent, locks exclude other runs, and lines of concurrent runs do not mix."""
 
 import errno
 import fcntl

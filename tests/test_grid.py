@@ -1,4 +1,4 @@
-"""The HRRR grid against figures published for it."""
+"""The HRRR grid agrees with published figures."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Times, ranges, members and leads as people type them."""
+"""Times, ranges, members and lead times are parsed in all accepted notations."""
 
 import warnings
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Stores of convcast's own are format 3, wherever they are opened."""
+"""convcast opens its own stores as Zarr format 3 only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workspace is made, recognised and never mistaken."""
+"""A workspace is created, opened, and not confused with another folder."""
 
 import json
 import subprocess

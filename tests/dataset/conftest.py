@@ -1,4 +1,4 @@
-"""A small archive made on the spot, like the one that fetch leaves, and a dataset of it."""
+"""Fixtures: a small archive, as `convcast fetch` writes it, and a dataset made of it."""
 
 from __future__ import annotations
 

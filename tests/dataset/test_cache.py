@@ -1,4 +1,4 @@
-"""What is read through the cache is what is stored, whatever happened to its files."""
+"""Fields read through the cache are those of the dataset, whatever happened to the cache's files."""
 
 from __future__ import annotations
 

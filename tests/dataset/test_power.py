@@ -1,4 +1,4 @@
-"""A power cut at any instant of preprocessing: what is there then is right, and the next run finishes the work."""
+"""After a power cut during preprocessing, all committed hours are right, and the next run finishes the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message's octets say the same to convcast as to ecCodes."""
+"""convcast reads the same identity from a message as ecCodes."""
 
 import numpy as np
 import pytest

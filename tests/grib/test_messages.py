@@ -1,4 +1,4 @@
-"""GRIB2 messages: ours are like HRRR's, HRRR's are read rightly, and others are recognised."""
+"""Encoded messages are like HRRR's, HRRR's are decoded correctly, and others are recognised."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Flag over variable over file over preset; nothing unknown passes."""
+"""A flag overrides a variable, a file and a preset, in this order, and unknown names are refused."""
 
 import json
 

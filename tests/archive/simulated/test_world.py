@@ -1,4 +1,4 @@
-"""What the world is: its fields, its storms, and how its state is read back from them."""
+"""The simulated world has plausible fields and storms, and its state follows from its fields."""
 
 import numpy as np
 import pytest

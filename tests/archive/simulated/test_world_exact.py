@@ -1,4 +1,4 @@
-"""The exact ensemble: truth is one of its members, and it is sharper than any other forecast by a margin."""
+"""The truth is statistically a member of the exact ensemble, which is sharper than any other forecast."""
 
 import numpy as np
 import pytest

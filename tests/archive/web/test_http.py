@@ -1,4 +1,4 @@
-"""What the fault laboratory cannot show from outside: waits and politeness."""
+"""Waits and pauses of the HTTP client, which the faulty server of `laboratory` cannot observe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset lost of its own files: made again from its verdicts and from the archive, or named."""
+"""Lost files of a dataset are restored from its verdicts and the archive, or named in an error."""
 
 from __future__ import annotations
 
