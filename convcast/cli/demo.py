@@ -44,21 +44,19 @@ def demo(
     inits = QUICK_INITS if quick else TEST_INITS
     started = time.monotonic()
     train = [f"--max-minutes={minutes}"] if minutes is not None else []
+    against = ["--against", "exact", "--against", "advection", "--against", "persistence", "--against", "climatology"]
     steps: list[list[str]] = [
         ["fetch", "--source", "simulated", "--days", str(DAYS), "--preset", "demo"],
         ["preprocess"],
         ["train", *train],
         ["sample", "--init", inits, "--members", str(members)],
+        ["verify", "--init", inits, *against, "--name", "demo"],
     ]
-    clock: dict[str, float] = {}
-    for step in steps:
-        clock[step[0]] = _run(terminal, [*step, "-w", str(workspace)])
-    against = ["--against", "exact", "--against", "advection", "--against", "persistence", "--against", "climatology"]
-    judge = ["verify", "--init", inits, *against, "--name", "demo", "-w", str(workspace)]
-    clock["verify"] = _run(terminal, judge, result=True)
-    total = time.monotonic() - started
-    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items())
-    terminal.say("", f"done in {duration(total)}: {times}")
+    times = []
+    for words in steps:
+        seconds = _run(terminal, [*words, "-w", str(workspace)], result=words is steps[-1])
+        times.append(f"{words[0]} {duration(seconds)}")
+    terminal.say("", f"done in {duration(time.monotonic() - started)}: {', '.join(times)}")
     terminal.say(f"the report: {workspace / 'verification' / 'demo' / 'report.html'}")
     program = "convcast" if shutil.which("convcast") else sys.argv[0]
     terminal.say("", "next, on this simulated world:")
@@ -68,7 +66,7 @@ def demo(
     terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
 
 
-def _run(terminal: Terminal, words: list[str], *, result: bool = False) -> float:
+def _run(terminal: Terminal, words: list[str], *, result: bool) -> float:
     """Run one verb as a user would, and return the seconds it took; with `result` its result goes to stdout."""
     from convcast.operations.stages import PROGRAM
 

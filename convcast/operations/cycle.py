@@ -226,10 +226,10 @@ class Cycle:
             analysis_lead=self.settings.dataset.analysis_lead,
             dataset=math.isfinite(keep.dataset_hours),
         )
-        went = prune(self.workspace, plan_prune(stock, inventory, self.limits, keep))
+        pruned = prune(self.workspace, plan_prune(stock, inventory, self.limits, keep))
         swept = sweep(self.workspace, inventory.forecasts)
-        self._facts["pruned"] = {**asdict(went), "swept": swept}
-        return ", ".join(f"{count} of {room}" for room, count in went.counts.items()) or "nothing"
+        self._facts["pruned"] = {**asdict(pruned), "swept": swept}
+        return ", ".join(f"{count} of {folder}" for folder, count in pruned.counts.items()) or "nothing"
 
     def _conclude(self, inventory: Inventory) -> None:
         """Set the exit code and notes of the whole cycle, and record it."""

@@ -130,9 +130,9 @@ def _before(newest: Hour, hours: float) -> Hour:
 def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
     """List the stored files, and the hours of the dataset where `dataset` says that it is to be pruned."""
     archive = {}
-    for room in open_archives(workspace.archive).values():
-        for path in room.files():
-            file = parse_path(path.relative_to(room.root).as_posix())
+    for publisher in open_archives(workspace.archive).values():
+        for path in publisher.files():
+            file = parse_path(path.relative_to(publisher.root).as_posix())
             if file is not None:
                 archive[path] = file.valid, file.model == "hrrr" and file.lead == analysis_lead
     for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # made again when requested
@@ -184,7 +184,7 @@ def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
         before = folder_bytes(workspace.dataset)
         # Training may read any hour of the dataset.
         trainings = sorted((workspace.root / "locks").glob("train-*.lock"))
-        if all(_free(path) for path in trainings):
+        if not any(map(_is_locked, trainings)):
             _prune_folder(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, prune_hour)
             done.bytes += before - folder_bytes(workspace.dataset)
         else:
@@ -241,12 +241,12 @@ def _delete(path: Path) -> int:
     return discard(path)
 
 
-def _free(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     try:
         with lock(path, "training"):
-            return True
+            return False
     except LockedError:
-        return False
+        return True
 
 
 def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
@@ -254,11 +254,7 @@ def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
 
     Only the forecasts of the given initial times are searched. The next preprocessing sweeps the dataset.
     """
-    tops = (workspace.root, workspace.forecasts, workspace.products, workspace.page)
-    rooms = [
-        workspace.archive,
-        workspace.simulated,
-        *(workspace.root / name for name in ("baselines", "models", "verification")),
-    ]
-    whole = [*rooms, *(path for path in map(workspace.forecast, inits) if not path.is_symlink())]
-    return sum(files.sweep(folder, recursive=False) for folder in tops) + sum(map(files.sweep, whole))
+    shallow = (workspace.root, workspace.forecasts, workspace.products, workspace.page)
+    deep = [workspace.root / name for name in ("archive", "simulated", "baselines", "models", "verification")]
+    deep += [path for path in map(workspace.forecast, inits) if not path.is_symlink()]
+    return sum(files.sweep(folder, recursive=False) for folder in shallow) + sum(map(files.sweep, deep))
