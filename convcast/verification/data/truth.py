@@ -36,33 +36,20 @@ Field = NDArray[np.float32]
 class Truth(Protocol):
     """Observed or analysed fields by hour."""
 
-    @property
-    def variables(self) -> tuple[Variable, ...]:
-        """Fields that are available."""
-
-    @property
-    def points(self) -> Points:
-        """Coordinates of the grid points."""
-
-    @property
-    def hours(self) -> Hours:
-        """Hours that are available, rising."""
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the fields are of the simulated world."""
-
-    @property
-    def analysis_lead(self) -> int:
-        """Lead time, hours, of the forecasts that are used as analyses; 0 for analyses."""
-
-    @property
-    def source(self) -> str:
-        """Name of the truth, as reports print it."""
-
-    @property
-    def dataset(self) -> Dataset | None:
-        """The convcast dataset, where the truth is all of one."""
+    variables: tuple[Variable, ...]
+    """Fields that are available."""
+    points: Points
+    """Coordinates of the grid points."""
+    hours: Hours
+    """Hours that are available, rising."""
+    simulated: bool
+    """Whether the fields are of the simulated world."""
+    analysis_lead: int
+    """Lead time, hours, of the forecasts that are used as analyses; 0 for analyses."""
+    source: str
+    """Name of the truth, as reports print it."""
+    dataset: Dataset | None
+    """The convcast dataset, where the truth is all of one."""
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         """Return a field at an hour, (y, x), NaN where missing."""
@@ -82,24 +69,17 @@ class Analyses:
 
     def __init__(self, dataset: Dataset) -> None:
         self._all = dataset
+        self.dataset: Dataset | None = dataset
         self.variables = dataset.variables
         self.points = Points.of_grid(dataset.grid)
         self.hours = dataset.hours
         self.simulated = dataset.simulated
-        self.analysis_lead = dataset.analysis_lead
+        self.analysis_lead = lead = dataset.analysis_lead
+        self.source = f"{lead} h HRRR forecasts, in place of analyses" if lead else "HRRR analyses"
+        if self.simulated:
+            self.source = "the simulated truth"
         self._box: Box | None = None
         self._held: tuple[Hour, Field] | None = None
-
-    @property
-    def source(self) -> str:
-        if self.simulated:
-            return "the simulated truth"
-        lead = self.analysis_lead
-        return f"{lead} h HRRR forecasts, in place of analyses" if lead else "HRRR analyses"
-
-    @property
-    def dataset(self) -> Dataset | None:
-        return self._all if self._box is None and self.variables == self._all.variables else None
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         if self._held is None or self._held[0] != hour:
@@ -133,6 +113,8 @@ class Analyses:
         if not whole:
             part._box = box
             part.points = self.points.crop(box)
+        if not whole or part.variables != self._all.variables:
+            part.dataset = None
         return part
 
 
@@ -140,7 +122,7 @@ class StoredTruth:
     """Observations or analyses of another program, by time."""
 
     simulated: bool
-    dataset = None
+    dataset: Dataset | None = None
 
     def __init__(self, gathered: GatheredFiles) -> None:
         path, data = gathered.path, gathered.data
