@@ -1,36 +1,48 @@
-"""Run the program as a user does: a process, its streams, its exit code."""
+"""Run the verbs one after the other, each by its command line, in this process: imports are done once.
+
+The stages of a cycle are processes of their own (test_cycle.py), and so is each run of tests/cli/test_process.py.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from click.testing import Result
 from filelock import FileLock
+from typer.testing import CliRunner
+
+from convcast.cli.main import app
 
 Said = dict[str, dict[str, Any]]
+ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
-def convcast() -> Callable[..., dict[str, Any]]:
+def command_line() -> Callable[..., Result]:
+    """Run `convcast WORDS` in a workspace."""
+
+    def run(workspace: Path, *words: str) -> Result:
+        try:
+            return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
+        finally:
+            torch.set_flush_denormal(False)  # as training sets it for its process
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def convcast(command_line) -> Callable[..., dict[str, Any]]:
     """Run `convcast WORDS --json` in a workspace and give its JSON object; anything but exit code 0 fails the test."""
 
     def run(workspace: Path, *words: str) -> dict[str, Any]:
-        finished = subprocess.run(
-            [sys.executable, "-m", "convcast", *words, "--json", "-w", str(workspace)],
-            capture_output=True,
-            text=True,
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "1"},
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stderr[-3000:]
+        finished = command_line(workspace, *words, "--json")
+        assert finished.exit_code == 0, (finished.exception, finished.stderr[-3000:])
         assert "Traceback" not in finished.stderr
         assert len(finished.stdout.splitlines()) == 1, "stdout is exactly one JSON object"
         result: dict[str, Any] = json.loads(finished.stdout)
@@ -68,7 +80,8 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
         said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
         said["preprocess"] = convcast(root, "preprocess")
         split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
-        said["train"] = convcast(root, "train", "--max-steps", "12", *split, "--set", "training.batch=4")
+        tiny = ["--set", "model.base=16", "--set", "training.batch=4", "--set", "training.validation_cases=2"]
+        said["train"] = convcast(root, "train", "--max-steps", "12", *split, *tiny)
         inits = "2024-05-12T12/2024-05-12T18/3h"
         said["sample"] = convcast(root, "sample", "--init", inits, "--members", "4", "--steps", "3")
         against = [

@@ -8,6 +8,7 @@ pytestmark = pytest.mark.slow
 
 FIELDS = ("t2m", "d2m", "u10", "v10", "cape", "cin")
 INITS = "2018-07-22T19/2018-07-22T22/1h"
+TINY = ("--set", "model.base=16", "--set", "training.batch=4", "--set", "training.validation_cases=2")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def run_all(root, shared_data, convcast):
     said["fetch"] = convcast(root, "fetch", *source, "--fields", ",".join(FIELDS), "--analysis-lead", "1")
     said["preprocess"] = convcast(root, "preprocess")
     split = ["--set", "split.validation_days=0.1", "--set", "split.test_days=0.2", "--set", "split.gap_hours=0"]
-    said["train"] = convcast(root, "train", *split, "--max-steps", "12", "--set", "training.patch=32")
+    said["train"] = convcast(root, "train", *split, "--max-steps", "12", "--set", "training.patch=32", *TINY)
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
     said["verify"] = convcast(root, "verify", "--against", "persistence")
     return said
