@@ -232,7 +232,7 @@ def kill_at_random(archive, path, kills: int) -> int:
     return finished
 
 
-@pytest.mark.parametrize("kills", [pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_any_instant_it_opens_and_the_next_run_finishes(archive, tmp_path, kills):
     for hour in range(3, 10):
         archive.add_hour(START + hour * HOUR)

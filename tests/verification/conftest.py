@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.ndimage import gaussian_filter
 
 from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
@@ -28,6 +30,10 @@ TRAINING = "2024-05-01T00/2024-05-02T23"
 INITS = np.array(["2024-05-03T06", "2024-05-03T20", "2024-05-04T06", "2024-05-04T20"], "datetime64[h]")
 MEMBERS = 8
 VARIABLES = tuple(FIELDS.values())
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A PNG."""
 
 
 def noise(generator, *shape):
@@ -70,6 +76,22 @@ def write_forecast(path, init, members, **attributes):
         fields, init=init, members=range(members), leads=[1], grid=simulated_grid(SIZE), attributes=said
     ).to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     return path
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are made but not painted, which takes seconds each; the texts beside the axes, of each figure."""
+    texts = []
+    paint = FigureCanvasAgg.print_png
+
+    def print_png(self, file, **options):
+        if "draw" in vars(self.figure):  # matplotlib asks for the size of texts
+            paint(self, file, **options)
+        texts.append({text.get_text() for text in self.figure.texts})
+        file.write(PIXEL)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
+    return texts
 
 
 @pytest.fixture(scope="session")

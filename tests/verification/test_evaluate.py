@@ -88,6 +88,7 @@ def test_the_order_of_files_does_not_matter(small):
     assert expected.scores == found.scores
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_what_is_written_can_be_read_by_others(verification, tmp_path):
     paths = save(verification, tmp_path)
     assert all(path.exists() for path in paths)

@@ -102,6 +102,7 @@ def test_every_figure_and_the_report_are_made(found, tmp_path):
     assert {"report.html", "scores.zarr", "case.png", "relative.png", "ranks.png", "reliability.png"} <= made
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_spectra_are_not_computed_and_the_report_says_why(found, tmp_path):
     row = found.find("t2m", "log_spectral_distance", "convcast")
     assert row["value"] is None
@@ -227,6 +228,7 @@ def test_the_control_and_all_others_of_a_dataset_with_gaps(small, monkeypatch):
     assert "advection lacks" in " ".join(found.facts.notes)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_field_that_is_all_missing_is_said_and_the_others_are_scored(ours, full, tmp_path):  # noqa: F811
     lost = full.copy(deep=True)
     lost["refc"].values[:] = np.nan
