@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 
 
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+
+
 def examples(count: int) -> settings:
-    """As many examples as CI affords, and the same in each run."""
+    """So many examples, the same in each run; twenty times as many, and others each time, in the profile `thorough`."""
     return settings(
-        max_examples=count,
+        max_examples=20 * count if THOROUGH else count,
         phases=[Phase.generate],
         deadline=None,
-        derandomize=True,
+        derandomize=not THOROUGH,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ VOLATILE_TEXT = re.compile(
 )
 OURS = re.compile(r"-\d+-\d+\.partial$")
 """The name of a partial file that says which process made it (convcast.files)."""
+SETTLED = 50_000_000
+"""Nanoseconds without a change after which a file's time tells it from any later content."""
 UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^cycle\.json$|^metrics\.prom$")
 """Locks, which are empty, and logs of what each run did."""
 
@@ -30,6 +33,7 @@ class States:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._digests: dict[tuple[int, ...], str] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, root: Path) -> str:
@@ -52,11 +56,21 @@ class States:
                 found[f"{path}/"] = []
                 self._look(entry.path, f"{path}/", found)
                 continue
+            found[path] = [self._keep_file(entry), entry.stat().st_mtime_ns]
+
+    def _keep_file(self, entry: os.DirEntry[str]) -> str:
+        """The digest of a file's content; one that has not changed for a while is not read again."""
+        before = entry.stat()
+        now = before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns
+        if now not in self._digests:
             with open(entry.path, "rb") as file:
                 data = file.read()
             digest = hashlib.sha256(data).hexdigest()[:24]
             self._write(self.folder / digest, data)
-            found[path] = [digest, entry.stat().st_mtime_ns]
+            if time.time_ns() - before.st_ctime_ns < SETTLED:
+                return digest
+            self._digests[now] = digest
+        return self._digests[now]
 
     def _write(self, path: Path, data: bytes) -> None:
         if not path.exists():

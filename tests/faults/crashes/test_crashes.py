@@ -2,8 +2,8 @@
 
 The calls are found by watching an undisturbed run, so that new ones are tried without being named here. A process that
 is killed leaves what lies on the disk at that moment: these states are kept while the run is watched, and the same
-command is run from each. By default a few states of each verb are tried, one for each kind of call (a rename before a
-removal, an fsync, an open or a new folder), as many as fit in a minute; `CRASH_POINTS=all pytest tests/faults/crashes`
+command is run from each. By default a few states of each verb are tried: each call (rename, removal, fsync, open, new
+folder, ...) is met by one of the three tests; `CRASH_POINTS=all pytest tests/faults/crashes`
 tries every one, and `CRASH_POINTS=20` so many of each verb.
 """
 
@@ -24,27 +24,39 @@ TESTED = [name for name, scenario in SCENARIOS.items() if scenario.tested]
 EVERY = os.environ.get("CRASH_POINTS") == "all"
 QUICK = TESTED if os.environ.get("CRASH_POINTS") else [name for name in TESTED if name != "cycle"]
 """By default a cycle that prunes stands for the longer one."""
-SECONDS = 3.0
-"""Of a processor for each test of each verb, by default."""
+SECONDS = 2.0
+"""Of a processor for each test of each verb, by default, or as many as its share of the calls takes."""
+KILLED, FAILED, TOLD = slice(0, None, 2), slice(1, None, 4), slice(3, None, 4)
+"""Shares of the calls, so that together the tests meet each call of each verb."""
 ORDER = ("rename", "remove", "link", "fsync", "truncate", "open", "rmdir", "mkdir", "symlink")
 EXPECTED = {0, 2, 3, 4, 5, 6}
 """Exit codes of what is no bug."""
 INTERRUPTED = 130
 
 
-def chosen(watched, scenario, *, cost=1.0):
-    """Points of the trace: the first of each kind, then the last, then any, as many as there is time for."""
-    wanted = os.environ.get("CRASH_POINTS", "")
-    most = len(watched.trace) if EVERY else int(wanted or max(2, SECONDS / cost / (watched.cpu + 0.5)))
+def chosen(watched, scenario, share, *, cost=1.0):
+    """Points of the trace to try, in order, and how many of them by default.
+
+    Args:
+        watched: The undisturbed run.
+        scenario: What was run.
+        share: Which of the calls (rename, fsync, ...) this test must meet; the other tests meet the others.
+        cost: Seconds of a try, relative to those of a run.
+    """
     points = [one for one in watched.trace if EVERY or not one["path"].startswith(scenario.elsewhere)]
-    kinds = {}
-    for point in points:
-        kinds.setdefault(point["kind"], []).append(point)
-    by_urgency = sorted(kinds.values(), key=lambda same: ORDER.index(same[0]["kind"].split()[0]))
-    rest = list(points)
+    points.sort(key=lambda one: ORDER.index(one["kind"].split()[0]))
+    calls, kinds, last = {}, {}, {}
+    for number, point in enumerate(points):
+        calls.setdefault(point["kind"].split()[0], number)
+        kinds.setdefault(point["kind"], number)
+        last[point["kind"]] = number
+    rest = list(range(len(points)))
     random.Random(str(scenario.words)).shuffle(rest)
-    ordered = [*(same[0] for same in by_urgency), *(same[-1] for same in by_urgency), *rest]
-    return ordered, most
+    due = list(calls.values())[share]
+    ordered = dict.fromkeys([*due, *calls.values(), *kinds.values(), *last.values(), *rest])
+    wanted = os.environ.get("CRASH_POINTS", "")
+    most = max(len(due), 1, int(SECONDS / cost / (watched.cpu + 0.5)))
+    return [points[number] for number in ordered], len(points) if EVERY else int(wanted or most)
 
 
 class Trial:
@@ -93,7 +105,7 @@ def by_verb(names):
 
 @by_verb(TESTED)
 def test_killed_before_any_call(trial):
-    ordered, most = chosen(trial.watched, trial.scenario)
+    ordered, most = chosen(trial.watched, trial.scenario, KILLED)
     wrong = trial.goes_on_from(trial.watched.start, "undisturbed again")
     for point in ordered:
         if len(trial.sound) > most:
@@ -105,8 +117,8 @@ def test_killed_before_any_call(trial):
 @by_verb(QUICK)
 def test_disk_that_fails_at_any_call(trial):
     """A full disk is exit code 3 and a broken one 6, or what failed was not needed; the next run finishes the work."""
-    ordered, most = chosen(trial.watched, trial.scenario, cost=2)
-    tried = ordered if EVERY else ordered[: max(1, most)]
+    ordered, most = chosen(trial.watched, trial.scenario, FAILED, cost=2)
+    tried = ordered[:most]
     wrong = []
     for turn, point in enumerate(tried):
         for number in [errno.ENOSPC, errno.EIO] if EVERY else [(errno.ENOSPC, errno.EIO)[turn % 2]]:
@@ -122,10 +134,9 @@ def test_disk_that_fails_at_any_call(trial):
 @by_verb(QUICK)
 def test_told_to_end_at_any_call(trial):
     """SIGTERM: it leaves no unfinished file, and the next run finishes the work."""
-    ordered, most = chosen(trial.watched, trial.scenario, cost=2)
-    random.Random(str(trial.scenario.words)).shuffle(ordered)
+    ordered, most = chosen(trial.watched, trial.scenario, TOLD, cost=4)
     wrong = []
-    for point in ordered[: max(1, most // 2)]:
+    for point in ordered[:most]:
         what = f"told to end at {point['kind']} #{point['number']} {point['path']}"
         trial.states.lay_out(trial.watched.start, trial.nursery.root)
         said = trial.nursery.run(
