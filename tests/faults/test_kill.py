@@ -78,7 +78,7 @@ def all_named_files_are_whole(archive: Archive) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(25, marks=pytest.mark.slow)])
 def test_killed_runs_leave_whole_files_and_the_next_completes(nursery, kills):
     run, archive, _ = nursery
     instants, killed = random.Random(kills), 0

@@ -102,7 +102,7 @@ def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_setti
 
 
 def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
-    settings = make_settings(training={"steps": 80, "log_every": 8, "checkpoint_every": 1000})
+    settings = make_settings(training={"steps": 200, "log_every": 20, "checkpoint_every": 1000})
     reports = list(train(dataset, tmp_path / "model", settings))
     assert reports[-1].loss < 0.9 * reports[0].loss
     assert set(reports[-1].fields) == {v.name for v in dataset.variables}
