@@ -31,7 +31,7 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 """A PNG."""
-LONGEST = 120
+LONGEST = 600
 """Seconds after which a verb hangs."""
 
 
