@@ -8,7 +8,6 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 
-
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
