@@ -10,7 +10,7 @@ import pytest
 from convcast import __version__
 
 VERBS = ("fetch", "preprocess", "train", "sample", "verify", "cycle", "status", "check", "demo")
-HEAVY = ("torch", "herbie", "xarray", "matplotlib", "pandas", "eccodes", "numba", "zarr")
+HEAVY = ("torch", "herbie", "xarray", "matplotlib", "pandas", "eccodes", "numba", "zarr", "cv2")
 PROGRAM = """
 import sys, json
 sys.argv = ["convcast", *{words!r}]
