@@ -51,14 +51,26 @@ NEGATIVE_SQUARE_ROOT = Transform(
     "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
 )
 
-NO_ECHO, SET_APART = -10.0, -22.0
-# A third of the points or more have no echo. With a gap of 12 dB between no echo and the weakest echo, the remaining
-# noise of a sampler, a few dB, does not turn points without an echo into drizzle.
-NO_ECHO_SET_APART = Transform(
-    "no-echo-set-apart",
-    lambda x: np.where(x <= NO_ECHO, np.asarray(x).dtype.type(SET_APART), x),
-    lambda z: np.maximum(z, NO_ECHO),
-)
+NO_ECHO = -10.0
+"""Reflectivity, dBZ, that HRRR writes where there is no echo."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """How a field with a value for "none" is continued where there is none, so that what is learnt has no cliff.
+
+    A third of the points or more have no echo, and "none" is one number far below the weakest echo. The field is learnt
+    in normal scores (convcast.dataset.normal_scores) and continued below its weakest value by the distance to the
+    nearest echo, as a signed-distance transform is; what is below the weakest value is none again
+    (convcast.model.features.floor).
+    """
+
+    none: float
+    """The value that means none, in units of the field."""
+    slope: float
+    """Decrease per cell of distance, normal scores."""
+    depth: float
+    """Maximum decrease below the weakest value, normal scores."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,8 @@ class Variable:
     scale: int = 16
     """Stored integers per unit. HRRR is packed on a lattice of 1/16; CAPE needs a coarser one to fit int16."""
     transform: Transform = LINEAR
+    floor: Floor | None = None
+    """The continuation of a field that has a value for "none", which takes the place of the transform."""
     loss_weight: float = 1.0
     colour_map: str = "viridis"
     display: tuple[float, float] = (0.0, 1.0)
@@ -137,7 +151,7 @@ REFC = Variable(
     grib=GribKey(0, 16, 196, 10, 0),
     other_grib=GribKey(0, 16, 5, 10, 0),  # HRRR and HREF use NCEP's own number, REFS the WMO's.
     bounds=(NO_ECHO, 85.0),
-    transform=NO_ECHO_SET_APART,
+    floor=Floor(none=NO_ECHO, slope=0.25, depth=0.9),
     loss_weight=4.0,
     colour_map="convcast.reflectivity",
     display=(-10.0, 70.0),

@@ -15,22 +15,29 @@ from numpy.typing import NDArray
 
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.layout import BINS, TENDENCY_SCALE
+from convcast.dataset.normal_scores import LEVELS, NormalScores
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hours
 from convcast.variables import Variable
 
 _INTEGERS = np.arange(BINS) - BINS // 2
-_ARRAYS = "mean", "std", "tendency_mean", "tendency_std"
+_ARRAYS = "mean", "std", "quantiles", "tendency_mean", "tendency_std"
 
 
 @dataclass(frozen=True)
 class FieldStatistics:
-    """Statistics of transformed values (Variable.transform.forward); each array is float64, (variable,)."""
+    """Statistics of transformed values (Variable.transform.forward), each array float64, (variable,).
+
+    Those of a field with a floor are of its normal scores, where "none" counts as `Floor.depth` below the weakest.
+    """
 
     names: tuple[str, ...]
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     """Standard deviation; 1 for a constant field, so that it can be a divisor."""
+    quantiles: NDArray[np.float64]
+    """Quantiles at LEVELS (convcast.dataset.normal_scores) of the values that are not none, of fields with a floor
+    (Variable.floor), (variable, level); NaN for other fields, and the value for none where there is no other."""
     tendency_mean: NDArray[np.float64]
     tendency_std: NDArray[np.float64]
     """Standard deviation of the change in an hour, over pairs of consecutive hours; 1 if there are none."""
@@ -50,17 +57,18 @@ class FieldStatistics:
             counts += dataset.store.read_histogram(hour)
         for hour in pairs:
             changes += dataset.store.read_tendencies(hour)
-        transformed = np.stack([v.transform.forward(_INTEGERS / v.scale) for v in dataset.variables])
-        mean, std = _moments(counts, transformed)
+        quantiles = np.stack([_quantiles(v, row) for v, row in zip(dataset.variables, counts, strict=True)])
+        values = [_transformed(v, row) for v, row in zip(dataset.variables, quantiles, strict=True)]
+        mean, std = _moments(counts, np.stack(values))
         tendency_mean, tendency_std = _moments(changes, _INTEGERS / TENDENCY_SCALE)
         names = tuple(variable.name for variable in dataset.variables)
-        return cls(names, mean, std, tendency_mean, tendency_std, len(hours), len(pairs))
+        return cls(names, mean, std, quantiles, tendency_mean, tendency_std, len(hours), len(pairs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the statistics for JSON."""
         return {
             "fields": list(self.names),
-            **{name: getattr(self, name).tolist() for name in _ARRAYS},
+            **{name: numbers(getattr(self, name)) for name in _ARRAYS},
             "hours": self.hours,
             "pairs": self.pairs,
         }
@@ -87,9 +95,36 @@ def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Var
         return np.asarray(present @ _INTEGERS[1:] / present.sum(axis=1) / scales, np.float64)
 
 
-def _moments(
-    counts: NDArray[np.int64], values: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def numbers(values: NDArray[np.floating]) -> list[Any]:
+    """Return an array as lists for JSON, in which NaN is null; numpy reads null as NaN again."""
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    without: list[Any] = plain.tolist()
+    return without
+
+
+def _quantiles(variable: Variable, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the quantiles at LEVELS of a field with a floor from its histogram (bin,)."""
+    if variable.floor is None:
+        return np.full(len(LEVELS), np.nan)
+    values = _INTEGERS / variable.scale
+    present = np.where(values > variable.floor.none, counts, 0)
+    present[0] = 0
+    if not present.any():
+        return np.full(len(LEVELS), variable.floor.none)
+    return np.asarray(values[np.searchsorted(present.cumsum(), LEVELS * present.sum(), side="left")])
+
+
+def _transformed(variable: Variable, quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the transformed value of each bin: for a field with a floor the normal score, lowest for none."""
+    values = _INTEGERS / variable.scale
+    if variable.floor is None:
+        return np.asarray(variable.transform.forward(values), np.float64)
+    scores = NormalScores.of(quantiles)
+    return np.where(values <= variable.floor.none, scores.weakest - variable.floor.depth, scores.forward(values))
+
+
+def _moments(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation, (variable,), of histograms (variable, bin); bin 0 counts missing values."""
     weights = counts[:, 1:].astype(np.float64)
     values = np.broadcast_to(values, counts.shape)[:, 1:]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import unpack
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.motion import advect, estimate_motion
+from convcast.dataset.motion import advect
+from convcast.dataset.optical_flow import Lattice, at_points, estimate_local_motion
 from convcast.dataset.patches import Patch, Patches, count_echoes
 from convcast.dataset.sun import Sun
 from convcast.errors import SettingsError
@@ -39,13 +41,19 @@ class Window:
     hour: Floats
     """Sine and cosine of the UTC hour of day of `init`, (2,)."""
     motion: Floats
-    """Motion (dy, dx), cells per hour, estimated from the history (convcast.dataset.motion)."""
-    advected: Floats
-    """The last frame advected by `motion * lead`, (variable, y, x)."""
+    """Motion (dy, dx) of each point, cells per hour, (2, y, x), estimated from the history of the whole domain
+    (convcast.dataset.optical_flow)."""
+    periodic: bool
+    """Whether the fields are a whole torus."""
     target: Floats | None
     """The fields at `init + lead`, (variable, y, x); None for a forecast."""
     weight: float = 1.0
     """Importance weight of the case in averages over cases (convcast.dataset.patches.Patch.weight)."""
+
+    @cached_property
+    def advected(self) -> Floats:
+        """The last frame advected by `motion * lead`, (variable, y, x)."""
+        return advect(self.history[-1], self.motion * self.lead, periodic=self.periodic)
 
     def roll(self, rows: int, columns: int) -> Window:
         """Roll all fields by rows and columns, which is a symmetry of the periodic simulated world."""
@@ -60,8 +68,8 @@ class Window:
             moved(self.static),
             moved(self.sun),
             self.hour,
-            self.motion,
-            moved(self.advected),
+            moved(self.motion),
+            self.periodic,
             None if self.target is None else moved(self.target),
             self.weight,
         )
@@ -77,6 +85,7 @@ def window(
     columns: slice = slice(None),
     with_target: bool = False,
     past: Floats | None = None,
+    motion: Lattice | None = None,
 ) -> Window:
     """Read one case on a sub-grid of a dataset.
 
@@ -90,6 +99,7 @@ def window(
         with_target: Read the fields at the valid time too.
         past: Fields (history, variable, y, x) of the whole domain, used instead of the dataset's hours by a forecast
             that continues from an earlier forecast.
+        motion: The result of `domain_motion` for this case, where it is known.
 
     Raises:
         MissingInputError: Hours are not ok; the message names them, and the advice the command to fetch them.
@@ -98,6 +108,8 @@ def window(
         values = dataset.read(_hours_of(init, lead, history, with_target), rows, columns)
     else:
         values = past[:, :, rows, columns]
+    if motion is None:
+        motion = domain_motion(dataset, init, history=history, past=past)
     box = dataset.grid.crop(rows, columns)
     sun = Sun(*box.latitude_longitude())
     return _assemble(
@@ -106,9 +118,16 @@ def window(
         np.stack([sun.cosine(init), sun.cosine(init + lead * HOUR)]),
         init=init,
         lead=lead,
+        motion=_motion_at(motion, dataset, rows, columns),
         target=values[-1] if with_target else None,
         periodic=box.periodic,
     )
+
+
+def domain_motion(dataset: Dataset, init: Hour, *, history: int = 4, past: Floats | None = None) -> Lattice:
+    """Estimate the motion of the whole domain's places (estimate_local_motion), from the same hours as `window`."""
+    values = dataset.read(_hours_of(init, 0, history, with_target=False)) if past is None else past
+    return estimate_local_motion(values, dataset.variables, periodic=dataset.grid.periodic)
 
 
 def usable_inits(hours: Hours, *, history: int, leads: Sequence[int]) -> Hours:
@@ -214,9 +233,7 @@ class Windows:
             self._memory_index = {hour: i for i, hour in enumerate(hours)}
         else:
             dataset.make_room(hours)
-        # On the whole domain, the motion and the advected frame of a case are always the same, apart from the roll.
-        self._motion: dict[Hour, Floats] = {}
-        self._advected: dict[tuple[Hour, int], Floats] = {}
+        self._motion: dict[Hour, Lattice] = {}
 
     def __len__(self) -> int:
         return len(self.inits) * len(self.leads) * max(1, len(self._grid))
@@ -262,22 +279,20 @@ class Windows:
             first = self._memory_index[hours[0]]
             past = self._memory[first : first + self.history, :, rows, columns]
             target = self._memory[self._memory_index[hours[-1]], :, rows, columns]
-        made = _assemble(
+        if init not in self._motion:
+            whole = None if self._memory is None else self._memory[first : first + self.history]
+            self._motion[init] = domain_motion(self.dataset, init, history=self.history, past=whole)
+        return _assemble(
             past,
             self.dataset.static[:, rows, columns],
             np.stack([self._sun.cosine(time, rows, columns) for time in (init, init + lead * HOUR)]),
             init=init,
             lead=lead,
+            motion=_motion_at(self._motion[init], self.dataset, rows, columns),
             target=target,
             periodic=self.periodic,
-            motion=self._motion.get(init),
-            advected=self._advected.get((init, lead)),
             weight=patch.weight,
         )
-        if self.whole and self._memory is not None:
-            self._motion[init] = made.motion
-            self._advected[init, lead] = made.advected
-        return made
 
 
 def _assemble(
@@ -287,19 +302,19 @@ def _assemble(
     *,
     init: Hour,
     lead: int,
+    motion: Floats,
     target: Floats | None,
     periodic: bool,
-    motion: Floats | None = None,
-    advected: Floats | None = None,
     weight: float = 1.0,
 ) -> Window:
-    if motion is None:
-        motion = estimate_motion(past, periodic=periodic)
-    if advected is None:
-        advected = advect(past[-1], motion * lead, periodic=periodic)
     angle = 2 * np.pi * (init.astype("datetime64[h]").astype(np.int64) % 24) / 24
     hour = np.array([np.sin(angle), np.cos(angle)], np.float32)
-    return Window(init, lead, past, static, sun, hour, motion, advected, target, weight)
+    return Window(init, lead, past, static, sun, hour, motion, periodic, target, weight)
+
+
+def _motion_at(motion: Lattice, dataset: Dataset, rows: slice, columns: slice) -> Floats:
+    ny, nx = dataset.grid.shape
+    return at_points(motion, np.arange(ny)[rows], np.arange(nx)[columns])
 
 
 def _hours_of(init: Hour, lead: int, history: int, with_target: bool) -> Hours:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convcast.dataset import Dataset, window
+from convcast.dataset import Dataset, domain_motion, window
 from convcast.ensemble.tiles import Tiling
 from convcast.notation import Hour
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class TiledDenoiser:
     """The model conditioned on the history before `init`, for all denoising steps of one lead.
 
-    Each tile has a reference forecast of its own, since motion is estimated within the tile. The state of the domain is
-    the residual from the blend R of the tiles' references R_k, in units of the residual's scale s. Tile k is therefore
-    given x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
+    Each tile has a reference forecast of its own, which differs near its edges. The state of the domain is the residual
+    from the blend R of the tiles' references R_k, in units of the blend s of their residuals' scales. Tile k is
+    therefore given x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
     """
 
     def __init__(
@@ -67,7 +67,14 @@ class TiledDenoiser:
         self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
         self._cache_size = len(tiling.tiles) if cached_tiles is None else cached_tiles
         self._conditions: dict[int, Condition] = {}
+        self._motions = [
+            domain_motion(dataset, init, history=forecaster.settings.history, past=past)
+            for past in ([None] if pasts is None else pasts)
+        ]
+        self._scale: Tensor | None = None
         self._reference = self._blend(lambda k, _: self._condition(k).reference)
+        self._scale = self._blend(lambda k, _: self._condition(k).scale.expand(self._condition(k).reference.shape))
+        self._conditions = {k: self._rescaled(k, condition) for k, condition in self._conditions.items()}
 
     def predict_noise(self, x: Tensor, t: int) -> Tensor:
         """Predict the noise in x_t (member, variable, y, x) at diffusion step t, blended from all tiles."""
@@ -107,15 +114,25 @@ class TiledDenoiser:
         rows, columns = self.tiling.tiles[k]
         history, dataset = self.forecaster.settings.history, self._dataset
         windows = [
-            window(dataset, self._init, self._lead, history=history, rows=rows, columns=columns, past=past)
-            for past in ([None] if self._pasts is None else self._pasts)
+            window(
+                dataset, self._init, self._lead, history=history, rows=rows, columns=columns, past=past, motion=motion
+            )
+            for past, motion in zip([None] if self._pasts is None else self._pasts, self._motions, strict=True)
         ]
         made = self.forecaster.condition(windows, periodic=dataset.grid.periodic and self.tiling.whole)
+        if self._scale is not None:
+            made = self._rescaled(k, made)
         # Tiles are visited in the same order at each step, so a least-recently-used cache would never hold the next
         # one. The first tiles are cached instead.
         if len(self._conditions) < self._cache_size:
             self._conditions[k] = made
         return made
+
+    def _rescaled(self, k: int, condition: Condition) -> Condition:
+        """Return the condition of tile k with the domain's scale, so that the state has one unit everywhere."""
+        assert self._scale is not None
+        tile: TileIndex = (...,) if self.tiling.whole else (..., *self.tiling.tiles[k])
+        return condition.rescaled(self._scale[tile])
 
     def _shift(self, condition: Condition, tile: TileIndex) -> Tensor:
         """Return the tile's residuals less those from the domain's reference, (row, variable, y, x)."""

@@ -124,7 +124,7 @@ class ModelDescription:
             "settings": self.settings,
             "settings_digest": self.settings_digest,
             "normalisation": self.residuals.normalisation.to_dict(),
-            "departures": self.residuals.to_dict(),  # the key of existing models; the code calls them residuals
+            "residuals": self.residuals.to_dict(),
         }
 
     @classmethod
@@ -137,7 +137,7 @@ class ModelDescription:
             description = cls(
                 model=ModelSettings.model_validate(values["model"]),
                 variables=variables,
-                residuals=Residuals.from_dict(normalisation, values["departures"]),
+                residuals=Residuals.from_dict(normalisation, values["residuals"]),
                 grid=Grid.from_dict(values["grid"]),
                 spacing=float(values["spacing"]),
                 simulated=bool(values["simulated"]),
@@ -156,7 +156,7 @@ class ModelDescription:
                 int(description.split[part]["hours"])
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(repr(error)) from error
-        if not set(description.model.leads) <= set(description.residuals.scale):
+        if not set(description.model.leads) <= set(description.residuals.spread):
             raise ValueError(f"its reference has no statistics of one of the leads {description.model.leads}")
         return description
 

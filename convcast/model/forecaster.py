@@ -92,10 +92,11 @@ class Forecaster:
                 advice="sample from the dataset that it was trained on",
             )
         residuals = self.description.residuals
-        inputs = Inputs.of(windows, residuals.normalisation, periodic=periodic).to(self.device)
+        inputs = Inputs.of(windows, residuals.normalisation, periodic=periodic, names=self.settings.inputs)
+        inputs = inputs.to(self.device)
         reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         with self._autocast():
-            encoded = self._network.encode(channels(inputs, reference), numbers(inputs), periodic=periodic)
+            encoded = self._network.encode(channels(inputs, reference, scale), numbers(inputs), periodic=periodic)
         low, high = residuals.bounds(reference, scale)
         return Condition(lead, periodic, encoded, reference, scale, low, high)
 
@@ -105,7 +106,7 @@ class Forecaster:
 
     def condition_bytes(self, cells: int) -> int:
         """Memory, in bytes, of the condition of one case on `cells` cells."""
-        return self._features(cells) + 5 * len(self.variables) * cells * FLOAT
+        return self._features(cells) + 6 * len(self.variables) * cells * FLOAT
 
     def _features(self, cells: int) -> int:
         """Return the bytes of the first level's features."""

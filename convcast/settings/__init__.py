@@ -1,12 +1,14 @@
 """All settings: their meaning and defaults (`schema`), and where they come from (`load`)."""
 
 from convcast.settings.schema import (
+    ALL_INPUTS,
     DEFAULT_EVALUATIONS,
     ENVIRONMENT_PREFIX,
     AlertPoint,
     ArchiveSettings,
     DatasetSettings,
     HistoryLength,
+    InputName,
     ModelLeads,
     ModelSettings,
     OperationsSettings,
@@ -24,12 +26,14 @@ from convcast.settings.schema import (
 )
 
 __all__ = [
+    "ALL_INPUTS",
     "DEFAULT_EVALUATIONS",
     "ENVIRONMENT_PREFIX",
     "AlertPoint",
     "ArchiveSettings",
     "DatasetSettings",
     "HistoryLength",
+    "InputName",
     "ModelLeads",
     "ModelSettings",
     "OperationsSettings",

@@ -34,6 +34,8 @@ from convcast.variables import by_lead, select
 ENVIRONMENT_PREFIX = "CONVCAST_"
 
 ReferenceName = Literal["direct", "persistence", "advected", "regression"]
+InputName = Literal["hour", "sun", "ground"]
+ALL_INPUTS: tuple[InputName, ...] = ("hour", "sun", "ground")
 Precision = Literal["auto", "bfloat16", "float32"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
@@ -127,6 +129,8 @@ class DatasetSettings(Group):
     """Forecast hour used as the analysis: 0, or 1 where only f01 files exist."""
     dewpoint: Literal["analysis", "previous_f01"] = "analysis"
     """Source of D2M: the analysis, or f01 of the cycle before, which has no collapsed points."""
+    max_missing_points: float = Field(0.001, ge=0, lt=1)
+    """Maximum fraction of missing points in an accepted field; radar has gaps. They are neither learnt nor scored."""
     region: str = "conus"
     """Region: a name, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
 
@@ -184,6 +188,8 @@ class ModelSettings(Group):
     preconditioning."""
     reference: dict[str, ReferenceName] = {"default": "regression"}
     """Reference forecast of each field, with a `default`; the model samples its error (the residual)."""
+    inputs: tuple[InputName, ...] = ALL_INPUTS
+    """Inputs besides the fields: the hour of day, the height of the sun, and the ground (terrain and land mask)."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     """Fraction of training samples without a condition, which classifier-free guidance needs."""
 
@@ -193,6 +199,8 @@ class TrainingSettings(Group):
 
     patch: int = Field(ge=16)
     """Grid cells along each side of a training patch; a smaller domain is used whole."""
+    augmentation: Literal["none", "flips", "rotations"] = "none"
+    """Orientations of training patches: `flips` mirrors them at random, `rotations` also turns them by quarters."""
     convective: float = Field(0.0, ge=0, lt=1)
     """Fraction of patches placed over echoes (20 dBZ) at the init time; the others are placed uniformly."""
     cache: bool = False

@@ -66,6 +66,15 @@ def test_missing_values_do_not_count():
     np.testing.assert_allclose(estimate_motion(history, periodic=True), (3, -7), atol=0.1)
 
 
+def test_dry_hours_between_storms_lead_nowhere():
+    """The time mean of each cell must not bring the storms of other hours into them."""
+    history = moving((2, -3))[:, :1]
+    storms = np.where(history > 0.1, 60 * history, -10).astype(np.float32)
+    storms[1:3] = -10
+    np.testing.assert_array_equal(estimate_motion(storms, periodic=True), [0, 0])
+    np.testing.assert_array_equal(estimate_motion(storms, periodic=False), [0, 0])
+
+
 def test_nothing_moves_where_nothing_is():
     np.testing.assert_array_equal(estimate_motion(np.full((4, 2, 32, 32), 7.0), periodic=True), [0, 0])
     np.testing.assert_array_equal(estimate_motion(moving((1, 1), frames=1), periodic=True), [0, 0])

@@ -7,20 +7,33 @@ import pytest
 
 from convcast.dataset import Dataset, FieldStatistics
 from convcast.dataset.layout import DatasetDescription, HourStatus
+from convcast.dataset.normal_scores import LEVELS, NormalScores
 from convcast.dataset.statistics import histogram_means
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR
-from convcast.variables import T2M
+from convcast.variables import REFC, T2M
 
 START = np.datetime64("2024-05-06T00", "h")
 
 
 def transformed(dataset, hours):
-    """(time, variable, y, x), float64."""
+    """(time, variable, y, x), float64: normal scores of reflectivity."""
     values = dataset.read(hours).astype(np.float64)
-    return np.stack([v.transform.forward(values[:, i]) for i, v in enumerate(dataset.variables)], axis=1)
+    fields = [v.transform.forward(values[:, i]) for i, v in enumerate(dataset.variables)]
+    echo = fields[0] > -10
+    scores = NormalScores.of(np.quantile(fields[0][echo], LEVELS, method="inverted_cdf"))
+    fields[0] = np.where(echo, scores.forward(fields[0]), scores.weakest - REFC.floor.depth)
+    return np.stack(fields, axis=1)
+
+
+def test_quantiles_are_those_of_echoes(long_dataset):
+    values = long_dataset.read(long_dataset.hours[3:20])[:, 0]
+    statistics = FieldStatistics.from_hours(long_dataset, long_dataset.hours[3:20])
+    expected = np.quantile(values[values > -10], LEVELS, method="inverted_cdf")
+    np.testing.assert_array_equal(statistics.quantiles[0], expected)
+    assert np.isnan(statistics.quantiles[1:]).all()
 
 
 def test_mean_and_spread_are_those_of_the_values(long_dataset):
@@ -34,6 +47,7 @@ def test_mean_and_spread_are_those_of_the_values(long_dataset):
 def test_tendencies_are_those_of_hours_that_follow_one_another(long_dataset):
     hours = long_dataset.hours  # 29 hours with a gap: 27 pairs
     values = transformed(long_dataset, hours)
+    values[:, 0] = long_dataset.read(hours)[:, 0]  # tendencies of reflectivity are in dBZ
     change = np.concatenate([np.diff(values[:13], axis=0), np.diff(values[13:], axis=0)])
     statistics = FieldStatistics.from_hours(long_dataset, hours)
     assert (statistics.hours, statistics.pairs) == (29, 27)
@@ -74,7 +88,10 @@ def test_a_field_that_never_varies_may_be_divided_by_its_spread(archive, run):
         archive.add_hour(START + hour * HOUR, changed={"refc": calm})
     _, dataset = run(archive)
     statistics = FieldStatistics.from_hours(dataset, dataset.hours)
-    assert (statistics.mean[0], statistics.std[0], statistics.tendency_std[0]) == (-22, 1, 1)
+    assert (statistics.std[0], statistics.tendency_std[0]) == (1, 1)
+    np.testing.assert_array_equal(statistics.quantiles[0], -10)
+    lowest = NormalScores.of(statistics.quantiles[0]).weakest - REFC.floor.depth
+    assert statistics.mean[0] == pytest.approx(lowest)
 
 
 def test_they_travel_as_json(long_dataset):

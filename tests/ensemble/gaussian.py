@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,6 +43,13 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
     return Dataset.open(path)
 
 
+class GaussianCondition(SimpleNamespace):
+    """Stands for convcast.model.Condition: the reference and the scale turn residuals into fields."""
+
+    def rescaled(self, scale):
+        return GaussianCondition(**vars(self) | {"scale": scale})
+
+
 @dataclass
 class GaussianForecaster:
     """Residuals from the moved frame are N(mean, 1) in units of SPREAD, independent from cell to cell."""
@@ -73,7 +80,7 @@ class GaussianForecaster:
     def condition(self, windows, *, periodic):
         self.conditions += 1
         reference = torch.from_numpy(np.stack([window.advected for window in windows]))
-        return SimpleNamespace(reference=reference, scale=SPREAD, periodic=periodic)
+        return GaussianCondition(reference=reference, scale=SPREAD, periodic=periodic)
 
     def call_bytes(self, cells):
         return 1000 * cells
@@ -91,10 +98,18 @@ class GaussianForecaster:
     def clamp(self, x0, condition):
         low = torch.tensor([v.bounds[0] for v in self.variables])[:, None, None]
         high = torch.tensor([v.bounds[1] for v in self.variables])[:, None, None]
-        return (condition.reference + x0 * SPREAD).clamp(low, high).sub(condition.reference) / SPREAD
+        return (condition.reference + x0 * condition.scale).clamp(low, high).sub(condition.reference) / condition.scale
 
     def fields(self, x0, condition):
-        return (condition.reference + self.clamp(x0, condition) * SPREAD).numpy()
+        return (condition.reference + self.clamp(x0, condition) * condition.scale).numpy()
+
+
+class Still(GaussianForecaster):
+    """Residuals from the last frame itself, so that no interpolation smooths the noise of an hour before."""
+
+    def condition(self, windows, *, periodic):
+        still = [replace(window, motion=np.zeros_like(window.motion)) for window in windows]
+        return super().condition(still, periodic=periodic)
 
 
 if __name__ == "__main__":

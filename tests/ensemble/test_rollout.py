@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from gaussian import FAST, INIT, VARIABLES, GaussianForecaster, make_dataset
+from gaussian import FAST, INIT, VARIABLES, GaussianForecaster, Still, make_dataset
 
 from convcast.conventions import DIRECT, ROLLOUT, on_lattice
 from convcast.ensemble import sample
@@ -64,7 +64,9 @@ class TestRollout:
             (INIT + 2 * HOUR, 3, [[2.0, 3.0, one, two]] * 2),
         ]
 
-    def test_errors_add_up_from_hour_to_hour(self, rolled):
+    def test_errors_add_up_from_hour_to_hour(self, dataset, tmp_path):
+        rolled, _ = draw(dataset, tmp_path / "f.zarr", leads=(1, 2, 3, 4, 5), forecaster=Still())
+
         # Each hour departs by 1 ± 1 standard deviations of its own from where the member was.
         spread = rolled.t2m.isel(init_time=0).std("number").mean(["y", "x"])
 

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from gaussian import FAST, INIT, SPREAD, START, VARIABLES, GaussianForecaster, make_dataset
+from gaussian import FAST, INIT, SPREAD, START, VARIABLES, GaussianForecaster, Still, make_dataset
 
 from convcast.dataset import Dataset, HourStatus, window
 from convcast.dataset.store import Store
@@ -370,15 +369,9 @@ def test_tiles_of_a_local_model_give_what_the_whole_domain_gives(larger, tmp_pat
 
 
 def test_tiles_meet_without_a_seam(larger, tmp_path):
-    class Persistence(GaussianForecaster):
-        """The same reference in all tiles, so that nothing but the border of a tile can leave a mark."""
-
-        def condition(self, windows, *, periodic):
-            still = [replace(window, advected=window.history[-1]) for window in windows]
-            return super().condition(still, periodic=periodic)
-
-    draw(larger, tmp_path / "tiled", forecaster=Persistence(border=1.0), tile=30, overlap=12, members=(0,))
-    draw(larger, tmp_path / "whole", forecaster=Persistence(), tile=70, members=(0,))
+    # The reference is the same in all tiles, so that nothing but the border of a tile can leave a mark.
+    draw(larger, tmp_path / "tiled", forecaster=Still(border=1.0), tile=30, overlap=12, members=(0,))
+    draw(larger, tmp_path / "whole", forecaster=Still(), tile=70, members=(0,))
     tiled, whole = (read(tmp_path / name).t2m[0, 0, 0].values for name in ("tiled", "whole"))
 
     mark = (tiled - whole)[3:-3, 3:-3] / float(SPREAD[VARIABLES.index(FIELDS["t2m"])])

@@ -16,12 +16,19 @@ TILING = cover(GRID, tile=30, overlap=12)
 class Recording(GaussianForecaster):
     """Its tiles have references of their own, and it keeps what it is asked."""
 
+    growth = 0.0
+    """Growth of the scale from tile to tile, as a share of SPREAD."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.numbers, self.references, self.seen = {}, {}, {}
+
     def condition(self, windows, *, periodic):
         made = super().condition(windows, periodic=periodic)
-        made.number = len(self.references) if hasattr(self, "references") else 0
+        made.number = self.numbers.setdefault(windows[0].sun.tobytes(), len(self.numbers))
         made.reference = torch.from_numpy(windows[0].history[-1][None]) + 0.4 * made.number * SPREAD
-        self.references = [*getattr(self, "references", []), made.reference]
-        self.seen = {}
+        made.scale = (1 + self.growth * made.number) * SPREAD
+        self.references[made.number] = made.reference
         return made
 
     def predict_noise(self, x, t, condition, *, guidance=1.0):
@@ -55,8 +62,8 @@ def case(dataset, forecaster):
 
 def blended_reference(forecaster):
     total = torch.zeros(1, len(VARIABLES), *GRID.shape)
-    for reference, weight, (rows, columns) in zip(forecaster.references, TILING.weights, TILING.tiles, strict=True):
-        total[..., rows, columns] += reference * torch.from_numpy(weight)
+    for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.tiles, strict=True)):
+        total[..., rows, columns] += forecaster.references[number] * torch.from_numpy(weight)
     return total
 
 
@@ -86,6 +93,21 @@ def test_each_tile_is_asked_for_the_bounds_and_the_fields_of_the_same_state(case
     getattr(case, question)(x0)
 
     assert_same_fields(forecaster, x0, 1.0)
+
+
+@pytest.mark.parametrize("cached_tiles", [None, 2])
+def test_tiles_with_scales_of_their_own_are_given_the_blended_scale(dataset, forecaster, cached_tiles):
+    forecaster.growth = 0.3
+    case = TiledDenoiser(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0, cached_tiles=cached_tiles)
+    blended = torch.zeros(1, len(VARIABLES), *GRID.shape)
+    for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.tiles, strict=True)):
+        blended[..., rows, columns] += torch.from_numpy(weight) * (1 + 0.3 * number) * SPREAD
+    x0 = torch.randn(1, len(VARIABLES), *GRID.shape).clamp(-0.5, 0.5)
+
+    fields = case.fields(x0)
+
+    expected = blended_reference(forecaster) + x0 * blended
+    np.testing.assert_allclose(fields[:, 1], expected[:, 1].numpy(), rtol=1e-4)
 
 
 def test_the_noise_is_the_weighted_mean_of_the_tiles(case):

@@ -155,7 +155,7 @@ def test_weights_of_another_network_are_refused(directory, tmp_path):
         Forecaster.load(other)
 
 
-@pytest.mark.parametrize("spoilt", ["format", "normalisation", "departures", "fields", "grid"])
+@pytest.mark.parametrize("spoilt", ["format", "normalisation", "residuals", "fields", "grid"])
 def test_a_damaged_description_is_refused(directory, tmp_path, spoilt):
     broken = copy(directory, tmp_path / "broken")
     description = json.loads((broken / DESCRIPTION).read_text())
@@ -227,11 +227,12 @@ def test_weights_larger_than_the_memory_are_not_read(spoil, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda said: said["departures"]["scale"].update({"1": [1.0]}), "scale at lead 1"),
-        (lambda said: said["departures"]["scale"].update({"1": [0.0] * 7}), "7 positive numbers"),
-        (lambda said: said["departures"]["scale"].clear(), "lead"),
-        (lambda said: said["departures"]["regression"].update({"1": [[1.0] * 7]}), "weights of shape"),
-        (lambda said: said["departures"].update({"references": ["regression"] * 6 + ["nothing"]}), "references"),
+        (lambda said: said["residuals"]["spread"].update({"1": [1.0]}), "spread at lead 1"),
+        (lambda said: said["residuals"]["spread"]["1"][0].__setitem__(0, -1.0), "negative weights"),
+        (lambda said: said["residuals"]["spread"]["1"][0].__setitem__(0, None), "negative weights"),
+        (lambda said: said["residuals"]["spread"].clear(), "lead"),
+        (lambda said: said["residuals"]["regression"].update({"1": [[1.0] * 7]}), "weights of shape"),
+        (lambda said: said["residuals"].update({"references": ["regression"] * 6 + ["nothing"]}), "references"),
         (lambda said: said["split"].clear(), "training"),
         (lambda said: said["validation"].update({"loss": "low"}), "loss"),
         (lambda said: said.update({"steps": "many"}), "many"),

@@ -76,19 +76,28 @@ class Diffusion:
         return predicted
 
     def losses(
-        self, network: Network, x0: Tensor, noise: Tensor, t: Tensor, encoded: Encoded, blank: Tensor, *, periodic: bool
+        self,
+        network: Network,
+        x0: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        encoded: Encoded,
+        blank: Tensor,
+        *,
+        periodic: bool,
     ) -> Losses:
         """Compute the loss terms; each case is noised in the same number of rows, in the order of the cases.
 
         Args:
             network: The network in training.
-            x0: Residuals, (case, variable, y, x).
+            x0: Residuals, (case, variable, y, x); NaN where they are missing, which adds no loss.
             noise: Standard normal noise, (row, variable, y, x).
             t: Diffusion steps, (row,).
             encoded: Conditions, one row for each case.
             blank: True where the condition is withheld, (row, 1, 1, 1).
             periodic: Whether the domain is a torus.
         """
+        present, x0 = torch.isfinite(x0).float(), torch.nan_to_num(x0)
         off = x0 - encoded.mean
         # The mean is learnt independently of the spread, and the noise loss has no gradient on either.
         scale_loss = torch.log(encoded.scale) + 0.5 * (off.detach() / encoded.scale) ** 2
@@ -104,7 +113,8 @@ class Diffusion:
             d = torch.sqrt((a * s) ** 2 + b**2)
             target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(x, t, periodic=periodic)
             noise_loss = (s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)) ** 2
-        return Losses(*(loss.mean(dim=(2, 3)) for loss in (noise_loss, off**2, scale_loss)))
+        losses = (noise_loss * present.repeat_interleave(repeats, dim=0), off**2 * present, scale_loss * present)
+        return Losses(*(loss.mean(dim=(2, 3)) for loss in losses))
 
     def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
         """Return E[v | x] given the spectra alone; 0 without `spectral`."""

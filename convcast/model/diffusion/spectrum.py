@@ -19,10 +19,6 @@ SPACINGS = (1, 2, 4, 8)
 """Distances, in cells, between the points that the successive smoothings of `bands` average."""
 BANDS = len(SPACINGS) + 1
 """Number of bands."""
-HEAVY = 10.0
-"""Kurtosis above which the linear denoiser is not used: such a residual is near zero almost everywhere and large in
-some places, so its mean variance is right in none. Measured (docs/method.md): fields with 3 to 4 gain by the spectrum,
-and reflectivity, with 15 to 21, lost more than half its spread in the first hundreds of training steps."""
 
 
 def bands(fields: Tensor, *, periodic: bool) -> list[Tensor]:
@@ -60,19 +56,15 @@ def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Second moments by scale, and kurtosis, of residuals of variance 1."""
+    """Second moments by scale of residuals of variance 1."""
 
     moments: NDArray[np.float64]
     """Mean products as in `band_moments`, (variable, band, variable, band)."""
-    kurtosis: NDArray[np.float64] | None = None
-    """Kurtosis, (variable,); where it is not given, all variables count as normal."""
 
     def __post_init__(self) -> None:
         count = len(self.moments)
         if self.moments.shape != (count, BANDS, count, BANDS):
             raise ValueError(f"moments of shape {self.moments.shape}")
-        if self.kurtosis is not None and self.kurtosis.shape != (count,):
-            raise ValueError(f"a kurtosis of shape {self.kurtosis.shape}")
 
     @classmethod
     def independent(cls, moments: NDArray[np.float64]) -> Spectrum:
@@ -93,7 +85,7 @@ class Spectrum:
 
         By linear least squares, with the moments Q of x_0 and W of white noise, and 1 the sum over a variable's bands,
         (a² Q + b² W) g = a b (W - Q) 1. The gains vanish where x_0 is white, since no linear filter can tell it from
-        noise. They are set to 0 for variables of HEAVY kurtosis, whose bands still contribute to the other variables.
+        noise.
 
         Args:
             signal: a at each step, (step,).
@@ -108,7 +100,4 @@ class Spectrum:
         a, b = (values[:, None, None] for values in (signal, noise))
         both = a**2 * self.moments.reshape(size, size) + b**2 * white.reshape(size, size)
         wanted = a * b * (white - self.moments).sum(axis=-1).reshape(size, count)
-        gains = np.linalg.solve(both, wanted).transpose(0, 2, 1).reshape(-1, count, count, BANDS)
-        if self.kurtosis is not None:
-            gains[:, self.kurtosis > HEAVY] = 0
-        return gains
+        return np.linalg.solve(both, wanted).transpose(0, 2, 1).reshape(-1, count, count, BANDS)

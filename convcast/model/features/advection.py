@@ -43,6 +43,7 @@ def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:
     """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6)."""
     margin = width // 2
     for _ in range(2):
-        padded = functional.pad(fields, (margin,) * 4, mode="circular" if periodic else "replicate")
-        fields = functional.avg_pool2d(padded, width, stride=1)
+        for pad, kernel in (((0, 0, margin, margin), (width, 1)), ((margin, margin, 0, 0), (1, width))):
+            padded = functional.pad(fields, pad, mode="circular" if periodic else "replicate")
+            fields = functional.avg_pool2d(padded, kernel, stride=1)
     return fields

@@ -1,12 +1,13 @@
 """The condition of the network: its only input besides the noisy state and the noise level.
 
-Channels: every frame of the history, the frames moved by the motion and by the wind, the reference forecast, the ground
-here and the ground that the air came from, the sun now and then. Numbers: lead and hour of day.
+Channels: every frame of the history, each of them advected to the valid time, the last one moved by the wind, the
+reference forecast, the expected size of its residuals, the ground here, the ground that the air came from, the sun now
+and at the valid time. Numbers: lead and hour of day.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,17 +21,24 @@ LONGEST_LEAD = 24.0
 
 def channel_count(fields: int, history: int) -> int:
     """Number of channels of the condition for `fields` fields and `history` hours."""
-    return fields * (history + 3) + 6
+    return fields * (2 * history + 3) + 6
 
 
-def channels(inputs: Inputs, reference: Tensor) -> Tensor:
-    """Join the channels of the condition, (row, channel, y, x); `reference` is standardised, (row, variable, y, x)."""
+def channels(inputs: Inputs, reference: Tensor, scale: Tensor) -> Tensor:
+    """Join the channels of the condition, (row, channel, y, x).
+
+    Args:
+        inputs: The inputs.
+        reference: Reference forecast, standardised, (row, variable, y, x).
+        scale: Expected size of its residuals, standardised, (row, variable, y, x).
+    """
     return torch.cat(
         [
             inputs.history,
-            inputs.advected,
+            inputs.history_advected,
             inputs.advected_by_wind,
             reference,
+            scale,
             inputs.static,
             inputs.static_advected,
             inputs.sun,
@@ -55,7 +63,7 @@ class Condition:
     reference: Tensor
     """Reference forecast, standardised, (row, variable, y, x)."""
     scale: Tensor
-    """Standard deviation of a residual in standardised units, (row, variable, 1, 1)."""
+    """Expected size of a residual in standardised units, (row, variable, y, x)."""
     low: Tensor
     """Lowest residuals whose fields are within their bounds, (row, variable, y, x)."""
     high: Tensor
@@ -65,3 +73,8 @@ class Condition:
     def shape(self) -> tuple[int, ...]:
         """Shape of a state, (variable, y, x)."""
         return tuple(self.reference.shape[1:])
+
+    def rescaled(self, scale: Tensor) -> Condition:
+        """Return the condition with residuals in other units, (row, variable, y, x)."""
+        ratio = self.scale / scale
+        return replace(self, scale=scale, low=self.low * ratio, high=self.high * ratio)

@@ -1,4 +1,4 @@
-"""The inputs of a few cases as standardised tensors, with the last frame advected by its own wind."""
+"""The inputs of a few cases as standardised tensors, with the frames advected to the valid time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from convcast.dataset import Window
 from convcast.grid import SPACING
 from convcast.model.features.advection import advect
 from convcast.model.features.normalisation import Floats, Normalisation
+from convcast.settings import ALL_INPUTS, InputName
 from convcast.variables import Variable
 
 SECONDS_PER_HOUR = 3600.0
@@ -27,8 +28,8 @@ class Inputs:
     periodic: bool
     history: Tensor
     """All frames, oldest first; the last `variable` channels are the last frame."""
-    advected: Tensor
-    """The last frame moved by the motion of the history, which is uniform over the domain."""
+    history_advected: Tensor
+    """All frames advected to the valid time by the motion of the history, newest first."""
     advected_by_wind: Tensor
     """The last frame advected by the local wind, as near-surface air is and storms may be."""
     static: Tensor
@@ -43,21 +44,52 @@ class Inputs:
     @property
     def last(self) -> Tensor:
         """The last frame, (row, variable, y, x)."""
-        return self.history[:, -self.advected.shape[1] :]
+        return self.history[:, -self.fields :]
+
+    @property
+    def fields(self) -> int:
+        """Number of fields."""
+        return self.advected_by_wind.shape[1]
+
+    @property
+    def advected(self) -> Tensor:
+        """The last frame advected by the motion of the history, (row, variable, y, x)."""
+        return self.history_advected[:, : self.fields]
+
+    def advected_before(self, hours: int) -> Tensor:
+        """The frame of `hours` before the last one, advected to the valid time, (row, variable, y, x)."""
+        return self.history_advected[:, hours * self.fields : (hours + 1) * self.fields]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of the history."""
+        return self.history.shape[1] // self.fields
 
     def to(self, device: torch.device | str) -> Inputs:
-        names = ("history", "advected", "advected_by_wind", "static", "static_advected", "sun", "hour")
+        names = ("history", "history_advected", "advected_by_wind", "static", "static_advected", "sun", "hour")
         return Inputs(self.leads, self.periodic, *(getattr(self, name).to(device) for name in names))
 
     @classmethod
-    def of(cls, windows: Sequence[Window], normalisation: Normalisation, *, periodic: bool) -> Inputs:
-        """Build the inputs of windows of one shape; missing values become their field's mean, which is 0."""
+    def of(
+        cls,
+        windows: Sequence[Window],
+        normalisation: Normalisation,
+        *,
+        periodic: bool,
+        names: Sequence[InputName] = ALL_INPUTS,
+    ) -> Inputs:
+        """Build the inputs of windows of one shape; missing values become their field's mean, which is 0.
+
+        Inputs besides the fields that are not in `names` (`model.inputs`) are 0.
+        """
 
         def stack(fields: list[Floats]) -> Tensor:
             return torch.from_numpy(np.nan_to_num(np.stack(fields).astype(np.float32, copy=False), copy=False))
 
-        history = stack([normalisation.standardise(w.history) for w in windows])
-        static = stack([normalisation.standardise_static(w.static) for w in windows])
+        history = stack([normalisation.standardise(w.history, periodic=periodic) for w in windows])
+        motion = torch.from_numpy(np.stack([w.motion for w in windows]))
+        leads = torch.tensor([w.lead for w in windows], dtype=torch.float32)[:, None, None, None]
+        static = stack([normalisation.standardise_static(w.static) for w in windows]) * ("ground" in names)
         displacement = stack([_displacement(w, normalisation.variables) for w in windows])
         moving = torch.cat([history[:, -1], static], dim=1)
         moved = advect(moving, displacement, periodic=periodic)
@@ -66,12 +98,18 @@ class Inputs:
             leads=tuple(w.lead for w in windows),
             periodic=periodic,
             history=history.flatten(1, 2),
-            advected=stack([normalisation.standardise(w.advected) for w in windows]),
+            history_advected=torch.cat(
+                [
+                    advect(history[:, -1 - age], motion * (leads + age), periodic=periodic)
+                    for age in range(history.shape[1])
+                ],
+                dim=1,
+            ),
             advected_by_wind=moved[:, :fields],
             static=static,
             static_advected=moved[:, fields:],
-            sun=stack([w.sun for w in windows]),
-            hour=stack([w.hour for w in windows]),
+            sun=stack([w.sun for w in windows]) * ("sun" in names),
+            hour=stack([w.hour for w in windows]) * ("hour" in names),
         )
 
 
@@ -82,7 +120,6 @@ def _displacement(window: Window, variables: tuple[Variable, ...]) -> Floats:
     """
     names = [variable.standard_name for variable in variables]
     if "x_wind" not in names or "y_wind" not in names:
-        moved = window.motion * window.lead
-        return np.broadcast_to(moved[:, None, None], (2, *window.history.shape[-2:])).astype(np.float32)
+        return window.motion * window.lead
     wind = window.history[-1, [names.index("y_wind"), names.index("x_wind")]]
     return (wind * (SECONDS_PER_HOUR * window.lead / SPACING)).astype(np.float32)

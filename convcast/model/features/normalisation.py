@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset import Dataset, FieldStatistics
+from convcast.dataset.normal_scores import LEVELS, NormalScores
+from convcast.dataset.statistics import numbers
 from convcast.errors import DamagedFileError
+from convcast.model.features.floor import from_scores, to_scores
 from convcast.variables import Variable
 
+ARRAYS = ("mean", "std", "quantiles", "static_mean", "static_std")
 Floats = NDArray[np.float32]
 
 
@@ -24,6 +29,8 @@ class Normalisation:
     """Mean of the transformed values, (variable,)."""
     std: NDArray[np.float64]
     """Standard deviation of the transformed values, (variable,)."""
+    quantiles: NDArray[np.float64]
+    """Quantiles of fields with a floor (FieldStatistics.quantiles), NaN for other fields, (variable, level)."""
     static_mean: NDArray[np.float64]
     """Mean of terrain and land mask over the whole domain, (2,)."""
     static_std: NDArray[np.float64]
@@ -34,45 +41,86 @@ class Normalisation:
         std = dataset.static.std(axis=(1, 2), dtype=np.float64)
         mean = dataset.static.mean(axis=(1, 2), dtype=np.float64)
         # The standard deviation of flat ground is rounding error, by which nothing may be divided.
-        return cls(dataset.variables, statistics.mean, statistics.std, mean, np.where(std > 1e-3, std, 1.0))
+        return cls(
+            dataset.variables,
+            statistics.mean,
+            statistics.std,
+            statistics.quantiles,
+            mean,
+            np.where(std > 1e-3, std, 1.0),
+        )
 
-    def standardise(self, fields: Floats) -> Floats:
-        """Standardise fields (..., variable, y, x) in GRIB units to mean 0 and standard deviation 1, float32."""
+    @cached_property
+    def scores(self) -> tuple[NormalScores | None, ...]:
+        """The map to normal scores of each field with a floor."""
+        return tuple(
+            None if variable.floor is None else NormalScores.of(quantiles)
+            for variable, quantiles in zip(self.variables, self.quantiles, strict=True)
+        )
+
+    def standardise(self, fields: Floats, *, periodic: bool) -> Floats:
+        """Standardise fields (..., variable, y, x) in GRIB units to mean 0 and standard deviation 1, float32.
+
+        Fields with a floor are continued where there is none, across the edges if the domain is `periodic`.
+        """
         out = np.empty(fields.shape, np.float32)
-        for i, variable in enumerate(self.variables):
-            values = variable.transform.forward(fields[..., i, :, :])
-            np.divide(values - np.float32(self.mean[i]), np.float32(self.std[i]), out=out[..., i, :, :])
+        for i, (variable, scores) in enumerate(zip(self.variables, self.scores, strict=True)):
+            values = fields[..., i, :, :]
+            if variable.floor is None or scores is None:
+                transformed = variable.transform.forward(values)
+            else:
+                flat = values.reshape(-1, *values.shape[-2:])
+                each = [to_scores(field, variable.floor, scores, periodic=periodic) for field in flat]
+                transformed = np.stack(each).reshape(values.shape)
+            np.divide(transformed - np.float32(self.mean[i]), np.float32(self.std[i]), out=out[..., i, :, :])
         return out
 
     def restore(self, values: Floats) -> Floats:
         """Invert `standardise` and clip to the fields' bounds."""
         out = np.empty(values.shape, np.float32)
-        for i, variable in enumerate(self.variables):
+        for i, (variable, scores) in enumerate(zip(self.variables, self.scores, strict=True)):
             z = values[..., i, :, :] * np.float32(self.std[i]) + np.float32(self.mean[i])
-            np.clip(variable.transform.inverse(z), *variable.bounds, out=out[..., i, :, :])
+            if variable.floor is None or scores is None:
+                restored = variable.transform.inverse(z)
+            else:
+                restored = from_scores(z, variable.floor, scores)
+            np.clip(restored, *variable.bounds, out=out[..., i, :, :])
         return out
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the lowest and the highest standardised value of each field, (variable,)."""
-        ends = np.array([v.transform.forward(np.array(v.bounds)) for v in self.variables], np.float64)
+        ends = np.empty((len(self.variables), 2))
+        for i, (variable, scores) in enumerate(zip(self.variables, self.scores, strict=True)):
+            limits = np.array(variable.bounds)
+            if variable.floor is None or scores is None:
+                ends[i] = variable.transform.forward(limits)
+            else:
+                ends[i] = scores.weakest - variable.floor.depth, scores.forward(limits[1:])[0]
         ends = (ends - self.mean[:, None]) / self.std[:, None]
         return ends.min(axis=1), ends.max(axis=1)
+
+    def weakest(self) -> NDArray[np.float64]:
+        """Return the standardised score of each field's weakest value, (variable,); NaN for fields without a floor."""
+        weakest = [np.nan if scores is None else scores.weakest for scores in self.scores]
+        return (np.array(weakest) - self.mean) / self.std
 
     def standardise_static(self, static: Floats) -> Floats:
         """Standardise terrain and land mask (2, y, x), float32."""
         return ((static - self.static_mean[:, None, None]) / self.static_std[:, None, None]).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        arrays = ("mean", "std", "static_mean", "static_std")
-        return {name: getattr(self, name).tolist() for name in arrays}
+        return {name: numbers(getattr(self, name)) for name in ARRAYS}
 
     @classmethod
     def from_dict(cls, variables: tuple[Variable, ...], values: dict[str, Any]) -> Normalisation:
         """Inverse of `to_dict`; raises DamagedFileError for damaged values or those of other fields."""
         try:
-            arrays = [np.array(values[n], np.float64) for n in ("mean", "std", "static_mean", "static_std")]
+            arrays = [np.array(values[n], np.float64) for n in ARRAYS]
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the normalisation is damaged ({error!r})", advice="train again") from error
-        if [a.shape for a in arrays] != [(len(variables),)] * 2 + [(2,)] * 2:
+        if [a.shape for a in arrays] != [(len(variables),)] * 2 + [(len(variables), len(LEVELS))] + [(2,)] * 2:
             raise DamagedFileError("the normalisation is not of the model's fields", advice="train again")
+        floors = [quantiles for v, quantiles in zip(variables, arrays[2], strict=True) if v.floor is not None]
+        if not all(np.isfinite(quantiles).all() for quantiles in floors):
+            raise DamagedFileError("the normalisation lacks quantiles", advice="train again")
         return cls(variables, *arrays)

@@ -6,7 +6,7 @@ linear part of the forecast: the imprint of the ground, the daily cycle, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ from torch import Tensor
 from convcast.model.features.advection import smooth
 from convcast.model.features.inputs import Inputs
 
-WIDTHS = (3, 7)
-"""Cells over which advected fields are averaged, since large scales persist longer."""
+WIDTHS = (3, 7, 15)
+"""Cells over which advected fields and their changes are averaged, since large scales persist longer."""
 RIDGE = 1e-5
 """Ridge penalty as a share of the number of cells: enough for predictors that never vary."""
 
@@ -27,23 +27,31 @@ def predictors(inputs: Inputs) -> Tensor:
     """Return the predictors, (row, predictor, y, x)."""
     daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
     ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_advected], dim=1)
-    return torch.cat(
-        [
-            ground,
-            *(phase * ground for phase in daily),
-            inputs.sun,
-            inputs.last,
-            inputs.advected,
-            inputs.advected_by_wind,
-            *(smooth(inputs.advected_by_wind, width, periodic=inputs.periodic) for width in WIDTHS),
-        ],
-        dim=1,
-    )
+
+    def smoothed(fields: Tensor, widths: Sequence[int]) -> list[Tensor]:
+        return [smooth(fields, width, periodic=inputs.periodic) for width in widths]
+
+    parts = [
+        ground,
+        *(phase * ground for phase in daily),
+        inputs.sun,
+        inputs.last,
+        inputs.advected,
+        *smoothed(inputs.advected, WIDTHS),
+        inputs.advected_by_wind,
+        *smoothed(inputs.advected_by_wind, WIDTHS[:2]),
+    ]
+    if inputs.frames > 1:  # what grew on its way, as in the autoregressive model of STEPS (Bowler et al. 2006)
+        change = inputs.advected_before(1) - inputs.advected
+        parts += [change, *smoothed(change, WIDTHS)]
+        parts += smoothed(inputs.advected_before(inputs.frames - 1) - inputs.advected, WIDTHS[-1:])
+    return torch.cat(parts, dim=1)
 
 
-def predictor_count(fields: int) -> int:
+def predictor_count(fields: int, history: int) -> int:
     """Number of `predictors`: the ground alone and times the daily cycle, two of the sun, and those of each field."""
-    return 3 * 5 + 2 + (3 + len(WIDTHS)) * fields
+    of_field = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0)
+    return 3 * 5 + 2 + of_field * fields
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Residuals of the coming fields from a reference forecast that needs no network; these are what is diffused.
 
 A denoising error of a given size is small against a whole field and large against an hour's change, so the network
-learns the change, in units of its standard deviation for each field and lead.
+learns the change, in units of its expected size for each field, lead and point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -20,7 +20,11 @@ from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, predictor_count
+from convcast.model.features.spread import SpreadFit, feature_count, spread_features
 from convcast.settings import ReferenceName
+
+MIN_VARIANCE = 1e-8
+"""Minimum of the expected squared size of a residual, standardised units."""
 
 FittingCases = Iterable[tuple[Inputs, Tensor]]
 
@@ -32,8 +36,9 @@ class Residuals:
     normalisation: Normalisation
     references: tuple[ReferenceName, ...]
     regression: Regression
-    scale: dict[int, NDArray[np.float64]]
-    """Standard deviation of the residuals by lead in hours, (variable,), in standardised units."""
+    spread: dict[int, NDArray[np.float64]]
+    """Weights of the squared size of the residuals by lead in hours, (variable, feature), in standardised units
+    (convcast.model.features.spread)."""
     spectrum: Spectrum
     """Spectrum of the scaled residuals over all leads."""
 
@@ -41,27 +46,38 @@ class Residuals:
     def fit(
         cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
     ) -> Residuals:
-        """Fit to training cases (inputs and standardised targets), which are read twice."""
+        """Fit to training cases (inputs and standardised targets), which are read three times."""
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
-        powers: dict[int, list[NDArray[np.float64]]] = {}  # means of the second and the fourth, (2, variable)
+        weakest = normalisation.weakest()
+        fits: dict[int, SpreadFit] = {}
+        for inputs, target in cases():
+            rows = zip(
+                inputs.leads, spread_features(inputs, weakest), target - residuals.reference(inputs), strict=True
+            )
+            for lead, features, residual in rows:
+                fits.setdefault(lead, SpreadFit()).add(features, residual)
+        residuals = replace(residuals, spread={lead: fit.solve() for lead, fit in sorted(fits.items())})
+
+        means: dict[int, list[NDArray[np.float64]]] = {}
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
-            off = target - residuals.reference(inputs)
-            means = torch.stack([off.pow(power).mean(dim=(2, 3)) for power in (2, 4)], dim=1).double().numpy()
-            products = band_moments(off, periodic=inputs.periodic).double().numpy()
-            for lead, row, product in zip(inputs.leads, means, products, strict=True):
-                powers.setdefault(lead, []).append(row)
+            scaled = (target - residuals.reference(inputs)) / residuals.scales(inputs)
+            mean_squares = scaled.square().mean(dim=(2, 3)).double().numpy()
+            products = band_moments(scaled, periodic=inputs.periodic).double().numpy()
+            for lead, row, product in zip(inputs.leads, mean_squares, products, strict=True):
+                means.setdefault(lead, []).append(row)
                 moments.setdefault(lead, []).append(product)
-        means_of = {lead: np.mean(rows, axis=0) for lead, rows in sorted(powers.items())}
-        scale = {lead: np.sqrt(second) for lead, (second, _) in means_of.items()}
-        scale = {lead: np.where(row > 1e-6, row, 1.0) for lead, row in scale.items()}
+        mean_of = {lead: np.mean(rows, axis=0) for lead, rows in sorted(means.items())}
+        squares = {lead: np.where(mean > 1e-12, mean, 1.0) for lead, mean in mean_of.items()}
+        # The mean square is 1 in the weights' own units, so that the state of the diffusion has variance 1.
+        spread = {lead: weights * squares[lead][:, None] for lead, weights in residuals.spread.items()}
         of_leads = [
-            np.mean(moments[lead], axis=0) / (row[:, None, None, None] * row[:, None]) for lead, row in scale.items()
+            np.mean(moments[lead], axis=0) / np.sqrt(np.outer(row, row))[:, None, :, None]
+            for lead, row in squares.items()
         ]
-        kurtosis = np.mean([means_of[lead][1] / row**4 for lead, row in scale.items()], axis=0)
-        return cls(normalisation, references, regression, scale, Spectrum(np.mean(of_leads, axis=0), kurtosis))
+        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_leads, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Compute the reference forecast: standardised fields (row, variable, y, x) within their bounds."""
@@ -77,9 +93,10 @@ class Residuals:
         return torch.clamp(chosen, low, high)
 
     def scales(self, inputs: Inputs) -> Tensor:
-        """Return the standard deviations of the residuals, (row, variable, 1, 1)."""
-        rows = np.stack([self.scale[lead] for lead in inputs.leads])
-        return torch.from_numpy(rows).float().to(inputs.advected.device)[:, :, None, None]
+        """Return the expected sizes of the residuals, (row, variable, y, x)."""
+        weights = torch.from_numpy(np.stack([self.spread[lead] for lead in inputs.leads])).float()
+        features = spread_features(inputs, self.normalisation.weakest())
+        return torch.einsum("rvfyx,rvf->rvyx", features, weights.to(features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lowest and the highest residual that keeps each field within its bounds, shaped as `reference`."""
@@ -93,9 +110,8 @@ class Residuals:
     def to_dict(self) -> dict[str, Any]:
         return {
             "references": list(self.references),
-            "scale": {str(lead): values.tolist() for lead, values in self.scale.items()},
+            "spread": {str(lead): values.tolist() for lead, values in self.spread.items()},
             "spectrum": self.spectrum.moments.tolist(),
-            "kurtosis": None if self.spectrum.kurtosis is None else self.spectrum.kurtosis.tolist(),
             "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
         }
 
@@ -103,18 +119,11 @@ class Residuals:
     def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Residuals:
         """Inverse of `to_dict`; raises DamagedFileError for damaged values."""
         try:
-            scale = {int(lead): np.array(row, np.float64) for lead, row in values["scale"].items()}
+            spread = {int(lead): np.array(rows, np.float64) for lead, rows in values["spread"].items()}
             weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
             references = tuple(values["references"])
-            # Older models have no spectrum, or one for each field by itself.
-            moments = np.array(values["spectrum"], np.float64) if "spectrum" in values else None
-            if moments is None:
-                spectrum = Spectrum.white(len(references))
-            else:
-                kurtosis = values.get("kurtosis")
-                tails = None if kurtosis is None else np.array(kurtosis, np.float64)
-                spectrum = Spectrum.independent(moments) if moments.ndim == 3 else Spectrum(moments, tails)
-            residuals = cls(normalisation, references, Regression(weights), scale, spectrum)
+            spectrum = Spectrum(np.array(values["spectrum"], np.float64))
+            residuals = cls(normalisation, references, Regression(weights), spread, spectrum)
             residuals._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
@@ -128,13 +137,16 @@ class Residuals:
             raise ValueError(f"{self.references!r} are not the references of {fields} fields")
         if len(self.spectrum.moments) != fields:
             raise ValueError(f"a spectrum of {len(self.spectrum.moments)} fields, not {fields}")
-        for lead, row in self.scale.items():
-            if row.shape != (fields,) or not (np.isfinite(row) & (row > 0)).all():
-                raise ValueError(f"the scale at lead {lead} is not {fields} positive numbers")
+        floors = int(np.isfinite(self.normalisation.weakest()).sum())
+        for lead, rows in self.spread.items():
+            if rows.ndim != 2 or rows.shape not in {(fields, feature_count(h, floors)) for h in (1, 2)}:
+                raise ValueError(f"the spread at lead {lead} has weights of shape {rows.shape}")
+            if not (np.isfinite(rows) & (rows >= 0)).all():
+                raise ValueError(f"the spread at lead {lead} has negative weights")
         if "regression" not in self.references:
             return
-        if self.regression.weights.keys() != self.scale.keys():
-            raise ValueError("the regression has other leads than the scale")
+        if self.regression.weights.keys() != self.spread.keys():
+            raise ValueError("the regression has other leads than the spread")
         for lead, rows in self.regression.weights.items():
-            if rows.shape != (predictor_count(fields), fields):
+            if rows.shape not in {(predictor_count(fields, h), fields) for h in (1, 2)}:
                 raise ValueError(f"the regression at lead {lead} has weights of shape {rows.shape}")

@@ -16,6 +16,8 @@ from convcast.dataset import Windows
 from convcast.model.features import condition
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.residual import Residuals
+from convcast.model.training.orientation import Orientation
+from convcast.settings import InputName
 
 IN_MEMORY = 2 << 30
 """Maximum size, in bytes, of prepared cases that are kept in memory."""
@@ -31,7 +33,7 @@ class Batch(NamedTuple):
     numbers: Tensor
     """Lead and hour, (case, 3)."""
     residuals: Tensor
-    """Scaled residuals, the target of the training, (case, variable, y, x)."""
+    """Scaled residuals, the target of the training, (case, variable, y, x); NaN where the target is missing."""
 
     @classmethod
     def joined(cls, parts: Sequence[Batch]) -> Batch:
@@ -52,50 +54,71 @@ class Batch(NamedTuple):
 class Cases:
     """Cases of Windows, prepared as tensors.
 
-    Where windows cover a whole, small domain, each case is prepared once and kept in memory. It cannot be augmented by
-    Windows then, so the random shift of a torus happens here.
+    Where windows cover a whole, small domain, each case is prepared once for each orientation and kept in memory. It
+    cannot be augmented by Windows then, so the random shift of a torus happens here.
     """
 
-    def __init__(self, windows: Windows, residuals: Residuals, *, roll: bool, seed: int) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        residuals: Residuals,
+        *,
+        inputs: Sequence[InputName],
+        roll: bool,
+        orientations: Sequence[Orientation] = (Orientation(),),
+        seed: int,
+    ) -> None:
+        """Prepare cases on demand.
+
+        Args:
+            windows: The cases.
+            residuals: Reference forecast and scale of the residuals.
+            inputs: Names of the inputs besides the fields (`model.inputs`).
+            roll: Shift a torus at random.
+            orientations: Orientations of which each case gets a random one.
+            seed: Seed of the random draws.
+        """
         self.windows, self.residuals = windows, residuals
+        self.inputs, self.orientations = inputs, orientations
         self.roll = roll and windows.periodic
         self.seed = seed
-        self._kept: dict[int, Batch] | None = None
+        self._kept: dict[tuple[int, int], Batch] | None = None
         if windows.whole and not windows.augment:
-            first = self._prepare(0)
+            first = self._prepare(0, orientations[0])
             bytes_each = sum(t.numel() * t.element_size() for t in (first.channels, first.residuals))
-            self._kept = {0: first} if bytes_each * len(windows) <= IN_MEMORY else None
+            self._kept = {} if bytes_each * len(windows) * len(orientations) <= IN_MEMORY else None
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, number: int) -> Batch:
         """Return a batch of one row; numbers from `len(self)` on repeat the cases with new random draws."""
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+        turn = int(generator.integers(len(self.orientations)))
         if self._kept is None:
-            made = self._prepare(number)
+            made = self._prepare(number, self.orientations[turn])
         else:
-            case = number % len(self)
+            case = number % len(self), turn
             if case not in self._kept:
-                self._kept[case] = self._prepare(case)
+                self._kept[case] = self._prepare(case[0], self.orientations[turn])
             made = self._kept[case]
         if self.roll:
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
             made = made.rolled(*(int(generator.integers(side)) for side in self.windows.shape))
         return made
 
-    def _prepare(self, number: int) -> Batch:
-        window = self.windows[number]
+    def _prepare(self, number: int, orientation: Orientation) -> Batch:
+        window = orientation.apply(self.windows[number], self.residuals.normalisation.variables)
         residuals = self.residuals
-        inputs = Inputs.of([window], residuals.normalisation, periodic=self.windows.periodic)
-        reference = residuals.reference(inputs)
+        inputs = Inputs.of([window], residuals.normalisation, periodic=self.windows.periodic, names=self.inputs)
+        reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         assert window.target is not None
-        target = torch.from_numpy(residuals.normalisation.standardise(window.target))[None]
+        standardised = residuals.normalisation.standardise(window.target, periodic=self.windows.periodic)
+        target = torch.from_numpy(standardised)[None]
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
         return Batch(
-            condition.channels(inputs, reference).bfloat16(),
+            condition.channels(inputs, reference, scale).bfloat16(),
             condition.numbers(inputs),
-            # Where the target is missing, the residual is 0.
-            torch.nan_to_num((target - reference) / residuals.scales(inputs)),
+            (target - reference) / scale,
         )
 
 

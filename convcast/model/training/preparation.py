@@ -18,6 +18,7 @@ from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Residuals
 from convcast.model.training.batches import Batch, Cases
+from convcast.model.training.orientation import orientations
 from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
@@ -56,12 +57,17 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
 
+    turns = orientations(settings.training.augmentation)
+
     def cases() -> Iterator[tuple[Inputs, Tensor]]:
-        for number in chosen:
-            window = windows[number]
+        for turn, number in enumerate(chosen):
+            window = turns[turn % len(turns)].apply(windows[number], dataset.variables)
             assert window.target is not None
-            target = torch.from_numpy(np.nan_to_num(normalisation.standardise(window.target)))[None]
-            yield Inputs.of([window], normalisation, periodic=windows.periodic), target
+            target = torch.from_numpy(
+                np.nan_to_num(normalisation.standardise(window.target, periodic=windows.periodic))
+            )[None]
+            inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs)
+            yield inputs, target
 
     inits = windows.inits
     return ModelDescription(
@@ -122,13 +128,25 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
     residuals, seed = description.residuals, settings.training.seed
     whole = _whole(dataset, settings)
     windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
-    training = Cases(windows, residuals, roll=whole, seed=seed)
+    if settings.training.augmentation == "rotations" and windows.shape[0] != windows.shape[1]:
+        raise SettingsError(
+            f"patches of {windows.shape[0]} x {windows.shape[1]} cells cannot be turned by quarters",
+            advice="set training.augmentation=flips, or training.patch to at most the shorter side of the domain",
+        )
+    training = Cases(
+        windows,
+        residuals,
+        inputs=settings.model.inputs,
+        roll=whole,
+        orientations=orientations(settings.training.augmentation),
+        seed=seed,
+    )
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
     members = settings.training.validation_members
     if len(inits) == 0:
         return training, Validator([], None, [], members)
     validation = _windows(dataset, split.validation, settings, augment=False)
-    checked = Cases(validation, residuals, roll=False, seed=seed)
+    checked = Cases(validation, residuals, inputs=settings.model.inputs, roll=False, seed=seed)
     numbers = evenly_spaced(len(checked), LOSS_CASES)
     groups = [numbers[i : i + LOSS_BATCH] for i in range(0, len(numbers), LOSS_BATCH)]
     batches = [Batch.joined([checked[number] for number in group]) for group in groups]

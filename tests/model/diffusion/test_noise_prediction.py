@@ -124,6 +124,21 @@ def test_the_loss_is_finite_where_no_signal_is_left(diffusion):
     assert loss.item() == pytest.approx(x0.square().mean().item(), rel=1e-2)
 
 
+def test_a_missing_residual_adds_no_loss(diffusion):
+    """Neither its own loss, nor through its neighbours' state."""
+    x0, noise, t = torch.randn(1, 1, 4, 4), torch.randn(1, 1, 4, 4), torch.tensor([20])
+    known = encoded(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
+    blank = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+    hole = x0.clone()
+    hole[0, 0, 1, 2] = torch.nan
+    x0[0, 0, 1, 2] = 0
+    whole, parted = (
+        diffusion.losses(Answer(torch.zeros(1)), each, noise, t, known, blank, periodic=True) for each in (x0, hole)
+    )
+    own = (diffusion.signal[20] * noise[0, 0, 1, 2]) ** 2 / 16  # of F* = a ε - b x0 at this point, where x0 is 0
+    torch.testing.assert_close(whole.noise[0, 0] - parted.noise[0, 0], own)
+
+
 def test_cases_are_noised_several_times_in_their_order(diffusion):
     """Rows of one case share its guess: a perfect guess leaves no loss but the noise's own."""
     x0 = torch.tensor([1.0, -2.0])[:, None, None, None].expand(2, 1, 4, 4)

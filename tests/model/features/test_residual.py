@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from convcast.dataset import FieldStatistics, window
+from convcast.errors import DamagedFileError
 from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.features.regression import Regression, predictors
+from convcast.model.features.regression import Regression, predictor_count, predictors
 from convcast.model.features.residual import Residuals
 
 HISTORY = 4
@@ -25,9 +26,9 @@ def normalisation(dataset):
 def case(dataset, normalisation):
     """Inputs and standardised target of the case of an hour."""
 
-    def make(hour, lead=1):
-        one = window(dataset, dataset.hours[hour], lead, history=HISTORY, with_target=True)
-        target = torch.from_numpy(normalisation.standardise(one.target))[None]
+    def make(hour, lead=1, history=HISTORY):
+        one = window(dataset, dataset.hours[hour], lead, history=history, with_target=True)
+        target = torch.from_numpy(normalisation.standardise(one.target, periodic=True))[None]
         return Inputs.of([one], normalisation, periodic=True), target
 
     return make
@@ -63,12 +64,27 @@ def test_each_field_may_have_a_reference_of_its_own(fit, case):
 
 
 def test_residuals_have_spread_1_in_the_cases_they_were_fitted_on(fit, case):
-    residuals = fit({"default": "persistence"})
-    squares = []
-    for hour in range(HISTORY, 30):
+    """At every lead."""
+    residuals = fit({"default": "persistence"}, leads=(1, 3))
+    for lead in (1, 3):
+        squares = []
+        for hour in range(HISTORY, 30):
+            inputs, target = case(hour, lead)
+            squares.append(((target - residuals.reference(inputs)) / residuals.scales(inputs)).square().mean((0, 2, 3)))
+        torch.testing.assert_close(torch.stack(squares).mean(dim=0), torch.ones(7), rtol=1e-4, atol=0)
+
+
+def test_a_field_without_residuals_has_finite_scales(case, normalisation):
+    cases = []
+    for hour in range(HISTORY, 12):
         inputs, target = case(hour)
-        squares.append(((target - residuals.reference(inputs)) / residuals.scales(inputs)).square().mean((0, 2, 3)))
-    torch.testing.assert_close(torch.stack(squares).mean(dim=0), torch.ones(7), rtol=1e-4, atol=0)
+        target[:, 5] = inputs.last[:, 5]
+        cases.append((inputs, target))
+    residuals = Residuals.fit(lambda: iter(cases), normalisation, {"default": "persistence"})
+    scales = residuals.scales(cases[0][0])
+    assert torch.isfinite(scales).all()
+    assert (scales > 0).all()
+    assert np.isfinite(residuals.spectrum.moments).all()
 
 
 def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
@@ -82,32 +98,51 @@ def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
     np.testing.assert_allclose(residuals.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
     again = Residuals.from_dict(residuals.normalisation, residuals.to_dict())
     np.testing.assert_array_equal(again.spectrum.moments, residuals.spectrum.moments)
-    np.testing.assert_array_equal(again.spectrum.kurtosis, residuals.spectrum.kurtosis)
 
 
-def test_the_kurtosis_is_that_of_residuals(fit, case):
+def test_a_spectrum_of_each_field_by_itself_is_refused(fit):
     residuals = fit({"default": "persistence"})
-    off = []
-    for hour in range(HISTORY, 30):
-        inputs, target = case(hour)
-        off.append(target - residuals.reference(inputs))
-    joined = torch.cat(off).double()
-    expected = (joined**4).mean((0, 2, 3)) / (joined**2).mean((0, 2, 3)) ** 2
-    np.testing.assert_allclose(residuals.spectrum.kurtosis, expected.numpy(), rtol=1e-3)
-
-
-def test_a_spectrum_of_each_field_by_itself_is_read_too(fit):
-    residuals = fit({"default": "persistence"})
-    values = residuals.to_dict()
     own = np.einsum("ibic->ibc", residuals.spectrum.moments)
-    older = Residuals.from_dict(residuals.normalisation, values | {"spectrum": own.tolist()})
-    np.testing.assert_array_equal(np.einsum("ibic->ibc", older.spectrum.moments), own)
-    assert not older.spectrum.moments[0, :, 1].any()
+    with pytest.raises(DamagedFileError, match="moments of shape"):
+        Residuals.from_dict(residuals.normalisation, residuals.to_dict() | {"spectrum": own.tolist()})
 
 
-def test_every_lead_has_its_own_scale(fit):
-    scale = fit({"default": "persistence"}, leads=(1, 3)).scale
-    assert list(scale) == [1, 3]
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (6, 9)])
+def test_a_spread_of_another_shape_is_refused(fit, shape):
+    residuals = fit({"default": "persistence"})
+    with pytest.raises(DamagedFileError, match="spread at lead 1 has weights of shape"):
+        Residuals.from_dict(residuals.normalisation, residuals.to_dict() | {"spread": {"1": np.ones(shape).tolist()}})
+
+
+def test_weights_are_counted_by_the_frames_of_the_history(fit, case):
+    """A model of one frame has fewer predictors, and its file is read too."""
+    inputs, _ = case(20, history=1)
+    cases = [case(hour, history=1) for hour in range(HISTORY, 30)]
+    residuals = Residuals.fit(lambda: iter(cases), fit({"default": "direct"}).normalisation, {"default": "regression"})
+    again = Residuals.from_dict(residuals.normalisation, residuals.to_dict())
+    torch.testing.assert_close(again.scales(inputs), residuals.scales(inputs))
+    torch.testing.assert_close(again.reference(inputs), residuals.reference(inputs))
+
+
+@pytest.mark.parametrize("history", [1, 4])
+def test_predictors_are_as_many_as_counted(case, history):
+    inputs, _ = case(20, history=history)
+    assert predictors(inputs).shape[1] == predictor_count(7, history)
+
+
+def test_a_change_is_a_predictor_of_its_own(case):
+    """The last frame advected twice has not changed, so the predictors of the change are all 0."""
+    inputs, _ = case(20)
+    still = replace(inputs, history_advected=inputs.advected.repeat(1, HISTORY, 1, 1))
+    changes = slice(predictor_count(7, 1), None)
+    assert not predictors(still)[:, changes].any()
+    assert predictors(inputs)[:, changes].abs().amin(dim=1).max() > 0
+
+
+def test_every_lead_has_its_own_scale(fit, case):
+    residuals = fit({"default": "persistence"}, leads=(1, 3))
+    assert list(residuals.spread) == [1, 3]
+    scale = {lead: residuals.scales(case(20, lead)[0]).mean(dim=(0, 2, 3)) for lead in (1, 3)}
     assert (scale[3] > scale[1]).all()
 
 

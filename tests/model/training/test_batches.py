@@ -6,6 +6,7 @@ import torch
 from convcast.model.features.condition import channel_count
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches
+from convcast.model.training.orientation import Orientation
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     made = []
     for case in (one, one.roll(3, 7)):
         inputs = Inputs.of([case], residuals.normalisation, periodic=True)
-        made.append(condition.channels(inputs, residuals.reference(inputs)))
+        made.append(condition.channels(inputs, residuals.reference(inputs), residuals.scales(inputs)))
     torch.testing.assert_close(made[0].roll((3, 7), (2, 3)), made[1], atol=2e-3, rtol=0)
     assert np.isfinite(made[0].numpy()).all()
 
@@ -84,7 +85,7 @@ def test_validation_cases_are_those_of_validation_hours(prepared, dataset, make_
     assert sum(len(batch.residuals) for batch in validation.batches) == 3
 
 
-def test_a_missing_value_is_no_residual(dataset, make_settings, monkeypatch):
+def test_where_the_target_is_missing_nothing_is_learnt(dataset, make_settings, monkeypatch):
     import numpy as np
 
     settings = make_settings()
@@ -95,6 +96,6 @@ def test_a_missing_value_is_no_residual(dataset, make_settings, monkeypatch):
     hole[2, 3, 4] = np.nan
     object.__setattr__(real, "target", hole)
     monkeypatch.setattr(type(cases.windows), "__getitem__", lambda self, number: real)
-    residuals = cases._prepare(0).residuals
-    assert residuals[0, 2, 3, 4] == 0
-    assert residuals.isfinite().all()
+    residuals = cases._prepare(0, Orientation()).residuals
+    assert residuals[0, 2, 3, 4].isnan()
+    assert residuals.isnan().sum() == 1

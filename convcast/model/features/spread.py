@@ -1,0 +1,89 @@
+"""Expected size of a residual at each point, fitted by non-negative least squares of its square.
+
+Residuals are large where storms are and small elsewhere. Divided by their expected size they are nearly alike
+everywhere, so that their covariances describe them all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convcast.model.features.advection import smooth
+from convcast.model.features.inputs import Inputs
+
+WIDTHS = (3, 7, 15)
+"""Cells over which variances and changes are averaged."""
+ACTIVE_WIDTHS = (7, 15)
+"""Cells over which the excess of a field with a floor over its weakest value is averaged."""
+CONSTANT_SHARE = 0.15
+"""Share of the mean variance that every point has: a storm may be born anywhere."""
+
+
+def spread_features(inputs: Inputs, weakest: NDArray[np.float64]) -> Tensor:
+    """Return the features of the squared residuals, none negative, (row, variable, feature, y, x).
+
+    Args:
+        inputs: The inputs.
+        weakest: Standardised weakest value of each field, (variable,); NaN for fields without a floor.
+    """
+
+    def smoothed(fields: Tensor, width: int) -> Tensor:
+        return smooth(fields, width, periodic=inputs.periodic)
+
+    last = inputs.advected
+    features = [torch.ones_like(last)]
+    features += [torch.relu(smoothed(last**2, width) - smoothed(last, width) ** 2) for width in WIDTHS]
+    if inputs.frames > 1:
+        change = (inputs.advected_before(1) - last) ** 2
+        features += [smoothed(change, width) for width in WIDTHS]
+    for i, value in enumerate(weakest):
+        if np.isfinite(value):
+            excess = torch.relu(last[:, i : i + 1] - value)
+            features += [smoothed(excess, width).expand_as(last) for width in ACTIVE_WIDTHS]
+    return torch.stack(features, dim=2)
+
+
+def feature_count(history: int, floors: int) -> int:
+    """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
+    return 1 + len(WIDTHS) * (2 if history > 1 else 1) + len(ACTIVE_WIDTHS) * floors
+
+
+class SpreadFit:
+    """Normal equations of the squared residuals of one lead, of all fields."""
+
+    def __init__(self) -> None:
+        self._squares: Tensor | float = 0.0
+        self._products: Tensor | float = 0.0
+        self._variance: list[NDArray[np.float64]] = []
+
+    def add(self, features: Tensor, residual: Tensor) -> None:
+        """Add a case: features (variable, feature, y, x) and residual (variable, y, x)."""
+        rows, squared = features.flatten(2), residual.flatten(1) ** 2
+        # An error in the variance counts by its share of the variance: storms would decide alone otherwise.
+        weights = 1 / (0.05 + rows[:, 1] + rows[:, 2])
+        weighted = rows * weights[:, None]
+        self._squares = self._squares + (weighted @ rows.transpose(1, 2)).double()
+        self._products = self._products + (weighted @ squared[..., None]).double()
+        self._variance.append(squared.mean(dim=1).double().numpy())
+
+    def solve(self) -> NDArray[np.float64]:
+        """Return weights of the features, none negative, (variable, feature)."""
+        from scipy.optimize import nnls
+
+        assert isinstance(self._squares, Tensor)
+        assert isinstance(self._products, Tensor)
+        variance = np.mean(self._variance, axis=0)
+        weights = np.zeros(self._squares.shape[:2])
+        for i, (square, product) in enumerate(zip(self._squares.numpy(), self._products.numpy(), strict=True)):
+            scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
+            scaled = square / np.outer(scale, scale) + 1e-6 * np.eye(len(scale))
+            root = np.linalg.cholesky(scaled)
+            solution, _ = nnls(root.T, np.linalg.solve(root, product[:, 0] / scale))
+            weights[i] = (1 - CONSTANT_SHARE) * solution / scale
+            weights[i, 0] += CONSTANT_SHARE * variance[i]
+            if not weights[i].any():  # a residual that never varies
+                weights[i, 0] = 1.0
+        return weights

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from convcast.model.features.advection import smooth
+from convcast.model.features.inputs import Inputs
+from convcast.model.features.spread import CONSTANT_SHARE, SpreadFit, feature_count, spread_features
+
+FIELDS = 2
+SIDE = 48
+WEAKEST = np.array([0.2, np.nan])
+"""The first field has a floor."""
+
+
+def patchy(channels, generator):
+    """White noise that is strong in some places and weak in others."""
+    strength = smooth(torch.randn(1, 1, SIDE, SIDE, generator=generator), 15, periodic=True)
+    strength = torch.exp(0.7 * strength / strength.std())
+    return strength * torch.randn(1, channels, SIDE, SIDE, generator=generator)
+
+
+def inputs_of(frames, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    frames_advected = torch.cat([patchy(FIELDS, generator) for _ in range(frames)], dim=1)
+    none = torch.zeros(1, FIELDS, SIDE, SIDE)
+    return Inputs((1,), True, frames_advected, frames_advected, none, none, none, none, torch.zeros(1, 2))
+
+
+def features_of(frames, *, seed=0):
+    return spread_features(inputs_of(frames, seed=seed), WEAKEST)[0]
+
+
+def drawn(features, weights, seed):
+    """Normal residuals whose variance is the sum of the features by weights (variable, feature)."""
+    variance = torch.einsum("vfyx,vf->vyx", features, torch.from_numpy(weights).float())
+    return variance.sqrt() * torch.randn(variance.shape, generator=torch.Generator().manual_seed(1000 + seed)), variance
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("weakest", [WEAKEST, np.array([np.nan, np.nan]), np.array([0.0, 0.5])])
+def test_features_are_as_many_as_counted_and_none_is_negative(frames, weakest):
+    features = spread_features(inputs_of(frames), weakest)
+    count = feature_count(frames, int(np.isfinite(weakest).sum()))
+    assert features.shape == (1, FIELDS, count, SIDE, SIDE)
+    assert (features >= 0).all()
+
+
+def test_rounding_makes_no_variance_negative():
+    """The variance of a constant is a difference of two equal numbers, each with its rounding error."""
+    constant = 7.3 * torch.ones(1, FIELDS, SIDE, SIDE)
+    squares = [
+        smooth(constant**2, width, periodic=True) - smooth(constant, width, periodic=True) ** 2 for width in (3, 7)
+    ]
+    assert min(square.min() for square in squares) < 0
+    none = torch.zeros(1, FIELDS, SIDE, SIDE)
+    inputs = Inputs((1,), True, constant, constant, none, none, none, none, torch.zeros(1, 2))
+    assert (spread_features(inputs, WEAKEST) >= 0).all()
+
+
+def test_features_are_large_where_fields_vary_change_or_have_echoes():
+    """Each kind of feature, of one field, at a place where something happens beside one where nothing does."""
+    still = torch.zeros(1, 2 * FIELDS, SIDE, SIDE)
+    still[:, 0, 8:10, 8:10] = 5  # the last frame of the field with a floor
+    still[:, 3, 30, 30] = 5  # the frame before of the other field
+    none = torch.zeros(1, FIELDS, SIDE, SIDE)
+    inputs = Inputs((1,), True, still, still, none, none, none, none, torch.zeros(1, 2))
+    features = spread_features(inputs, WEAKEST)[0]
+    varies, changes, echoes = slice(1, 4), slice(4, 7), slice(7, 9)
+    assert (features[0, varies, 9, 9] > 0).all()
+    assert not features[1, varies].any()
+    assert (features[1, changes, 30, 30] > 0).all()
+    assert not features[1, changes, 9, 9].any()
+    for field in range(FIELDS):
+        assert (features[field, echoes, 9, 9] > 0).all()
+        assert not features[field, echoes, 30, 30].any()
+
+
+def test_the_fit_recovers_a_known_variance():
+    """Once the share of the mean variance that every point has is taken off."""
+    truth = np.zeros((FIELDS, feature_count(4, 1)))
+    truth[0, [0, 2, 7]] = 0.3, 0.5, 0.8
+    truth[1, [0, 3, 5]] = 0.1, 0.4, 0.2
+    fit, means = SpreadFit(), []
+    for seed in range(60):
+        features = features_of(4, seed=seed)
+        residual, variance = drawn(features, truth, seed)
+        fit.add(features, residual)
+        means.append(residual.square().mean(dim=(1, 2)))
+    weights = fit.solve()
+    mean = torch.stack(means).mean(dim=0)[:, None, None]
+    unseen = features_of(4, seed=100)
+    _, variance = drawn(unseen, truth, 100)
+    found = torch.einsum("vfyx,vf->vyx", unseen, torch.from_numpy(weights).float()) - CONSTANT_SHARE * mean
+    assert variance.std() > 0.5 * variance.mean()
+    assert ((found / (1 - CONSTANT_SHARE) / variance - 1).abs().mean(dim=(1, 2)) < 0.05).all()
+
+
+def test_no_weight_is_negative_even_where_the_variance_falls_with_a_feature():
+    fit = SpreadFit()
+    for seed in range(5):
+        features = features_of(4, seed=seed)
+        noise = torch.randn(FIELDS, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+        fit.add(features, noise / (0.1 + features[:, 2]))
+    weights = fit.solve()
+    assert (weights >= 0).all()
+    assert (weights[:, 0] > 0).all()
+
+
+def test_a_residual_that_never_varies_has_weight_1_and_leaves_the_other_alone():
+    fits = {"both": SpreadFit(), "one": SpreadFit()}
+    for seed in range(3):
+        features = features_of(1, seed=seed)
+        features[1, 1:] = 0  # a field that never varies either
+        residual = torch.randn(FIELDS, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+        fits["both"].add(features, residual)
+        residual = residual.clone()
+        residual[1] = 0
+        fits["one"].add(features, residual)
+    weights = fits["one"].solve()
+    np.testing.assert_array_equal(weights[1], [1] + [0] * (feature_count(1, 1) - 1))
+    np.testing.assert_array_equal(weights[0], fits["both"].solve()[0])
