@@ -77,6 +77,8 @@ class HourIngester:
     """Rows of the archive's grid that the dataset covers."""
     columns: slice
     """Columns of the archive's grid that the dataset covers."""
+    max_missing_points: float
+    """Maximum fraction of missing points in an accepted field."""
 
     @cached_property
     def _store(self) -> Store:
@@ -91,7 +93,8 @@ class HourIngester:
         except DamagedFileError as error:
             return IngestedHour((), str(error), None, time.perf_counter() - started)
         masked = mask_collapsed(fields, variables)
-        ingested = IngestedHour((*masked, *examine(fields, variables, masked=masked)), "", None, 0.0)
+        findings = examine(fields, variables, masked=masked, max_missing_points=self.max_missing_points)
+        ingested = IngestedHour((*masked, *findings), "", None, 0.0)
         if not ingested.rejected:
             self._store.write_hour(source.valid, fields)
             ingested = replace(ingested, means=field_means(fields, variables))

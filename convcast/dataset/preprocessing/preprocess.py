@@ -119,7 +119,7 @@ def preprocess(
         if todo.size:
             store.reserve(todo[-1])
         sources = [_source(archive, store, valid) for valid in todo]
-        ingester = HourIngester(path.absolute(), rows, columns)
+        ingester = HourIngester(path.absolute(), rows, columns, settings.max_missing_points)
         with pool(workers) as worker_pool:
             for _ in worker_pool.in_order(HourIngester.count_changes, ingester, recount):
                 pass

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convcast.variables import D2M, REFC, T2M, Collapse, Variable
 
-MOST_MISSING = 0.001
+MAX_MISSING_POINTS = 0.001
 """Maximum fraction of missing points in an accepted field."""
 MOST_COLLAPSED = 0.001
 """Maximum fraction of masked collapsed points in an accepted field."""
@@ -103,6 +103,7 @@ def examine(
     variables: Sequence[Variable],
     *,
     masked: Sequence[QualityFinding] = (),
+    max_missing_points: float = MAX_MISSING_POINTS,
 ) -> list[QualityFinding]:
     """Run all checks on the fields of an hour, except the comparison with the hour before (`compare_means`).
 
@@ -110,6 +111,7 @@ def examine(
         values: Fields (variable, y, x), GRIB units.
         variables: The variable of each field.
         masked: Findings of `mask_collapsed`, whose points do not count as missing.
+        max_missing_points: Maximum fraction of missing points in an accepted field.
 
     Returns:
         The findings; empty if every check passes.
@@ -117,7 +119,7 @@ def examine(
     findings: list[QualityFinding] = []
     counts = {finding.field: round(finding.figure) for finding in masked}
     for variable, field in zip(variables, values, strict=True):
-        findings += _examine_field(variable, field, counts.get(variable.name, 0))
+        findings += _examine_field(variable, field, counts.get(variable.name, 0), max_missing_points)
     names = [variable.name for variable in variables]
     if T2M.name in names and D2M.name in names:
         t2m, d2m = values[names.index(T2M.name)], values[names.index(D2M.name)]
@@ -153,14 +155,16 @@ def compare_means(
     return findings
 
 
-def _examine_field(variable: Variable, field: NDArray[np.float32], masked: int) -> list[QualityFinding]:
+def _examine_field(
+    variable: Variable, field: NDArray[np.float32], masked: int, max_missing_points: float
+) -> list[QualityFinding]:
     low, high = float(field.min()), float(field.max())
     findings = []
     if np.isnan(low):  # min() propagates NaN, which saves a pass over complete fields
         present = field[~np.isnan(field)]
         missing = 1 - (present.size + masked) / field.size
-        if missing > MOST_MISSING:
-            return [QualityFinding("missing", variable.name, missing, MOST_MISSING, True)]
+        if missing > max_missing_points:
+            return [QualityFinding("missing", variable.name, missing, max_missing_points, True)]
         low, high = float(present.min()), float(present.max())
     if low < variable.bounds[0] - LATTICE:
         findings.append(QualityFinding("low", variable.name, low, variable.bounds[0], True))
