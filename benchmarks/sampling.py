@@ -26,6 +26,7 @@ from network import FIELDS, ours, peer
 import convcast.grib  # noqa: F401
 from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.layout import DatasetDescription
+from convcast.dataset.normal_scores import LEVELS
 from convcast.dataset.store import Store
 from convcast.ensemble import cover, sample
 from convcast.grid import CONUS, SPACING, Grid
@@ -35,6 +36,7 @@ from convcast.model.diffusion.spectrum import Spectrum
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Residuals
+from convcast.model.features.spread import feature_count
 from convcast.notation import HOUR
 from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings
 from convcast.settings.load import load_settings
@@ -65,11 +67,17 @@ def untrained(precision: str) -> Forecaster:
     variables = tuple(ROWS.values())
     count = len(variables)
     normalisation = Normalisation(
-        variables, np.zeros(count), np.full(count, 100.0), np.zeros(len(STATIC)), np.ones(len(STATIC))
+        variables,
+        np.zeros(count),
+        np.full(count, 100.0),
+        np.tile(np.linspace(0, 60, len(LEVELS)), (count, 1)),
+        np.zeros(len(STATIC)),
+        np.ones(len(STATIC)),
     )
-    residuals = Residuals(
-        normalisation, ("persistence",) * count, Regression({}), {1: np.ones(count)}, Spectrum.white(count)
-    )
+    floors = sum(variable.floor is not None for variable in variables)
+    spread = np.zeros((count, feature_count(settings.history, floors)))
+    spread[:, 0] = 1
+    residuals = Residuals(normalisation, ("persistence",) * count, Regression({}), {1: spread}, Spectrum.white(count))
     description = ModelDescription(
         model=settings,
         variables=variables,

@@ -5,7 +5,7 @@
 A window is five hours of seven fields on 256 x 256 cells, at random in twelve hours of the whole domain. Contenders
 take turns in one process, each with the same windows; means over the repeats, files in the page cache. `zarr-python`
 reads the integers and does nothing else. `convcast` looks up which hours are there, reads and checks checksums. A
-training case is a window of convcast with its terrain, sun, motion and moved frame. Prints tables in Markdown.
+training case is a window of convcast with its terrain, sun and motion. Prints tables in Markdown.
 """
 
 from __future__ import annotations
