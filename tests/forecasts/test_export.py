@@ -132,7 +132,7 @@ def test_the_index_leads_to_the_messages(kept, tmp_path):
 
     assert lines[0] == "1:0:d=2024050621:REFC:entire atmosphere:1 hour fcst:ENS=+0"
     assert [int(line.split(":")[1]) for line in lines] == [header.offset for header in headers]
-    assert headers[0].valid == INIT + 1
+    assert (headers[0].init, headers[0].lead_hours) == (INIT, 1)
     assert all(header.simulated for header in headers)
     assert len(parse("\n".join(lines))) == len(lines) == 7 * 5
 
