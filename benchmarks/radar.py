@@ -58,7 +58,7 @@ THRESHOLDS = (20.0, 30.0, 40.0)
 START = np.datetime64("2023-01-01T00", "h")
 APART = HISTORY + max(LEADS)
 """Hours without frames between two sequences, so that no case has frames of both."""
-INITS = 3
+INITS = 2
 """Initial times of each sequence; a sequence of more than 100 frames counts as three."""
 FOLDS = 3
 WEAKEST = 7.0
