@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-FLOOR := 0
+FLOOR := 94
 .PHONY: help setup demo test coverage check docs format clean
 
 help:
