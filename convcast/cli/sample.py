@@ -41,7 +41,7 @@ def sample(
             help="Hours ahead, as 1,3 or 1-6 (default: all trained); others are chains of one-hour forecasts.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the members' noise.")] = None,
     solver: Annotated[str | None, typer.Option("--solver", help="unipc, dpmpp_2m, ddim or ddpm.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations per member.")] = None,
     guidance: Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def train(
     command: Command,
     phase: Annotated[
-        int | None, typer.Option("--phase", min=1, max=2, help="1: 32 M parameters, 14 days. 2: a year, a cluster.")
+        int | None, typer.Option("--phase", min=1, max=2, help="1: 33 M parameters, 14 days. 2: a year, a cluster.")
     ] = None,
     model: ModelOption = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,

@@ -29,7 +29,7 @@ HOURS = 14 * 24
 FULL = 1e9
 """Bytes of free disk below which the check fails."""
 LITTLE_MEMORY = 4e9
-"""Bytes of memory below which one tile of the network with 32 M parameters may not fit."""
+"""Bytes of memory below which one tile of the network with 33 M parameters may not fit."""
 SKEW = 60
 """Maximum error of the clock, seconds; the clock decides which hours are requested."""
 
