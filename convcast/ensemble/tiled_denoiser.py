@@ -72,9 +72,13 @@ class TiledDenoiser:
             for past in ([None] if pasts is None else pasts)
         ]
         self._scale: Tensor | None = None
-        self._reference = self._blend(lambda k, _: self._condition(k).reference)
-        self._scale = self._blend(lambda k, _: self._condition(k).scale.expand(self._condition(k).reference.shape))
+        self._reference, self._scale = self._blend(self._reference_and_scale)
         self._conditions = {k: self._rescaled(k, condition) for k, condition in self._conditions.items()}
+
+    def _reference_and_scale(self, k: int, _: TileIndex) -> Tensor:
+        """Return the reference forecast of tile k and the scale of its residuals, (2, row, variable, y, x)."""
+        condition = self._condition(k)
+        return torch.stack([condition.reference, condition.scale.expand(condition.reference.shape)])
 
     def predict_noise(self, x: Tensor, t: int) -> Tensor:
         """Predict the noise in x_t (member, variable, y, x) at diffusion step t, blended from all tiles."""
