@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 REFINEMENTS = 2
-"""Fixed-point iterations for the point of departure of a semi-Lagrangian step."""
+"""Fixed-point iterations for the point of departure, which use the motion along the path and not that at its end."""
 FASTEST = 40.0
 """Maximum motion, cells per hour (33 m/s); no storm moves faster."""
 SMOOTHING = 0.2

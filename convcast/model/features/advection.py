@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-REFINEMENTS = 2
-"""Fixed-point iterations for the departure point, which use the wind along the path and not that at its end."""
+from convcast.dataset.motion import REFINEMENTS
 
 
 def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
