@@ -35,7 +35,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Identity:
-    """What one message is. Of several fields in it, this is the first."""
+    """The identity of one message; if it holds several fields, that of the first."""
 
     key: GribKey | None
     """Key of the field; None if HRRR has no fields of its template."""

@@ -1,1 +1,1 @@
-"""What an operator runs: the hourly cycle, the status of a workspace and the checks of a machine."""
+"""The hourly cycle, the status of a workspace and the checks of a machine."""

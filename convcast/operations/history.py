@@ -44,7 +44,7 @@ class ScoredCase:
     """Hours."""
     members: int
     scores: dict[str, Systems]
-    """By field."""
+    """Scores of each system, by the field's name."""
 
     def of_model(self) -> Iterator[tuple[str, Systems]]:
         """Yield the fields, with their scores, for which there is a CRPS of the model."""
