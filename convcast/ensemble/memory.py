@@ -71,7 +71,8 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
     condition = forecaster.condition_bytes(tile)
     past = forecaster.settings.history * fields * domain * FLOAT_BYTES
     each = STATE_COPIES * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
-    shared = fields * domain * FLOAT_BYTES + (0 if rollout else past + condition)
+    reference_and_scale = 2 * fields * domain * FLOAT_BYTES
+    shared = reference_and_scale + (0 if rollout else past + condition)
 
     def needed(members: int) -> float:
         return shared + members * each
