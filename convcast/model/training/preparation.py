@@ -56,12 +56,13 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     # Averages are fitted, so the patches are drawn uniformly.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
-
     turns = orientations(settings.training.augmentation)
 
     def cases() -> Iterator[tuple[Inputs, Tensor]]:
-        for turn, number in enumerate(chosen):
-            window = turns[turn % len(turns)].apply(windows[number], dataset.variables)
+        for index, number in enumerate(chosen):
+            # Leads alternate, so the orientation changes after all of them: each lead is fitted in every orientation.
+            turn = turns[index // len(settings.model.leads) % len(turns)]
+            window = turn.apply(windows[number], dataset.variables)
             assert window.target is not None
             target = torch.from_numpy(
                 np.nan_to_num(normalisation.standardise(window.target, periodic=windows.periodic))
