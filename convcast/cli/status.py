@@ -37,6 +37,7 @@ def status(
     For monitoring, use --check -q: it prints nothing, and the exit code is the answer.
     """
     from convcast.cli.common.curve import draw_loss, read_log
+    from convcast.cli.common.validation import draw_validation, last_validation
     from convcast.notation import parse_duration
     from convcast.operations.inventory import InventoryReader
     from convcast.operations.status import assess, current_time
@@ -61,6 +62,10 @@ def status(
         if logs:
             reports = read_log(logs[-1])
             value["training"] = {"model": logs[-1].parent.name, **(reports[-1] if reports else {})}
+            validated = last_validation(reports)
+            if validated is not None:
+                value["training"]["last_validation"] = validated["validation"] | {"step": validated["step"]}
+                shown += draw_validation(logs[-1].parent.name, validated)
             if len(reports) > 1:
                 shown += ["", f"loss of {logs[-1].parent.name}", *draw_loss(reports).splitlines()]
         terminal.result(value, *shown)

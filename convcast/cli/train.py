@@ -70,6 +70,11 @@ def train(
         "loss": last.loss if last else None,
         "validation": description.validation.to_dict() if description.validation else None,
     }
+    if description.stale and description.stale >= settings.training.patience > 0:
+        terminal.say(
+            f"training ended early: the last {description.stale} validations were no better than that of step "
+            f"{description.steps}"
+        )
     size = f"{description.parameters / 1e6:.1f} M parameters, {description.trained} steps"
     terminal.result(value, f"{directory}: {size}; see MODEL_CARD.md")
 
@@ -80,5 +85,6 @@ def _describe(progress: TrainingProgress) -> str:
     if progress.validation is not None:
         parts.append(f"validation loss {progress.validation.loss:.3f}")
         if progress.validation.fields:
-            parts.append(f"CRPS {progress.validation.score:.2f} of persistence's error")
+            parts.append(f"CRPS {progress.validation.crps_ratio:.2f} of persistence's error")
+            parts.append(f"criterion {progress.validation.score:.3f}")
     return ", ".join([*parts, f"{progress.samples_per_second:.0f} samples/s", f"{left} left"])

@@ -252,6 +252,10 @@ class Windows:
         """Return the initial time of a case without reading it."""
         return self._case(number)[0]
 
+    def lead(self, number: int) -> int:
+        """Return the lead time of a case, hours, without reading it."""
+        return self._case(number)[1]
+
     def _case(self, number: int) -> tuple[Hour, int, int]:
         """Return the initial time, the lead, and the index in the grid of patches."""
         case, patch_index = divmod(number % len(self), max(1, len(self._grid)))

@@ -74,6 +74,8 @@ class ModelDescription:
     """Scores of these weights; None where no hours were left for validation."""
     trained: int = 0
     """Optimiser steps of the whole training, which may go beyond the step of the best weights."""
+    stale: int = 0
+    """Number of validations after that of the best weights, none of which was better."""
 
     def network(self) -> Network:
         """Create the network with initial weights."""
@@ -97,7 +99,7 @@ class ModelDescription:
 
         Two trainings of one origin can resume from each other's checkpoints, with other settings of `training`.
         """
-        progress = ("version", "steps", "trained", "minutes", "validation", "settings", "settings_digest")
+        progress = ("version", "steps", "trained", "stale", "minutes", "validation", "settings", "settings_digest")
         start = {name: value for name, value in self.to_dict().items() if name not in progress}
         return hashlib.sha256(json.dumps(start, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -113,6 +115,7 @@ class ModelDescription:
             "fields": [variable.name for variable in self.variables],
             "steps": self.steps,
             "trained": self.trained,
+            "stale": self.stale,
             "minutes": round(self.minutes, 2),
             "validation": None if self.validation is None else self.validation.to_dict(),
             "training_hours": [str(hour) for hour in self.training_hours],
@@ -151,6 +154,7 @@ class ModelDescription:
                 minutes=float(values["minutes"]),
                 validation=None if values["validation"] is None else Validation.from_dict(values["validation"]),
                 trained=int(values["trained"]),
+                stale=int(values.get("stale", 0)),
             )
             for part in ("training", "validation", "test"):
                 int(description.split[part]["hours"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,34 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from convcast.errors import DamagedFileError
+
+LEAST_OBSERVED = 1e-3
+"""Share of observed points below which the frequency bias of an event does not count: it would be noise."""
+MOST_BIAS = 10.0
+"""Frequency bias beyond which a larger one counts no more, nor a smaller one than its inverse."""
+PRICE_OF_BIAS = 0.05
+"""Relative increase of the criterion for a frequency bias that is wrong by a factor of e."""
+PRICE_OF_SPECTRUM = 0.01
+"""Relative increase of the criterion for each decibel of log-spectral distance."""
+
+
+@dataclass(frozen=True)
+class EventFrequency:
+    """How often an event is forecast and observed at one lead time."""
+
+    lead: int
+    """Hours."""
+    threshold: float | None
+    """Threshold of the event, in the field's units; None for any value other than none (any echo)."""
+    forecast: float
+    """Share of the members' points with the event."""
+    observed: float
+    """Share of the observed points with the event."""
+
+    @property
+    def bias(self) -> float | None:
+        """Frequency bias: forecast over observed; None where nothing was observed."""
+        return self.forecast / self.observed if self.observed > 0 else None
 
 
 @dataclass(frozen=True)
@@ -27,6 +56,36 @@ class FieldSkill:
     """√(mean variance · (M+1)/M) over the root mean square error of the ensemble mean: 1 if calibrated."""
     correlation: dict[str, float | None]
     """Correlation of spread with absolute error of the mean in each regime (convcast.metrics.regimes)."""
+    rmse: float | None = None
+    """Root mean square error of the ensemble mean, without the part that follows from its few members; None in models
+    of earlier versions, as are the scores below."""
+    reference_rmse: float | None = None
+    """Root mean square error of the reference forecast, which needs no network."""
+    log_spectral_distance: float | None = None
+    """Distance of the members' spectra from the observed ones, dB; None if no case is complete."""
+    events: tuple[EventFrequency, ...] = ()
+    """Frequencies of events by lead and threshold."""
+
+    @property
+    def rmse_ratio(self) -> float | None:
+        """Error of the ensemble mean over that of the reference: above 1, training has made the mean worse."""
+        return self.rmse / self.reference_rmse if self.rmse is not None and self.reference_rmse else None
+
+    @property
+    def penalty(self) -> float:
+        """Factor, at least 1, for faults that the CRPS of a few members hardly shows.
+
+        A mean that is worse than the reference counts in full, frequency bias and log-spectral distance count by
+        PRICE_OF_BIAS and PRICE_OF_SPECTRUM.
+        """
+        biases = [
+            min(abs(math.log(max(event.bias, 1e-9))), math.log(MOST_BIAS))
+            for event in self.events
+            if event.bias is not None and event.observed >= LEAST_OBSERVED
+        ]
+        bias = sum(biases) / len(biases) if biases else 0.0
+        worse = max(0.0, (self.rmse_ratio or 1.0) - 1)
+        return 1 + worse + PRICE_OF_BIAS * bias + PRICE_OF_SPECTRUM * (self.log_spectral_distance or 0.0)
 
 
 @dataclass(frozen=True)
@@ -46,9 +105,21 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """Criterion of the best checkpoint (lowest): mean CRPS over persistence's error, else the loss."""
-        ratios = [skill.crps / skill.persistence for skill in self.fields.values() if skill.persistence > 0]
+        """Criterion of the best checkpoint (lowest).
+
+        It is the mean over fields of CRPS over persistence's error, times the field's `penalty`; the loss where no
+        ensembles were drawn.
+        """
+        ratios = [
+            skill.penalty * skill.crps / skill.persistence for skill in self.fields.values() if skill.persistence > 0
+        ]
         return sum(ratios) / len(ratios) if ratios else self.loss
+
+    @property
+    def crps_ratio(self) -> float | None:
+        """Mean over fields of CRPS over persistence's error; None where no ensembles were drawn."""
+        ratios = [skill.crps / skill.persistence for skill in self.fields.values() if skill.persistence > 0]
+        return sum(ratios) / len(ratios) if ratios else None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -239,6 +239,8 @@ class TrainingSettings(Group):
     """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
     checkpoint_every: int = Field(500, ge=1)
     """Number of steps between checkpoints; each includes a validation."""
+    patience: int = Field(0, ge=0)
+    """Number of validations in a row without a better score after which training ends early; 0 never does."""
     keep: int = Field(2, ge=1)
     """Number of latest checkpoints kept for resuming, besides the best weights."""
     validation_cases: int = Field(16, ge=0)

@@ -80,7 +80,7 @@ def _train(
     log = TrainingLog(directory, trainer.step, last) if distributed.first else None
     before = trainer.description.minutes
     steps, limit = settings.training.steps, settings.training.minutes
-    if resumed is not None and (trainer.step >= steps or (limit and before >= limit)):
+    if resumed is not None and (trainer.step >= steps or (limit and before >= limit) or trainer.exhausted):
         return
     trainer.description = trainer.description.under(settings)
     cases, validator = preparation.cases(dataset, description, settings)
@@ -117,6 +117,8 @@ def _train(
             if tally.loss > DIVERGED:
                 raise stop(f"has grown to {tally.loss:.1f}")
             score = trainer.validate(validator)
+            if trainer.would_exhaust(score):
+                done = 1.0
         report = None
         if done >= 1 or trainer.step % settings.training.log_every == 0:
             report = TrainingProgress(

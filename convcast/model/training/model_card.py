@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from convcast.model.checkpoint import ModelDescription
+from convcast.model.skill import Validation
 from convcast.text import markdown
+from convcast.variables import FIELDS
 
 
 def card(name: str, description: ModelDescription) -> str:
@@ -57,7 +59,8 @@ def _scores(description: ModelDescription) -> str:
     units = {variable.name: variable.units for variable in description.variables}
     rows = "\n".join(
         f"| {name} ({units[name]}) | {skill.crps:.3g} [{skill.low:.3g}, {skill.high:.3g}] | {skill.persistence:.3g} "
-        f"| {skill.spread_error:.2f} | {' | '.join(_number(value) for value in skill.correlation.values())} |"
+        f"| {skill.spread_error:.2f} | {_number(skill.rmse_ratio)} | {_number(skill.log_spectral_distance)} "
+        f"| {' | '.join(_number(value) for value in skill.correlation.values())} |"
         for name, skill in validation.fields.items()
     )
     regimes = " | ".join(next(iter(validation.fields.values())).correlation)
@@ -67,13 +70,34 @@ def _scores(description: ModelDescription) -> str:
 Ensembles of {validation.members} members for {validation.cases} cases from {validation.first} to {validation.last} \
 UTC. CRPS is the fair estimator, its interval a 95 % bootstrap over the cases, which are hours of few days and so tell \
 less than their number.
-Beside it the mean absolute error of persistence, spread over error, and the correlation of spread with absolute error \
-over the points of each regime at the initial hour (unstable: CAPE of 1000 J/kg or more; echo: 20 dBZ within 39 km).
+Beside it the mean absolute error of persistence, spread over error, the root mean square error of the ensemble mean \
+over that of the reference forecast (above 1, the network makes the mean worse), the log-spectral distance of members \
+and observation, and the correlation of spread with absolute error over the points of each regime at the initial hour \
+(unstable: CAPE of 1000 J/kg or more; echo: 20 dBZ within 39 km).
 
-| field | CRPS | persistence | spread/error | {regimes} |
-|---|---|---|---|{"---|" * (regimes.count("|") + 1)}
+| field | CRPS | persistence | spread/error | RMSE of mean/reference | spectra, dB | {regimes} |
+|---|---|---|---|---|---|{"---|" * (regimes.count("|") + 1)}
 {rows}
-"""
+{_biases(validation)}"""
+
+
+def _biases(validation: Validation) -> str:
+    """Return the table of frequency biases of fields with a floor, empty if there are none."""
+    rows = "".join(
+        f"| {name} {'any' if event.threshold is None else f'≥ {event.threshold:g}'} | {event.lead} "
+        f"| {100 * event.observed:.2g} | {_number(event.bias)} |\n"
+        for name, skill in validation.fields.items()
+        if FIELDS[name].floor is not None
+        for event in skill.events
+    )
+    if not rows:
+        return ""
+    return f"""
+How often an event is forecast over how often it was observed:
+
+| event | lead, h | observed, % of points | frequency bias |
+|---|---|---|---|
+{rows}"""
 
 
 def _number(value: float | None) -> str:

@@ -39,6 +39,7 @@ CHANGEABLE = {
     "recompute",
     "shard_above",
     "checkpoint_every",
+    "patience",
     "keep",
     "log_every",
 }

@@ -58,6 +58,14 @@ class TrainingLog:
             for name, skill in report.validation.fields.items():
                 named[f"validation/crps/{name}"] = skill.crps
                 named[f"validation/spread_error/{name}"] = skill.spread_error
+                if skill.rmse_ratio is not None:
+                    named[f"validation/rmse_of_mean_over_reference/{name}"] = skill.rmse_ratio
+                if skill.log_spectral_distance is not None:
+                    named[f"validation/log_spectral_distance/{name}"] = skill.log_spectral_distance
+                for event in skill.events:
+                    if event.bias is not None:
+                        what = "any" if event.threshold is None else f"{event.threshold:g}"
+                        named[f"validation/frequency_bias/{name}/{what}/{event.lead}h"] = event.bias
                 for regime, value in skill.correlation.items():
                     if value is not None:
                         named[f"validation/correlation/{regime}/{name}"] = value

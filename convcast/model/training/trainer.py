@@ -103,6 +103,20 @@ class Trainer:
         skill = validator.ensembles(self.description, objective.network, self.distributed, self.settings.precision)
         return Validation(loss, len(validator.numbers), validator.members, *validator.dates, skill)
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether `training.patience` validations in a row were no better than the best one before them."""
+        return 0 < self.settings.patience <= self.description.stale
+
+    def would_exhaust(self, validation: Validation | None) -> bool:
+        """Whether saving with this validation makes the training `exhausted`."""
+        return not self._better(validation) and 0 < self.settings.patience <= self.description.stale + 1
+
+    def _better(self, validation: Validation | None) -> bool:
+        """Whether weights of this validation replace the best so far; they always do where there is none."""
+        before = self.description.validation
+        return before is None or validation is None or validation.score <= before.score
+
     def save(
         self,
         directory: Path,
@@ -122,9 +136,9 @@ class Trainer:
         tensors |= {f"{AVERAGE}{name}": value for name, value in averages.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": whole(value) for name, value in state.items()}
-        before = self.description.validation
-        self.description = replace(self.description, trained=self.step, minutes=minutes)
-        better = before is None or validation is None or validation.score <= before.score
+        better = self._better(validation)
+        stale = 0 if better else self.description.stale + 1
+        self.description = replace(self.description, trained=self.step, minutes=minutes, stale=stale)
         if better:
             self.description = replace(self.description, steps=self.step, validation=validation)
         if not self.distributed.first:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from dataclasses import replace
@@ -19,6 +20,7 @@ from convcast.model.checkpoint import (
     ModelDescription,
     checkpoints,
 )
+from convcast.model.skill import Validation
 from convcast.model.tensors import read_tensors
 from convcast.model.training import preparation
 from convcast.model.training.loop import learning_rate, train
@@ -68,6 +70,20 @@ def test_a_finished_model_is_left_alone(trained, dataset, make_settings):
     before = (trained[0] / WEIGHTS).read_bytes()
     assert list(train(dataset, trained[0], make_settings())) == []
     assert (trained[0] / WEIGHTS).read_bytes() == before
+
+
+def test_training_ends_early_when_validation_no_longer_improves(dataset, make_settings, tmp_path, monkeypatch):
+    losses = itertools.chain([0.5, 0.4, 0.6, 0.45, 0.3], itertools.repeat(0.3))
+    monkeypatch.setattr(Trainer, "validate", lambda *_: Validation(next(losses), 0, 2, None, None, {}), raising=True)
+    settings = make_settings(training={"steps": 20, "checkpoint_every": 2, "log_every": 2, "patience": 2})
+    reports = list(train(dataset, tmp_path / "m", settings))
+    assert [report.step for report in reports] == [2, 4, 6, 8]
+    assert [report.finished for report in reports] == [False, False, False, True]
+    description = ModelDescription.read(tmp_path / "m")
+    assert (description.steps, description.trained, description.stale) == (4, 8, 2)
+    assert list(train(dataset, tmp_path / "m", settings)) == []
+    longer = make_settings(training={"steps": 20, "checkpoint_every": 2, "log_every": 2, "patience": 3})
+    assert next(train(dataset, tmp_path / "m", longer)).step == 10
 
 
 @pytest.mark.parametrize(("dropout", "threads"), [(0.2, 1), (0.0, 3)])
