@@ -63,12 +63,18 @@ class Regression:
 
     @classmethod
     def fit(cls, cases: Iterable[tuple[Inputs, Tensor]]) -> Regression:
-        """Fit to inputs and their standardised targets (row, variable, y, x)."""
+        """Fit to inputs and their standardised targets (row, variable, y, x).
+
+        Points where a target is missing (NaN) are left out.
+        """
         squares: dict[int, Tensor] = {}
         products: dict[int, Tensor] = {}
         cells: dict[int, int] = {}
         for inputs, target in cases:
             for lead, a, b in zip(inputs.leads, predictors(inputs).flatten(2), target.flatten(2), strict=True):
+                present = torch.isfinite(b).all(dim=0)
+                if not present.all():
+                    a, b = a[:, present], b[:, present]
                 squares[lead] = squares.get(lead, 0) + (a @ a.T).double()
                 products[lead] = products.get(lead, 0) + (a @ b.T).double()
                 cells[lead] = cells.get(lead, 0) + a.shape[1]

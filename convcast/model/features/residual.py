@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convcast.errors import DamagedFileError
+from convcast.errors import DamagedFileError, MissingInputError
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
@@ -25,6 +25,9 @@ from convcast.settings import ReferenceName
 
 MIN_VARIANCE = 1e-8
 """Minimum of the expected squared size of a residual, standardised units."""
+
+LEAST_PRESENT = 0.5
+"""Share of a target's points that must be present for it to count in the spectrum."""
 
 FittingCases = Iterable[tuple[Inputs, Tensor]]
 
@@ -46,7 +49,11 @@ class Residuals:
     def fit(
         cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
     ) -> Residuals:
-        """Fit to training cases (inputs and standardised targets), which are read three times."""
+        """Fit to training cases (inputs and standardised targets), which are read three times.
+
+        Missing points of the targets (NaN) are left out; for the spectrum, they count as the reference, and what they
+        lack of the variance is made up for.
+        """
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
@@ -64,11 +71,21 @@ class Residuals:
         moments: dict[int, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             scaled = (target - residuals.reference(inputs)) / residuals.scales(inputs)
+            present = torch.isfinite(scaled)
+            share = present.float().mean(dim=(2, 3))
+            scaled = torch.nan_to_num(scaled) / share.clamp(min=LEAST_PRESENT).sqrt()[..., None, None]
             mean_squares = scaled.square().mean(dim=(2, 3)).double().numpy()
             products = band_moments(scaled, periodic=inputs.periodic).double().numpy()
-            for lead, row, product in zip(inputs.leads, mean_squares, products, strict=True):
-                means.setdefault(lead, []).append(row)
-                moments.setdefault(lead, []).append(product)
+            complete = share.amin(dim=1) >= LEAST_PRESENT
+            for lead, row, product, enough in zip(inputs.leads, mean_squares, products, complete, strict=True):
+                if enough:
+                    means.setdefault(lead, []).append(row)
+                    moments.setdefault(lead, []).append(product)
+        if missing := residuals.spread.keys() - means.keys():
+            raise MissingInputError(
+                f"no training case of a lead of {min(missing)} h has half of its target's points",
+                advice="fetch other hours, or lower dataset.max_missing_points",
+            )
         mean_of = {lead: np.mean(rows, axis=0) for lead, rows in sorted(means.items())}
         squares = {lead: np.where(mean > 1e-12, mean, 1.0) for lead, mean in mean_of.items()}
         # The mean square is 1 in the weights' own units, so that the state of the diffusion has variance 1.

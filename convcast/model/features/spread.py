@@ -57,17 +57,21 @@ class SpreadFit:
     def __init__(self) -> None:
         self._squares: Tensor | float = 0.0
         self._products: Tensor | float = 0.0
-        self._variance: list[NDArray[np.float64]] = []
+        self._squared: NDArray[np.float64] | float = 0.0
+        self._points: NDArray[np.int64] | int = 0
 
     def add(self, features: Tensor, residual: Tensor) -> None:
-        """Add a case: features (variable, feature, y, x) and residual (variable, y, x)."""
+        """Add a case: features (variable, feature, y, x) and residual (variable, y, x), NaN where it is missing."""
         rows, squared = features.flatten(2), residual.flatten(1) ** 2
+        present = torch.isfinite(squared)
+        squared = torch.nan_to_num(squared)
         # An error in the variance counts by its share of the variance: storms would decide alone otherwise.
-        weights = 1 / (0.05 + rows[:, 1] + rows[:, 2])
+        weights = present / (0.05 + rows[:, 1] + rows[:, 2])
         weighted = rows * weights[:, None]
         self._squares = self._squares + (weighted @ rows.transpose(1, 2)).double()
         self._products = self._products + (weighted @ squared[..., None]).double()
-        self._variance.append(squared.mean(dim=1).double().numpy())
+        self._squared += squared.double().sum(dim=1).numpy()
+        self._points += present.sum(dim=1).numpy()
 
     def solve(self) -> NDArray[np.float64]:
         """Return weights of the features, none negative, (variable, feature)."""
@@ -75,7 +79,7 @@ class SpreadFit:
 
         assert isinstance(self._squares, Tensor)
         assert isinstance(self._products, Tensor)
-        variance = np.mean(self._variance, axis=0)
+        variance = np.asarray(self._squared) / np.maximum(self._points, 1)
         weights = np.zeros(self._squares.shape[:2])
         for i, (square, product) in enumerate(zip(self._squares.numpy(), self._products.numpy(), strict=True)):
             scale = np.sqrt(np.maximum(np.diag(square), 1e-12))

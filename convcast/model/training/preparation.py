@@ -65,9 +65,7 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
             turn = turns[index // len(settings.model.leads) % len(turns)]
             window = turn.apply(windows[number], dataset.variables)
             assert window.target is not None
-            target = torch.from_numpy(
-                np.nan_to_num(normalisation.standardise(window.target, periodic=windows.periodic))
-            )[None]
+            target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
             inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs)
             yield inputs, target
 

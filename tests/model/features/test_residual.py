@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convcast.dataset import FieldStatistics, window
-from convcast.errors import DamagedFileError
+from convcast.errors import DamagedFileError, MissingInputError
 from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
@@ -175,6 +175,36 @@ def test_regression_finds_a_linear_law(case):
     regression = Regression.fit((each, law(each)) for each in inputs)
     unseen = case(33)[0]
     torch.testing.assert_close(regression.predict(unseen), law(unseen), atol=0.15, rtol=0.01)
+
+
+def test_missing_points_of_a_target_are_not_fitted(case, normalisation):
+    inputs = [case(hour)[0] for hour in range(HISTORY, HISTORY + 6)]
+    targets = [case(hour)[1] for hour in range(HISTORY, HISTORY + 6)]
+    generator = torch.Generator().manual_seed(0)
+    holed = [target.clone() for target in targets]
+    for target in holed:
+        target[:, :, torch.rand(target.shape[2:], generator=generator) < 0.2] = torch.nan
+
+    def fitted(of):
+        return Residuals.fit(lambda: iter(zip(inputs, of, strict=True)), normalisation, {"default": "regression"})
+
+    whole, partial = fitted(targets), fitted(holed)
+    blank = fitted([torch.nan_to_num(target) for target in holed])
+    truth = whole.reference(inputs[0])
+    error, careless = (torch.square(one.reference(inputs[0]) - truth).mean() for one in (partial, blank))
+    assert error < 0.1 * careless
+    assert np.isfinite(partial.spread[1]).all()
+    ratio = partial.scales(inputs[0]).mean() / whole.scales(inputs[0]).mean()
+    assert ratio == pytest.approx(1, abs=0.1)
+    moments = np.einsum("ibic->i", partial.spectrum.moments)
+    assert moments == pytest.approx(np.ones(len(moments)), abs=0.05)
+
+
+def test_targets_that_are_mostly_missing_are_refused(case, normalisation):
+    inputs, target = case(HISTORY)
+    target = torch.full_like(target, torch.nan)
+    with pytest.raises(MissingInputError, match="lead of 1 h"):
+        Residuals.fit(lambda: iter([(inputs, target)]), normalisation, {"default": "persistence"})
 
 
 def test_regression_beats_advection(fit, case):
