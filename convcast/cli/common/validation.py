@@ -16,11 +16,8 @@ ANY = "any echo"
 
 def last_validation(reports: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the newest report of a training's log that has scores of validation ensembles."""
-    for report in reversed(reports):
-        validation = report.get("validation")
-        if isinstance(validation, dict) and validation.get("fields"):
-            return report
-    return None
+    scored = (r for r in reversed(reports) if isinstance(r.get("validation"), dict) and r["validation"].get("fields"))
+    return next(scored, None)
 
 
 def draw_validation(model: str, report: dict[str, Any]) -> list[Table | str]:
