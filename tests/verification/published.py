@@ -69,7 +69,7 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
     return Real(workspace, Dataset.open(workspace.dataset), list(inits))
 
 
-def put(workspace, file, messages, *, lacking=()):
+def put(workspace, file, messages, *, lacking=(), simulated=False):
     """A file of a publisher in the archive with its sidecar; `messages` are bytes by convcast's name."""
     room = {"rrfs": "refs"}.get(file.model, file.model)
     archive = open_archives(workspace.archive)[room]
@@ -89,7 +89,7 @@ def put(workspace, file, messages, *, lacking=()):
         messages=tuple(listed),
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        simulated=False,
+        simulated=simulated,
         fetched="2026-11-20T00:00:00Z",
         lacking=tuple(lacking),
     )
@@ -97,7 +97,7 @@ def put(workspace, file, messages, *, lacking=()):
     return path
 
 
-def forecast(file, values, *, grid=WIDE, keys=None):
+def forecast(file, values, *, grid=WIDE, keys=None, simulated=False):
     """Messages of a deterministic forecast by field; `values` are (y, x) by field, `keys` GRIB keys by field."""
     return {
         name: encode(
@@ -106,7 +106,7 @@ def forecast(file, values, *, grid=WIDE, keys=None):
             grid=grid,
             init=file.init,
             lead_hours=file.lead,
-            simulated=False,
+            simulated=simulated,
         )
         for name, field in values.items()
     }

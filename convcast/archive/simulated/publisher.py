@@ -1,13 +1,16 @@
 """Publish hours of the simulated world as GRIB2 files with indexes, in the layout of HRRR's bucket.
 
 The files hold HRRR's messages in HRRR's order, and two that resemble requested ones: the temperature of the ground, and
-the CAPE of the lowest layers. Each message is marked as simulated (code table 1.3).
+the CAPE of the lowest layers. Each message is marked as simulated (code table 1.3). Forecasts (f01 to f18) are those of
+the publisher's own model, which starts from the published analysis.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +19,24 @@ from numpy.typing import NDArray
 from convcast import grib
 from convcast.archive import locations
 from convcast.archive.messages.index import forecast
+from convcast.archive.simulated.forecast_model import LONGEST_LEAD, ForecastModel
 from convcast.archive.simulated.observation import FIELDS as SIMULATED
+from convcast.archive.simulated.spectra import Array
 from convcast.archive.simulated.world import State, World
 from convcast.errors import DamagedFileError
 from convcast.files import read_json, write_bytes, write_json
 from convcast.grid import REGIONS, Grid
 from convcast.notation import HOUR, Hour, compact, parse_hour
 from convcast.settings import SimulationSettings
-from convcast.variables import D2M, FIELDS, LAND, TERRAIN, GribKey
+from convcast.variables import FIELDS, LAND, TERRAIN, GribKey
 
 WORLD_FILE = "world.json"
 LOOK_BACK = 12
 """Hours before the first requested one that are published with it, since workers request hours out of order."""
 MAX_RUN_HOURS = 24 * 14
 """Maximum number of hours that are simulated to reach a requested hour; for a longer gap, a new run is started."""
+FORECASTS_AT_HAND = 48
+"""Number of cycles whose forecasts can be continued without starting again, since leads are requested hour by hour."""
 
 _GROUND = GribKey(0, 0, 0, 1, 0)
 _LAYER = GribKey(0, 7, 6, 108, 18000)
@@ -49,7 +56,7 @@ def simulated_grid(size: int) -> Grid:
 
 
 class Publisher:
-    """Writes the files of an hour when they are first requested; their bytes do not depend on the order of requests."""
+    """Writes each file when it is first requested; its bytes do not depend on the order of requests."""
 
     def __init__(self, root: Path, settings: SimulationSettings) -> None:
         """Raises DamagedFileError if `root` holds the files of another world."""
@@ -57,23 +64,29 @@ class Publisher:
         self.first = parse_hour(settings.start)
         self.last = self.first + (settings.days * 24 - 1) * HOUR
         self.grid = simulated_grid(settings.size)
+        self._seed = settings.seed
         self._world = World(settings.size, settings.size, settings.seed)
         self._lock = threading.Lock()
         self._run: Iterator[tuple[Hour, State]] = iter(())
         self._next: Hour | None = None
-        self._fixed: dict[str, bytes] = {}
+        self._fixed: dict[tuple[str, int], bytes] = {}
+        self._forecasts: OrderedDict[Hour, tuple[int, Iterator[dict[str, Array]]]] = OrderedDict()
         self._claim(settings)
 
     def publish(self, name: str) -> None:
         """Write this file of the bucket if it does not exist yet and its hour is published."""
         file = locations.parse_path(name.removesuffix(locations.INDEX_SUFFIX))
-        if file is None or not self.first <= file.valid <= self.last:
+        if file is None or not self.first <= file.init <= self.last:
             return
-        if file == locations.hrrr(file.init, 1):
-            self._publish_forecast(file.init)
-        elif file == locations.hrrr(file.init, 0):
+        if file == locations.hrrr(file.init, file.lead) and file.lead <= LONGEST_LEAD:
             with self._lock:
                 self._publish_analysis(file.init)
+                if file.lead > 0:
+                    self._publish_forecast(file.init, file.lead)
+
+    @cached_property
+    def _model(self) -> ForecastModel:
+        return ForecastModel(self.grid.ny, self.grid.nx, self._seed)
 
     def _publish_analysis(self, init: Hour) -> None:
         """Write the analysis of this hour, and those between it and the last hour of the current run."""
@@ -89,18 +102,28 @@ class Publisher:
                 self._write(time, self._world.observe(state, time))
             self._next = time + HOUR
 
-    def _publish_forecast(self, init: Hour) -> None:
-        """Write the one-hour forecast of this cycle, which holds only the next hour's dewpoint, without an error."""
-        with self._lock:
-            if self._is_published(init, 1):
-                return
-            self._publish_analysis(init + HOUR)
-            for message in grib.read_messages(self._path(init + HOUR)):
-                if message.header.key == D2M.grib:
-                    data = self._encode(message.decode(), D2M.grib, init, lead=1)
-            path = self._path(init, 1)
-            write_bytes(path, data)
-            write_bytes(_index_path(path), _index_row(1, 0, init, D2M.index_name, D2M.index_level, lead=1).encode())
+    def _publish_forecast(self, init: Hour, lead: int) -> None:
+        """Write one lead (hours) of this cycle's forecast, whose analysis must be published."""
+        if self._is_published(init, lead):
+            return
+        done, run = self._forecasts.pop(init, (0, iter(())))
+        if done == 0 or done >= lead:
+            done, run = 0, self._model.run(self._published(init), init)
+        for _ in range(lead - done):
+            fields = next(run)
+        self._write(init, fields, lead)
+        self._forecasts[init] = lead, run
+        while len(self._forecasts) > FORECASTS_AT_HAND:
+            self._forecasts.popitem(last=False)
+
+    def _published(self, init: Hour) -> dict[str, Array]:
+        """The fields of a published analysis, (ny, nx), as its file has them."""
+        names = {key: name for name, _, _, key in ORDER if name in SIMULATED}
+        return {
+            names[message.header.key]: message.decode().astype(np.float64)
+            for message in grib.read_messages(self._path(init))
+            if message.header.key in names
+        }
 
     def _claim(self, settings: SimulationSettings) -> None:
         """Record which world this is, which its exact ensemble needs."""
@@ -124,35 +147,35 @@ class Publisher:
     def _is_published(self, init: Hour, lead: int = 0) -> bool:
         return _index_path(self._path(init, lead)).is_file()
 
-    def _write(self, time: Hour, fields: Mapping[str, NDArray[np.floating]]) -> None:
-        """Write the analysis file of an hour, then its index."""
+    def _write(self, init: Hour, fields: Mapping[str, NDArray[np.floating]], lead: int = 0) -> None:
+        """Write the file of a cycle and lead (hours), then its index."""
         rows, messages, offset = [], [], 0
         for number, (name, index_name, level, key) in enumerate(ORDER, 1):
             if name in SIMULATED:
-                message = self._encode(fields[name][0], key, time)
+                message = self._encode(fields[name][0], key, init, lead)
             else:
-                message = _redate(self._constant(name, key), time)
-            rows.append(_index_row(number, offset, time, index_name, level))
+                message = _redate(self._constant(name, key, lead), init)
+            rows.append(_index_row(number, offset, init, index_name, level, lead))
             messages.append(message)
             offset += len(message)
-        path = self._path(time)
+        path = self._path(init, lead)
         write_bytes(path, b"".join(messages))
         write_bytes(_index_path(path), "".join(rows).encode())
 
     def _encode(self, values: NDArray[np.floating], key: GribKey, time: Hour, lead: int = 0) -> bytes:
         return grib.encode(values, key=key, grid=self.grid, init=time, lead_hours=lead, simulated=True)
 
-    def _constant(self, name: str, key: GribKey) -> bytes:
+    def _constant(self, name: str, key: GribKey, lead: int) -> bytes:
         """A message of the first hour, whose values are the same at all hours."""
-        if name not in self._fixed:
+        if (name, lead) not in self._fixed:
             values = {
                 TERRAIN.name: self._world.terrain,
                 LAND.name: self._world.land,
                 "ground": np.full(self.grid.shape, 295.0),
                 "layer": np.full(self.grid.shape, 1500.0),
             }[name]
-            self._fixed[name] = self._encode(values, key, self.first)
-        return self._fixed[name]
+            self._fixed[name, lead] = self._encode(values, key, self.first, lead)
+        return self._fixed[name, lead]
 
 
 def _redate(message: bytes, time: Hour) -> bytes:

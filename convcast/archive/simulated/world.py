@@ -111,7 +111,7 @@ class World:
         two days, before it begins. The first hour costs at most the spin-up and an era. Runs with different
         `spin_up_hours` differ within the first weeks of an era.
         """
-        first = _hour(start)
+        first = hours_since_1970(start)
         state: State | None = None
         for hour in range(first, first + hours):
             if state is None or hour % ERA_HOURS == 0:
@@ -127,11 +127,11 @@ class World:
 
         Winds are along the grid.
         """
-        return self.ground.observe(state, _hour(time) % 24)
+        return self.ground.observe(state, hours_since_1970(time) % 24)
 
     def recover(self, fields: Mapping[str, Array], time: np.datetime64) -> State:
         """The state at `time` from published fields, (ny, nx) or (member, ny, nx), which may be rounded."""
-        return self.ground.recover(fields, _hour(time) % 24)
+        return self.ground.recover(fields, hours_since_1970(time) % 24)
 
     def exact_ensemble(
         self,
@@ -154,12 +154,12 @@ class World:
         Returns:
             The fields by name, (member, lead, ny, nx).
         """
-        first = _hour(time)
+        first = hours_since_1970(time)
         initial = self.recover(fields, time)
         ensemble = {name: np.empty((members, len(leads), *self.terrain.shape)) for name in FIELDS}
         for block in range(0, members, BLOCK):
             numbers = range(block, min(block + BLOCK, members))
-            generators = [_generator(EXACT, seed, first, number) for number in numbers]
+            generators = [random_generator(EXACT, seed, first, number) for number in numbers]
             state, hour = initial.member([0] * len(numbers)), first
             for lead in sorted(set(leads)):
                 for earlier in range(hour, first + lead):
@@ -172,7 +172,7 @@ class World:
 
     def _nature(self, hour: int) -> np.random.Generator:
         """Generator of the truth's noise in the hour that begins at `hour`."""
-        return _generator(NATURE, self.seed, hour)
+        return random_generator(NATURE, self.seed, hour)
 
     def _clear_sky(self, hour: int) -> State:
         """A state at `hour` without anomalies and storms, with a mean wind that no longer depends on its start."""
@@ -255,12 +255,12 @@ class World:
         return np.stack([speed * np.cos(direction), speed * np.sin(direction)], axis=1)
 
 
-def _hour(time: np.datetime64) -> int:
+def hours_since_1970(time: np.datetime64) -> int:
     """Whole hours since 1970."""
     return int(time.astype("datetime64[h]").astype(np.int64))
 
 
-def _generator(*key: int) -> np.random.Generator:
+def random_generator(*key: int) -> np.random.Generator:
     """Random generator of a key; generators of different keys are independent."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([part % 2**63 for part in key])))
 

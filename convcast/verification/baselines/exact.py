@@ -1,7 +1,8 @@
 """Exact predictive ensemble of the simulated world: its simulator run from the analysis with new noise.
 
-No model that knows the same analysis can do better, so its scores are the limit that others are compared with. Members
-are stored in the workspace and computed only once.
+No model that knows the same analysis can do better, so its scores are the limit that others are compared with. On a
+part of the world it is run from the whole world's analysis in the archive. Members are stored in the workspace and
+computed only once.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast import __version__
-from convcast.archive.simulated.publisher import WORLD_FILE
+from convcast.archive import open_archives
+from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
 from convcast.archive.simulated.world import FIELDS as SIMULATED_FIELDS, World
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset
+from convcast.dataset.preprocessing.decode import decode_hour
 from convcast.errors import ConvcastError, DamagedFileError, MissingInputError, SettingsError
 from convcast.files import read_json, whole_folder
 from convcast.notation import Hour, compact
@@ -48,16 +51,19 @@ class Exact(Baseline):
         members: int,
         seed: int,
     ) -> None:
-        """Raise SettingsError where the dataset is not of the whole simulated world."""
+        """Raise SettingsError where the dataset is not of the simulated world, or lacks fields."""
         _require_world(dataset)
         self._dataset, self._truth = dataset, Analyses(dataset)
         self._folder = workspace.root / "baselines" / "exact"
         size, world_seed = _read_world(workspace.simulated / WORLD_FILE)
-        if dataset.grid.shape != (size, size):
+        self._whole = simulated_grid(size)
+        if not self._whole.covers(dataset.grid):
             raise SettingsError(
-                f"the dataset shows {dataset.grid.ny} x {dataset.grid.nx} points of a world of {size} x {size}",
-                advice="the exact ensemble needs the whole world: leave out --region, or --against exact",
+                f"the dataset is no part of the world of {size} x {size} points that {WORLD_FILE} names",
+                advice="leave out --against exact",
             )
+        # On a part of the world the ensemble is run from the whole world, which the archive has.
+        self._archive = None if dataset.grid.shape == (size, size) else open_archives(workspace.archive)["hrrr"]
         self._attributes: dict[str, Any] = {
             "system": self.name,
             "simulated": 1,
@@ -78,7 +84,8 @@ class Exact(Baseline):
 
     def fingerprint(self, init: Hour, lead: int) -> str:
         """Return a hash of the settings and leads that determine the noise, and of the analysis."""
-        return digest(sorted(self._attributes.items()), self._leads[init], lead, self._truth.fingerprint(init))
+        source = [] if self._archive is None else [self._archive.sidecar(self._archive.path(init, 0)).sha256]
+        return digest(sorted(self._attributes.items()), self._leads[init], lead, self._truth.fingerprint(init), *source)
 
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
         if self._opened is None or self._opened[0] != init:
@@ -104,7 +111,12 @@ class Exact(Baseline):
         return self.__dict__ | {"_due": {}, "_opened": None}
 
     def _absent(self, init: Hour) -> str | None:
-        return None if init in self._dataset.hours else f"there is no analysis of {init}"
+        if init not in self._dataset.hours:
+            return f"there is no analysis of {init}"
+        names = [v.name for v in self._dataset.variables]
+        if self._archive is not None and self._archive.has(self._archive.path(init, 0), names) is None:
+            return f"the archive lacks the whole world's analysis of {init}"
+        return None
 
     def _open(self, path: Path) -> Ensemble:
         points = Points.of_grid(self._dataset.grid)
@@ -118,7 +130,8 @@ class Exact(Baseline):
         if self._is_there(path, init):
             return path
         variables = self._dataset.variables
-        analysis = dict(zip((v.name for v in variables), self._dataset.read([init])[0], strict=True))
+        analysis = dict(zip((v.name for v in variables), self._analysis(init), strict=True))
+        rows, columns = self._whole.window(self._dataset.grid)
         fields = self._world.exact_ensemble(
             analysis,
             init,
@@ -127,7 +140,7 @@ class Exact(Baseline):
             seed=self._attributes["seed"],
         )
         data = ensemble_dataset(
-            {v.name: _publish(fields[v.name], v) for v in variables},
+            {v.name: _publish(fields[v.name][..., rows, columns], v) for v in variables},
             init=init,
             members=range(self._attributes["members"]),
             leads=self._leads[init],
@@ -137,6 +150,14 @@ class Exact(Baseline):
         with whole_folder(path) as unfinished:
             data.to_zarr(unfinished, mode="w", zarr_format=3, consolidated=False)
         return path
+
+    def _analysis(self, init: Hour) -> NDArray[np.float32]:
+        """The published fields of the whole world, (variable, y, x)."""
+        if self._archive is None:
+            known: NDArray[np.float32] = self._dataset.read([init])[0]
+            return known
+        path = self._archive.path(init, 0)
+        return decode_hour(path, valid=init, lead=0, variables=self._dataset.variables).values
 
     def _is_there(self, path: Path, init: Hour) -> bool:
         """Whether the same ensemble is stored already."""
@@ -162,10 +183,10 @@ def _require_world(dataset: Dataset) -> None:
             advice="use --against persistence --against climatology --against advection",
         )
     absent = [name for name in SIMULATED_FIELDS if name not in {v.name for v in dataset.variables}]
-    if absent or not dataset.grid.periodic:
+    if absent:
         raise SettingsError(
-            f"the exact ensemble needs the whole simulated world, and the dataset lacks {' '.join(absent) or 'a part'}",
-            advice="preprocess all fields of the whole world, or leave out --against exact",
+            f"the exact ensemble needs all fields of the simulated world, and the dataset lacks {' '.join(absent)}",
+            advice="preprocess all fields, or leave out --against exact",
         )
 
 

@@ -48,12 +48,8 @@ class HrrrForecasts(Baseline):
     """
 
     def __init__(self, name: str, members: MemberFiles, truth: Truth, archive: Path) -> None:
-        """Raise SettingsError where the truth is not on the HRRR grid, or is simulated."""
+        """Raise SettingsError where the truth is not on the HRRR grid."""
         grid = truth.points.grid
-        if truth.simulated:
-            raise SettingsError(
-                f"the simulated world has no {name} forecasts", advice="use --against exact --against persistence"
-            )
         if grid is None:
             raise SettingsError(
                 f"{name} is on the HRRR grid and the truth is not",
@@ -97,6 +93,7 @@ class HrrrForecasts(Baseline):
     def _decode(self, path: Path, init: Hour, lead: int) -> DecodedFields:
         file = next(member.file for member, file_path in self._paths(init, lead) if file_path == path)
         fields = decode_hour(path, valid=file.valid, lead=file.lead, variables=self._truth.variables)
-        if fields.simulated:
-            raise DamagedFileError(f"{path} is of the simulated world", advice="run `convcast fetch` again")
+        if fields.simulated != self._truth.simulated:
+            world = "the simulated world" if fields.simulated else "real weather"
+            raise DamagedFileError(f"{path} is of {world}, unlike the truth", advice="run `convcast fetch` again")
         return fields.crop(*window_of_truth(fields.grid, self._grid, path))

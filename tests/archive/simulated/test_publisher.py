@@ -40,10 +40,27 @@ class StandIn:
         return {name: gradient + state.hour / 4 + number for number, name in enumerate(FIELDS)}
 
 
+class StandInModel:
+    """A forecast model whose values tell the analysis and the lead."""
+
+    hours = 0
+
+    def __init__(self, ny, nx, seed):
+        pass
+
+    def run(self, fields, init):
+        assert fields["t2m"].shape == (32, 32)
+        for lead in range(1, 100):
+            StandInModel.hours += 1
+            yield {name: values[None] + lead for name, values in fields.items()}
+
+
 @pytest.fixture
 def publisher(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "World", StandIn)
+    monkeypatch.setattr(module, "ForecastModel", StandInModel)
     monkeypatch.setattr(StandIn, "runs", 0)
+    monkeypatch.setattr(StandInModel, "hours", 0)
     return Publisher(tmp_path, SETTINGS)
 
 
@@ -140,19 +157,47 @@ def test_more_days_of_the_same_world_are_welcome(publisher, tmp_path):
     assert (tmp_path / name(60)).is_file()
 
 
-def test_dewpoints_of_the_cycle_before_are_those_of_the_analysis(publisher, tmp_path):
-    def dewpoint(path):
-        (found,) = [(m.header, m.decode()) for m in grib.read_messages(path) if m.header.key == FIELDS["d2m"].grib]
-        return found
+def forecast_name(hour, lead):
+    return str(locations.archive_path(locations.hrrr(START + hour, lead)))
 
-    before = str(locations.archive_path(locations.hrrr(START - 1, 1)))
-    publisher.publish(before)
-    publisher.publish(str(locations.archive_path(locations.hrrr(START + 47, 1))))
-    header, values = dewpoint(tmp_path / before)
-    assert (header.init, header.lead_hours) == (START - 1, 1)
-    np.testing.assert_array_equal(values, dewpoint(tmp_path / name(0))[1])
-    rows = (tmp_path / f"{before}.idx").read_text()
-    assert rows == "1:0:d=2024043023:DPT:2 m above ground:1 hour fcst:\n"
-    spans, lacking = select(parse(rows), fields((FIELDS["d2m"],)), init=START - 1, lead=1)
-    assert ([span.spec.name for span in spans], lacking) == (["d2m"], ())
-    assert not (tmp_path / locations.archive_path(locations.hrrr(START + 47, 1))).exists(), "its hour is not published"
+
+def test_forecasts_start_from_the_published_analysis(publisher, tmp_path):
+    publisher.publish(forecast_name(5, 3))
+    assert (tmp_path / name(5)).is_file()
+    read = {lead: [m.decode() for m in grib.read_messages(tmp_path / forecast_name(5, lead))] for lead in (0, 3)}
+    for (field, *_), analysed, forecast in zip(ORDER, read[0], read[3], strict=True):
+        np.testing.assert_array_equal(forecast, analysed + (3 if field in FIELDS else 0), field)
+
+
+def test_forecasts_are_dated_indexed_and_say_simulated(publisher, tmp_path):
+    publisher.publish(forecast_name(30, 6))
+    path = forecast_name(30, 6)
+    found = {(h.init, h.simulated, h.lead_hours) for h in headers(tmp_path / path)}
+    assert found == {(START + 30, True, 6)}
+    rows = parse((tmp_path / f"{path}.idx").read_text())
+    spans, lacking = select(rows, fields((*FIELDS.values(), *STATIC.values())), init=START + 30, lead=6)
+    assert (len(spans), lacking) == (9, ())
+
+
+def test_forecasts_are_the_same_in_any_order_and_leads_go_on_from_each_other(publisher, tmp_path):
+    for lead in (1, 3, 18):
+        publisher.publish(forecast_name(2, lead))
+    assert StandInModel.hours == 18
+    other = Publisher(tmp_path / "other", SETTINGS)
+    for lead in (18, 1, 3):
+        other.publish(forecast_name(2, lead))
+    ours, theirs = (
+        [(root / forecast_name(2, lead)).read_bytes() for lead in (1, 3, 18)] for root in (tmp_path, tmp_path / "other")
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(("hour", "lead"), [(-1, 1), (48, 1), (0, 19)])
+def test_forecasts_of_other_cycles_and_leads_are_not_there(publisher, tmp_path, hour, lead):
+    publisher.publish(forecast_name(hour, lead))
+    assert not (tmp_path / forecast_name(hour, lead)).exists()
+
+
+def test_forecasts_reach_beyond_the_last_published_hour(publisher, tmp_path):
+    publisher.publish(forecast_name(47, 6))
+    assert (tmp_path / forecast_name(47, 6)).is_file()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convcast.archive.simulated.observation import MIN_DEPRESSION, RAIN_FLOOR
-from convcast.archive.simulated.world import ERA_HOURS, FIELDS, State, World, _generator
+from convcast.archive.simulated.world import ERA_HOURS, FIELDS, State, World, random_generator
 
 ERA = np.datetime64(707 * ERA_HOURS, "h")  # the start of an era, so that a nature run need not catch up with it
 EVENING = ERA + 22  # 22 UTC, when storms are most
@@ -22,7 +22,7 @@ def still(world, members=1, mean_wind=(6.0, 0.0)):
 def advance(world, state, time, generator):
     """An hour later, with noise for each member."""
     keys = generator.integers(2**63, size=(state.members, 2))
-    return world._advance_hour(state, int(time.astype(int)), [_generator(*key) for key in keys.tolist()])
+    return world._advance_hour(state, int(time.astype(int)), [random_generator(*key) for key in keys.tolist()])
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from convcast.archive import ArchivedMessage, Sidecar, open_archives
 from convcast.archive.simulated.publisher import WORLD_FILE
 from convcast.archive.simulated.world import World
-from convcast.dataset import window
+from convcast.dataset import Dataset, HourStatus, window
+from convcast.dataset.store import Store
 from convcast.errors import MissingInputError, SettingsError
+from convcast.files import sha256
+from convcast.grib import encode
 from convcast.notation import HOUR, compact
 from convcast.variables import CIN, REFC, T2M
 from convcast.verification.baselines.analogues import near_hour_of_day
 from convcast.verification.baselines.choose import make_baselines
 from convcast.verification.data.truth import Analyses
 
-from ..conftest import HOURS, INITS
+from ..conftest import HOURS, INITS, Small
 
 CASES = [(init, 1) for init in INITS]
 
@@ -97,9 +103,39 @@ def test_exact_is_stored_once_and_made_again_only_where_it_differs(small):
     assert made(baseline_members=4) != first
 
 
-def test_exact_of_a_part_of_the_world_is_refused(small):
-    (small.workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": 64, "seed": 3}))
-    with pytest.raises(SettingsError, match="32 x 32 points of a world of 64 x 64"):
+def test_exact_of_a_part_of_the_world_is_run_from_the_whole_worlds_analysis(small, tmp_path):
+    dataset, archive = small.dataset, open_archives(small.workspace.archive)["hrrr"]
+    part, init = (slice(4, 20), slice(8, 32)), INITS[0]
+    description = replace(dataset.store.description, grid=dataset.grid.crop(*part))
+    store = Store.create(tmp_path / "part.zarr", description, dataset.static[(..., *part)])
+    store.write_hour(init, dataset.read([init], *part)[0])
+    store.write_status([init], HourStatus.OK, [{"valid": str(init)}])
+    cropped = Small(small.workspace, Dataset.open(tmp_path / "part.zarr"), [])
+
+    (exact,) = make(cropped, "exact", cases=CASES[:1])
+    assert "lacks the whole world's analysis" in exact.missing(init, 1)
+    path = archive.path(init, 0)
+    path.parent.mkdir(parents=True)
+    values = dataset.read([init])[0]
+    path.write_bytes(
+        b"".join(
+            encode(field, key=v.grib, grid=dataset.grid, init=init, lead_hours=0, simulated=True)
+            for v, field in zip(dataset.variables, values, strict=True)
+        )
+    )
+    messages = tuple(ArchivedMessage(v.name, 0, 0) for v in dataset.variables)
+    size = path.stat().st_size
+    archive.write_sidecar(path, Sidecar("test", "", None, (), messages, size, sha256(path), True, "2024-05-06T21"))
+    assert exact.missing(init, 1) is None
+    (whole,) = make(small, "exact", cases=CASES[:1])
+    expected = whole.read(T2M, init, 1)[(..., *part)]
+    shutil.rmtree(small.workspace.root / "baselines")
+    np.testing.assert_array_equal(exact.read(T2M, init, 1), expected)
+
+
+def test_exact_of_points_outside_the_world_is_refused(small):
+    (small.workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": 16, "seed": 3}))
+    with pytest.raises(SettingsError, match="no part of the world of 16 x 16 points"):
         make(small, "exact")
 
 

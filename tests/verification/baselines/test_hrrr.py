@@ -108,15 +108,26 @@ def test_where_f01_stands_for_the_analysis_the_forecast_is_of_the_cycle_before(r
     np.testing.assert_array_equal(latest.read(T2M, INITS[0], 1), values["t2m"][INSIDE][None])
 
 
-def test_a_simulated_world_has_no_forecasts_of_hrrr(small):
-    from convcast.errors import SettingsError
+def test_a_forecast_of_the_simulated_world_is_not_scored_against_real_weather(real):
+    publish(real, INITS[0], 1)
+    publish(real, INITS[1], 1, simulated=True)
+    (reason,) = run(real, ["hrrr"]).facts.left_out
+    assert "is of the simulated world, unlike the truth" in reason
 
-    with pytest.raises(SettingsError, match="simulated world has no hrrr"):
-        make_baselines(
-            ["hrrr"],
-            Analyses(small.dataset),
-            training=small.dataset.hours,
-            cases=[],
-            settings=small.settings(),
-            workspace=small.workspace,
-        )
+
+def test_the_simulated_world_is_scored_against_its_own_forecasts(small):
+    (latest,) = make_baselines(
+        ["hrrr"],
+        Analyses(small.dataset),
+        training=small.dataset.hours,
+        cases=[],
+        settings=small.settings(),
+        workspace=small.workspace,
+    )
+    init = small.dataset.hours[0]
+    assert "the archive lacks the forecast" in latest.missing(init, 1)
+    file, grid = hrrr(init, 1), small.dataset.grid
+    values = {name: weather(v, grid, 7) for name, v in FIELDS.items()}
+    put(small.workspace, file, forecast(file, values, grid=grid, simulated=True), simulated=True)
+    assert latest.missing(init, 1) is None
+    np.testing.assert_array_equal(latest.read(T2M, init, 1), values["t2m"][None])
