@@ -15,6 +15,7 @@ import numpy as np
 from convcast.archive import locations
 from convcast.archive.archive import Archive, ArchivedMessage, Sidecar
 from convcast.archive.failures import STOPPED, Absent, Bad, Failure, Incomplete, Transient
+from convcast.archive.forcing import Forcing
 from convcast.archive.locations import GribFile
 from convcast.archive.messages import framing
 from convcast.archive.messages.index import Span
@@ -62,10 +63,12 @@ def fetch(
     settings: ArchiveSettings,
     now: np.datetime64,
     dewpoint: str = "analysis",
+    forcing: Forcing | None = None,
 ) -> Iterator[FetchOutcome]:
     """Fetch these valid hours of HRRR, and the static fields once, and yield one outcome per file as it ends.
 
-    An hour is one file, or two if `dewpoint` is "previous_f01" (convcast.variables.by_lead).
+    An hour is one file, or two if `dewpoint` is "previous_f01" (convcast.variables.by_lead). With `forcing`, the
+    forecasts that force a model started from these hours are fetched too.
 
     Complete files stay in the archive if an error is raised.
 
@@ -76,7 +79,7 @@ def fetch(
     """
     sweep(archive.root)
     with _started(sources, settings, now) as run:
-        yield from run.each(analyses(archive, hours, variables, lead, dewpoint), run.fetch)
+        yield from run.each(analyses(archive, hours, variables, lead, dewpoint, forcing), run.fetch)
         run.complete_static(archive, min(by_lead(variables, lead, dewpoint)))
 
 
@@ -104,14 +107,19 @@ def analyses(
     variables: Sequence[Variable],
     lead: int,
     dewpoint: str = "analysis",
+    forcing: Forcing | None = None,
 ) -> tuple[Request, ...]:
-    """Requests for the HRRR files of these valid hours, in order and without repeats."""
+    """Requests for the HRRR files of these valid hours and of their forcing, in order and without repeats."""
     specs = {at: fields(group) for at, group in by_lead(variables, lead, dewpoint).items()}
-    return tuple(
-        Request(locations.hrrr(valid - at * HOUR, at), specs[at], archive)
-        for valid in np.unique(np.asarray(hours, "datetime64[h]"))
-        for at in specs
-    )
+    valid_hours = np.unique(np.asarray(hours, "datetime64[h]"))
+    requests = [
+        Request(locations.hrrr(valid - at * HOUR, at), specs[at], archive) for valid in valid_hours for at in specs
+    ]
+    if forcing is None:
+        return tuple(requests)
+    # A file that holds the dewpoint of an analysis may force a model too, and is then fetched with all fields.
+    forced = {request.path: request for request in forcing.requests(archive, valid_hours, variables)}
+    return (*(request for request in requests if request.path not in forced), *forced.values())
 
 
 def verify_archive(archive: Archive) -> Iterator[FetchOutcome]:

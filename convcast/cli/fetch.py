@@ -63,11 +63,14 @@ def fetch(
     A new workspace is made where there is none, and keeps the --fields, --analysis-lead and --dewpoint it was made
     with. About 10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what is still missing.
 
+    With model.forcing=hrrr, the HRRR forecasts that force a model started from these hours are fetched too.
+
     With --what, the forecasts that `convcast verify` compares with, for the same hours.
     """
     import numpy as np
 
     from convcast.archive import (
+        Forcing,
         analyses,
         estimate,
         fetch as fetch_hours,
@@ -99,10 +102,10 @@ def fetch(
     root = command.root
     file = root / SETTINGS_FILE
     settings = command.settings(file if file.is_file() else None, chosen, preset=preset)
-    if what != "hrrr" and "simulated" in settings.archive.sources:
+    if what in ("refs", "href") and "simulated" in settings.archive.sources:
         raise SettingsError(
-            f"the simulated world has no {what}; its own exact ensemble is what to compare with",
-            advice="use `convcast verify --against exact`",
+            f"the simulated world has no {what}; its exact ensemble and its own forecasts are what to compare with",
+            advice="use `convcast verify --against exact`, or fetch --what time-lagged",
         )
     workspace = (
         open_workspace(root)
@@ -132,10 +135,14 @@ def fetch(
         }
         if what == "hrrr":
             hrrr = archives["hrrr"]
+            forcing = Forcing.of(settings)
             wanted: dict[str, Any] = {"variables": variables, "lead": lead, "dewpoint": dewpoint_source}
-            requests = analyses(hrrr, hours, **wanted)
-            units = fetch_hours(hrrr, sources, hours, **wanted, **options)
-            unit = "hours" if len(settings.dataset.leads) == 1 else "files"
+            requests = analyses(hrrr, hours, **wanted, forcing=forcing)
+            units = fetch_hours(hrrr, sources, hours, **wanted, forcing=forcing, **options)
+            unit = "hours" if len(settings.dataset.leads) == 1 and forcing is None else "files"
+            if forcing is not None:
+                ahead_of = ", ".join(map(str, forcing.hrrr_leads))
+                terminal.say(f"model.forcing=hrrr: also HRRR's forecasts of {ahead_of} h, which force the model")
         else:
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
@@ -176,7 +183,7 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
 
 
 def _describe(outcome: FetchOutcome) -> str:
-    analysis = not outcome.file or outcome.file.startswith("hrrr.")
+    analysis = not outcome.file or (outcome.file.startswith("hrrr.") and outcome.file.endswith("f00.grib2"))
     what = str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file  # NaT is not itself
     if outcome.reason:
         return f"{what} {outcome.status}: {outcome.reason}"

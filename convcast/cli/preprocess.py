@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from convcast.cli.common.session import Command, DaskAddressOption, WorkersOptio
 from convcast.errors import MissingInputError
 
 if TYPE_CHECKING:
-    from convcast.dataset import HourVerdict
+    from convcast.dataset import ForecastVerdict, HourVerdict
 
 
 @verb()
@@ -35,12 +36,13 @@ def preprocess(
 ) -> None:
     """Decode, check and append the archived hours that dataset.zarr does not hold yet.
 
-    A damaged or implausible hour is reported and left out; no values are filled in.
+    A damaged or implausible hour is reported and left out; no values are filled in. With model.forcing=hrrr, the
+    archived HRRR forecasts that force the model are added too.
     """
     import time
 
-    from convcast.archive import Archive
-    from convcast.dataset import preprocess as preprocess_hours
+    from convcast.archive import Archive, Forcing
+    from convcast.dataset import preprocess as preprocess_hours, preprocess_forcing
     from convcast.files import folder_bytes
     from convcast.workers import Workers
 
@@ -76,6 +78,31 @@ def preprocess(
     counts: Counter[str] = Counter()
     for verdict in verdicts:
         counts[verdict.status] += verdict.hours
+    forcing = Forcing.of(settings)
+    forecasts: list[ForecastVerdict] = []
+    if forcing is not None:
+        stored_forecasts = preprocess_forcing(
+            archive,
+            workspace.dataset,
+            forcing=forcing,
+            max_missing_points=settings.dataset.max_missing_points,
+            workers=Workers.chosen(workers, dask_address),
+            verify=verify,
+            tell=terminal.warn,
+        )
+        for forecast in terminal.track(
+            stored_forecasts,
+            total=None,
+            title="forcing",
+            line=lambda v: f"{v.forecast} {v.status} in {v.seconds:.2f} s{f' ({v.reason})' * bool(v.reason)}",
+            percent=lambda v: 100 * v.share,
+        ):
+            forecasts.append(forecast)
+            said = {"cycle": str(forecast.forecast.cycle), "lead": forecast.forecast.lead, "count": forecast.count}
+            workspace.record("preprocess", **said, status=forecast.status, reason=forecast.reason)
+    forecast_counts: Counter[str] = Counter()
+    for forecast in forecasts:
+        forecast_counts[forecast.status] += forecast.count
     bad = [verdict for verdict in verdicts if verdict.status == "rejected"]
     stored = folder_bytes(workspace.dataset)
     terminal.result(
@@ -86,8 +113,20 @@ def preprocess(
             "bytes": stored,
             "seconds": round(time.monotonic() - begun, 3),
             "rejected": [{"valid": str(v.valid), "reason": v.reason} for v in bad],
+            **({} if forcing is None else {"forcing": _forcing(forecasts, forecast_counts)}),
         },
         table("new hours", *counts, rows=[[str(counts.total()), *(str(n) for n in counts.values())]]),
+        *(
+            [
+                table(
+                    "new forecasts",
+                    *forecast_counts,
+                    rows=[[str(forecast_counts.total()), *map(str, forecast_counts.values())]],
+                )
+            ]
+            if forecasts
+            else []
+        ),
         f"{workspace.dataset} holds {size(stored)}",
     )
     if bad:
@@ -95,6 +134,26 @@ def preprocess(
         if len(bad) > settings.archive.max_missing * counts.total():
             raise MissingInputError(summary, advice="see `convcast status`; fetch those hours again or go on without")
         terminal.warn(summary)
+    bad_forecasts = [forecast for forecast in forecasts if forecast.status == "rejected"]
+    if bad_forecasts:
+        first, total = bad_forecasts[0], forecast_counts.total()
+        summary = f"{len(bad_forecasts)} of {total} HRRR forecasts were rejected; the first is {first.forecast}: "
+        summary += first.reason
+        if len(bad_forecasts) > settings.archive.max_missing * total:
+            raise MissingInputError(
+                summary, advice="fetch them again, or go on without: the model runs without forcing"
+            )
+        terminal.warn(summary)
+
+
+def _forcing(forecasts: Sequence[ForecastVerdict], counts: Counter[str]) -> dict[str, Any]:
+    """Describe the new HRRR forecasts for JSON."""
+    rejected = [
+        {"cycle": str(v.forecast.cycle), "lead": v.forecast.lead, "reason": v.reason}
+        for v in forecasts
+        if v.status == "rejected"
+    ]
+    return {"new": counts.total(), "counts": dict(counts), "rejected": rejected}
 
 
 def _named(verdict: HourVerdict) -> str:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from convcast.dataset.dataset import Dataset
+from convcast.dataset.forcing.preprocess import ForecastVerdict, preprocess_forcing
 from convcast.dataset.layout import HourStatus
 from convcast.dataset.motion import advect, estimate_motion
 from convcast.dataset.optical_flow import estimate_local_motion
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "FieldStatistics",
+    "ForecastVerdict",
     "HourStatus",
     "HourVerdict",
     "Split",
@@ -30,6 +32,7 @@ __all__ = [
     "estimate_motion",
     "open_dataset",
     "preprocess",
+    "preprocess_forcing",
     "shuffled_indices",
     "split_hours",
     "usable_inits",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.archive.forcing import Forcing, HrrrForecast
 from convcast.conventions import FILL
 from convcast.dataset.cache import HourCache
+from convcast.dataset.forcing.store import ForcingStore
 from convcast.dataset.layout import MEND_HOUR, HourStatus
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
@@ -130,6 +132,40 @@ class Dataset:
             if (fields[:1] == FILL).all() and (fields == FILL).all():
                 raise DamagedFileError(f"{self.path} has lost its values of {hour}", advice=MEND_HOUR)
         return stored
+
+    @cached_property
+    def forecasts(self) -> ForcingStore | None:
+        """HRRR's forecasts, which force a model; None if the dataset has none."""
+        return ForcingStore.open(self.path)
+
+    @cached_property
+    def forecast_status(self) -> dict[HrrrForecast, HourStatus]:
+        """Status of each HRRR forecast with a known one; empty if the dataset has none."""
+        return {} if self.forecasts is None else self.forecasts.statuses()
+
+    def has_forecast(self, forecast: HrrrForecast | None) -> bool:
+        """Whether the dataset holds this HRRR forecast."""
+        return forecast is not None and self.forecast_status.get(forecast) == HourStatus.OK
+
+    def ages(self, forcing: Forcing, init: Hour, lead: int) -> tuple[int, ...]:
+        """Return the ages, newest first, at which the dataset holds forcing for this initial time and lead (hours)."""
+        return tuple(age for age in forcing.ages if self.has_forecast(forcing.forecast(init, lead, age)))
+
+    def read_forecast(
+        self, forecast: HrrrForecast, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """Read an HRRR forecast on a sub-grid, float32 (variable, y, x), GRIB units, NaN where it has no value.
+
+        Raises:
+            MissingInputError: The dataset does not hold it.
+            DamagedFileError: Its file is damaged or lost.
+        """
+        if self.forecasts is None or not self.has_forecast(forecast):
+            raise MissingInputError(
+                f"{self.path} does not hold the HRRR forecast of {forecast}",
+                advice="run `convcast fetch`, then `convcast preprocess`, with model.forcing=hrrr",
+            )
+        return self.forecasts.read(forecast, rows, columns)
 
     def make_room(self, hours: Hours) -> None:
         """Raise DiskFullError if there is a cache and these hours do not fit on its disk."""

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from convcast.archive.forcing import Forcing, HrrrForecast
 from convcast.conventions import unpack
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.motion import advect
@@ -49,6 +50,10 @@ class Window:
     """The fields at `init + lead`, (variable, y, x); None for a forecast."""
     weight: float = 1.0
     """Importance weight of the case in averages over cases (convcast.dataset.patches.Patch.weight)."""
+    forcing: Floats | None = None
+    """HRRR's forecast of the fields at `init + lead`, (variable, y, x); None if it is withheld or there is none."""
+    age: int | None = None
+    """Age of the forecast's cycle relative to that of `init`, hours; None without forcing."""
 
     @cached_property
     def advected(self) -> Floats:
@@ -72,6 +77,8 @@ class Window:
             self.periodic,
             None if self.target is None else moved(self.target),
             self.weight,
+            None if self.forcing is None else moved(self.forcing),
+            self.age,
         )
 
 
@@ -86,6 +93,7 @@ def window(
     with_target: bool = False,
     past: Floats | None = None,
     motion: Lattice | None = None,
+    forcing: tuple[HrrrForecast, int] | None = None,
 ) -> Window:
     """Read one case on a sub-grid of a dataset.
 
@@ -100,6 +108,7 @@ def window(
         past: Fields (history, variable, y, x) of the whole domain, used instead of the dataset's hours by a forecast
             that continues from an earlier forecast.
         motion: The result of `domain_motion` for this case, where it is known.
+        forcing: HRRR's forecast for the valid time and its age (Window.age), which the dataset holds.
 
     Raises:
         MissingInputError: Hours are not ok; the message names them, and the advice the command to fetch them.
@@ -121,6 +130,7 @@ def window(
         motion=_motion_at(motion, dataset, rows, columns),
         target=values[-1] if with_target else None,
         periodic=box.periodic,
+        forcing=None if forcing is None else (dataset.read_forecast(forcing[0], rows, columns), forcing[1]),
     )
 
 
@@ -179,6 +189,7 @@ class Windows:
         seed: int,
         augment: bool,
         convective: float = 0.0,
+        forcing: Forcing | None = None,
     ) -> None:
         """Check that all hours are available, and read them if they fit in memory.
 
@@ -192,6 +203,7 @@ class Windows:
             augment: Draw patches at random positions and roll periodic domains at random; otherwise there is a case
                 for each patch of a fixed grid that covers the domain.
             convective: Fraction of the random patches that are drawn over echoes of the initial hour.
+            forcing: The HRRR forecasts that force the model; cases have the newest that the dataset holds.
 
         Raises:
             MissingInputError: An initial time lacks an hour.
@@ -209,6 +221,7 @@ class Windows:
         self.history = history
         self.seed = seed
         self.augment = augment
+        self.forcing = forcing
         ny, nx = dataset.grid.shape
         self.shape = (min(ny, patch), min(nx, patch)) if patch else (ny, nx)
         self.whole = self.shape == dataset.grid.shape
@@ -239,11 +252,22 @@ class Windows:
         return len(self.inits) * len(self.leads) * max(1, len(self._grid))
 
     def __getitem__(self, number: int) -> Window:
+        ages = self.ages(number)
+        return self.forced(number, ages[0] if ages else None)
+
+    def ages(self, number: int) -> tuple[int, ...]:
+        """Return the ages, newest first, at which the dataset holds the forcing of a case; none without forcing."""
+        init, lead, _ = self._case(number)
+        return () if self.forcing is None else self.dataset.ages(self.forcing, init, lead)
+
+    def forced(self, number: int, age: int | None) -> Window:
+        """Return a case with the forcing of this age, one of its `ages`, or without forcing for None."""
         if number < 0:
             raise IndexError(number)
         init, lead, patch_index = self._case(number)
         generator = _generator(self.seed, number, stream=0)
-        made = self._window(init, lead, self._grid[patch_index] if self._grid else self._patch(init, generator))
+        patch = self._grid[patch_index] if self._grid else self._patch(init, generator)
+        made = self._window(init, lead, patch, age)
         if self.augment and self.periodic:
             return made.roll(*(int(generator.integers(side)) for side in self.shape))
         return made
@@ -273,7 +297,16 @@ class Windows:
             self._echoes[init] = count_echoes(field)
         return self._patches.draw_convective(generator, self._echoes[init], self._convective)
 
-    def _window(self, init: Hour, lead: int, patch: Patch) -> Window:
+    def _forcing(self, init: Hour, lead: int, patch: Patch, age: int | None) -> tuple[Floats, int] | None:
+        """Return the forcing of this age on a patch, and the age."""
+        if self.forcing is None or age is None:
+            return None
+        forecast = self.forcing.forecast(init, lead, age)
+        if forecast is None:
+            raise ValueError(f"HRRR has no forecast of age {age} h for {init} + {lead} h")
+        return self.dataset.read_forecast(forecast, patch.rows, patch.columns), age
+
+    def _window(self, init: Hour, lead: int, patch: Patch, age: int | None) -> Window:
         rows, columns = patch.rows, patch.columns
         hours = _hours_of(init, lead, self.history, with_target=True)
         if self._memory is None:
@@ -296,6 +329,7 @@ class Windows:
             target=target,
             periodic=self.periodic,
             weight=patch.weight,
+            forcing=self._forcing(init, lead, patch, age),
         )
 
 
@@ -310,10 +344,12 @@ def _assemble(
     target: Floats | None,
     periodic: bool,
     weight: float = 1.0,
+    forcing: tuple[Floats, int] | None = None,
 ) -> Window:
     angle = 2 * np.pi * (init.astype("datetime64[h]").astype(np.int64) % 24) / 24
     hour = np.array([np.sin(angle), np.cos(angle)], np.float32)
-    return Window(init, lead, past, static, sun, hour, motion, periodic, target, weight)
+    forecast, age = (None, None) if forcing is None else forcing
+    return Window(init, lead, past, static, sun, hour, motion, periodic, target, weight, forecast, age)
 
 
 def _motion_at(motion: Lattice, dataset: Dataset, rows: slice, columns: slice) -> Floats:

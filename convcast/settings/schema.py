@@ -21,6 +21,8 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -78,6 +80,16 @@ def _check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise ValueError("give each once")
     return numbers
+
+
+HRRR_LONGEST_LEAD = 48
+"""Hours to which the HRRR cycles of 00, 06, 12 and 18 UTC run; the others run to 18 h."""
+ForcingAges = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=24)], ...],
+    Field(min_length=1, max_length=8),
+    AfterValidator(_check_unique),
+    AfterValidator(lambda ages: tuple(sorted(ages))),
+]
 
 
 class Group(BaseModel):
@@ -192,6 +204,25 @@ class ModelSettings(Group):
     """Inputs besides the fields: the hour of day, the height of the sun, and the ground (terrain and land mask)."""
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     """Fraction of training samples without a condition, which classifier-free guidance needs."""
+    forcing: Literal["none", "hrrr"] = "none"
+    """Forecast that forces the model: `hrrr` is HRRR's forecast valid at the target time."""
+    forcing_ages: ForcingAges = Field((0, 1), validate_default=True)
+    """Ages in hours of the HRRR cycles that force the model, relative to the init time's own cycle. Training draws
+    from all of them; sampling takes the newest that the dataset holds."""
+    forcing_dropout: float = Field(0.2, ge=0, lt=1)
+    """Fraction of training samples from which the forcing is withheld, so that the same model runs without it."""
+
+    @field_validator("forcing_ages")
+    @classmethod
+    def _check_reach(cls, ages: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        """Check that HRRR has forecasts for the leads."""
+        leads = info.data.get("leads", ())
+        if info.data.get("forcing") == "hrrr" and leads and max(leads) + min(ages) > HRRR_LONGEST_LEAD:
+            raise ValueError(
+                f"a lead of {max(leads)} h needs an HRRR forecast of {max(leads) + min(ages)} h, and HRRR's end at "
+                f"18 h, those of 00, 06, 12 and 18 UTC at {HRRR_LONGEST_LEAD} h"
+            )
+        return ages
 
 
 class TrainingSettings(Group):
@@ -279,6 +310,8 @@ class SamplingSettings(Group):
     """Content of stored forecasts: the members, their products only (which cannot be verified by member), or both."""
     memory: float | None = Field(None, gt=0)
     """Maximum memory of sampling in GB, on the GPU or else the machine; if not set, four fifths of the free memory."""
+    forcing: bool = True
+    """Give the forcing to a model that was trained with it; otherwise it is withheld."""
     lead_correlation: float = Field(0.0, ge=0, le=1)
     """Correlation of a member's noise between lead times, which makes members consistent in time."""
     tile: int = Field(256, ge=16)

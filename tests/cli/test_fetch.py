@@ -82,6 +82,39 @@ def test_time_lagged_forecasts_lie_beside_the_analyses(convcast, folder, tmp_pat
     assert (tmp_path / "w/archive/hrrr/hrrr.20240430/conus/hrrr.t23z.wrfsfcf01.grib2").is_file()
 
 
+def test_forcing_comes_with_the_analyses_and_the_dry_run_counts_it(convcast, folder, tmp_path):
+    forced = ("--set", "model.forcing=hrrr", "--set", "model.leads=[1,2]")
+    counted = json.loads(convcast("fetch", "--source", folder, *PERIOD, *forced, "--dry-run").stdout)
+    # Six analyses; leads 1, 2 and 3 of the cycles before and of these hours, f03 of the last cycle excepted,
+    # and of the hour before the first only 2 and 3.
+    alone = json.loads(convcast("fetch", "--source", folder, *PERIOD, "--dry-run").stdout)
+    assert (alone["hours"], alone["to_fetch"]) == (6, 6)
+    assert counted["files"] == 6 + 6 * 3 - 1 + 2
+    assert counted["to_fetch"] == len(published(tmp_path / folder, counted["files"]))
+    assert counted["bytes"] > 2 * alone["bytes"]
+    assert not (tmp_path / "w/archive").exists()
+
+    done = convcast("fetch", "--source", folder, *PERIOD, *forced, "--max-missing", "1")
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["counts"]["ok"]) == (0, counted["to_fetch"])
+    late = [o["file"] for o in said["outcomes"] if o["status"] != "ok"]
+    assert len(late) == counted["files"] - counted["to_fetch"]
+    again = json.loads(convcast("fetch", "--source", folder, *PERIOD, *forced, "--max-missing", "1").stdout)
+    assert again["counts"]["cached"] == counted["to_fetch"]
+
+
+def published(folder, _):
+    """The files of the folder that force forecasts of 1 and 2 h from the six hours, and their analyses."""
+    wanted = {(hour, 0) for hour in range(6)}
+    wanted |= {(hour - age, lead + age) for hour in range(6) for lead in (1, 2) for age in (0, 1)}
+    there = set()
+    for path in folder.rglob("*.grib2"):
+        day, hour, lead = path.parts[-3][-8:], path.name[6:8], path.name[-8:-6]
+        init = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour}", "h")
+        there.add((int((init - INIT).astype(int)), int(lead)))
+    return wanted & there
+
+
 def test_dry_run_counts_files_and_bytes_and_writes_none(convcast, folder, tmp_path):
     done = convcast("fetch", "--what", "time-lagged", "--leads", "1-3", "--source", folder, "--dry-run", *PERIOD)
     said = json.loads(done.stdout)

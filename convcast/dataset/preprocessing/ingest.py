@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.layout import describe_grid
+from convcast.dataset.layout import DatasetDescription, describe_grid
 from convcast.dataset.preprocessing.quality import QualityFinding, examine, field_means, mask_collapsed
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.files import sha256
 from convcast.notation import Hour
 from convcast.variables import Variable
+
+Crop = tuple[slice, slice]
+"""Rows and columns of the archive's grid that the dataset covers."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,27 @@ class HourIngester:
         for file in source.files:
             some = description.leads[file.lead]
             numbers = [description.variables.index(variable) for variable in some]
-            values[numbers] = self._load_file(file, source.valid, some)
+            values[numbers] = load_fields(file, source.valid, some, description, (self.rows, self.columns))
         return values
 
-    def _load_file(self, file: ArchivedFile, valid: Hour, variables: Sequence[Variable]) -> NDArray[np.float32]:
-        from convcast.dataset.preprocessing.decode import decode_hour
 
-        name, description = file.path.name, self._store.description
-        if sha256(file.path) != file.sha256:
-            raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
-        fields = decode_hour(file.path, valid=valid, lead=file.lead, variables=variables)
-        if fields.simulated != description.simulated:
-            raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
-        if fields.grid.crop(self.rows, self.columns) != description.grid:
-            raise DamagedFileError(f"{name} is on another grid ({describe_grid(fields.grid)})")
-        return fields.crop(self.rows, self.columns).values
+def load_fields(
+    file: ArchivedFile, valid: Hour, variables: Sequence[Variable], description: DatasetDescription, crop: Crop
+) -> NDArray[np.float32]:
+    """Decode fields of an archived file, (variable, y, x), on the dataset's grid.
+
+    Raises:
+        DamagedFileError: The file is not what was fetched, is of another time, grid or world than the dataset, or a
+            message is missing or damaged.
+    """
+    from convcast.dataset.preprocessing.decode import decode_hour
+
+    name = file.path.name
+    if sha256(file.path) != file.sha256:
+        raise DamagedFileError(f"{name} is not what was fetched: its checksum differs from its sidecar's")
+    fields = decode_hour(file.path, valid=valid, lead=file.lead, variables=variables)
+    if fields.simulated != description.simulated:
+        raise DamagedFileError(f"{name} is {'simulated' if fields.simulated else 'real'}, unlike the dataset")
+    if fields.grid.crop(*crop) != description.grid:
+        raise DamagedFileError(f"{name} is on another grid ({describe_grid(fields.grid)})")
+    return fields.crop(*crop).values
