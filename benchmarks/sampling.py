@@ -77,7 +77,9 @@ def untrained(precision: str) -> Forecaster:
     floors = sum(variable.floor is not None for variable in variables)
     spread = np.zeros((count, feature_count(settings.history, floors)))
     spread[:, 0] = 1
-    residuals = Residuals(normalisation, ("persistence",) * count, Regression({}), {1: spread}, Spectrum.white(count))
+    residuals = Residuals(
+        normalisation, ("persistence",) * count, Regression({}), {(1, None): spread}, Spectrum.white(count)
+    )
     description = ModelDescription(
         model=settings,
         variables=variables,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,12 @@ import torch
 from pydantic import ValidationError
 
 import convcast
+from convcast.archive import Forcing
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
 from convcast.grid import Grid
-from convcast.model.features.condition import channel_count
+from convcast.model.features.condition import channel_count, number_count
+from convcast.model.features.inputs import Kind
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Residuals
 from convcast.model.network.network import Network
@@ -79,8 +82,16 @@ class ModelDescription:
 
     def network(self) -> Network:
         """Create the network with initial weights."""
-        fields = len(self.variables)
-        return Network(fields, channel_count(fields, self.model.history), self.model)
+        fields, forced = len(self.variables), self.forcing is not None
+        channels = channel_count(fields, self.model.history, forced=forced)
+        return Network(fields, channels, self.model, numbers=number_count(forced=forced))
+
+    @property
+    def forcing(self) -> Forcing | None:
+        """The HRRR forecasts that force the model; None for a model without forcing."""
+        if self.model.forcing == "none":
+            return None
+        return Forcing(self.model.leads, self.model.forcing_ages, self.analysis_lead)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -160,7 +171,7 @@ class ModelDescription:
                 int(description.split[part]["hours"])
         except (AttributeError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(repr(error)) from error
-        if not set(description.model.leads) <= set(description.residuals.spread):
+        if not required_kinds(description.model.leads, description.forcing) <= set(description.residuals.spread):
             raise ValueError(f"its reference has no statistics of one of the leads {description.model.leads}")
         return description
 
@@ -192,6 +203,12 @@ class ModelDescription:
             return cls.from_dict(values)
         except (ValueError, SettingsError) as error:
             raise DamagedFileError(f"{path} is damaged ({_reason(error)})", advice="train again") from error
+
+
+def required_kinds(leads: Sequence[int], forcing: Forcing | None) -> set[Kind]:
+    """Return the kinds of cases to which the reference of a model must be fitted."""
+    forced = [] if forcing is None else [(lead, age) for lead in leads for age in forcing.possible_ages(lead)]
+    return {*((lead, None) for lead in leads), *forced}
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class Forecaster:
         self.variables, self.settings = description.variables, description.model
         self.leads = description.model.leads
         """Lead times, hours."""
+        self.forcing = description.forcing
+        """The HRRR forecasts that force the model; None for a model without forcing."""
         self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
         self.schedule = self._diffusion.schedule
         # Inference is 4 to 20 % faster so, training is slower.
@@ -71,7 +74,8 @@ class Forecaster:
         """Encode the condition, once for all denoising steps.
 
         Args:
-            windows: One case for all members, or one for each member; all of one lead and one shape.
+            windows: One case for all members, or one for each member; all of one lead, one shape and one age of
+                forcing. Forcing is ignored by a model that was trained without.
             periodic: Whether the domain is a torus.
 
         Raises:
@@ -92,11 +96,15 @@ class Forecaster:
                 advice="sample from the dataset that it was trained on",
             )
         residuals = self.description.residuals
+        forced = self.forcing is not None
+        if not forced:
+            windows = [replace(window, forcing=None, age=None) for window in windows]
         inputs = Inputs.of(windows, residuals.normalisation, periodic=periodic, names=self.settings.inputs)
         inputs = inputs.to(self.device)
         reference, scale = residuals.reference(inputs), residuals.scales(inputs)
+        of_case = channels(inputs, reference, scale, forced=forced), numbers(inputs, forced=forced)
         with self._autocast():
-            encoded = self._network.encode(channels(inputs, reference, scale), numbers(inputs), periodic=periodic)
+            encoded = self._network.encode(*of_case, periodic=periodic)
         low, high = residuals.bounds(reference, scale)
         return Condition(lead, periodic, encoded, reference, scale, low, high)
 

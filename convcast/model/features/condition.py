@@ -2,7 +2,8 @@
 
 Channels: every frame of the history, each of them advected to the valid time, the last one moved by the wind, the
 reference forecast, the expected size of its residuals, the ground here, the ground that the air came from, the sun now
-and at the valid time. Numbers: lead and hour of day.
+and at the valid time. Numbers: lead and hour of day. A model with forcing has HRRR's forecast for the valid time too, a
+channel that is 1 where there is one and 0 where it is withheld, and its age among the numbers.
 """
 
 from __future__ import annotations
@@ -19,19 +20,30 @@ LONGEST_LEAD = 24.0
 """Lead time, hours, that is encoded as 1."""
 
 
-def channel_count(fields: int, history: int) -> int:
+def channel_count(fields: int, history: int, *, forced: bool = False) -> int:
     """Number of channels of the condition for `fields` fields and `history` hours."""
-    return fields * (2 * history + 3) + 6
+    return fields * (2 * history + 3) + 6 + forced * (fields + 1)
 
 
-def channels(inputs: Inputs, reference: Tensor, scale: Tensor) -> Tensor:
+def number_count(*, forced: bool = False) -> int:
+    """Number of `numbers` of the condition."""
+    return 3 + forced
+
+
+def channels(inputs: Inputs, reference: Tensor, scale: Tensor, *, forced: bool = False) -> Tensor:
     """Join the channels of the condition, (row, channel, y, x).
 
     Args:
         inputs: The inputs.
         reference: Reference forecast, standardised, (row, variable, y, x).
         scale: Expected size of its residuals, standardised, (row, variable, y, x).
+        forced: Whether the model was trained with forcing, which cases may lack.
     """
+    forcing: list[Tensor] = []
+    if forced:
+        given = inputs.forcing is not None
+        indicator = torch.full_like(inputs.static[:, :1], float(given))
+        forcing = [inputs.forcing if inputs.forcing is not None else torch.zeros_like(reference), indicator]
     return torch.cat(
         [
             inputs.history,
@@ -42,15 +54,21 @@ def channels(inputs: Inputs, reference: Tensor, scale: Tensor) -> Tensor:
             inputs.static,
             inputs.static_advected,
             inputs.sun,
+            *forcing,
         ],
         dim=1,
     )
 
 
-def numbers(inputs: Inputs) -> Tensor:
-    """Encode lead and hour of day as numbers between -1 and 1, (row, 3)."""
+def numbers(inputs: Inputs, *, forced: bool = False) -> Tensor:
+    """Encode lead and hour of day, and with `forced` the age of the forcing, as numbers between -1 and 1.
+
+    Returns:
+        (row, 3), or (row, 4) with `forced`.
+    """
     leads = torch.tensor(inputs.leads, dtype=torch.float32, device=inputs.hour.device) / LONGEST_LEAD
-    return torch.cat([leads[:, None], inputs.hour], dim=1)
+    ages = [torch.full_like(leads, (inputs.age or 0) / LONGEST_LEAD)[:, None]] if forced else []
+    return torch.cat([leads[:, None], inputs.hour, *ages], dim=1)
 
 
 @dataclass(frozen=True)

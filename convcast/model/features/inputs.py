@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,26 @@ from convcast.settings import ALL_INPUTS, InputName
 from convcast.variables import Variable
 
 SECONDS_PER_HOUR = 3600.0
+Kind = tuple[int, int | None]
+"""Lead time and age of the forcing, hours; None without forcing. The reference is fitted for each."""
+
+
+def kind_order(kind: Kind) -> tuple[int, int]:
+    """Return the key by which kinds are sorted: by lead, without forcing first."""
+    lead, age = kind
+    return lead, -1 if age is None else age
+
+
+def kind_name(kind: Kind) -> str:
+    """Return the name of a kind in model.json: `3`, or `3 forced 1`."""
+    lead, age = kind
+    return f"{lead}" if age is None else f"{lead} forced {age}"
+
+
+def parse_kind(name: str) -> Kind:
+    """Inverse of `kind_name`; raises ValueError for another text."""
+    lead, _, age = name.partition(" forced ")
+    return int(lead), int(age) if age else None
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,15 @@ class Inputs:
     """Sun now and at the valid time."""
     hour: Tensor
     """Sine and cosine of the hour of day, (row, 2)."""
+    forcing: Tensor | None = None
+    """HRRR's forecast for the valid time, (row, variable, y, x); None in cases without."""
+    age: int | None = None
+    """Age of the forcing, hours, the same in all rows."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kind of each row."""
+        return tuple((lead, self.age) for lead in self.leads)
 
     @property
     def last(self) -> Tensor:
@@ -67,7 +96,20 @@ class Inputs:
 
     def to(self, device: torch.device | str) -> Inputs:
         names = ("history", "history_advected", "advected_by_wind", "static", "static_advected", "sun", "hour")
-        return Inputs(self.leads, self.periodic, *(getattr(self, name).to(device) for name in names))
+        forcing = None if self.forcing is None else self.forcing.to(device)
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, **moved, forcing=forcing)
+
+    def forced(self, windows: Sequence[Window], normalisation: Normalisation) -> Inputs:
+        """Return these inputs with the forcing of other windows of the same cases, which have the same age."""
+        ages = {window.age for window in windows}
+        if len(ages) > 1:
+            raise ValueError(f"cases with forcing of several ages, {ages}")
+        forcing = [w.forcing for w in windows if w.forcing is not None]
+        if not forcing:
+            return replace(self, forcing=None, age=None)
+        fields = [normalisation.standardise(field, periodic=self.periodic) for field in forcing]
+        return replace(self, forcing=torch.from_numpy(np.nan_to_num(np.stack(fields), copy=False)), age=windows[0].age)
 
     @classmethod
     def of(
@@ -94,7 +136,7 @@ class Inputs:
         moving = torch.cat([history[:, -1], static], dim=1)
         moved = advect(moving, displacement, periodic=periodic)
         fields = history.shape[2]
-        return cls(
+        unforced = cls(
             leads=tuple(w.lead for w in windows),
             periodic=periodic,
             history=history.flatten(1, 2),
@@ -111,6 +153,7 @@ class Inputs:
             sun=stack([w.sun for w in windows]) * ("sun" in names),
             hour=stack([w.hour for w in windows]) * ("hour" in names),
         )
+        return unforced.forced(windows, normalisation)
 
 
 def _displacement(window: Window, variables: tuple[Variable, ...]) -> Floats:

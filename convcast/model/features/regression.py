@@ -1,7 +1,8 @@
 """Linear regression forecast of each field from the inputs, fitted in closed form by least squares.
 
 It is a small kind of model output statistics (Glahn & Lowry 1972), fitted in seconds. It relieves the network of the
-linear part of the forecast: the imprint of the ground, the daily cycle, and the loss of memory at each scale.
+linear part of the forecast: the imprint of the ground, the daily cycle, and the loss of memory at each scale. Where
+HRRR's forecast forces the model, it is the model output statistics of that forecast, fitted for each lead and age.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast.model.features.advection import smooth
-from convcast.model.features.inputs import Inputs
+from convcast.model.features.inputs import Inputs, Kind
 
 WIDTHS = (3, 7, 15)
 """Cells over which advected fields and their changes are averaged, since large scales persist longer."""
@@ -45,12 +46,14 @@ def predictors(inputs: Inputs) -> Tensor:
         change = inputs.advected_before(1) - inputs.advected
         parts += [change, *smoothed(change, WIDTHS)]
         parts += smoothed(inputs.advected_before(inputs.frames - 1) - inputs.advected, WIDTHS[-1:])
+    if inputs.forcing is not None:
+        parts += [inputs.forcing, *smoothed(inputs.forcing, WIDTHS)]
     return torch.cat(parts, dim=1)
 
 
-def predictor_count(fields: int, history: int) -> int:
+def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
     """Number of `predictors`: the ground alone and times the daily cycle, two of the sun, and those of each field."""
-    of_field = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0)
+    of_field = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0) + forced * (1 + len(WIDTHS))
     return 3 * 5 + 2 + of_field * fields
 
 
@@ -58,8 +61,8 @@ def predictor_count(fields: int, history: int) -> int:
 class Regression:
     """Weights of a linear forecast of standardised fields."""
 
-    weights: dict[int, NDArray[np.float64]]
-    """Weights by lead in hours, (predictor, variable), float64."""
+    weights: dict[Kind, NDArray[np.float64]]
+    """Weights by lead and age of the forcing, (predictor, variable), float64."""
 
     @classmethod
     def fit(cls, cases: Iterable[tuple[Inputs, Tensor]]) -> Regression:
@@ -67,25 +70,25 @@ class Regression:
 
         Points where a target is missing (NaN) are left out.
         """
-        squares: dict[int, Tensor] = {}
-        products: dict[int, Tensor] = {}
-        cells: dict[int, int] = {}
+        squares: dict[Kind, Tensor] = {}
+        products: dict[Kind, Tensor] = {}
+        cells: dict[Kind, int] = {}
         for inputs, target in cases:
-            for lead, a, b in zip(inputs.leads, predictors(inputs).flatten(2), target.flatten(2), strict=True):
+            for kind, a, b in zip(inputs.kinds, predictors(inputs).flatten(2), target.flatten(2), strict=True):
                 present = torch.isfinite(b).all(dim=0)
                 if not present.all():
                     a, b = a[:, present], b[:, present]
-                squares[lead] = squares.get(lead, 0) + (a @ a.T).double()
-                products[lead] = products.get(lead, 0) + (a @ b.T).double()
-                cells[lead] = cells.get(lead, 0) + a.shape[1]
+                squares[kind] = squares.get(kind, 0) + (a @ a.T).double()
+                products[kind] = products.get(kind, 0) + (a @ b.T).double()
+                cells[kind] = cells.get(kind, 0) + a.shape[1]
         return cls(
             {
-                lead: torch.linalg.solve(a + RIDGE * cells[lead] * torch.eye(len(a)), products[lead]).numpy()
-                for lead, a in squares.items()
+                kind: torch.linalg.solve(a + RIDGE * cells[kind] * torch.eye(len(a)), products[kind]).numpy()
+                for kind, a in squares.items()
             }
         )
 
     def predict(self, inputs: Inputs) -> Tensor:
         """Predict standardised fields (row, variable, y, x)."""
-        weights = torch.from_numpy(np.stack([self.weights[lead] for lead in inputs.leads])).float()
+        weights = torch.from_numpy(np.stack([self.weights[kind] for kind in inputs.kinds])).float()
         return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), weights.to(inputs.advected.device))

@@ -1,7 +1,8 @@
 """Residuals of the coming fields from a reference forecast that needs no network; these are what is diffused.
 
 A denoising error of a given size is small against a whole field and large against an hour's change, so the network
-learns the change, in units of its expected size for each field, lead and point.
+learns the change, in units of its expected size for each field, lead and point. Reference and sizes are fitted for each
+kind of case: a lead without forcing, and a lead with HRRR's forecast of one age.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
-from convcast.model.features.inputs import Inputs
+from convcast.model.features.inputs import Inputs, Kind, kind_name, kind_order, parse_kind
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, predictor_count
 from convcast.model.features.spread import SpreadFit, feature_count, spread_features
@@ -39,11 +40,11 @@ class Residuals:
     normalisation: Normalisation
     references: tuple[ReferenceName, ...]
     regression: Regression
-    spread: dict[int, NDArray[np.float64]]
-    """Weights of the squared size of the residuals by lead in hours, (variable, feature), in standardised units
-    (convcast.model.features.spread)."""
+    spread: dict[Kind, NDArray[np.float64]]
+    """Weights of the squared size of the residuals by lead and age of the forcing, (variable, feature), in
+    standardised units (convcast.model.features.spread)."""
     spectrum: Spectrum
-    """Spectrum of the scaled residuals over all leads."""
+    """Spectrum of the scaled residuals over all leads and ages."""
 
     @classmethod
     def fit(
@@ -58,17 +59,18 @@ class Residuals:
         regression = Regression.fit(cases()) if "regression" in references else Regression({})
         residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
         weakest = normalisation.weakest()
-        fits: dict[int, SpreadFit] = {}
+        fits: dict[Kind, SpreadFit] = {}
         for inputs, target in cases():
             rows = zip(
-                inputs.leads, spread_features(inputs, weakest), target - residuals.reference(inputs), strict=True
+                inputs.kinds, spread_features(inputs, weakest), target - residuals.reference(inputs), strict=True
             )
-            for lead, features, residual in rows:
-                fits.setdefault(lead, SpreadFit()).add(features, residual)
-        residuals = replace(residuals, spread={lead: fit.solve() for lead, fit in sorted(fits.items())})
+            for kind, features, residual in rows:
+                fits.setdefault(kind, SpreadFit()).add(features, residual)
+        kinds = sorted(fits, key=kind_order)
+        residuals = replace(residuals, spread={kind: fits[kind].solve() for kind in kinds})
 
-        means: dict[int, list[NDArray[np.float64]]] = {}
-        moments: dict[int, list[NDArray[np.float64]]] = {}
+        means: dict[Kind, list[NDArray[np.float64]]] = {}
+        moments: dict[Kind, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             scaled = (target - residuals.reference(inputs)) / residuals.scales(inputs)
             present = torch.isfinite(scaled)
@@ -77,24 +79,24 @@ class Residuals:
             mean_squares = scaled.square().mean(dim=(2, 3)).double().numpy()
             products = band_moments(scaled, periodic=inputs.periodic).double().numpy()
             complete = share.amin(dim=1) >= LEAST_PRESENT
-            for lead, row, product, enough in zip(inputs.leads, mean_squares, products, complete, strict=True):
+            for kind, row, product, enough in zip(inputs.kinds, mean_squares, products, complete, strict=True):
                 if enough:
-                    means.setdefault(lead, []).append(row)
-                    moments.setdefault(lead, []).append(product)
+                    means.setdefault(kind, []).append(row)
+                    moments.setdefault(kind, []).append(product)
         if missing := residuals.spread.keys() - means.keys():
             raise MissingInputError(
-                f"no training case of a lead of {min(missing)} h has half of its target's points",
+                f"no training case of a lead of {min(missing, key=kind_order)[0]} h has half of its target's points",
                 advice="fetch other hours, or lower dataset.max_missing_points",
             )
-        mean_of = {lead: np.mean(rows, axis=0) for lead, rows in sorted(means.items())}
-        squares = {lead: np.where(mean > 1e-12, mean, 1.0) for lead, mean in mean_of.items()}
+        mean_of = {kind: np.mean(means[kind], axis=0) for kind in kinds}
+        squares = {kind: np.where(mean > 1e-12, mean, 1.0) for kind, mean in mean_of.items()}
         # The mean square is 1 in the weights' own units, so that the state of the diffusion has variance 1.
-        spread = {lead: weights * squares[lead][:, None] for lead, weights in residuals.spread.items()}
-        of_leads = [
-            np.mean(moments[lead], axis=0) / np.sqrt(np.outer(row, row))[:, None, :, None]
-            for lead, row in squares.items()
+        spread = {kind: weights * squares[kind][:, None] for kind, weights in residuals.spread.items()}
+        of_kinds = [
+            np.mean(moments[kind], axis=0) / np.sqrt(np.outer(row, row))[:, None, :, None]
+            for kind, row in squares.items()
         ]
-        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_leads, axis=0)))
+        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_kinds, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Compute the reference forecast: standardised fields (row, variable, y, x) within their bounds."""
@@ -111,7 +113,7 @@ class Residuals:
 
     def scales(self, inputs: Inputs) -> Tensor:
         """Return the expected sizes of the residuals, (row, variable, y, x)."""
-        weights = torch.from_numpy(np.stack([self.spread[lead] for lead in inputs.leads])).float()
+        weights = torch.from_numpy(np.stack([self.spread[kind] for kind in inputs.kinds])).float()
         features = spread_features(inputs, self.normalisation.weakest())
         return torch.einsum("rvfyx,rvf->rvyx", features, weights.to(features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
@@ -127,17 +129,17 @@ class Residuals:
     def to_dict(self) -> dict[str, Any]:
         return {
             "references": list(self.references),
-            "spread": {str(lead): values.tolist() for lead, values in self.spread.items()},
+            "spread": {kind_name(kind): values.tolist() for kind, values in self.spread.items()},
             "spectrum": self.spectrum.moments.tolist(),
-            "regression": {str(lead): values.tolist() for lead, values in self.regression.weights.items()},
+            "regression": {kind_name(kind): values.tolist() for kind, values in self.regression.weights.items()},
         }
 
     @classmethod
     def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Residuals:
         """Inverse of `to_dict`; raises DamagedFileError for damaged values."""
         try:
-            spread = {int(lead): np.array(rows, np.float64) for lead, rows in values["spread"].items()}
-            weights = {int(lead): np.array(rows, np.float64) for lead, rows in values["regression"].items()}
+            spread = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["spread"].items()}
+            weights = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["regression"].items()}
             references = tuple(values["references"])
             spectrum = Spectrum(np.array(values["spectrum"], np.float64))
             residuals = cls(normalisation, references, Regression(weights), spread, spectrum)
@@ -147,7 +149,7 @@ class Residuals:
         return residuals
 
     def _check(self) -> None:
-        """Raise ValueError if the parts have different fields or leads."""
+        """Raise ValueError if the parts have different fields or kinds of cases."""
         fields = len(self.normalisation.variables)
         names = get_args(ReferenceName)
         if len(self.references) != fields or not all(name in names for name in self.references):
@@ -155,15 +157,17 @@ class Residuals:
         if len(self.spectrum.moments) != fields:
             raise ValueError(f"a spectrum of {len(self.spectrum.moments)} fields, not {fields}")
         floors = int(np.isfinite(self.normalisation.weakest()).sum())
-        for lead, rows in self.spread.items():
-            if rows.ndim != 2 or rows.shape not in {(fields, feature_count(h, floors)) for h in (1, 2)}:
-                raise ValueError(f"the spread at lead {lead} has weights of shape {rows.shape}")
+        for kind, rows in self.spread.items():
+            forced = kind[1] is not None
+            if rows.ndim != 2 or rows.shape not in {(fields, feature_count(h, floors, forced=forced)) for h in (1, 2)}:
+                raise ValueError(f"the spread at lead {kind_name(kind)} has weights of shape {rows.shape}")
             if not (np.isfinite(rows) & (rows >= 0)).all():
-                raise ValueError(f"the spread at lead {lead} has negative weights")
+                raise ValueError(f"the spread at lead {kind_name(kind)} has negative weights")
         if "regression" not in self.references:
             return
         if self.regression.weights.keys() != self.spread.keys():
             raise ValueError("the regression has other leads than the spread")
-        for lead, rows in self.regression.weights.items():
-            if rows.shape not in {(predictor_count(fields, h), fields) for h in (1, 2)}:
-                raise ValueError(f"the regression at lead {lead} has weights of shape {rows.shape}")
+        for kind, rows in self.regression.weights.items():
+            forced = kind[1] is not None
+            if rows.shape not in {(predictor_count(fields, h, forced=forced), fields) for h in (1, 2)}:
+                raise ValueError(f"the regression at lead {kind_name(kind)} has weights of shape {rows.shape}")

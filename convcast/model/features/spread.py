@@ -43,12 +43,21 @@ def spread_features(inputs: Inputs, weakest: NDArray[np.float64]) -> Tensor:
         if np.isfinite(value):
             excess = torch.relu(last[:, i : i + 1] - value)
             features += [smoothed(excess, width).expand_as(last) for width in ACTIVE_WIDTHS]
+    if inputs.forcing is not None:  # what HRRR expects, and where it differs from what moves along
+        forcing, difference = inputs.forcing, (inputs.forcing - last) ** 2
+        features += [torch.relu(smoothed(forcing**2, width) - smoothed(forcing, width) ** 2) for width in WIDTHS]
+        features += [smoothed(difference, width) for width in WIDTHS]
+        for i, value in enumerate(weakest):
+            if np.isfinite(value):
+                excess = torch.relu(forcing[:, i : i + 1] - value)
+                features += [smoothed(excess, width).expand_as(last) for width in ACTIVE_WIDTHS]
     return torch.stack(features, dim=2)
 
 
-def feature_count(history: int, floors: int) -> int:
+def feature_count(history: int, floors: int, *, forced: bool = False) -> int:
     """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
-    return 1 + len(WIDTHS) * (2 if history > 1 else 1) + len(ACTIVE_WIDTHS) * floors
+    unforced = 1 + len(WIDTHS) * (2 if history > 1 else 1) + len(ACTIVE_WIDTHS) * floors
+    return unforced + forced * (2 * len(WIDTHS) + len(ACTIVE_WIDTHS) * floors)
 
 
 class SpreadFit:

@@ -180,14 +180,14 @@ class UNet(nn.Module):
 class Network(nn.Module):
     """The network: `encode` runs once for each forecast, `forward` at every noise level."""
 
-    def __init__(self, fields: int, conditions: int, settings: ModelSettings) -> None:
+    def __init__(self, fields: int, conditions: int, settings: ModelSettings, *, numbers: int = 3) -> None:
         super().__init__()
         self.fields = fields
         self.unshuffle = settings.unshuffle
         self.multiple = settings.unshuffle * 2 ** (len(settings.multipliers) - 1)
         width, area, base = settings.embedding, settings.unshuffle**2, settings.base
 
-        self.numbers = Embedding(3, width)
+        self.numbers = Embedding(numbers, width)
         self.read_condition = Convolution(conditions * area, base)
         self.encoder = UNet(
             base,
@@ -231,7 +231,7 @@ class Network(nn.Module):
         self.encoder.recompute = self.denoiser.recompute = wanted
 
     def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:
-        """Encode `condition` (row, channel, y, x) and `numbers` (row, 3), lead and hour of day between -1 and 1."""
+        """Encode `condition` (row, channel, y, x) and `numbers` (row, number), between -1 and 1."""
         ny, nx = condition.shape[-2:]
         embedding = self.numbers(numbers)
         h = self.encoder(self.read_condition(self._fold(condition, periodic), periodic), embedding, periodic)

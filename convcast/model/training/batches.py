@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     channels: Tensor
     """The condition, (case, channel, y, x)."""
     numbers: Tensor
-    """Lead and hour, (case, 3)."""
+    """Lead, hour and with forcing its age, (case, number)."""
     residuals: Tensor
     """Scaled residuals, the target of the training, (case, variable, y, x); NaN where the target is missing."""
 
@@ -66,6 +66,7 @@ class Cases:
         inputs: Sequence[InputName],
         roll: bool,
         orientations: Sequence[Orientation] = (Orientation(),),
+        withheld: float | None = None,
         seed: int,
     ) -> None:
         """Prepare cases on demand.
@@ -76,17 +77,22 @@ class Cases:
             inputs: Names of the inputs besides the fields (`model.inputs`).
             roll: Shift a torus at random.
             orientations: Orientations of which each case gets a random one.
+            withheld: Fraction of cases without their forcing; the others get that of a random age. None gives each
+                case its newest forcing.
             seed: Seed of the random draws.
         """
         self.windows, self.residuals = windows, residuals
         self.inputs, self.orientations = inputs, orientations
         self.roll = roll and windows.periodic
         self.seed = seed
-        self._kept: dict[tuple[int, int], Batch] | None = None
+        self._withheld = withheld
+        self._kept: dict[tuple[int, int, int | None], Batch] | None = None
         if windows.whole and not windows.augment:
-            first = self._prepare(0, orientations[0])
+            first = self._prepare(0, orientations[0], None)
             bytes_each = sum(t.numel() * t.element_size() for t in (first.channels, first.residuals))
-            self._kept = {} if bytes_each * len(windows) * len(orientations) <= IN_MEMORY else None
+            ages = 0 if windows.forcing is None else len(windows.forcing.ages) if withheld is not None else 1
+            variants = len(windows) * len(orientations) * (1 + ages)
+            self._kept = {} if bytes_each * variants <= IN_MEMORY else None
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -95,29 +101,40 @@ class Cases:
         """Return a batch of one row; numbers from `len(self)` on repeat the cases with new random draws."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
         turn = int(generator.integers(len(self.orientations)))
+        age = self._age(number, generator)
         if self._kept is None:
-            made = self._prepare(number, self.orientations[turn])
+            made = self._prepare(number, self.orientations[turn], age)
         else:
-            case = number % len(self), turn
+            case = number % len(self), turn, age
             if case not in self._kept:
-                self._kept[case] = self._prepare(case[0], self.orientations[turn])
+                self._kept[case] = self._prepare(case[0], self.orientations[turn], age)
             made = self._kept[case]
         if self.roll:
             made = made.rolled(*(int(generator.integers(side)) for side in self.windows.shape))
         return made
 
-    def _prepare(self, number: int, orientation: Orientation) -> Batch:
-        window = orientation.apply(self.windows[number], self.residuals.normalisation.variables)
+    def _age(self, number: int, generator: np.random.Generator) -> int | None:
+        """Return the age of the forcing that a case gets, None for none."""
+        ages = self.windows.ages(number)
+        if self._withheld is None:
+            return ages[0] if ages else None
+        if self.windows.forcing is None or generator.random() < self._withheld or not ages:
+            return None
+        return ages[int(generator.integers(len(ages)))]
+
+    def _prepare(self, number: int, orientation: Orientation, age: int | None) -> Batch:
+        window = orientation.apply(self.windows.forced(number, age), self.residuals.normalisation.variables)
         residuals = self.residuals
         inputs = Inputs.of([window], residuals.normalisation, periodic=self.windows.periodic, names=self.inputs)
         reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         assert window.target is not None
         standardised = residuals.normalisation.standardise(window.target, periodic=self.windows.periodic)
         target = torch.from_numpy(standardised)[None]
+        forced = self.windows.forcing is not None
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
         return Batch(
-            condition.channels(inputs, reference, scale).bfloat16(),
-            condition.numbers(inputs),
+            condition.channels(inputs, reference, scale, forced=forced).bfloat16(),
+            condition.numbers(inputs, forced=forced),
             (target - reference) / scale,
         )
 

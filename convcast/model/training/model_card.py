@@ -34,6 +34,7 @@ A conditional diffusion model that draws ensembles of the coming hours (convcast
 | fields | {" ".join(v.name for v in d.variables)} |
 | leads | {", ".join(str(lead) for lead in model.leads)} h |
 | sees | the last {model.history} hours of its fields, terrain and land, sun, hour of day, lead |
+| forced by | {_forcing(d)} |
 | departs from | {references} |
 | parameters | {parameters / 1e6:.2f} million |
 | diffusion steps | {model.diffusion_steps}, {model.parameterisation} noise prediction |
@@ -47,8 +48,32 @@ A conditional diffusion model that draws ensembles of the coming hours (convcast
 baselines and with intervals over days, are what `convcast verify` reports.
 - Probabilities of what is rarer than its training hours show (strong storms, other seasons) are extrapolated.
 - Its members are statistical samples and obey no physical budget.
+{_inherited(d)}\
 - It is a research tool. Warnings are the business of the national weather services.
 """
+
+
+def _forcing(description: ModelDescription) -> str:
+    """Return where the forcing comes from."""
+    forcing = description.forcing
+    if forcing is None:
+        return "nothing: it knows only what is inside the domain"
+    source = "the simulated publisher's forecasts" if description.simulated else "HRRR's forecasts"
+    ages = ", ".join(map(str, forcing.ages))
+    return (
+        f"{source} valid at the target time, from cycles {ages} h old (leads {', '.join(map(str, forcing.hrrr_leads))} "
+        f"h); withheld from {description.model.forcing_dropout:.0%} of the training samples, so that it runs without"
+    )
+
+
+def _inherited(description: ModelDescription) -> str:
+    """Return the limit that forcing brings; empty without forcing."""
+    if description.forcing is None:
+        return ""
+    return (
+        "- It inherits the errors of the forecasts that force it, and was fitted to their version: a storm that they "
+        "misplace or miss misleads its members.\n"
+    )
 
 
 def _scores(description: ModelDescription) -> str:

@@ -47,6 +47,7 @@ class Orientation:
             sun=turned(window.sun, None),
             motion=turned(window.motion, (0, 1)),
             target=None if window.target is None else turned(window.target, wind),
+            forcing=None if window.forcing is None else turned(window.forcing, wind),
         )
 
     def _turn(self, y: Floats, x: Floats) -> tuple[Floats, Floats]:

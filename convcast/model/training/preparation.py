@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convcast.archive import Forcing
 from convcast.dataset import Dataset, FieldStatistics, Split, Windows, split_hours, usable_inits
-from convcast.errors import DamagedFileError, SettingsError
+from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import SPACING
 from convcast.model.checkpoint import ModelDescription
 from convcast.model.features.inputs import Inputs
@@ -50,7 +51,7 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     """Describe a model before its training: statistics and reference from the training hours of the dataset.
 
     Raises:
-        MissingInputError: There are too few training hours.
+        MissingInputError: There are too few training hours, or HRRR forecasts that are to force the model.
     """
     split = split_hours(dataset.hours, settings.split)
     normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
@@ -58,16 +59,20 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
     turns = orientations(settings.training.augmentation)
+    _require_forcing(windows, chosen)
 
     def cases() -> Iterator[tuple[Inputs, Tensor]]:
         for index, number in enumerate(chosen):
             # Leads alternate, so the orientation changes after all of them: each lead is fitted in every orientation.
             turn = turns[index // len(settings.model.leads) % len(turns)]
-            window = turn.apply(windows[number], dataset.variables)
+            window = turn.apply(windows.forced(number, None), dataset.variables)
             assert window.target is not None
             target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
             inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs)
             yield inputs, target
+            for age in windows.ages(number):
+                forced = turn.apply(windows.forced(number, age), dataset.variables)
+                yield inputs.forced([forced], normalisation), target
 
     inits = windows.inits
     return ModelDescription(
@@ -139,6 +144,7 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
         inputs=settings.model.inputs,
         roll=whole,
         orientations=orientations(settings.training.augmentation),
+        withheld=settings.model.forcing_dropout,
         seed=seed,
     )
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)
@@ -176,4 +182,19 @@ def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: boo
         seed=settings.training.seed,
         augment=augment,
         convective=convective,
+        forcing=Forcing.of(settings),
     )
+
+
+def _require_forcing(windows: Windows, numbers: Sequence[int]) -> None:
+    """Raise MissingInputError if none of these cases has the forcing of some lead and age."""
+    if windows.forcing is None:
+        return
+    found = {(windows.lead(number), age) for number in numbers for age in windows.ages(number)}
+    wanted = [(lead, age) for lead in windows.leads for age in windows.forcing.possible_ages(lead)]
+    for lead, age in wanted:
+        if (lead, age) not in found:
+            raise MissingInputError(
+                f"the training hours have no HRRR forecast of age {age} h for a lead of {lead} h",
+                advice="run `convcast fetch` and `convcast preprocess` with these settings, or set model.forcing=none",
+            )

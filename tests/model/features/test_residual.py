@@ -141,7 +141,7 @@ def test_a_change_is_a_predictor_of_its_own(case):
 
 def test_every_lead_has_its_own_scale(fit, case):
     residuals = fit({"default": "persistence"}, leads=(1, 3))
-    assert list(residuals.spread) == [1, 3]
+    assert list(residuals.spread) == [(1, None), (3, None)]
     scale = {lead: residuals.scales(case(20, lead)[0]).mean(dim=(0, 2, 3)) for lead in (1, 3)}
     assert (scale[3] > scale[1]).all()
 
@@ -149,7 +149,7 @@ def test_every_lead_has_its_own_scale(fit, case):
 def test_the_reference_is_within_the_fields_bounds(fit, case, normalisation):
     inputs, _ = case(20)
     residuals = fit({"default": "regression"})
-    wild = Regression({1: 100 * residuals.regression.weights[1]})
+    wild = Regression({(1, None): 100 * residuals.regression.weights[1, None]})
     reference = replace(residuals, regression=wild).reference(inputs)
     low, high = normalisation.bounds()
     assert (reference.amin(dim=(0, 2, 3)).numpy() >= low - 1e-4).all()
@@ -193,7 +193,7 @@ def test_missing_points_of_a_target_are_not_fitted(case, normalisation):
     truth = whole.reference(inputs[0])
     error, careless = (torch.square(one.reference(inputs[0]) - truth).mean() for one in (partial, blank))
     assert error < 0.1 * careless
-    assert np.isfinite(partial.spread[1]).all()
+    assert np.isfinite(partial.spread[1, None]).all()
     ratio = partial.scales(inputs[0]).mean() / whole.scales(inputs[0]).mean()
     assert ratio == pytest.approx(1, abs=0.1)
     moments = np.einsum("ibic->i", partial.spectrum.moments)

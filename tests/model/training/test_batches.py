@@ -95,7 +95,7 @@ def test_where_the_target_is_missing_nothing_is_learnt(dataset, make_settings, m
     hole = real.target.copy()
     hole[2, 3, 4] = np.nan
     object.__setattr__(real, "target", hole)
-    monkeypatch.setattr(type(cases.windows), "__getitem__", lambda self, number: real)
-    residuals = cases._prepare(0, Orientation()).residuals
+    monkeypatch.setattr(type(cases.windows), "forced", lambda self, number, age: real)
+    residuals = cases._prepare(0, Orientation(), None).residuals
     assert residuals[0, 2, 3, 4].isnan()
     assert residuals.isnan().sum() == 1
