@@ -65,7 +65,7 @@ def sample(
     from contextlib import nullcontext
 
     from convcast.dataset import Dataset
-    from convcast.ensemble import describe, latest_init, sample as draw_members
+    from convcast.ensemble import choose, describe, described, latest_init, notes, sample as draw_members
     from convcast.files import lock
     from convcast.model import Forecaster, rank_and_world_size, sum_over_processes
     from convcast.notation import parse_hours, parse_leads, parse_members
@@ -91,7 +91,10 @@ def sample(
 
     def draw(hour: Hour, path: Path) -> Iterator[MemberDone]:
         parts: dict[str, Any] = {"members": numbers, "rank": rank, "world_size": world_size}
-        return draw_members(forecaster, dataset, path, init=hour, **parts, **shared)
+        return draw_members(forecaster, dataset, path, init=hour, stored=files(hour), **parts, **shared)
+
+    def files(hour: Hour) -> tuple[Path, ...]:
+        return workspace.product(hour), workspace.forecast(hour), workspace.temporary_members(hour)
 
     def draw_all() -> Iterator[MemberDone]:
         for hour in inits:
@@ -99,7 +102,7 @@ def sample(
                 if kept == "members":
                     yield from draw(hour, workspace.forecast(hour))
                 else:
-                    description = describe(forecaster, dataset, init=hour, **shared)
+                    description = describe(forecaster, dataset, init=hour, stored=files(hour), **shared)
                     yield from _with_products(terminal, workspace, settings, description, numbers, hours, draw)
             except MissingInputError:
                 if len(inits) == 1:
@@ -120,6 +123,11 @@ def sample(
     if not first:
         return
     made = [hour for hour in inits if hour not in missing]
+    forcing = {hour: choose(forecaster, dataset, hour, sampling, stored=files(hour)) for hour in made}
+    said = [note for hour, choice in forcing.items() for note in notes(forecaster, hour, choice)]
+    if said and sampling.forcing:
+        more = f" (and {len(said) - 1} more such leads or initial times)" if len(said) > 1 else ""
+        terminal.warn(said[0] + more)
     forecasts = [str(workspace.forecast(hour)) for hour in made] if kept != "products" else []
     products = [str(workspace.product(hour)) for hour in made] if kept != "members" else []
     paths = products or forecasts
@@ -132,6 +140,12 @@ def sample(
             "missing": [str(hour) for hour in missing],
             "members": len(numbers),
             "leads": list(hours),
+            **(
+                {"forcing": {str(hour): described(choice) for hour, choice in forcing.items()}}
+                if forecaster.forcing
+                else {}
+            ),
+            **({"notes": said} if said and sampling.forcing else {}),
         },
         table("forecasts", "members", "leads", "drawn now", rows=[counts]),
         paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}" if paths else "nothing",

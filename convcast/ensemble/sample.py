@@ -18,6 +18,7 @@ from torch import Tensor
 
 from convcast import __version__
 from convcast.dataset import Dataset, usable_inits
+from convcast.ensemble.forcing import Choice, choose, described
 from convcast.ensemble.memory import block_size, plan
 from convcast.ensemble.noise import member_noise
 from convcast.ensemble.rollout import Floats, rollout
@@ -56,14 +57,16 @@ def sample(
     leads: Sequence[int],
     settings: SamplingSettings,
     name: str | None = None,
+    stored: Sequence[Path] = (),
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[MemberDone]:
     """Draw the members and leads that the ensemble at `path` lacks.
 
-    Leads that the model was trained for are drawn directly, others by repeated one-hour forecasts. A member depends on
-    the model, the dataset, its number and the settings named in the ensemble's attributes, and not on the members drawn
-    with it, the memory or the process. On a CPU this holds bit for bit.
+    Leads that the model was trained for are drawn directly, others by repeated one-hour forecasts, which have no
+    forcing after the first hour. A member depends on the model, the dataset, its number and the settings named in the
+    ensemble's attributes, and not on the members drawn with it, the memory or the process. On a CPU this holds bit for
+    bit.
 
     Args:
         forecaster: The trained model.
@@ -74,6 +77,7 @@ def sample(
         leads: Lead times, hours.
         settings: Solver, steps, tiles, seed and the like.
         name: The model's name in the file; by default the start of its digest.
+        stored: Other files of this initial time, whose forcing is taken again (convcast.ensemble.forcing.choose).
         rank: The rank of this process among those that share the members of the ensemble.
         world_size: The number of those processes.
 
@@ -84,21 +88,25 @@ def sample(
         SettingsError: A lead cannot be drawn, there are more steps than the diffusion process has, or the memory holds
             less than one tile.
         DamagedFileError: Model and dataset differ in fields, spacing or world, or the ensemble has another identity.
-        MissingInputError: An hour of the history before `init` is missing.
+        MissingInputError: An hour of the history before `init` is missing, or an HRRR forecast that the stored
+            members had.
         All are raised before anything is written.
     """
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
     tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
     rollout_leads = sorted(set(leads) - set(forecaster.leads))
     at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rollout=bool(rollout_leads))
-    description = describe(forecaster, dataset, init=init, leads=leads, settings=settings, name=name)
+    forcing = choose(forecaster, dataset, init, settings, stored=(path, *stored))
+    description = describe(
+        forecaster, dataset, init=init, leads=leads, settings=settings, name=name, stored=(path, *stored)
+    )
     if not path.exists():
         dataset.require(_history(forecaster, init))
     store = EnsembleStore.prepare(path, description, members=max(members) + 1)
     block = block_size(tiling)
     turn = int(init.astype(np.int64))
     assigned = [member for member in sorted(set(members)) if (turn + member // block) % world_size == rank]
-    draw = _Drawing(forecaster, dataset, tiling, init, settings, at_once.cached_tiles)
+    draw = _Drawing(forecaster, dataset, tiling, init, settings, at_once.cached_tiles, forcing)
     groups = partial(_groups, size=at_once.members, fixed=forecaster.device.type == "cpu")
     for lead in sorted(set(leads) - set(rollout_leads)):
         for group, requested in groups(store.missing(assigned, lead)):
@@ -145,12 +153,15 @@ def describe(
     leads: Sequence[int] = (),
     settings: SamplingSettings,
     name: str | None = None,
+    stored: Sequence[Path] = (),
 ) -> ForecastDescription:
     """Describe the ensemble as its file does.
 
     The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
-    has room for all leads (hours) that the model was trained for and for the requested `leads`.
+    has room for all leads (hours) that the model was trained for and for the requested `leads`. The forcing is that of
+    the files `stored`, where they have one.
     """
+    forcing = described(choose(forecaster, dataset, init, settings, stored=stored))
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
         "analysis_lead": dataset.analysis_lead,
@@ -160,6 +171,7 @@ def describe(
         "steps": settings.evaluations(forecaster.schedule.steps),
         **({"eta": settings.eta} if settings.solver == "ddim" and settings.eta else {}),
         **({"lead_correlation": settings.lead_correlation} if settings.lead_correlation else {}),
+        **({"forcing": forcing} if forcing else {}),
         "guidance": settings.guidance,
         "precision": settings.precision,
         "tiles": str(cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)),
@@ -239,6 +251,7 @@ class _Drawing:
     init: Hour
     settings: SamplingSettings
     cached_tiles: int
+    forcing: Choice
     _direct: tuple[int, TiledDenoiser] | None = None
     """The last denoiser that started from analyses, and its hours ahead."""
 
@@ -281,6 +294,7 @@ class _Drawing:
             guidance=self.settings.guidance,
             cached_tiles=self.cached_tiles,
             pasts=pasts,
+            forcing=self.forcing.get(ahead) if pasts is None else None,
         )
         if pasts is None:
             self._direct = ahead, denoiser

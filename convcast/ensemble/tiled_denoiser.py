@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convcast.archive import HrrrForecast
 from convcast.dataset import Dataset, domain_motion, window
 from convcast.ensemble.tiles import Tiling
 from convcast.notation import Hour
@@ -43,6 +44,7 @@ class TiledDenoiser:
         guidance: float,
         cached_tiles: int | None = None,
         pasts: NDArray[np.float32] | None = None,
+        forcing: tuple[HrrrForecast, int] | None = None,
     ) -> None:
         """Encode the condition of the first tiles and blend the reference.
 
@@ -56,14 +58,16 @@ class TiledDenoiser:
             cached_tiles: How many tiles' conditions stay in memory, all by default. The others are encoded again
                 whenever they are needed, to the same bits.
             pasts: Histories (member, history, variable, y, x) of the members, in place of the dataset's hours.
+            forcing: HRRR's forecast for the valid time and its age, hours; None withholds it.
 
         Raises:
-            MissingInputError: The dataset lacks an hour of the history.
+            MissingInputError: The dataset lacks an hour of the history, or the HRRR forecast.
         """
         self.forecaster = forecaster
         self.tiling = tiling
         self.guidance = guidance
         self._dataset, self._init, self._lead, self._pasts = dataset, init, lead, pasts
+        self._forcing = forcing
         self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
         self._cache_size = len(tiling.tiles) if cached_tiles is None else cached_tiles
         self._conditions: dict[int, Condition] = {}
@@ -119,7 +123,15 @@ class TiledDenoiser:
         history, dataset = self.forecaster.settings.history, self._dataset
         windows = [
             window(
-                dataset, self._init, self._lead, history=history, rows=rows, columns=columns, past=past, motion=motion
+                dataset,
+                self._init,
+                self._lead,
+                history=history,
+                rows=rows,
+                columns=columns,
+                past=past,
+                motion=motion,
+                forcing=self._forcing,
             )
             for past, motion in zip([None] if self._pasts is None else self._pasts, self._motions, strict=True)
         ]

@@ -72,6 +72,7 @@ class GaussianForecaster:
             analysis_lead=self.analysis_lead,
             training_hours=(START, START),
         )
+        self.forcing = None
         self.conditions = 0
         self.schedule = cosine(50)
         self.device = torch.device("cpu")
