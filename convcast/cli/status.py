@@ -13,6 +13,7 @@ from convcast.errors import ConvcastError, NotPublishedError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from convcast.dataset import Dataset
     from convcast.operations.status import WorkspaceStatus
     from convcast.settings import Settings
     from convcast.workspace import Workspace
@@ -96,6 +97,8 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
         value |= {"dataset_hours": len(dataset.hours), "simulated": dataset.simulated}
         value["rejected"] = [{"valid": str(hour), "reason": reason} for hour, reason in rejected.items()]
         rows.extend(("", f"{hour}: {reason}") for hour, reason in list(rejected.items())[:5])
+        forcing_rows, value["forcing"] = _forcing(dataset)
+        rows += forcing_rows
     except ConvcastError as error:
         rows.append(("dataset", str(error)))
     for title, folder, pattern in (
@@ -111,6 +114,31 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
     rows.append(("disk", size(used)))
     value["bytes"] = used
     return rows, value
+
+
+def _forcing(dataset: Dataset) -> tuple[Rows, dict[str, Any] | None]:
+    """Describe the HRRR forecasts in the dataset, as rows and as JSON; nothing if it has none."""
+    from convcast.dataset import HourStatus
+
+    if dataset.forecasts is None:
+        return [], None
+    counts = {
+        status.name.lower(): sum(code == status for code in dataset.forecast_status.values())
+        for status in (HourStatus.OK, HourStatus.GAP, HourStatus.REJECTED)
+    }
+    newest = max((f.cycle for f, code in dataset.forecast_status.items() if code == HourStatus.OK), default=None)
+    text = f"{counts['ok']} HRRR forecasts, newest cycle {newest}" if newest is not None else "no HRRR forecasts"
+    more = "".join(
+        f", {counts[name]} {what}" for name, what in (("gap", "gaps"), ("rejected", "rejected")) if counts[name]
+    )
+    rows: Rows = [("forcing", text + more)]
+    rejected = [
+        {"cycle": str(f.cycle), "lead": f.lead, "reason": entry["reason"]}
+        for f, entry in dataset.forecasts.verdicts().items()
+        if entry.get("status") == "rejected"
+    ]
+    rows.extend(("", f"{one['cycle']} + {one['lead']} h: {one['reason']}") for one in rejected[:5])
+    return rows, {"counts": counts, "newest_cycle": None if newest is None else str(newest), "rejected": rejected}
 
 
 def _operations(status_now: WorkspaceStatus) -> Rows:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from convcast.archive.locations import parse_path
 from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
 from convcast.files import write_bytes, write_json
 from convcast.operations import stages
@@ -141,6 +142,8 @@ class Cycle:
             return replace(done, code=0, outcome="deadline")
         if step.stage == "fetch":
             done = self._judge_fetch(done, ended)
+        if step.stage == "sample":
+            self._notes += map(str, ended.result.get("notes", []))
         if step.stage == "verify" and (code == 0 or ended.result.get("report")):
             kept = self._run_here("verify", self._keep_scores)
             kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
@@ -152,6 +155,7 @@ class Cycle:
     def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:
         """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""
         outcomes = ended.result.get("outcomes", [])
+        analyses = [outcome for outcome in outcomes if self._is_analysis(outcome)]
         self._unreachable = not outcomes  # another try would wait for the network as long
         by_status = {
             status: [outcome for outcome in outcomes if outcome["status"] == status]
@@ -163,9 +167,14 @@ class Cycle:
         if done.code == 0 and trouble:
             reason = "{valid} {status}: {reason}".format_map(trouble[0])
             return replace(done, code=3, outcome=in_words(3), said=reason)
-        if done.code in (0, 4) and str(self.expected) in {outcome["valid"] for outcome in by_status["late"]}:
+        if done.code in (0, 4) and str(self.expected) in {o["valid"] for o in analyses if o["status"] == "late"}:
             return replace(done, code=4, outcome=in_words(4))
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
+
+    def _is_analysis(self, outcome: dict[str, Any]) -> bool:
+        """Whether a fetched file holds an analysis, and not a forecast that forces the model."""
+        file = parse_path(str(outcome.get("file", "")))
+        return file is None or file.lead in self.settings.dataset.leads
 
     def _run_here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
         """Run work in this process and return its result; an error becomes an exit code, as that of a verb does."""
@@ -284,7 +293,8 @@ def _about(step: Step, inventory: Inventory) -> str:
         case "sample":
             return str(step.hours[0])
         case "preprocess":
-            return f"{len(inventory.unprocessed)} hours"
+            forecasts = len(inventory.unprocessed_forecasts)
+            return f"{len(inventory.unprocessed)} hours" + (f", {forecasts} HRRR forecasts" if forecasts else "")
         case "verify":
             return f"{len(step.cases)} due"
         case _:

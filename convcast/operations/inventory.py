@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from convcast import stores
-from convcast.archive import Archive
+from convcast.archive import Archive, Forcing, HrrrForecast
 from convcast.archive.sources import PUBLICATION_DELAY
 from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, HourStatus
@@ -100,6 +100,10 @@ class Inventory:
     """Files that have the name of a forecast or model and are neither, each with its fault."""
     blocked: frozenset[Hour] = frozenset()
     """Initial times that cannot be sampled, because an ignored file has the forecast's name."""
+    unforced: frozenset[Hour] = frozenset()
+    """Initial times for which an HRRR forecast that forces the model is missing and could be fetched."""
+    unprocessed_forecasts: frozenset[HrrrForecast] = frozenset()
+    """Archived HRRR forecasts that force the model and that preprocessing has not seen."""
 
     @property
     def left_alone(self) -> list[str]:
@@ -117,6 +121,10 @@ class Inventory:
         """Whether an hour is missing and could be fetched."""
         known = self.hour_status.get(hour, HourStatus.ABSENT)
         return hour not in self.archived and known in (HourStatus.ABSENT, HourStatus.GAP)
+
+    def wants_fetch(self, hour: Hour) -> bool:
+        """Whether an hour, or the forcing of a forecast from it, is missing and could be fetched."""
+        return self.needs_fetch(hour) or hour in self.unforced
 
     @property
     def unprocessed(self) -> frozenset[Hour]:
@@ -158,15 +166,43 @@ class InventoryReader:
             model = self._model(path)
         except DamagedFileError as error:
             ignored_files[path] = str(error).removeprefix(f"{path} ")
+        archive = Archive(workspace.archive / "hrrr")
+        unforced, unprocessed = self._forcing(archive, expected, since)
         return Inventory(
             expected=expected,
-            archived=frozenset(Archive(workspace.archive / "hrrr").hours(*self.settings.dataset.leads)),
+            archived=frozenset(archive.hours(*self.settings.dataset.leads)),
+            unforced=unforced,
+            unprocessed_forecasts=unprocessed,
             hour_status=self._hour_status(),
             forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
             model=model,
             ignored_files=ignored_files,
             blocked=frozenset(init for init, path in stored if path in ignored_files and self._is_written(path)),
+        )
+
+    def _forcing(
+        self, archive: Archive, expected: Hour, since: Hour
+    ) -> tuple[frozenset[Hour], frozenset[HrrrForecast]]:
+        """Return the initial times that lack forcing, and the archived forecasts that preprocessing has not seen."""
+        forcing = Forcing.of(self.settings)
+        if forcing is None:
+            return frozenset(), frozenset()
+        archived = {
+            HrrrForecast(valid - lead * HOUR, lead) for lead in forcing.hrrr_leads for valid in archive.hours(lead)
+        }
+        try:
+            status = Dataset.open(self.workspace.dataset).forecast_status
+        except (SettingsError, DamagedFileError):  # there is none yet, or preprocessing repairs it
+            status = {}
+
+        def unseen(forecast: HrrrForecast) -> bool:
+            return status.get(forecast, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
+
+        inits = np.arange(since, expected + HOUR)
+        return (
+            frozenset(i for i in inits if any(unseen(f) and f not in archived for f in forcing.needed([i]))),
+            frozenset(filter(unseen, archived)),
         )
 
     def newest(self, *, before: Hour) -> Hour | None:

@@ -68,10 +68,11 @@ def next_step(
     at = {step.stage: number for number, step in enumerate(done)}
     fetched = [step.hours for step in done if step.stage == "fetch"]
     history = inventory.model.history if inventory.model else limits.history
-    head = [hour for hour in _back(inventory.expected, history) if inventory.needs_fetch(hour)]
+    head = [hour for hour in _back(inventory.expected, history) if inventory.wants_fetch(hour)]
     if head and not fetched and "fetch" not in excluded:
         return Step("fetch", (head[-1], head[0]))
-    if inventory.unprocessed and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in excluded:
+    unprocessed = inventory.unprocessed or inventory.unprocessed_forecasts
+    if unprocessed and at.get("preprocess", -1) < at.get("fetch", 0) and "preprocess" not in excluded:
         return Step("preprocess")
 
     sampled = {step.hours[0] for step in done if step.stage == "sample"}
@@ -89,7 +90,7 @@ def next_step(
     tried = frozenset[tuple[Hour, int]]().union(*(step.cases for step in done if step.stage == "verify"))
     if due - tried and not tried and len(sampled) <= 1:
         return Step("verify", cases=due)
-    older = [hour for hour in _back(inventory.expected, limits.catch_up + history) if inventory.needs_fetch(hour)]
+    older = [hour for hour in _back(inventory.expected, limits.catch_up + history) if inventory.wants_fetch(hour)]
     if older and not any(first <= older[-1] for first, _ in fetched) and "fetch" not in excluded:
         return Step("fetch", (older[-1], older[0]))
     if wanted:

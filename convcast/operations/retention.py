@@ -19,8 +19,9 @@ from convcast import files
 from convcast.archive import open_archives
 from convcast.archive.archive import sidecar_path
 from convcast.archive.locations import parse_path
+from convcast.dataset.forcing.store import ForcingStore
 from convcast.dataset.store import Store
-from convcast.errors import LockedError, SettingsError
+from convcast.errors import DamagedFileError, LockedError, SettingsError
 from convcast.files import discard, folder_bytes, lock
 from convcast.forecasts.integrity import find_fault
 from convcast.notation import HOUR, Hour, from_compact
@@ -34,6 +35,10 @@ LAGGED = 24
 """Maximum age, in hours before a forecast's init time, of the reference forecasts that are kept with it."""
 
 
+FORCING_REACH = (LAGGED + 1) * HOUR
+"""Maximum time from a cycle whose forecast forces a model to the initial time."""
+
+
 @dataclass(frozen=True)
 class StoredFiles:
     """The stored files and hours that may be pruned."""
@@ -41,6 +46,8 @@ class StoredFiles:
     archive: Mapping[Path, tuple[Hour, bool]] = field(default_factory=dict)
     """Valid hour of each GRIB file, and whether it is an analysis."""
     dataset: Sequence[Hour] = ()
+    cycles: Sequence[Hour] = ()
+    """Cycles of the dataset's HRRR forecasts."""
     forecasts: Mapping[Path, Hour] = field(default_factory=dict)
     """Initial time of each ensemble."""
     products: Mapping[Path, Hour] = field(default_factory=dict)
@@ -55,6 +62,7 @@ class PrunePlan:
 
     archive: tuple[Path, ...] = ()
     dataset: tuple[Hour, ...] = ()
+    cycles: tuple[Hour, ...] = ()
     forecasts: tuple[Path, ...] = ()
     products: tuple[Path, ...] = ()
     statistics: tuple[Path, ...] = ()
@@ -115,6 +123,13 @@ def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, ke
             for hour in stock.dataset
             if hour < dataset_before and not (trained and trained[0] <= hour <= trained[1])
         ),
+        # Hours are forced by cycles of up to a day before them.
+        cycles=tuple(
+            cycle
+            for cycle in stock.cycles
+            if cycle + FORCING_REACH < dataset_before
+            and not (trained and trained[0] <= cycle + FORCING_REACH and cycle <= trained[1])
+        ),
         # A later run uses the members that a killed run left, as far back as a cycle catches up.
         forecasts=(*forecasts, *(path for path, init in stock.temporary.items() if init < first)),
         products=older(stock.products, keep.products_days, busy),
@@ -142,6 +157,7 @@ def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool
     return StoredFiles(
         archive=archive,
         dataset=_dataset_hours(workspace) if dataset else (),
+        cycles=_forcing_cycles(workspace) if dataset else (),
         forecasts=_ours(_by_init(workspace.forecasts, "*.zarr"))
         | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
         products=_ours(_by_init(workspace.products, "[!.]*.zarr")),
@@ -155,6 +171,14 @@ def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
         return tuple(Store.open(workspace.dataset).stored_hours())
     except SettingsError:
         return ()
+
+
+def _forcing_cycles(workspace: Workspace) -> tuple[Hour, ...]:
+    try:
+        store = ForcingStore.open(workspace.dataset)
+    except (DamagedFileError, SettingsError):  # preprocessing repairs it
+        return ()
+    return () if store is None else tuple(store.stored_cycles())
 
 
 def _ours(paths: Mapping[Path, Hour]) -> dict[Path, Hour]:
@@ -179,13 +203,18 @@ def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
     def prune_hour(hour: Hour) -> None:
         Store.open(workspace.dataset, writing=True).prune([hour])
 
+    def prune_cycle(cycle: Hour) -> None:
+        ForcingStore.prepare(workspace.dataset).prune([cycle])
+
     _prune_folder(done, "archive", workspace.lock("fetch"), plan.archive, _delete_archived)
-    if plan.dataset:
+    if plan.dataset or plan.cycles:
         before = folder_bytes(workspace.dataset)
         # Training may read any hour of the dataset.
         trainings = sorted((workspace.root / "locks").glob("train-*.lock"))
         if not any(map(_is_locked, trainings)):
-            _prune_folder(done, "dataset", workspace.lock(workspace.dataset.name), plan.dataset, prune_hour)
+            guard = workspace.lock(workspace.dataset.name)
+            _prune_folder(done, "dataset", guard, plan.dataset, prune_hour)
+            _prune_folder(done, "forcing", guard, plan.cycles, prune_cycle)
             done.bytes += before - folder_bytes(workspace.dataset)
         else:
             done.left.append("dataset")

@@ -450,3 +450,42 @@ def test_a_damaged_model_is_6_and_the_rest_is_done(world):
     assert cycle.code == 6
     assert {"fetch", "preprocess", "prune"} <= {stage.stage for stage in done}
     assert f"{described} does not describe a convcast model and is left alone" in cycle.entry["notes"]
+
+
+def test_late_forcing_makes_no_analysis_late(world):
+    there = world()
+
+    def fetch(words):
+        there.there = replace(there.there, archived=there.there.archived | {NOW})
+        outcomes = [
+            {"valid": str(NOW), "status": "ok", "reason": "", "file": "hrrr.20240520/conus/hrrr.t05z.wrfsfcf00.grib2"},
+            {
+                "valid": str(NOW),
+                "status": "late",
+                "reason": "",
+                "file": "hrrr.20240520/conus/hrrr.t04z.wrfsfcf01.grib2",
+            },
+        ]
+        return ProcessResult(0, 0.1, {"outcomes": outcomes}, "")
+
+    there.says["fetch"] = fetch
+    cycle, done = run(there)
+    assert (cycle.code, done[0].code) == (0, 0)
+    assert "1 late" in done[0].about
+
+
+def test_the_journal_says_which_forcing_was_taken(world):
+    there = world()
+    note = "HRRR's forecast of 2024-05-20T05 + 1 h is not here: 2024-05-20T04 + 2 h forces 2024-05-20T05 + 1 h"
+
+    def sample(words):
+        init = np.datetime64(words[words.index("--init") + 1], "h")
+        there.there = replace(
+            there.there, forecasts={**there.there.forecasts, init: ForecastSummary(True, (1,), members=50)}
+        )
+        return ProcessResult(0, 0.1, {"notes": [note]}, "")
+
+    there.says["sample"] = sample
+    cycle, _ = run(there)
+    assert note in cycle.entry["notes"]
+    assert cycle.code == 0

@@ -267,3 +267,33 @@ def test_a_damaged_pointer_to_the_newest_forecast_is_replaced(place, ensemble_of
 
     assert new
     assert json.loads(place.latest.read_text()) == said
+
+
+def test_forcing_that_is_missing_or_not_preprocessed(place, dataset_of):
+    from convcast.archive import Archive, HrrrForecast, Sidecar
+    from convcast.dataset.forcing.store import ForcingStore, verdict
+
+    store = dataset_of(place.dataset, [NOW - 2 * HOUR, NOW - HOUR, NOW])
+    forced = reader_of(place, model={"forcing": "hrrr"})
+    hours = {NOW - HOUR, NOW}
+    there = forced.read(NOW, since=NOW - HOUR)
+    assert there.unforced == hours
+    assert all(there.wants_fetch(hour) and hour not in there.archived for hour in hours)
+    assert reader_of(place).read(NOW, since=NOW - HOUR).unforced == frozenset(), "the settings ask for none"
+
+    forecasts = ForcingStore.prepare(place.dataset)
+    for age in (0, 1):
+        forecast = HrrrForecast(NOW - (1 + age) * HOUR, 1 + age)
+        forecasts.write(forecast, store.unpack(store.read(NOW, 1, slice(None), slice(None)))[0])
+        forecasts.commit(HourStatus.OK, [forecast], [verdict(forecast, HourStatus.OK, "")])
+    assert forced.read(NOW, since=NOW - HOUR).unforced == {NOW}
+
+    archive = Archive(place.archive / "hrrr")
+    for lead in (1, 2):
+        path = archive.path(NOW + HOUR, lead)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        archive.write_sidecar(path, Sidecar("", "", None, (), (), 0, "", False, ""))
+    there = forced.read(NOW, since=NOW - HOUR)
+    assert there.unforced == frozenset()
+    assert there.unprocessed_forecasts == {HrrrForecast(NOW, 1), HrrrForecast(NOW - HOUR, 2)}

@@ -204,3 +204,31 @@ def test_an_analysis_is_expected_an_hour_after_its_time():
 def test_words_of_a_step_are_those_of_the_command_line():
     assert Step("verify").words == ["verify"]
     assert Step("fetch", (NOW - HOUR, NOW)).words[-2:] == ["--max-missing", "1"]
+
+
+def test_missing_forcing_of_the_newest_hour_is_fetched_and_preprocessed_before_it_is_sampled():
+    from convcast.archive import HrrrForecast
+
+    forecast = HrrrForecast(NOW, 1)
+    there = replace(everything(NOW - HOUR), archived=frozenset(back(60)), unforced=frozenset([NOW]))
+    there = replace(there, hour_status={**there.hour_status, NOW: HourStatus.OK})
+
+    def after(inventory, step, lost):
+        if step.stage == "fetch":
+            return replace(inventory, unforced=frozenset(), unprocessed_forecasts=frozenset([forecast]))
+        if step.stage == "preprocess":
+            return replace(inventory, unprocessed_forecasts=frozenset())
+        return obedient(inventory, step, lost)
+
+    done, _ = whole_cycle(there, after=after)
+    assert names(done)[:3] == ["fetch", "preprocess", "sample"]
+    assert done[0].hours == (NOW, NOW)
+    assert done[2].hours == (NOW,)
+
+
+def test_forcing_that_does_not_come_is_asked_for_once_and_does_not_stop_the_forecast():
+    there = replace(everything(NOW - HOUR), archived=frozenset(back(60)), unforced=frozenset([NOW]))
+    there = replace(there, hour_status={**there.hour_status, NOW: HourStatus.OK})
+    done, inventory = whole_cycle(there)
+    assert names(done).count("fetch") == 1
+    assert inventory.complete(NOW)

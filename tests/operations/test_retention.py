@@ -318,3 +318,28 @@ def test_what_was_pruned_is_no_gap_and_is_not_decoded_again(place):
     assert there.unprocessed == frozenset()
     assert not there.needs_fetch(hour(3))
     assert not replace(there, hour_status={}).needs_fetch(hour(2))
+
+
+def test_forcing_goes_with_the_hours_that_it_forces(place, dataset_of):
+    from convcast.archive import HrrrForecast
+    from convcast.dataset.forcing.store import ForcingStore, verdict
+
+    store = dataset_of(place.dataset, [hour(0)])
+    values = store.unpack(store.read(hour(0), 1, slice(None), slice(None)))[0]
+    forecasts = ForcingStore.prepare(place.dataset)
+    for age in (420, 390, 200, 70, 0):
+        forecast = HrrrForecast(hour(age), 2)
+        forecasts.write(forecast, values)
+        forecasts.commit(HourStatus.OK, [forecast], [verdict(forecast, HourStatus.OK, "")])
+    stock = list_stored_files(place, analysis_lead=0, dataset=True)
+    assert list(stock.cycles) == [hour(age) for age in (420, 390, 200, 70, 0)]
+    there = Inventory(NOW, hour_status={NOW: HourStatus.OK}, model=MODEL)
+    plan = plan_prune(stock, there, LIMITS, RetentionSettings(dataset_hours=48))
+    # The training hours begin 400 h ago, and cycles of up to 25 h before force them.
+    assert plan.cycles == (hour(200),)
+    went = prune(place, plan)
+    assert went.counts["forcing"] == 1
+    status = Dataset.open(place.dataset).forecast_status
+    assert status[HrrrForecast(hour(200), 2)] == HourStatus.PRUNED
+    assert sum(code == HourStatus.OK for code in status.values()) == 4
+    assert list_stored_files(place, analysis_lead=0, dataset=False).cycles == ()

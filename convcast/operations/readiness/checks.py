@@ -16,6 +16,7 @@ from typing import Literal
 
 import psutil
 
+from convcast.archive.forcing import Forcing
 from convcast.notation import without_credentials
 from convcast.operations import stages
 from convcast.settings import Settings
@@ -152,13 +153,18 @@ def _disk(folder: Path, settings: Settings) -> CheckResult:
     if not os.access(folder, os.W_OK):
         return CheckResult("disk", "fail", f"{folder} cannot be written to", "choose another --workspace")
     free = shutil.disk_usage(folder).free
-    needed = HOURS * (ARCHIVE_AN_HOUR + DATASET_AN_HOUR) if settings.dataset.region == "conus" else FULL
+    forcing = Forcing.of(settings)
+    files = 1 if forcing is None else 1 + len(forcing.hrrr_leads)  # an hour's analysis, and a cycle's forecasts
+    needed = files * HOURS * (ARCHIVE_AN_HOUR + DATASET_AN_HOUR) if settings.dataset.region == "conus" else FULL
     detail = f"{free / 1e9:.0f} GB free at {folder}"
     if free < FULL:
         return CheckResult("disk", "fail", detail, "free some space; what is complete is kept")
     if free < needed:
         return CheckResult(
-            "disk", "note", f"{detail}; 14 days over CONUS take {needed / 1e9:.1f}", "crop with --region"
+            "disk",
+            "note",
+            f"{detail}; 14 days over CONUS{' with forcing' * (forcing is not None)} take {needed / 1e9:.1f}",
+            "crop with --region",
         )
     return CheckResult("disk", "ok", detail)
 
