@@ -51,6 +51,9 @@ NEGATIVE_SQUARE_ROOT = Transform(
     "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
 )
 
+SIGNS = {"m s-1": "m/s", "J kg-1": "J/kg", "1": ""}
+"""Units as readers write them, by their CF name, where the two differ."""
+
 NO_ECHO = -10.0
 """Reflectivity, dBZ, that HRRR writes where there is no echo."""
 
@@ -104,6 +107,11 @@ class Variable:
     loss_weight: float = 1.0
     colour_map: str = "viridis"
     display: tuple[float, float] = (0.0, 1.0)
+    """Range of values that colours tell apart, of fields with seasons from June to August."""
+    winter_display: tuple[float, float] | None = None
+    """The range from December to February, of fields with seasons; the other months have the middle of both."""
+    spread_display: float = 1.0
+    """Spread of an ensemble at which its colours end."""
     thresholds: tuple[float, ...] = ()
     """Thresholds of events: values at or above them (at or below if `events_below`)."""
     events_below: bool = False
@@ -124,6 +132,11 @@ class Variable:
         return (self.grib,) if self.other_grib is None else (self.grib, self.other_grib)
 
     @property
+    def sign(self) -> str:
+        """Unit as readers write it: m/s, J/kg."""
+        return SIGNS.get(self.units, self.units)
+
+    @property
     def middle_threshold(self) -> float:
         """Default threshold of plots: for REFC, 40 dBZ."""
         return self.thresholds[len(self.thresholds) // 2]
@@ -132,9 +145,10 @@ class Variable:
         """Whether the event of this threshold happens: values at or above it, or at or below it if `events_below`."""
         return values <= threshold if self.events_below else values >= threshold
 
-    def event(self, threshold: float) -> str:
-        """`REFC ≥ 40 dBZ`."""
-        return f"{self.name.upper()} {'≤' if self.events_below else '≥'} {threshold:g} {self.units}"
+    def event(self, threshold: float, sign: str | None = None) -> str:
+        """Name an event, `REFC ≥ 40 dBZ`; `sign` is the threshold's unit where it is not the field's own."""
+        unit = self.sign if sign is None else sign
+        return f"{self.name.upper()} {'≤' if self.events_below else '≥'} {threshold:g} {unit}".rstrip()
 
     def __reduce__(self) -> tuple[Callable[[str], Variable], tuple[str]]:
         """Pickle a variable by its name, so that another process has the same row of its table."""
@@ -155,6 +169,7 @@ REFC = Variable(
     loss_weight=4.0,
     colour_map="convcast.reflectivity",
     display=(-10.0, 70.0),
+    spread_display=20.0,
     thresholds=(20.0, 30.0, 40.0, 50.0),
     may_be_constant=True,
     comment="-10 dBZ means no echo",
@@ -177,7 +192,9 @@ T2M = Variable(
     grib=GribKey(0, 0, 0, 103, 2),
     bounds=(205.0, 330.0),
     colour_map="RdYlBu_r",
-    display=(283.0, 313.0),
+    display=(278.15, 318.15),
+    winter_display=(243.15, 298.15),
+    spread_display=5.0,
     thresholds=(273.15, 303.15, 308.15),
     other_names=(
         "2t",
@@ -201,7 +218,9 @@ D2M = Variable(
     grib=GribKey(0, 0, 6, 103, 2),
     bounds=(180.0, 325.0),
     colour_map="BrBG",
-    display=(273.0, 298.0),
+    display=(268.15, 300.15),
+    winter_display=(238.15, 293.15),
+    spread_display=5.0,
     thresholds=(283.15, 288.71, 294.26),
     # HRRR's analyses have scattered points at 192.12 K. At real drylines single points lie up to 39 K below the median
     # of 5 x 5, but not at so low a value; air that is so dry over a region is not far from its median.
@@ -229,6 +248,7 @@ U10 = Variable(
     bounds=(-90.0, 90.0),
     colour_map="PuOr_r",
     display=(-12.0, 12.0),
+    spread_display=5.0,
     thresholds=(10.3, 15.4),
     comment="relative to the grid, not to east and north",
     other_names=(
@@ -255,6 +275,7 @@ V10 = Variable(
     bounds=(-90.0, 90.0),
     colour_map="PuOr_r",
     display=(-12.0, 12.0),
+    spread_display=5.0,
     thresholds=(10.3, 15.4),
     comment="relative to the grid, not to east and north",
     other_names=(
@@ -284,6 +305,7 @@ CAPE = Variable(
     loss_weight=2.0,
     colour_map="convcast.energy",
     display=(0.0, 4000.0),
+    spread_display=1000.0,
     thresholds=(500.0, 1000.0, 2000.0),
     may_be_constant=True,
     other_names=(
@@ -307,6 +329,7 @@ CIN = Variable(
     loss_weight=2.0,
     colour_map="convcast.inhibition",
     display=(-250.0, 0.0),
+    spread_display=100.0,
     thresholds=(-25.0, -100.0),
     events_below=True,
     may_be_constant=True,
