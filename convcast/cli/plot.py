@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,20 @@ class Kind(StrEnum):
     mean = "mean"
     spread = "spread"
     probability = "probability"
+    neighbourhood = "neighbourhood"
+    maximum = "maximum"
+    matched_mean = "matched-mean"
     paintball = "paintball"
     spaghetti = "spaghetti"
+    wind = "wind"
+    difference = "difference"
+
+
+class Units(StrEnum):
+    """Systems of units."""
+
+    si = "si"
+    us = "us"
 
 
 @verb(without=("settings",))
@@ -35,18 +48,19 @@ def plot(
         float | None,
         typer.Option(
             "--threshold",
-            help="Threshold of the event, in the field's units (default: the field's own; 40 dBZ for refc).",
+            help="Threshold of the event, in the units of the map (default: the field's own; 40 dBZ for refc).",
         ),
     ] = None,
+    units: Annotated[Units, typer.Option("--units", help="si, or us: °F and kt.")] = Units.si,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the pictures (default: plots/<init> of the workspace)."),
     ] = None,
 ) -> None:
-    """Draw maps of a forecast: member stamps, mean, spread, probability, paintball, spaghetti; one PNG each.
+    """Draw maps of a forecast, one PNG each; the analysis is outlined in black where the dataset has it.
 
-    Maps are drawn from the members where they were kept, else from the products, which give no stamps, paintball or
-    spaghetti.
+    Maps are drawn from the members where they were kept, else from the products, which give no stamps, maximum,
+    paintball or spaghetti. `difference` is the ensemble mean minus HRRR's forecast, where the archive has that.
     """
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
@@ -54,6 +68,7 @@ def plot(
     from convcast.notation import compact, parse_leads
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
+    from convcast.verification.results.warnings import warnings_of_model
 
     terminal = command.terminal
     workspace, _ = command.open()
@@ -65,12 +80,23 @@ def plot(
     for source in available(workspace, init):
         folder = output or workspace.root / "plots" / compact(source.init)
         sweep(folder, recursive=False, shared=True)
-        units = select_maps(workspace, source, variables, hours, threshold=threshold, kinds=wanted, chosen=bool(kinds))
-        for shown, possible in units:
+        fields_of_leads = select_maps(
+            workspace,
+            source,
+            variables,
+            hours,
+            threshold=threshold,
+            kinds=wanted,
+            chosen=bool(kinds),
+            system=units.value,
+        )
+        for shown, possible in fields_of_leads:
+            found = warnings_of_model(workspace.root / "verification", shown.model, shown.variable, shown.lead)
+            warned = replace(shown, warnings=tuple(found))
             for kind in possible:
-                name = f"{shown.variable.name}_f{shown.lead:02d}_{kind}.png"
+                name = f"{'wind' if kind == 'wind' else shown.variable.name}_f{shown.lead:02d}_{kind}.png"
                 path = folder / (name if output is None else f"{compact(source.init)}_{name}")
-                write_bytes(path, draw(kind, shown))
+                write_bytes(path, draw(kind, warned))
                 terminal.say(f"{path}")
                 drawn.append(str(path))
     terminal.result(

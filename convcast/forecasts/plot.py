@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from convcast.conventions import COMPLETE
-from convcast.dataset import Dataset
-from convcast.errors import ConvcastError, SettingsError
+from convcast.errors import SettingsError
+from convcast.forecasts.comparison import Comparison
 from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
-from convcast.grid import Grid
+from convcast.forecasts.summary import match_mean, neighbourhood_probability
+from convcast.grid import SPACING
 from convcast.notation import parse_numbers
 from convcast.pictures.base_map import BaseMap
-from convcast.pictures.forecast import OF_MEMBERS, ForecastField, from_members
-from convcast.variables import STATIC, Variable
+from convcast.pictures.forecast import OF_MEMBERS, drawable
+from convcast.pictures.forecast_field import ForecastField, Wind, from_members
+from convcast.pictures.units import UnitSystem, display_units
+from convcast.settings import ProductSettings
+from convcast.variables import U10, V10, Variable
 from convcast.workspace import Workspace
 
 Rest = Callable[..., ForecastField]
 """Constructor of `ForecastField` with the arguments that all fields of a forecast share already given."""
+WINDS = (U10.name, V10.name)
+IDENTITY = 12
+"""Number of digits by which verification names a model."""
+ROUNDING = 0.02
+"""Difference, in the field's units, up to which a converted threshold is taken for one of the field's own."""
 
 
 def select_maps(
@@ -37,52 +45,91 @@ def select_maps(
     kinds: Sequence[str],
     chosen: bool,
     most: int | None = None,
+    system: UnitSystem = "si",
 ) -> Iterator[tuple[ForecastField, list[str]]]:
     """Yield each field at each lead, with the kinds of plots that can be drawn of it.
+
+    The wind is drawn once a lead, with the first field.
 
     Args:
         workspace: Workspace of the forecast.
         source: The forecast.
         variables: Fields to plot.
         leads: Lead times, hours; None for all.
-        threshold: Threshold of the event probabilities; None for the middle threshold of each field.
+        threshold: Threshold of the event probabilities, in the maps' units; None for the middle one of each field.
         kinds: Kinds of plots requested.
         chosen: Whether the user chose the kinds, so that an unavailable kind is an error instead of omitted.
         most: Maximum number of members to read; None for all.
+        system: System of units of the maps.
 
     Raises:
         SettingsError: The forecast lacks a lead, a field, a threshold or, if `chosen`, a kind of plot.
         DamagedFileError: A file is damaged or is not a convcast forecast.
     """
-    possible = list(kinds)
-    if source.members is None:
-        possible = [kind for kind in kinds if kind not in OF_MEMBERS]
-        if chosen and len(possible) < len(kinds):
-            raise SettingsError(
-                f"the forecast from {source.init} has only products, which contain no members to draw",
-                advice="sample with --keep both, or draw mean, spread and probability",
-            )
+    if chosen and source.members is None and not OF_MEMBERS.isdisjoint(kinds):
+        raise SettingsError(
+            f"the forecast from {source.init} has only products, which contain no members to draw",
+            advice="sample with --keep both, or draw mean, spread and probability",
+        )
     path = source.members or source.products
     assert path is not None
     with open_forecast(path) as data:
         grid = read_grid(data, path)
+        simulated = bool(data.attrs.get("simulated", 0))
+        comparison = Comparison(workspace, grid, simulated=simulated)
         rest = partial(
             ForecastField,
             init=source.init,
-            base_map=BaseMap(grid, _land(workspace, grid)),
-            simulated=bool(data.attrs.get("simulated", 0)),
+            base_map=BaseMap(grid, comparison.land, borders=not simulated),
+            simulated=simulated,
             source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
+            model=str(data.attrs.get("model_sha256", ""))[:IDENTITY],
+            system=system,
         )
         stored_leads = select_leads(data, path, None)
-        read = partial(_from_members, most=most) if source.members is not None else _from_products
+        read: Callable[..., ForecastField | None] = (
+            partial(_from_members, most=most) if source.members is not None else _from_products
+        )
         for lead in select_leads(data, path, leads):
-            for variable in variables:
-                limit = _threshold(variable, threshold)
-                shown = read(
-                    data.isel(init_time=0, lead_time=stored_leads.index(lead)), path, variable, limit, lead, rest
+            here = data.isel(init_time=0, lead_time=stored_leads.index(lead))
+            for position, variable in enumerate(variables):
+                limit = _threshold(variable, threshold, system)
+                for_lead = partial(
+                    rest,
+                    lead=lead,
+                    observed=comparison.analysis(variable, source.init, lead),
+                    reference=comparison.hrrr(variable, source.init, lead) if "difference" in kinds else None,
+                    wind=_wind(here, path, most) if "wind" in kinds and position == 0 else None,
                 )
-                if shown is not None:
-                    yield shown, possible
+                shown = read(here, path, variable, limit, for_lead, kinds)
+                if shown is None:
+                    continue
+                possible = [kind for kind in kinds if drawable(shown, kind)]
+                lacking = [kind for kind in kinds if kind not in possible and not (kind == "wind" and position)]
+                if chosen and lacking:
+                    raise _unavailable(lacking[0], shown, comparison)
+                yield shown, possible
+
+
+def _threshold(variable: Variable, requested: float | None, system: UnitSystem) -> float:
+    """Return a threshold in the field's units: one of the field's own where it is that one, rounded."""
+    if requested is None:
+        return variable.middle_threshold
+    limit = display_units(variable, system).original(requested)
+    return next((own for own in variable.thresholds if abs(own - limit) < ROUNDING), limit)
+
+
+def _unavailable(kind: str, shown: ForecastField, comparison: Comparison) -> SettingsError:
+    if kind == "difference":
+        return SettingsError(
+            f"there is no HRRR forecast of {shown.variable.name} from {shown.init} for {shown.lead} h ahead",
+            advice=f"run `{comparison.fetch_command(shown.init, shown.lead)}`, or leave --kind difference out",
+        )
+    why = {
+        "wind": "the forecast has no u10 and v10",
+        "matched-mean": f"{shown.variable.name} has no probability-matched mean, which is for refc, cape and cin",
+    }
+    return SettingsError(why.get(kind, f"the forecast has nothing to draw as {kind}"), advice="choose another --kind")
 
 
 def _from_members(
@@ -90,66 +137,73 @@ def _from_members(
     path: Path,
     variable: Variable,
     threshold: float,
-    lead: int,
     rest: Rest,
+    kinds: Sequence[str],
     *,
     most: int | None,
 ) -> ForecastField | None:
     """Return None if no member is complete yet."""
-    if variable.name not in here:
-        raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
+    _require(here, path, variable, variable.name)
     numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
     if numbers.size == 0:
         return None
     members = read_values(here[variable.name].isel(number=numbers), path)
     members_read = tuple(int(number) for number in here.number.values[numbers])
-    construct = partial(rest, variable=variable, threshold=threshold, lead=lead, numbers=members_read)
-    return from_members(construct, variable, threshold, members)
+    radius = ProductSettings().neighbourhood
+    products: dict[str, NDArray[np.floating]] = {}
+    if "neighbourhood" in kinds:
+        cells = int(1000 * radius / SPACING)
+        products["neighbourhood"] = neighbourhood_probability(variable, members, threshold, radius=cells)
+    if "matched-mean" in kinds and variable.may_be_constant:
+        products["matched_mean"] = match_mean(variable, members)
+    construct = partial(rest, variable=variable, threshold=threshold, numbers=members_read, radius=radius)
+    return from_members(construct, variable, threshold, members, **products)
 
 
 def _from_products(
-    here: xr.Dataset, path: Path, variable: Variable, threshold: float, lead: int, rest: Rest
+    here: xr.Dataset, path: Path, variable: Variable, threshold: float, rest: Rest, kinds: Sequence[str]
 ) -> ForecastField:
-    if f"{variable.name}_mean" not in here:
-        raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
-    thresholds = here[f"{variable.name}_threshold"].values.tolist()
+    name = variable.name
+    _require(here, path, variable, f"{name}_mean")
+    thresholds = here[f"{name}_threshold"].values.tolist()
     if threshold not in thresholds:
         raise SettingsError(
-            f"{path} has no probability of {variable.name} at {threshold:g}",
+            f"{path} has no probability of {name} at {threshold:g}",
             advice=f"choose from --threshold {' '.join(f'{t:g}' for t in thresholds)}, or sample with --keep both",
         )
+    position = thresholds.index(threshold)
+    wanted = {"neighbourhood": f"{name}_neighbourhood_probability", "matched-mean": f"{name}_matched_mean"}
+    found = {
+        kind: read_values(here[stored], path) for kind, stored in wanted.items() if kind in kinds and stored in here
+    }
     return rest(
         variable=variable,
         threshold=threshold,
-        lead=lead,
         numbers=parse_numbers(str(here.attrs["members"]), "members"),
         members=None,
-        mean=read_values(here[f"{variable.name}_mean"], path),
-        spread=read_values(here[f"{variable.name}_spread"], path),
-        probability=read_values(here[f"{variable.name}_probability"], path)[thresholds.index(threshold)],
+        mean=read_values(here[f"{name}_mean"], path),
+        spread=read_values(here[f"{name}_spread"], path),
+        probability=read_values(here[f"{name}_probability"], path)[position],
+        neighbourhood=found["neighbourhood"][position] if "neighbourhood" in found else None,
+        radius=float(here.attrs["neighbourhood_km"]),
+        matched_mean=found.get("matched-mean"),
     )
 
 
-def with_neighbourhood(shown: ForecastField, path: Path) -> ForecastField:
-    """Replace the probability of the event at a point by that in the neighbourhood, from the products at `path`."""
-    name = shown.variable.name
-    with open_forecast(path) as data:
-        here = data.isel(init_time=0, lead_time=select_leads(data, path, None).index(shown.lead))
-        position = here[f"{name}_threshold"].values.tolist().index(shown.threshold)
-        chances = read_values(here[f"{name}_neighbourhood_probability"], path)[position]
-        return replace(shown, probability=chances, near=float(data.attrs["neighbourhood_km"]))
+def _require(here: xr.Dataset, path: Path, variable: Variable, stored: str) -> None:
+    if stored not in here:
+        raise SettingsError(f"{path} has no field {variable.name}", advice="choose another --field")
 
 
-def _threshold(variable: Variable, requested: float | None) -> float:
-    return variable.middle_threshold if requested is None else requested
-
-
-def _land(workspace: Workspace, grid: Grid) -> Any:
-    """Return the land mask (y, x) of the dataset, or None if no dataset covers the forecast."""
-    try:
-        dataset = Dataset.open(workspace.dataset)
-    except ConvcastError:
-        return None
-    if not dataset.grid.covers(grid):
-        return None
-    return dataset.static[list(STATIC).index("lsm")][dataset.grid.window(grid)]
+def _wind(here: xr.Dataset, path: Path, most: int | None) -> Wind | None:
+    """Return the wind of a lead; of products, whose members are gone, the speed is that of the mean wind."""
+    if all(name in here for name in WINDS):
+        numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
+        if numbers.size == 0:
+            return None
+        x, y = (read_values(here[name].isel(number=numbers), path) for name in WINDS)
+        return Wind(x.mean(axis=0), y.mean(axis=0), np.hypot(x, y).mean(axis=0))
+    if all(f"{name}_mean" in here for name in WINDS):
+        x, y = (read_values(here[f"{name}_mean"], path) for name in WINDS)
+        return Wind(x, y, np.hypot(x, y), of_mean=True)
+    return None

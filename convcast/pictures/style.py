@@ -1,17 +1,19 @@
-"""Style of every figure: a title above, a note below, and a mark on simulated weather."""
+"""Style of every figure: titles above, a note below, and a mark on simulated weather."""
 
 from __future__ import annotations
 
 import io
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 from convcast.text import printable
 
@@ -30,14 +32,16 @@ STYLE: Any = {
     "savefig.facecolor": "white",
     "text.parse_math": False,  # names and units come from outside, where $ is a dollar
 }
-NOTE_LETTERS = 15.5
-"""Number of letters in a line of the note, per inch of the figure's width."""
-TITLE, NARROW_TITLE, LETTERS = 12.5, 10.0, 12.3
-"""Font size, points, of titles of wide and of narrow figures, and letters per inch in titles of narrow ones."""
+TITLE, NARROW_TITLE = 12.5, 10.0
+"""Font size, points, of titles of wide and of narrow figures."""
+SUBTITLE, NOTE = 10.0, 8.0
+"""Font size, points, of the second line of a title, and of a note."""
 WIDE = 8.0
 """Minimum width of a wide figure, inches."""
-MARK = 1.1
-"""Width, inches, of the mark of simulated weather beside the title."""
+MARGIN = 0.12
+"""Distance of texts from the edge of the figure and from each other, inches."""
+Look = dict[str, Any]
+MARK: Look = {"fontsize": 9, "weight": "bold", "va": "top", "ha": "right"}
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
@@ -50,27 +54,136 @@ def styled() -> Iterator[None]:
         yield
 
 
-def finish(figure: Figure, *, title: str, note: str, simulated: bool) -> bytes:
-    """Draw title, note and mark, and return the figure as PNG."""
+def finish(
+    figure: Figure,
+    *,
+    title: str,
+    note: str,
+    simulated: bool,
+    subtitle: str = "",
+    warnings: Sequence[str] = (),
+    handles: Sequence[Artist] = (),
+    body: float | None = None,
+) -> bytes:
+    """Draw titles, legend, note and mark, and return the figure as PNG.
+
+    Texts are broken into lines by their measured width, so that none leaves the figure or lies under the mark.
+
+    Args:
+        figure: Figure without titles.
+        title: Field and what is shown; it may have several lines.
+        note: Basis of the figure, below it.
+        simulated: Whether the mark of simulated weather is drawn.
+        subtitle: Time that is shown.
+        warnings: Sentences on what is wrong with such forecasts, above the note.
+        handles: Entries of a legend below the plot, where it hides nothing.
+        body: Height of the plot alone, inches, to which the figure's height is fitted; None keeps the figure's height.
+    """
     width, height = figure.get_size_inches()
-    title = "\n".join(map(printable, title.split("\n")))
-    note = textwrap.fill(printable(note), int(NOTE_LETTERS * width))
-    if width < WIDE:
-        letters = int(LETTERS * (width - MARK * simulated))
-        title = "\n".join(textwrap.fill(part, letters) for part in title.replace(": ", ":\n").splitlines())
-    head = (0.55 + 0.18 * title.count("\n")) / height
-    foot = (0.3 + 0.13 * len(note.splitlines())) / height
-    layout = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - head - foot), h_pad=0.07, w_pad=0.05, hspace=0.02)
-    figure.set_layout_engine(layout)
-    figure.text(
-        0.012, 1 - 0.12 / height, title, fontsize=TITLE if width >= WIDE else NARROW_TITLE, weight="bold", va="top"
-    )
+    canvas = FigureCanvasAgg(figure)
+    whole = room = width - 2 * MARGIN
+    mark, below_mark = None, 0.0
     if simulated:
-        mark = figure.text(
-            *(1 - 0.14 / width, 1 - 0.14 / height), "SIMULATED", fontsize=9, weight="bold", va="top", ha="right"
-        )
+        mark = figure.text(1 - 0.16 / width, 0, "SIMULATED", **MARK)
         mark.set_bbox(SIMULATED)
-    figure.text(0.012, 0.12 / height, note, fontsize=8, color="#555555", va="bottom")
+        room -= _size(mark)[0] + 0.36
+        below_mark = _size(mark)[1] + 0.34
+    size = TITLE if width >= WIDE else NARROW_TITLE
+    top, at_top = MARGIN, []
+    titles: list[tuple[str, Look]] = [
+        (title, {"fontsize": size, "weight": "bold"}),
+        (subtitle, {"fontsize": min(size, SUBTITLE)}),
+    ]
+    for text, look in titles:
+        if text:
+            label = figure.text(MARGIN / width, 0, "", va="top", linespacing=1.15, **look)
+            if text == subtitle and _width(label, printable(text)) > room:
+                top, room = max(top, below_mark), whole
+            at_top.append((label, top))
+            top += _fill(label, text, room) + 0.05
+    bottom, at_bottom = MARGIN, []
+    notes: list[tuple[str, Look]] = [
+        (note, {"color": "#555555"}),
+        (" ".join(warnings), {"color": "#a32020", "weight": "bold"}),
+    ]
+    for text, look in notes:
+        if text:
+            label = figure.text(MARGIN / width, 0, "", va="bottom", fontsize=NOTE, **look)
+            at_bottom.append((label, bottom))
+            bottom += _fill(label, text, whole) + 0.05
+    legend = _legend(figure, handles, whole) if handles else None
+    legend_bottom = bottom
+    if legend is not None:
+        bottom += legend.get_window_extent().height / figure.dpi + 0.05
+    head = max(top, below_mark)
+    if body is not None:
+        height = head + body + bottom
+        figure.set_size_inches(width, height)
+    for label, offset in at_top:
+        label.set_y(1 - offset / height)
+    for label, offset in at_bottom:
+        label.set_y(offset / height)
+    if mark is not None:
+        mark.set_y(1 - 0.16 / height)
+    if legend is not None:
+        legend.set_bbox_to_anchor((MARGIN / width, legend_bottom / height), figure.transFigure)
+    layout = ConstrainedLayoutEngine(
+        rect=(0, bottom / height, 1, 1 - (head + bottom) / height), h_pad=0.07, w_pad=0.05, hspace=0.02
+    )
+    figure.set_layout_engine(layout)
     data = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(data)
+    canvas.print_png(data)
     return data.getvalue()
+
+
+def _legend(figure: Figure, handles: Sequence[Artist], room: float) -> Legend:
+    """Draw a legend with as many columns as there is room for, inches."""
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=handles,
+            loc="lower left",
+            borderaxespad=0,
+            fontsize=NOTE,
+            ncols=columns,
+            handlelength=1.4,
+            columnspacing=1.0,
+        )
+        legend.set_in_layout(False)
+        if columns == 1 or legend.get_window_extent().width / figure.dpi <= room:
+            break
+        legend.remove()
+    return legend
+
+
+def _fill(label: Text, text: str, room: float) -> float:
+    """Write a text in lines of at most `room` inches, and return its height, inches."""
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in printable(paragraph).split(" "):
+            longer = f"{line} {word}" if line else word
+            if _width(label, longer) <= room:
+                line = longer
+                continue
+            if line:
+                lines.append(line)
+            line = word
+            while _width(label, line) > room and len(line) > 1:
+                cut = max(1, int(len(line) * room / _width(label, line)))
+                lines.append(line[:cut])
+                line = line[cut:]
+        lines.append(line)
+    label.set_text("\n".join(lines))
+    return _size(label)[1]
+
+
+def _width(label: Text, text: str) -> float:
+    label.set_text(text)
+    return _size(label)[0]
+
+
+def _size(label: Text) -> tuple[float, float]:
+    """Return width and height of a text, inches."""
+    assert label.figure is not None
+    box = label.get_window_extent()
+    return box.width / label.figure.dpi, box.height / label.figure.dpi

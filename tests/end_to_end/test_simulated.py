@@ -150,10 +150,13 @@ def test_pictures_are_drawn_of_what_was_kept(workspace, convcast):
     all_kinds = convcast(root, "plot", "--init", "2024-05-12T12", "--field", "refc")
     of_products = convcast(root, "plot", "--init", "2024-05-12T21", "--field", "t2m,cape", "--leads", "2")
 
-    kinds = {"stamps", "mean", "spread", "probability", "paintball", "spaghetti"}
+    kinds = {*("stamps", "mean", "spread", "probability", "neighbourhood", "maximum", "matched-mean")}
+    kinds |= {"paintball", "spaghetti", "wind"}
     assert {Path(path).stem.split("_")[-1] for path in all_kinds["pictures"]} == kinds
     assert [Path(path).name for path in of_products["pictures"]] == [
-        f"{field}_f02_{kind}.png" for field in ("t2m", "cape") for kind in ("mean", "spread", "probability")
+        *(f"t2m_f02_{kind}.png" for kind in ("mean", "spread", "probability", "neighbourhood")),
+        "wind_f02_wind.png",
+        *(f"cape_f02_{kind}.png" for kind in ("mean", "spread", "probability", "neighbourhood", "matched-mean")),
     ]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in all_kinds["pictures"])
 
@@ -213,3 +216,12 @@ def test_what_cannot_be_done_is_one_sentence(workspace, command_line, words, cod
     assert sentence in finished.stderr
     assert "Traceback" not in finished.stderr
     assert finished.stdout == ""
+
+
+def test_a_hindcast_uses_the_model_that_is_there_and_the_days_it_held_back(five_verbs, command_line):
+    root, _ = five_verbs
+    few = ["--every", "12h", "--members", "4", "--set", "sampling.steps=3"]
+    done = command_line(root, "hindcast", *few, "--against", "persistence")
+    assert done.exit_code == 0, done.stderr[-2000:]
+    facts = json.loads((root / "verification" / "hindcast" / "scores.json").read_text())["facts"]
+    assert facts["inits"] == ["2024-05-12T03", "2024-05-12T15"]

@@ -114,7 +114,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
             axes.plot(facts.leads, values, marker=marker, color=colour, ms=5, lw=1.4, label=system)
             low, high = (np.array([np.nan if r is None else r[e] for r in rows], float) for e in ("low", "high"))
             axes.fill_between(facts.leads, low, high, color=colour, alpha=0.12, lw=0)
-        axes.set_title(f"{variable.name.upper()} ({variable.units})")
+        axes.set_title(f"{variable.name.upper()} ({variable.sign})")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("lead (h)", fontsize=8)
     shared_legend(panels, len(fields))
@@ -235,7 +235,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         axes.set(xlim=(0, max(reach, 1e-9) * 1.06), ylim=(0, max(reach, 1e-9) * 1.06), aspect="equal")
         row = verification.find(variable.name, "spread_error_correlation", MODEL, lead_hours=lead)
         r = f", r = {row['value']:.2f}" if row and row["value"] is not None else ""
-        axes.set_title(f"{variable.name.upper()} ({variable.units}){r}", fontsize=9)
+        axes.set_title(f"{variable.name.upper()} ({variable.sign}){r}", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.set_xlabel("spread", fontsize=8)
         axes.set_ylabel("error", fontsize=8)

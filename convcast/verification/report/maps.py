@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from convcast.pictures.colours import field_colours, probability_colours
+from convcast.pictures.base_map import BaseMap
+from convcast.pictures.borders import state_lines
+from convcast.pictures.colours import Colours, field_colours, probability_colours, spread_colours
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
@@ -22,22 +23,29 @@ STAMPS = 8
 
 def draw_case(verification: Verification) -> Drawing:
     """Draw observation, ensemble mean, spread, and the probability of the event with the observed outline."""
-    case = verification.case
+    case, context = verification.case, _context(verification)
     variable, threshold = case.variable, case.threshold
     event = variable.event(threshold)
     figure = Figure(figsize=(8.4, 1.4 + 7.4 * _shape(case)), layout="constrained")
     ((observed, mean), (spread, probability)) = figure.subplots(2, 2, sharex=True, sharey=True)
-    colours = field_colours(variable)
-    units = variable.units
-    _map(figure, observed, case, case.observed, colours, f"observed ({units})")
-    _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})")
+    colours = field_colours(variable, _month(case))
+    units = variable.sign
+    _map(figure, observed, case, case.observed, colours, f"observed ({units})", context)
+    _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})", context)
     # By rows, because numpy's std copies its whole input.
     rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
-    top = max(float(np.nanquantile(deviation, 0.998)), 1e-6)
-    _map(figure, spread, case, deviation, ("YlGnBu", Normalize(0, top)), f"spread: standard deviation ({units})")
+    _map(
+        figure,
+        spread,
+        case,
+        deviation,
+        spread_colours(variable.spread_display),
+        f"spread: standard deviation ({units})",
+        context,
+    )
     hits = variable.happens(case.members, threshold)
-    _map(figure, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)")
+    _map(figure, probability, case, 100 * hits.mean(0), probability_colours(), f"probability of {event} (%)", context)
     happened = variable.happens(case.observed, threshold)
     if happened.any() and not happened.all():
         y, x, _ = case.points.axes
@@ -58,17 +66,17 @@ def draw_case(verification: Verification) -> Drawing:
 
 def draw_members(verification: Verification) -> Drawing:
     """Draw the observation beside the first members."""
-    case = verification.case
+    case, context = verification.case, _context(verification)
     shown = min(STAMPS, len(case.members))
     figure = Figure(figsize=(8.4, 2.1 + 8.1 * _shape(case)), layout="constrained")
     panels = figure.subplots(3, 3, sharex=True, sharey=True).ravel()
-    colours = field_colours(case.variable)
-    image = _map(figure, panels[0], case, case.observed, colours, "observed", bar=False)
+    colours = field_colours(case.variable, _month(case))
+    image = _map(figure, panels[0], case, case.observed, colours, "observed", context, bar=False)
     panels[0].spines[:].set(visible=True, color="black", linewidth=2)
     panels[0].title.set_fontweight("bold")
     for number, panel in enumerate(panels[1:]):
         if number < shown:
-            _map(figure, panel, case, case.members[number], colours, f"member {number}", bar=False)
+            _map(figure, panel, case, case.members[number], colours, f"member {number}", context, bar=False)
         else:
             panel.set_axis_off()
     figure.colorbar(image, ax=list(panels), location="bottom", shrink=0.7, aspect=45, extend="both", label=_label(case))
@@ -88,8 +96,9 @@ def _map(
     axes: Axes,
     case: CaseShown,
     values: NDArray[Any],
-    colours: tuple[Colormap | str, Normalize],
+    colours: Colours,
     title: str,
+    context: BaseMap | None,
     *,
     bar: bool = True,
 ) -> Any:
@@ -101,13 +110,28 @@ def _map(
     axes.set_title(title)
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(True)
-    if axes.get_subplotspec() is not None and axes.get_subplotspec().is_last_row():  # type: ignore[union-attr]
-        axes.set_xlabel(unit, fontsize=8)
-    if axes.get_subplotspec() is not None and axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-        axes.set_ylabel(unit, fontsize=8)
+    if context is not None:
+        context.draw(axes, small=not bar)
+    elif unit == "degrees":
+        for line in state_lines():
+            axes.plot(*line.T, color="#444444", lw=0.5, scalex=False, scaley=False)
+    spec = axes.get_subplotspec()
+    if context is None and spec is not None:
+        axes.set_xlabel(unit if spec.is_last_row() else "", fontsize=8)
+        axes.set_ylabel(unit if spec.is_first_col() else "", fontsize=8)
     if bar:
         figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015).ax.tick_params(labelsize=8)
     return image
+
+
+def _context(verification: Verification) -> BaseMap | None:
+    """Return the base map of real weather on the HRRR grid."""
+    grid = verification.case.points.grid
+    return None if grid is None or verification.facts.simulated else BaseMap(grid)
+
+
+def _month(case: CaseShown) -> int:
+    return int(str(case.valid)[5:7])
 
 
 def _shape(case: CaseShown) -> float:
@@ -116,7 +140,7 @@ def _shape(case: CaseShown) -> float:
 
 
 def _label(case: CaseShown) -> str:
-    return f"{case.variable.long_name} ({case.variable.units})"
+    return f"{case.variable.long_name} ({case.variable.sign})"
 
 
 def _chosen(case: CaseShown) -> str:

@@ -67,7 +67,7 @@ def comparison_label(row: Row) -> str:
     """Label of a comparison, such as `REFC ≥ 40 dBZ within 40.6 km`."""
     variable = FIELDS[row["field"]]
     if "threshold" not in row:
-        return f"{variable.name.upper()} as a normal distribution ({variable.units})"
+        return f"{variable.name.upper()} as a normal distribution ({variable.sign})"
     sign = "≤" if row["below"] else "≥"
     near = f" within {row['scale_km']:g} km" if "scale_km" in row else " at the point"
-    return f"{variable.name.upper()} {sign} {row['threshold']:g} {variable.units}{near}"
+    return f"{variable.name.upper()} {sign} {row['threshold']:g} {variable.sign}{near}"
