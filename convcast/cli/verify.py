@@ -68,7 +68,7 @@ def verify(
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
     from convcast.verification.data.truth import Analyses, open_truth
-    from convcast.verification.report.html import caveats, headline, product_table_rows
+    from convcast.verification.report.html import caveats, headline, product_table_rows, warnings
     from convcast.verification.report.save import save
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
@@ -125,6 +125,7 @@ def verify(
             for lead in verification.facts.leads
             if (lines := product_table_rows(verification, system, lead))
         ),
+        *warnings(verification),
         *headline(verification),
         *caveats(verification),
         f"report: {report}",
@@ -175,7 +176,7 @@ def _table(verification: Verification, lead: int) -> Table:
     advection = [("than", "advection")] if "advection" in systems else []
     rows = [
         [
-            (variable.name, variable.units),
+            (variable.name, variable.sign),
             *(crps(variable.name, system) for system in systems),
             spread(variable.name),
             *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in advection),

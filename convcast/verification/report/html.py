@@ -17,6 +17,7 @@ from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagn
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import MODEL, Row, verdict
 from convcast.verification.results.verification import Verification
+from convcast.verification.results.warnings import warnings_of
 
 if TYPE_CHECKING:
     from convcast.verification.report.figures import ReportFigure
@@ -70,6 +71,7 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
         last=inits[-1],
         level=f"{facts.confidence:.0%}",
         headline=headline(verification),
+        warnings=warnings(verification),
         caveats=caveats(verification),
         tables=[
             (lead, [_field_row(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads
@@ -85,6 +87,18 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
         agreement=str(verification.agreement),
         model=MODEL,
     )
+
+
+def warnings(verification: Verification) -> list[str]:
+    """Return what is wrong with the forecasts at the first and the last lead, as sentences."""
+    facts = verification.facts
+    few = f" By intervals from only {facts.days} days." if facts.few_days else ""
+    return [
+        f"At {lead} h: {sentence}{few}"
+        for lead in dict.fromkeys((facts.leads[0], facts.leads[-1]))
+        for variable in verification.scored(lead)
+        for sentence in warnings_of(verification.scores, variable, lead)
+    ]
 
 
 def headline(verification: Verification) -> list[str]:
@@ -227,7 +241,7 @@ def _field_row(verification: Verification, field: str, lead: int) -> FieldTableR
     return FieldTableRow(
         field=field.upper(),
         long_name=variable.long_name,
-        units=variable.units,
+        units=variable.sign,
         cells=cells,
         ratio=_number(_ratio(verification, field, lead), 2),
         ratio_interval=_interval(_ratio(verification, field, lead), 2),

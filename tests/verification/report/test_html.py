@@ -18,7 +18,7 @@ from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
 from convcast.verification.report.figures import draw_figures
-from convcast.verification.report.html import headline, render_report
+from convcast.verification.report.html import headline, render_report, warnings
 from convcast.verification.report.save import save
 from convcast.workspace import create_workspace
 
@@ -119,6 +119,28 @@ def test_better_is_said_only_with_an_interval_that_excludes_zero(verification):
     assert unclear.startswith("not clearly different from advection on CAPE")
 
 
+def test_the_page_warns_where_an_interval_excludes_what_is_right(verification, figures):
+    def with_bias(low, high):
+        rows = [
+            row | {"value": 9.1, "low": low, "high": high}
+            if (row["score"], row["field"], row.get("threshold")) == ("frequency_bias", "refc", 50.0)
+            else row | {"low": None, "high": None}
+            for row in verification.scores
+        ]
+        changed = replace(verification, scores=rows)
+        return warnings(changed), render_report(changed, figures)
+
+    said, page = with_bias(7.25, 11.0)
+    few = "By intervals from only 2 days."
+    assert said == [
+        f"At 1 h: REFC ≥ 50 dBZ is forecast 9.1 times too often (7.2 to 11 times as often as observed). {few}"
+    ]
+    assert "forecast 9.1 times too often" in page
+    said, page = with_bias(0.9, 20.0)
+    assert said == []
+    assert "Take care" not in page
+
+
 def test_a_figure_says_that_it_is_simulated(verification, unpainted):
     for simulated in (True, False):
         drawn = draw_figures(replace(verification, facts=replace(verification.facts, simulated=simulated)))
@@ -174,13 +196,14 @@ QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=4000 --window-size=1300,900"
 )
-MEASURE = """<script>onload = () => {
+MEASURE = r"""<script>onload = () => {
   const pictures = [...document.images];
   parent.postMessage([
     document.documentElement.scrollWidth, innerWidth, pictures.filter(i => !i.naturalWidth).length,
     Math.min(...pictures.map(i => i.clientWidth / i.naturalWidth)), performance.getEntriesByType("resource")
       .filter(e => !e.name.startsWith("data:")).length,
     parseFloat(getComputedStyle(document.querySelector(".headline p")).fontSize),
+    getComputedStyle(document.body).backgroundColor.match(/\d+/)[0],
   ].join(" "), "*") }</script>"""
 FRAME = """<title>nothing</title><script>onmessage = e => { document.title = e.data }</script>
 <iframe src="report.html" width=WIDTH height=900 style="border:0"></iframe>"""
@@ -188,22 +211,29 @@ FRAME = """<title>nothing</title><script>onmessage = e => { document.title = e.d
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [360, 390, 800, 1200])
-def test_a_browser_shows_the_page_on_a_phone_and_on_a_desk(verification, figures, tmp_path, width):
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (390, False), (800, False), (1200, True)])
+def test_a_browser_shows_the_page_on_a_phone_and_on_a_desk(verification, figures, tmp_path, width, dark):
     # The policy of the page forbids scripts; the test measures with one.
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_report(verification, figures))
     (tmp_path / "report.html").write_text(page.replace("</body>", MEASURE + "</body>"))
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
-    words = [CHROMIUM, *QUIET.split(), "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
+    words = [
+        CHROMIUM,
+        *QUIET.split(),
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+        "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
     shown = subprocess.run(
         [*words, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
     )
     found = re.search(r"<title>([\d. ]+)</title>", shown.stdout)
     assert found, shown.stdout[:500]
-    content, window, broken, least_scale, elsewhere, text = map(float, found[1].split())
+    content, window, broken, least_scale, elsewhere, text, paper = map(float, found[1].split())
     assert window == width
     assert content <= window  # nothing but pictures and tables, in their own boxes, goes sideways
     assert broken == 0
     assert least_scale > 0.7  # letters of 10 points stay above 10 pixels
     assert elsewhere == 0
     assert text >= 16
+    assert (paper < 60) == dark

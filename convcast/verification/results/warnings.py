@@ -1,0 +1,97 @@
+"""Sentences that warn a forecaster of what verification has found wrong with the forecasts.
+
+A warning needs an interval that excludes the right value, and a fault that is large enough to matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convcast.errors import DamagedFileError
+from convcast.files import read_json
+from convcast.variables import Variable
+from convcast.verification.results.table import MODEL, Row, find
+
+MATTERS = 1.1
+"""Ratio to the right value, or its reciprocal, from which a fault matters."""
+
+
+def warnings_of(scores: Sequence[Row], variable: Variable, lead: int) -> list[str]:
+    """Return the warnings about a field at a lead, hours, from the rows of a verification."""
+    rows = [
+        row
+        for row in scores
+        if (row["field"], row["lead_hours"], row["system"]) == (variable.name, lead, MODEL) and "regime" not in row
+    ]
+    return [*_frequency(rows, variable), *_reliability(rows, variable), *_spread(rows, variable)]
+
+
+def warnings_of_model(folder: Path, model: str, variable: Variable, lead: int) -> list[str]:
+    """Return the warnings about a field at a lead of the newest verification of a model.
+
+    Args:
+        folder: Folder with a folder for each verification.
+        model: Identity of the model, as forecasts have it in their attributes.
+        variable: Field.
+        lead: Lead time, hours.
+    """
+    newest = sorted(folder.glob("*/scores.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in newest:
+        try:
+            document = read_json(path)
+            if model in document["facts"]["models"]:
+                return warnings_of(document["scores"], variable, lead)
+        except (DamagedFileError, FileNotFoundError, KeyError, TypeError):
+            continue  # a warning is no reason to draw nothing
+    return []
+
+
+def _frequency(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
+    """Yield a warning about the threshold whose frequency is farthest off."""
+    off = [row for row in rows if row["score"] == "frequency_bias" and _excludes(row, 1.0) and _matters(row["value"])]
+    if off:
+        worst = max(off, key=lambda row: abs(math.log(max(row["value"], 1e-9))))
+        event = variable.event(worst["threshold"])
+        yield f"{event} is forecast {_how_often(worst['value'])} ({_interval(worst)} times as often as observed)."
+
+
+def _reliability(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
+    """Yield a warning about the threshold whose probabilities are worst, if its mean frequency is a better forecast."""
+    off = [row for row in rows if row["score"] == "brier_skill" and row["high"] is not None and row["high"] < 0]
+    if off:
+        worst = min(off, key=lambda row: float(row["value"]))
+        yield (
+            f"Probabilities of {variable.event(worst['threshold'])} are not reliable: its mean frequency is a better "
+            f"forecast (Brier skill {worst['value']:.2f}, {_interval(worst)})."
+        )
+
+
+def _spread(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
+    row = find(rows, score="spread_error_ratio_centred")
+    if row is not None and _excludes(row, 1.0) and _matters(row["value"]):
+        kind = "over-confident" if row["value"] < 1 else "under-confident"
+        yield f"{variable.name.upper()} is {kind}: its spread is {row['value']:.2f} times its error ({_interval(row)})."
+
+
+def _excludes(row: Row, right: float) -> bool:
+    low, high = row["low"], row["high"]
+    return low is not None and high is not None and not low <= right <= high
+
+
+def _matters(value: Any) -> bool:
+    return value is not None and not 1 / MATTERS < value < MATTERS
+
+
+def _how_often(ratio: float) -> str:
+    if ratio >= 10:
+        return f"{ratio:.0f} times too often"
+    if ratio >= 2:
+        return f"{ratio:.1f} times too often"
+    return f"{100 * (ratio - 1):.0f} % too often" if ratio > 1 else f"{100 * (1 - ratio):.0f} % too rarely"
+
+
+def _interval(row: Row) -> str:
+    return f"{row['low']:.2g} to {row['high']:.2g}"
