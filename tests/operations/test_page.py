@@ -15,9 +15,8 @@ from convcast.forecasts.products import make_products
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.notation import HOUR
-from convcast.operations import page as module
 from convcast.operations.history import ScoreHistory
-from convcast.operations.page import write_page
+from convcast.operations.page import pictures as pictures_module, write_page
 from convcast.settings import ProductSettings
 from convcast.variables import REFC, T2M
 from convcast.workspace import create_workspace
@@ -84,14 +83,15 @@ class Page(HTMLParser):
 
     def __init__(self, place):
         super().__init__()
-        self.open, self.addresses, self.said = [], [], []
+        self.open, self.addresses, self.said, self.content = [], [], [], None
         self.source = (place.page / "index.html").read_text()
         self.feed(self.source)
         self.text = " ".join(" ".join(self.said).split())
 
     def handle_starttag(self, tag, attrs):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
-        if tag not in ("meta", "img", "br"):
+        self.content = json.loads(dict(attrs).get("data-content", "null")) or self.content
+        if tag not in ("meta", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -105,56 +105,89 @@ def write(place, leads=(1,), history=None, init=NOW, **words):
     return write_page(place, init, leads, history or ScoreHistory(place.root / "history"), **{"max_age": 3, **words})
 
 
-def test_it_shows_each_lead_with_its_times_and_asks_nothing_of_other_hosts(place, quick):
+KINDS = ["neighbourhood", "probability", "mean", "spread"]
+
+
+def test_it_shows_all_fields_and_leads_and_asks_nothing_of_other_hosts(place, quick):
     leads = forecast(place, leads=(1, 3))
     assert write(place, leads)
     page = Page(place)
 
     assert page.open == []
     files = {path.name for path in place.page.iterdir()}
-    assert all(address in files or address.startswith("#") for address in page.addresses)
+    assert set(page.addresses) <= files
     for said in (
         "2024-05-20 05:00 UTC",
         "8 members, valid 2024-05-20 06:00 to 2024-05-20 08:00 UTC",
-        "1 h ahead valid 2024-05-20 06:00 UTC",
-        "3 h ahead valid 2024-05-20 08:00 UTC",
-        "Probability of REFC ≥ 40 dBZ at each point: the share of 8 members",
-        "Probability of REFC ≥ 40 dBZ somewhere within 40 km",
+        "Probability within 40 km",
         "6 of 8 members",
         "Not verified yet",
     ):
         assert said in page.text
     assert "SIMULATED" not in page.source
-    assert page.source.count('loading="lazy"') == 5, "those of the first lead are there at once"
-    kinds = [(kind, shown.lead, shown.near) for kind, shown in quick]
-    assert kinds == [
-        (kind, lead, near)
-        for lead in (1, 3)
-        for kind, near in (
-            ("probability", None),
-            ("mean", None),
-            ("spread", None),
-            ("probability", 40.0),
-            ("stamps", None),
-        )
+    shown = page.content
+    assert [field["name"] for field in shown["fields"]] == ["refc", "t2m"], "reflectivity first"
+    assert [kind["name"] for kind in shown["kinds"]] == [*KINDS, "stamps"], "40-km probabilities first"
+    assert shown["leads"] == [
+        {"hours": 1, "valid": "2024-05-20 06:00"},
+        {"hours": 3, "valid": "2024-05-20 08:00"},
     ]
-    assert [len(shown.members) for kind, shown in quick if kind == "stamps"] == [6, 6]
-    near = next(shown for _, shown in quick if shown.near)
-    assert near.probability[0, 0] == 1, "within 40 km of the storm that all have"
+    assert {picture["name"] for picture in shown["pictures"].values()} == files - {"index.html"}
+    assert set(shown["pictures"]) == {
+        f"{field} {kind} {lead}"
+        for field, kinds in (("refc", [*KINDS, "stamps"]), ("t2m", ["neighbourhood", "mean", "spread"]))
+        for lead in (1, 3)
+        for kind in kinds
+    }
+    assert [kind for kind, drawn in quick if (drawn.variable, drawn.lead) == (REFC, 3)] == [*KINDS, "stamps"]
+    assert {len(drawn.members) for kind, drawn in quick if kind == "stamps"} == {6}
+    near = next(drawn for kind, drawn in quick if kind == "neighbourhood")
+    assert near.radius == 40
+    assert near.neighbourhood[0, 0] == 1, "within 40 km of the storm that all have"
+
+
+def test_a_sentence_says_how_high_the_probability_is_and_where_and_when(place, quick):
+    forecast(place)
+    write(place)
+    fields = Page(place).content["fields"]
+    assert fields[0]["highest"] == (
+        "Highest probability of REFC ≥ 40 dBZ within 40 km: 100 %, 20 km SW of Sweetwater, TX at 06 UTC."
+    )
+    assert fields[1]["highest"] == "No member has T2M ≥ 303.15 K."
+
+    forecast(place, NOW + HOUR, simulated=1)
+    write(place, init=NOW + HOUR)
+    assert re.search(r"100 %, at \d\d\.\d° N, \d+\.\d° W at 07 UTC", Page(place).content["fields"][0]["highest"])
 
 
 def test_members_alone_have_no_neighbourhood_and_products_alone_no_members(place, quick):
     forecast(place, products=False)
     write(place)
-    assert [kind for kind, _ in quick] == ["probability", "mean", "spread", "stamps"]
+    assert {kind for kind, _ in quick} == {"probability", "mean", "spread", "stamps"}
     assert "within" not in Page(place).text
 
     forecast(place)
     shutil.rmtree(place.forecast(NOW))
     quick.clear()
     write(place)
-    assert [kind for kind, _ in quick] == ["probability", "mean", "spread", "probability"]
-    assert "of 8 members with it" in Page(place).text
+    assert {kind for kind, _ in quick} == set(KINDS)
+
+
+def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quick):
+    forecast(place)
+    folder = place.verification("operational")
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("a report")
+    row = {"field": "refc", "lead_hours": 1, "score": "frequency_bias", "system": "convcast", "threshold": 50.0}
+    for identity, said in (
+        ("another", []),
+        ("", ["REFC ≥ 50 dBZ is forecast 9.0 times too often (7 to 11 times as often as observed)."]),
+    ):
+        document = {"facts": {"models": [identity]}, "scores": [row | {"value": 9.0, "low": 7.0, "high": 11.0}]}
+        (folder / "scores.json").write_text(json.dumps(document))
+        write(place)
+        assert Page(place).content["warnings"] == {"refc 1": said, "t2m 1": []}
+    assert "../verification/operational/report.html" in Page(place).addresses
 
 
 def test_what_was_verified_stands_beside_persistence_with_n_and_dates(place, quick):
@@ -188,7 +221,7 @@ def test_simulated_weather_is_marked_and_its_clock_is_not_ours(place, quick):
     page = Page(place)
     assert "SIMULATED weather" in page.text
     assert "<title>SIMULATED" in page.source
-    assert "<script" not in page.source
+    assert 'id="age"' not in page.source
     assert all(shown.simulated for _, shown in quick)
 
 
@@ -232,14 +265,14 @@ def test_a_page_appears_after_its_pictures_and_whole_or_not_at_all(place, quick,
     write(place)
     before = Page(place)
     forecast(place, NOW + HOUR, products=False)
-    wrote = module.write_bytes
+    wrote = pictures_module.write_bytes
     left = iter(range(3))
 
     def full_disk(path, data):
         next(left, None) is not None or (_ for _ in ()).throw(OSError(28, "No space left on device"))
         wrote(path, data)
 
-    monkeypatch.setattr(module, "write_bytes", full_disk)
+    monkeypatch.setattr(pictures_module, "write_bytes", full_disk)
     with pytest.raises(OSError):
         write(place, init=NOW + HOUR)
 
@@ -260,46 +293,72 @@ QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=4000 --window-size=1300,900"
 )
-MEASURE = """<script>onload = () => {
-  const pictures = [...document.images];
-  parent.postMessage([
-    innerWidth, document.documentElement.scrollWidth, pictures.length, pictures.filter(i => !i.naturalWidth).length,
+MEASURE = r"""<script>onload = () => {
+  const press = key => document.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
+  const map = document.getElementById("map");
+  const seen = [map.getAttribute("src")];
+  press("ArrowRight"); seen.push(map.getAttribute("src"));
+  press("ArrowRight"); press("f"); seen.push(map.getAttribute("src"));
+  press("3"); seen.push(map.getAttribute("src"));
+  document.querySelector("[data-field]").click(); seen.push(map.getAttribute("src"));
+  press("1");
+  const slider = document.getElementById("lead");
+  slider.value = "1"; slider.dispatchEvent(new Event("input")); seen.push(map.getAttribute("src"));
+  map.onload = () => parent.postMessage([
+    innerWidth, document.documentElement.scrollWidth, map.naturalWidth,
     performance.getEntriesByType("resource").filter(e => !e.name.startsWith("file:")).length,
     document.querySelector(".scroll").scrollWidth - document.querySelector(".scroll").clientWidth,
-  ].join(" "), "*") }</script>"""
+    getComputedStyle(document.body).backgroundColor.match(/\d+/)[0], map.clientWidth,
+    ...seen.map(name => name.replace(/.*?_.*?_/, "").replace(".png", "")),
+  ].join(" "), "*");
+  press("ArrowRight");
+} </script>"""
 FRAMES = """<title></title><script>onmessage = e => { document.title += e.data + ";" }</script>
 <iframe src="measured.html" width=360 height=900 style="border:0"></iframe>
 <iframe src="measured.html" width=1200 height=900 style="border:0"></iframe>"""
 
 
-def browse(tmp_path, address):
-    words = [CHROMIUM, *QUIET.split(), "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
+def browse(tmp_path, address, *, dark=False):
+    words = [CHROMIUM, *QUIET.split(), f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom"]
+    words.append(f"--user-data-dir={tmp_path / 'profile'}")
     return subprocess.run([*words, address.as_uri()], capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_shows_it_on_a_phone_and_on_a_desk_and_turns_it_red_when_old(place, tmp_path):
-    forecast(place)
-    write(place, history=scored(place))
+def test_a_browser_shows_it_on_a_phone_and_on_a_desk_and_turns_it_red_when_old(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures_module, "DOTS", 60)
+    leads = forecast(place, leads=(1, 3))
+    write(place, leads, history=scored(place))
 
-    # Its own policy lets its one script run, which says how old it is.
+    # Its own policy lets its one script run, which says how old it is and shows the first map.
     shown = browse(tmp_path, place.page / "index.html")
     assert re.search(r'class="age old"[^>]*>OLD: started \d+ days ago', shown)
+    assert re.search(r'id="clock"[^>]*>1 h ahead, valid 2024-05-20 06:00 UTC<', shown)
+    assert re.search(r'id="highest"[^>]*>Highest probability of REFC ≥ 40 dBZ within 40 km: 100 %', shown)
 
     # Measured under the same policy, but for the script that measures.
     source = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", Page(place).source)
     (place.page / "measured.html").write_text(source.replace("</body>", MEASURE + "</body>"))
     (place.page / "frames.html").write_text(FRAMES)
-    found = re.search(r"<title>([\d .;]+)</title>", browse(tmp_path, place.page / "frames.html"))
-    assert found
-    measured = sorted([int(number) for number in one.split()] for one in found[1].strip(";").split(";"))
-    for width, one in zip((360, 1200), measured, strict=True):
-        window, content, pictures, broken, elsewhere, hidden = one
-        assert window == width
-        assert content <= window
-        assert (pictures, broken, elsewhere) == (5, 0, 0)
-        assert hidden <= 0, "the table of scores fits a phone"
+    for dark in (False, True):
+        found = re.search(r"<title>([\w .;]+)</title>", browse(tmp_path, place.page / "frames.html", dark=dark))
+        assert found
+        measured = sorted((one.split() for one in found[1].strip(";").split(";")), key=lambda one: int(one[0]))
+        assert len(measured) == 2
+        for width, one in zip((360, 1200), measured, strict=True):
+            window, content, natural, elsewhere, hidden, paper, across = map(int, one[:7])
+            assert window == width
+            assert content <= window, "nothing leaves a phone's screen"
+            assert natural > 0
+            assert elsewhere == 0
+            assert hidden <= 0, "the table of scores fits a phone"
+            assert (paper < 60) == dark
+            assert across > 0.9 * min(width, 736) - 32, "the map is as wide as the page"
+            assert one[7:] == [
+                *("refc_f01_neighbourhood", "refc_f03_neighbourhood", "t2m_f01_neighbourhood", "t2m_f01_mean"),
+                *("refc_f01_mean", "refc_f03_neighbourhood"),
+            ]
 
 
 def test_its_script_and_styles_are_all_that_its_policy_allows(place, quick):

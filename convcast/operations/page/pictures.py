@@ -1,0 +1,169 @@
+"""Pictures of the page: maps of each field and lead, drawn once a forecast."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from convcast import __version__
+from convcast.files import write_bytes
+from convcast.forecasts.open import StoredForecast, open_forecast
+from convcast.notation import compact, parse_numbers
+from convcast.variables import FIELDS, REFC, Variable
+from convcast.workspace import Workspace
+
+if TYPE_CHECKING:
+    from convcast.pictures.forecast_field import ForecastField
+
+STAMPS = 6
+"""Maximum number of members shown as stamps."""
+WIDTH, DOTS = 4.6, 170
+"""Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
+PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
+MAPS = ("neighbourhood", "probability", "mean", "spread")
+"""Kinds of maps of every field, in the order of the page."""
+FEW = frozenset({"neighbourhood", "mean", "spread"})
+"""Kinds of maps of fields other than the first: drawing all would take minutes a lead over CONUS."""
+DRAWING = 2
+"""Version of the drawing; a change draws the pictures of the newest forecast again."""
+
+
+@dataclass(frozen=True)
+class About:
+    """The properties of a forecast that the page needs."""
+
+    variables: tuple[Variable, ...]
+    """Fields of the forecast, reflectivity first."""
+    simulated: bool
+    model: str
+    identity: str
+    """First digits of the model's hash; empty if it is unknown."""
+    members: int
+    near: float | None
+    """Radius of the neighbourhood probability, km; None where there are no products."""
+    digest: str
+    """Hash of everything that the pictures depend on; part of their names."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page; width and height are in pixels."""
+
+    name: str
+    field: str
+    lead: int
+    kind: str
+    alt: str
+    width: int
+    height: int
+
+
+def describe(source: StoredForecast) -> About | None:
+    """Read the properties of a forecast, or None where no file of it is left."""
+    said: list[dict[str, Any]] = []
+    names: set[str] = set()
+    count, near = 0, None
+    for path in filter(None, (source.members, source.products)):
+        with open_forecast(path) as data:
+            said.append(dict(data.attrs))
+            names |= {str(name).split("_")[0] for name in data.data_vars} & set(FIELDS)
+            if path == source.members:
+                count = data.sizes["number"]
+            else:
+                near = float(data.attrs["neighbourhood_km"])
+                count = count or _count(data)
+    if not said:
+        return None
+    identity = json.dumps([__version__, DRAWING, said, count], sort_keys=True, default=str)
+    return About(
+        variables=tuple(
+            sorted((FIELDS[name] for name in names), key=lambda v: (v is not REFC, list(FIELDS).index(v.name)))
+        ),
+        simulated=bool(said[0].get("simulated", 0)),
+        model=str(said[0].get("model", "unknown")),
+        identity=str(said[0].get("model_sha256", ""))[:12],
+        members=count,
+        near=near,
+        digest=hashlib.sha256(identity.encode()).hexdigest()[:8],
+    )
+
+
+def _count(products: xr.Dataset) -> int:
+    return len(parse_numbers(str(products.attrs["members"]), "members"))
+
+
+def kinds_of(about: About, source: StoredForecast) -> dict[str, str]:
+    """Return the kinds of maps of a forecast, in the order of the page, and their names."""
+    kinds = {"probability": "Probability at the point", "mean": "Mean", "spread": "Spread"}
+    if about.near is not None:
+        kinds = {"neighbourhood": f"Probability within {about.near:g} km"} | kinds
+    if source.members is not None:
+        kinds["stamps"] = f"{min(STAMPS, about.members)} of {about.members} members"
+    return kinds
+
+
+def draw_pictures(
+    workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int]
+) -> Iterator[Picture]:
+    """Draw the pictures that are missing, and yield all, by field and lead; of the first field there are all kinds."""
+    every = kinds_of(about, source)
+    for variable in about.variables:
+        kinds = every if variable == about.variables[0] else {kind: every[kind] for kind in every if kind in FEW}
+        for lead in leads:
+            stem = f"{compact(source.init)}_{about.digest}_{variable.name}_f{lead:02d}"
+            paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in kinds}
+            missing = [kind for kind, path in paths.items() if not path.is_file()]
+            for kind, png in _draw(workspace, source, about, variable, lead, missing) if missing else ():
+                write_bytes(paths[kind], png)
+            for kind, path in paths.items():
+                if path.is_file():
+                    with open(path, "rb") as file:
+                        width, height = struct.unpack(">II", file.read(24)[16:])
+                    alt = f"{kinds[kind]}: {variable.long_name}, {lead} h ahead"
+                    yield Picture(path.name, variable.name, lead, kind, alt, width, height)
+
+
+def _draw(
+    workspace: Workspace, source: StoredForecast, about: About, variable: Variable, lead: int, kinds: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield kinds and PNGs. Maps are drawn from products where possible, which takes less memory than members."""
+    from convcast.forecasts.plot import select_maps
+    from convcast.pictures.forecast import draw
+
+    maps = StoredForecast(source.init, None if source.products else source.members, source.products)
+    of_maps = [kind for kind in kinds if kind in MAPS]
+    if of_maps:
+        for shown, possible in select_maps(
+            workspace, maps, [variable], [lead], threshold=None, kinds=of_maps, chosen=False
+        ):
+            for kind in possible:
+                yield kind, draw(kind, _narrow(shown))
+    if "stamps" in kinds:
+        few = StoredForecast(source.init, source.members, None)
+        for shown, _ in select_maps(
+            workspace, few, [variable], [lead], threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
+        ):
+            of = f"the first of {about.members}; {shown.source}"
+            yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
+
+
+def _narrow(shown: ForecastField) -> ForecastField:
+    return replace(shown, width=WIDTH, dots=DOTS)
+
+
+def tidy(folder: Path, init: Any, names: set[str]) -> None:
+    """Delete the pictures of forecasts before the previous one."""
+    of = {path: match[1] for path in folder.glob("*.png") if (match := PICTURE.fullmatch(path.name))}
+    now = compact(init)
+    before = max((start for start in of.values() if start < now), default=now)
+    for path, start in of.items():
+        if path.name not in names and start not in (now, before):
+            path.unlink(missing_ok=True)
