@@ -128,13 +128,18 @@ def open_workspace(root: Path) -> Workspace:
     if not (root / SETTINGS_FILE).is_file():
         raise SettingsError(
             f"{root} is not a convcast workspace (it has no {SETTINGS_FILE})",
-            advice=f"start one with `convcast fetch --days 14 --workspace {root}`, or try `convcast demo`",
+            advice=f"start one with `convcast init {root}` or `convcast fetch --days 14 --workspace {root}`, or try "
+            "`convcast demo`",
         )
     return Workspace(root)
 
 
 def create_workspace(
-    root: Path, *, preset: str = "phase1", tables: Mapping[str, Mapping[str, Any]] | None = None
+    root: Path,
+    *,
+    preset: str = "phase1",
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
+    text: str | None = None,
 ) -> Workspace:
     """Create a workspace, or open the one that exists at this folder.
 
@@ -142,6 +147,7 @@ def create_workspace(
         root: Folder of the workspace.
         preset: Preset of a new workspace.
         tables: Settings of a new workspace, by group; an existing workspace keeps its own.
+        text: Content of a new workspace's settings file, in place of the preset and the tables.
 
     Raises:
         SettingsError: The folder is a file, or holds other things.
@@ -156,9 +162,10 @@ def create_workspace(
             f"{root} holds other things and is not a convcast workspace", advice="choose an empty or new folder"
         )
     sweep(root, recursive=False, shared=True)
-    text = _NEW_SETTINGS.format(preset=preset)
-    for group, values in (tables or {}).items():
-        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # JSON scalars and lists are TOML
-        text += "\n".join(["", f"[{group}]", *lines, ""])
+    if text is None:
+        text = _NEW_SETTINGS.format(preset=preset)
+        for group, values in (tables or {}).items():
+            lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # JSON is TOML here
+            text += "\n".join(["", f"[{group}]", *lines, ""])
     write_bytes(root / SETTINGS_FILE, text.encode())
     return Workspace(root)

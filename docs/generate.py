@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sys
-import textwrap
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +19,7 @@ from convcast.cli.common.session import COMMON
 from convcast.cli.main import app
 from convcast.settings import Settings
 from convcast.settings.load import PRESETS, load_settings
+from convcast.settings.template import meanings
 
 HEADER = """\
 # Settings
@@ -61,21 +59,6 @@ def choices(field: FieldInfo, meaning: str) -> str:
     names = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     named = all(re.search(rf"\b{re.escape(name)}\b", meaning) for name in names)
     return "" if named else f" One of {', '.join(names)}."
-
-
-def meanings(group: type[BaseModel]) -> dict[str, str]:
-    """The docstring of each setting; read here from the source, since pydantic would read it at every start."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
-    assert isinstance(definition, ast.ClassDef)
-    return {
-        setting.target.id: " ".join(text.value.value.split())
-        for setting, text in pairwise(definition.body)
-        if isinstance(setting, ast.AnnAssign)
-        and isinstance(setting.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
 
 
 COMMANDS_HEADER = """\

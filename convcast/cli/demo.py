@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from convcast.cli.common.console import Terminal, duration
+from convcast.cli.common.chain import run_verb
+from convcast.cli.common.console import duration
 from convcast.cli.common.session import Command, verb
-from convcast.errors import ConvcastError
 
 DAYS = 22
 """Days of simulated weather: 14 to train on and 8 to test on."""
@@ -54,7 +52,7 @@ def demo(
     ]
     times = []
     for words in steps:
-        seconds = _run(terminal, [*words, "-w", str(workspace)], result=words is steps[-1])
+        seconds = run_verb(terminal, [*words, "-w", str(workspace)], result=words is steps[-1])
         times.append(f"{words[0]} {duration(seconds)}")
     terminal.say("", f"done in {duration(time.monotonic() - started)}: {', '.join(times)}")
     terminal.say(f"the report: {workspace / 'verification' / 'demo' / 'report.html'}")
@@ -64,20 +62,3 @@ def demo(
     terminal.say(f"  {program} status -w {workspace}")
     terminal.say("and on real HRRR analyses (3.3 GB; training wants a GPU):")
     terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
-
-
-def _run(terminal: Terminal, words: list[str], *, result: bool) -> float:
-    """Run one verb as a user would, and return the seconds it took; with `result` its result goes to stdout."""
-    from convcast.operations.stages import PROGRAM
-
-    terminal.say("", f"$ convcast {shlex.join(words)}")
-    flags = ["-v"] * terminal.verbose + ["-q"] * terminal.quiet + ["--json"] * (terminal.as_json and result)
-    started = time.monotonic()
-    finished = subprocess.run([*PROGRAM, *words, *flags], stdout=None if result else sys.stderr, check=False)
-    if finished.returncode:
-        advice = "fix the problem and run the demo again; it continues from there"
-        stopped = ConvcastError(f"`convcast {words[0]}` stopped with {finished.returncode}", advice=advice)
-        stopped.exit_code = finished.returncode if finished.returncode > 0 else 1
-        terminal.as_json = terminal.as_json and not result  # the last verb has printed the failure itself
-        terminal.fail(stopped)
-    return time.monotonic() - started

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from convcast.cli.common.choices import refuse_changes, remembered
 from convcast.cli.common.console import Terminal, size, table
 from convcast.cli.common.session import Command, given, verb
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
@@ -60,8 +64,9 @@ def fetch(
 ) -> None:
     """Fetch hourly HRRR analyses: only the needed messages, by byte range.
 
-    A new workspace is made where there is none, and keeps the --fields, --analysis-lead and --dewpoint it was made
-    with. About 10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what is still missing.
+    A new workspace is made where there is none, and keeps the --preset, --source, --fields, --analysis-lead and
+    --dewpoint it was made with. About 10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what
+    is still missing.
 
     With model.forcing=hrrr, the HRRR forecasts that force a model started from these hours are fetched too.
 
@@ -84,7 +89,7 @@ def fetch(
     from convcast.files import lock
     from convcast.notation import HOUR, describe, hours_between, parse_hour, parse_hours, parse_leads, parse_time
     from convcast.variables import select
-    from convcast.workspace import SETTINGS_FILE, create_workspace, open_workspace
+    from convcast.workspace import SETTINGS_FILE, Workspace, create_workspace, open_workspace
 
     terminal = command.terminal
     if (days is not None and start) or (end and not start):
@@ -107,32 +112,44 @@ def fetch(
             f"the simulated world has no {what}; its exact ensemble and its own forecasts are what to compare with",
             advice="use `convcast verify --against exact`, or fetch --what time-lagged",
         )
-    workspace = (
-        open_workspace(root)
-        if verify
-        else create_workspace(root, preset=settings.preset, tables=given({"dataset": chosen["dataset"]}))
-    )
-    archives = open_archives(workspace.archive)
     if verify:
+        archives = open_archives(open_workspace(root).archive)
         rehashed = (outcome for archive in archives.values() for outcome in verify_archive(archive))
         outcomes = list(terminal.track(rehashed, total=None, title="verify", line=_describe))
         _finish(terminal, outcomes, f"{root}", allowed=0.0, unit="files")
         return
 
+    if file.is_file():
+        refuse_changes(file, preset=preset, flags={"dataset": chosen["dataset"]})
     variables = select(settings.dataset.fields)
     lead, dewpoint_source = settings.dataset.analysis_lead, settings.dataset.dewpoint
-    with open_sources(settings.archive.sources, workspace=workspace, settings=settings) as sources:
-        if start and end:
-            hours = parse_hours(f"{start}/{end}")
+    asked = parse_hours(f"{start}/{end}") if start and end else None
+    first_asked = parse_hour(start) if start else None
+    current = parse_time(now) if now else np.datetime64("now")
+    tables = given({"dataset": chosen["dataset"], "archive": {"sources": remembered(source) if source else None}})
+    with ExitStack() as until_the_end:
+        workspace = Workspace(root)
+        if "simulated" in settings.archive.sources:  # which publishes its files into the workspace
+            if dry_run:
+                published = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="convcast-dry-run-"))
+                publisher = Workspace(Path(published))
+            else:
+                publisher = workspace = create_workspace(root, preset=settings.preset, tables=tables)
+        else:
+            publisher = workspace
+        sources = until_the_end.enter_context(
+            open_sources(settings.archive.sources, workspace=publisher, settings=settings)
+        )
+        archives = open_archives(workspace.archive)
+        if asked is not None:
+            hours = asked
         else:
             last = latest(sources, lead=lead)
-            first = parse_hour(start) if start else last - ((days or 14) * 24 - 1) * HOUR
-            hours = hours_between(first, last)
+            hours = hours_between(last - ((days or 14) * 24 - 1) * HOUR if first_asked is None else first_asked, last)
+        if not dry_run:
+            workspace = create_workspace(root, preset=settings.preset, tables=tables)
         terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
-        options: dict[str, Any] = {
-            "settings": settings.archive,
-            "now": parse_time(now) if now else np.datetime64("now"),
-        }
+        options: dict[str, Any] = {"settings": settings.archive, "now": current}
         if what == "hrrr":
             hrrr = archives["hrrr"]
             forcing = Forcing.of(settings)

@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from convcast import __version__
-from convcast.cli import check, cycle, demo, export, fetch, plot, preprocess, sample, status, train, verify
+from convcast.cli import (
+    check,
+    cycle,
+    demo,
+    export,
+    fetch,
+    hindcast,
+    init,
+    plot,
+    preprocess,
+    sample,
+    status,
+    train,
+    verify,
+)
 from convcast.cli.common.console import Terminal
 from convcast.cli.common.process import INTERRUPTED, end_on_sigterm, prepare
 from convcast.errors import SettingsError
@@ -68,7 +82,7 @@ def main(
     pass
 
 
-for module in (fetch, preprocess, train, sample, plot, export, verify, cycle, status, check, demo):
+for module in (init, fetch, preprocess, train, sample, plot, export, verify, hindcast, cycle, status, check, demo):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -180,7 +180,7 @@ def _skill(status_now: WorkspaceStatus) -> list[Table | str]:
     others = sorted({name for one in status_now.skill for name in one.skill})
     rows = [
         [
-            f"{one.field}, {FIELDS[one.field].units}",
+            f"{one.field}, {FIELDS[one.field].sign}",
             str(one.cases),
             f"{one.crps:.3g}",
             *(f"{one.skill[name]:+.0%}" if name in one.skill else "-" for name in others),

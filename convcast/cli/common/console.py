@@ -116,7 +116,12 @@ class Terminal:
             self._result = value
             return
         for one in shown:
-            self.out.print(Text(printable(one)) if isinstance(one, str) else one)
+            if isinstance(one, str):
+                self.out.print(Text(printable(one)))
+            elif self.out.measure(one).minimum > self.out.width:
+                self.out.print(_records(one))
+            else:
+                self.out.print(one)
 
     def end(self, failure: ConvcastError | None = None) -> None:
         """Print the object of --json, which holds the result, the failure, or both."""
@@ -156,6 +161,25 @@ def table(*columns: Cell, title: str | None = None, rows: Iterable[Iterable[Cell
     for row in rows:
         made.add_row(*map(_text, row))
     return made
+
+
+def _records(wide: Table) -> Text:
+    """Return a table that is wider than the terminal as one block of lines a row, which loses no number."""
+    blocks = [] if wide.title is None else [Text(str(wide.title))]
+    names = [" ".join(str(column.header).split("\n")) for column in wide.columns]
+    for cells in zip(*(column.cells for column in wide.columns), strict=True):
+        first, *others = map(_one_line, cells)
+        lines = [
+            f"  {name}: {cell}" if name else f"  {cell}" for name, cell in zip(names[1:], others, strict=True) if cell
+        ]
+        blocks.append(Text("\n").join([Text(first, style="bold"), *map(Text, lines)]))
+    return Text("\n").join(blocks)
+
+
+def _one_line(cell: Any) -> str:
+    """Return a cell in one line: a value, and in brackets what stands below it."""
+    value, _, below = str(cell).partition("\n")
+    return f"{value} ({' '.join(below.split())})" if below else value
 
 
 def _text(cell: Cell) -> Text:

@@ -129,3 +129,23 @@ def test_a_hostile_workspace_in_status(convcast, tmp_path):
     assert result.stdout.count(SHOWN) == 4
     assert "newest [b]x\\x1b[2J.zarr" in result.stdout
     assert convcast("status", "--check", "--now", "2024-05-06T21").exit_code == 4
+
+
+def test_a_table_that_is_too_wide_for_the_terminal_loses_no_number(capsys):
+    wide = table(
+        ("field", "of all"),
+        "convcast",
+        ("spread", "/error"),
+        title="lead 1 h",
+        rows=[[("refc", "dBZ"), ("1.25", "1 – 2"), "0.85"]],
+    )
+    for width, expected in (
+        (60, "lead 1 h field spread of all convcast /error refc 1.25 0.85 dBZ 1 – 2"),
+        (20, "lead 1 h refc (dBZ) convcast: 1.25 (1 – 2) spread /error: 0.85"),
+    ):
+        terminal = Terminal()
+        terminal.out.width = width
+        terminal.result({}, wide)
+        said = capsys.readouterr().out
+        assert " ".join(said.split()) == expected
+        assert max(map(len, said.splitlines())) <= 60
