@@ -54,7 +54,8 @@ def preprocess(
     if len(available) == 0:
         raise MissingInputError(
             f"the archive of {workspace.root} holds no hour of lead {' and '.join(map(str, settings.dataset.leads))}",
-            advice="run `convcast fetch`, or set dataset.analysis_lead",
+            advice=f"run `convcast fetch --days 14 -w {workspace.root}`; where only f01 files exist, start another "
+            "workspace with `convcast fetch --days 14 --analysis-lead 1 -w another`",
         )
     verdicts, begun = [], time.monotonic()
     units = preprocess_hours(

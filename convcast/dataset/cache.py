@@ -60,7 +60,7 @@ class HourCache:
         if new * each > free:
             raise DiskFullError(
                 f"unpacking {new} hours takes {new * each / 1e9:.1f} GB, and {self.folder} has {free / 1e9:.1f}",
-                advice="free some space, or set training.cache=false",
+                advice="free some space, or run `convcast train --set training.cache=false`",
             )
 
     def _file(self, valid: Hour) -> Path:

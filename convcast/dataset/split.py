@@ -70,7 +70,9 @@ def split_hours(hours: Hours, split: SplitSettings) -> Split:
         raise MissingInputError(
             f"{hours.size} hours leave none to train on after {split.validation_days:g} days of validation and "
             f"{split.test_days:g} of test",
-            advice="fetch more days, or lower split.validation_days and split.test_days",
+            advice="fetch more days, or run `convcast train "
+            f"--set split.validation_days={hours.size / 240:.2g} --set split.test_days={hours.size / 120:.2g} "
+            "--set split.gap_hours=0`",
         )
     return divided
 

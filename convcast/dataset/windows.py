@@ -213,7 +213,7 @@ class Windows:
         if len(inits) == 0 or len(leads) == 0:
             raise SettingsError(
                 "there is no initial hour with all its past and future hours",
-                advice="fetch more consecutive hours, or lower model.history and model.leads",
+                advice="fetch more consecutive hours: `convcast fetch --days 14`, then `convcast preprocess`",
             )
         self.dataset = dataset
         self.inits = np.asarray(inits, "datetime64[h]")
@@ -233,7 +233,7 @@ class Windows:
         if self._convective and REFC not in dataset.variables:
             raise SettingsError(
                 "patches over convection need the field refc, which the dataset lacks",
-                advice="set training.convective=0, or preprocess refc",
+                advice="run `convcast train --set training.convective=0`, or preprocess refc",
             )
         self._echoes: dict[Hour, NDArray[np.int64]] = {}
         offsets = [*range(1 - history, 1), *self.leads]

@@ -68,7 +68,7 @@ def cover(grid: Grid, *, tile: int, overlap: int) -> Tiling:
     if overlap >= tile:
         raise SettingsError(
             f"tiles of {tile} cells cannot overlap by {overlap}",
-            advice="make sampling.overlap a quarter of sampling.tile",
+            advice=f"run `convcast sample --set sampling.overlap={tile // 4}`",
         )
     return Tiling(_tile_slices(grid.ny, tile, overlap), _tile_slices(grid.nx, tile, overlap), grid.shape)
 

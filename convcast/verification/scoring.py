@@ -105,7 +105,7 @@ class Scorer:
             raise SettingsError(
                 f"a rim of {self._rim} cells is too wide for a domain of {' x '.join(map(str, truth.points.shape))}: "
                 "no point is left to score",
-                advice="lower verification.rim",
+                advice="run `convcast verify --set verification.rim=0`",
             )
 
     def __call__(self, task: ScoringTask) -> ScoringOutcome:

@@ -95,7 +95,7 @@ def preprocess(
         leads = " and ".join(map(str, settings.leads))
         raise MissingInputError(
             f"the archive holds no {'such ' if hours is not None else ''}hour of lead {leads}",
-            advice="run `convcast fetch --days 14`, or set dataset.analysis_lead",
+            advice="run `convcast fetch --days 14`",
         )
     with lock(path.parent / "locks" / f"{path.name}.lock", f"preprocessing {path}"):
         rows, columns, store = _prepare(archive, path, settings, tell)

@@ -136,7 +136,7 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
     if settings.training.augmentation == "rotations" and windows.shape[0] != windows.shape[1]:
         raise SettingsError(
             f"patches of {windows.shape[0]} x {windows.shape[1]} cells cannot be turned by quarters",
-            advice="set training.augmentation=flips, or training.patch to at most the shorter side of the domain",
+            advice="run `convcast train --set training.augmentation=flips`",
         )
     training = Cases(
         windows,
@@ -196,5 +196,6 @@ def _require_forcing(windows: Windows, numbers: Sequence[int]) -> None:
         if (lead, age) not in found:
             raise MissingInputError(
                 f"the training hours have no HRRR forecast of age {age} h for a lead of {lead} h",
-                advice="run `convcast fetch` and `convcast preprocess` with these settings, or set model.forcing=none",
+                advice="run `convcast fetch` and `convcast preprocess` with these settings, or "
+                "`convcast train --set model.forcing=none`",
             )
