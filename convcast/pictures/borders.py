@@ -30,7 +30,7 @@ def coast_lines() -> tuple[Line, ...]:
     return _read("gshhs_i", "gshhsmeta_i", area=LAKE)
 
 
-def _read(lines: str, meta: str, area: float = 0) -> tuple[Line, ...]:
+def _read(lines: str, meta: str, area: float | None = None) -> tuple[Line, ...]:
     """Return lines that touch the conterminous USA as (longitude, latitude), each (point, 2).
 
     The table has a line's type, area in km², number of points, southern and northern limit, first byte and number of
@@ -41,7 +41,9 @@ def _read(lines: str, meta: str, area: float = 0) -> tuple[Line, ...]:
     found = []
     for row in (DATA / f"{meta}.dat").read_text(encoding="utf-8").splitlines():
         _, size_of_area, _, lowest, highest, first, size, *_ = row.split()
-        if float(highest) < south or float(lowest) > north or float(size_of_area) < area:
+        if float(highest) < south or float(lowest) > north:
+            continue
+        if area is not None and float(size_of_area) < area:  # of lines it is -1
             continue
         line = np.frombuffer(data, "<f4", int(size) // 4, int(first)).reshape(-1, 2).astype(float)
         line[:, 0] -= 360 * (line[:, 0] > 180)

@@ -106,7 +106,8 @@ def draw_bar(
 def draw_outline(axes: Axes, shown: ForecastField, event: Any, *, colour: str, width: float, halo: bool = False) -> int:
     """Draw the edges of an event (y, x); return their number."""
     edges = outline(np.asarray(event, bool), shown.base_map)
-    for colour_of_line, weight in ((("white", width + 1.4),) if halo else ()) + ((colour, width),):
+    width = line_width(shown, width)
+    for colour_of_line, weight in ((("white", 2.4 * width),) if halo else ()) + ((colour, width),):
         axes.add_collection(
             LineCollection(list(edges), colors=colour_of_line, linewidths=weight, capstyle="projecting"), autolim=False
         )
@@ -121,6 +122,12 @@ def draw_observed(axes: Axes, shown: ForecastField) -> list[Artist]:
     draw_outline(axes, shown, event, colour=OBSERVED, width=1.0, halo=True)
     name = f"analysis: {shown.event}" if event.any() else f"analysis: no {shown.event}"
     return [Line2D([], [], color=OBSERVED, lw=1.4, label=name)]
+
+
+def line_width(shown: ForecastField, points: float) -> float:
+    """Return the width of an outline: `points`, and less where cells are so small that it would hide them."""
+    cell = 72 * _across(shown) / shown.base_map.grid.nx
+    return points * float(np.clip(1.5 * cell, 0.35, 1))
 
 
 def shape(shown: ForecastField) -> float:

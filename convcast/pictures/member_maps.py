@@ -21,6 +21,7 @@ from convcast.pictures.canvas import (
     draw_observed,
     draw_outline,
     in_units,
+    line_width,
     new_page,
     shape,
 )
@@ -114,7 +115,9 @@ def draw_spaghetti(shown: ForecastField) -> bytes:
     for colour, number, event in zip(MEMBERS if few else [LINE] * len(events), shown.numbers, events, strict=False):
         edges = list(outline(event, shown.base_map))
         axes.add_collection(
-            LineCollection(edges, colors=colour, linewidths=1.0 if few else 0.6, alpha=1 if few else 0.55),
+            LineCollection(
+                edges, colors=colour, linewidths=line_width(shown, 1.0 if few else 0.6), alpha=1 if few else 0.55
+            ),
             autolim=False,
         )
         if few:
