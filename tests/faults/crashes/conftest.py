@@ -84,6 +84,9 @@ def bucket(states):
         publisher = Publisher(folder, SimulationSettings(size=32, days=1))
         for hour in np.arange("2024-05-09T00", "2024-05-09T17", dtype="datetime64[h]"):
             publisher.publish(archive_path(hrrr(hour, 0)).as_posix())
+        for hour in np.arange("2024-05-09T00", "2024-05-09T02", dtype="datetime64[h]"):
+            for lead in (1, 2):
+                publisher.publish(archive_path(hrrr(hour, lead)).as_posix())
     return folder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from convcast.archive import Archive
-from convcast.dataset import Dataset
+from convcast.dataset import Dataset, HourStatus
 from convcast.workspace import Workspace
 
 
@@ -55,6 +55,10 @@ def dataset(there: Workspace, whole: Workspace) -> Iterator[str]:
         hours = [np.datetime64(hour, "h")]
         if not np.array_equal(held.read(hours), wanted.read(hours), equal_nan=True):
             yield f"the dataset's {hour} counts as whole and is not"
+    ok = [{f for f, code in each.forecast_status.items() if code == HourStatus.OK} for each in (held, wanted)]
+    for forecast in set.intersection(*ok):
+        if not np.array_equal(held.read_forecast(forecast), wanted.read_forecast(forecast), equal_nan=True):
+            yield f"the dataset's HRRR forecast of {forecast} counts as whole and is not"
 
 
 def ensemble(path: Path, wanted: Path) -> Iterator[str]:

@@ -78,6 +78,13 @@ SCENARIOS = {
         ["fetch", "--start", "2024-05-09T00", "--end", "2024-05-09T01"], settings=SETTINGS, tested=False
     ),
     "preprocess": Scenario(["preprocess"], after="few archived"),
+    # The cycle before the first hour is not published: a gap.
+    "forced archived": Scenario(
+        ["fetch", "--start", "2024-05-09T00", "--end", "2024-05-09T01", "--max-missing", "1"],
+        settings=SETTINGS.replace("[model]\n", '[model]\nforcing = "hrrr"\n'),
+        tested=False,
+    ),
+    "preprocess with forcing": Scenario(["preprocess"], after="forced archived"),
     "preprocessed": Scenario(["preprocess"], after="archived", tested=False),
     "train": Scenario(["train"], after="preprocessed"),
     "sample": Scenario(SAMPLE, after="train"),
