@@ -65,7 +65,7 @@ TESTED_BY = {
     "verification/baselines/archived": "verification/baselines/test_refs_members",
     "verification/baselines/choose": "verification/baselines/test_refs_members",
     "verification/baselines/exact": "verification/baselines/test_base",
-    "verification/cases": "verification/test_evaluate",
+    "verification/cases": "verification/test_over_time",
     "verification/crosscheck": "verification/test_evaluate",
     "verification/digest": "verification/results/test_source_digest",
     "verification/data/cf": "verification/test_foreign",

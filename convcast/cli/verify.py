@@ -49,6 +49,14 @@ def verify(
             "repeated, or a pattern in quotes.",
         ),
     ] = None,
+    within: Annotated[
+        int | None,
+        typer.Option(
+            "--within",
+            min=2,
+            help="Score the extremes over the leads up to this one, hours, in place of each lead: events at any time.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder of the results, verification/<name>/ by default.")
@@ -95,6 +103,7 @@ def verify(
         settings=options,
         workspace=workspace,
         foreign=bool(ensemble or truth),
+        within=within,
         keep=results / "cases",
         workers=Workers.chosen(workers, dask_address),
     )

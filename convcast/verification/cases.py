@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convcast.errors import MissingInputError, NotPublishedError, SettingsError
 from convcast.notation import Hour, Hours, describe
+from convcast.variables import Variable
 from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.ensembles import Ensemble
 from convcast.verification.data.truth import Truth
 from convcast.verification.results.accumulator import valid
 
+Field = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class ForecastCase:
-    """One forecast to be scored: an ensemble and one of its lead times."""
+    """One forecast to be scored: an ensemble and one of its lead times, or the extremes over several."""
 
     ensemble: Ensemble
     lead: int
-    """Lead time, hours."""
+    """Lead time, hours; the last one where there are several."""
+    earlier: tuple[int, ...] = ()
+    """Further lead times, hours. At each point, the extreme value over all of them is scored."""
 
     @property
     def init(self) -> Hour:
@@ -31,6 +38,58 @@ class ForecastCase:
     @property
     def valid(self) -> Hour:
         return valid(self.init, self.lead)
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        """All lead times, hours."""
+        return (*self.earlier, self.lead)
+
+    @property
+    def valids(self) -> tuple[Hour, ...]:
+        """The valid time of each lead."""
+        return tuple(valid(self.init, lead) for lead in self.leads)
+
+    @property
+    def members(self) -> NDArray[np.intp]:
+        """Indices along `number` of the members that are complete at all leads, (member,)."""
+        found: NDArray[np.intp] = reduce(np.intersect1d, map(self.ensemble.members, self.leads))
+        return found
+
+    def extreme(self, variable: Variable, read: Callable[[int], Field]) -> Field:
+        """Return the values that `read` gives for the lead, or at each point the extreme over all leads.
+
+        The extreme is the one that has the field's events: the highest value, or of CIN the lowest.
+        """
+        most = np.minimum if variable.events_below else np.maximum
+        found: Field = reduce(most, map(read, self.leads))
+        return found
+
+
+def over_time(cases: Sequence[ForecastCase], within: int, left_out: Counter[str]) -> list[ForecastCase]:
+    """Join the cases of each ensemble with leads up to `within` hours into one, of the extremes over them.
+
+    Args:
+        cases: Forecasts at single leads.
+        within: Last lead time, hours.
+        left_out: Counts of forecasts left out by reason; added to here.
+
+    Raises:
+        SettingsError: No lead is within the time, or the only one.
+    """
+    leads = sorted({case.lead for case in cases if case.lead <= within})
+    if len(leads) < 2:
+        raise SettingsError(
+            f"the forecasts have {len(leads)} leads within {within} h, and extremes are over several",
+            advice="sample more leads (--leads 1-6), or leave out --within",
+        )
+    by_ensemble: dict[Hour, list[ForecastCase]] = {}
+    for case in cases:
+        if case.lead <= within:
+            by_ensemble.setdefault(case.init, []).append(case)
+    whole = [group[0].ensemble for group in by_ensemble.values() if sorted(case.lead for case in group) == leads]
+    if len(whole) < len(by_ensemble):
+        left_out[f"not all of the leads {', '.join(map(str, leads))} h"] += len(by_ensemble) - len(whole)
+    return [ForecastCase(ensemble, leads[-1], tuple(leads[:-1])) for ensemble in whole]
 
 
 def require_each_once(ensembles: Sequence[Ensemble]) -> None:
@@ -88,7 +147,7 @@ def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int
     Raises:
         SettingsError: The ensembles have fewer than two complete members.
     """
-    sizes = [len(case.ensemble.members(case.lead)) for case in cases]
+    sizes = [len(case.members) for case in cases]
     members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
     if members < 2:
         raise SettingsError(
@@ -127,7 +186,7 @@ def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]
     if 0 < len(due) < len(cases):
         left_out["valid time not analysed yet"] += len(cases) - len(due)
     known = set(hours.tolist())
-    analysed = [case for case in due if case.valid.item() in known]
+    analysed = [case for case in due if all(time.item() in known for time in case.valids)]
     if not analysed:
         missing = np.unique([case.valid for case in due or cases])
         if truth.dataset is None:
@@ -175,7 +234,7 @@ def with_baselines(
     lost: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
     for case in cases:
         for baseline in baselines:
-            reason = baseline.missing(case.init, case.lead)
+            reason = next(filter(None, (baseline.missing(case.init, lead) for lead in case.leads)), None)
             if reason:
                 left_out[f"no {baseline.name} for the case"] += 1
                 lost.setdefault(baseline.name, (baseline, reason, []))[2].append(case)
@@ -186,7 +245,7 @@ def with_baselines(
         baseline, reason, without = next(iter(lost.values()))
         others = [b.name for b in baselines if b.name not in lost] or ["persistence"]
         leave_out = f"leave it out: use {' '.join(f'--against {other}' for other in others)}"
-        command = baseline.remedy([(case.init, case.lead) for case in without])
+        command = baseline.remedy([(case.init, lead) for case in without for lead in case.leads])
         raise MissingInputError(
             f"no case is left to compare with {baseline.name}: {reason}",
             advice=f"run `{command}`, or {leave_out}" if command else leave_out,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convcast.dataset import Dataset
-from convcast.errors import DamagedFileError, MissingInputError
+from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import odd_width
 from convcast.metrics.sums import Statistics
@@ -27,6 +27,7 @@ from convcast.verification.cases import (
     analysed,
     complete,
     outside_training,
+    over_time,
     require_each_once,
     training_hours,
     with_baselines,
@@ -166,6 +167,7 @@ class Evaluation:
             not_compared=self._not_compared(),
             products=tuple(one.system for one in self._products),
             notes=(
+                *self._over_time(done),
                 *self._names(done),
                 *self._notes,
                 *dict.fromkeys(map(describe, self.files)),
@@ -181,8 +183,20 @@ class Evaluation:
         rows = [row for lead in leads for row in self._rows(lead, systems)]
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
+    def _over_time(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
+        """Note on what is scored where it is the extremes over several leads."""
+        leads = done[0].leads
+        if len(leads) == 1:
+            return ()
+        return (
+            f"Scored is not a lead, but at each point the highest value (of CIN the lowest) at the leads "
+            f"{', '.join(map(str, leads))} h: an event is one at any of these times. Members of climatology and "
+            f"advection are drawn anew at each lead, so that theirs are too strong",
+        )
+
     def _key(self, system: str, case: ForecastCase) -> str:
-        parts: list[Any] = [self._source, self._truth.fingerprint(case.valid)]
+        parts: list[Any] = [self._source, *map(self._truth.fingerprint, case.valids)]
+        parts += [f"extremes over {case.leads}"] if case.earlier else []
         parts += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
         parts += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
         parts += [variable.name for variable in self._truth.variables]
@@ -193,7 +207,7 @@ class Evaluation:
             p.folder: p.fingerprint for p in self._products
         }
         # A member that lacks points reduces the points at which baselines are scored.
-        return digest(*parts, made[system](case.init, case.lead), *model)
+        return digest(*parts, *(made[system](case.init, lead) for lead in case.leads), *model)
 
     def _systems(self, case: ForecastCase) -> dict[str, type]:
         """Systems to be scored on a case, and the class of their statistics."""
@@ -306,7 +320,7 @@ class Evaluation:
             among=len(done),
             init=case.init,
             lead=case.lead,
-            observed=self._truth.read(variable, case.valid),
+            observed=self._scorer.observed(case, variable),
             members=self._scorer.forecasts(case, variable),
             points=self._truth.points,
         )
@@ -320,6 +334,7 @@ def evaluate(
     settings: VerificationSettings,
     workspace: Workspace | None,
     foreign: bool = False,
+    within: int | None = None,
     keep: Path | None = None,
     workers: Workers | None = None,
 ) -> Evaluation:
@@ -337,6 +352,7 @@ def evaluate(
         workspace: Workspace whose archive and simulated world baselines use, if any.
         foreign: Whether the forecasts are another program's. These are scored on the fields and points that they share
             with the truth, and a damaged file is an error; a damaged file of a workspace is left out.
+        within: Score the extremes over the leads up to this one (hours), in place of each lead.
         keep: Folder in which scores are stored and looked up, if any.
         workers: Workers that score the cases; this process does without them.
 
@@ -391,10 +407,17 @@ def evaluate(
     if damaged:
         left_out["a file is damaged"] += len(damaged)
     cases = outside_training(ensembles, left_out)
+    if within is not None:
+        cases = over_time(cases, within, left_out)
     members, cases = complete(cases, left_out)
     cases = analysed(cases, judge, left_out)
-    asked = [(case.init, case.lead) for case in cases]
+    asked = [(case.init, lead) for case in cases for lead in case.leads]
     references = make_references(against, judge, workspace, cases=asked, members=members)
+    if within is not None and references.products:
+        raise SettingsError(
+            f"{references.products[0].system} publishes products of single leads, and --within scores several",
+            advice="fetch its members, or leave out --within or this --against",
+        )
     baselines = make_baselines(
         [name for name in against if name not in REFERENCES],
         judge,

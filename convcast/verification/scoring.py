@@ -24,6 +24,7 @@ from convcast.verification.cases import ForecastCase
 from convcast.verification.crosscheck import check
 from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
+from convcast.verification.results.accumulator import valid
 from convcast.verification.results.case_cache import AREA, LACKING, OF_TRUTH, Record
 from convcast.verification.results.table import MODEL
 
@@ -148,7 +149,7 @@ class Scorer:
     ) -> CommonPoints:
         """Add the statistics of a field to the records of the systems that are due."""
         case = task.case
-        points = CommonPoints(self._inside(self._truth.read(variable, case.valid)))
+        points = CommonPoints(self._inside(self.observed(case, variable)))
         products = [one for one in self._products if one.folder in records]
         wanted = {*task.systems, *task.narrowing} | ({MODEL} if products else set())
         # The verified system takes longest to read, so it comes last, when the common points are known.
@@ -188,7 +189,7 @@ class Scorer:
         if system == MODEL:
             return self.forecasts(case, variable)
         try:
-            return self._baselines[system].read(variable, case.init, case.lead)
+            return case.extreme(variable, lambda lead: self._baselines[system].read(variable, case.init, lead))
         except DamagedFileError as error:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
 
@@ -210,7 +211,12 @@ class Scorer:
 
     def forecasts(self, case: ForecastCase, variable: Variable) -> Field:
         """Return the members of the verified ensemble that are scored, (member, y, x)."""
-        return case.ensemble.read(variable, case.lead, case.ensemble.members(case.lead)[: self._members])
+        members = case.members[: self._members]
+        return case.extreme(variable, lambda lead: case.ensemble.read(variable, lead, members))
+
+    def observed(self, case: ForecastCase, variable: Variable) -> Field:
+        """Return the truth of a case, (y, x), NaN where missing."""
+        return case.extreme(variable, lambda lead: self._truth.read(variable, valid(case.init, lead)))
 
     def _inside(self, observed: Field) -> Field:
         """Observed field without its rim, which weather from outside the domain reaches within the lead time."""

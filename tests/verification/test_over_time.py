@@ -1,0 +1,122 @@
+"""The extremes over several leads are scored as one quantity, of every system alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from convcast.archive.simulated.publisher import simulated_grid
+from convcast.conventions import ensemble_dataset
+from convcast.errors import SettingsError
+from convcast.notation import HOUR
+from convcast.variables import FIELDS
+from convcast.verification import evaluate
+from convcast.verification.cases import over_time
+
+from .conftest import INITS, SIZE, START, TRAINING, VARIABLES, physical, truth_anomalies
+
+LEADS = (1, 2, 4)
+COUNT = 4
+
+
+@pytest.fixture
+def forecasts(small):
+    """Forecasts of the first two initial times, and their members by field, (init, member, lead, y, x)."""
+    generator = np.random.default_rng(0)
+    drawn = {v.name: [] for v in VARIABLES}
+    for init in INITS[:2]:
+        anomaly = np.stack([truth_anomalies()[int((init - START) / HOUR) + lead] for lead in LEADS])
+        members = anomaly + 0.5 * generator.standard_normal((COUNT, *anomaly.shape))
+        fields = {v.name: physical(members[:, :, i], v) for i, v in enumerate(VARIABLES)}
+        said = {"simulated": True, "training_hours": TRAINING, "model_sha256": "0123456789abcdef"}
+        made = ensemble_dataset(
+            fields, init=init, members=range(COUNT), leads=LEADS, grid=simulated_grid(SIZE), attributes=said
+        )
+        made.to_zarr(small.workspace.forecast(init), mode="w", zarr_format=3, consolidated=False)
+        for name, values in fields.items():
+            drawn[name].append(values)
+    return {name: np.stack(values) for name, values in drawn.items()}
+
+
+def verify(small, within, **options):
+    paths = [small.workspace.forecast(init) for init in INITS[:2]]
+    under_way = evaluate(
+        paths,
+        small.dataset,
+        against=["persistence"],
+        settings=small.settings(),
+        workspace=small.workspace,
+        within=within,
+        **options,
+    )
+    list(under_way)
+    return under_way.result()
+
+
+def observed(small, name, leads):
+    """(init, lead, y, x)"""
+    number = list(FIELDS).index(name)
+    return np.stack([small.dataset.read([init + lead * HOUR for lead in leads])[:, number] for init in INITS[:2]])
+
+
+@pytest.mark.parametrize(("name", "most"), [("refc", "max"), ("t2m", "max"), ("cin", "min")])
+@pytest.mark.parametrize("within", [2, 6])
+def test_the_extremes_of_members_and_truth_are_scored(small, forecasts, name, most, within):
+    leads = [lead for lead in LEADS if lead <= within]
+    found = verify(small, within)
+    assert found.facts.leads == (leads[-1],)
+    assert found.facts.cases == 2
+    x = getattr(forecasts[name][:, :, : len(leads)].astype(float), most)(axis=2)
+    y = getattr(observed(small, name, leads).astype(float), most)(axis=1)
+    error = np.abs(x - y[:, None]).mean()
+    between = np.abs(x[:, :, None] - x[:, None]).sum(axis=(1, 2)).mean() / (COUNT * (COUNT - 1))
+    row = found.find(name, "crps", "convcast", estimator="fair")
+    assert row["value"] == pytest.approx(error - between / 2, rel=1e-4)
+    last = np.stack([small.dataset.read([init])[0, list(FIELDS).index(name)] for init in INITS[:2]])
+    row = found.find(name, "crps", "persistence", estimator="fair")
+    assert row["value"] == pytest.approx(np.abs(last.astype(float) - y).mean(), rel=1e-4)
+
+
+def test_an_event_is_one_at_any_of_the_times(small, forecasts):
+    found = verify(small, 6)
+    threshold = 20.0
+    happened = (observed(small, "refc", LEADS) >= threshold).any(axis=1)
+    assert 0 < happened.sum() < happened.size
+    row = found.find("refc", "brier", "convcast", threshold=threshold)
+    assert row["events"] == happened.sum()
+
+
+def test_the_report_says_what_is_scored(small, forecasts):
+    notes = " ".join(verify(small, 6).facts.notes)
+    assert "at each point the highest value (of CIN the lowest) at the leads 1, 2, 4 h" in notes
+    assert "highest value" not in " ".join(verify(small, None).facts.notes)
+
+
+def test_stored_scores_of_single_leads_are_not_taken_for_them(small, forecasts, tmp_path):
+    single = verify(small, None, keep=tmp_path / "cases")
+    together = verify(small, 6, keep=tmp_path / "cases")
+    assert together.scores == verify(small, 6).scores
+    assert single.find("t2m", "crps", "convcast", lead_hours=4) != together.find("t2m", "crps", "convcast")
+
+
+def test_a_forecast_without_one_of_the_leads_is_left_out(small, forecasts):
+    from convcast.verification.cases import outside_training
+    from convcast.verification.data.ensembles import open_ensembles
+    from convcast.verification.data.truth import Analyses
+
+    truth = Analyses(small.dataset)
+    ensembles = []
+    for init in INITS[:3]:  # the third has one lead
+        path = small.workspace.forecast(init)
+        ensembles += open_ensembles(path, fields=truth.variables, points=truth.points, simulated=True).ensembles
+    left_out = Counter()
+    cases = over_time(outside_training(ensembles, left_out), 6, left_out)
+    assert [(case.init, case.leads) for case in cases] == [(init, LEADS) for init in INITS[:2]]
+    assert left_out == {"not all of the leads 1, 2, 4 h": 1}
+
+
+def test_one_lead_alone_has_no_extremes(small, forecasts):
+    with pytest.raises(SettingsError, match="have 1 leads within 1 h, and extremes are over several"):
+        verify(small, 1)
