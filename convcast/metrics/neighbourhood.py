@@ -2,58 +2,108 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from convcast.metrics.compiled import compiled
 
+Events = TypeVar("Events", np.bool_, np.uint32)
 RADIUS = 13
 """Radius in cells of the neighbourhood of NCEP's maximum probabilities (NMEP), 39 km."""
 SIGMA = 5.0
 """Width in cells of the Gaussian by which NCEP smooths neighbourhood probabilities."""
 
 
-def happens_near(event: NDArray[np.bool_], radius: int, *, step: int = 1) -> NDArray[np.bool_]:
-    """Maximum of an event (y, x) over a disk of `radius` cells around each point.
+def happens_near(events: NDArray[Events], radius: float, *, step: int = 1) -> NDArray[Events]:
+    """Combine the events (y, x) in a disk of `radius` cells around each point.
 
-    The result holds every point, or each `step`-th row and column.
+    Events are booleans, or integers each bit of which is an event of its own. The result holds every point, or each
+    `step`-th row and column.
     """
-    half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(radius + 1)])
-    near: NDArray[np.bool_] = _in_disk(np.ascontiguousarray(event), half, step)
+    half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(int(radius) + 1)])
+    near: NDArray[Events] = _in_disk(np.ascontiguousarray(events), half, step)
     return near
 
 
 @compiled
-def _in_disk(event: NDArray[np.bool_], half: NDArray[np.int64], step: int) -> NDArray[np.bool_]:  # pragma: no cover
+def _in_disk(events: NDArray[Events], half: NDArray[np.int64], step: int) -> NDArray[Events]:  # pragma: no cover
     """`half` is the half-width of the disk by distance of the row from its middle.
 
-    Running counts along rows tell in two reads whether a stretch of any length holds an event.
+    Any stretch of a row is the union of two stretches whose length is a power of 2, which are themselves unions of two
+    of half their length.
     """
-    ny, nx = event.shape
+    ny, nx = events.shape
     radius = len(half) - 1
-    near = np.zeros(((ny + step - 1) // step, (nx + step - 1) // step), np.bool_)
-    counts = np.zeros((ny, nx + 2 * radius + 1), np.int32)
-    for y in range(ny):
-        for x in range(nx):
-            counts[y, x + radius + 1] = counts[y, x + radius] + event[y, x]
-        for x in range(nx + radius + 1, nx + 2 * radius + 1):
-            counts[y, x] = counts[y, nx + radius]
-    for y in range(0, ny, step):
-        for row in range(max(0, y - radius), min(ny, y + radius + 1)):
-            if counts[row, nx + radius] == 0:
-                continue
-            w = half[abs(row - y)]
-            first = counts[row, radius - w : radius - w + nx]
-            last = counts[row, radius + w + 1 : radius + w + 1 + nx]
+    near = np.zeros(((ny + step - 1) // step, (nx + step - 1) // step), events.dtype)
+    level = np.zeros(len(half), np.int64)  # the largest power of 2 within a stretch
+    for offset in range(len(half)):
+        while 2 << level[offset] <= 2 * half[offset] + 1:
+            level[offset] += 1
+    runs = np.zeros((level[0] + 1, nx + 2 * radius + (2 << level[0])), events.dtype)
+    for row in range(ny):
+        if not events[row].any():
+            continue
+        runs[0, radius : radius + nx] = events[row]
+        for k in range(1, level[0] + 1):
+            size = runs.shape[1] - (1 << (k - 1))
+            longer, one, other = runs[k], runs[k - 1, :size], runs[k - 1, runs.shape[1] - size :]
+            for x in range(size):
+                longer[x] = one[x] | other[x]
+        for y in range(-(-max(0, row - radius) // step) * step, min(ny, row + radius + 1), step):
+            w, k = half[abs(row - y)], level[abs(row - y)]
+            first, last = runs[k, radius - w :], runs[k, radius + w + 1 - (1 << k) :]
             points = near[y // step]
             if step == 1:
                 for x in range(nx):
-                    points[x] |= last[x] > first[x]
+                    points[x] |= first[x] | last[x]
             else:
                 for x in range(points.size):
-                    points[x] |= last[x * step] > first[x * step]
+                    points[x] |= first[x * step] | last[x * step]
     return near
+
+
+def box_means(field: NDArray[np.float64], width: int, *, periodic: bool) -> NDArray[np.float64]:
+    """Means of a field (y, x) over squares of an odd `width` around each point; zeros lie around, unless periodic."""
+    if width == 1:
+        return field
+    means: NDArray[np.float64] = _box_means(np.ascontiguousarray(field), width, periodic)
+    return means
+
+
+@compiled
+def _box_means(field, width, periodic):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
+    """Each sum is the one before it, changed by the point that comes and the one that goes; columns first, then rows.
+
+    Bits are those of scipy's uniform_filter, of which one axis alone takes longer.
+    """
+    ny, nx = field.shape
+    reach = width // 2
+    means, total, none = np.zeros((ny, nx)), np.zeros(nx), np.zeros(nx)
+    row, around = np.zeros(nx), np.zeros(nx + 2 * reach)
+    for y in range(-reach, reach):
+        if periodic or 0 <= y < ny:
+            total += field[y % ny]
+    for y in range(ny):
+        come, gone = y + reach, y - reach - 1
+        new = field[come % ny] if periodic or come < ny else none
+        old = field[gone % ny] if (periodic or gone >= 0) and y > 0 else none
+        for x in range(nx):
+            total[x] += new[x] - old[x]
+            row[x] = total[x] / width
+        around[reach : reach + nx] = row
+        if periodic:
+            for x in range(reach):
+                around[x], around[reach + nx + x] = row[(x - reach) % nx], row[x % nx]
+        inner = 0.0
+        for x in range(2 * reach):
+            inner += around[x]
+        for x in range(nx):
+            inner += around[x + 2 * reach] - (around[x - 1] if x > 0 else 0.0)
+            means[y, x] = inner / width
+    return means
 
 
 def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -61,7 +111,10 @@ def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float6
     return np.asarray(gaussian_filter(probability, SIGMA, radius=window, mode="nearest"), float)
 
 
-def far_from_missing(present: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
-    """Points (y, x) that are farther than `reach` cells from any missing point and from the edge."""
-    distance = distance_transform_edt(np.pad(present, 1))[1:-1, 1:-1]
-    return np.asarray(distance > reach)
+def far_from_missing(present: NDArray[np.bool_], reach: float, *, step: int = 1) -> NDArray[np.bool_]:
+    """Points (y, x) that are farther than `reach` cells from any missing point and from the edge.
+
+    The result holds every point, or each `step`-th row and column.
+    """
+    missing = np.pad(~present, step, constant_values=True)
+    return ~happens_near(missing, reach, step=step)[1:-1, 1:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,18 @@ class FieldCase:
     """Whether neither the observation nor a member is missing, (y, x)."""
     variable: Variable
     scales: Scales
+    packed: NDArray[np.uint32] | None = None
+    """Members with the event of each of the field's thresholds, one bit each, (word, threshold, y, x).
+
+    A score without events does without.
+    """
 
     @property
     def thresholds(self) -> tuple[float, ...]:
         """Thresholds of the events that are scored in neighbourhoods."""
         return self.variable.thresholds if self.variable in NEIGHBOURLY else ()
+
+    def events(self) -> Iterator[tuple[float, NDArray[np.uint32]]]:
+        """Each of `thresholds`, and the members with its event, one bit each, (word, y, x)."""
+        assert self.packed is not None
+        return zip(self.thresholds, np.moveaxis(self.packed, 1, 0), strict=False)

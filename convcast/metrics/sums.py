@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import (
+    Counts,
     PointScores,
     as_floats,
-    exceedances,
+    count_members,
     happens,
+    pack_exceedances,
     present_points,
     rank_counts,
     score_points,
@@ -120,18 +122,24 @@ def score_field(
     """
     forecasts, observations = as_floats(forecasts), as_floats(observations)
     members = len(forecasts)
+    packed = pack_exceedances(forecasts, variable.thresholds, events_below=variable.events_below)
+    counts = count_members(packed).reshape(len(variable.thresholds), observations.size)
     members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
     kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
+    present = np.zeros(truth.size, bool)
     total: Statistics | None = None
     for start in range(0, truth.size, chunk):
         part = slice(start, start + chunk)
-        of_part = _score(members_first[:, part], truth[part], kinds[part], variable)
+        scores = score_points(members_first[:, part], truth[part])
+        present[part] = scores.present
+        of_part = _statistics(scores, counts[:, part], truth[part], kinds[part], variable)
         total = of_part if total is None else total + of_part
     if total is None:
         raise SettingsError(f"there is no point of {variable.name} to score")
     if scales is None:
         return total
-    return replace(total, whole_fields=score_whole(forecasts, observations, variable, scales))
+    case = FieldCase(forecasts, observations, present.reshape(observations.shape), variable, scales, packed)
+    return replace(total, whole_fields=_whole_field_sums(case))
 
 
 def score_whole(
@@ -139,24 +147,27 @@ def score_whole(
 ) -> dict[str, Floats]:
     """Compute the sums of FIELD_SCORES of one case: (member, y, x) forecasts against (y, x) observations."""
     forecasts, observations = as_floats(forecasts), as_floats(observations)
-    case = FieldCase(forecasts, observations, present_points(forecasts, observations), variable, scales)
+    packed = pack_exceedances(forecasts, variable.thresholds, events_below=variable.events_below)
+    present = present_points(forecasts, observations)
+    return _whole_field_sums(FieldCase(forecasts, observations, present, variable, scales, packed))
+
+
+def _whole_field_sums(case: FieldCase) -> dict[str, Floats]:
     return {name: sums for score in FIELD_SCORES for name, sums in score.sums(case).items()}
 
 
-def _score(
-    forecasts: NDArray[Any], observations: NDArray[Any], regimes: NDArray[np.int8], variable: Variable
+def _statistics(
+    scores: PointScores, counts: Counts, observations: NDArray[Any], regimes: NDArray[np.int8], variable: Variable
 ) -> Statistics:
-    members = len(forecasts)
-    scores = score_points(forecasts, observations)
-    present, points = scores.present, scores.without_missing()
+    """Compute the statistics of points: `counts` is the number of members with each event, (threshold, point)."""
+    present, points, members = scores.present, scores.without_missing(), scores.members
     at_points = {name: quantity(points) for name, quantity in POINT_SUMS.items()}
     kinds = regimes[present]
     known = kinds >= 0
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
-    for table, threshold in zip(tables, variable.thresholds, strict=True):
-        count = exceedances(forecasts, threshold, events_below=variable.events_below)[present]
+    for table, threshold, count in zip(tables, variable.thresholds, counts, strict=True):
         event = happens(observations[present], threshold, events_below=variable.events_below)
-        table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
+        table += np.bincount(2 * count[present] + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(points.below, points.equal, members)
     by_spread = _by_spread(np.sqrt(points.variance), points.error, variable)
     sums = {name: np.asarray(values.sum(), float) for name, values in at_points.items()}

@@ -9,7 +9,15 @@ import pytest
 
 from convcast.errors import SettingsError
 from convcast.metrics import kernels
-from convcast.metrics.kernels import crps_points, exceedances, rank_counts, score_points, sorting_network
+from convcast.metrics.kernels import (
+    count_members,
+    crps_points,
+    exceedances,
+    pack_exceedances,
+    rank_counts,
+    score_points,
+    sorting_network,
+)
 
 
 def reference_crps(forecasts, observation, *, fair):
@@ -130,3 +138,16 @@ def test_ties_share_a_rank_in_equal_parts():
     below, equal = np.array([0, 1, 0, -1], np.int32), np.array([3, 0, 1, -1], np.int32)
     expected = np.array([0.25 + 0.5, 0.25 + 1 + 0.5, 0.25, 0.25])
     np.testing.assert_allclose(rank_counts(below, equal, 3), expected)
+
+
+@pytest.mark.parametrize("members", [0, 1, 32, 70])
+@pytest.mark.parametrize("events_below", [False, True])
+def test_packed_exceedances_are_those_of_each_member(members, events_below):
+    forecasts = np.random.default_rng(members).integers(0, 5, (members, 3, 700)).astype(np.float32)
+    forecasts[:, 1, 5] = np.nan
+    packed = pack_exceedances(forecasts, (1.0, 3.0), events_below=events_below)
+    for k, threshold in enumerate((1.0, 3.0)):
+        expected = forecasts <= threshold if events_below else forecasts >= threshold
+        found = [packed[m // 32, k] >> np.uint32(m % 32) & 1 for m in range(members)]
+        np.testing.assert_array_equal(np.array(found, bool).reshape(expected.shape), expected)
+        np.testing.assert_array_equal(count_members(packed)[k], expected.sum(0))

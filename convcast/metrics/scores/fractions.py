@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from convcast.grid import SPACING
 from convcast.metrics.formulas import fractions_skill_score
-from convcast.metrics.kernels import exceedances, happens
+from convcast.metrics.kernels import Counts, count_members, exceedances, happens
+from convcast.metrics.neighbourhood import box_means
 from convcast.metrics.scores.base import NOT_COMPUTED, DailyFieldSums, FieldScore, Floats, ScoreValue
 from convcast.metrics.spatial import FieldCase, Scales
 
@@ -25,7 +25,10 @@ class FractionsSkillScore(FieldScore):
     name, title = "fss", "Fractions skill score"
 
     def sums(self, case: FieldCase) -> dict[str, Floats]:
-        sums = fraction_sums(case.forecasts, case.observations, case.present, case.thresholds, case.scales)
+        counts = [count_members(packed) for _, packed in case.events()]
+        sums = fraction_sums(
+            case.forecasts, case.observations, case.present, case.thresholds, case.scales, counts=counts
+        )
         return {"fractions": sums}
 
     def values(self, daily: DailyFieldSums) -> Iterator[ScoreValue]:
@@ -47,19 +50,24 @@ def fraction_sums(
     present: NDArray[np.bool_],
     thresholds: tuple[float, ...],
     scales: Scales,
+    *,
+    counts: Sequence[Counts] | None = None,
 ) -> Floats:
     """Sums over the squares of one case, (threshold, width, 4): count, N², O² and N O.
 
-    N is the probability of the event in the mean over a square and the members, and O the observed share.
+    N is the probability of the event in the mean over a square and the members, and O the observed share. `counts` are
+    the members with each event, (y, x), where they are known already.
     """
-    mode = "wrap" if scales.periodic else "constant"
-    whole = [uniform_filter(present.astype(float), width, mode=mode) > 1 - 1e-9 for width in scales.widths]
-    sums = np.zeros((len(thresholds), len(scales.widths), 4))
-    for row, threshold in enumerate(thresholds):
-        counts = exceedances(forecasts.reshape(len(forecasts), -1), threshold).reshape(present.shape)
-        forecast = np.where(present, counts / len(forecasts), 0)
+    if not thresholds:
+        return np.zeros((0, len(scales.widths), 4))
+    counts = counts or [exceedances(forecasts, threshold) for threshold in thresholds]
+    widths, periodic = scales.widths, scales.periodic
+    whole = [box_means(present.astype(float), width, periodic=periodic) > 1 - 1e-9 for width in widths]
+    sums = np.zeros((len(thresholds), len(widths), 4))
+    for row, (threshold, count) in enumerate(zip(thresholds, counts, strict=True)):
+        forecast = np.where(present, count / len(forecasts), 0)
         observed = np.where(present & happens(observations, threshold), 1.0, 0.0)
-        for column, width in enumerate(scales.widths):
-            n, o = (uniform_filter(each, width, mode=mode)[whole[column]] for each in (forecast, observed))
+        for column, width in enumerate(widths):
+            n, o = (box_means(each, width, periodic=periodic)[whole[column]] for each in (forecast, observed))
             sums[row, column] = n.size, n @ n, o @ o, n @ o
     return sums

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.grid import SPACING
-from convcast.metrics.kernels import happens
-from convcast.metrics.neighbourhood import RADIUS, far_from_missing, happens_near
+from convcast.metrics.kernels import count_members, happens
+from convcast.metrics.neighbourhood import RADIUS, Events, far_from_missing, happens_near
 from convcast.metrics.scores.base import (
     NOT_COMPUTED,
     DailyFieldSums,
@@ -21,7 +21,7 @@ from convcast.metrics.scores.base import (
     event_values,
 )
 from convcast.metrics.scores.events import BrierScore, BrierSkill, RocArea
-from convcast.metrics.spatial import FieldCase, Scales
+from convcast.metrics.spatial import FieldCase
 
 STEP = 4
 """Step in rows and columns between the points where NMEP is computed; disks between them are nearly the same."""
@@ -39,7 +39,7 @@ class NeighbourhoodMaxima(FieldScore):
     def sums(self, case: FieldCase) -> dict[str, Floats]:
         """(threshold, members + 1, 2) every STEP-th point by number of members with the event, and by outcome."""
         tables = np.zeros((len(case.thresholds), len(case.forecasts) + 1, 2))
-        _near(case.forecasts, case.observations, case.present, case.thresholds, case.scales, tables)
+        _near(case, tables)
         return {"near": tables}
 
     def values(self, daily: DailyFieldSums) -> Iterator[ScoreValue]:
@@ -51,27 +51,20 @@ class NeighbourhoodMaxima(FieldScore):
             yield from event_values(table, self.scores, prefix=f"{self.name}_", **labels)
 
 
-def _near(
-    forecasts: NDArray[np.floating],
-    observations: NDArray[np.floating],
-    present: NDArray[np.bool_],
-    thresholds: tuple[float, ...],
-    scales: Scales,
-    out: Floats,
-) -> None:
-    first = 0
-    if scales.periodic:
+def _near(case: FieldCase, out: Floats) -> None:
+    around, first = 0, 0
+    if case.scales.periodic:
         first = -(-RADIUS // STEP)
         around = first * STEP
-        forecasts = np.pad(forecasts, ((0, 0), (around, around), (around, around)), mode="wrap")
-        observations, present = np.pad(observations, around, mode="wrap"), np.pad(present, around, mode="wrap")
     inner = (slice(first, -first or None),) * 2
-    counted = far_from_missing(present, RADIUS)[::STEP, ::STEP][inner]
+    counted = far_from_missing(np.pad(case.present, around, mode="wrap"), RADIUS, step=STEP)[inner]
     if not counted.any():
         return
-    for threshold, table in zip(thresholds, out, strict=True):
-        count = np.zeros(counted.shape, np.int64)
-        for member in forecasts:
-            count += happens_near(happens(member, threshold), RADIUS, step=STEP)[inner]
-        seen = happens_near(happens(observations, threshold), RADIUS, step=STEP)[inner]
+
+    def near(events: NDArray[Events]) -> NDArray[Events]:
+        return happens_near(np.pad(events, around, mode="wrap"), RADIUS, step=STEP)[inner]
+
+    for (threshold, packed), table in zip(case.events(), out, strict=True):
+        count = count_members(np.stack([near(words) for words in packed]))
+        seen = near(happens(case.observations, threshold))
         table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)

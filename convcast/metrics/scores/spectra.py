@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,21 @@ def spectrum(field: NDArray[np.floating], *, periodic: bool) -> tuple[Floats, Fl
         from_mean = from_mean * np.hanning(ny)[:, None] * np.hanning(nx)
         size = (fft.next_fast_len(ny, real=True), fft.next_fast_len(nx, real=True))
     squared = np.abs(fft.rfft2(from_mean.astype(np.float32), size)).astype(float) ** 2
-    times = np.ones_like(squared)
-    times[:, 1 : (size[1] + 1) // 2] = 2  # the half of the plane that rfft2 leaves out
-    wave = np.hypot(fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])).ravel()
+    band, times, waves = _bands(*size)
+    return _by_band(band, times * squared) / (size[0] * size[1]), waves
+
+
+@lru_cache(maxsize=1)
+def _bands(ny: int, nx: int) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Band of each wave of rfft2 (1 is the first of BANDS), how often a wave counts (x,), and waves by band (band,)."""
+    times = np.ones(nx // 2 + 1)
+    times[1 : (nx + 1) // 2] = 2  # the half of the plane that rfft2 leaves out
+    wave = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)).ravel()
     length = np.divide(1, wave, out=np.full_like(wave, np.inf), where=wave > 0)
-    band = np.digitize(length, BANDS) - 1
-    kept = (band >= 0) & (band < len(BANDS) - 1)
-    variance: Floats = np.bincount(band[kept], (times * squared).ravel()[kept], len(BANDS) - 1) / (size[0] * size[1])
-    waves: Floats = np.bincount(band[kept], times.ravel()[kept], len(BANDS) - 1).astype(float)
-    return variance, waves
+    band = np.digitize(length, BANDS)
+    return band, times, _by_band(band, np.tile(times, ny))
+
+
+def _by_band(band: NDArray[np.int64], values: Floats) -> Floats:
+    """Sum over the waves of each band, (band,)."""
+    return np.asarray(np.bincount(band, values.ravel(), len(BANDS) + 1)[1 : len(BANDS)], float)
