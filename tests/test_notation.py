@@ -242,7 +242,9 @@ def test_times_to_the_second():
             parse_time(text)
 
 
-@pytest.mark.parametrize(("numbers", "text"), [([3], "3"), ([1, 0, 2], "0-2"), ([0, 1, 5, 8, 9], "0-1,5,8-9")])
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([3], "3"), ([1, 0, 2], "0-2"), ([3, 17, 0], "0,3,17"), ([0, 1, 5, 8, 9], "0-1,5,8-9")]
+)
 def test_numbers_are_written_as_they_are_read(numbers, text):
     assert join_numbers(numbers) == text
     assert parse_numbers(text, "members") == tuple(sorted(numbers))

@@ -23,6 +23,7 @@ from convcast.forecasts.integrity import attribute_leads, read_flags, require_co
 from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
 from convcast.forecasts.summary import FieldSummary, Floats, quantiles, summarise
 from convcast.grid import SPACING
+from convcast.notation import join_numbers
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
 
@@ -33,13 +34,6 @@ SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
 """Attributes of the coordinate `quantile`."""
 PATIENCE = 3600
 """Maximum time, seconds, to wait for another process that computes the same products."""
-
-
-def format_members(members: Sequence[int]) -> str:
-    """Format member numbers for the attribute `members`: `0-49`, or `0,3,17`."""
-    numbers = sorted(set(members))
-    run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
-    return f"{numbers[0]}-{numbers[-1]}" if run else ",".join(map(str, numbers))
 
 
 def readable_leads(
@@ -227,7 +221,7 @@ def _attributes(description: ForecastDescription, members: Sequence[int], settin
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "title": f"{title}: products",
-        "members": format_members(members),
+        "members": join_numbers(members),
         "neighbourhood_km": settings.neighbourhood,
         "quantiles": list(settings.quantiles),
     }

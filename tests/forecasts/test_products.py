@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from convcast.conventions import on_lattice
 from convcast.errors import DamagedFileError
 from convcast.files import discard
-from convcast.forecasts.products import format_members, make_products, readable_leads
+from convcast.forecasts.products import make_products, readable_leads
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.forecasts.summary import quantiles, summarise
 from convcast.grid import Grid
@@ -210,10 +210,3 @@ class TestProducts:
         assert discard(ensemble) > 0
         assert discard(ensemble) == 0
         assert list(ensemble.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("members", "text"), [(range(50), "0-49"), ((3, 17, 0), "0,3,17"), ((5,), "5"), ((2, 3), "2-3")]
-)
-def test_members_are_named_as_on_the_command_line(members, text):
-    assert format_members(members) == text
