@@ -3,8 +3,9 @@
     python benchmarks/crps.py --repeats 3
 
 50 x 1059 x 1799 float32, members first as they are stored, reflectivity-like with ties at the floor. Each contender
-runs in a process of its own, forked after the data were made, and is called on a few points first: the least of the
-repeats, and the most memory that the process took beyond what it had before them. scoringrules and scores are measured
+runs in a process of its own, forked after the data were made, and is called on a few points first: the least time of
+a processor of the repeats, all threads together, which other programs on the machine change little, and the most memory
+that the process took beyond what it had before them. scoringrules and scores are measured
 where they are installed. `reading` sums the array once by numpy, as a bound. Prints a table in Markdown.
 """
 
@@ -105,9 +106,9 @@ def measure(work: Callable[[Field, Field], float], data: tuple[Field, Field], re
         before = peak()
         times = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = time.process_time()
             value = work(*data)
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         pipe.send((min(times), peak() - before, value))
     except ImportError:
         pipe.send(None)
@@ -123,7 +124,7 @@ def main() -> None:
     for member in forecasts:
         np.maximum(centre + generator.normal(0, 8, SHAPE).astype(np.float32), -10, out=member)
     observed = np.maximum(centre + generator.normal(0, 8, SHAPE).astype(np.float32), -10)
-    print("| | s | extra memory, MB | CRPS | of the fastest peer's time |\n|---|---|---|---|---|")
+    print("| | s of a processor | extra memory, MB | CRPS | of the fastest peer's time |\n|---|---|---|---|---|")
     context = multiprocessing.get_context("fork")
     found: dict[str, tuple[float, float, float]] = {}
     for name, work in CONTENDERS.items():

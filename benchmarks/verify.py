@@ -55,6 +55,7 @@ def write(root: Path, cases: int, members: int) -> None:
 RUN = """
 import json, re, resource, sys, time
 from pathlib import Path
+import numpy as np
 from convcast.dataset import Dataset
 from convcast.settings import VerificationSettings
 from convcast.verification import evaluate
@@ -66,12 +67,12 @@ run = evaluate(paths, Dataset.open(root / "dataset.zarr"), against=["persistence
                workspace=None, keep=Path(keep) if keep else None, workers=Workers(workers) if workers else None)
 times = []
 for scored in run:
-    times.append(time.perf_counter())
+    times.append((time.perf_counter(), time.process_time()))
 row = run.result().find("refc", "crps", "convcast", estimator="fair")
-last = (times[-1] - times[0]) / max(len(times) - 1, 1)
+last, cpu = np.ptp(np.array(times)[[0, -1]], axis=0) / max(len(times) - 1, 1)
 own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000
 others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
-print(json.dumps({"seconds": time.perf_counter() - start, "each": last, "own": own, "others": others,
+print(json.dumps({"seconds": time.perf_counter() - start, "each": last, "cpu": cpu, "own": own, "others": others,
                   "crps": row["value"]}))
 """
 
@@ -92,7 +93,8 @@ def main() -> None:
         root = Path(folder)
         write(root, 2 * asked.cases, asked.members)
         print(
-            "| | seconds in all | seconds a further case | peak memory, MB | of a worker, MB |\n|---|---|---|---|---|"
+            "| | seconds in all | seconds a further case | of a processor | peak memory, MB | of a worker, MB |\n"
+            "|---|---|---|---|---|---|"
         )
         keep = str(root / "cases")
         for name, row in (
@@ -102,7 +104,8 @@ def main() -> None:
             (f"{2 * asked.cases} cases, 2 workers", measure(root, 2 * asked.cases, workers=2)),
         ):
             others = f"{row['others']:.0f}" if "workers" in name else ""
-            print(f"| {name} | {row['seconds']:.1f} | {row['each']:.2f} | {row['own']:.0f} | {others} |", flush=True)
+            times = f"{row['seconds']:.1f} | {row['each']:.2f} | {row['cpu']:.2f}"
+            print(f"| {name} | {times} | {row['own']:.0f} | {others} |", flush=True)
 
 
 if __name__ == "__main__":
