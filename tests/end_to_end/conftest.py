@@ -6,7 +6,9 @@ The stages of a cycle are processes of their own (test_cycle.py), and so is each
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
+from convcast.operations.stages import PROGRAM
 
 Said = dict[str, dict[str, Any]]
 ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "1"}
@@ -47,6 +50,19 @@ def convcast(command_line) -> Callable[..., dict[str, Any]]:
         assert len(finished.stdout.splitlines()) == 1, "stdout is exactly one JSON object"
         result: dict[str, Any] = json.loads(finished.stdout)
         return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def as_process() -> Callable[..., None]:
+    """Run `convcast WORDS` in a workspace as a process of its own, for verbs that start others."""
+
+    def run(workspace: Path, *words: str) -> None:
+        done = subprocess.run(
+            [*PROGRAM, *words, "-w", str(workspace)], env=os.environ | ONE_THREAD, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
 
     return run
 
