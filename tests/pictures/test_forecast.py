@@ -94,7 +94,7 @@ def test_simulated_weather_is_marked_and_real_weather_is_not(kind):
 @pytest.mark.parametrize(
     ("kind", "variable", "width"),
     [*((kind, CAPE, 4.6) for kind in KINDS), ("probability", REFC, None), ("wind", U10, None), ("stamps", U10, 10.5)],
-    ids=str,
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_no_text_leaves_the_figure_or_lies_under_the_mark(kind, variable, width, canvases):
     warning = "CAPE ≥ 1000 J/kg is forecast 9.1 times too often (95 % interval 7.2 to 11.3)."
