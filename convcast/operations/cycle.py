@@ -217,8 +217,15 @@ class Cycle:
         def draw() -> str:
             from convcast.operations.page import write_page
 
-            history, limit = self._reader.history, self.settings.operations.page_max_age
-            write_page(self.workspace, newest, inventory.forecasts[newest].leads, history, max_age=limit)
+            history, options = self._reader.history, self.settings.operations
+            write_page(
+                self.workspace,
+                newest,
+                inventory.forecasts[newest].leads,
+                history,
+                max_age=options.page_max_age,
+                fields=options.page_fields,
+            )
             return str(newest)
 
         done = [self._run_here("publish", work) for work in (point, warn, draw)]

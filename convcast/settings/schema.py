@@ -418,6 +418,8 @@ class OperationsSettings(Group):
     """Address to which the JSON of on_failure and on_threshold is also posted. It is never shown."""
     hook_seconds: float = Field(120, gt=0)
     """Maximum run time of each command, in seconds."""
+    page_fields: tuple[FieldName, ...] = ()
+    """Fields that latest/index.html shows, in its order; if empty, all of the forecast, reflectivity first."""
     page_max_age: float = Field(3, gt=0)
     """Age in hours, since its init time, from which latest/index.html marks the newest forecast as old."""
 

@@ -64,6 +64,7 @@ members = 4
 [operations]
 max_catch_up = 5
 least_free = 0
+page_fields = ["refc"]
 [retention]
 archive_hours = 10
 dataset_hours = 12

@@ -146,6 +146,13 @@ def test_it_shows_all_fields_and_leads_and_asks_nothing_of_other_hosts(place, qu
     assert near.neighbourhood[0, 0] == 1, "within 40 km of the storm that all have"
 
 
+def test_an_operator_chooses_the_fields(place, quick):
+    forecast(place, products=False)
+    write(place, fields=("t2m", "cape"))
+    assert [field["name"] for field in Page(place).content["fields"]] == ["t2m"]
+    assert {shown.variable for _, shown in quick} == {T2M}
+
+
 def test_a_sentence_says_how_high_the_probability_is_and_where_and_when(place, quick):
     forecast(place)
     write(place)

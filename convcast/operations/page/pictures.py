@@ -41,7 +41,7 @@ class About:
     """The properties of a forecast that the page needs."""
 
     variables: tuple[Variable, ...]
-    """Fields of the forecast, reflectivity first."""
+    """Fields that are shown, in their order."""
     simulated: bool
     model: str
     identity: str
@@ -66,8 +66,16 @@ class Picture:
     height: int
 
 
-def describe(source: StoredForecast) -> About | None:
-    """Read the properties of a forecast, or None where no file of it is left."""
+def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None:
+    """Read the properties of a forecast, or None where no file of it is left.
+
+    Args:
+        source: The forecast.
+        fields: Names of the fields to show, in their order; if empty or of none that the forecast has, all.
+
+    Raises:
+        DamagedFileError: A file cannot be read.
+    """
     said: list[dict[str, Any]] = []
     names: set[str] = set()
     count, near = 0, None
@@ -82,11 +90,12 @@ def describe(source: StoredForecast) -> About | None:
                 count = count or _count(data)
     if not said:
         return None
+    order = [name for name in fields if name in names] or sorted(
+        names, key=lambda name: (name != REFC.name, list(FIELDS).index(name))
+    )
     identity = json.dumps([__version__, DRAWING, said, count], sort_keys=True, default=str)
     return About(
-        variables=tuple(
-            sorted((FIELDS[name] for name in names), key=lambda v: (v is not REFC, list(FIELDS).index(v.name)))
-        ),
+        variables=tuple(FIELDS[name] for name in order),
         simulated=bool(said[0].get("simulated", 0)),
         model=str(said[0].get("model", "unknown")),
         identity=str(said[0].get("model_sha256", ""))[:12],

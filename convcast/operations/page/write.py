@@ -52,7 +52,13 @@ class ScoreRow:
 
 
 def write_page(
-    workspace: Workspace, init: Hour, leads: Sequence[int], history: ScoreHistory, *, max_age: float
+    workspace: Workspace,
+    init: Hour,
+    leads: Sequence[int],
+    history: ScoreHistory,
+    *,
+    max_age: float,
+    fields: Sequence[str] = (),
 ) -> bool:
     """Write the page of a forecast, draw its missing pictures, and return whether the page changed.
 
@@ -62,12 +68,13 @@ def write_page(
         leads: Lead times to show, hours.
         history: Scores of earlier forecasts.
         max_age: Hours after `init` from which the page says that the forecast is old.
+        fields: Names of the fields to show; if empty, all.
 
     Raises:
         DamagedFileError: The forecast cannot be read.
     """
     source = StoredForecast.find(workspace, init)
-    about = describe(source)
+    about = describe(source, fields)
     pictures = [] if about is None else list(draw_pictures(workspace, source, about, leads))
     text = _render(workspace, source, about, leads, pictures, history, max_age)
     path = workspace.page / "index.html"

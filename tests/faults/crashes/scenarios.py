@@ -45,6 +45,7 @@ against = ["persistence"]
 resamples = 100
 [operations]
 least_free = 0
+page_fields = ["refc"]
 max_catch_up = 1
 """
 
