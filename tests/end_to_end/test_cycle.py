@@ -18,8 +18,6 @@ from convcast.files import lock
 pytestmark = pytest.mark.slow
 
 SETTINGS = """
-[archive]
-sources = ["simulated"]
 [simulation]
 days = 5
 size = 32
@@ -31,6 +29,7 @@ threads = 1
 against = ["persistence"]
 [operations]
 max_catch_up = 1
+page_fields = ["refc"]
 [retention]
 archive_hours = 24
 forecasts_days = 0.3
