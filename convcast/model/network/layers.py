@@ -66,14 +66,20 @@ class _Wrap(torch.autograd.Function):
 
 
 class ChannelNorm(nn.Module):
-    """Root-mean-square normalisation over the channels of each pixel (Zhang & Sennrich 2019), without a gain."""
+    """Root-mean-square normalisation over the channels of each pixel (Zhang & Sennrich 2019), without a gain.
+
+    The mean square is float32, and the result has the type of `x`. Left to autocast, it would differ by device: CUDA's
+    has norms and roots on its float32 list and would keep float32 features, the CPU's has not.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_contiguous(memory_format=torch.channels_last):  # as in inference: a tenth of its time in bfloat16
-            power = torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / x.shape[1]
-        else:
-            power = x.square().mean(dim=1, keepdim=True)
-        return x * torch.rsqrt(power + 1e-5)
+        with torch.autocast(x.device.type, enabled=False):
+            if x.is_contiguous(memory_format=torch.channels_last):  # a tenth of the other's time in bfloat16
+                norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+                power = norm.square() / x.shape[1]
+            else:
+                power = x.square().mean(dim=1, keepdim=True, dtype=torch.float32)
+            return x * torch.rsqrt(power + 1e-5).to(x.dtype)
 
 
 class ResidualBlock(nn.Module):

@@ -1,0 +1,84 @@
+"""Tensors that claim to be on a GPU, on a machine without one: shapes, types, layouts and devices, but no values.
+
+torch's FakeTensorMode runs each operation's own rules, those of CUDA's autocast included, and autograd records what it
+keeps. A build without CUDA lacks a device guard, which this takes from the meta device, and cannot run a backward pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+CUDA = torch.device("cuda", 0)
+_SLOTS = {"cuda": 1, "meta": 14}
+"""Numbers of the devices in c10/core/DeviceType.h."""
+
+
+@contextmanager
+def fake_cuda() -> Iterator[None]:
+    with ExitStack() as stack:
+        if not torch.cuda.is_available():
+            stack.enter_context(_guard())
+            absent = "torch.cuda.amp.common.amp_definitely_not_available"
+            stack.enter_context(mock.patch(absent, return_value=False))
+            stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", return_value=True))
+        stack.enter_context(mock.patch.object(nn.Module, "to", moved))
+        stack.enter_context(FakeTensorMode())
+        yield
+
+
+@contextmanager
+def _guard() -> Iterator[None]:
+    library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
+    registry = (ctypes.c_void_p * 16).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
+    before = registry[_SLOTS["cuda"]]
+    registry[_SLOTS["cuda"]] = registry[_SLOTS["meta"]]
+    try:
+        yield
+    finally:
+        registry[_SLOTS["cuda"]] = before
+
+
+def moved(module: nn.Module, *arguments: object, **options: object) -> nn.Module:
+    """nn.Module.to for weights without values, which torch's own refuses."""
+    device, dtype, _, layout = torch._C._nn._parse_to(*arguments, **options)
+    for part in module.modules():
+        for values in (part._parameters, part._buffers):
+            for name, old in list(values.items()):
+                if old is None:
+                    continue
+                to = old.device if device is None else device
+                new = torch.empty(old.shape, dtype=old.dtype if dtype is None else dtype, device=to)
+                new = new.contiguous(memory_format=layout) if layout is not None and new.ndim == 4 else new
+                trained = isinstance(old, nn.Parameter)
+                values[name] = nn.Parameter(new, requires_grad=old.requires_grad) if trained else new
+    return module
+
+
+class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
+    """Keeps what autograd saves for the backward pass."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        super().__init__(self._keep, lambda tensor: tensor)
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        self.tensors.append(tensor)
+        return tensor
+
+    def bytes_by_dtype(self, module: nn.Module) -> dict[torch.dtype, int]:
+        """Bytes of the storages, each counted once, without those of the module's weights."""
+        weights = {values.untyped_storage()._cdata for values in (*module.parameters(), *module.buffers())}
+        storages = {tensor.untyped_storage()._cdata: tensor for tensor in self.tensors}
+        total: dict[torch.dtype, int] = {}
+        for key, tensor in storages.items():
+            if key not in weights:
+                total[tensor.dtype] = total.get(tensor.dtype, 0) + tensor.untyped_storage().nbytes()
+        return total

@@ -1,0 +1,175 @@
+"""The network on a GPU, as far as a machine without one can tell: types, devices and memory, on fake tensors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from fake_cuda import CUDA, SavedTensors, fake_cuda
+
+from convcast.model.diffusion.noise_prediction import Diffusion
+from convcast.model.diffusion.solvers import SOLVERS
+from convcast.model.diffusion.spectrum import BANDS, Spectrum
+from convcast.model.features.condition import channel_count
+from convcast.model.network.network import Network
+from convcast.settings import ModelSettings
+from convcast.settings.load import load_settings
+
+FIELDS = 7
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "training.md"
+
+
+def network(settings: ModelSettings) -> Network:
+    """Made outside the GPU, which a build without CUDA cannot draw initial weights on."""
+    with torch.device("meta"):
+        net = Network(FIELDS, channel_count(FIELDS, settings.history), settings)
+    return net.to(CUDA).to(memory_format=torch.channels_last)
+
+
+def observed(net: Network) -> dict[str, torch.Tensor]:
+    """What each part of the network returns, filled as it runs."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    def record(name):
+        def hook(module, inputs, output):
+            if isinstance(output, torch.Tensor):
+                outputs[name] = output
+
+        return hook
+
+    for name, part in net.named_modules():
+        part.register_forward_hook(record(name))
+    return outputs
+
+
+def tables(settings: ModelSettings) -> Diffusion:
+    """The diffusion process, whose tables are computed on the CPU."""
+    return Diffusion(settings, Spectrum.white(FIELDS))
+
+
+def placed(process: Diffusion) -> Diffusion:
+    """The same with tables on the GPU, without their values."""
+    for name in ("signal", "noise", "level", "_gains"):
+        setattr(process, name, torch.empty(getattr(process, name).shape, device=CUDA))
+    return process
+
+
+def training_step(
+    settings: ModelSettings, *, side: int, cases: int, draws: int, precision: torch.dtype, periodic=False
+):
+    """The forward pass of one batch: the network, its parts' outputs, the losses and the saved tensors."""
+    real = tables(settings)
+    with fake_cuda():
+        net, process = network(settings), placed(real)
+        outputs, saved = observed(net), SavedTensors()
+        half = precision == torch.bfloat16
+        condition = torch.empty(cases, channel_count(FIELDS, settings.history), side, side, device=CUDA)
+        rows = cases * draws
+        with torch.autocast("cuda", torch.bfloat16, enabled=half), saved:
+            encoded = net.encode(condition.to(precision), torch.empty(cases, 3, device=CUDA), periodic=periodic)
+            losses = process.losses(
+                net,
+                torch.empty(cases, FIELDS, side, side, device=CUDA),
+                torch.empty(rows, FIELDS, side, side, device=CUDA),
+                torch.empty(rows, dtype=torch.int64, device=CUDA),
+                encoded,
+                torch.empty(rows, 1, 1, 1, dtype=torch.bool, device=CUDA),
+                periodic=periodic,
+            )
+        return net, outputs, losses, saved
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_every_feature_of_a_training_step_on_a_gpu_is_bfloat16(make_settings, periodic):
+    settings = make_settings(model={"attention": [4], "dropout": 0.1}).model
+    net, outputs, losses, _ = training_step(
+        settings, side=16, cases=2, draws=3, precision=torch.bfloat16, periodic=periodic
+    )
+    found = {name: out.dtype for name, out in outputs.items() if name}
+    assert {name for name, dtype in found.items() if dtype != torch.bfloat16} == set()
+    assert outputs[""].dtype == torch.float32
+    assert len(found) > 60
+    assert {out.device for out in outputs.values()} == {CUDA}
+    assert [(loss.dtype, loss.device, len(loss)) for loss in (losses.noise, losses.mean, losses.scale)] == [
+        (torch.float32, CUDA, 6),
+        (torch.float32, CUDA, 2),
+        (torch.float32, CUDA, 2),
+    ]
+    assert {weights.dtype for weights in net.parameters()} == {torch.float32}
+
+
+def test_every_feature_is_float32_where_that_is_the_precision(make_settings):
+    _, outputs, _, _ = training_step(make_settings().model, side=16, cases=1, draws=1, precision=torch.float32)
+    assert {out.dtype for out in outputs.values()} == {torch.float32}
+
+
+def test_a_gpu_and_a_cpu_compute_in_the_same_types(make_settings):
+    """Autocast has other lists on each; the network leaves nothing to them."""
+    settings = make_settings(model={"dropout": 0.1}).model
+    _, on_gpu, _, _ = training_step(settings, side=16, cases=1, draws=1, precision=torch.bfloat16)
+    net = Network(FIELDS, channel_count(FIELDS, settings.history), settings)
+    on_cpu = observed(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        condition = torch.zeros(1, channel_count(FIELDS, settings.history), 16, 16, dtype=torch.bfloat16)
+        encoded = net.encode(condition, torch.zeros(1, 3), periodic=False)
+        net(torch.zeros(1, FIELDS, 16, 16), torch.zeros(1), encoded, periodic=False)
+    assert {name: out.dtype for name, out in on_cpu.items()} == {name: out.dtype for name, out in on_gpu.items()}
+
+
+@pytest.mark.parametrize("solver", ["unipc", "ddpm"])
+def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solver):
+    settings = make_settings().model
+    real = tables(settings)
+    with fake_cuda(), torch.no_grad():
+        net, process = network(settings), placed(real)
+        outputs = observed(net)
+        with torch.autocast("cuda", torch.bfloat16):
+            condition = torch.empty(1, channel_count(FIELDS, settings.history), 16, 16, device=CUDA)
+            encoded = net.encode(condition, torch.empty(1, 3, device=CUDA), periodic=False)
+
+        def denoise(x, t):
+            with torch.autocast("cuda", torch.bfloat16):
+                step = torch.full((1,), t, device=CUDA)
+                return process.predict_noise(net, x, step, encoded, periodic=False)
+
+        x0 = SOLVERS[solver](
+            denoise,
+            torch.empty(3, FIELDS, 16, 16, device=CUDA),
+            schedule=process.schedule,
+            steps=3,
+            clamp=lambda x: x,
+            noise=lambda k: torch.empty(3, FIELDS, 16, 16, device=CUDA),
+        )
+        assert (x0.dtype, x0.device, x0.shape) == (torch.float32, CUDA, (3, FIELDS, 16, 16))
+        assert {out.dtype for name, out in outputs.items() if name} == {torch.bfloat16}
+        assert {out.device for out in outputs.values()} == {CUDA}
+
+
+def test_the_gains_of_the_bands_are_applied_in_float32(make_settings):
+    """A state's finest bands are differences; bfloat16 has three digits."""
+    settings = make_settings().model
+    real = tables(settings)
+    assert real._gains.shape == (settings.diffusion_steps, FIELDS, FIELDS * BANDS)
+    with fake_cuda():
+        process = placed(real)
+        with torch.autocast("cuda", torch.bfloat16):
+            x, t = torch.empty(2, FIELDS, 16, 16, device=CUDA), torch.empty(2, dtype=torch.int64, device=CUDA)
+            assert process._expected(x, t, periodic=False).dtype == torch.float32
+
+
+@pytest.mark.parametrize("preset", ["phase1", "phase2"])
+def test_a_preset_fits_its_gpu_and_takes_what_the_documentation_says(preset):
+    """A card of 24 GiB; a quarter is left for libraries, the working space of convolutions and fragments."""
+    settings = load_settings(preset=preset)
+    training = settings.training
+    net, _, _, saved = training_step(
+        settings.model, side=training.patch, cases=training.batch, draws=training.draws, precision=torch.bfloat16
+    )
+    parameters = sum(weights.numel() for weights in net.parameters())
+    static, kept = 20e-9 * parameters, sum(saved.bytes_by_dtype(net).values()) / 1e9
+    assert static + kept < 0.75 * 24 * 1.024**3
+    (row,) = re.findall(rf"^\| {preset[:-1]} {preset[-1]} \(base .*$", DOCUMENTATION.read_text(), re.MULTILINE)
+    documented = [float(number) for number in re.findall(r"([\d.]+) (?:M|GB)", row)]
+    assert documented == pytest.approx([parameters / 1e6, static, kept, static + kept], rel=0.03)
