@@ -41,7 +41,7 @@ class Distributed:
         """Return the first process's value: clocks differ, and all processes must stop at the same step."""
         if self.world_size == 1:
             return value
-        first = torch.tensor([value], dtype=torch.float64, device=self.device)
+        first = torch.tensor([value], dtype=torch.float64)  # over gloo: a GPU need not finish its work for it
         dist.broadcast(first, src=0)
         return float(first)
 
@@ -80,7 +80,7 @@ def process_group() -> Iterator[Distributed]:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Distributed(device, rank, world_size)
     finally:

@@ -39,6 +39,7 @@ ReferenceName = Literal["direct", "persistence", "advected", "regression"]
 InputName = Literal["hour", "sun", "ground"]
 ALL_INPUTS: tuple[InputName, ...] = ("hour", "sun", "ground")
 Precision = Literal["auto", "bfloat16", "float32"]
+CompileChoice = Literal["auto", "on", "off"]
 SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
@@ -266,6 +267,8 @@ class TrainingSettings(Group):
     """Number of CPU threads per process."""
     recompute: bool = False
     """Recompute activations in the backward pass (gradient checkpointing): less memory, more time."""
+    compile: CompileChoice = "auto"
+    """Compile the network with torch.compile: `auto` does it on a GPU where Triton is installed."""
     shard_above: int = Field(400_000_000, ge=0)
     """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
     checkpoint_every: int = Field(500, ge=1)

@@ -98,9 +98,8 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
         trainers, [(0, 1, range(4)), (0, 2, (0, 2)), (1, 2, (1, 3))], strict=True
     ):
         trainer.distributed = Distributed(torch.device("cpu"), rank, size)
-        trainer._seed(0, 0)
         batch = type(cases[0]).joined([cases[number] for number in numbers])
-        tasks.append(trainer._draw(batch, 0.5))
+        tasks.append(trainer._draw(batch, 0.5, 0, 0))
     whole, *parts = tasks
     for name in ("t", "noise", "blank"):
         rows = getattr(whole, name).reshape(4, 2, -1)

@@ -132,11 +132,11 @@ class Diffusion:
         return self.signal[t, None, None, None], self.noise[t, None, None, None]
 
 
-def stratified_steps(count: int, steps: int) -> Tensor:
+def stratified_steps(count: int, steps: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw `count` steps from 0 … `steps` - 1, one from each of `count` equal parts, in random order.
 
     A batch then has all noise levels (Kingma et al. 2021, arXiv 2107.00630, appendix I), which halves the variance of
     the loss between batches.
     """
-    places = (torch.arange(count) + torch.rand(1)) / count
-    return (places[torch.randperm(count)] * steps).long().clamp(max=steps - 1)
+    places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
+    return (places[torch.randperm(count, generator=generator)] * steps).long().clamp(max=steps - 1)

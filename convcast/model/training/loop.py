@@ -93,9 +93,9 @@ def _train(
         by_steps = trainer.step / steps
         return min(1.0, max(by_steps, distributed.broadcast(minutes() / limit)) if limit else by_steps)
 
-    def stop(what: str) -> SettingsError:
+    def stop(what: str, step: int) -> SettingsError:
         return SettingsError(
-            f"the loss {what} after step {trainer.step}; the last good checkpoint in {directory} is of step {saved}",
+            f"the loss {what} after step {step}; the last good checkpoint in {directory} is of step {saved}",
             advice="lower training.learning_rate; the same command goes on from that checkpoint",
         )
 
@@ -104,23 +104,27 @@ def _train(
         len(cases), seed=settings.training.seed, rank=distributed.rank, world_size=distributed.world_size
     )
     order = islice(dealt, trainer.step * each, None)
-    prepared = batches(cases, order, settings.training.batch, workers=settings.training.workers)
+    prepared = batches(
+        cases, order, settings.training.batch, workers=settings.training.workers, device=distributed.device
+    )
     saved, done = trainer.step, fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)
-        parts = [next(prepared).to(distributed.device) for _ in range(settings.training.accumulation)]
-        if not math.isfinite(trainer.learn(parts, rate, tally)):
-            raise stop("is not finite")
+        parts = [next(prepared) for _ in range(settings.training.accumulation)]
+        trainer.learn(parts, rate, tally)
         done, score = fraction(), None
         saving = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
+        due = done >= 1 or trainer.step % settings.training.log_every == 0
+        if (saving or due) and (sound := trainer.sound_step) < trainer.step:
+            raise stop("is not finite", sound)
         if saving:
             if tally.loss > DIVERGED:
-                raise stop(f"has grown to {tally.loss:.1f}")
+                raise stop(f"has grown to {tally.loss:.1f}", trainer.step)
             score = trainer.validate(validator)
             if trainer.would_exhaust(score):
                 done = 1.0
         report = None
-        if done >= 1 or trainer.step % settings.training.log_every == 0:
+        if due:
             report = TrainingProgress(
                 **tally.means([variable.name for variable in description.variables], distributed.world_size),
                 step=trainer.step,
@@ -140,7 +144,7 @@ def _train(
                 log.write(report)
             yield report
             if report.loss > DIVERGED:
-                raise stop(f"has grown to {report.loss:.1f}")
+                raise stop(f"has grown to {report.loss:.1f}", trainer.step)
 
 
 def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:

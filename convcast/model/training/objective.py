@@ -35,6 +35,8 @@ class Objective(nn.Module):
         """`settings.precision` is bfloat16 or float32."""
         super().__init__()
         self.network: Network = description.network().to(device)
+        # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.
+        self.lay_out(torch.channels_last if device.type == "cuda" else torch.contiguous_format)
         self.network.recompute(settings.recompute)
         self.diffusion = Diffusion(description.model, description.residuals.spectrum, device)
         self.periodic = description.grid.periodic
@@ -43,6 +45,11 @@ class Objective(nn.Module):
         weights = [settings.weights.get(v.name, v.loss_weight) for v in description.variables]
         self.weights = torch.tensor(weights, device=device)
         self.weights = self.weights / self.weights.mean()
+
+    def lay_out(self, layout: torch.memory_format) -> None:
+        """Set how weights and features lie in memory."""
+        self._layout = layout
+        self.network.to(memory_format=layout)  # type: ignore[call-overload]
 
     def forward(self, noised: NoisedBatch) -> tuple[Tensor, Losses]:
         """Compute the weighted loss and its terms."""
@@ -53,6 +60,7 @@ class Objective(nn.Module):
     def losses(self, noised: NoisedBatch) -> Losses:
         batch, network, periodic = noised.batch, self.network, self.periodic
         channels = batch.channels if self._half else batch.channels.float()
+        channels = channels.contiguous(memory_format=self._layout)
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
             encoded = network.encode(channels, batch.numbers, periodic=periodic)
             return self.diffusion.losses(

@@ -58,11 +58,11 @@ _PROGRESS = TypeAdapter(TrainingProgress)
 
 @dataclass
 class Tally:
-    """Sums since the last report."""
+    """Sums since the last report, kept on the device: reading one would wait for all steps before it."""
 
     steps: int = 0
     samples: int = 0
-    gradient: float = 0.0
+    gradient: Tensor | float = 0.0
     noise: Tensor | float = 0.0
     guess: Tensor | float = 0.0
     by_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
@@ -71,13 +71,19 @@ class Tally:
 
     def add(self, losses: Losses, level: Tensor) -> None:
         """Add the losses of rows with noise levels `level` (row,), between 0 and 1."""
-        noise = losses.noise.detach().float().cpu()
+        noise = losses.noise.detach().float()
+        if self.by_level.device != noise.device:
+            self._move(noise.device)
         self.samples += len(noise)
         self.noise = self.noise + noise.sum(dim=0)
-        self.guess += losses.mean.detach().float().cpu().mean() * len(noise)
-        part = (level.cpu() * LEVELS).long().clamp(max=LEVELS - 1)
+        self.guess = self.guess + losses.mean.detach().float().mean() * len(noise)
+        part = (level * LEVELS).long().clamp(max=LEVELS - 1)
         self.by_level.index_add_(0, part, noise.mean(dim=1))
-        self.in_level.index_add_(0, part, torch.ones(len(part)))
+        self.in_level.index_add_(0, part, torch.ones_like(level))
+
+    def _move(self, device: torch.device) -> None:
+        for name in SUMS:
+            setattr(self, name, torch.as_tensor(getattr(self, name)).to(device))
 
     @property
     def loss(self) -> float:
@@ -87,7 +93,7 @@ class Tally:
     def to_dict(self) -> dict[str, Any]:
         """Return everything except the time, ready for JSON."""
         sums = {name: torch.as_tensor(getattr(self, name)).tolist() for name in SUMS}
-        return {"steps": self.steps, "samples": self.samples, "gradient": self.gradient, **sums}
+        return {"steps": self.steps, "samples": self.samples, "gradient": float(self.gradient), **sums}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Tally:
@@ -106,6 +112,6 @@ class Tally:
             "fields": dict(zip(names, fields.tolist(), strict=True)),
             "levels": tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
             "guess": float(self.guess) / max(self.samples, 1),
-            "gradient": self.gradient / max(self.steps, 1),
+            "gradient": float(self.gradient) / max(self.steps, 1),
             "samples_per_second": self.samples * world_size / max(time.monotonic() - self.since, 1e-9),
         }

@@ -57,9 +57,10 @@ def whole(value: Tensor) -> Tensor:
 
 def sharded_like(value: Tensor, like: Tensor) -> Tensor:
     """Shard a whole tensor as `like` is sharded."""
-    value = value.to(like.device)
     if not hasattr(like, "full_tensor"):
-        return value
+        # The fused optimiser on a GPU wants its moments to lie in memory as the weights do.
+        return torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)
+    value = value.to(like.device)
     from torch.distributed.tensor import DTensor, distribute_tensor  # imports that one process does without
 
     if isinstance(like, DTensor) and value.shape == like.shape:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from convcast.errors import DamagedFileError
 from convcast.model.checkpoint import ModelDescription, require_memory
-from convcast.model.devices import resolve_precision
+from convcast.model.devices import resolve_precision, send, use_tensor_cores
 from convcast.model.diffusion.noise_prediction import Losses, stratified_steps
 from convcast.model.distributed import Distributed
+from convcast.model.network.compilation import compile_network
 from convcast.model.network.network import Network
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors
@@ -30,6 +31,8 @@ from convcast.model.training.validation import Validator
 from convcast.settings import TrainingSettings
 
 BETAS = (0.9, 0.99)
+DROPOUT, NOISE, LEVELS = 1, 2, 3
+"""Numbers that tell the random draws of a step apart."""
 VALIDATION = 1 << 32
 """Step number that seeds the noise of the validation loss, so that it is the same each time."""
 
@@ -37,9 +40,10 @@ VALIDATION = 1 << 32
 class Trainer:
     """Weights, their moving average and the optimiser, after `step` optimiser steps.
 
-    Several processes give the result of one with their batches joined: random numbers are drawn for the joined batch,
-    and each process takes its rows. A single process on a CPU divides its batch among threads, which share the weights
-    and compute one gradient each: measured 67 samples a second, against 59 with threads within each operation.
+    Several processes give the result of one with their batches joined: each row of the joined batch has noise of its
+    own seed, and each process draws its rows. A single process on a CPU divides its batch among threads, which share
+    the weights and compute one gradient each: measured 67 samples a second, against 59 with threads within each
+    operation.
     """
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, distributed: Distributed) -> None:
@@ -51,8 +55,11 @@ class Trainer:
         """Digest of the best weights so far; only the first process has one."""
         require_memory(description.parameters)
         torch.manual_seed(settings.seed)
+        use_tensor_cores()
         self.objective = Objective(description, self.settings, self.device)
         shard = description.parameters > settings.shard_above
+        self.compiled = compile_network(self.network, settings.compile, self.device)
+        """Whether torch.compile has compiled the network."""
         self._module = parallel(self.objective, distributed, shard=shard)
         self.average = ExponentialMovingAverage(self.network, settings.ema)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
@@ -66,32 +73,39 @@ class Trainer:
         divisible = self.device.type == "cpu" and distributed.world_size == 1 and description.model.dropout == 0
         self._parts = math.gcd(settings.threads, settings.batch) if divisible else 1
         self._pool = ThreadPoolExecutor(self._parts, initializer=torch.set_num_threads, initargs=(1,))
+        self._sound = torch.ones((), dtype=torch.bool, device=self.device)
+        self._sound_steps = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._start = self.step
 
     @property
     def network(self) -> Network:
         return self.objective.network
 
-    def learn(self, batches: Sequence[Batch], rate: float, tally: Tally) -> float:
-        """Take one optimiser step and return the norm of the gradient, which is not finite if the loss is not."""
+    @property
+    def sound_step(self) -> int:
+        """The last step up to which all gradients were finite. Reading it waits for the device."""
+        return self._start + int(self._sound_steps)
+
+    def learn(self, batches: Sequence[Batch], rate: float, tally: Tally) -> None:
+        """Take one optimiser step, without waiting for the device; `sound_step` says whether gradients are finite."""
         self.objective.train()
         for number, batch in enumerate(batches):
-            self._seed(self.step, number)
-            noised = self._draw(batch, self.description.model.condition_dropout)
-            self._seed(self.step, number, 1 + self.distributed.rank)  # dropout's masks are each process's own
+            noised = self._draw(batch, self.description.model.condition_dropout, self.step, number)
+            self._seed(self.step, number, self.distributed.rank, DROPOUT)  # dropout's masks are each process's own
             later = number + 1 < len(batches)
             for part, losses in self._differentiate(noised, share=1 / len(batches), later=later):
                 tally.add(losses, self.objective.diffusion.level[part.t])
-        norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)))
-        if math.isfinite(norm):
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            self.optimiser.step()
-            self.average.update(self.network, self.step)
-            self.step += 1
+        norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)).detach()
+        self._sound = self._sound & norm.isfinite()
+        self._sound_steps = self._sound_steps + self._sound
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.average.update(self.network, self.step)
+        self.step += 1
         self.optimiser.zero_grad()
         tally.steps += 1
-        tally.gradient += norm
-        return norm
+        tally.gradient = tally.gradient + norm
 
     def validate(self, validator: Validator) -> Validation | None:
         """Score the averaged weights; None without cases. Every process must call it and gets the same result."""
@@ -174,7 +188,7 @@ class Trainer:
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
         except (IndexError, KeyError, ValueError, RuntimeError) as error:
             raise DamagedFileError(f"{path} is not of this model ({error})", advice=advice) from error
-        self.step = checkpoint.step
+        self.step = self._start = checkpoint.step
         if self.distributed.first:
             checkpoint = complete(directory, parts["average"], checkpoint, keep=self.settings.keep)
         self.description, self.best = checkpoint.description, checkpoint.weights
@@ -197,23 +211,23 @@ class Trainer:
             raise DamagedFileError(f"{path} is not of this model: it holds other tensors", advice=advice)
         return read_tensors(path, advice=advice)[0]
 
-    def _draw(self, batch: Batch, condition_dropout: float, *, joined: bool = True) -> NoisedBatch:
-        """Draw for the joined batch, whose cases were dealt to the processes in turn, and take this process's rows.
+    def _draw(self, batch: Batch, condition_dropout: float, *key: int, joined: bool = True) -> NoisedBatch:
+        """Draw this process's rows of the joined batch, whose cases were dealt to the processes in turn.
 
-        Unless `joined`, the batch is this process's alone.
+        The draws depend on the seed, the numbers `key` and the row in the joined batch. Unless `joined`, the batch is
+        this process's alone.
         """
         rank, world_size = (self.distributed.rank, self.distributed.world_size) if joined else (0, 1)
         draws = self.settings.draws
         rows = len(batch.residuals) * world_size * draws
 
-        def dealt(values: Tensor) -> Tensor:
-            cases = values.reshape(-1, draws, *values.shape[1:])
-            return cases[rank::world_size].flatten(0, 1)
-
-        t = stratified_steps(rows, self.objective.diffusion.schedule.steps).to(self.device)
-        noise = torch.randn(rows, *batch.residuals.shape[1:], device=self.device)
-        blank = torch.rand(rows, 1, 1, 1, device=self.device) < condition_dropout
-        return NoisedBatch(batch, dealt(t), dealt(noise), dealt(blank))
+        own = torch.arange(rows).reshape(-1, draws)[rank::world_size].flatten()
+        generator = torch.Generator().manual_seed(self._seed_of(*key, 0, LEVELS))
+        t = stratified_steps(rows, self.objective.diffusion.schedule.steps, generator)[own]
+        blank = (torch.rand(rows, 1, 1, 1, generator=generator) < condition_dropout)[own]
+        seeds = [self._seed_of(*key, row, NOISE) for row in own.tolist()]
+        noise = normal_rows(seeds, batch.residuals.shape[1:], self.device)
+        return NoisedBatch(batch, send(t, self.device), noise, send(blank, self.device))
 
     def _differentiate(self, noised: NoisedBatch, *, share: float, later: bool) -> Iterator[tuple[NoisedBatch, Losses]]:
         """Add `share` of the batch's gradient to that of the weights; `later` says that batches follow in this step."""
@@ -243,12 +257,24 @@ class Trainer:
         objective.eval()
         losses = torch.zeros(len(batches), dtype=torch.float64)
         for index in range(self.distributed.rank, len(batches), self.distributed.world_size):
-            self._seed(VALIDATION, index)
-            noised = self._draw(batches[index].to(self.device), condition_dropout=0.0, joined=False)
+            noised = self._draw(batches[index].to(self.device), 0.0, VALIDATION, index, joined=False)
             losses[index] = objective.losses(noised).noise.mean().double()
         return float(self.distributed.sum(losses).mean())
 
     def _seed(self, *numbers: int) -> None:
-        """Seed the generator with the seed and these numbers alone."""
+        """Seed torch's own generators, from which dropout draws."""
+        torch.manual_seed(self._seed_of(*numbers))
+
+    def _seed_of(self, *numbers: int) -> int:
+        """Return a seed that depends on the training's seed and these numbers alone."""
         state = np.random.SeedSequence([self.settings.seed, *numbers]).generate_state(1, np.uint64)[0]
-        torch.manual_seed(int(state) >> 1)
+        return int(state) >> 1
+
+
+def normal_rows(seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
+    """Draw standard normal rows (row, *shape) on the device, each from its own seed."""
+    rows = torch.empty(len(seeds), *shape, device=device)
+    generator = torch.Generator(device)
+    for row, seed in zip(rows, seeds, strict=True):
+        row.normal_(generator=generator.manual_seed(seed))
+    return rows
