@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,23 @@ class GribKey:
 
 @dataclass(frozen=True)
 class Transform:
-    """A monotone map from physical values to the values that are normalised and learnt, and its inverse."""
+    """A monotone map from physical values to the values that are normalised and learnt, and its inverse.
+
+    Both are of operators and methods that numpy's arrays and torch's tensors share.
+    """
 
     name: str
-    forward: Callable[[Array], Array]
-    inverse: Callable[[Array], Array]
+    forward: Callable[[Any], Any]
+    inverse: Callable[[Any], Any]
 
 
 LINEAR = Transform("linear", lambda x: x, lambda z: z)
 
 # The square root of CAPE is proportional to the maximum updraught speed of parcel theory (w² = 2 CAPE). It shortens the
 # tail of large values, and an error of fixed size in it is small in physical units if CAPE is small.
-SQUARE_ROOT = Transform("square-root", lambda x: np.sqrt(np.maximum(x, 0)), lambda z: np.maximum(z, 0) ** 2)
+SQUARE_ROOT = Transform("square-root", lambda x: x.clip(min=0) ** 0.5, lambda z: z.clip(min=0) ** 2)
 NEGATIVE_SQUARE_ROOT = Transform(
-    "negative-square-root", lambda x: -np.sqrt(np.maximum(-x, 0)), lambda z: -(np.minimum(z, 0) ** 2)
+    "negative-square-root", lambda x: -((-x).clip(min=0) ** 0.5), lambda z: -(z.clip(max=0) ** 2)
 )
 
 SIGNS = {"m s-1": "m/s", "J kg-1": "J/kg", "1": ""}

@@ -58,11 +58,15 @@ def estimate_local_motion(history: Floats, variables: Sequence[Variable], *, per
 
 def at_points(lattice: Lattice, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Floats:
     """Interpolate the result of `estimate_local_motion` bilinearly to a part of the grid, (2, row, column) float32."""
-    from scipy.ndimage import map_coordinates
-
-    where = np.meshgrid(rows / SPACING, columns / SPACING, indexing="ij")
-    parts = [map_coordinates(part, where, order=1, mode="nearest") for part in lattice.astype(np.float32)]
-    return np.stack(parts).astype(np.float32)
+    motion = lattice.astype(np.float32)
+    for axis, at in ((1, rows), (2, columns)):
+        lower = np.minimum(at // SPACING, motion.shape[axis] - 1)
+        upper = np.minimum(lower + 1, motion.shape[axis] - 1)
+        share = (at / SPACING - lower).astype(np.float32)
+        share = share[:, None] if axis == 1 else share
+        low, high = motion.take(lower, axis), motion.take(upper, axis)
+        motion = low + share * (high - low)
+    return motion
 
 
 def _motion(history: Floats, variables: Sequence[Variable], periodic: bool) -> Floats:

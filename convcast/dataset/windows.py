@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,8 @@ class Window:
     lead: int
     """Lead time, hours."""
     history: Floats
-    """Hourly fields up to `init`, (history, variable, y, x)."""
+    """Hourly fields up to `init`, (history, variable, y, x); the dataset's integers, int16, where Windows are asked to
+    leave them as stored, and `target` likewise."""
     static: Floats
     """Terrain height (m) and land mask, (2, y, x)."""
     sun: Floats
@@ -190,6 +192,7 @@ class Windows:
         augment: bool,
         convective: float = 0.0,
         forcing: Forcing | None = None,
+        stored: bool = False,
     ) -> None:
         """Check that all hours are available, and read them if they fit in memory.
 
@@ -204,6 +207,7 @@ class Windows:
                 for each patch of a fixed grid that covers the domain.
             convective: Fraction of the random patches that are drawn over echoes of the initial hour.
             forcing: The HRRR forecasts that force the model; cases have the newest that the dataset holds.
+            stored: Leave the analyses that are read from the disk as the dataset's integers (Window.history).
 
         Raises:
             MissingInputError: An initial time lacks an hour.
@@ -222,6 +226,7 @@ class Windows:
         self.seed = seed
         self.augment = augment
         self.forcing = forcing
+        self._read: Callable[..., Any] = dataset.read_stored if stored else dataset.read
         ny, nx = dataset.grid.shape
         self.shape = (min(ny, patch), min(nx, patch)) if patch else (ny, nx)
         self.whole = self.shape == dataset.grid.shape
@@ -310,7 +315,7 @@ class Windows:
         rows, columns = patch.rows, patch.columns
         hours = _hours_of(init, lead, self.history, with_target=True)
         if self._memory is None:
-            values = self.dataset.read(hours, rows, columns)
+            values = self._read(hours, rows, columns)
             past, target = values[:-1], values[-1]
         else:
             first = self._memory_index[hours[0]]

@@ -99,8 +99,8 @@ class Forecaster:
         forced = self.forcing is not None
         if not forced:
             windows = [replace(window, forcing=None, age=None) for window in windows]
-        inputs = Inputs.of(windows, residuals.normalisation, periodic=periodic, names=self.settings.inputs)
-        inputs = inputs.to(self.device)
+        normalisation, names = residuals.normalisation, self.settings.inputs
+        inputs = Inputs.of(windows, normalisation, periodic=periodic, names=names, device=self.device)
         reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         of_case = channels(inputs, reference, scale, forced=forced), numbers(inputs, forced=forced)
         with self._autocast():
@@ -152,7 +152,8 @@ class Forecaster:
     def fields(self, x0: Tensor, condition: Condition) -> NDArray[np.float32]:
         """Return the fields of residuals (member, variable, y, x), in GRIB units and within Variable.bounds."""
         values = condition.reference + x0 * condition.scale
-        return self.description.residuals.normalisation.restore(values.cpu().numpy())
+        fields: NDArray[np.float32] = self.description.residuals.normalisation.restored(values).cpu().numpy()
+        return fields
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from convcast.model.devices import send
 from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Encoded
 
@@ -66,7 +67,7 @@ def numbers(inputs: Inputs, *, forced: bool = False) -> Tensor:
     Returns:
         (row, 3), or (row, 4) with `forced`.
     """
-    leads = torch.tensor(inputs.leads, dtype=torch.float32, device=inputs.hour.device) / LONGEST_LEAD
+    leads = send(torch.tensor(inputs.leads, dtype=torch.float32) / LONGEST_LEAD, inputs.hour.device)
     ages = [torch.full_like(leads, (inputs.age or 0) / LONGEST_LEAD)[:, None]] if forced else []
     return torch.cat([leads[:, None], inputs.hour, *ages], dim=1)
 
@@ -91,6 +92,16 @@ class Condition:
     def shape(self) -> tuple[int, ...]:
         """Shape of a state, (variable, y, x)."""
         return tuple(self.reference.shape[1:])
+
+    def for_domain(self, reference: Tensor, scale: Tensor) -> Condition:
+        """Return the condition of a tile with the reference and scale of its domain, for the bounds and fields there.
+
+        Its encoded part stays the tile's.
+        """
+        low, high = (
+            ((end * self.scale + self.reference)[..., :1, :1] - reference) / scale for end in (self.low, self.high)
+        )
+        return replace(self, reference=reference, scale=scale, low=low, high=high)
 
     def rescaled(self, scale: Tensor) -> Condition:
         """Return the condition with residuals in other units, (row, variable, y, x)."""

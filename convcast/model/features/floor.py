@@ -8,48 +8,107 @@ the jump loses echo. A signed-distance transform continues the field smoothly, a
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional
 
-from convcast.dataset.normal_scores import NormalScores
+from convcast.dataset.normal_scores import TAIL, NormalScores
+from convcast.model.devices import send
 from convcast.variables import Floor
-
-Floats = NDArray[np.float32]
 
 ROUNDING = 1e-4
 """Tolerance of scores for float32, so that the weakest value stays a value."""
 
 
-def to_scores(field: Floats, floor: Floor, scores: NormalScores, *, periodic: bool) -> Floats:
-    """Return the normal scores of a field, continued where there is none.
+@dataclass(frozen=True)
+class ScoreTable:
+    """The map of NormalScores on a device."""
+
+    values: Tensor
+    scores: Tensor
+    slope: float
+    """Scores per unit beyond the highest quantile."""
+
+    @classmethod
+    def of(cls, scores: NormalScores, device: torch.device | str = "cpu") -> ScoreTable:
+        slope = (scores.scores[-1] - scores.scores[-TAIL]) / (scores.values[-1] - scores.values[-TAIL])
+        values, found = (torch.from_numpy(table.copy()) for table in (scores.values, scores.scores))
+        return cls(send(values, torch.device(device)), send(found, torch.device(device)), float(slope))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the scores of values, float64; those below the weakest value have its score."""
+        values = values.double()
+        return _interpolate(values, self.values, self.scores) + (values - self.values[-1]).clamp(min=0) * self.slope
+
+    def inverse(self, scores: Tensor) -> Tensor:
+        """Return the values of scores, float64; those below the score of the weakest value have this value."""
+        scores = scores.double()
+        return _interpolate(scores, self.scores, self.values) + (scores - self.scores[-1]).clamp(min=0) / self.slope
+
+
+def to_scores(fields: Tensor, floor: Floor, scores: NormalScores, table: ScoreTable, *, periodic: bool) -> Tensor:
+    """Return the normal scores of fields, continued where there is none.
 
     At a point without a value, the score is that of the weakest value less `floor.slope` per cell of distance to the
     nearest value, at most `floor.depth` less.
 
     Args:
-        field: One field, (y, x), with NaN for missing points, which count as none.
+        fields: Fields (..., y, x), with NaN for missing points, which count as none.
         floor: The floor of the field.
         scores: The map of its values to scores.
+        table: The same map on the device of the fields.
         periodic: Whether the domain is a torus.
 
     Returns:
-        The scores, (y, x), float32; NaN where the field is missing.
+        The scores, (..., y, x), float32; NaN where a field is missing.
     """
-    from scipy.ndimage import distance_transform_edt
-
+    echo = fields > floor.none
+    reach = math.ceil(floor.depth / floor.slope)
+    distance = squared_distance(echo, reach, periodic=periodic).double().sqrt()
     lowest = scores.weakest - floor.depth
-    echo = field > floor.none
-    if not echo.any():
-        continued = np.full(field.shape, lowest)
-    else:
-        reach = math.ceil(floor.depth / floor.slope) if periodic else 0
-        distance = distance_transform_edt(~np.pad(echo, reach, mode="wrap"))
-        inner = distance[reach : distance.shape[0] - reach, reach : distance.shape[1] - reach]
-        continued = np.where(echo, scores.forward(field), np.maximum(scores.weakest - floor.slope * inner, lowest))
-    return np.where(np.isnan(field), np.nan, continued).astype(np.float32)
+    continued = (scores.weakest - floor.slope * distance).clamp(min=lowest)
+    found = torch.where(echo, table.forward(fields), continued).float()
+    return torch.where(fields.isnan(), torch.nan, found)
 
 
-def from_scores(field: Floats, floor: Floor, scores: NormalScores) -> Floats:
+def from_scores(fields: Tensor, floor: Floor, scores: NormalScores, table: ScoreTable) -> Tensor:
     """Invert `to_scores`: scores below that of the weakest value are none."""
-    return np.where(field < scores.weakest - ROUNDING, floor.none, scores.inverse(field)).astype(np.float32)
+    return torch.where(fields < scores.weakest - ROUNDING, floor.none, table.inverse(fields).float())
+
+
+def squared_distance(points: Tensor, reach: int, *, periodic: bool) -> Tensor:
+    """Return the squared distance of each cell to the nearest of `points`, (..., y, x) bool, as float32.
+
+    It is exact up to `reach` cells; what is farther away is given a larger number than reach². Rows and columns are
+    independent (Felzenszwalb & Huttenlocher 2012), so that a few shifts of the field along each axis suffice.
+    """
+    far = float(2 * (reach + 1) ** 2)
+    distance = torch.where(points, 0.0, far)
+    for axis in (-2, -1):
+        length = distance.shape[axis]
+        padded = _padded(distance, axis, reach, far, periodic=periodic)
+        distance = padded.narrow(axis, reach, length)
+        for cells in range(1, reach + 1):
+            for start in (reach - cells, reach + cells):
+                distance = torch.minimum(distance, padded.narrow(axis, start, length) + cells**2)
+    return distance
+
+
+def _padded(field: Tensor, axis: int, margin: int, value: float, *, periodic: bool) -> Tensor:
+    """Continue a field along an axis, as a torus or with `value`."""
+    if periodic:
+        length = field.shape[axis]
+        at = torch.arange(-margin, length + margin, device=field.device).remainder(length)
+        return field.index_select(axis, at)
+    sides = (margin, margin) if axis == -1 else (0, 0, margin, margin)
+    return functional.pad(field, sides, value=value)
+
+
+def _interpolate(x: Tensor, at: Tensor, to: Tensor) -> Tensor:
+    """Interpolate linearly, as numpy.interp does, between increasing points; beyond them the last values hold."""
+    upper = torch.searchsorted(at, x.contiguous()).clamp(1, len(at) - 1)
+    lower = upper - 1
+    share = ((x - at[lower]) / (at[upper] - at[lower])).clamp(0, 1)
+    return to[lower] + share * (to[upper] - to[lower])

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast.dataset import Window
 from convcast.grid import SPACING
+from convcast.model.devices import send
 from convcast.model.features.advection import advect
 from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.settings import ALL_INPUTS, InputName
@@ -108,8 +110,9 @@ class Inputs:
         forcing = [w.forcing for w in windows if w.forcing is not None]
         if not forcing:
             return replace(self, forcing=None, age=None)
-        fields = [normalisation.standardise(field, periodic=self.periodic) for field in forcing]
-        return replace(self, forcing=torch.from_numpy(np.nan_to_num(np.stack(fields), copy=False)), age=windows[0].age)
+        fields = on_device(forcing, normalisation, self.history.device)
+        standardised = normalisation.standardised(fields, periodic=self.periodic).nan_to_num()
+        return replace(self, forcing=standardised, age=windows[0].age)
 
     @classmethod
     def of(
@@ -119,20 +122,24 @@ class Inputs:
         *,
         periodic: bool,
         names: Sequence[InputName] = ALL_INPUTS,
+        device: torch.device | str = "cpu",
     ) -> Inputs:
-        """Build the inputs of windows of one shape; missing values become their field's mean, which is 0.
+        """Build the inputs of windows of one shape on the device, where they are standardised and advected.
 
-        Inputs besides the fields that are not in `names` (`model.inputs`) are 0.
+        Missing values become their field's mean, which is 0. Inputs besides the fields that are not in `names`
+        (`model.inputs`) are 0. The fields of a window may be the dataset's integers.
         """
+        device = torch.device(device)
 
         def stack(fields: list[Floats]) -> Tensor:
-            return torch.from_numpy(np.nan_to_num(np.stack(fields).astype(np.float32, copy=False), copy=False))
+            return send(torch.from_numpy(np.stack(fields).astype(np.float32, copy=False)), device).nan_to_num()
 
-        history = stack([normalisation.standardise(w.history, periodic=periodic) for w in windows])
-        motion = torch.from_numpy(np.stack([w.motion for w in windows]))
-        leads = torch.tensor([w.lead for w in windows], dtype=torch.float32)[:, None, None, None]
+        past = on_device([w.history for w in windows], normalisation, device)
+        history = normalisation.standardised(past, periodic=periodic).nan_to_num()
+        motion = stack([w.motion for w in windows])
+        leads = send(torch.tensor([w.lead for w in windows], dtype=torch.float32), device)[:, None, None, None]
         static = stack([normalisation.standardise_static(w.static) for w in windows]) * ("ground" in names)
-        displacement = stack([_displacement(w, normalisation.variables) for w in windows])
+        displacement = _displacement(past[:, -1], motion, leads, normalisation.variables)
         moving = torch.cat([history[:, -1], static], dim=1)
         moved = advect(moving, displacement, periodic=periodic)
         fields = history.shape[2]
@@ -156,13 +163,22 @@ class Inputs:
         return unforced.forced(windows, normalisation)
 
 
-def _displacement(window: Window, variables: tuple[Variable, ...]) -> Floats:
-    """Return the displacement in cells along y and x over the lead, (2, y, x).
+def on_device(
+    fields: Sequence[Floats | NDArray[np.int16]], normalisation: Normalisation, device: torch.device
+) -> Tensor:
+    """Return fields of GRIB units or the dataset's integers as a tensor in GRIB units, (row, ..., variable, y, x)."""
+    values = send(torch.from_numpy(np.stack(fields)), device)
+    return normalisation.unpacked(values) if values.dtype == torch.int16 else values
 
-    It follows the wind of the last frame, or the motion of the history where the fields include no wind.
+
+def _displacement(last: Tensor, motion: Tensor, leads: Tensor, variables: tuple[Variable, ...]) -> Tensor:
+    """Return the displacement in cells along y and x over the lead, (row, 2, y, x).
+
+    It follows the wind of the last frame (row, variable, y, x; GRIB units), or the motion of the history where the
+    fields include no wind.
     """
     names = [variable.standard_name for variable in variables]
     if "x_wind" not in names or "y_wind" not in names:
-        return window.motion * window.lead
-    wind = window.history[-1, [names.index("y_wind"), names.index("x_wind")]]
-    return (wind * (SECONDS_PER_HOUR * window.lead / SPACING)).astype(np.float32)
+        return motion * leads
+    wind = torch.stack([last[:, names.index("y_wind")], last[:, names.index("x_wind")]], dim=1)
+    return (wind * (leads * (SECONDS_PER_HOUR / SPACING))).nan_to_num()

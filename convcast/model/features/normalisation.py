@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from convcast.conventions import FILL
 from convcast.dataset import Dataset, FieldStatistics
 from convcast.dataset.normal_scores import LEVELS, NormalScores
 from convcast.dataset.statistics import numbers
 from convcast.errors import DamagedFileError
-from convcast.model.features.floor import from_scores, to_scores
+from convcast.model.features.floor import ScoreTable, from_scores, to_scores
 from convcast.variables import Variable
 
 ARRAYS = ("mean", "std", "quantiles", "static_mean", "static_std")
@@ -58,34 +62,59 @@ class Normalisation:
             for variable, quantiles in zip(self.variables, self.quantiles, strict=True)
         )
 
-    def standardise(self, fields: Floats, *, periodic: bool) -> Floats:
+    def unpacked(self, stored: Tensor) -> Tensor:
+        """Turn the dataset's integers (..., variable, y, x) into fields in GRIB units; NaN where they are missing."""
+        fields = [stored[..., i, :, :].float() / variable.scale for i, variable in enumerate(self.variables)]
+        return torch.where(stored == FILL, torch.nan, torch.stack(fields, dim=-3))
+
+    def standardised(self, fields: Tensor, *, periodic: bool) -> Tensor:
         """Standardise fields (..., variable, y, x) in GRIB units to mean 0 and standard deviation 1, float32.
 
         Fields with a floor are continued where there is none, across the edges if the domain is `periodic`.
         """
-        out = np.empty(fields.shape, np.float32)
-        for i, (variable, scores) in enumerate(zip(self.variables, self.scores, strict=True)):
+        parts = []
+        for i, (variable, scores, table) in enumerate(self._tables(fields.device)):
             values = fields[..., i, :, :]
-            if variable.floor is None or scores is None:
+            if variable.floor is None or scores is None or table is None:
                 transformed = variable.transform.forward(values)
             else:
-                flat = values.reshape(-1, *values.shape[-2:])
-                each = [to_scores(field, variable.floor, scores, periodic=periodic) for field in flat]
-                transformed = np.stack(each).reshape(values.shape)
-            np.divide(transformed - np.float32(self.mean[i]), np.float32(self.std[i]), out=out[..., i, :, :])
+                transformed = to_scores(values, variable.floor, scores, table, periodic=periodic)
+            parts.append((transformed - float(np.float32(self.mean[i]))) / float(np.float32(self.std[i])))
+        return torch.stack(parts, dim=-3).float()
+
+    def restored(self, values: Tensor) -> Tensor:
+        """Invert `standardised` and clip to the fields' bounds."""
+        parts = []
+        for i, (variable, scores, table) in enumerate(self._tables(values.device)):
+            z = values[..., i, :, :] * float(np.float32(self.std[i])) + float(np.float32(self.mean[i]))
+            if variable.floor is None or scores is None or table is None:
+                found = variable.transform.inverse(z)
+            else:
+                found = from_scores(z, variable.floor, scores, table)
+            parts.append(found.clip(*variable.bounds))
+        return torch.stack(parts, dim=-3)
+
+    def standardise(self, fields: Floats, *, periodic: bool) -> Floats:
+        """`standardised` of an array."""
+        out: Floats = self.standardised(torch.from_numpy(fields), periodic=periodic).numpy()
         return out
 
     def restore(self, values: Floats) -> Floats:
-        """Invert `standardise` and clip to the fields' bounds."""
-        out = np.empty(values.shape, np.float32)
-        for i, (variable, scores) in enumerate(zip(self.variables, self.scores, strict=True)):
-            z = values[..., i, :, :] * np.float32(self.std[i]) + np.float32(self.mean[i])
-            if variable.floor is None or scores is None:
-                restored = variable.transform.inverse(z)
-            else:
-                restored = from_scores(z, variable.floor, scores)
-            np.clip(restored, *variable.bounds, out=out[..., i, :, :])
+        """`restored` of an array."""
+        out: Floats = self.restored(torch.from_numpy(values)).numpy()
         return out
+
+    def _tables(self, device: torch.device) -> Iterator[tuple[Variable, NormalScores | None, ScoreTable | None]]:
+        """Yield each variable with its map to normal scores, also on the device, where it has one."""
+        if device not in self._on_devices:
+            self._on_devices[device] = tuple(
+                None if scores is None else ScoreTable.of(scores, device) for scores in self.scores
+            )
+        return zip(self.variables, self.scores, self._on_devices[device], strict=True)
+
+    @cached_property
+    def _on_devices(self) -> dict[torch.device, tuple[ScoreTable | None, ...]]:
+        return {}
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the lowest and the highest standardised value of each field, (variable,)."""

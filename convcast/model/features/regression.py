@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convcast.model.devices import send
 from convcast.model.features.advection import smooth
 from convcast.model.features.inputs import Inputs, Kind
 
@@ -91,4 +92,4 @@ class Regression:
     def predict(self, inputs: Inputs) -> Tensor:
         """Predict standardised fields (row, variable, y, x)."""
         weights = torch.from_numpy(np.stack([self.weights[kind] for kind in inputs.kinds])).float()
-        return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), weights.to(inputs.advected.device))
+        return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), send(weights, inputs.advected.device))

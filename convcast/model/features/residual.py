@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast.errors import DamagedFileError, MissingInputError
+from convcast.model.devices import send
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.inputs import Inputs, Kind, kind_name, kind_order, parse_kind
 from convcast.model.features.normalisation import Normalisation
@@ -115,7 +116,7 @@ class Residuals:
         """Return the expected sizes of the residuals, (row, variable, y, x)."""
         weights = torch.from_numpy(np.stack([self.spread[kind] for kind in inputs.kinds])).float()
         features = spread_features(inputs, self.normalisation.weakest())
-        return torch.einsum("rvfyx,rvf->rvyx", features, weights.to(features.device)).clamp(min=MIN_VARIANCE).sqrt()
+        return torch.einsum("rvfyx,rvf->rvyx", features, send(weights, features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lowest and the highest residual that keeps each field within its bounds, shaped as `reference`."""
@@ -124,7 +125,7 @@ class Residuals:
 
     @staticmethod
     def _column(values: NDArray[np.float64], like: Tensor) -> Tensor:
-        return torch.from_numpy(values).float().to(like.device)[:, None, None]
+        return send(torch.from_numpy(values).float(), like.device)[:, None, None]
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from convcast.dataset import Windows
+from convcast.dataset import Window, Windows
+from convcast.model.devices import send
 from convcast.model.features import condition
-from convcast.model.features.inputs import Inputs
+from convcast.model.features.inputs import Inputs, on_device
 from convcast.model.features.residual import Residuals
 from convcast.model.training.orientation import Orientation
 from convcast.settings import InputName
 
+Made = TypeVar("Made")
 IN_MEMORY = 2 << 30
 """Maximum size, in bytes, of prepared cases that are kept in memory."""
 AHEAD = 4
@@ -43,12 +45,26 @@ class Batch(NamedTuple):
         return [Batch(*part) for part in zip(*(values.chunk(parts) for values in self), strict=True)]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(values.to(device, non_blocking=True) for values in self))
+        return Batch(*(send(values, device) for values in self))
 
     def rolled(self, rows: int, columns: int) -> Batch:
         """Move the origin of the torus by `rows` and `columns`."""
         channels, residuals = (torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals))
         return Batch(channels, self.numbers, residuals)
+
+
+class DrawnCase(NamedTuple):
+    """A case with its random draws."""
+
+    number: int
+    turn: int
+    """Index of its orientation."""
+    age: int | None
+    """Age of its forcing."""
+    window: Window | None
+    """The window in this orientation; None if the prepared case is kept."""
+    shift: tuple[int, ...] | None
+    """Rows and columns by which the torus is rolled."""
 
 
 class Cases:
@@ -99,19 +115,33 @@ class Cases:
 
     def __getitem__(self, number: int) -> Batch:
         """Return a batch of one row; numbers from `len(self)` on repeat the cases with new random draws."""
+        return self.prepared(self.drawn(number))
+
+    @property
+    def kept(self) -> bool:
+        """Whether prepared cases stay in memory."""
+        return self._kept is not None
+
+    def drawn(self, number: int) -> DrawnCase:
+        """Make the random draws of a case, and read it unless it is kept."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
         turn = int(generator.integers(len(self.orientations)))
         age = self._age(number, generator)
-        if self._kept is None:
-            made = self._prepare(number, self.orientations[turn], age)
+        window = self._window(number, self.orientations[turn], age) if self._kept is None else None
+        shift = tuple(int(generator.integers(side)) for side in self.windows.shape) if self.roll else None
+        return DrawnCase(number, turn, age, window, shift)
+
+    def prepared(self, case: DrawnCase, device: torch.device | str = "cpu") -> Batch:
+        """Prepare a case on the device as a batch of one row."""
+        if case.window is not None:
+            made = self._features(case.window, device)
         else:
-            case = number % len(self), turn, age
-            if case not in self._kept:
-                self._kept[case] = self._prepare(case[0], self.orientations[turn], age)
-            made = self._kept[case]
-        if self.roll:
-            made = made.rolled(*(int(generator.integers(side)) for side in self.windows.shape))
-        return made
+            assert self._kept is not None
+            key = case.number % len(self), case.turn, case.age
+            if key not in self._kept:
+                self._kept[key] = self._prepare(key[0], self.orientations[case.turn], case.age)
+            made = self._kept[key]
+        return made if case.shift is None else made.rolled(*case.shift)
 
     def _age(self, number: int, generator: np.random.Generator) -> int | None:
         """Return the age of the forcing that a case gets, None for none."""
@@ -122,14 +152,21 @@ class Cases:
             return None
         return ages[int(generator.integers(len(ages)))]
 
+    def _window(self, number: int, orientation: Orientation, age: int | None) -> Window:
+        return orientation.apply(self.windows.forced(number, age), self.residuals.normalisation.variables)
+
     def _prepare(self, number: int, orientation: Orientation, age: int | None) -> Batch:
-        window = orientation.apply(self.windows.forced(number, age), self.residuals.normalisation.variables)
-        residuals = self.residuals
-        inputs = Inputs.of([window], residuals.normalisation, periodic=self.windows.periodic, names=self.inputs)
+        return self._features(self._window(number, orientation, age), "cpu")
+
+    def _features(self, window: Window, device: torch.device | str) -> Batch:
+        """Standardise and advect a window and compute its reference forecast, on the device."""
+        residuals, periodic = self.residuals, self.windows.periodic
+        normalisation = residuals.normalisation
+        inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, device=device)
         reference, scale = residuals.reference(inputs), residuals.scales(inputs)
         assert window.target is not None
-        standardised = residuals.normalisation.standardise(window.target, periodic=self.windows.periodic)
-        target = torch.from_numpy(standardised)[None]
+        observed = on_device([window.target], normalisation, torch.device(device))
+        target = normalisation.standardised(observed, periodic=periodic)
         forced = self.windows.forcing is not None
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
         return Batch(
@@ -139,14 +176,31 @@ class Cases:
         )
 
 
-def batches(cases: Cases, order: Iterable[int], size: int, *, workers: int = 1) -> Iterator[Batch]:
-    """Yield batches of `size` cases in the order of the numbers `order`, prepared by background threads."""
-    pending: deque[Future[Batch]] = deque()
+def batches(
+    cases: Cases, order: Iterable[int], size: int, *, workers: int = 1, device: torch.device | None = None
+) -> Iterator[Batch]:
+    """Yield batches of `size` cases in the order of the numbers `order`.
+
+    Background threads prepare them. For a GPU they only read: standardising, advection and the reference forecast are
+    queued on the device, whose work the caller does not wait for.
+    """
+    if device is not None and device.type == "cuda" and not cases.kept:
+        for group in _ahead(lambda chosen: [cases.drawn(number) for number in chosen], order, size, workers):
+            yield Batch.joined([cases.prepared(case, device) for case in group])
+        return
+    prepared = _ahead(lambda chosen: Batch.joined([cases[number] for number in chosen]), order, size, workers)
+    for batch in prepared:
+        yield batch if device is None else batch.to(device)
+
+
+def _ahead(make: Callable[[Sequence[int]], Made], order: Iterable[int], size: int, workers: int) -> Iterator[Made]:
+    """Yield what `make` returns for each `size` numbers, made ahead by background threads."""
+    pending: deque[Future[Made]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cases")
     try:
         numbered = iter(order)
         while numbers := tuple(islice(numbered, size)):
-            pending.append(pool.submit(lambda chosen: Batch.joined([cases[number] for number in chosen]), numbers))
+            pending.append(pool.submit(make, numbers))
             if len(pending) > AHEAD:
                 yield pending.popleft().result()
         while pending:

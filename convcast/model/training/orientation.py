@@ -34,7 +34,7 @@ class Orientation:
         def turned(fields: Floats, vector: tuple[int, int] | None) -> Floats:
             out = fields[..., :: -1 if self.rows else 1, :: -1 if self.columns else 1]
             out = np.swapaxes(out, -1, -2) if self.exchange else out
-            out = np.array(out, np.float32)
+            out = np.array(out)
             if vector is not None:
                 y, x = vector
                 out[..., y, :, :], out[..., x, :, :] = self._turn(out[..., y, :, :], out[..., x, :, :])

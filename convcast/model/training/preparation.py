@@ -38,6 +38,7 @@ CHANGEABLE = {
     "workers",
     "threads",
     "recompute",
+    "compile",
     "shard_above",
     "checkpoint_every",
     "patience",
@@ -132,7 +133,14 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
     split = Split.from_dict(description.split, dataset.hours)
     residuals, seed = description.residuals, settings.training.seed
     whole = _whole(dataset, settings)
-    windows = _windows(dataset, split.training, settings, augment=not whole, convective=settings.training.convective)
+    windows = _windows(
+        dataset,
+        split.training,
+        settings,
+        augment=not whole,
+        convective=settings.training.convective,
+        stored=True,
+    )
     if settings.training.augmentation == "rotations" and windows.shape[0] != windows.shape[1]:
         raise SettingsError(
             f"patches of {windows.shape[0]} x {windows.shape[1]} cells cannot be turned by quarters",
@@ -171,7 +179,15 @@ def _whole(dataset: Dataset, settings: Settings) -> bool:
     return settings.training.patch >= max(dataset.grid.shape)
 
 
-def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: bool, convective: float = 0.0) -> Windows:
+def _windows(
+    dataset: Dataset,
+    hours: Hours,
+    settings: Settings,
+    *,
+    augment: bool,
+    convective: float = 0.0,
+    stored: bool = False,
+) -> Windows:
     model = settings.model
     return Windows(
         dataset,
@@ -183,6 +199,7 @@ def _windows(dataset: Dataset, hours: Hours, settings: Settings, *, augment: boo
         augment=augment,
         convective=convective,
         forcing=Forcing.of(settings),
+        stored=stored,
     )
 
 

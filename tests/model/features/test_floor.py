@@ -2,14 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from convcast.dataset.normal_scores import LEVELS, NormalScores
-from convcast.model.features.floor import from_scores, to_scores
+from convcast.model.features import floor as module
 from convcast.variables import Floor
 
 NONE = -10.0
 FLOOR = Floor(none=NONE, slope=0.25, depth=0.9)
 SCORES = NormalScores.of(np.linspace(5, 60, len(LEVELS)))
+
+
+TABLE = module.ScoreTable.of(SCORES)
+
+
+def to_scores(field, floor, scores, *, periodic):
+    return module.to_scores(torch.from_numpy(field), floor, scores, TABLE, periodic=periodic).numpy()
+
+
+def from_scores(field, floor, scores):
+    return module.from_scores(torch.from_numpy(field), floor, scores, TABLE).numpy()
 
 
 def field_with_echoes(*places, side=24):
@@ -90,3 +102,32 @@ def test_a_score_below_that_of_the_weakest_value_is_none():
     below, above = from_scores(scores, FLOOR, SCORES)[0]
     assert below == NONE
     assert above > SCORES.values[0]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_distances_are_those_of_scipy_up_to_the_reach(periodic):
+    from scipy.ndimage import distance_transform_edt
+
+    points = np.random.default_rng(3).random((2, 20, 31)) < 0.01
+    found = module.squared_distance(torch.from_numpy(points), 4, periodic=periodic).numpy()
+    for field, squared in zip(points, found, strict=True):
+        tiled = np.tile(field, (3, 3)) if periodic else field
+        distance = distance_transform_edt(~tiled)
+        expected = (distance[20:40, 31:62] if periodic else distance) ** 2
+        near = expected <= 16
+        assert near.any()
+        assert not near.all()
+        np.testing.assert_array_equal(squared[near], expected[near].round())
+        assert (squared[~near] > 16).all()
+
+
+def test_without_any_point_all_is_far():
+    assert (module.squared_distance(torch.zeros(3, 5, dtype=torch.bool), 4, periodic=False) > 16).all()
+
+
+def test_scores_are_those_of_numpy():
+    values = np.linspace(-20, 90, 500)
+    table = torch.from_numpy(values)
+    np.testing.assert_allclose(TABLE.forward(table).numpy(), SCORES.forward(values), rtol=1e-12)
+    scores = np.linspace(-3, 5, 500)
+    np.testing.assert_allclose(TABLE.inverse(torch.from_numpy(scores)).numpy(), SCORES.inverse(scores), rtol=1e-12)

@@ -99,3 +99,30 @@ def test_where_the_target_is_missing_nothing_is_learnt(dataset, make_settings, m
     residuals = cases._prepare(0, Orientation(), None).residuals
     assert residuals[0, 2, 3, 4].isnan()
     assert residuals.isnan().sum() == 1
+
+
+def test_the_dataset_s_integers_become_the_same_cases(make_dataset, make_settings, monkeypatch):
+    """Cases of a dataset that is read patch by patch are handed over as integers, and turned too."""
+    from convcast.dataset import windows
+
+    dataset = make_dataset(simulated=False, periodic=False, side=24)
+    settings = make_settings(training={"augmentation": "rotations"})
+    description = preparation.describe(dataset, settings)
+    in_memory, _ = preparation.cases(dataset, description, settings)
+    monkeypatch.setattr(windows, "IN_MEMORY", 0)
+    read, _ = preparation.cases(dataset, description, settings)
+    assert not read.kept
+    for number in range(4):
+        assert in_memory.drawn(number).window.history.dtype == "float32"
+        case = read.drawn(number)
+        assert case.window.history.dtype == case.window.target.dtype == "int16"
+        assert equal(read.prepared(case), in_memory[number])
+
+
+def test_missing_integers_are_missing_values(prepared):
+    normalisation = prepared[0].residuals.normalisation
+    stored = torch.full((7, 2, 2), 160, dtype=torch.int16)
+    stored[3, 0, 1] = -32768
+    fields = normalisation.unpacked(stored)
+    assert fields[3].isnan().tolist() == [[False, True], [False, False]]
+    assert (fields[1] == 10).all()  # t2m has 16 integers a kelvin
