@@ -19,6 +19,8 @@ GPU_GROUP = 16
 """Maximum number of members drawn together on a GPU: its multiprocessors are busy by then."""
 STATE_COPIES = 10
 """Copies of a member's state, including blending buffers, that a solver holds at once."""
+WAITING_COPIES = 3
+"""Copies of a member's fields or noise that wait in the machine's memory: drawn ahead, drawn, and being written."""
 SHARE_OF_FREE = 0.8
 """Share of the free memory that is used where no limit is given; other programs' needs change while sampling runs."""
 FLOAT_BYTES = 4
@@ -70,14 +72,18 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
     fields = len(forecaster.variables)
     condition = forecaster.condition_bytes(tile)
     past = forecaster.settings.history * fields * domain * FLOAT_BYTES
-    each = STATE_COPIES * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
-    reference_and_scale = 2 * fields * domain * FLOAT_BYTES
-    shared = reference_and_scale + (0 if rollout else past + condition)
+    copies = STATE_COPIES + on_cpu * WAITING_COPIES
+    each = copies * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
+    domain_condition = 4 * fields * domain * FLOAT_BYTES  # reference, scale and bounds
+    shared = domain_condition + (0 if rollout else past + condition)
 
     def needed(members: int) -> float:
         return shared + members * each
 
-    fitting = max(1, min(GPU_GROUP, int((room - shared) / each)))
+    # A condition that is not kept is encoded again at every step, which costs more than fewer members at once.
+    others = 0 if rollout else (len(tiling.tiles) - 1) * condition
+    reserved = shared + others if shared + others + each <= room else shared
+    fitting = max(1, min(GPU_GROUP, int((room - reserved) / each)))
     members = block_size(tiling) if on_cpu else batch or fitting
     if needed(members) > room:
         raise SettingsError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from convcast import __version__
 from convcast.dataset import Dataset, usable_inits
+from convcast.ensemble.background import NoiseAhead, Writer
 from convcast.ensemble.forcing import Choice, choose, described
 from convcast.ensemble.memory import block_size, plan
 from convcast.ensemble.noise import member_noise
@@ -28,6 +29,7 @@ from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
 from convcast.model import SOLVERS, Forecaster
+from convcast.model.devices import send
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
@@ -108,11 +110,33 @@ def sample(
     assigned = [member for member in sorted(set(members)) if (turn + member // block) % world_size == rank]
     draw = _Drawing(forecaster, dataset, tiling, init, settings, at_once.cached_tiles, forcing)
     groups = partial(_groups, size=at_once.members, fixed=forecaster.device.type == "cpu")
-    for lead in sorted(set(leads) - set(rollout_leads)):
-        for group, requested in groups(store.missing(assigned, lead)):
-            started = time.perf_counter()
-            drawn = draw(group, init, lead, None)
-            yield from _write(store, drawn, group, requested, lead, started)
+    with closing(draw), Writer[MemberDone](waiting=at_once.members) as writer:
+        yield from _draw_all(draw, store, writer, groups, assigned, leads, rollout_leads)
+
+
+def _draw_all(
+    draw: _Drawing,
+    store: EnsembleStore,
+    writer: Writer[MemberDone],
+    groups: Callable[[Sequence[int]], Iterator[tuple[Sequence[int], list[int]]]],
+    assigned: Sequence[int],
+    leads: Sequence[int],
+    rollout_leads: Sequence[int],
+) -> Iterator[MemberDone]:
+    """Draw the direct leads, then those of rollouts; members are written while the next are drawn."""
+    forecaster, dataset, init = draw.forecaster, draw.dataset, draw.init
+    direct = [
+        (lead, group, requested)
+        for lead in sorted(set(leads) - set(rollout_leads))
+        for group, requested in groups(store.missing(assigned, lead))
+    ]
+    for number, (lead, group, requested) in enumerate(direct):
+        started = time.perf_counter()
+        for next_lead, next_group, _ in direct[number : number + 2]:
+            draw.expect(next_group, next_lead)
+        drawn = draw(group, init, lead, None)
+        yield from _write(store, writer, drawn, group, requested, lead, started)
+    yield from writer.rest()
     unfinished = sorted({member for lead in rollout_leads for member in store.missing(assigned, lead)})
     if not unfinished:
         return
@@ -122,10 +146,11 @@ def sample(
         last = max(lead for lead in rollout_leads if store.missing(requested, lead))
         for lead, drawn in rollout(partial(draw, group), init, past, dataset.variables):
             if lead in rollout_leads:
-                yield from _write(store, drawn, group, store.missing(requested, lead), lead, started)
+                yield from _write(store, writer, drawn, group, store.missing(requested, lead), lead, started)
                 started = time.perf_counter()
             if lead == last:
                 break
+        yield from writer.rest()
 
 
 def latest_init(dataset: Dataset, forecaster: Forecaster) -> Hour:
@@ -252,20 +277,35 @@ class _Drawing:
     settings: SamplingSettings
     cached_tiles: int
     forcing: Choice
+    _noise: NoiseAhead = field(init=False)
     _direct: tuple[int, TiledDenoiser] | None = None
     """The last denoiser that started from analyses, and its hours ahead."""
+
+    def __post_init__(self) -> None:
+        self._noise = NoiseAhead(self.settings.threads)
+
+    def close(self) -> None:
+        """End the threads that draw noise."""
+        self._noise.close()
+
+    def expect(self, members: Sequence[int], lead: int) -> None:
+        """Begin to draw the noise from which these members will start."""
+        self._noise.expect(self._noise_of(lead), members, lead)
+
+    def _noise_of(self, lead: int) -> Callable[[int, int], Floats]:
+        """Return the function that draws the noise of a member for a step of the solver."""
+        settings, shape = self.settings, (len(self.forecaster.variables), *self.tiling.shape)
+        correlation = settings.lead_correlation
+        return lambda member, step: member_noise(
+            settings.seed, self.init, member, lead, shape, step=step, lead_correlation=correlation
+        )
 
     def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
         """Draw fields (member, variable, y, x) at `lead` hours with one forecast from `start`, given the `pasts`."""
         forecaster, settings = self.forecaster, self.settings
-        shape, correlation = (len(forecaster.variables), *self.tiling.shape), settings.lead_correlation
 
         def noise(step: int) -> Tensor:
-            drawn = [
-                member_noise(settings.seed, self.init, member, lead, shape, step=step, lead_correlation=correlation)
-                for member in members
-            ]
-            return torch.from_numpy(np.stack(drawn)).to(forecaster.device)
+            return send(self._noise.take(self._noise_of(lead), members, lead, step), forecaster.device)
 
         with torch.inference_mode(), _threads(settings.threads):
             denoiser = self._denoiser(lead, start, pasts)
@@ -313,14 +353,24 @@ def _groups(missing: Sequence[int], size: int, *, fixed: bool) -> Iterator[tuple
 
 
 def _write(
-    store: EnsembleStore, drawn: Floats, group: Sequence[int], requested: Sequence[int], lead: int, started: float
+    store: EnsembleStore,
+    writer: Writer[MemberDone],
+    drawn: Floats,
+    group: Sequence[int],
+    requested: Sequence[int],
+    lead: int,
+    started: float,
 ) -> Iterator[MemberDone]:
-    """Write the requested ones of the members drawn together."""
+    """Queue the requested ones of the members drawn together, and yield those that are written."""
     share = (time.perf_counter() - started) / max(1, len(requested))
-    for member in requested:
+
+    def write(member: int, fields: Floats) -> MemberDone:
         started = time.perf_counter()
-        store.write(member, lead, drawn[group.index(member)])
-        yield MemberDone(store.description.init, member, lead, share + time.perf_counter() - started)
+        store.write(member, lead, fields)
+        return MemberDone(store.description.init, member, lead, share + time.perf_counter() - started)
+
+    for member in requested:
+        yield from writer.submit(partial(write, member, drawn[group.index(member)]))
 
 
 def _history(forecaster: Forecaster, init: Hour) -> Hours:

@@ -78,6 +78,8 @@ class TiledDenoiser:
         self._scale: Tensor | None = None
         self._reference, self._scale = self._blend(self._reference_and_scale)
         self._conditions = {k: self._rescaled(k, condition) for k, condition in self._conditions.items()}
+        # Bounds and fields of a state are the same whichever tile's reference it is a residual from.
+        self._domain = self._condition(0).for_domain(self._reference, self._scale)
 
     def _reference_and_scale(self, k: int, _: TileIndex) -> Tensor:
         """Return the reference forecast of tile k and the scale of its residuals, (2, row, variable, y, x)."""
@@ -97,23 +99,11 @@ class TiledDenoiser:
 
     def clamp(self, x0: Tensor) -> Tensor:
         """Limit the state (member, variable, y, x) so that its fields stay within their physical bounds."""
-
-        def part(k: int, tile: TileIndex) -> Tensor:
-            condition = self._condition(k)
-            shift = self._shift(condition, tile)
-            return self.forecaster.clamp(x0[tile] + shift, condition) - shift
-
-        return self._blend(part)
+        return self.forecaster.clamp(x0, self._domain)
 
     def fields(self, x0: Tensor) -> NDArray[np.float32]:
         """Return the physical fields (member, variable, y, x) of a state, in GRIB units, float32."""
-
-        def part(k: int, tile: TileIndex) -> Tensor:
-            condition = self._condition(k)
-            values = self.forecaster.fields(x0[tile] + self._shift(condition, tile), condition)
-            return torch.from_numpy(values).to(x0.device)
-
-        return self._blend(part).cpu().numpy()
+        return self.forecaster.fields(x0, self._domain)
 
     def _condition(self, k: int) -> Condition:
         """Return the condition of tile k."""

@@ -46,6 +46,9 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
 class GaussianCondition(SimpleNamespace):
     """Stands for convcast.model.Condition: the reference and the scale turn residuals into fields."""
 
+    def for_domain(self, reference, scale):
+        return GaussianCondition(**vars(self) | {"reference": reference, "scale": scale})
+
     def rescaled(self, scale):
         return GaussianCondition(**vars(self) | {"scale": scale})
 

@@ -58,12 +58,24 @@ def test_what_is_planned_fits(gpu):
         assert taken < gigabytes * 1e9
 
 
+def test_all_conditions_are_kept_before_more_members_are_drawn_together(gpu):
+    """One that is not kept is encoded again at every step."""
+    found = of(gpu, 8)
+    assert found.cached_tiles == len(TILING.tiles)
+    assert 1 < found.members < memory.GPU_GROUP
+    gpu.condition_bytes = lambda cells: 10 * 64 * 4 * cells  # too much to keep them all
+    crowded = of(gpu, 8)
+    assert crowded.members >= 1
+    assert crowded.cached_tiles < len(TILING.tiles)
+
+
 def test_without_a_limit_most_of_the_free_memory_is_taken(gpu):
     assert of(gpu, None) == of(gpu, 1 + 0.8 * 23)
 
 
 def test_members_with_pasts_of_their_own_take_more(gpu):
-    assert of(gpu, 8, rollout=True).members < of(gpu, 8).members
+    one_tile = cover(Grid(256, 256, 400, 900), tile=256, overlap=64)
+    assert of(gpu, 8, tiling=one_tile, rollout=True).members < of(gpu, 8, tiling=one_tile).members
 
 
 def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_together(monkeypatch):

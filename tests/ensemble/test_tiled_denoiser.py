@@ -35,15 +35,6 @@ class Recording(GaussianForecaster):
         self.seen[condition.number] = x
         return torch.full_like(x, float(condition.number))
 
-    def clamp(self, x0, condition):
-        self.seen[condition.number] = x0
-        return super().clamp(x0, condition)
-
-    def fields(self, x0, condition):
-        values = super().fields(x0, condition)
-        self.seen[condition.number] = x0
-        return values
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
@@ -84,15 +75,6 @@ def test_each_tile_sees_the_same_noisy_fields_as_residuals_from_its_own_referenc
     case.predict_noise(x, t)
 
     assert_same_fields(forecaster, x, signal)
-
-
-@pytest.mark.parametrize("question", ["clamp", "fields"])
-def test_each_tile_is_asked_for_the_bounds_and_the_fields_of_the_same_state(case, forecaster, question):
-    x0 = torch.randn(2, len(VARIABLES), *GRID.shape)
-
-    getattr(case, question)(x0)
-
-    assert_same_fields(forecaster, x0, 1.0)
 
 
 @pytest.mark.parametrize("cached_tiles", [None, 2])
