@@ -192,8 +192,10 @@ def compare(side: int, repeats: int) -> None:
 
 def estimates() -> None:
     """Of a member and lead over CONUS with the default evaluations: a forward pass a tile, each counted at 256²."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        forward_of_ours(64)()
+    with torch.inference_mode():
+        run = forward_of_ours(64)  # which encodes the condition, once for all evaluations
+        with FlopCounterMode(display=False) as counter:
+            run()
     tiles = len(cover(CONUS, tile=256, overlap=64).tiles)
     flops = counter.get_total_flops() * 16 * tiles * DEFAULT_EVALUATIONS
     for name, rate in GPUS.items():

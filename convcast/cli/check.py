@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -16,11 +18,19 @@ SIGNS = {"ok": "✓", "note": "!", "fail": "✗"}
 @verb()
 def check(
     command: Command,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Measure the network on the GPU instead, into gpu.json.")] = False,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time for --gpu, in minutes.")] = 8.0,
+    output: Annotated[Path, typer.Option(help="Folder of gpu.json and gpu.md.")] = Path(),
+    small: Annotated[bool, typer.Option("--small", help="Small sizes for --gpu, which a CPU computes too.")] = False,
 ) -> None:
     """Check settings, packages, GPU, disk, memory, sources and clock, and show a fix for each problem.
 
-    It needs no workspace. Exit code 2 means that something must be fixed first.
+    It needs no workspace. Exit code 2 means that something must be fixed first. With --gpu it measures instead: the GPU
+    against the CPU, training steps of the presets, the batch that fits, and members over CONUS.
     """
+    if gpu:
+        _measure(command, output, 60 * minutes, small=small)
+        return
     from convcast.operations.readiness.checks import CheckResult, run_checks
     from convcast.workspace import SETTINGS_FILE, Workspace
 
@@ -43,3 +53,15 @@ def check(
     terminal.result(value, *lines)
     if failed:
         raise typer.Exit(SettingsError.exit_code)
+
+
+def _measure(command: Command, folder: Path, seconds: float, *, small: bool) -> None:
+    """Measure the GPU, and print each row as it is ready."""
+    from convcast.files import read_json
+    from convcast.operations.speed.run import run
+
+    rows: list[str] = []
+    for row in run(folder, seconds=seconds, small=small):
+        rows.append(str(row))
+        command.terminal.say(str(row))
+    command.terminal.result(read_json(folder / "gpu.json"), *rows)

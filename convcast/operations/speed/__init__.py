@@ -1,0 +1,1 @@
+"""Speed, memory and correctness of the network on this machine's device, measured within some minutes."""

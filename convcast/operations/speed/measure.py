@@ -1,0 +1,379 @@
+"""Measurements of the network on one device, within a time limit.
+
+Each is one row: device against CPU, training steps of each preset, the batch that fits, and members over the domain.
+The same code runs on a GPU at the presets' sizes and, for tests, on a CPU at small ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from convcast.ensemble.tiles import Tiling, cover
+from convcast.errors import SettingsError
+from convcast.grid import CONUS, Grid
+from convcast.model import SOLVERS, Condition, Forecaster, ModelDescription
+from convcast.model.distributed import Distributed
+from convcast.model.features.condition import channel_count
+from convcast.model.network.network import Network
+from convcast.model.training.batches import Batch
+from convcast.model.training.progress import Tally
+from convcast.model.training.trainer import Trainer
+from convcast.operations.speed import made_up
+from convcast.settings import DEFAULT_EVALUATIONS, Settings
+
+GIGABYTE = 1e9
+LEAD = 1
+"""Lead time, hours, of the members."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is computed."""
+
+    grid: Grid = CONUS
+    tile: int = 256
+    overlap: int = 64
+    side: int = 256
+    """Cells along each side of a training patch."""
+    compared: int = 128
+    """Cells along each side of the patch on which device and CPU are compared."""
+    matrix: int = 8192
+    """Rows of the matrices whose product is taken for the device's peak."""
+    members: int = 4
+    """Members drawn together in tiles."""
+    evaluations: int = DEFAULT_EVALUATIONS
+    warm_up: int = 3
+    repeats: int = 5
+
+
+SMALL = Sizes(Grid(48, 80, 400, 900), 32, 8, 32, 32, 64, 2, 2, 1, 1)
+"""Sizes for a test on a CPU."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    name: str
+    """`peak`, `agreement`, `training`, `batch` or `member`."""
+    preset: str = ""
+    how: str = ""
+    """What varies within `name`: the precision, the layout in memory, tiles or one piece."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Numbers with their units in their names."""
+    note: str = ""
+    """Why there are no values."""
+
+    def filled(self, values: dict[str, float]) -> Row:
+        """Return the row with values."""
+        return replace(self, values=values)
+
+    def __str__(self) -> str:
+        result = self.note or ", ".join(f"{name} {value:.3g}" for name, value in self.values.items())
+        return " · ".join(part for part in (self.name, self.preset, self.how, result) if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured."""
+
+    settings: Settings
+    description: ModelDescription
+
+
+class Clock:
+    """The time limit, and waits for the device."""
+
+    def __init__(self, device: torch.device, seconds: float) -> None:
+        self.device = device
+        self._ends = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._ends - time.monotonic()
+
+    def seconds(self, run: Callable[[], object], *, warm_up: int, repeats: int) -> float:
+        """Return the mean time of `run`; stop repeating when the time is up."""
+        for _ in range(warm_up):
+            run()
+        self.wait()
+        started, count = time.perf_counter(), 0
+        while count < repeats and (count == 0 or self.left > 0):
+            run()
+            count += 1
+            if self.left < 30:
+                self.wait()
+        self.wait()
+        return (time.perf_counter() - started) / count
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak(self, run: Callable[[], object]) -> float:
+        """Run, and return the peak of the device's memory in GB; 0 on a CPU, where it is not counted."""
+        if self.device.type != "cuda":
+            run()
+            return 0.0
+        torch.cuda.reset_peak_memory_stats(self.device)
+        run()
+        self.wait()
+        return torch.cuda.max_memory_allocated(self.device) / GIGABYTE
+
+
+def measure(
+    presets: dict[str, Settings], device: torch.device, *, seconds: float, sizes: Sizes | None = None
+) -> Iterator[Row]:
+    """Measure in order of importance, each row as it is ready; what no time is left for becomes a note.
+
+    Args:
+        presets: Settings by the name of their preset.
+        device: The device.
+        seconds: Time limit. A measurement that has begun is finished.
+        sizes: How much is computed; by default as much as the presets do.
+    """
+    sizes = Sizes() if sizes is None else sizes
+    clock = Clock(device, seconds)
+    row = peak(clock, sizes)
+    yield row
+    rate = row.values["TFLOP/s"]
+    first = next(iter(presets))
+    descriptions = {preset: made_up.description(settings) for preset, settings in presets.items()}
+    work: list[tuple[Row, Callable[[], Row]]] = []
+
+    def later(name: str, preset: str, how: str, run: Callable[..., Row], **options: Any) -> None:
+        empty = Row(name, preset, how)
+        subject = Subject(presets[preset], descriptions[preset])
+        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options)))
+
+    for precision in ("float32", "bfloat16"):
+        later("agreement", first, precision, agreement, precision=precision)
+    for preset in presets:
+        later("training", preset, "channels last", training)
+    later("member", first, "tiles", member, whole=False)
+    later("member", first, "one piece", member, whole=True)
+    for preset in presets:
+        later("training", preset, "channels last, compiled", training, compiled=True)
+    for preset in presets:
+        later("batch", preset, "largest", largest_batch)
+    for preset in presets:
+        later("training", preset, "channels first", training, channels_last=False)
+    for preset in presets:
+        if preset != first:
+            later("member", preset, "tiles", member, whole=False)
+            later("member", preset, "one piece", member, whole=True)
+    for empty, run in work:
+        yield _attempt(empty, run, clock)
+
+
+def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
+    """Run one measurement, unless the time is up, and say why if it is not possible."""
+    note = "no time was left"
+    if clock.left > 0:
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            note = "does not fit into the device's memory"
+        except SettingsError as error:
+            note = str(error)
+        finally:
+            gc.collect()
+            if clock.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return Row(empty.name, empty.preset, empty.how, note=note)
+
+
+def peak(clock: Clock, sizes: Sizes) -> Row:
+    """Measure the rate of a bfloat16 matrix product, the most that the device gives."""
+    a, b = (torch.randn(sizes.matrix, sizes.matrix, device=clock.device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = clock.seconds(lambda: a @ b, warm_up=sizes.warm_up, repeats=4 * sizes.repeats)
+    return Row("peak", how="bfloat16 matrix product", values={"TFLOP/s": 2e-12 * sizes.matrix**3 / seconds})
+
+
+def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: str) -> Row:
+    """Compare output and gradient with those of the CPU in float32, for the same weights and inputs."""
+    del rate
+    torch.manual_seed(0)
+    settings = subject.settings
+    fields = len(settings.dataset.fields)
+    network = Network(fields, channel_count(fields, settings.model.history), settings.model).eval()
+    for weights in network.parameters():
+        if weights.ndim > 1 and not weights.any():  # layers that start at zero would hide those before them
+            torch.nn.init.normal_(weights, std=0.02)
+    shape = (sizes.compared, sizes.compared)
+    condition = torch.randn(1, channel_count(fields, settings.model.history), *shape)
+    x, numbers, level = torch.randn(2, fields, *shape), torch.zeros(1, 3), torch.tensor([0.3, 0.7])
+
+    def run(network: Network, device: torch.device, half: bool) -> tuple[Tensor, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            encoded = network.encode(condition.to(device), numbers.to(device), periodic=False)
+            out = network(x.to(device), level.to(device), encoded, periodic=False)
+        (out.square().mean() + encoded.mean.square().mean()).backward()
+        gradient = torch.cat([weights.grad.flatten() for weights in network.parameters() if weights.grad is not None])
+        result = torch.cat([out.detach().flatten(), encoded.mean.detach().flatten()]).cpu(), gradient.cpu()
+        network.zero_grad()
+        return result
+
+    expected = run(network, torch.device("cpu"), half=False)
+    network.to(clock.device)
+    found = run(network, clock.device, half=precision == "bfloat16")
+    errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+    return row.filled({"relative error": errors[0], "relative error of the gradient": errors[1]})
+
+
+def training(
+    row: Row,
+    clock: Clock,
+    sizes: Sizes,
+    subject: Subject,
+    *,
+    rate: float,
+    compiled: bool = False,
+    channels_last: bool = True,
+) -> Row:
+    """Measure an optimiser step without accumulation, with the preset's batch and draws."""
+    if compiled and clock.device.type == "cpu":
+        return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
+    trainer, settings = _trainer(subject, clock.device, compiled=compiled), subject.settings
+    trainer.objective.lay_out(torch.channels_last if channels_last else torch.contiguous_format)
+    cases, rows = settings.training.batch, settings.training.batch * settings.training.draws
+    step = _stepper(trainer, _batch(settings, sizes, clock.device, cases=cases))
+    step()
+    gigabytes = clock.peak(step)
+    seconds = clock.seconds(step, warm_up=sizes.warm_up, repeats=sizes.repeats)
+    flops = flops_of_step(settings, (sizes.side, sizes.side), cases=cases, rows=rows)
+    values = {"s a step": seconds, "rows a second": rows / seconds, "share of the peak": flops / seconds / rate / 1e12}
+    return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
+
+
+def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
+    """Find the most cases in a batch: by the memory of one and two cases, then tried."""
+    del rate
+    if clock.device.type != "cuda":
+        return Row(row.name, row.preset, row.how, note="memory is not counted on a CPU")
+    trainer, settings = _trainer(subject, clock.device, compiled=False), subject.settings
+
+    def gigabytes(cases: int) -> float:
+        step = _stepper(trainer, _batch(settings, sizes, clock.device, cases=cases))
+        step()
+        return clock.peak(step)
+
+    one, two = gigabytes(1), gigabytes(2)
+    total = torch.cuda.get_device_properties(clock.device).total_memory / GIGABYTE
+    cases = max(1, int(1 + (0.95 * total - one) / max(two - one, 1e-3)))
+    while cases > 1:
+        try:
+            return row.filled({"cases": cases, "draws": settings.training.draws, "GB": gigabytes(cases)})
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            cases = int(0.9 * cases)
+    return row.filled({"cases": 1, "draws": settings.training.draws, "GB": one})
+
+
+def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, whole: bool) -> Row:
+    """Measure a member over the domain with the default solver, from its noise to its fields on the device."""
+    settings, described = subject.settings, subject.description
+    forecaster = Forecaster(described, described.network(), "", device=str(clock.device), precision="auto")
+    tile = max(sizes.grid.shape) if whole else sizes.tile
+    tiling = cover(sizes.grid, tile=tile, overlap=sizes.overlap)
+    condition = forecaster.condition([made_up.case(tiling.tile_shape, settings, lead=LEAD)], periodic=False)
+    flops = flops_of_evaluation(settings, tiling.tile_shape) * len(tiling.tiles) * sizes.evaluations
+    weights = [torch.from_numpy(weight).to(clock.device) for weight in tiling.weights]
+    members = 1 if whole else sizes.members
+
+    @torch.inference_mode()
+    def draw() -> Tensor:
+        shape = (members, len(forecaster.variables), *tiling.shape)
+        drawn: Tensor = SOLVERS["unipc"](
+            lambda x, t: _blended(forecaster, condition, tiling, weights, x, t),
+            torch.randn(shape, device=clock.device),
+            schedule=forecaster.schedule,
+            steps=sizes.evaluations,
+            clamp=lambda x: x,
+            noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
+        )
+        return drawn
+
+    gigabytes = clock.peak(draw)
+    seconds = clock.seconds(draw, warm_up=0, repeats=2) / members
+    values = {
+        "s a member": seconds,
+        "members at once": float(members),
+        "TFLOP": flops / 1e12,
+        "share of the peak": flops / seconds / rate / 1e12,
+    }
+    return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
+
+
+def _blended(
+    forecaster: Forecaster, condition: Condition, tiling: Tiling, weights: list[Tensor], x: Tensor, t: int
+) -> Tensor:
+    """Predict the noise on the domain; all tiles have one condition, which costs the same."""
+    if tiling.whole:
+        return forecaster.predict_noise(x, t, condition)
+    blended = torch.zeros_like(x)
+    for (rows, columns), weight in zip(tiling.tiles, weights, strict=True):
+        blended[..., rows, columns] += weight * forecaster.predict_noise(x[..., rows, columns], t, condition)
+    return blended
+
+
+def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, rows: int) -> float:
+    """Count the operations of a training step, forward and backward, without computing it."""
+    with FakeTensorMode():
+        network, condition, numbers, x, level = _inputs(settings, shape, cases=cases, rows=rows)
+        with FlopCounterMode(display=False) as counter:
+            encoded = network.encode(condition, numbers, periodic=False)
+            out = network(x, level, encoded.repeated(rows // cases), periodic=False)
+            (out.sum() + encoded.mean.sum() + encoded.scale.sum()).backward()
+    return float(counter.get_total_flops())
+
+
+def flops_of_evaluation(settings: Settings, shape: tuple[int, int]) -> float:
+    """Count the operations of one evaluation of one member, whose condition is encoded already."""
+    with FakeTensorMode(), torch.no_grad():
+        network, condition, numbers, x, level = _inputs(settings, shape, cases=1, rows=1)
+        encoded = network.encode(condition, numbers, periodic=False)
+        with FlopCounterMode(display=False) as counter:
+            network(x, level, encoded, periodic=False)
+    return float(counter.get_total_flops())
+
+
+def _inputs(
+    settings: Settings, shape: tuple[int, int], *, cases: int, rows: int
+) -> tuple[Network, Tensor, Tensor, Tensor, Tensor]:
+    """Return a network and its inputs; within FakeTensorMode they have no values."""
+    fields = len(settings.dataset.fields)
+    conditions = channel_count(fields, settings.model.history)
+    network = Network(fields, conditions, settings.model)
+    condition, x = torch.empty(cases, conditions, *shape), torch.empty(rows, fields, *shape)
+    return network, condition, torch.empty(cases, 3), x, torch.empty(rows)
+
+
+def _trainer(subject: Subject, device: torch.device, *, compiled: bool) -> Trainer:
+    training = subject.settings.training.model_copy(update={"compile": "on" if compiled else "off"})
+    return Trainer(subject.description, training, Distributed(device))
+
+
+def _stepper(trainer: Trainer, batch: Batch) -> Callable[[], None]:
+    tally = Tally()
+    return lambda: trainer.learn([batch], 1e-5, tally)
+
+
+def _batch(settings: Settings, sizes: Sizes, device: torch.device, *, cases: int) -> Batch:
+    fields, shape = len(settings.dataset.fields), (sizes.side, sizes.side)
+    channels = torch.randn(cases, channel_count(fields, settings.model.history), *shape, device=device)
+    residuals = torch.randn(cases, fields, *shape, device=device)
+    return Batch(channels.bfloat16(), torch.zeros(cases, 3, device=device), residuals)

@@ -1,0 +1,94 @@
+"""The measurements of a GPU, at small sizes on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convcast.errors import SettingsError
+from convcast.operations.speed.measure import Row, flops_of_evaluation
+from convcast.operations.speed.report import to_markdown
+from convcast.operations.speed.run import run
+from convcast.settings.load import load_settings
+
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
+BARE = """
+import sys, runpy
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions, requires
+script, *arguments = sys.argv[1:]
+needed = runpy.run_path(script)["NEEDED"]
+allowed, queue = set(), ["torch", "numpy", "scipy", "xarray", "numba", "safetensors", *needed]
+while queue:
+    name = queue.pop().lower().replace("_", "-")
+    if name not in allowed:
+        allowed.add(name)
+        for line in requires(name) or []:
+            if "extra ==" not in line:
+                queue.append(line.split(";")[0].split("[")[0].split("<")[0].split(">")[0].split("=")[0]
+                             .split("!")[0].split("~")[0].split("(")[0].strip())
+refused = {top for top, names in packages_distributions().items() if top != "convcast"
+           and not any(name.lower().replace("_", "-") in allowed for name in names)}
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in refused else super().find_spec(name, path, target)
+
+assert {"typer", "rich", "cv2", "herbie", "matplotlib", "distributed"} <= refused
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+sys.argv = [script, *arguments]
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_path):
+    """Each row has values or says why not, and both files hold them."""
+    options = ["--small", "--device", "cpu", "--minutes", "600", "--output", str(tmp_path)]
+    command = [sys.executable, "-c", BARE, str(SCRIPT), *options]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    rows = {(row["name"], row["preset"], row["how"]): row for row in found["rows"]}
+    assert found["device"] == "CPU"
+    assert rows["peak", "", "bfloat16 matrix product"]["values"]["TFLOP/s"] > 0
+    assert rows["agreement", "phase1", "float32"]["values"]["relative error"] < 1e-5
+    half = rows["agreement", "phase1", "bfloat16"]["values"]
+    assert 1e-4 < half["relative error"] < 0.1
+    for preset in ("phase1", "phase2"):
+        assert rows["training", preset, "channels last"]["values"]["s a step"] > 0
+        assert rows["training", preset, "channels first"]["values"]["rows a second"] > 0
+        tiles, piece = (rows["member", preset, how]["values"] for how in ("tiles", "one piece"))
+        assert tiles["TFLOP"] > piece["TFLOP"] > 0
+        assert "not counted on a CPU" in rows["batch", preset, "largest"]["note"]
+    assert all(row["values"] or row["note"] for row in rows.values())
+    table = (tmp_path / "gpu.md").read_text()
+    assert all(f"| {name} | {preset} | {how} |" in table for name, preset, how in rows)
+
+
+def test_without_a_gpu_nothing_is_measured_by_mistake(tmp_path):
+    with pytest.raises(SettingsError, match="no GPU here to measure") as caught:
+        next(run(tmp_path, "cpu", seconds=10))
+    assert "--small" in caught.value.advice
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_says_what_was_not_measured():
+    rows = [Row("peak", how="x", values={"TFLOP/s": 123.4}), Row("batch", "phase1", "largest", note="no time was left")]
+    known = {"device": "Card", "GB": 24.0, "torch": "2", "cuda": "12", "convcast": "0"}
+    table = to_markdown(known, rows)
+    assert table.startswith("Card, 24.0 GB, torch 2, CUDA 12, convcast 0.\n")
+    assert "| peak |  | x | TFLOP/s 123 |" in table
+    assert "| batch | phase1 | largest | no time was left |" in table
+
+
+def test_operations_are_counted_by_cells():
+    settings = load_settings(flags={"model": {"base": 8, "multipliers": [1], "attention": []}}, preset="demo")
+    once, twice = (flops_of_evaluation(settings, (16, side)) for side in (32, 64))
+    assert twice == pytest.approx(2 * once, rel=0.01)  # the embedding of the noise level is counted once
