@@ -71,7 +71,7 @@ def plot(
     from convcast.verification.results.warnings import warnings_of_model
 
     terminal = command.terminal
-    workspace, _ = command.open()
+    workspace, settings = command.open()
     variables = select([name.strip() for name in fields.split(",")])
     wanted = [kind.value for kind in kinds] if kinds else list(KINDS)
     hours = parse_leads(leads) if leads is not None else None
@@ -89,6 +89,7 @@ def plot(
             kinds=wanted,
             chosen=bool(kinds),
             system=units.value,
+            radius=settings.products.neighbourhood,
         )
         for shown, possible in fields_of_leads:
             found = warnings_of_model(workspace.root / "verification", shown.model, shown.variable, shown.lead)

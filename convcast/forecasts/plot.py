@@ -46,6 +46,7 @@ def select_maps(
     chosen: bool,
     most: int | None = None,
     system: UnitSystem = "si",
+    radius: float = ProductSettings().neighbourhood,
 ) -> Iterator[tuple[ForecastField, list[str]]]:
     """Yield each field at each lead, with the kinds of plots that can be drawn of it.
 
@@ -61,6 +62,7 @@ def select_maps(
         chosen: Whether the user chose the kinds, so that an unavailable kind is an error instead of omitted.
         most: Maximum number of members to read; None for all.
         system: System of units of the maps.
+        radius: Radius, km, of neighbourhood probabilities that are computed from members.
 
     Raises:
         SettingsError: The forecast lacks a lead, a field, a threshold or, if `chosen`, a kind of plot.
@@ -88,7 +90,7 @@ def select_maps(
         )
         stored_leads = select_leads(data, path, None)
         read: Callable[..., ForecastField | None] = (
-            partial(_from_members, most=most) if source.members is not None else _from_products
+            partial(_from_members, most=most, radius=radius) if source.members is not None else _from_products
         )
         for lead in select_leads(data, path, leads):
             here = data.isel(init_time=0, lead_time=stored_leads.index(lead))
@@ -141,6 +143,7 @@ def _from_members(
     kinds: Sequence[str],
     *,
     most: int | None,
+    radius: float,
 ) -> ForecastField | None:
     """Return None if no member is complete yet."""
     _require(here, path, variable, variable.name)
@@ -149,7 +152,6 @@ def _from_members(
         return None
     members = read_values(here[variable.name].isel(number=numbers), path)
     members_read = tuple(int(number) for number in here.number.values[numbers])
-    radius = ProductSettings().neighbourhood
     products: dict[str, NDArray[np.floating]] = {}
     if "neighbourhood" in kinds:
         cells = int(1000 * radius / SPACING)

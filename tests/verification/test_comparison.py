@@ -86,6 +86,10 @@ def test_every_kind_that_has_its_data_is_drawn_and_others_are_refused_with_a_com
     np.testing.assert_array_equal(t2m.reference, values["t2m"][INSIDE])
     np.testing.assert_array_equal(refc.observed, real.dataset.read([INIT + HOUR])[0, 0])
 
+    (near, _), _ = select(["neighbourhood"], chosen=True, radius=3.0)
+    assert near.radius == 3
+    assert (near.neighbourhood >= near.probability).all()
+
     warm, cold = select(["probability"], chosen=True, threshold=86.0, system="us")[1][0], refc
     assert warm.threshold == 303.15
     assert cold.threshold == 40
