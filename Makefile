@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# One thread a process, since there is a process a core; bytecode is kept, since the tests start many processes.
+TESTED := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 FLOOR := 94
@@ -33,11 +34,11 @@ demo: setup
 	$(BIN)/convcast demo
 
 test: setup
-	$(THREADS) $(BIN)/python -m pytest -n auto --dist worksteal
+	$(TESTED) $(BIN)/python -m pytest -n auto --dist worksteal
 
 # FLOOR is the least percentage of lines that the tests must execute: some 2 below what one run has measured.
 coverage: setup
-	$(THREADS) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR)
+	$(TESTED) $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR)
 
 check: setup
 	$(BIN)/ruff format --check .
