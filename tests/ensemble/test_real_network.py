@@ -76,7 +76,7 @@ def draw(dataset, forecaster, path, members, **settings):
         init=latest_init(dataset, forecaster),
         members=members,
         leads=(1, 2),
-        settings=FAST.model_copy(update={"tile": 32, "overlap": 12, "steps": 4, **settings}),
+        settings=FAST.model_copy(update={"tile": 32, "overlap": 12, "steps": 3, **settings}),
     ):
         pass
     with xr.open_zarr(path) as opened:
