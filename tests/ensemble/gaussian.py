@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,18 +116,17 @@ class Still(GaussianForecaster):
         return super().condition(still, periodic=periodic)
 
 
-if __name__ == "__main__":
-    # Sample until killed: python gaussian.py <dataset> <forecast> <members>
+def draw_members(dataset: Path, path: Path, members: int, drawn: Connection) -> None:
+    """Sample members, and say of each that it is drawn: the work of a process that may be killed."""
     from convcast.ensemble import sample
 
     for done in sample(
         GaussianForecaster(),
-        Dataset.open(Path(sys.argv[1])),
-        Path(sys.argv[2]),
+        Dataset.open(dataset),
+        path,
         init=INIT,
-        members=range(int(sys.argv[3])),
+        members=range(members),
         leads=(1, 3),
         settings=FAST,
     ):
-        sys.stdout.write(f"{done.member}\n")
-        sys.stdout.flush()
+        drawn.send(done.member)

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from gaussian import FAST, INIT, SPREAD, START, VARIABLES, GaussianForecaster, Still, make_dataset
+from gaussian import FAST, INIT, SPREAD, START, VARIABLES, GaussianForecaster, Still, draw_members, make_dataset
 
 from convcast.dataset import Dataset, HourStatus, window
 from convcast.dataset.store import Store
@@ -23,6 +19,9 @@ from convcast.notation import HOUR
 from convcast.variables import FIELDS, select
 
 MEMBERS = range(25)
+FORKS = multiprocessing.get_context("forkserver")
+"""Makes processes of one that has imported torch already, which takes seconds each."""
+FORKS.set_forkserver_preload(["convcast.ensemble"])
 
 
 @pytest.fixture(scope="module")
@@ -169,19 +168,26 @@ def test_a_member_that_lost_values_is_drawn_again_to_the_same_bits(dataset, tmp_
     xr.testing.assert_identical(whole, read(path))
 
 
+def start_drawing(dataset, path, members):
+    """A process that draws members, and the pipe that tells of each."""
+    drawn, said = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=draw_members, args=(dataset.path, path, members, said))
+    process.start()
+    said.close()
+    return process, drawn
+
+
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_what_an_undisturbed_one_makes(dataset, whole, tmp_path):
     path = tmp_path / "f.zarr"
-    here = Path(__file__).with_name("gaussian.py")
-    command = [sys.executable, str(here), str(dataset.path), str(path), str(len(MEMBERS))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[2])}
     counts = []
     for turn in range(4):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
-            for _ in range(3 * turn + 1):
-                process.stdout.readline()
-            time.sleep(0.003 * turn)
-            process.send_signal(signal.SIGKILL)
+        process, drawn = start_drawing(dataset, path, len(MEMBERS))
+        for _ in range(3 * turn + 1):
+            drawn.recv()
+        time.sleep(0.003 * turn)
+        process.kill()
+        process.join()
         counts.append(int(read(path).complete.sum()))
 
     draw(dataset, path, leads=(1, 3))
@@ -194,12 +200,11 @@ def test_a_run_killed_again_and_again_ends_with_what_an_undisturbed_one_makes(da
 @pytest.mark.slow
 def test_two_processes_may_draw_the_same_ensemble_at_once(dataset, whole, tmp_path):
     path = tmp_path / "f.zarr"
-    here = Path(__file__).with_name("gaussian.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[2])}
-    command = [sys.executable, str(here), str(dataset.path), str(path)]
-    both = [subprocess.Popen([*command, str(n)], stdout=subprocess.DEVNULL, env=environment) for n in (9, len(MEMBERS))]
+    both = [start_drawing(dataset, path, members) for members in (9, len(MEMBERS))]
+    for process, _ in both:
+        process.join(60)
 
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert [process.exitcode for process, _ in both] == [0, 0]
     xr.testing.assert_identical(whole, read(path))
 
 
