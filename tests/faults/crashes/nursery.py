@@ -182,17 +182,20 @@ def warm_up() -> None:
     import torch
 
     from convcast.metrics.kernels import crps_points
-    from convcast.metrics.neighbourhood import happens_near
+    from convcast.metrics.spatial import Scales
+    from convcast.metrics.sums import score_field
+    from convcast.variables import REFC
     from convcast.verification.evaluate import COMPUTED_BY
     from convcast.verification.results.source_digest import source_digest
 
     source_digest(*COMPUTED_BY)
     with torch.device("meta"):
         torch.nn.init.normal_(torch.empty(1))
-    few = np.ones((2, 3), np.float32)
-    properscoring.crps_ensemble(few[0].astype(float), few.T.astype(float))
-    crps_points(few, few[0], "fair")
-    happens_near(few > 0, 1)
+    few = np.ones((2, 9, 9), np.float32)
+    properscoring.crps_ensemble(few[0, 0].astype(float), few[:, 0].T.astype(float))
+    crps_points(few[:, 0], few[0, 0], "fair")
+    for periodic in (False, True):
+        score_field(few, few[0], REFC, scales=Scales((3,), periodic))
 
 
 def blank(print_png: Any) -> Any:
