@@ -78,9 +78,8 @@ def write_forecast(path, init, members, **attributes):
     return path
 
 
-@pytest.fixture
-def unpainted(monkeypatch):
-    """Figures are made but not painted, which takes seconds each; the texts beside the axes, of each figure."""
+def leave_unpainted(monkeypatch):
+    """Make figures without painting them, which takes seconds each; the texts beside the axes, of each figure."""
     texts = []
     paint = FigureCanvasAgg.print_png
 
@@ -92,6 +91,11 @@ def unpainted(monkeypatch):
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
     return texts
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    return leave_unpainted(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -318,6 +318,7 @@ def test_a_truth_of_forecasts_says_their_lead(ours, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unpainted")
 def test_members_in_grib2_by_a_zarr_end_to_end(ours, dynamical, tmp_path, monkeypatch):
     """What is scored and what is not is said in the progress, in the JSON and in the report."""
     for member in range(MEMBERS):

@@ -22,7 +22,7 @@ from convcast.verification.report.html import headline, render_report, warnings
 from convcast.verification.report.save import save
 from convcast.workspace import create_workspace
 
-from ..conftest import HOURS
+from ..conftest import HOURS, leave_unpainted
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,14 @@ def verification(whole):
 
 @pytest.fixture(scope="module")
 def figures(verification):
+    """Each is one pixel."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        leave_unpainted(monkeypatch)
+        return draw_figures(verification)
+
+
+@pytest.fixture(scope="module")
+def painted(verification):
     return draw_figures(verification)
 
 
@@ -212,9 +220,9 @@ FRAME = """<title>nothing</title><script>onmessage = e => { document.title = e.d
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (390, False), (800, False), (1200, True)])
-def test_a_browser_shows_the_page_on_a_phone_and_on_a_desk(verification, figures, tmp_path, width, dark):
+def test_a_browser_shows_the_page_on_a_phone_and_on_a_desk(verification, painted, tmp_path, width, dark):
     # The policy of the page forbids scripts; the test measures with one.
-    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_report(verification, figures))
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_report(verification, painted))
     (tmp_path / "report.html").write_text(page.replace("</body>", MEASURE + "</body>"))
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
     words = [
