@@ -23,11 +23,11 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from convcast.dataset import Dataset
+from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
 from convcast.settings.load import load_settings
-dataset, *models = sys.argv[1:]
-for directory, flags in zip(models[::2], models[1::2]):
-    list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
+dataset, directory, flags = sys.argv[1:]
+list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
 """
 
 
@@ -40,7 +40,7 @@ def torchrun(script: str, *arguments: str, processes: int = 2) -> None:
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def settings(make_settings):
     def make(**training):
         return make_settings(
@@ -55,27 +55,17 @@ def state(directory: Path) -> dict[str, torch.Tensor]:
     return read_tensors(checkpoints(directory)[-1])[0]
 
 
-@pytest.fixture(scope="module")
-def trained(dataset, settings, tmp_path_factory):
-    """Models of one process with the whole batch, and of two with half of it each, by two strategies."""
-    root = tmp_path_factory.mktemp("ranks")
-    script = root / "train.py"
-    script.write_text(SCRIPT)
-    list(train(dataset, root / "one", settings(batch=4)))
-    strategies = {"ddp": 10**9, "fsdp2": 0}
-    models = [
-        (str(root / name), settings(batch=2, shard_above=shard_above).model_dump_json())
-        for name, shard_above in strategies.items()
-    ]
-    torchrun(str(script), str(dataset.path), *(word for model in models for word in model))
-    return root
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings, trained, strategy):
+@pytest.mark.parametrize("shard_above", [10**9, 0], ids=["ddp", "fsdp2"])
+def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings, tmp_path, shard_above):
     """Weights, averages, optimiser and validation; then one process goes on where two stopped."""
-    one, two = trained / "one", trained / strategy
+    one, two = tmp_path / "one", tmp_path / "two"
+    list(train(dataset, one, settings(batch=4)))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    half = settings(batch=2, shard_above=shard_above)
+    torchrun(str(script), str(dataset.path), str(two), half.model_dump_json())
+
     expected, found = state(one), state(two)
     assert expected.keys() == found.keys()
     start = torch.cat([v.flatten() for v in ModelDescription.read(one).network().state_dict().values()])
