@@ -4,8 +4,8 @@
 
 A file holds sequences of radar composites on cells of 3 km, int16 (time, y, x) in tenths of a dBZ, -100 for no echo,
 row 0 in the south, under keys `event.crop.phase@step`. Each frame is written as an hour of REFC in the HRRR bucket's
-layout, with false dates, so that the model is trained without hour, sun and ground. Without `--test` the events of
-`--train` are cross-validated: each third of them is forecast by a model trained on the others. Systems:
+layout, with false dates and no ground, so that the model is trained without hour, sun and ground. Without `--test` the
+events of `--train` are cross-validated: each third of them is forecast by a model trained on the others. Systems:
 
 - convcast: the demo preset with leads 1, 3 and 6, `augmentation = "rotations"`, 20 members;
 - steps: STEPS of pysteps (Bowler et al. 2006; Pulkkinen et al. 2019), with Lucas-Kanade motion, 5 cascade levels, 20
@@ -44,7 +44,7 @@ from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.metrics.kernels import score_points
 from convcast.notation import HOUR, Hour
-from convcast.variables import LAND, NO_ECHO, REFC, TERRAIN
+from convcast.variables import NO_ECHO, REFC
 
 Floats = NDArray[np.float32]
 Case = tuple[str, Hour]
@@ -67,6 +67,7 @@ DRY = 0.01
 """Cases whose last frame has less than this share of echo are left out."""
 SETTINGS = (
     "dataset.fields=['refc']",
+    "dataset.ground=flat",
     f"model.leads={list(LEADS)}",
     "model.inputs=[]",
     "training.augmentation=rotations",
@@ -106,27 +107,18 @@ def lay_out(training: Mapping[str, Floats], test: Mapping[str, Floats]) -> tuple
 
 
 def publish(root: Path, sequences: Mapping[str, Floats], starts: Mapping[str, Hour]) -> None:
-    """Write the frames as hours of the HRRR bucket, with flat ground."""
+    """Write the frames as hours of the HRRR bucket, without terrain and land mask."""
     first = next(iter(sequences.values()))[0]
     grid = Grid(*first.shape, 500, 900)
-    flat = {
-        TERRAIN: np.zeros(grid.shape, np.float32),
-        LAND: np.ones(grid.shape, np.float32),
-    }
     for key, frames in sequences.items():
         for offset, frame in enumerate(frames):
             time = starts[key] + offset * HOUR
             path = root / locations.archive_path(locations.hrrr(time, 0))
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows, messages, position = [], [], 0
-            for number, (variable, field) in enumerate([(REFC, frame), *flat.items()], 1):
-                message = grib.encode(field, key=variable.grib, grid=grid, init=time, lead_hours=0, simulated=False)
-                stamp = str(time).replace("-", "").replace("T", "")
-                rows.append(f"{number}:{position}:d={stamp}:{variable.index_name}:{variable.index_level}:anl:\n")
-                messages.append(message)
-                position += len(message)
-            path.write_bytes(b"".join(messages))
-            path.with_name(path.name + locations.INDEX_SUFFIX).write_text("".join(rows))
+            path.write_bytes(grib.encode(frame, key=REFC.grib, grid=grid, init=time, lead_hours=0, simulated=False))
+            stamp = str(time).replace("-", "").replace("T", "")
+            row = f"1:0:d={stamp}:{REFC.index_name}:{REFC.index_level}:anl:\n"
+            path.with_name(path.name + locations.INDEX_SUFFIX).write_text(row)
 
 
 def convcast(workspace: Path, *words: str, accept: tuple[int, ...] = (0,)) -> None:

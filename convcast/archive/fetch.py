@@ -64,11 +64,13 @@ def fetch(
     now: np.datetime64,
     dewpoint: str = "analysis",
     forcing: Forcing | None = None,
+    static: bool = True,
 ) -> Iterator[FetchOutcome]:
     """Fetch these valid hours of HRRR, and the static fields once, and yield one outcome per file as it ends.
 
     An hour is one file, or two if `dewpoint` is "previous_f01" (convcast.variables.by_lead). With `forcing`, the
-    forecasts that force a model started from these hours are fetched too.
+    forecasts that force a model started from these hours are fetched too. The static fields are left out unless
+    `static`.
 
     Complete files stay in the archive if an error is raised.
 
@@ -80,7 +82,8 @@ def fetch(
     sweep(archive.root)
     with _started(sources, settings, now) as run:
         yield from run.each(analyses(archive, hours, variables, lead, dewpoint, forcing), run.fetch)
-        run.complete_static(archive, min(by_lead(variables, lead, dewpoint)))
+        if static:
+            run.complete_static(archive, min(by_lead(variables, lead, dewpoint)))
 
 
 def fetch_files(
@@ -228,7 +231,10 @@ class _Run:
             pool.join(GRACE)
             raise
         if reason := "".join(reasons) or (self._stop_reason if pool.unfinished() else ""):
-            raise MissingInputError(f"terrain and land mask are missing: {reason}", advice="run `convcast fetch` again")
+            raise MissingInputError(
+                f"terrain and land mask are missing: {reason}",
+                advice="run `convcast fetch` again, or set dataset.ground=flat to do without them",
+            )
 
     def _copy_static(self, archive: Archive, lead: int) -> str:
         """Fetch the static fields; returns why they are missing, or an empty text."""

@@ -155,7 +155,8 @@ def fetch(
             forcing = Forcing.of(settings)
             wanted: dict[str, Any] = {"variables": variables, "lead": lead, "dewpoint": dewpoint_source}
             requests = analyses(hrrr, hours, **wanted, forcing=forcing)
-            units = fetch_hours(hrrr, sources, hours, **wanted, forcing=forcing, **options)
+            static = settings.dataset.ground == "archive"
+            units = fetch_hours(hrrr, sources, hours, **wanted, forcing=forcing, static=static, **options)
             unit = "hours" if len(settings.dataset.leads) == 1 and forcing is None else "files"
             if forcing is not None:
                 ahead_of = ", ".join(map(str, forcing.hrrr_leads))

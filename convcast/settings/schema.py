@@ -144,6 +144,8 @@ class DatasetSettings(Group):
     """Source of D2M: the analysis, or f01 of the cycle before, which has no collapsed points."""
     max_missing_points: float = Field(0.001, ge=0, lt=1)
     """Maximum fraction of missing points in an accepted field; radar has gaps. They are neither learnt nor scored."""
+    ground: Literal["archive", "flat"] = "archive"
+    """Terrain and land mask: those of the archive, or flat land where the source has none, as with radar."""
     region: str = "conus"
     """Region: a name, rows and columns y0:y1,x0:x1 of the HRRR grid, or degrees as 30N:37N,104W:94W."""
 

@@ -53,7 +53,14 @@ def run(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def run(
-        *scripts, hours=(laboratory.HOUR,), root=bucket, age=1000, variables=laboratory.VARIABLES, user="", **settings
+        *scripts,
+        hours=(laboratory.HOUR,),
+        root=bucket,
+        age=1000,
+        variables=laboratory.VARIABLES,
+        user="",
+        static=True,
+        **settings,
     ):
         settings = load_settings(
             flags={"archive": {"retries": 2, "read_timeout": 0.3, "connect_timeout": 2, "workers": 2} | settings}
@@ -65,7 +72,7 @@ def run(bucket, tmp_path, monkeypatch):
             urls = [url.replace("//", f"//{user}") for url in urls]
             sources = stack.enter_context(open_sources(urls, workspace=Workspace(tmp_path), settings=settings))
             now = max(hours) + np.timedelta64(age, "h")
-            options = {"variables": variables, "lead": 0, "settings": settings.archive, "now": now}
+            options = {"variables": variables, "lead": 0, "settings": settings.archive, "now": now, "static": static}
             outcomes = list(fetch(archive, sources, list(hours), **options))
         return Run(outcomes, archive, made)
 

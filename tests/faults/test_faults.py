@@ -8,6 +8,8 @@ import laboratory as lab
 import pytest
 from laboratory import Rule
 
+from convcast.errors import MissingInputError
+
 INDEX, DATA = ".idx", ".grib2"
 
 
@@ -299,6 +301,17 @@ def test_last_message_of_the_file_comes_whole(run, tmp_path):
     root = tmp_path / "bucket"
     lab.publish(root, lab.HOUR, rows=rows)
     assert run(root=root).data() == lab.subset(lab.HOUR, rows=rows)
+
+
+def test_a_source_without_ground_serves_where_the_land_is_flat(run, tmp_path):
+    root = tmp_path / "bucket"
+    lab.publish(root, lab.HOUR, rows=[row for row in lab.ROWS if row[0] not in ("HGT", "LAND")])
+    with pytest.raises(MissingInputError, match=r"orog .*set dataset\.ground=flat") as caught:
+        run(root=root)
+    assert "dataset.ground=flat" in caught.value.advice
+    done = run(root=root, static=False)
+    assert done.outcome.status == "cached"
+    assert not done.archive.static.exists()
 
 
 def test_only_the_wanted_bytes_travel(run):

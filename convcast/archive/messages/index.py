@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.messages.spec import MessageSpec
 from convcast.notation import Hour, compact
+from convcast.variables import STATIC
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ def forecast(lead: int) -> str:
 def missing_messages(specs: Sequence[MessageSpec], lead: int) -> Incomplete:
     """The failure of a file without these messages."""
     columns = ", ".join(f"{spec.name} ({spec.index_name}:{spec.index_level}:{forecast(lead)})" for spec in specs)
-    return Incomplete(f"the file has no {columns}; to do without, leave it out of --fields")
+    static = any(spec.name in STATIC for spec in specs)
+    without = "set dataset.ground=flat" if static else "leave it out of --fields"
+    return Incomplete(f"the file has no {columns}; to do without, {without}")
 
 
 def merge(spans: Sequence[Span]) -> tuple[tuple[int, int], ...]:

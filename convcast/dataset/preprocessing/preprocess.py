@@ -27,7 +27,7 @@ from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import DatasetSettings
-from convcast.variables import select
+from convcast.variables import LAND, STATIC, TERRAIN, by_lead, select
 from convcast.workers import Pool, Workers, pool
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _prepare(
         return _begin(archive, path, settings)
 
     def read_static(description: DatasetDescription) -> NDArray[np.float32]:
-        static, (y0, x0) = _read_static(archive), (description.grid.y0, description.grid.x0)
+        static, (y0, x0) = _read_static(archive, settings), (description.grid.y0, description.grid.x0)
         rows, columns = (slice(start, start + n) for start, n in zip((y0, x0), description.grid.shape, strict=True))
         return static.crop(*_within(static.grid, rows, columns)).values
 
@@ -162,7 +162,7 @@ def _prepare(
 
 
 def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[slice, slice, Store]:
-    archived = _read_static(archive)
+    archived = _read_static(archive, settings)
     rows, columns = _crop(archived.grid, settings.region)
     static = archived.crop(rows, columns)
     description = DatasetDescription(
@@ -171,18 +171,46 @@ def _begin(archive: Archive, path: Path, settings: DatasetSettings) -> tuple[sli
     return rows, columns, Store.create(path, description, static.values, archived=archived.grid)
 
 
-def _read_static(archive: Archive) -> DecodedFields:
-    """Decode the terrain and land mask of the archive."""
+def _read_static(archive: Archive, settings: DatasetSettings) -> DecodedFields:
+    """Decode the terrain and land mask of the archive, or make those of flat land."""
     from convcast.dataset.preprocessing.decode import decode_static
 
+    if settings.ground == "flat":
+        return _flat_land(archive, settings)
     if not archive.static.exists():
-        raise MissingInputError("the archive has no terrain and land mask", advice="run `convcast fetch --days 1`")
+        raise MissingInputError(
+            "the archive has no terrain and land mask",
+            advice="run `convcast fetch --days 1`, or set dataset.ground=flat to do without them",
+        )
     static = decode_static(archive.static)
     if np.isnan(static.values).any():
         raise DamagedFileError(
             f"{archive.static} has missing values", advice=f"delete {archive.static} and fetch again"
         )
     return static
+
+
+def _flat_land(archive: Archive, settings: DatasetSettings) -> DecodedFields:
+    """Make the terrain and land mask of flat land on the grid of the earliest hour that can be decoded.
+
+    Raises:
+        DamagedFileError: No hour can be decoded.
+    """
+    from convcast.dataset.preprocessing.decode import DecodedFields, decode_hour
+
+    problem: DamagedFileError | None = None
+    lead, variables = next(iter(by_lead(select(settings.fields), settings.analysis_lead, settings.dewpoint).items()))
+    for valid in archive.hours(*settings.leads):
+        try:
+            decoded = decode_hour(archive.path(valid, lead), valid=valid, lead=lead, variables=variables)
+        except DamagedFileError as error:
+            problem = problem or error
+            continue
+        flat = {TERRAIN: 0.0, LAND: 1.0}
+        values = np.stack([np.full(decoded.grid.shape, flat[variable], np.float32) for variable in STATIC.values()])
+        return DecodedFields(values, decoded.grid, decoded.simulated)
+    assert problem is not None
+    raise problem
 
 
 def _crop(grid: Grid, region: str) -> tuple[slice, slice]:

@@ -276,8 +276,28 @@ def test_an_empty_archive_says_what_to_do(small_archive, run):
 def test_an_archive_without_ground_says_what_to_do(small_archive, run):
     other = small_archive()
     other.add_hour(START)
-    with pytest.raises(MissingInputError, match="no terrain"):
+    with pytest.raises(MissingInputError, match="no terrain") as caught:
         run(other)
+    assert "dataset.ground=flat" in caught.value.advice
+
+
+def test_without_ground_the_land_can_be_flat(small_archive, run):
+    other = small_archive()
+    other.add(START, b"damaged")
+    other.add_hour(START + HOUR)
+    verdicts, dataset = run(other, ground="flat")
+    assert {hour: verdict.status for hour, verdict in verdicts.items()} == {0: "rejected", 1: "ok"}
+    assert dataset.grid == other.grid
+    assert dataset.simulated == other.simulated
+    assert np.unique(dataset.static[0]) == 0
+    assert np.unique(dataset.static[1]) == 1
+
+
+def test_without_ground_and_without_a_readable_hour_the_first_problem_is_named(small_archive, run):
+    other = small_archive()
+    other.add(START, b"damaged")
+    with pytest.raises(DamagedFileError, match=str(START)):
+        run(other, ground="flat")
 
 
 def test_two_runs_at_once_do_not_meet(archive, run, tmp_path):
