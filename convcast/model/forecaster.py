@@ -101,7 +101,8 @@ class Forecaster:
             windows = [replace(window, forcing=None, age=None) for window in windows]
         normalisation, names = residuals.normalisation, self.settings.inputs
         inputs = Inputs.of(windows, normalisation, periodic=periodic, names=names, device=self.device)
-        reference, scale = residuals.reference(inputs), residuals.scales(inputs)
+        reference = residuals.reference(inputs)
+        scale = residuals.scales(inputs, reference)
         of_case = channels(inputs, reference, scale, forced=forced), numbers(inputs, forced=forced)
         with self._autocast():
             encoded = self._network.encode(*of_case, periodic=periodic)

@@ -7,7 +7,7 @@ HRRR's forecast forces the model, it is the model output statistics of that fore
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +52,40 @@ def predictors(inputs: Inputs) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+GROUND_AND_SUN = 3 * 5 + 2
+"""Number of the first `predictors`, which know the place and the time of day but nothing of the weather."""
+
+
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
     """Number of `predictors`: the ground alone and times the daily cycle, two of the sun, and those of each field."""
     of_field = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0) + forced * (1 + len(WIDTHS))
-    return 3 * 5 + 2 + of_field * fields
+    return GROUND_AND_SUN + of_field * fields
+
+
+class RegressionFit:
+    """Normal equations of the regression, by kind of case."""
+
+    def __init__(self) -> None:
+        self._squares: dict[Kind, Tensor] = {}
+        self._products: dict[Kind, Tensor] = {}
+        self._points: dict[Kind, int] = {}
+
+    def add(self, kind: Kind, rows: Tensor, targets: Tensor) -> None:
+        """Add points without missing values: predictors (predictor, point) and targets (variable, point)."""
+        self._squares[kind] = self._squares.get(kind, 0) + (rows @ rows.T).double()
+        self._products[kind] = self._products.get(kind, 0) + (rows @ targets.T).double()
+        self._points[kind] = self._points.get(kind, 0) + rows.shape[1]
+
+    def solve(self) -> Regression:
+        """Return the regression of least squared error."""
+        return Regression(
+            {
+                kind: torch.linalg.solve(
+                    squares + RIDGE * self._points[kind] * torch.eye(len(squares)), self._products[kind]
+                ).numpy()
+                for kind, squares in self._squares.items()
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -65,31 +95,7 @@ class Regression:
     weights: dict[Kind, NDArray[np.float64]]
     """Weights by lead and age of the forcing, (predictor, variable), float64."""
 
-    @classmethod
-    def fit(cls, cases: Iterable[tuple[Inputs, Tensor]]) -> Regression:
-        """Fit to inputs and their standardised targets (row, variable, y, x).
-
-        Points where a target is missing (NaN) are left out.
-        """
-        squares: dict[Kind, Tensor] = {}
-        products: dict[Kind, Tensor] = {}
-        cells: dict[Kind, int] = {}
-        for inputs, target in cases:
-            for kind, a, b in zip(inputs.kinds, predictors(inputs).flatten(2), target.flatten(2), strict=True):
-                present = torch.isfinite(b).all(dim=0)
-                if not present.all():
-                    a, b = a[:, present], b[:, present]
-                squares[kind] = squares.get(kind, 0) + (a @ a.T).double()
-                products[kind] = products.get(kind, 0) + (a @ b.T).double()
-                cells[kind] = cells.get(kind, 0) + a.shape[1]
-        return cls(
-            {
-                kind: torch.linalg.solve(a + RIDGE * cells[kind] * torch.eye(len(a)), products[kind]).numpy()
-                for kind, a in squares.items()
-            }
-        )
-
-    def predict(self, inputs: Inputs) -> Tensor:
-        """Predict standardised fields (row, variable, y, x)."""
-        weights = torch.from_numpy(np.stack([self.weights[kind] for kind in inputs.kinds])).float()
-        return torch.einsum("rpyx,rpv->rvyx", predictors(inputs), send(weights, inputs.advected.device))
+    def predict(self, rows: Tensor, kinds: Sequence[Kind]) -> Tensor:
+        """Predict standardised fields (row, variable, y, x) from `predictors` of cases of these kinds."""
+        weights = torch.from_numpy(np.stack([self.weights[kind] for kind in kinds])).float()
+        return torch.einsum("rpyx,rpv->rvyx", rows, send(weights, rows.device))

@@ -7,7 +7,7 @@ kind of case: a lead without forcing, and a lead with HRRR's forecast of one age
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -19,11 +19,13 @@ from torch import Tensor
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.model.devices import send
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
+from convcast.model.features.correction import Correction, CorrectionFit, convective
 from convcast.model.features.inputs import Inputs, Kind, kind_name, kind_order, parse_kind
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.features.regression import Regression, predictor_count
+from convcast.model.features.regression import Regression, RegressionFit, predictor_count, predictors
 from convcast.model.features.spread import SpreadFit, feature_count, spread_features
 from convcast.settings import ReferenceName
+from convcast.variables import Variable
 
 MIN_VARIANCE = 1e-8
 """Minimum of the expected squared size of a residual, standardised units."""
@@ -41,6 +43,8 @@ class Residuals:
     normalisation: Normalisation
     references: tuple[ReferenceName, ...]
     regression: Regression
+    correction: Correction
+    """Correction of the regression of fields with a floor."""
     spread: dict[Kind, NDArray[np.float64]]
     """Weights of the squared size of the residuals by lead and age of the forcing, (variable, feature), in
     standardised units (convcast.model.features.spread)."""
@@ -57,23 +61,26 @@ class Residuals:
         lack of the variance is made up for.
         """
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
-        regression = Regression.fit(cases()) if "regression" in references else Regression({})
-        residuals = cls(normalisation, references, regression, {}, Spectrum.white(len(references)))
-        weakest = normalisation.weakest()
+        regression, correction = Regression({}), Correction({})
+        if "regression" in references:
+            corrected = floors(normalisation, references)
+            regression, correction = _fit_regression(cases(), corrected, normalisation.variables)
+        white = Spectrum.white(len(references))
+        residuals = cls(normalisation, references, regression, correction, {}, white)
         fits: dict[Kind, SpreadFit] = {}
         for inputs, target in cases():
-            rows = zip(
-                inputs.kinds, spread_features(inputs, weakest), target - residuals.reference(inputs), strict=True
-            )
-            for kind, features, residual in rows:
-                fits.setdefault(kind, SpreadFit()).add(features, residual)
+            reference = residuals.reference(inputs)
+            features = residuals.spread_features(inputs, reference)
+            for kind, feature, residual in zip(inputs.kinds, features, target - reference, strict=True):
+                fits.setdefault(kind, SpreadFit()).add(feature, residual)
         kinds = sorted(fits, key=kind_order)
         residuals = replace(residuals, spread={kind: fits[kind].solve() for kind in kinds})
 
         means: dict[Kind, list[NDArray[np.float64]]] = {}
         moments: dict[Kind, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
-            scaled = (target - residuals.reference(inputs)) / residuals.scales(inputs)
+            reference = residuals.reference(inputs)
+            scaled = (target - reference) / residuals.scales(inputs, reference)
             present = torch.isfinite(scaled)
             share = present.float().mean(dim=(2, 3))
             scaled = torch.nan_to_num(scaled) / share.clamp(min=LEAST_PRESENT).sqrt()[..., None, None]
@@ -107,15 +114,26 @@ class Residuals:
             "advected": inputs.advected,
         }
         if "regression" in self.references:
-            sources["regression"] = self.regression.predict(inputs)
+            rows = predictors(inputs)
+            forecast = self.regression.predict(rows, inputs.kinds)
+            corrected = floors(self.normalisation, self.references)
+            if corrected:
+                seen = rows[:, convective(rows.shape[1], self.normalisation.variables)]
+                forecast[:, corrected] += self.correction.predict(seen, inputs.kinds)
+            sources["regression"] = forecast
         chosen = torch.stack([sources[name][:, i] for i, name in enumerate(self.references)], dim=1)
         low, high = (self._column(end, chosen) for end in self.normalisation.bounds())
         return torch.clamp(chosen, low, high)
 
-    def scales(self, inputs: Inputs) -> Tensor:
-        """Return the expected sizes of the residuals, (row, variable, y, x)."""
+    def spread_features(self, inputs: Inputs, reference: Tensor) -> Tensor:
+        """Return the features of the squared residuals, (row, variable, feature, y, x)."""
+        weakest, lowest = self.normalisation.weakest(), self.normalisation.bounds()[0]
+        return spread_features(inputs, reference, weakest=weakest, lowest=lowest)
+
+    def scales(self, inputs: Inputs, reference: Tensor) -> Tensor:
+        """Return the expected sizes of the residuals from `reference`, (row, variable, y, x)."""
         weights = torch.from_numpy(np.stack([self.spread[kind] for kind in inputs.kinds])).float()
-        features = spread_features(inputs, self.normalisation.weakest())
+        features = self.spread_features(inputs, reference)
         return torch.einsum("rvfyx,rvf->rvyx", features, send(weights, features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,6 +151,7 @@ class Residuals:
             "spread": {kind_name(kind): values.tolist() for kind, values in self.spread.items()},
             "spectrum": self.spectrum.moments.tolist(),
             "regression": {kind_name(kind): values.tolist() for kind, values in self.regression.weights.items()},
+            "correction": self.correction.to_dict(),
         }
 
     @classmethod
@@ -143,7 +162,8 @@ class Residuals:
             weights = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["regression"].items()}
             references = tuple(values["references"])
             spectrum = Spectrum(np.array(values["spectrum"], np.float64))
-            residuals = cls(normalisation, references, Regression(weights), spread, spectrum)
+            correction = Correction.from_dict(values["correction"])
+            residuals = cls(normalisation, references, Regression(weights), correction, spread, spectrum)
             residuals._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
@@ -157,10 +177,11 @@ class Residuals:
             raise ValueError(f"{self.references!r} are not the references of {fields} fields")
         if len(self.spectrum.moments) != fields:
             raise ValueError(f"a spectrum of {len(self.spectrum.moments)} fields, not {fields}")
-        floors = int(np.isfinite(self.normalisation.weakest()).sum())
+        with_floor = int(np.isfinite(self.normalisation.weakest()).sum())
         for kind, rows in self.spread.items():
             forced = kind[1] is not None
-            if rows.ndim != 2 or rows.shape not in {(fields, feature_count(h, floors, forced=forced)) for h in (1, 2)}:
+            shapes = {(fields, feature_count(h, with_floor, forced=forced)) for h in (1, 2)}
+            if rows.ndim != 2 or rows.shape not in shapes:
                 raise ValueError(f"the spread at lead {kind_name(kind)} has weights of shape {rows.shape}")
             if not (np.isfinite(rows) & (rows >= 0)).all():
                 raise ValueError(f"the spread at lead {kind_name(kind)} has negative weights")
@@ -172,3 +193,34 @@ class Residuals:
             forced = kind[1] is not None
             if rows.shape not in {(predictor_count(fields, h, forced=forced), fields) for h in (1, 2)}:
                 raise ValueError(f"the regression at lead {kind_name(kind)} has weights of shape {rows.shape}")
+        variables, corrected = self.normalisation.variables, floors(self.normalisation, self.references)
+        seen = {kind: len(convective(len(rows), variables)) for kind, rows in self.regression.weights.items()}
+        self.correction.check(seen if corrected else {}, len(corrected))
+
+
+def floors(normalisation: Normalisation, references: Sequence[ReferenceName]) -> list[int]:
+    """Return the indices of the fields whose regression is corrected: those with a floor."""
+    return [
+        i
+        for i, (variable, name) in enumerate(zip(normalisation.variables, references, strict=True))
+        if variable.floor is not None and name == "regression"
+    ]
+
+
+def _fit_regression(
+    cases: FittingCases, corrected: Sequence[int], variables: Sequence[Variable]
+) -> tuple[Regression, Correction]:
+    """Fit the regression, and the correction of the fields `corrected`, to points without missing targets."""
+    fit, corrections = RegressionFit(), dict[Kind, CorrectionFit]()
+    for inputs, target in cases:
+        for kind, rows, values in zip(inputs.kinds, predictors(inputs).flatten(2), target.flatten(2), strict=True):
+            present = torch.isfinite(values).all(dim=0)
+            complete = bool(present.all())
+            found, wanted = (rows, values) if complete else (rows[:, present], values[:, present])
+            fit.add(kind, found, wanted)
+            if corrected:
+                corrections.setdefault(kind, CorrectionFit()).add(found, wanted[corrected])
+    regression = fit.solve()
+    return regression, Correction(
+        {kind: each.solve(regression.weights[kind][:, corrected], variables) for kind, each in corrections.items()}
+    )

@@ -18,16 +18,22 @@ WIDTHS = (3, 7, 15)
 """Cells over which variances and changes are averaged."""
 ACTIVE_WIDTHS = (7, 15)
 """Cells over which the excess of a field with a floor over its weakest value is averaged."""
+EXPECTED_WIDTHS = (1, 7)
+"""Cells over which the same excess of the reference forecast is averaged, from far below the weakest value on."""
 CONSTANT_SHARE = 0.15
 """Share of the mean variance that every point has: a storm may be born anywhere."""
 
 
-def spread_features(inputs: Inputs, weakest: NDArray[np.float64]) -> Tensor:
+def spread_features(
+    inputs: Inputs, reference: Tensor, *, weakest: NDArray[np.float64], lowest: NDArray[np.float64]
+) -> Tensor:
     """Return the features of the squared residuals, none negative, (row, variable, feature, y, x).
 
     Args:
         inputs: The inputs.
+        reference: The reference forecast, standardised, (row, variable, y, x).
         weakest: Standardised weakest value of each field, (variable,); NaN for fields without a floor.
+        lowest: Lowest standardised value of each field, (variable,).
     """
 
     def smoothed(fields: Tensor, width: int) -> Tensor:
@@ -43,6 +49,10 @@ def spread_features(inputs: Inputs, weakest: NDArray[np.float64]) -> Tensor:
         if np.isfinite(value):
             excess = torch.relu(last[:, i : i + 1] - value)
             features += [smoothed(excess, width).expand_as(last) for width in ACTIVE_WIDTHS]
+            expected = torch.relu(reference[:, i : i + 1] - lowest[i])
+            features += [
+                (expected if width == 1 else smoothed(expected, width)).expand_as(last) for width in EXPECTED_WIDTHS
+            ]
     if inputs.forcing is not None:  # what HRRR expects, and where it differs from what moves along
         forcing, difference = inputs.forcing, (inputs.forcing - last) ** 2
         features += [torch.relu(smoothed(forcing**2, width) - smoothed(forcing, width) ** 2) for width in WIDTHS]
@@ -56,7 +66,7 @@ def spread_features(inputs: Inputs, weakest: NDArray[np.float64]) -> Tensor:
 
 def feature_count(history: int, floors: int, *, forced: bool = False) -> int:
     """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
-    unforced = 1 + len(WIDTHS) * (2 if history > 1 else 1) + len(ACTIVE_WIDTHS) * floors
+    unforced = 1 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
     return unforced + forced * (2 * len(WIDTHS) + len(ACTIVE_WIDTHS) * floors)
 
 

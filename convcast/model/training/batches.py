@@ -163,7 +163,8 @@ class Cases:
         residuals, periodic = self.residuals, self.windows.periodic
         normalisation = residuals.normalisation
         inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, device=device)
-        reference, scale = residuals.reference(inputs), residuals.scales(inputs)
+        reference = residuals.reference(inputs)
+        scale = residuals.scales(inputs, reference)
         assert window.target is not None
         observed = on_device([window.target], normalisation, torch.device(device))
         target = normalisation.standardised(observed, periodic=periodic)
