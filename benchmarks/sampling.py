@@ -33,6 +33,7 @@ from convcast.grid import CONUS, SPACING, Grid
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.devices import resolve_precision
 from convcast.model.diffusion.spectrum import Spectrum
+from convcast.model.features.correction import Correction
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression
 from convcast.model.features.residual import Residuals
@@ -77,9 +78,8 @@ def untrained(precision: str) -> Forecaster:
     floors = sum(variable.floor is not None for variable in variables)
     spread = np.zeros((count, feature_count(settings.history, floors)))
     spread[:, 0] = 1
-    residuals = Residuals(
-        normalisation, ("persistence",) * count, Regression({}), {(1, None): spread}, Spectrum.white(count)
-    )
+    fitted = Regression({}), Correction({}), {(1, None): spread}, Spectrum.white(count)
+    residuals = Residuals(normalisation, ("persistence",) * count, *fitted)
     description = ModelDescription(
         model=settings,
         variables=variables,

@@ -30,9 +30,9 @@ POINTS = 800
 HELD_OUT = 0.2
 """Share of the cases, the last ones, that are not fitted: they decide how much of the correction is applied."""
 HIDDEN = 32
-"""Features of each hidden layer. 64 or 128 were no better on days apart and overfitted sooner."""
+"""Features of each hidden layer; 64 were no better on days apart."""
 EPOCHS = 4
-BATCH = 4096
+BATCH = 1024
 LEARNING_RATE = 3e-3
 WARM_UP = 50
 
@@ -89,7 +89,7 @@ class Correction:
     def check(self, predictors: Mapping[Kind, int], fields: int) -> None:
         """Raise ValueError if this does not correct `fields` fields from these numbers of predictors by kind."""
         if self.layers.keys() != predictors.keys():
-            raise ValueError("the correction has other leads than the regression")
+            raise ValueError("the correction is of other kinds of cases than the regression")
         for kind, layers in self.layers.items():
             sizes = (predictors[kind], HIDDEN, HIDDEN, fields)
             expected = [((after, before), (after,)) for before, after in pairwise(sizes)]

@@ -28,8 +28,14 @@ def inputs_of(frames, *, seed=0):
     return Inputs((1,), True, frames_advected, frames_advected, none, none, none, none, torch.zeros(1, 2))
 
 
+def found(inputs, weakest=WEAKEST, reference=None):
+    """Features where the reference is the advected last frame, and the lowest value 1 below 0."""
+    reference = inputs.advected if reference is None else reference
+    return spread_features(inputs, reference, weakest=weakest, lowest=np.full(FIELDS, -1.0))
+
+
 def features_of(frames, *, seed=0):
-    return spread_features(inputs_of(frames, seed=seed), WEAKEST)[0]
+    return found(inputs_of(frames, seed=seed))[0]
 
 
 def drawn(features, weights, seed):
@@ -41,7 +47,7 @@ def drawn(features, weights, seed):
 @pytest.mark.parametrize("frames", [1, 4])
 @pytest.mark.parametrize("weakest", [WEAKEST, np.array([np.nan, np.nan]), np.array([0.0, 0.5])])
 def test_features_are_as_many_as_counted_and_none_is_negative(frames, weakest):
-    features = spread_features(inputs_of(frames), weakest)
+    features = found(inputs_of(frames), weakest)
     count = feature_count(frames, int(np.isfinite(weakest).sum()))
     assert features.shape == (1, FIELDS, count, SIDE, SIDE)
     assert (features >= 0).all()
@@ -56,7 +62,7 @@ def test_rounding_makes_no_variance_negative():
     assert min(square.min() for square in squares) < 0
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
     inputs = Inputs((1,), True, constant, constant, none, none, none, none, torch.zeros(1, 2))
-    assert (spread_features(inputs, WEAKEST) >= 0).all()
+    assert (found(inputs) >= 0).all()
 
 
 def test_features_are_large_where_fields_vary_change_or_have_echoes():
@@ -66,8 +72,8 @@ def test_features_are_large_where_fields_vary_change_or_have_echoes():
     still[:, 3, 30, 30] = 5  # the frame before of the other field
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
     inputs = Inputs((1,), True, still, still, none, none, none, none, torch.zeros(1, 2))
-    features = spread_features(inputs, WEAKEST)[0]
-    varies, changes, echoes = slice(1, 4), slice(4, 7), slice(7, 9)
+    features = found(inputs)[0]
+    varies, changes, echoes, expected = slice(1, 4), slice(4, 7), slice(7, 9), slice(9, 11)
     assert (features[0, varies, 9, 9] > 0).all()
     assert not features[1, varies].any()
     assert (features[1, changes, 30, 30] > 0).all()
@@ -75,6 +81,12 @@ def test_features_are_large_where_fields_vary_change_or_have_echoes():
     for field in range(FIELDS):
         assert (features[field, echoes, 9, 9] > 0).all()
         assert not features[field, echoes, 30, 30].any()
+    coming = -2 * torch.ones(1, FIELDS, SIDE, SIDE)
+    coming[:, 0, 40, 40] = 3  # the reference expects an echo where there is none yet
+    features = found(inputs, reference=coming)[0]
+    for field in range(FIELDS):
+        assert features[field, expected, 40, 40] == pytest.approx([4, 4 * 0.0204], rel=0.6)
+        assert not features[field, expected, 9, 9].any()
 
 
 def test_the_fit_recovers_a_known_variance():

@@ -57,7 +57,8 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     made = []
     for case in (one, one.roll(3, 7)):
         inputs = Inputs.of([case], residuals.normalisation, periodic=True)
-        made.append(condition.channels(inputs, residuals.reference(inputs), residuals.scales(inputs)))
+        reference = residuals.reference(inputs)
+        made.append(condition.channels(inputs, reference, residuals.scales(inputs, reference)))
     torch.testing.assert_close(made[0].roll((3, 7), (2, 3)), made[1], atol=2e-3, rtol=0)
     assert np.isfinite(made[0].numpy()).all()
 
