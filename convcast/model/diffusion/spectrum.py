@@ -1,8 +1,11 @@
-"""Covariances of the residuals by scale, and the linear denoiser that follows from them.
+"""Covariances of the residuals by scale and direction, and the linear denoiser that follows from them.
 
 It is the linear denoiser of least squared error that knows spectra and cross-spectra alone (Wiener 1949). In a smooth
 field nearly all variance at the finest scales is noise, and in two fields that vary together so is the part that they
 do not share. The network need not learn this.
+
+A band knows whether it varies along x, along y or along both: winds that turn rather than converge have their
+fine structure across themselves. With bands alike in all directions, training narrowed the members of winds by a tenth.
 """
 
 from __future__ import annotations
@@ -17,29 +20,34 @@ from torch.nn import functional
 
 SPACINGS = (1, 2, 4, 8)
 """Distances, in cells, between the points that the successive smoothings of `bands` average."""
-BANDS = len(SPACINGS) + 1
-"""Number of bands."""
+BANDS = 3 * len(SPACINGS) + 1
+"""Number of bands: three directions at each distance, and what the last smoothing leaves."""
 
 
 def bands(fields: Tensor, *, periodic: bool) -> list[Tensor]:
-    """Split `fields` (row, channel, y, x) by scale into BANDS parts, the finest first, which add up to the fields.
+    """Split `fields` (row, channel, y, x) into BANDS parts by scale and direction, which add up to the fields.
 
-    This is the isotropic undecimated wavelet transform (Starck et al. 2007, IEEE Trans. Image Process. 16, 297) with
-    weights (1, 2, 1) / 4: what each smoothing removes, and what the last one leaves.
+    This is the undecimated separable wavelet transform (Mallat 2009, A Wavelet Tour of Signal Processing, section 5.2)
+    with weights (1, 2, 1) / 4: what a smoothing along x, along y or along both removes, the finest first, and what the
+    last one leaves.
     """
     parts, left = [], fields
     for spacing in SPACINGS:
-        smoothed = _smooth(left, spacing, periodic=periodic)
-        parts.append(left - smoothed)
-        left = smoothed
+        along_y = _smooth(left, spacing, -2, periodic=periodic)
+        along_x = _smooth(left, spacing, -1, periodic=periodic)
+        along_both = _smooth(along_y, spacing, -1, periodic=periodic)
+        parts += [along_y - along_both, along_x - along_both, left - along_x - along_y + along_both]
+        left = along_both
     return [*parts, left]
 
 
-def _smooth(x: Tensor, spacing: int, *, periodic: bool) -> Tensor:
-    """Average with the points `spacing` cells away; the edge's value stands for points beyond an edge."""
-    x = functional.pad(x, (spacing,) * 4, mode="circular" if periodic else "replicate")
-    x = (x[..., : -2 * spacing, :] + 2 * x[..., spacing:-spacing, :] + x[..., 2 * spacing :, :]) / 4
-    return (x[..., : -2 * spacing] + 2 * x[..., spacing:-spacing] + x[..., 2 * spacing :]) / 4
+def _smooth(x: Tensor, spacing: int, axis: int, *, periodic: bool) -> Tensor:
+    """Average with the points `spacing` cells away along an axis; the edge's value stands for points beyond an edge."""
+    size = x.shape[axis]
+    margins = (spacing, spacing, 0, 0) if axis == -1 else (0, 0, spacing, spacing)
+    x = functional.pad(x, margins, mode="circular" if periodic else "replicate")
+    before, middle, after = (x.narrow(axis, start, size) for start in (0, spacing, 2 * spacing))
+    return (before + 2 * middle + after) / 4
 
 
 def flat_bands(fields: Tensor, *, periodic: bool) -> Tensor:
