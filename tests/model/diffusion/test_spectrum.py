@@ -52,7 +52,7 @@ def test_a_band_depends_on_nothing_beyond_its_smoothings():
 
 @pytest.mark.parametrize("signal", [0.99, 0.8, 0.5, 0.2])
 def test_the_denoiser_tells_most_of_what_wieners_does(signal):
-    """Of the variance of v that a linear denoiser can tell, five bands tell two thirds or more."""
+    """Of the variance of v that a linear denoiser can tell, the bands tell two thirds or more."""
     x0, power = red(40, seed=1)
     a, b = signal, (1 - signal**2) ** 0.5
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
