@@ -101,6 +101,7 @@ def test_the_description_survives_its_file(description):
     broken = description.to_dict()
     del broken["residuals"]["spread"][f"{LEAD} forced 2"]
     broken["residuals"]["regression"].pop(f"{LEAD} forced 2")
+    broken["residuals"]["correction"].pop(f"{LEAD} forced 2")
     with pytest.raises((ValueError, DamagedFileError), match="no statistics"):
         ModelDescription.from_dict(broken)
 

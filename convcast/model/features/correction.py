@@ -29,6 +29,8 @@ POINTS = 800
 """Maximum number of points of a case, drawn at random, to which a correction is fitted."""
 HELD_OUT = 0.2
 """Share of the cases, the last ones, that are not fitted: they decide how much of the correction is applied."""
+BLOCKS = 3
+"""Blocks of the cases held out, each of which must gain from the correction."""
 HIDDEN = 32
 """Features of each hidden layer; 64 were no better on days apart."""
 EPOCHS = 4
@@ -126,8 +128,8 @@ class CorrectionFit:
     def solve(self, weights: NDArray[np.float64], variables: Sequence[Variable]) -> Layers:
         """Fit to the errors of the regression with these weights (predictor, field); `variables` are all fields.
 
-        The correction is scaled, between 0 and 1, by the factor of least squared error on the cases held out, so that
-        it vanishes where it has learnt only its own cases.
+        The correction is scaled by a factor between 0 and 1 of least squared error on cases held out, so that it
+        vanishes where it has learnt only its own cases.
         """
         held_out = max(1, round(HELD_OUT * len(self._rows)))
         rows, errors = [], []
@@ -140,7 +142,7 @@ class CorrectionFit:
         network = self._fitted((rows[0] - center) / width, errors[0] / size)
         with torch.no_grad():
             found = network((rows[1] - center) / width) * size
-            share = ((found * errors[1]).sum(dim=0) / found.square().sum(dim=0).clamp(min=1e-12)).clamp(0, 1)
+            share = _share(found, errors[1])
             first, second, last = (layer for layer in network if isinstance(layer, nn.Linear))
             weights_of_first = first.weight / width
             scaled = [
@@ -172,3 +174,13 @@ class CorrectionFit:
             loss.backward()
             optimiser.step()
         return network
+
+
+def _share(found: Tensor, errors: Tensor) -> Tensor:
+    """Return the factor of corrections (point, field) that suits the errors of cases held out, (field,).
+
+    It is the least of those of BLOCKS successive blocks: a few days or events say little of the next ones.
+    """
+    blocks = zip(found.chunk(BLOCKS), errors.chunk(BLOCKS), strict=True)
+    factors = [(f * e).sum(dim=0) / f.square().sum(dim=0).clamp(min=1e-12) for f, e in blocks]
+    return torch.stack(factors).amin(dim=0).clamp(0, 1)

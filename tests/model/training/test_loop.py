@@ -133,7 +133,8 @@ def test_time_ends_training(dataset, make_settings, tmp_path):
     settings = make_settings(training={"steps": 10**6, "log_every": 10**6, "checkpoint_every": 10**6, "minutes": 0.03})
     (report,) = train(dataset, tmp_path / "model", settings)
     assert report.finished
-    assert report.minutes < 0.2
+    assert report.minutes >= 0.03
+    assert report.step < 10**6
 
 
 def test_other_model_settings_are_refused(trained, dataset, make_settings):
