@@ -74,7 +74,7 @@ def test_reflectivity_has_the_hues_of_the_weather_service_in_their_order():
     assert TABLES["convcast.reflectivity"].labels == (20, 30, 40, 50, 60)
 
 
-@pytest.mark.parametrize(("variable", "none"), [(REFC, -10.0), (CAPE, 0.0), (CIN, 0.0)], ids=lambda v: str(v))
+@pytest.mark.parametrize(("variable", "none"), [(REFC, -10.0), (CAPE, 0.0), (CIN, 0.0)], ids=["refc", "cape", "cin"])
 def test_nothing_is_not_drawn(variable, none):
     colours, scale = field_colours(variable)
     assert colours(scale(none))[3] == 0
