@@ -38,7 +38,7 @@ from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import HRRR_LONGEST_LEAD
 
 FOLDER = "forcing"
-DATA, STATUS = f"{FOLDER}/data", f"{FOLDER}/status"
+DATA, STATUS, VERDICTS = f"{FOLDER}/data", f"{FOLDER}/status", "verdicts.jsonl"
 LEADS = HRRR_LONGEST_LEAD + 1
 """Length of the axis `lead`, whose index is the lead in hours."""
 
@@ -59,7 +59,8 @@ class ForcingStore:
         Raises:
             DamagedFileError: The arrays are damaged.
         """
-        if not (path / FOLDER).is_dir():
+        begun = (path / STATUS / "zarr.json", path / FOLDER / VERDICTS)  # the last files of a new store
+        if not any(file.is_file() for file in begun):
             return None
         return cls(path, *open_described(path, writing=writing))
 
@@ -141,13 +142,13 @@ class ForcingStore:
         A verdict names `cycle`, `last` if it is of all cycles from one to the other, `lead`, `status` and `reason`.
         """
         self.reserve(max(forecast.cycle for forecast in forecasts))
-        append_lines(self.path / FOLDER / "verdicts.jsonl", verdicts)
+        append_lines(self.path / FOLDER / VERDICTS, verdicts)
         self._write_status(dict.fromkeys(forecasts, status))
 
     def verdicts(self) -> dict[HrrrForecast, dict[str, Any]]:
         """Read the last verdict on each forecast; lines truncated by a power failure are skipped."""
         found: dict[HrrrForecast, dict[str, Any]] = {}
-        path = self.path / FOLDER / "verdicts.jsonl"
+        path = self.path / FOLDER / VERDICTS
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
                 entry = parse_json(line)
