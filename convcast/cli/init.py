@@ -43,12 +43,14 @@ def init(
     ).items():
         tables[group] = {**tables.get(group, {}), **values}
     settings = command.settings(None, tables, preset=preset)
-    if (root / SETTINGS_FILE).is_file():
-        raise SettingsError(f"{root} is a workspace already", advice=f"edit {root / SETTINGS_FILE}")
     if source:
         kept = remembered(source)
         tables["archive"] = {**tables["archive"], "sources": kept} if kept else {}
-    workspace = create_workspace(root, text=settings_text(settings.preset, tables))
+    file, text = root / SETTINGS_FILE, settings_text(settings.preset, tables)
+    # A run that was killed after it wrote the file has done all that this one would do.
+    if file.is_file() and file.read_text(encoding="utf-8", errors="replace") != text:
+        raise SettingsError(f"{root} is a workspace already", advice=f"edit {file}")
+    workspace = create_workspace(root, text=text)
     command.terminal.result(
         {"workspace": str(workspace.root), "settings": str(workspace.settings_file), "preset": settings.preset},
         f"{workspace.settings_file} has all settings; next: convcast fetch --days 14 --workspace {root}",

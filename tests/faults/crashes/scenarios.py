@@ -71,6 +71,7 @@ class Scenario:
 
 
 SCENARIOS = {
+    "init": Scenario(["init", "--preset", "demo"]),
     "fetch": Scenario(NEW),
     "archived": Scenario(
         ["fetch", "--start", "2024-05-09T00", "--end", "2024-05-09T15"], settings=SETTINGS, tested=False

@@ -100,4 +100,5 @@ def test_every_verb_that_writes_is_tried():
         "status",  # it reads
         "check",  # it writes nothing to a workspace
         "demo",  # it runs the others
+        "hindcast",  # and so does it
     }
