@@ -118,7 +118,7 @@ class Terminal:
         for one in shown:
             if isinstance(one, str):
                 self.out.print(Text(printable(one)))
-            elif self.out.measure(one).minimum > self.out.width:
+            elif self.out.measure(one, options=self.out.options.update(max_width=WIDE)).maximum > self.out.width:
                 self.out.print(_records(one))
             else:
                 self.out.print(one)

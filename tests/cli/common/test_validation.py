@@ -31,9 +31,14 @@ def drawn(found):
     return console.file.getvalue()
 
 
+def words(text):
+    return " ".join(text.split())
+
+
 def test_scores_and_frequency_biases_are_shown():
     text = drawn(report(500, {"refc": REFC, "t2m": T2M}))
-    assert "validation of demo after step 500: 8 members, 16 cases, 2024-05-01T00 to 2024-05-02T00" in text
+    title = "validation of demo after step 500: 8 members, 16 cases, 2024-05-01T00 to 2024-05-02T00"
+    assert title in words(text)
     assert [line.split() for line in text.splitlines() if line.startswith(("refc ", "t2m "))][:2] == [
         ["refc", "0.50", "0.93", "0.75", "1.3", "dB"],
         ["t2m", "0.50", "0.93", "0.75", "-"],
