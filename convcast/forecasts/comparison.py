@@ -1,4 +1,4 @@
-"""What a forecast is drawn beside: the analysis of its valid time, HRRR's forecast, and the land mask."""
+"""Maps compare a forecast with the analysis of its valid time and with HRRR's forecast, which are read here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What maps have in common: the figure, an image of a field on it, the colour bar and the observed outline."""
+"""All maps share this: the figure, an image of a field on it, the colour bar and the observed outline."""
 
 from __future__ import annotations
 

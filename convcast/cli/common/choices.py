@@ -1,4 +1,4 @@
-"""What a workspace is made with: the choices that it keeps, and the refusal of others later."""
+"""A workspace keeps the choices that it was made with, and commands refuse others later."""
 
 from __future__ import annotations
 

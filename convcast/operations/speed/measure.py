@@ -67,7 +67,7 @@ class Row:
     """`peak`, `agreement`, `training`, `batch` or `member`."""
     preset: str = ""
     how: str = ""
-    """What varies within `name`: the precision, the layout in memory, tiles or one piece."""
+    """Variant of the measurement: the precision, the layout in memory, tiles or one piece."""
     values: dict[str, float] = field(default_factory=dict)
     """Numbers with their units in their names."""
     note: str = ""
