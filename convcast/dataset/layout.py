@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -159,12 +160,42 @@ def open_part(group: zarr.Group, name: str, description: DatasetDescription, pat
     Raises:
         DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
     """
-    expected = layout(description)[name]
+    return open_laid_out(group, name, layout(description)[name], path)
+
+
+def open_laid_out(group: zarr.Group, name: str, expected: Mapping[str, Any], path: Path) -> zarr.Array:
+    """Open an array and check it against these arguments of `create_array`, except for its length.
+
+    Raises:
+        DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
+    """
     array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
     same = array.dtype == np.dtype(expected["dtype"]) and array.shape[1:] == expected["shape"][1:]
     if not same or array.shape[0] > STATUS_CHUNK or array.chunks != expected["chunks"]:
         raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=MEND)
     return array
+
+
+def recreate_lost(
+    group: zarr.Group, arrays: Mapping[str, Mapping[str, Any]], path: Path, opened: Callable[[str], zarr.Array]
+) -> list[str]:
+    """Create the lost or damaged arrays again, empty, and return their names.
+
+    Args:
+        group: The group of the dataset, open for writing.
+        arrays: Arguments of zarr's `create_array` for each array by name.
+        path: The dataset's Zarr store.
+        opened: Opens an array by name, and raises DamagedFileError where it is lost or damaged.
+    """
+    lost = []
+    for name, how in arrays.items():
+        try:
+            opened(name)
+        except DamagedFileError:
+            (path / name / "zarr.json").unlink(missing_ok=True)
+            group.create_array(name, **how)
+            lost.append(name)
+    return lost
 
 
 def layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,8 @@ from convcast.dataset.layout import (
     index,
     layout,
     open_described,
+    open_laid_out,
+    recreate_lost,
 )
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import append_lines, parse_json
@@ -72,12 +74,7 @@ class ForcingStore:
         status follows the verdicts, which are written before it.
         """
         group, description = open_described(path, writing=True)
-        for name, how in _layout(description).items():
-            try:
-                _open_part(group, name, description, path)
-            except DamagedFileError:
-                (path / name / "zarr.json").unlink(missing_ok=True)
-                group.create_array(name, **how)
+        recreate_lost(group, _layout(description), path, lambda name: _open_part(group, name, description, path))
         store = cls(path, group, description)
         store._follow_verdicts()
         return store
@@ -243,15 +240,8 @@ def _layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:
 
 def _open_part(group: zarr.Group, name: str, description: DatasetDescription, path: Path) -> zarr.Array:
     """Open an array and check it against the layout, except for its number of cycles; raises DamagedFileError."""
-    expected = _layout(description)[name]
-    array = stores.open_array(group, name, complaint=f"{path} has no array {name}", advice=MEND)
-    same = array.dtype == np.dtype(expected["dtype"]) and array.shape[1:] == expected["shape"][1:]
-    if (
-        not same
-        or array.shape[0] > STATUS_CHUNK
-        or array.chunks != expected["chunks"]
-        or array.fill_value != _fill(name)
-    ):
+    array = open_laid_out(group, name, _layout(description)[name], path)
+    if array.fill_value != _fill(name):
         raise DamagedFileError(f"{path} has an array {name} of {array.dtype} {array.shape}", advice=MEND)
     return array
 

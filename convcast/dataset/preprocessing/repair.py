@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.layout import DatasetDescription, HourStatus, layout, open_described, open_part
+from convcast.dataset.layout import DatasetDescription, HourStatus, layout, open_described, open_part, recreate_lost
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
@@ -34,14 +34,7 @@ def repair(path: Path, read_static: Callable[[DatasetDescription], NDArray[np.fl
         DamagedFileError: The attributes of the dataset itself are lost or damaged.
     """
     group, description = open_described(path, writing=True)
-    repaired = []
-    for name, how in layout(description).items():
-        try:
-            open_part(group, name, description, path)
-        except DamagedFileError:
-            (path / name / "zarr.json").unlink(missing_ok=True)
-            group.create_array(name, **how)
-            repaired.append(name)
+    repaired = recreate_lost(group, layout(description), path, lambda name: open_part(group, name, description, path))
     store = Store(path, group, description)
     repaired += store.restore({hour: _status(verdict) for hour, verdict in store.read_verdicts().items()})
     try:
