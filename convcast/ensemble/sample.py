@@ -68,7 +68,7 @@ def sample(
     Leads that the model was trained for are drawn directly, others by repeated one-hour forecasts, which have no
     forcing after the first hour. A member depends on the model, the dataset, its number and the settings named in the
     ensemble's attributes, and not on the members drawn with it, the memory or the process. On a CPU this holds bit for
-    bit.
+    bit for one number of threads.
 
     Args:
         forecaster: The trained model.

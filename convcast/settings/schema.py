@@ -326,7 +326,7 @@ class SamplingSettings(Group):
     precision: Precision = "auto"
     """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
-    """Number of CPU threads."""
+    """Number of CPU threads; another number changes the last bits of members."""
 
     def evaluations(self, diffusion_steps: int) -> int:
         """Number of network evaluations per member and lead time, for a model with this many diffusion steps."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from convcast.model.features.advection import advect, smooth
 
@@ -52,3 +53,14 @@ def test_smoothing_has_the_spread_it_says():
     spread = ((torch.arange(33) - 16.0) ** 2 * smoothed).sum().sqrt().item()
     assert smoothed.sum().item() == pytest.approx(1, abs=1e-5)
     assert spread == pytest.approx(((7**2 - 1) / 6) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("width", [1, 3, 5, 7, 15])
+def test_smoothing_averages_over_squares_twice(width, periodic):
+    fields = torch.randn(2, 3, 17, 20)
+    margin, expected = width // 2, fields
+    for _ in range(2):
+        padded = functional.pad(expected, [margin] * 4, mode="circular" if periodic else "replicate")
+        expected = functional.avg_pool2d(padded, width, stride=1)
+    torch.testing.assert_close(smooth(fields, width, periodic=periodic), expected, atol=1e-6, rtol=0)
