@@ -116,6 +116,30 @@ class Grid:
         return slice(top, top + other.ny), slice(left, left + other.nx)
 
 
+@dataclass(frozen=True)
+class RegularGrid:
+    """A grid of equal steps in latitude and longitude, with row 0 in the north and column 0 in the west."""
+
+    ny: int
+    nx: int
+    north: float
+    """Latitude of row 0, degrees."""
+    west: float
+    """Longitude of column 0, degrees."""
+    spacing: float
+    """Distance between rows and between columns, degrees."""
+
+    @property
+    def latitudes(self) -> NDArray[np.float64]:
+        """Latitude of the rows, degrees, (ny,)."""
+        return self.north - self.spacing * np.arange(self.ny, dtype=np.float64)
+
+    @property
+    def longitudes(self) -> NDArray[np.float64]:
+        """Longitude of the columns, degrees, (nx,)."""
+        return self.west + self.spacing * np.arange(self.nx, dtype=np.float64)
+
+
 CONUS = Grid(NY, NX)
 """The whole HRRR grid."""
 

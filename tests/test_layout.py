@@ -71,6 +71,7 @@ TESTED_BY = {
     "verification/crosscheck": "verification/test_evaluate",
     "verification/digest": "verification/results/test_source_digest",
     "verification/data/cf": "verification/test_foreign",
+    "verification/data/radar_cells": "verification/test_mrms",
     "verification/data/ensembles": "verification/test_foreign",
     "verification/data/fields": "verification/test_files",
     "verification/data/gather": "verification/test_files",

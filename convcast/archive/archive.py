@@ -179,7 +179,7 @@ class Archive:
             )
 
 
-ARCHIVE_NAMES = ("hrrr", "refs", "href")
+ARCHIVE_NAMES = ("hrrr", "refs", "href", "hrrrcast", "mrms")
 """Names of the archives of a workspace. RRFS files are stored with REFS, whose members they are."""
 
 

@@ -22,6 +22,7 @@ from convcast.archive.messages.index import Span
 from convcast.archive.messages.spec import fields
 from convcast.archive.pool import GRACE, ThreadPool
 from convcast.archive.request import Request
+from convcast.archive.scans import is_near
 from convcast.archive.sources import Source
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.files import sha256, sweep, whole_file
@@ -292,14 +293,16 @@ class _Run:
             with open(temporary, "wb+") as file:
                 version = source.copy(located, file)
                 file.flush()
-                simulated = framing.check(file, located.spans, init=request.file.init, lead=request.file.lead)
+                spans = located.stored(file.tell())
+                near = is_near if request.file.model == "mrms" else None
+                simulated = framing.check(file, spans, init=request.file.init, lead=request.file.lead, near=near)
             sidecar = Sidecar(
                 source=source.name,
                 url=located.url,
                 etag=version,
                 ranges=located.ranges,
-                messages=_messages(located.spans),
-                bytes=located.bytes,
+                messages=_messages(spans),
+                bytes=sum(span.length for span in spans),
                 sha256=sha256(temporary),
                 simulated=simulated,
                 fetched=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

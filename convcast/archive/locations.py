@@ -1,7 +1,9 @@
-"""Addresses and paths of the publishers' files, from Herbie's templates.
+"""Addresses and paths of the publishers' files, from Herbie's templates where it has the publisher.
 
 Herbie's templates are updated when NOAA's buckets change (https://github.com/blaylockbk/Herbie). Its downloads are not
-used, since they leave incomplete files after a failure.
+used, since they leave incomplete files after a failure. It has none for MRMS, whose bucket noaa-mrms-pds is in the
+Registry of Open Data, and none for HRRRCast, whose names are those that its program writes
+(https://github.com/NOAA-GSL/HRRRCast-live, src/nc2grib.py).
 """
 
 from __future__ import annotations
@@ -29,10 +31,15 @@ from convcast.notation import HOUR, Hour
 CLOUDS = ("aws", "google", "azure", "nomads")
 """Public sources for which Herbie has templates."""
 INDEX_SUFFIX = ".idx"
-EXTRA_DELAY_HOURS = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0}
+EXTRA_DELAY_HOURS = {"hrrr": 0.0, "rrfs": 2.0, "refs": 4.0, "href": 4.0, "hrrrcast": 6.0, "mrms": 0.0}
 """Additional publication delay of each model after its cycle, compared to HRRR, hours."""
 SURFACE = "sfc"
 """HRRR's product of two-dimensional fields."""
+REFLECTIVITY = "MergedReflectivityQCComposite_00.50"
+"""MRMS's composite reflectivity, quality controlled; 00.50 is a nominal height in km."""
+SCANS = f"CONUS/{REFLECTIVITY}"
+"""Folder of the scans in MRMS's bucket, with one folder for each day."""
+HRRRCAST_PRODUCT = "pgrb2"
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class GribFile:
     """One file of a publisher."""
 
     model: str
-    """hrrr, rrfs, refs or href, as Herbie names them."""
+    """hrrr, rrfs, refs or href, as Herbie names them; hrrrcast or mrms."""
     product: str
     init: Hour
     """Init time (cycle), UTC."""
@@ -68,6 +75,9 @@ _LAYOUTS = {
         "rrfs.t{hour}z.m{member:03d}.{product}.3km.f{lead:03d}.conus.grib2"
     ),
     ("href", False): "href.{day}/ensprod/href.t{hour}z.conus.{product}.f{lead:02d}.grib2",
+    ("hrrrcast", True): "hrrrcast.{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}.grib2",
+    # The scan nearest the hour; its own time is in its name at the publisher and in the message.
+    ("mrms", False): f"mrms.{{day}}/mrms.t{{hour}}z.{REFLECTIVITY}.grib2",
 }
 """Paths from the folder of the day on, by model and whether members have files of their own. Lead times have two digits
 in REFS and three in RRFS. HREF has one folder per day, the others one per cycle."""
@@ -77,8 +87,18 @@ _PARTS = {
     "product": r"[a-z0-9]+",
     "lead:02d": r"\d\d",
     "lead:03d": r"\d{3}",
+    "member:02d": r"\d\d",
     "member:03d": r"\d{3}",
 }
+_BUCKETS = {
+    "hrrrcast": (
+        "https://noaa-gsl-experimental-pds.s3.amazonaws.com",
+        "HRRRCast/{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}",
+    ),
+    "mrms": ("https://noaa-mrms-pds.s3.amazonaws.com", SCANS),
+}
+"""Buckets, at AWS, of the publishers that Herbie does not have, and the paths of their files. The path of a scan holds
+the second at which it was made, so that only the folder is known."""
 _FIRST_FOLDER = re.compile(r"(?:hrrr|refs|rrfs|rrfsens|href)\.\d{8}/.*")
 _NOMADS_VERSIONS = ("prod", "para")
 """Folders in which NOMADS may have RRFS and REFS, besides that of Herbie's version."""
@@ -86,6 +106,8 @@ _NOMADS_VERSIONS = ("prod", "para")
 
 def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
     """The addresses at which a file may be found, for each of Herbie's sources that publishes it."""
+    if file.model in _BUCKETS:
+        return {"aws": (f"{_BUCKETS[file.model][0]}/{bucket_path(file)}",)}
     request = SimpleNamespace(
         date=file.init.astype("datetime64[s]").astype(datetime),
         fxx=file.lead,
@@ -102,11 +124,14 @@ def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
 def prepare() -> None:
     """Import Herbie before threads start, since the import takes a second and redirects standard output."""
     for model, _ in _LAYOUTS:
-        _template(model)
+        if model not in _BUCKETS:
+            _template(model)
 
 
 def bucket_path(file: GribFile) -> PurePosixPath:
-    """Path of a file in the bucket, from the folder of the day."""
+    """Path of a file in the bucket, from the folder of the day; of a scan of MRMS, the folder of all days."""
+    if file.model in _BUCKETS:
+        return _path(_BUCKETS[file.model][1], file)
     addresses = urls(file)
     path = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
     match = _FIRST_FOLDER.search(path)
@@ -115,14 +140,18 @@ def bucket_path(file: GribFile) -> PurePosixPath:
 
 def archive_path(file: GribFile) -> PurePosixPath:
     """Path of a file in convcast's archive, whose layout does not change if the bucket's does."""
+    return _path(_LAYOUTS[file.model, file.member is not None], file)
+
+
+def _path(layout: str, file: GribFile) -> PurePosixPath:
     day, hour = str(file.init.astype("datetime64[h]")).replace("-", "").split("T")
-    layout = _LAYOUTS[file.model, file.member is not None]
     return PurePosixPath(layout.format(day=day, hour=hour, product=file.product, lead=file.lead, member=file.member))
 
 
 def parse_path(name: str) -> GribFile | None:
     """The file at a path in the bucket's layout (for HRRR with or without `conus/`), or None for any other path."""
-    for (model, members), layout in _LAYOUTS.items():
+    layouts = [*_LAYOUTS.items(), (("hrrrcast", True), _BUCKETS["hrrrcast"][1])]
+    for (model, members), layout in layouts:
         match = _pattern(layout).fullmatch(name)
         if match is None:
             continue
@@ -131,8 +160,9 @@ def parse_path(name: str) -> GribFile | None:
             init = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour}", "h")
         except ValueError:
             return None
-        product = match.groupdict().get("product", SURFACE)
-        return GribFile(model, product, init, int(match["lead"]), int(match["member"]) if members else None)
+        parts = match.groupdict()
+        product = parts.get("product", REFLECTIVITY if model == "mrms" else SURFACE)
+        return GribFile(model, product, init, int(parts.get("lead", 0)), int(match["member"]) if members else None)
     return None
 
 

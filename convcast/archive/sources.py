@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from urllib.parse import quote
 
 import numpy as np
 
-from convcast.archive import locations
+from convcast.archive import locations, scans
 from convcast.archive.failures import STOPPED, Absent, Bad, Incomplete
 from convcast.archive.locations import GribFile
 from convcast.archive.messages import framing
@@ -52,6 +54,12 @@ class Located:
     spans: tuple[Span, ...]
     lacking: tuple[MessageSpec, ...] = ()
     """Requested messages that the file does not have."""
+    packed: bool = False
+    """Whether the span is a whole packed file, of whose message the length is not known before it is unpacked."""
+
+    def stored(self, size: int) -> tuple[Span, ...]:
+        """The spans as they are in a copy of this size, in bytes."""
+        return tuple(replace(span, start=0, end=size) for span in self.spans) if self.packed else self.spans
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
@@ -129,6 +137,8 @@ class WebSource:
         return None if self._last is None else self._last + lead * HOUR
 
     def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
+        if file.model == "mrms":
+            return self._nearest_scan(file, specs)
         url, text = self._index(file)
         rows = parse(text)
         spans, lacking = select(rows, specs, init=file.init, lead=file.lead)
@@ -142,8 +152,28 @@ class WebSource:
             self._closed(url, Span(lacking[0], last, UNKNOWN_END), last)
         return Located(url, tuple(self._closed(url, span, last) for span in spans), lacking)
 
+    def _nearest_scan(self, file: GribFile, specs: Sequence[MessageSpec]) -> Located:
+        folder = str(locations.bucket_path(file))
+        for url in self._urls(file):
+            base = url.removesuffix(folder)
+            listed = [
+                scan
+                for prefix in scans.prefixes(file.init)
+                for scan in scans.parse_listing(
+                    self._client.text(f"{base}?list-type=2&prefix={quote(f'{folder}/{prefix}', safe='')}")
+                )
+            ]
+            scan = scans.nearest(listed, file.init)
+            return Located(base + scan.key, (Span(specs[0], 0, scan.size),), packed=True)
+        raise Absent("it does not carry MRMS")
+
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         version = None
+        if located.packed:
+            with BytesIO() as packed:
+                version = self._client.copy(located.url, *located.ranges[0], packed)
+                file.write(scans.unpack(packed.getvalue()))
+            return version.label
         for start, end in located.ranges:
             version = self._client.copy(self._sign(located.url), start, end, file, version=version)
         return version.label if version else None
@@ -194,14 +224,19 @@ class DirectorySource:
     unreachable = None
 
     def __init__(self, root: Path) -> None:
-        """Raises MissingInputError if the folder holds no file of HRRR, RRFS, REFS or HREF."""
+        """Raises MissingInputError if the folder holds no file of HRRR, RRFS, REFS, HREF, HRRRCast or MRMS."""
         self.name = str(root)
         self._files: dict[GribFile, Path] = {}
-        for path in sorted(root.glob("*.????????/**/*.grib2"), reverse=True):
-            parsed = locations.parse_path(path.relative_to(root).as_posix())
-            if parsed is not None:
-                self._files[parsed] = path
-        if not self._files:
+        self._scans = [
+            scans.Scan(path.relative_to(root).as_posix(), path.stat().st_size)
+            for path in sorted(root.glob(f"{locations.SCANS}/????????/*.grib2*"))
+        ]
+        for pattern in ("*.????????/**/*.grib2", "HRRRCast/????????/??/*"):
+            for path in sorted(root.glob(pattern), reverse=True):
+                parsed = locations.parse_path(path.relative_to(root).as_posix())
+                if parsed is not None:
+                    self._files[parsed] = path
+        if not self._files and not self._scans:
             raise MissingInputError(
                 f"the folder {root} holds no HRRR files",
                 advice="it should hold hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2",
@@ -222,6 +257,9 @@ class DirectorySource:
         return max(valid)
 
     def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
+        if file.model == "mrms" and file not in self._files:
+            scan = scans.nearest(self._scans, file.init)
+            return Located(f"{self.name}/{scan.key}", (Span(specs[0], 0, scan.size),), packed=True)
         path = self._files.get(file)
         if path is None:
             raise Absent("not there")
@@ -230,7 +268,8 @@ class DirectorySource:
                 frames = list(framing.walk(opened))
         except OSError as error:
             raise Bad(f"the file cannot be read ({error.strerror})") from None
-        other_inits = [frame.init for frame in frames if frame.init != file.init]
+        near = scans.is_near if file.model == "mrms" else np.equal
+        other_inits = [frame.init for frame in frames if not near(frame.init, file.init)]
         if other_inits:
             raise Bad(f"the file belongs to the cycle of {other_inits[0]}")
         spans, lacking = [], []
@@ -248,6 +287,9 @@ class DirectorySource:
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         with open(located.url, "rb") as whole:
+            if located.packed:
+                file.write(scans.unpack(whole.read()))
+                return None
             for start, end in located.ranges:
                 whole.seek(start)
                 left = end - start

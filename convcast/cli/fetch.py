@@ -29,7 +29,8 @@ def fetch(
         str,
         typer.Option(
             "--what",
-            help="hrrr: analyses; or forecasts to compare with: time-lagged (older HRRR forecasts), refs, href.",
+            help="hrrr: analyses; mrms: radar scans to verify against; or forecasts to compare with: time-lagged "
+            "(older HRRR forecasts), refs, href, hrrrcast.",
         ),
     ] = "hrrr",
     leads: Annotated[
@@ -70,7 +71,8 @@ def fetch(
 
     With model.forcing=hrrr, the HRRR forecasts that force a model started from these hours are fetched too.
 
-    With --what, the forecasts that `convcast verify` compares with, for the same hours.
+    With --what, what `convcast verify` compares with or judges by (--truth mrms), for the same hours. A scan is the one
+    nearest its hour, within five minutes.
     """
     import numpy as np
 
@@ -84,6 +86,7 @@ def fetch(
         open_archives,
         open_sources,
         reference_ensembles,
+        scans,
         verify_archive,
     )
     from convcast.files import lock
@@ -107,7 +110,7 @@ def fetch(
     root = command.root
     file = root / SETTINGS_FILE
     settings = command.settings(file if file.is_file() else None, chosen, preset=preset)
-    if what in ("refs", "href") and "simulated" in settings.archive.sources:
+    if what in ("refs", "href", "hrrrcast") and "simulated" in settings.archive.sources:
         raise SettingsError(
             f"the simulated world has no {what}; its exact ensemble and its own forecasts are what to compare with",
             advice="use `convcast verify --against exact`, or fetch --what time-lagged",
@@ -148,7 +151,8 @@ def fetch(
             hours = hours_between(last - ((days or 14) * 24 - 1) * HOUR if first_asked is None else first_asked, last)
         if not dry_run:
             workspace = create_workspace(root, preset=settings.preset, tables=tables)
-        terminal.say(f"{what}, {describe(hours)} of {' '.join(v.name for v in variables)} into {root}")
+        asked_for = "refc" if what == "mrms" else " ".join(v.name for v in variables)
+        terminal.say(f"{what}, {describe(hours)} of {asked_for} into {root}")
         options: dict[str, Any] = {"settings": settings.archive, "now": current}
         if what == "hrrr":
             hrrr = archives["hrrr"]
@@ -161,6 +165,9 @@ def fetch(
             if forcing is not None:
                 ahead_of = ", ".join(map(str, forcing.hrrr_leads))
                 terminal.say(f"model.forcing=hrrr: also HRRR's forecasts of {ahead_of} h, which force the model")
+        elif what == "mrms":
+            requests = scans.requests(archives["mrms"], hours)
+            units, unit = fetch_files(requests, sources, **options), "scans"
         else:
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
@@ -188,9 +195,9 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
     """Raise SettingsError for options that do not go together."""
     from convcast.archive.reference_ensembles import SYSTEMS
 
-    if what not in ("hrrr", *SYSTEMS):
-        raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, {', '.join(SYSTEMS)}")
-    if what == "hrrr" and leads:
+    if what not in ("hrrr", "mrms", *SYSTEMS):
+        raise SettingsError(f"there is no --what {what}", advice=f"use hrrr, mrms, {', '.join(SYSTEMS)}")
+    if what in ("hrrr", "mrms") and leads:
         raise SettingsError(
             "--leads needs --what with forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
         )

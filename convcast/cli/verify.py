@@ -14,9 +14,14 @@ from convcast.errors import MissingInputError, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from convcast.errors import DamagedFileError
     from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
+    from convcast.verification.data.truth import Truth
     from convcast.workspace import Workspace
+
+ANALYSES, MRMS = NAMED = ("analyses", "mrms")
+"""Truths that --truth names instead of a file."""
 
 
 @verb()
@@ -45,8 +50,8 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--truth",
-            help="Fields (time, y, x) to verify against, in place of the workspace's analyses: Zarr, NetCDF or GRIB2; "
-            "repeated, or a pattern in quotes.",
+            help="analyses (default), or mrms: radar scans of `fetch --what mrms`; both for a report of both. Or "
+            "fields (time, y, x): Zarr, NetCDF or GRIB2; repeated, or a pattern in quotes.",
         ),
     ] = None,
     within: Annotated[
@@ -71,10 +76,13 @@ def verify(
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
+    from dataclasses import replace
+
     from convcast.dataset import Dataset
     from convcast.notation import parse_hours
     from convcast.verification import evaluate
     from convcast.verification.data.fields import describe
+    from convcast.verification.data.mrms import Mrms
     from convcast.verification.data.truth import Analyses, open_truth
     from convcast.verification.report.html import caveats, headline, product_table_rows, warnings
     from convcast.verification.report.save import save
@@ -91,35 +99,50 @@ def verify(
     root = command.root
     known = (root / SETTINGS_FILE).is_file()
     workspace = None if ensemble and truth and not known and command.workspace_option is None else open_workspace(root)
-    judge = open_truth(*truth) if truth else Analyses(Dataset.open(open_workspace(root).dataset))
+    named = [str(path) for path in truth or () if str(path) in NAMED]
+    if named and len(named) < len(truth or ()):
+        raise SettingsError(
+            f"--truth {named[0]} does not go with a file", advice="verify against each in a run of its own"
+        )
+    judge = open_truth(*truth) if truth and not named else Analyses(Dataset.open(open_workspace(root).dataset))
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
     settings = command.settings(workspace.settings_file if workspace else None, flags)
     options = settings.verification
+    judges: dict[str, Truth] = {ANALYSES: judge}
+    if MRMS in named:
+        scans = Mrms(open_workspace(root).archive, judge, options.radar_cells)
+        judges = {MRMS: scans} if ANALYSES not in named else judges | {MRMS: scans}
     results = output or (workspace.verification(name) if workspace else Path("verification") / name)
-    evaluation = evaluate(
-        ensemble or _forecasts(open_workspace(root), inits),
-        judge,
-        against=options.against,
-        settings=options,
-        workspace=workspace,
-        foreign=bool(ensemble or truth),
-        within=within,
-        keep=results / "cases",
-        workers=Workers.chosen(workers, dask_address),
-    )
-    for line in dict.fromkeys(map(describe, evaluation.files)):
-        terminal.say(line)
-    for scored in terminal.track(evaluation, total=len(evaluation), title="verify", line=_describe):
-        if workspace is not None:
-            workspace.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
-    if evaluation.reused:
-        terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
+    verifications: list[tuple[str, Verification]] = []
+    damaged: list[DamagedFileError] = []
+    for by, one in judges.items():
+        evaluation = evaluate(
+            ensemble or _forecasts(open_workspace(root), inits),
+            one,
+            against=options.against,
+            settings=options,
+            workspace=workspace,
+            foreign=bool(ensemble or (truth and not named)),
+            within=within,
+            keep=results / ("cases" if by == ANALYSES else f"cases-{by}"),
+            workers=Workers.chosen(workers, dask_address),
+        )
+        for line in dict.fromkeys(map(describe, evaluation.files)):
+            terminal.say(line)
+        title = "verify" if len(judges) == 1 else f"verify by {by}"
+        for scored in terminal.track(evaluation, total=len(evaluation), title=title, line=_describe):
+            if workspace is not None:
+                workspace.record("verify", init=str(scored.init), lead=scored.lead, name=name, refused=scored.refused)
+        if evaluation.reused:
+            terminal.say(f"{evaluation.reused} of {len(evaluation)} cases had been scored before")
+        verifications.append((by, evaluation.result()))
+        damaged += [error for error in evaluation.damaged if str(error) not in map(str, damaged)]
+    verification = replace(verifications[0][1], beside=tuple(verifications[1:]))
     terminal.say("drawing the report")
-    verification = evaluation.result()
     report, *_ = save(verification, results)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
-        *(_table(verification, lead) for lead in verification.facts.leads),
+        *(_table(one, lead, named=len(judges) > 1) for _, one in verifications for lead in one.facts.leads),
         *(
             table(
                 "statement",
@@ -139,10 +162,10 @@ def verify(
         *caveats(verification),
         f"report: {report}",
     )
-    for error in evaluation.damaged[1:]:
+    for error in damaged[1:]:
         terminal.warn(str(error))
-    if evaluation.damaged:
-        raise evaluation.damaged[0]
+    if damaged:
+        raise damaged[0]
 
 
 def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:
@@ -166,8 +189,11 @@ def _describe(scored: CaseScored) -> str:
     return f"{scored.init} lead {scored.lead} h, {result}"
 
 
-def _table(verification: Verification, lead: int) -> Table:
-    """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field."""
+def _table(verification: Verification, lead: int, *, named: bool) -> Table:
+    """Make the table of one lead: fair CRPS with intervals, spread/error ratio and the paired verdict, by field.
+
+    The title names the truth if `named`.
+    """
     facts = verification.facts
     systems = facts.systems
 
@@ -193,7 +219,7 @@ def _table(verification: Verification, lead: int) -> Table:
         for variable in verification.variables
     ]
     world = "SIMULATED world, " if facts.simulated else ""
-    title = (
-        f"{world}lead {lead} h: fair CRPS [{facts.confidence:.0%} interval over {facts.days} days], {facts.cases} cases"
-    )
+    by = f", against {facts.truth}" if named else ""
+    days = f"[{facts.confidence:.0%} interval over {facts.days} days]"
+    title = f"{world}lead {lead} h{by}: fair CRPS {days}, {facts.cases} cases"
     return table("field", *systems, ("spread", "/error"), *advection, title=title, rows=rows)

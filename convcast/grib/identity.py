@@ -21,6 +21,8 @@ HEAD = 47
 MAX_FIELD_TEMPLATE = 15
 """Last product definition template that begins like template 0; 8 to 15 are statistics over a period."""
 PROBABILITY_TEMPLATES = (5, 9)
+MRMS_CENTRE = 161
+"""Originating centre (common code table C-11) of MRMS, whose operational files have the status of research."""
 _UNIT_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600}
 """Hours of each unit of time (code table 4.4)."""
 
@@ -85,7 +87,7 @@ def identify(head: Callable[[int], bytes], start: int, length: int) -> Identity:
         lead_hours=lead_hours,
         template=template,
         limit=_limit(template, product),
-        simulated=identification[19] == SIMULATED_STATUS,
+        simulated=identification[19] == SIMULATED_STATUS and int.from_bytes(identification[5:7], "big") != MRMS_CENTRE,
         fields=fields,
     )
 

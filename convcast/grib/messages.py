@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from convcast import grid as hrrr
 from convcast.errors import DamagedFileError
 from convcast.grib import sections
 from convcast.grib.identity import HEAD, Identity, identify
-from convcast.grid import Grid, locate
+from convcast.grid import Grid, RegularGrid, locate
 from convcast.notation import Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 
@@ -91,6 +91,13 @@ class MessageHeader(Identity):
             raise DamagedFileError("not on the HRRR grid")
         return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
 
+    def regular_grid(self) -> RegularGrid:
+        """The message's grid; raises DamagedFileError if it is not of equal steps of latitude and longitude."""
+        template, scanning, dx, dy, *_ = self.handle_grid
+        if (template, scanning) != (0, 0) or dx != dy or dx <= 0:
+            raise DamagedFileError("not on a grid of latitude and longitude from the north-west")
+        return RegularGrid(self.ny, self.nx, self.first_latitude, self.first_longitude, dx / 1e6)
+
 
 @dataclass(frozen=True)
 class Message:
@@ -101,7 +108,9 @@ class Message:
     """Handle of ecCodes."""
 
     def decode(self, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Decode the values, (ny, nx), row 0 in the south, NaN if missing, into the array `into` if it is given.
+        """Decode the values, (ny, nx), in the message's order, NaN if missing, into the array `into` if it is given.
+
+        Row 0 of HRRR's grid is in the south, of a regular one in the north.
 
         Raises:
             DamagedFileError: The values cannot be decoded, or have another shape.
@@ -160,7 +169,7 @@ def read_messages(path: Path) -> Iterator[Message]:
 
 
 def decode(message: bytes) -> tuple[MessageHeader, NDArray[np.float32]]:
-    """Decode one message into its header and its values, (ny, nx), row 0 in the south, NaN if missing.
+    """Decode one message into its header and its values, (ny, nx), in the order of the message, NaN if missing.
 
     Raises:
         DamagedFileError: The message cannot be decoded.
@@ -268,7 +277,7 @@ def encode(
     span = int((rounded.max() - rounded.min()) * LATTICE)
     year_to_day, hour = str(init).split("T")
     longitude, latitude = hrrr.projection()(grid.x[0], grid.y[0], inverse=True)
-    with _message(eccodes.codes_grib_new_from_samples("GRIB2")) as handle:
+    with opened_sample() as handle:
         for name, value in {
             "discipline": key.discipline,
             # ecCodes and wgrib2 find names for composite reflectivity, CAPE and CIN only in NCEP's tables.
@@ -308,6 +317,11 @@ def encode(
         eccodes.codes_set_values(handle, rounded.ravel())
         message: bytes = eccodes.codes_get_message(handle)
     return message
+
+
+def opened_sample() -> AbstractContextManager[Any]:
+    """A new GRIB2 message of ecCodes', released at the end of the block."""
+    return _message(eccodes.codes_grib_new_from_samples("GRIB2"))
 
 
 @contextmanager

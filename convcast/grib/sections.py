@@ -18,8 +18,8 @@ from convcast.errors import DamagedFileError
 START, END = b"GRIB", b"7777"
 INDICATOR = 16
 """Octets of section 0."""
-MAX_POINTS = 1 << 24
-"""Maximum number of grid points: HRRR's grid has 1.9 million, and a damaged number could exceed the memory."""
+MAX_POINTS = 1 << 25
+"""Maximum number of grid points: MRMS's grid has 24.5 million, and a damaged number could exceed the memory."""
 MAX_BITS = 32
 """Maximum number of bits of a packed value."""
 MAX_EXPONENT = 127
@@ -28,18 +28,22 @@ MAX_EXPONENT = 127
 _NEXT = {0: {1}, 1: {2, 3}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4}}
 """Which section may follow which; after 7, another field of the same message."""
 _MIN_LENGTHS = {1: 21, 2: 5, 3: 14, 4: 34, 5: 21, 6: 6, 7: 5}
-_GRID_LENGTHS = {30: 81}
-"""Length of section 3 by template; only Lambert conformal is decoded."""
+_GRID_LENGTHS = {0: 72, 30: 81}
+"""Length of section 3 by template: latitude and longitude, and Lambert conformal."""
 _PRODUCT_LENGTHS = {0: 34, 1: 37, 2: 36, 5: 47, 6: 35}
 """Length of section 4 by template, in octets."""
 _PERIOD_LENGTHS = {8: (42, 46), 9: (55, 59), 10: (43, 47), 11: (45, 49), 12: (44, 48)}
 """Octet of the number of time ranges, and the length without them."""
 _RANGE = 12
 """Octets of a time range."""
-_PACKING_LENGTHS = {0: 21, 2: 47, 3: 49, 40: 23, 42: 25}
-"""Length of section 5 by template, in octets: simple, complex, complex of spatial differences, JPEG 2000, CCSDS."""
+_PACKING_LENGTHS = {0: 21, 2: 47, 3: 49, 40: 23, 41: 21, 42: 25}
+"""Octets of section 5 by template: simple, complex, complex of spatial differences, JPEG 2000, PNG, CCSDS."""
 _JPEG = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 code stream and of its size marker."""
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+"""Start of a PNG image and of its header."""
+_PNG_CHANNELS = {0: 1, 2: 3, 6: 4}
+"""Channels by colour type: grey, colour, and colour with transparency."""
 
 
 def message_length(start: bytes) -> int:
@@ -147,6 +151,8 @@ def _check_values(packing: bytes, section: bytes, values: int) -> None:
     template, bits = _number(packing, 10, 2), packing[19]
     if template == 40:
         _check_jpeg(section, values)
+    elif template == 41 and bits:
+        _check_png(section, values, bits)
     needed = 0
     if template == 0:
         needed = _octets(values * bits)
@@ -169,6 +175,16 @@ def _check_jpeg(section: bytes, values: int) -> None:
         or section[48:50] != b"\1\1"
     ):
         raise _damaged(f"section 7 is no image of {values} values")
+
+
+def _check_png(section: bytes, values: int, bits: int) -> None:
+    """Check the header of a PNG image (ISO/IEC 15948, 11.2.2): a pixel for each value, with its bits, in order."""
+    columns, rows = _number(section, 22, 4), _number(section, 26, 4)
+    if len(section) < 34 or section[5:21] != _PNG or columns * rows != values:
+        raise _damaged(f"section 7 is no image of {values} values")
+    depth, colour, compression, filtering, interlaced = section[29:34]
+    if depth * _PNG_CHANNELS.get(colour, 0) != bits or compression or filtering or interlaced:
+        raise _damaged(f"section 7 is no image of {bits} bits a value")
 
 
 def _complex_octets(packing: bytes, section: bytes, values: int) -> int:

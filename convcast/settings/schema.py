@@ -365,6 +365,8 @@ class VerificationSettings(Group):
     """Memory for past weather that climatology and advection draw from, of each worker."""
     lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_check_unique)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts in the time-lagged ensemble, relative to the case's own cycle."""
+    radar_cells: Literal["maximum", "mean"] = "maximum"
+    """How the radar pixels in a cell are joined where MRMS is the truth: their maximum, or the mean of their Z."""
 
 
 class AlertPoint(Group):

@@ -193,11 +193,11 @@ def analysed(cases: Sequence[ForecastCase], truth: Truth, left_out: Counter[str]
             raise MissingInputError(
                 f"forecasts and truth do not overlap in time: forecasts are for {describe(missing)}, the truth holds "
                 f"{describe(hours)}",
-                advice="give --truth the hours that the forecasts are for",
+                advice=truth.advice(missing),
             )
         raise MissingInputError(
             f"the dataset holds none of the analyses that the forecasts are for, {describe(missing)}",
-            advice=f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`",
+            advice=truth.advice(missing),
         )
     if len(analysed) < len(due):
         left_out["analysis missing"] += len(due) - len(analysed)

@@ -36,6 +36,7 @@ from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.fields import describe
 from convcast.verification.data.files import expand
 from convcast.verification.data.gather import GatheredFiles, gather_ensembles
+from convcast.verification.data.mrms import Mrms
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.digest import digest
@@ -50,7 +51,7 @@ from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, s
 from convcast.workers import Workers, map_in_order
 from convcast.workspace import Workspace
 
-COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, open_ensembles)
+COMPUTED_BY = (Scorer, make_baselines, make_references, open_truth, Analyses, Mrms, open_ensembles)
 """Functions and classes whose source code, with all it uses, determines the stored statistics of a case."""
 
 
@@ -198,7 +199,8 @@ class Evaluation:
         parts: list[Any] = [self._source, *map(self._truth.fingerprint, case.valids)]
         parts += [f"extremes over {case.leads}"] if case.earlier else []
         parts += [self._truth.points.fingerprint, self._settings.rim, self._scorer.scales]
-        parts += [self._truth.fingerprint(case.init) if np.isin(case.init, self._truth.hours) else None]
+        known = self._truth.known
+        parts += [known.fingerprint(case.init) if np.isin(case.init, known.hours) else None]
         parts += [variable.name for variable in self._truth.variables]
         model = [case.ensemble.fingerprint, self._members, self._settings.seed]
         if system == MODEL:
@@ -421,7 +423,7 @@ def evaluate(
     baselines = make_baselines(
         [name for name in against if name not in REFERENCES],
         judge,
-        training=training_hours(ensembles, judge),
+        training=training_hours(ensembles, judge.known),
         cases=asked,
         settings=settings,
         workspace=workspace,

@@ -122,7 +122,7 @@ class Scorer:
 
     def _score(self, task: ScoringTask) -> ScoringOutcome:
         records = {system: Record() for system in task.systems}
-        regimes = find_regimes(self._truth, task.case.init)
+        regimes = find_regimes(self._truth.known, task.case.init)
         duplicates = DuplicateMemberCheck(self._members)
         narrowing: set[str] = set()
         overlap = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from convcast.archive.archive import SIDECAR_SUFFIX
 from convcast.archive.failures import Failure
 from convcast.archive.messages import framing, index
 from convcast.archive.messages.spec import fields
+from convcast.archive.scans import SCAN_KEY, nearest, parse_listing, unpack
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.layout import DatasetDescription
@@ -26,12 +28,15 @@ from convcast.dataset.preprocessing.decode import decode_hour
 from convcast.dataset.store import Store
 from convcast.errors import ConvcastError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.grib.scans import encode_scan
+from convcast.grid import RegularGrid
 from convcast.model import checkpoint
 from convcast.model.training.preparation import describe
 from convcast.notation import HOUR
 from convcast.settings.load import load_settings, nested
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
+from convcast.verification.data.radar_cells import RadarCells
 from convcast.verification.data.truth import open_truth
 
 LINES = lab.index(lab.HOUR, lab.messages(lab.HOUR)).splitlines(keepends=True)
@@ -50,6 +55,11 @@ def test_an_index_of_anything_is_read_or_refused(data):
 MESSAGES = [m for m, (_, _, key) in zip(lab.messages(lab.HOUR), lab.ROWS, strict=True) if key != lab.ROWS[2][2]]
 HEADERS = 230
 """Octets before the packed values."""
+LISTING = (
+    b"<ListBucketResult><Contents><Key>CONUS/MergedReflectivityQCComposite_00.50/20240506/"
+    b"MRMS_MergedReflectivityQCComposite_00.50_20240506-180036.grib2.gz</Key><Size>1200</Size></Contents>"
+    b"</ListBucketResult>"
+)
 
 
 @given(st.integers(0, 2), spoilt_bytes(MESSAGES[0], within=HEADERS), spoilt_bytes(MESSAGES[1]))
@@ -68,6 +78,32 @@ def test_grib_of_anything_is_read_or_refused(tmp_path, place, one, other):
     for message in (one, other):
         with suppress(ConvcastError):
             grib.decode(message)
+
+
+SCAN = encode_scan(
+    np.where(np.arange(600).reshape(20, 30) % 7, -99.0, 42.5),
+    key=SCAN_KEY,
+    grid=RegularGrid(20, 30, 36.995, 262.005, 0.01),
+    time=lab.HOUR + np.timedelta64(40, "s"),
+)
+
+
+@given(st.one_of(spoilt_bytes(SCAN, within=HEADERS), spoilt_bytes(SCAN), st.binary(max_size=40)))
+@examples(100)
+def test_a_scan_of_anything_is_read_or_refused(data):
+    for file in (data, gzip.compress(data), gzip.compress(SCAN)[: len(data)]):
+        with suppress(Failure):
+            unpack(file)
+    with suppress(ConvcastError):
+        header, values = grib.decode(data)
+        RadarCells(header.regular_grid(), lab.GRID).to_cells(values, "maximum")
+
+
+@given(st.one_of(spoilt_bytes(LISTING).map(lambda data: data.decode("ascii", "replace")), st.text(max_size=60)))
+@examples(100)
+def test_a_list_of_anything_is_read_or_refused(text):
+    with suppress(Failure):
+        nearest(parse_listing(text), lab.HOUR)
 
 
 TOML = """\

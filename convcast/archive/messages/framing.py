@@ -7,9 +7,11 @@ are untrusted and read by many threads, and ecCodes skips any bytes between two 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
+
+import numpy as np
 
 from convcast.archive.failures import Bad, Incomplete
 from convcast.archive.messages.index import Span
@@ -69,8 +71,17 @@ def walk(file: BinaryIO) -> Iterator[Frame]:
         offset += frame.length
 
 
-def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bool:
+def check(
+    file: BinaryIO,
+    spans: Sequence[Span],
+    *,
+    init: Hour,
+    lead: int,
+    near: Callable[[np.datetime64, Hour], bool] | None = None,
+) -> bool:
     """Check that a file holds exactly the messages of `spans`, for this init and lead time (hours).
+
+    The reference time of a message must be the init, or one that `near` accepts for it.
 
     Returns:
         Whether the messages are simulated.
@@ -85,7 +96,7 @@ def check(file: BinaryIO, spans: Sequence[Span], *, init: Hour, lead: int) -> bo
         name, length = span.spec.name, span.length
         if frame.length != length:
             raise Bad(f"the message of {name} is {frame.length} bytes long where the index has {length}")
-        if frame.init != init:
+        if not (near or np.equal)(frame.init, init):
             raise Bad(f"the message of {name} belongs to the cycle of {frame.init}")
         if not frame.matches(span.spec, lead):
             raise Bad(f"the message at {name}'s place is another field or lead")

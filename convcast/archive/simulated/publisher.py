@@ -2,7 +2,7 @@
 
 The files hold HRRR's messages in HRRR's order, and two that resemble requested ones: the temperature of the ground, and
 the CAPE of the lowest layers. Each message is marked as simulated (code table 1.3). Forecasts (f01 to f18) are those of
-the publisher's own model, which starts from the published analysis.
+the publisher's own model, which starts from the published analysis. Radar scans (`scans`) are made of the analysis.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from convcast.archive import locations
 from convcast.archive.messages.index import forecast
 from convcast.archive.simulated.forecast_model import LONGEST_LEAD, ForecastModel
 from convcast.archive.simulated.observation import FIELDS as SIMULATED
+from convcast.archive.simulated.scans import hour_of, make_scan, scan_path
 from convcast.archive.simulated.spectra import Array
 from convcast.archive.simulated.world import State, World
 from convcast.errors import DamagedFileError
@@ -74,7 +75,15 @@ class Publisher:
         self._claim(settings)
 
     def publish(self, name: str) -> None:
-        """Write this file of the bucket if it does not exist yet and its hour is published."""
+        """Write this file of the bucket if it does not exist yet and its hour is published.
+
+        The name may be the beginning of scans' names, of which a list is requested.
+        """
+        scanned = hour_of(name)
+        if scanned is not None and self.first <= scanned <= self.last:
+            with self._lock:
+                self._publish_scan(scanned)
+            return
         file = locations.parse_path(name.removesuffix(locations.INDEX_SUFFIX))
         if file is None or not self.first <= file.init <= self.last:
             return
@@ -83,6 +92,12 @@ class Publisher:
                 self._publish_analysis(file.init)
                 if file.lead > 0:
                     self._publish_forecast(file.init, file.lead)
+
+    def _publish_scan(self, hour: Hour) -> None:
+        path = self.root / scan_path(hour)
+        if not path.is_file():
+            self._publish_analysis(hour)
+            write_bytes(path, make_scan(self._published(hour)["refc"], self.grid, hour, self._seed))
 
     @cached_property
     def _model(self) -> ForecastModel:

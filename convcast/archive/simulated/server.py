@@ -1,4 +1,4 @@
-"""A web server for a folder in the layout of the publisher's bucket, with byte ranges and entity tags."""
+"""A web server for a folder in the layout of the publisher's bucket: byte ranges, entity tags, lists of objects."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
 Publish = Callable[[str], None]
-"""Called with the path of each request before the file is looked up, so that files can be made on demand."""
+"""Called with the path of each request, or the prefix of a list, before files are looked up, to make them on demand."""
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -51,6 +53,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        if query.get("list-type") == ["2"]:
+            return self.respond(
+                200, self.list_objects(query.get("prefix", [""])[0]), {"Content-Type": "application/xml"}
+            )
         path = self.find()
         if path is None:
             return self.respond(404, b"not there\n")
@@ -63,6 +70,21 @@ class Handler(BaseHTTPRequestHandler):
             return self.respond(416, b"", headers | {"Content-Range": f"bytes */{len(data)}"})
         headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         return self.respond(206, data[first : last + 1], headers)
+
+    def list_objects(self, prefix: str) -> bytes:
+        """The objects whose names begin so, as S3's ListObjectsV2 lists them."""
+        server = cast(Server, self.server)
+        if server.publish is not None:
+            server.publish(prefix)
+        folder = (server.root / prefix).parent
+        found = sorted(folder.glob("*")) if folder.resolve().is_relative_to(server.root) else []
+        names = {path.relative_to(server.root).as_posix(): path for path in found if path.is_file()}
+        entries = "".join(
+            f"<Contents><Key>{escape(name)}</Key><Size>{path.stat().st_size}</Size></Contents>"
+            for name, path in names.items()
+            if name.startswith(prefix)
+        )
+        return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult>{entries}</ListBucketResult>'.encode()
 
     def find(self) -> Path | None:
         """The requested file, published first if needed; None if there is no such file under the root."""

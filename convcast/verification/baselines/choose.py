@@ -48,7 +48,7 @@ def make_baselines(
 
     Args:
         names: Names of baselines.
-        truth: Fields that the forecasts are scored against.
+        truth: Fields that the forecasts are scored against; baselines of analyses are made of its `known` ones.
         training: Hours that climatology and advection draw from.
         cases: Initial time and lead, hours, of the forecasts that will be read.
         settings: Verification settings.
@@ -59,15 +59,16 @@ def make_baselines(
         MissingInputError: The files of a baseline are missing.
     """
     members, seed = settings.baseline_members, settings.seed
+    known = truth.known
     cache = ArrayCache(settings.cache_gigabytes * 1e9)
     sampling: dict[str, Any] = {"training": training, "cases": cases, "members": members, "seed": seed}
 
     def require_dataset(name: str) -> Any:
-        if truth.dataset is None:
+        if known.dataset is None:
             raise SettingsError(
                 f"the baseline {name} needs convcast's dataset as truth", advice="use --against persistence"
             )
-        return truth.dataset
+        return known.dataset
 
     def require_workspace(name: str) -> Workspace:
         if workspace is None:
@@ -78,9 +79,9 @@ def make_baselines(
         return workspace
 
     makers: dict[str, Callable[[], Baseline]] = {
-        "persistence": lambda: Persistence(truth, cache),
-        "climatology": lambda: Climatology(truth, cache, **sampling),
-        "advection": lambda: Advection(truth, require_dataset("advection"), cache, **sampling),
+        "persistence": lambda: Persistence(known, cache),
+        "climatology": lambda: Climatology(known, cache, **sampling),
+        "advection": lambda: Advection(known, require_dataset("advection"), cache, **sampling),
         "hrrr": lambda: HrrrForecasts("hrrr", latest_forecast(truth), truth, require_workspace("hrrr").archive),
         "time-lagged": lambda: HrrrForecasts(
             "time-lagged", time_lagged(truth, settings.lagged_ages), truth, require_workspace("time-lagged").archive
@@ -91,8 +92,8 @@ def make_baselines(
     }
     for name in names:
         if name not in makers:
-            known = " ".join([*makers, *REFERENCES])
-            advice = "use --against advection" if name == "control" else f"choose from {known}"
+            names_known = " ".join([*makers, *REFERENCES])
+            advice = "use --against advection" if name == "control" else f"choose from {names_known}"
             raise SettingsError(f"there is no baseline {name!r}", advice=advice)
     return [makers[name]() for name in dict.fromkeys(names)]
 

@@ -51,6 +51,10 @@ class Truth(Protocol):
     dataset: Dataset | None
     """The convcast dataset, where the truth is all of one."""
 
+    @property
+    def known(self) -> Truth:
+        """Fields of which baselines and regimes are made: what was known at an initial time."""
+
     def read(self, variable: Variable, hour: Hour) -> Field:
         """Return a field at an hour, (y, x), NaN where missing."""
 
@@ -62,6 +66,9 @@ class Truth(Protocol):
 
     def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
         """Describe, for scores.json, which variable is used for each scored field, and why others are not scored."""
+
+    def advice(self, missing: Hours) -> str:
+        """Advise how to get the missing hours of which forecasts are."""
 
 
 class Analyses:
@@ -80,6 +87,13 @@ class Analyses:
             self.source = "the simulated truth"
         self._box: Box | None = None
         self._held: tuple[Hour, Field] | None = None
+
+    @property
+    def known(self) -> Analyses:
+        return self
+
+    def advice(self, missing: Hours) -> str:
+        return f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`"
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         if self._held is None or self._held[0] != hour:
@@ -157,6 +171,13 @@ class StoredTruth:
         self.source = str(data.attrs.get("title") or data.attrs.get("source") or path.name)
         self._box: Box | None = None
         self._prints: dict[Hour, str] = {}
+
+    @property
+    def known(self) -> StoredTruth:
+        return self
+
+    def advice(self, missing: Hours) -> str:  # noqa: ARG002
+        return "give --truth the hours that the forecasts are for"
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         match = self._found[variable]

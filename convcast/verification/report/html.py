@@ -83,6 +83,18 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
             for system in facts.products
             if (lines := product_table_rows(verification, system, lead))
         ],
+        beside=[
+            (
+                other.facts,
+                [*warnings(other), *headline(other)],
+                [
+                    (lead, [_field_row(other, variable.name, lead) for variable in other.scored(lead)])
+                    for lead in other.facts.leads
+                ],
+                [f"{note}." for note in other.facts.notes],
+            )
+            for _, other in verification.beside
+        ],
         figures=[(figure, base64.b64encode(figure.png).decode()) for figure in figures],
         agreement=str(verification.agreement),
         model=MODEL,

@@ -89,6 +89,8 @@ class Verification:
     ledger: Ledger
     agreement: Agreement
     case: CaseShown
+    beside: tuple[tuple[str, Verification], ...] = ()
+    """The same forecasts judged by other truths, with the names of these."""
 
     def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
         """Find the first row with these entries, of the shortest lead by default; None if there is none."""
@@ -110,5 +112,9 @@ class Verification:
             "convcast_version": __version__,
             "facts": asdict(self.facts) | {"few_days": self.facts.few_days},
             "check": asdict(self.agreement),
-            "scores": self.scores,
+            "beside": {name: asdict(other.facts) for name, other in self.beside},
+            "scores": [
+                *self.scores,
+                *(row | {"truth": name} for name, other in self.beside for row in other.scores),
+            ],
         }
