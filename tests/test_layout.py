@@ -26,6 +26,7 @@ TESTED_BY = {
     "cli/status": "cli/test_cycle",
     "cli/train": "end_to_end/test_simulated",
     "dataset/layout": "dataset/test_store",
+    "forecasts/labels": "test_api",
     "forecasts/open": "forecasts/test_export",
     "forecasts/summary": "forecasts/test_products",
     "grib/sections": "grib/test_messages",

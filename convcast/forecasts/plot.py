@@ -68,49 +68,94 @@ def select_maps(
         SettingsError: The forecast lacks a lead, a field, a threshold or, if `chosen`, a kind of plot.
         DamagedFileError: A file is damaged or is not a convcast forecast.
     """
-    if chosen and source.members is None and not OF_MEMBERS.isdisjoint(kinds):
-        raise SettingsError(
-            f"the forecast from {source.init} has only products, which contain no members to draw",
-            advice="sample with --keep both, or draw mean, spread and probability",
-        )
     path = source.members or source.products
     assert path is not None
     with open_forecast(path) as data:
-        grid = read_grid(data, path)
-        simulated = bool(data.attrs.get("simulated", 0))
-        comparison = Comparison(workspace, grid, simulated=simulated)
-        rest = partial(
-            ForecastField,
-            init=source.init,
-            base_map=BaseMap(grid, comparison.land, borders=not simulated),
-            simulated=simulated,
-            source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
-            model=str(data.attrs.get("model_sha256", ""))[:IDENTITY],
+        yield from maps_of_dataset(
+            data,
+            path,
+            workspace,
+            variables,
+            select_leads(data, path, leads),
+            threshold=threshold,
+            kinds=kinds,
+            chosen=chosen,
+            most=most,
             system=system,
+            radius=radius,
         )
-        stored_leads = select_leads(data, path, None)
-        read: Callable[..., ForecastField | None] = (
-            partial(_from_members, most=most, radius=radius) if source.members is not None else _from_products
+
+
+def maps_of_dataset(
+    data: xr.Dataset,
+    path: Path,
+    workspace: Workspace,
+    variables: Sequence[Variable],
+    leads: Sequence[int],
+    *,
+    threshold: float | None,
+    kinds: Sequence[str],
+    chosen: bool,
+    most: int | None = None,
+    system: UnitSystem = "si",
+    radius: float = ProductSettings().neighbourhood,
+) -> Iterator[tuple[ForecastField, list[str]]]:
+    """Yield the fields of an opened forecast of one initial time, or of a part of it, as `select_maps` does.
+
+    Args:
+        data: The forecast.
+        path: Its file, for messages.
+        workspace: Workspace of the forecast, whose analyses the maps show.
+        variables: Fields to plot.
+        leads: Lead times, hours.
+        threshold: As for `select_maps`, like all that follow.
+        kinds: Kinds of plots.
+        chosen: Whether the user chose the kinds.
+        most: Maximum number of members to read.
+        system: System of units.
+        radius: Radius of neighbourhood probabilities, km.
+    """
+    init, of_members = data.init_time.values[0].astype("datetime64[h]"), "number" in data.dims
+    if chosen and not of_members and not OF_MEMBERS.isdisjoint(kinds):
+        raise SettingsError(
+            f"the forecast from {init} has only products, which contain no members to draw",
+            advice="sample with --keep both, or draw mean, spread and probability",
         )
-        for lead in select_leads(data, path, leads):
-            here = data.isel(init_time=0, lead_time=stored_leads.index(lead))
-            for position, variable in enumerate(variables):
-                limit = _threshold(variable, threshold, system)
-                for_lead = partial(
-                    rest,
-                    lead=lead,
-                    observed=comparison.analysis(variable, source.init, lead),
-                    reference=comparison.hrrr(variable, source.init, lead) if "difference" in kinds else None,
-                    wind=_wind(here, path, most) if "wind" in kinds and position == 0 else None,
-                )
-                shown = read(here, path, variable, limit, for_lead, kinds)
-                if shown is None:
-                    continue
-                possible = [kind for kind in kinds if drawable(shown, kind)]
-                lacking = [kind for kind in kinds if kind not in possible and not (kind == "wind" and position)]
-                if chosen and lacking:
-                    raise _unavailable(lacking[0], shown, comparison)
-                yield shown, possible
+    grid = read_grid(data, path)
+    simulated = bool(data.attrs.get("simulated", 0))
+    comparison = Comparison(workspace, grid, simulated=simulated)
+    rest = partial(
+        ForecastField,
+        init=init,
+        base_map=BaseMap(grid, comparison.land, borders=not simulated),
+        simulated=simulated,
+        source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
+        model=str(data.attrs.get("model_sha256", ""))[:IDENTITY],
+        system=system,
+    )
+    stored_leads = select_leads(data, path, None)
+    read: Callable[..., ForecastField | None] = (
+        partial(_from_members, most=most, radius=radius) if of_members else _from_products
+    )
+    for lead in leads:
+        here = data.isel(init_time=0, lead_time=stored_leads.index(lead))
+        for position, variable in enumerate(variables):
+            limit = _threshold(variable, threshold, system)
+            for_lead = partial(
+                rest,
+                lead=lead,
+                observed=comparison.analysis(variable, init, lead),
+                reference=comparison.hrrr(variable, init, lead) if "difference" in kinds else None,
+                wind=_wind(here, path, most) if "wind" in kinds and position == 0 else None,
+            )
+            shown = read(here, path, variable, limit, for_lead, kinds)
+            if shown is None:
+                continue
+            possible = [kind for kind in kinds if drawable(shown, kind)]
+            lacking = [kind for kind in kinds if kind not in possible and not (kind == "wind" and position)]
+            if chosen and lacking:
+                raise _unavailable(lacking[0], shown, comparison)
+            yield shown, possible
 
 
 def _threshold(variable: Variable, requested: float | None, system: UnitSystem) -> float:

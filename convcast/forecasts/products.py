@@ -8,6 +8,7 @@ The store is written under a temporary name and then renamed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from zarr.codecs import BloscCodec
 from convcast import conventions, stores
 from convcast.errors import DamagedFileError
 from convcast.files import lock, whole_folder
+from convcast.forecasts import labels
 from convcast.forecasts.integrity import attribute_leads, read_flags, require_coordinates, start_over_advice
 from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
 from convcast.forecasts.summary import FieldSummary, Floats, quantiles, summarise
@@ -179,38 +181,23 @@ def _one_lead(
 
 def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:
     """Return the products of a field by name, each (init_time, lead_time, …, y, x)."""
-    name, long = variable.name, variable.long_name
-    event = "at or below" if variable.events_below else "at or above"
-    dims, where = ("init_time", "lead_time"), ("y", "x")
-    cf_attributes = conventions.field_attributes(variable)
-    chance = {"units": "1", "grid_mapping": "spatial_ref"}
+    name, on_lattice = variable.name, partial(conventions.on_lattice, variable)
+    thresholds = (f"{name}_threshold",)
 
-    def map_of(values: Floats, between: tuple[str, ...], attributes: dict[str, Any]) -> xr.Variable:
-        return xr.Variable((*dims, *between, *where), values[None, None], attributes, dict(conventions.ENCODING))
+    def map_of(values: Floats, attributes: dict[str, Any], between: tuple[str, ...] = ()) -> xr.Variable:
+        dimensions = ("init_time", "lead_time", *between, "y", "x")
+        return xr.Variable(dimensions, values[None, None], attributes, dict(conventions.ENCODING))
 
-    def field(values: Floats, between: tuple[str, ...], what: str, **more: str) -> xr.Variable:
-        rounded = conventions.on_lattice(variable, values)
-        return map_of(rounded, between, cf_attributes | {"long_name": f"{what} of {long}"} | more)
-
-    near = f"probability of {long} {event} the threshold somewhere within {kilometres:g} km"
-    deviation = {"cell_methods": "realization: standard_deviation"}
-    if "units_metadata" in cf_attributes:
-        deviation["units_metadata"] = conventions.DIFFERENCE
+    near = labels.probability(variable, within=kilometres)
     products = {
-        f"{name}_mean": field(summary.mean, (), "ensemble mean", cell_methods="realization: mean"),
-        f"{name}_spread": field(summary.spread, (), "ensemble spread", **deviation),
-        f"{name}_quantile": field(bands, ("quantile",), "ensemble quantile"),
-        f"{name}_probability": map_of(
-            summary.probability,
-            (f"{name}_threshold",),
-            chance | {"long_name": f"probability of {long} {event} the threshold"},
-        ),
-        f"{name}_neighbourhood_probability": map_of(
-            summary.neighbourhood, (f"{name}_threshold",), chance | {"long_name": near}
-        ),
+        f"{name}_mean": map_of(on_lattice(summary.mean), labels.mean(variable)),
+        f"{name}_spread": map_of(on_lattice(summary.spread), labels.spread(variable)),
+        f"{name}_quantile": map_of(on_lattice(bands), labels.statistic(variable, "ensemble quantile"), ("quantile",)),
+        f"{name}_probability": map_of(summary.probability, labels.probability(variable), thresholds),
+        f"{name}_neighbourhood_probability": map_of(summary.neighbourhood, near, thresholds),
     }
     if variable.may_be_constant:
-        products[f"{name}_matched_mean"] = field(summary.matched_mean, (), "probability-matched ensemble mean")
+        products[f"{name}_matched_mean"] = map_of(on_lattice(summary.matched_mean), labels.matched_mean(variable))
     return products
 
 
