@@ -1,4 +1,4 @@
-"""Add README, CONTRIBUTING, SECURITY, CHANGELOG and examples/, which lie outside docs/, to the site.
+"""Add README, CONTRIBUTING, SECURITY, CHANGELOG and examples/, which lie outside docs/, and the notebook to the site.
 
 mkdocs calls these functions (https://www.mkdocs.org/user-guide/configuration/#hooks). Links are written as they work in
 the repository; here they are turned to where their targets lie in the site.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from notebook import notebook_page  # noqa: E402
+
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -30,7 +34,7 @@ LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Drop pages that do not exist from the navigation."""
-    existing = {*PAGES.values(), *(path.name for path in (ROOT / "docs").glob("*.md"))}
+    existing = {*PAGES.values(), "notebook.md", *(path.name for path in (ROOT / "docs").glob("*.md"))}
     config.nav = [entry for entry in config.nav or [] if set(entry.values()) <= existing]
     return config
 
@@ -40,6 +44,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    page, pictures = notebook_page()
+    for name, content in {"notebook.md": page, **pictures}.items():
+        files.append(File.generated(config, name, content=content))
     for path in sorted(path for folder in FOLDERS for path in [ROOT / folder, *(ROOT / folder).rglob("*")]):
         if path.is_file():
             files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))

@@ -1,6 +1,6 @@
-"""Write docs/settings.md and docs/commands.md from the settings and the `--help` of the program.
+"""Write docs/settings.md and docs/commands.md from the settings and the `--help` of the program, and the gallery.
 
-`python docs/generate.py`
+`python docs/generate.py`; with `--run` it also runs the notebook and draws the gallery's maps, which takes a minute.
 """
 
 from __future__ import annotations
@@ -135,9 +135,16 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page}
+sys.path.insert(0, str(Path(__file__).parent))
+from gallery import PICTURES, draw_gallery, gallery_page  # noqa: E402
+from notebook import write_notebook  # noqa: E402
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "gallery.md": gallery_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
         Path(__file__).with_name(name).write_text(page())
         sys.stderr.write(f"wrote docs/{name}\n")
+    if "--run" in sys.argv[1:]:
+        draw_gallery(list(PICTURES), Path(__file__).with_name("images"))
+        write_notebook()

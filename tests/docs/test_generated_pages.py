@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "gallery.md"])
 def test_the_page_is_current(name):
     made = runpy.run_path(str(DOCS / "generate.py"))["PAGES"][name]()
 
