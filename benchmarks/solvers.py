@@ -30,15 +30,15 @@ from convcast.dataset import Dataset
 from convcast.ensemble import cover, member_noise
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.metrics.xarray_api import crps_ensemble
-from convcast.model import SOLVERS, Forecaster
+from convcast.model import Forecaster
 from convcast.notation import HOUR, Hour, parse_hours
 from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, SolverName
 
 SIDE = 40
 INITS = "2024-05-23T02/2024-05-30T22/4h"
-STEPS = (5, 10, 20, 50)
+STEPS = (1, 3, 5, 7, 10, 20, 50)
 FIELDS = ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")
-SOLVER_NAMES: tuple[SolverName, ...] = ("unipc", "dpmpp_2m", "ddim", "ddpm")
+SOLVER_NAMES: tuple[SolverName, ...] = ("exponential", "unipc", "dpmpp_2m", "ddim", "ddpm")
 REFERENCE = "ddpm 200"
 RESAMPLES = 2000
 EXACT_MEMBERS = 20
@@ -97,14 +97,13 @@ def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], memb
     def noise(step: int) -> torch.Tensor:
         return torch.from_numpy(np.stack([member_noise(0, init, m, 1, shape, step=step) for m in range(members)]))
 
-    x0 = SOLVERS[run.solver](
+    x0 = case.forecaster.solve(
         case.predict_noise,
         noise(0),
-        schedule=case.forecaster.schedule,
-        steps=run.steps,
+        settings=SamplingSettings(solver=run.solver, steps=run.steps, eta=run.eta),
         clamp=case.clamp,
         noise=lambda k: noise(1 + k),
-        **({"eta": run.eta} if run.solver == "ddim" else {}),
+        periodic=case.tiling.whole,
     )
     return case.fields(x0)
 

@@ -42,7 +42,7 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the members' noise.")] = None,
-    solver: Annotated[str | None, typer.Option("--solver", help="unipc, dpmpp_2m, ddim or ddpm.")] = None,
+    solver: Annotated[str | None, typer.Option("--solver", help="exponential, unipc, dpmpp_2m, ddim or ddpm.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Network evaluations per member.")] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0, help="1: as trained; below 1: closer to the average spread.")

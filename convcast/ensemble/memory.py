@@ -17,7 +17,7 @@ CPU_GROUP = 10
 """Maximum number of members drawn together on a CPU."""
 GPU_GROUP = 16
 """Maximum number of members drawn together on a GPU: its multiprocessors are busy by then."""
-STATE_COPIES = 10
+STATE_COPIES = 12
 """Copies of a member's state, including blending buffers, that a solver holds at once."""
 WAITING_COPIES = 3
 """Copies of a member's fields or noise that wait in the machine's memory: drawn ahead, drawn, and being written."""

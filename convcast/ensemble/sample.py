@@ -28,7 +28,7 @@ from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
-from convcast.model import SOLVERS, Forecaster
+from convcast.model import Forecaster
 from convcast.model.devices import send
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
@@ -309,14 +309,13 @@ class _Drawing:
 
         with torch.inference_mode(), _threads(settings.threads):
             denoiser = self._denoiser(lead, start, pasts)
-            x0 = SOLVERS[settings.solver](
+            x0 = forecaster.solve(
                 denoiser.predict_noise,
                 noise(0),
-                schedule=forecaster.schedule,
-                steps=settings.evaluations(forecaster.schedule.steps),
+                settings=settings,
                 clamp=denoiser.clamp,
                 noise=lambda k: noise(1 + k),
-                **({"eta": settings.eta} if settings.solver == "ddim" else {}),
+                periodic=self.dataset.grid.periodic,
             )
             return denoiser.fields(x0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from convcast.dataset import Window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import devices
 from convcast.model.checkpoint import ModelDescription, load_network
+from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
+from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise
 from convcast.model.features.condition import Condition, channels, numbers
 from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Network
-from convcast.settings import Precision
+from convcast.settings import Precision, SamplingSettings
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -52,6 +55,7 @@ class Forecaster:
         """The HRRR forecasts that force the model; None for a model without forcing."""
         self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
         self.schedule = self._diffusion.schedule
+        self._flows: dict[int, LinearFlow] = {}
         # Inference is 4 to 20 % faster so, training is slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)
@@ -143,6 +147,43 @@ class Forecaster:
             return predict(True)
         blank = predict(False)
         return blank + guidance * (predict(True) - blank)
+
+    @torch.inference_mode()
+    def solve(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        *,
+        settings: SamplingSettings,
+        clamp: Clamp,
+        noise: Noise,
+        periodic: bool,
+    ) -> Tensor:
+        """Integrate from pure noise `x` (member, variable, y, x) to residuals, by the solver of the settings.
+
+        Args:
+            denoise: Predicts the noise in a state at a diffusion step.
+            x: Unit normal noise.
+            settings: Solver and number of evaluations.
+            clamp: Brings a predicted state into its bounds.
+            noise: Fresh noise for each step of a stochastic solver.
+            periodic: Whether the domain of `x` is a torus.
+        """
+        steps = settings.evaluations(self.schedule.steps)
+        options: dict[str, Any] = {}
+        if settings.solver == "ddim":
+            options = {"eta": settings.eta}
+        elif settings.solver == "exponential":
+            options = {"flow": self._flow(steps), "periodic": periodic}
+        solver = SOLVERS[settings.solver]
+        return solver(denoise, x, schedule=self.schedule, steps=steps, clamp=clamp, noise=noise, **options)
+
+    def _flow(self, steps: int) -> LinearFlow:
+        """Return the flow for this number of evaluations, which is solved once."""
+        if steps not in self._flows:
+            timesteps = self.schedule.timesteps(steps).tolist()
+            self._flows[steps] = LinearFlow(self._diffusion.spectrum, self.schedule, timesteps, device=self.device)
+        return self._flows[steps]
 
     @torch.inference_mode()
     def clamp(self, x0: Tensor, condition: Condition) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from convcast.errors import DamagedFileError
 from convcast.files import parse_json, write_bytes
 
-FORMAT = "convcast model 4"
+FORMAT = "convcast model 5"
 Shape = tuple[int, ...]
 
 

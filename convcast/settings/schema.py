@@ -40,7 +40,7 @@ InputName = Literal["hour", "sun", "ground"]
 ALL_INPUTS: tuple[InputName, ...] = ("hour", "sun", "ground")
 Precision = Literal["auto", "bfloat16", "float32"]
 CompileChoice = Literal["auto", "on", "off"]
-SolverName = Literal["ddpm", "ddim", "dpmpp_2m", "unipc"]
+SolverName = Literal["exponential", "unipc", "dpmpp_2m", "ddim", "ddpm"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
 ModelLeads = Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)]
@@ -289,7 +289,7 @@ class TrainingSettings(Group):
     """Random seed of the initial weights, the patches and the noise."""
 
 
-DEFAULT_EVALUATIONS = 10
+DEFAULT_EVALUATIONS = 7
 """Network evaluations that give the CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
 
 
@@ -300,10 +300,10 @@ class SamplingSettings(Group):
     """Number of members."""
     seed: int = Field(0, ge=0)
     """Random seed of the members' noise."""
-    solver: SolverName = "unipc"
+    solver: SolverName = "exponential"
     """Solver of the reverse diffusion process."""
     steps: int | None = Field(None, ge=1)
-    """Number of network evaluations per member and lead time; if not set, 10, or T for `ddpm`."""
+    """Number of network evaluations per member and lead time; if not set, 7, or T for `ddpm`."""
     eta: float = Field(0.0, ge=0, le=1)
     """Noise that `ddim` adds in each step, from none (0) to as much as `ddpm` (1)."""
     guidance: float = Field(1.0, ge=0)

@@ -15,7 +15,10 @@ from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.store import Store
 from convcast.grid import SPACING, Grid
+from convcast.model import Forecaster
+from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.schedule import cosine
+from convcast.model.diffusion.spectrum import Spectrum
 from convcast.notation import HOUR
 from convcast.settings import SamplingSettings
 from convcast.variables import select
@@ -98,6 +101,12 @@ class GaussianForecaster:
         edge = torch.zeros(x.shape[-2:])
         edge[[0, 1, -2, -1], :] = edge[:, [0, 1, -2, -1]] = self.border
         return noise * (x - signal * self.mean) + signal * edge
+
+    solve = Forecaster.solve
+
+    def _flow(self, steps):
+        white = Spectrum.white(len(self.variables))
+        return LinearFlow(white, self.schedule, self.schedule.timesteps(steps).tolist())
 
     def clamp(self, x0, condition):
         low = torch.tensor([v.bounds[0] for v in self.variables])[:, None, None]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import time
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from convcast.ensemble import MemberDone, latest_init, sample
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import Grid
 from convcast.notation import HOUR
+from convcast.settings import SolverName
 from convcast.variables import FIELDS, select
 
 MEMBERS = range(25)
@@ -212,7 +214,7 @@ def test_two_processes_may_draw_the_same_ensemble_at_once(dataset, whole, tmp_pa
     ("changed", "message"),
     [
         ({"seed": 1}, "seed 0, this is seed 1"),
-        ({"solver": "ddpm"}, "solver unipc, this is solver ddpm"),
+        ({"solver": "ddpm"}, "solver exponential, this is solver ddpm"),
         ({"steps": 7}, "steps 6, this is steps 7"),
         ({"guidance": 0.5}, "guidance 1.0, this is guidance 0.5"),
         ({"forecaster": GaussianForecaster(sha256="4567")}, "model_sha256 0123, this is model_sha256 4567"),
@@ -284,7 +286,7 @@ def test_the_file_says_what_made_it(whole):
         "model": "0123",
         "model_sha256": "0123",
         "seed": 0,
-        "solver": "unipc",
+        "solver": "exponential",
         "steps": 6,
         "guidance": 1.0,
         "simulated": 0,
@@ -316,7 +318,7 @@ def test_fields_stay_within_their_bounds(dataset, tmp_path):
     assert float(cape.max()) < 100
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "ddim", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("solver", get_args(SolverName))
 def test_every_solver_draws_the_same_member_again(dataset, tmp_path, solver):
     for name, members in (("a", (11,)), ("b", range(10, 13))):
         draw(dataset, tmp_path / name, solver=solver, members=members)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from fake_cuda import CUDA, SavedTensors, fake_cuda
 
+from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.diffusion.spectrum import BANDS, Spectrum
@@ -118,12 +119,15 @@ def test_a_gpu_and_a_cpu_compute_in_the_same_types(make_settings):
     assert {name: out.dtype for name, out in on_cpu.items()} == {name: out.dtype for name, out in on_gpu.items()}
 
 
-@pytest.mark.parametrize("solver", ["unipc", "ddpm"])
+@pytest.mark.parametrize("solver", ["exponential", "unipc", "ddpm"])
 def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solver):
     settings = make_settings().model
     real = tables(settings)
+    flow = LinearFlow(real.spectrum, real.schedule, real.schedule.timesteps(3).tolist())
     with fake_cuda(), torch.no_grad():
         net, process = network(settings), placed(real)
+        flow._expected = torch.empty(flow._expected.shape, device=CUDA)
+        flow._steps = [[torch.empty(part.shape, device=CUDA) for part in step] for step in flow._steps]
         outputs = observed(net)
         with torch.autocast("cuda", torch.bfloat16):
             condition = torch.empty(1, channel_count(FIELDS, settings.history), 16, 16, device=CUDA)
@@ -141,6 +145,7 @@ def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solv
             steps=3,
             clamp=lambda x: x,
             noise=lambda k: torch.empty(3, FIELDS, 16, 16, device=CUDA),
+            **({"flow": flow, "periodic": False} if solver == "exponential" else {}),
         )
         assert (x0.dtype, x0.device, x0.shape) == (torch.float32, CUDA, (3, FIELDS, 16, 16))
         assert {out.dtype for name, out in outputs.items() if name} == {torch.bfloat16}

@@ -15,6 +15,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import SOLVERS, Forecaster, checkpoint, train
 from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, ModelDescription
 from convcast.model.tensors import digest, read_tensors, write_tensors
+from convcast.settings import SamplingSettings
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,11 @@ def test_it_knows_what_it_was_trained_on(forecaster, directory, dataset):
 
 @pytest.mark.parametrize("solver", list(SOLVERS))
 def test_every_solver_draws_fields_within_bounds(forecaster, condition, solver):
-    x0 = SOLVERS[solver](
+    x0 = forecaster.solve(
         lambda x, t: forecaster.predict_noise(x, t, condition),
         torch.randn(3, *condition.shape),
-        schedule=forecaster.schedule,
-        steps=6,
+        settings=SamplingSettings(solver=solver, steps=6),
+        periodic=True,
         clamp=lambda x0: forecaster.clamp(x0, condition),
         noise=lambda k: torch.randn(3, *condition.shape),
     )

@@ -54,7 +54,10 @@ class Diffusion:
         self.raw = settings.parameterisation == "raw"
         self.guessing = settings.parameterisation == "preconditioned"
         self._gains: Tensor | None = None
-        if settings.parameterisation == "spectral":
+        spectral = settings.parameterisation == "spectral"
+        self.spectrum = spectrum if spectral else Spectrum.white(len(spectrum.moments))
+        """Spectrum from which the linear part of the prediction follows; white where there is none."""
+        if spectral:
             gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
             self._gains = torch.from_numpy(gains).float().flatten(2).to(device)
         self.signal, self.noise, self.level = (

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.schedule import Schedule
 from convcast.settings import SolverName
 
@@ -104,6 +106,30 @@ def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp:
     return states[len(timesteps) - 1]
 
 
+def exponential(
+    denoise: Denoise,
+    x: Tensor,
+    *,
+    schedule: Schedule,
+    steps: int,
+    clamp: Clamp,
+    noise: Noise,  # noqa: ARG001
+    flow: LinearFlow,
+    periodic: bool,
+) -> Tensor:
+    """Exponential integrator of second order (convcast.model.diffusion.linear_flow), exact for normal residuals.
+
+    `flow` is that of the same steps, and `periodic` whether the domain is a torus.
+    """
+    before = torch.zeros_like(x)
+    for k, t in enumerate(schedule.timesteps(steps)):
+        a, b = float(schedule.signal[t]), float(schedule.noise[t])
+        state = _state(denoise, x, t, schedule, clamp)
+        now = (a * x - state) / b - flow.expected(x, k, periodic=periodic)
+        x, before = flow.advance(x, now, before, k, periodic=periodic), now
+    return clamp(x)
+
+
 def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh: float = 0.0) -> Tensor:
     """Advance from step t to s with the noise that x0 implies, less the `fresh` noise (standard deviation)."""
     shrink = np.sqrt(schedule.noise[s] ** 2 - fresh**2) / schedule.noise[t]
@@ -115,4 +141,10 @@ def _state(denoise: Denoise, x: Tensor, t: int, schedule: Schedule, clamp: Clamp
     return clamp((x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t]))
 
 
-SOLVERS: dict[SolverName, Solver] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "unipc": unipc}
+SOLVERS: dict[SolverName, Solver] = {
+    "exponential": exponential,
+    "unipc": unipc,
+    "dpmpp_2m": dpmpp_2m,
+    "ddim": ddim,
+    "ddpm": ddpm,
+}

@@ -10,6 +10,7 @@ fine structure across themselves. With bands alike in all directions, training n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,41 +19,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-SPACINGS = (1, 2, 4, 8)
+SPACINGS = (1, 2, 4, 8, 16)
 """Distances, in cells, between the points that the successive smoothings of `bands` average."""
 BANDS = 3 * len(SPACINGS) + 1
 """Number of bands: three directions at each distance, and what the last smoothing leaves."""
 
 
-def bands(fields: Tensor, *, periodic: bool) -> list[Tensor]:
-    """Split `fields` (row, channel, y, x) into BANDS parts by scale and direction, which add up to the fields.
+def bands(fields: Tensor, *, periodic: bool) -> Iterator[Tensor]:
+    """Yield BANDS parts of `fields` (row, channel, y, x) by scale and direction, which add up to the fields.
 
     This is the undecimated separable wavelet transform (Mallat 2009, A Wavelet Tour of Signal Processing, section 5.2)
     with weights (1, 2, 1) / 4: what a smoothing along x, along y or along both removes, the finest first, and what the
     last one leaves.
     """
-    parts, left = [], fields
+    left = fields
     for spacing in SPACINGS:
         along_y = _smooth(left, spacing, -2, periodic=periodic)
         along_x = _smooth(left, spacing, -1, periodic=periodic)
         along_both = _smooth(along_y, spacing, -1, periodic=periodic)
-        parts += [along_y - along_both, along_x - along_both, left - along_x - along_y + along_both]
+        yield along_y - along_both
+        yield along_x - along_both
+        yield left - along_x - along_y + along_both
         left = along_both
-    return [*parts, left]
+    yield left
+
+
+def responses(along_y: NDArray[np.float64], along_x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the factors by which the `bands` multiply waves, (band, ...), for wavenumbers in radians a cell."""
+    left, found = np.ones(np.broadcast_shapes(along_y.shape, along_x.shape)), []
+    for spacing in SPACINGS:
+        y, x = ((1 + np.cos(spacing * wavenumber)) / 2 for wavenumber in (along_y, along_x))
+        found += [left * y * (1 - x), left * x * (1 - y), left * (1 - x) * (1 - y)]
+        left = left * y * x
+    return np.stack([*found, left])
 
 
 def _smooth(x: Tensor, spacing: int, axis: int, *, periodic: bool) -> Tensor:
     """Average with the points `spacing` cells away along an axis; the edge's value stands for points beyond an edge."""
-    size = x.shape[axis]
-    margins = (spacing, spacing, 0, 0) if axis == -1 else (0, 0, spacing, spacing)
-    x = functional.pad(x, margins, mode="circular" if periodic else "replicate")
-    before, middle, after = (x.narrow(axis, start, size) for start in (0, spacing, 2 * spacing))
+    if periodic:  # also where the domain is smaller than the spacing
+        before, middle, after = torch.roll(x, spacing, axis), x, torch.roll(x, -spacing, axis)
+    else:
+        size = x.shape[axis]
+        margins = (spacing, spacing, 0, 0) if axis == -1 else (0, 0, spacing, spacing)
+        x = functional.pad(x, margins, mode="replicate")
+        before, middle, after = (x.narrow(axis, start, size) for start in (0, spacing, 2 * spacing))
     return (before + 2 * middle + after) / 4
 
 
 def flat_bands(fields: Tensor, *, periodic: bool) -> Tensor:
     """Return the `bands` of all channels, those of a channel together: (row, channel * band, point)."""
-    return torch.stack(bands(fields, periodic=periodic), dim=2).flatten(1, 2).flatten(2)
+    return torch.stack(list(bands(fields, periodic=periodic)), dim=2).flatten(1, 2).flatten(2)
 
 
 def band_moments(fields: Tensor, *, periodic: bool) -> Tensor:

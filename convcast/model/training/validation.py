@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from convcast.dataset import Window, Windows
 from convcast.model.checkpoint import ModelDescription
-from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.distributed import Distributed
 from convcast.model.forecaster import Forecaster
 from convcast.model.network.network import Network
@@ -87,13 +86,13 @@ def draw(
     noise = torch.randn(members, *condition.shape, generator=torch.Generator().manual_seed(seed))
     settings = SamplingSettings()
     with torch.inference_mode():
-        x0 = SOLVERS[settings.solver](
+        x0 = forecaster.solve(
             lambda x, t: forecaster.predict_noise(x, t, condition),
             noise.to(forecaster.device),
-            schedule=forecaster.schedule,
-            steps=settings.evaluations(forecaster.schedule.steps),
+            settings=settings,
             clamp=lambda x: forecaster.clamp(x, condition),
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
+            periodic=periodic,
         )
         reference = forecaster.fields(torch.zeros_like(x0[:1]), condition)[0]
         return forecaster.fields(x0, condition), reference

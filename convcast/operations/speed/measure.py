@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
-from convcast.model import SOLVERS, Condition, Forecaster, ModelDescription
+from convcast.model import Condition, Forecaster, ModelDescription
 from convcast.model.distributed import Distributed
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
@@ -28,7 +28,7 @@ from convcast.model.training.batches import Batch
 from convcast.model.training.progress import Tally
 from convcast.model.training.trainer import Trainer
 from convcast.operations.speed import made_up
-from convcast.settings import DEFAULT_EVALUATIONS, Settings
+from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, Settings
 
 GIGABYTE = 1e9
 LEAD = 1
@@ -297,15 +297,14 @@ def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: floa
     @torch.inference_mode()
     def draw() -> Tensor:
         shape = (members, len(forecaster.variables), *tiling.shape)
-        drawn: Tensor = SOLVERS["unipc"](
+        return forecaster.solve(
             lambda x, t: _blended(forecaster, condition, tiling, weights, x, t),
             torch.randn(shape, device=clock.device),
-            schedule=forecaster.schedule,
-            steps=sizes.evaluations,
+            settings=SamplingSettings(steps=sizes.evaluations),
             clamp=lambda x: x,
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
+            periodic=False,
         )
-        return drawn
 
     gigabytes = clock.peak(draw)
     seconds = clock.seconds(draw, warm_up=0, repeats=2) / members

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.schedule import cosine
-from convcast.model.diffusion.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, unipc
+from convcast.model.diffusion.solvers import SOLVERS, ddim, ddpm, dpmpp_2m, exponential, unipc
+from convcast.model.diffusion.spectrum import Spectrum
 
 MEAN, SPREAD = 0.7, 0.3
 SCHEDULE = cosine(200)
@@ -20,11 +22,18 @@ def fresh(k):
     return torch.randn(20000, generator=torch.Generator().manual_seed(1000 + k), dtype=torch.float32)
 
 
-def draw(solver, steps, *, denoise=exact_noise, clamp=lambda x0: x0):
-    return solver(denoise, fresh(-1), schedule=SCHEDULE, steps=steps, clamp=clamp, noise=fresh)
+def draw(solver, steps, *, denoise=exact_noise, clamp=lambda x0: x0, noise=fresh):
+    if solver is not exponential:
+        return solver(denoise, fresh(-1), schedule=SCHEDULE, steps=steps, clamp=clamp, noise=noise)
+    flow = LinearFlow(Spectrum.white(1), SCHEDULE, SCHEDULE.timesteps(steps).tolist())
+    x = fresh(-1).view(1, 1, 1, -1)
+    options = {"flow": flow, "periodic": True}
+    return solver(denoise, x, schedule=SCHEDULE, steps=steps, clamp=clamp, noise=noise, **options).flatten()
 
 
-@pytest.mark.parametrize(("name", "steps"), [("ddpm", 200), ("ddim", 100), ("dpmpp_2m", 20), ("unipc", 20)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("ddpm", 200), ("ddim", 100), ("dpmpp_2m", 20), ("unipc", 20), ("exponential", 20)]
+)
 def test_a_normal_posterior_is_sampled_with_its_mean_and_spread(name, steps):
     sample = draw(SOLVERS[name], steps)
     assert sample.mean().item() == pytest.approx(MEAN, abs=0.01)
@@ -46,12 +55,12 @@ def test_ddim_with_all_its_noise_is_ddpm():
     assert (ancestral - draw(ddim, 50)).std() > 0.05
 
 
-@pytest.mark.parametrize("solver", [ddim, dpmpp_2m, unipc])
+@pytest.mark.parametrize("solver", [ddim, dpmpp_2m, unipc, exponential])
 def test_deterministic_solvers_never_ask_for_noise(solver):
     def refuse(k):
         raise AssertionError(k)
 
-    solver(exact_noise, fresh(-1), schedule=SCHEDULE, steps=5, clamp=lambda x0: x0, noise=refuse)
+    draw(solver, 5, noise=refuse)
 
 
 @pytest.mark.parametrize("name", list(SOLVERS))

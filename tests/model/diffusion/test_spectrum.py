@@ -29,7 +29,7 @@ def of(fields: torch.Tensor) -> Spectrum:
 @pytest.mark.parametrize("periodic", [True, False])
 def test_bands_add_up_to_the_field(periodic):
     field = torch.randn(2, 3, 20, 33)
-    parts = bands(field, periodic=periodic)
+    parts = list(bands(field, periodic=periodic))
     assert len(parts) == BANDS
     torch.testing.assert_close(sum(parts), field)
 
@@ -71,7 +71,7 @@ def test_no_other_gains_do_better():
     noise = torch.randn_like(x0)
     x, v = 0.8 * x0 + 0.6 * noise, 0.8 * noise - 0.6 * x0
     gains = of(x0).gains(np.array([0.8]), np.array([0.6]))[0, 0, 0]
-    parts = torch.stack(bands(x, periodic=True)).double()
+    parts = torch.stack(list(bands(x, periodic=True))).double()
 
     def left(gains):
         return (v - torch.tensordot(torch.from_numpy(gains), parts, 1)).square().mean()
@@ -112,7 +112,7 @@ def test_fields_that_vary_together_are_drawn_together(steps):
     gains = torch.from_numpy(of(x0).gains(schedule.signal, schedule.noise)).float()
 
     def predict_noise(x, t):
-        parts = torch.stack(bands(x, periodic=True), dim=2)
+        parts = torch.stack(list(bands(x, periodic=True)), dim=2)
         return schedule.noise[t] * x + schedule.signal[t] * torch.einsum("ijb,rjbyx->riyx", gains[t], parts)
 
     start = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
