@@ -11,13 +11,14 @@ import typer
 
 from convcast.cli.common.console import Terminal, table
 from convcast.cli.common.session import Command, InitOption, ModelOption, verb
-from convcast.errors import MissingInputError
+from convcast.errors import MissingInputError, SettingsError
 
 if TYPE_CHECKING:
     from convcast.ensemble import MemberDone
     from convcast.forecasts.store import ForecastDescription
+    from convcast.model import Forecaster
     from convcast.notation import Hour
-    from convcast.settings import Settings
+    from convcast.settings import SamplingSettings, Settings
     from convcast.workspace import Workspace
 
 
@@ -85,8 +86,9 @@ def sample(
     hours = parse_leads(leads) if leads is not None else forecaster.leads
     inits = [latest_init(dataset, forecaster)] if times is None else times
     kept = settings.sampling.keep
-    sampling = settings.sampling.model_copy(update={"precision": forecaster.precision})
-    shared: dict[str, Any] = {"leads": hours, "settings": sampling, "name": name}
+    sampling = settings.sampling.of_method().model_copy(update={"precision": forecaster.precision})
+    perturbation = _perturbation(workspace, sampling, device) if sampling.method == "walks" else None
+    shared: dict[str, Any] = {"leads": hours, "settings": sampling, "name": name, "perturbation": perturbation}
     missing: list[Hour] = []
 
     def draw(hour: Hour, path: Path) -> Iterator[MemberDone]:
@@ -155,6 +157,20 @@ def sample(
             f"{len(missing)} of {len(inits)} inits lack history in the dataset; the first is {missing[0]}",
             advice="fetch and preprocess the hours before them",
         )
+
+
+def _perturbation(workspace: Workspace, settings: SamplingSettings, device: str) -> Forecaster:
+    """Load the model that perturbs states."""
+    from convcast.ensemble import TRAIN_PERTURBATION
+    from convcast.model import Forecaster
+
+    directory = workspace.model(settings.perturbation)
+    if not directory.is_dir():
+        raise SettingsError(
+            f"walks need a model that perturbs states, and there is no {directory}",
+            advice=TRAIN_PERTURBATION.format(name=settings.perturbation),
+        )
+    return Forecaster.load(directory, device=device, precision=settings.precision)
 
 
 def _with_products(

@@ -25,6 +25,7 @@ from convcast.ensemble.noise import member_noise
 from convcast.ensemble.rollout import Floats, rollout
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import Tiling, cover
+from convcast.ensemble.walks import Walks, check_walks
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
@@ -33,6 +34,8 @@ from convcast.model.devices import send
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
+DrawStep = Callable[[Sequence[int], Hour, int, Floats | None], Floats]
+"""Draws members at a lead, hours, from a start: (members, start, lead, pasts) -> fields (member, variable, y, x)."""
 MAX_MEMBER = np.iinfo(np.int16).max
 """Highest member number, since the store numbers members in int16."""
 
@@ -60,6 +63,7 @@ def sample(
     settings: SamplingSettings,
     name: str | None = None,
     stored: Sequence[Path] = (),
+    perturbation: Forecaster | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[MemberDone]:
@@ -80,6 +84,7 @@ def sample(
         settings: Solver, steps, tiles, seed and the like.
         name: The model's name in the file; by default the start of its digest.
         stored: Other files of this initial time, whose forcing is taken again (convcast.ensemble.forcing.choose).
+        perturbation: The model that perturbs states, for the method `walks`.
         rank: The rank of this process among those that share the members of the ensemble.
         world_size: The number of those processes.
 
@@ -94,13 +99,24 @@ def sample(
             members had.
         All are raised before anything is written.
     """
+    settings = settings.of_method()
+    check_walks(forecaster, perturbation, settings)
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
+    if perturbation is not None:
+        _check_same_data(perturbation, dataset)
     tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
-    rollout_leads = sorted(set(leads) - set(forecaster.leads))
+    rollout_leads = _rollout_leads(forecaster, leads, settings)
     at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rollout=bool(rollout_leads))
     forcing = choose(forecaster, dataset, init, settings, stored=(path, *stored))
     description = describe(
-        forecaster, dataset, init=init, leads=leads, settings=settings, name=name, stored=(path, *stored)
+        forecaster,
+        dataset,
+        init=init,
+        leads=leads,
+        settings=settings,
+        name=name,
+        stored=(path, *stored),
+        perturbation=perturbation,
     )
     if not path.exists():
         dataset.require(_history(forecaster, init))
@@ -110,12 +126,22 @@ def sample(
     assigned = [member for member in sorted(set(members)) if (turn + member // block) % world_size == rank]
     draw = _Drawing(forecaster, dataset, tiling, init, settings, at_once.cached_tiles, forcing)
     groups = partial(_groups, size=at_once.members, fixed=forecaster.device.type == "cpu")
+    step: DrawStep = draw
+    if perturbation is not None and settings.method == "walks":
+        past = dataset.read(_history(forecaster, init))
+        step = Walks(forecaster, perturbation, dataset, tiling, init, settings, past)
     with closing(draw), Writer[MemberDone](waiting=at_once.members) as writer:
-        yield from _draw_all(draw, store, writer, groups, assigned, leads, rollout_leads)
+        yield from _draw_all(draw, step, store, writer, groups, assigned, leads, rollout_leads)
+
+
+def _rollout_leads(forecaster: Forecaster, leads: Sequence[int], settings: SamplingSettings) -> list[int]:
+    """Return the leads that are reached by one-hour steps."""
+    return sorted(set(leads) - (set() if settings.method == "walks" else set(forecaster.leads)))
 
 
 def _draw_all(
     draw: _Drawing,
+    step: DrawStep,
     store: EnsembleStore,
     writer: Writer[MemberDone],
     groups: Callable[[Sequence[int]], Iterator[tuple[Sequence[int], list[int]]]],
@@ -123,7 +149,7 @@ def _draw_all(
     leads: Sequence[int],
     rollout_leads: Sequence[int],
 ) -> Iterator[MemberDone]:
-    """Draw the direct leads, then those of rollouts; members are written while the next are drawn."""
+    """Draw the direct leads, then those of rollouts by `step`; members are written while the next are drawn."""
     forecaster, dataset, init = draw.forecaster, draw.dataset, draw.init
     direct = [
         (lead, group, requested)
@@ -144,13 +170,18 @@ def _draw_all(
     for group, requested in groups(unfinished):
         started = time.perf_counter()
         last = max(lead for lead in rollout_leads if store.missing(requested, lead))
-        for lead, drawn in rollout(partial(draw, group), init, past, dataset.variables):
+        for lead, drawn in rollout(partial(_step, step, group, draw.settings.threads), init, past, dataset.variables):
             if lead in rollout_leads:
                 yield from _write(store, writer, drawn, group, store.missing(requested, lead), lead, started)
                 started = time.perf_counter()
             if lead == last:
                 break
         yield from writer.rest()
+
+
+def _step(step: DrawStep, members: Sequence[int], threads: int, start: Hour, lead: int, pasts: Floats | None) -> Floats:
+    with torch.inference_mode(), _threads(threads):
+        return step(members, start, lead, pasts)
 
 
 def latest_init(dataset: Dataset, forecaster: Forecaster) -> Hour:
@@ -179,6 +210,7 @@ def describe(
     settings: SamplingSettings,
     name: str | None = None,
     stored: Sequence[Path] = (),
+    perturbation: Forecaster | None = None,
 ) -> ForecastDescription:
     """Describe the ensemble as its file does.
 
@@ -186,7 +218,13 @@ def describe(
     has room for all leads (hours) that the model was trained for and for the requested `leads`. The forcing is that of
     the files `stored`, where they have one.
     """
+    settings = settings.of_method()
     forcing = described(choose(forecaster, dataset, init, settings, stored=stored))
+    walks: dict[str, Any] = {}
+    how = "diffusion model"
+    if perturbation is not None and settings.method == "walks":
+        how = "walks about the reference forecast of"
+        walks = {"method": "walks", "walks": settings.walks, "perturbation_sha256": perturbation.sha256}
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
         "analysis_lead": dataset.analysis_lead,
@@ -197,6 +235,7 @@ def describe(
         **({"eta": settings.eta} if settings.solver == "ddim" and settings.eta else {}),
         **({"lead_correlation": settings.lead_correlation} if settings.lead_correlation else {}),
         **({"forcing": forcing} if forcing else {}),
+        **walks,
         "guidance": settings.guidance,
         "precision": settings.precision,
         "tiles": str(cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)),
@@ -207,7 +246,7 @@ def describe(
     model = name or forecaster.sha256[:12]
     information = {
         "title": f"{'SIMULATED ' if dataset.simulated else ''}convcast ensemble forecast from {init}Z",
-        "source": f"convcast {__version__}: diffusion model {model}, started from analyses of {world}",
+        "source": f"convcast {__version__}: {how} {model}, started from analyses of {world}",
         "convcast_version": __version__,
         "model": model,
         "training_hours": f"{first}/{last}",
@@ -231,7 +270,7 @@ def _check(
         raise SettingsError("an ensemble needs at least one member and one lead", advice="use --members 50 --leads 1")
     if min(members) < 0 or max(members) > MAX_MEMBER:
         raise SettingsError(f"members are numbered from 0 to {MAX_MEMBER}", advice="use --members 0-49")
-    rollout_leads = sorted(set(leads) - set(forecaster.leads))
+    rollout_leads = _rollout_leads(forecaster, leads, settings)
     if rollout_leads and 1 not in forecaster.leads:
         trained = ",".join(map(str, forecaster.leads))
         raise SettingsError(
@@ -243,6 +282,11 @@ def _check(
             f"the model's diffusion process has {forecaster.schedule.steps} steps, but {settings.steps} were requested",
             advice=f"use --steps {forecaster.schedule.steps} or fewer",
         )
+    _check_same_data(forecaster, dataset)
+
+
+def _check_same_data(forecaster: Forecaster, dataset: Dataset) -> None:
+    """Raise DamagedFileError if the model was trained on other fields, another grid or another world."""
     trained_on = forecaster.description
     fields, available = (" ".join(variable.name for variable in of.variables) for of in (forecaster, dataset))
     world, other = ("simulated", "real") if trained_on.simulated else ("real", "simulated")

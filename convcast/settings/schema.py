@@ -43,7 +43,7 @@ CompileChoice = Literal["auto", "on", "off"]
 SolverName = Literal["exponential", "unipc", "dpmpp_2m", "ddim", "ddpm"]
 FieldName = Annotated[str, AfterValidator(lambda name: select((name,))[0].name)]
 Multipliers = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)]
-ModelLeads = Annotated[tuple[Annotated[int, Field(ge=1, le=48)], ...], Field(min_length=1, max_length=48)]
+ModelLeads = Annotated[tuple[Annotated[int, Field(ge=0, le=48)], ...], Field(min_length=1, max_length=48)]
 HistoryLength = Annotated[int, Field(ge=2, le=48)]
 FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.name for v in select(names)))]
 
@@ -172,7 +172,7 @@ class ModelSettings(Group):
     # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
 
     leads: ModelLeads = (1,)
-    """Lead times that the model is trained for, in hours."""
+    """Lead times that the model is trained for, in hours; 0 alone is a model that perturbs states (docs/method.md)."""
     history: HistoryLength = 4
     """Number of hourly analyses that the model takes as input, the latest included."""
     base: int = Field(ge=8, le=4096)
@@ -201,7 +201,7 @@ class ModelSettings(Group):
     """Form of the noise prediction. `spectral`: the network corrects a linear prediction from the residuals'
     covariances; `velocity`: the network alone; `preconditioned`: it corrects the encoder's guess; `raw`: no
     preconditioning."""
-    reference: dict[str, ReferenceName] = {"default": "regression"}
+    reference: dict[str, ReferenceName] = Field({"default": "regression"}, validate_default=True)
     """Reference forecast of each field, with a `default`; the model samples its error (the residual)."""
     inputs: tuple[InputName, ...] = ALL_INPUTS
     """Inputs besides the fields: the hour of day, the height of the sun, and the ground (terrain and land mask)."""
@@ -214,6 +214,17 @@ class ModelSettings(Group):
     from all of them; sampling takes the newest that the dataset holds."""
     forcing_dropout: float = Field(0.2, ge=0, lt=1)
     """Fraction of training samples from which the forcing is withheld, so that the same model runs without it."""
+
+    @field_validator("reference")
+    @classmethod
+    def _check_perturbation(cls, reference: dict[str, ReferenceName], info: ValidationInfo) -> dict[str, ReferenceName]:
+        """Check that lead 0 stands alone, and that a state is not predicted by itself."""
+        leads = info.data.get("leads", ())
+        if 0 in leads and (len(leads) > 1 or set(reference.values()) != {"direct"}):
+            raise ValueError(
+                'a model of lead 0 perturbs states: leads must be [0], and the reference {default="direct"}'
+            )
+        return reference
 
     @field_validator("forcing_ages")
     @classmethod
@@ -300,6 +311,13 @@ class SamplingSettings(Group):
     """Number of members."""
     seed: int = Field(0, ge=0)
     """Random seed of the members' noise."""
+    method: Literal["diffusion", "walks"] = "diffusion"
+    """How members are made: `diffusion` samples the coming hours; `walks` perturbs the state by another model and steps
+    the reference forecast hour by hour (docs/method.md)."""
+    walks: int = Field(1, ge=1)
+    """Number of perturbations before each hour, for `walks`."""
+    perturbation: str = "perturbation"
+    """Name of the model that perturbs states, for `walks`."""
     solver: SolverName = "exponential"
     """Solver of the reverse diffusion process."""
     steps: int | None = Field(None, ge=1)
@@ -327,6 +345,10 @@ class SamplingSettings(Group):
     """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
     threads: int = Field(2, ge=1)
     """Number of CPU threads; another number changes the last bits of members."""
+
+    def of_method(self) -> SamplingSettings:
+        """Return the settings that count: walks have no forcing, and their noise differs from hour to hour."""
+        return self.model_copy(update={"forcing": False, "lead_correlation": 0.0} if self.method == "walks" else {})
 
     def evaluations(self, diffusion_steps: int) -> int:
         """Number of network evaluations per member and lead time, for a model with this many diffusion steps."""

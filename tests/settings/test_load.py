@@ -98,3 +98,11 @@ def test_what_is_kept_for_ever_is_saved_in_json_and_read_again():
 
     assert load_settings(flags=saved).retention == settings.retention
     assert load_settings(flags=saved).digest() == settings.digest()
+
+
+def test_a_model_of_lead_0_does_not_predict_a_state_by_itself():
+    with pytest.raises(SettingsError, match="a model of lead 0 perturbs states"):
+        load_settings(flags={"model": {"leads": [0]}})
+
+    flags = {"model": {"leads": [0], "reference": {"default": "direct"}}}
+    assert load_settings(flags=flags).model.leads == (0,)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
+from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model.checkpoint import (
     CARD,
@@ -20,6 +21,7 @@ from convcast.model.checkpoint import (
     ModelDescription,
     checkpoints,
 )
+from convcast.model.forecaster import Forecaster
 from convcast.model.skill import Validation
 from convcast.model.tensors import read_tensors
 from convcast.model.training import preparation
@@ -289,3 +291,14 @@ def test_the_learning_rate_rises_and_falls(make_settings):
     assert learning_rate(training, 10, 0) == pytest.approx(1)
     assert learning_rate(training, 50, 0.5) == pytest.approx(0.5)
     assert learning_rate(training, 100, 1) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_model_that_perturbs_states_is_trained_and_draws_them(dataset, tmp_path, make_settings):
+    settings = make_settings(model={"leads": [0], "reference": {"default": "direct"}}, training={"steps": 2})
+    reports = list(train(dataset, tmp_path / "perturbation", settings))
+    assert reports[-1].finished
+
+    forecaster = Forecaster.load(tmp_path / "perturbation", precision="float32")
+    condition = forecaster.condition([window(dataset, dataset.hours[30], 0)], periodic=True)
+    x = torch.randn(2, *condition.shape)
+    assert forecaster.predict_noise(x, 20, condition, guidance=0.5).isfinite().all()
