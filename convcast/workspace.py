@@ -92,6 +92,15 @@ class Workspace:
     def forecast(self, init: notation.Hour) -> Path:
         return self.forecasts / f"{notation.compact(init)}.zarr"
 
+    def raw_forecast(self, init: notation.Hour) -> Path:
+        """Store of the members as the model drew them, where the forecast holds calibrated ones."""
+        return self.root / "raw" / f"{notation.compact(init)}.zarr"
+
+    @property
+    def calibrations(self) -> Path:
+        """Folder of the calibrations, named for the last hour that each was learnt from."""
+        return self.root / "calibration"
+
     def product(self, init: notation.Hour) -> Path:
         return self.products / f"{notation.compact(init)}.zarr"
 

@@ -1,9 +1,9 @@
-"""Reference ensembles: the products and members of REFS and HREF, and HRRR's time-lagged ensemble.
+"""Reference ensembles: products and members of REFS and HREF, members of HRRRCast, and HRRR's time-lagged ensemble.
 
 This module defines their cycles, members, ages, products, thresholds and layers. Sources: NWS Service
 Change Notices 26-47 and 26-48 (HREF ends as REFS v1 becomes operational, planned for 2026-10-14 12Z); HREF v3.1's and
 REFS v1's product lists (https://www.nco.ncep.noaa.gov/pmb/products/href/ and .../refs/); index lines of real files,
-which stand in the tests.
+which stand in the tests; and the program that writes HRRRCast's files (https://github.com/NOAA-GSL/HRRRCast-live, src).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from convcast.archive.archive import Archive
-from convcast.archive.locations import GribFile, hrrr
+from convcast.archive.locations import HRRRCAST_PRODUCT, GribFile, hrrr
 from convcast.archive.messages.spec import MessageSpec, fields
 from convcast.archive.request import Request
 from convcast.errors import SettingsError
@@ -22,7 +22,11 @@ from convcast.grib.identity import Limit
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable
 
-SYSTEMS = ("refs", "href", "time-lagged")
+SYSTEMS = ("refs", "href", "time-lagged", "hrrrcast")
+HRRRCAST_MEMBERS = 18
+"""Number of members that HRRRCast published in August 2026, m00 to m17; it had 9 and 14 before."""
+HRRRCAST_LONGEST, HRRRCAST_SHORT = 48, 18
+"""Last lead of HRRRCast's cycles at 00, 06, 12 and 18 UTC, and of the others, hours."""
 LEADS = tuple(range(1, 7))
 """Lead times that cover every hour once, hours."""
 
@@ -158,6 +162,18 @@ def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Mem
     return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
 
 
+def hrrrcast_members(init: Hour, lead: int) -> tuple[Member, ...]:
+    """HRRRCast's members of a cycle, which are alike: there is no control. None where the cycle is too short.
+
+    The mean and the spread of the members (avg, spr) are encoded as the members are, and are only told apart by name.
+    """
+    last = HRRRCAST_LONGEST if init == cycle_of(init) else HRRRCAST_SHORT
+    if lead > last:
+        return ()
+    files = (GribFile("hrrrcast", HRRRCAST_PRODUCT, init, lead, number) for number in range(HRRRCAST_MEMBERS))
+    return tuple(Member(f"hrrrcast-m{file.member:02d}", file, 0) for file in files)
+
+
 def cycle_of(init: Hour) -> Hour:
     """The last cycle of REFS or HREF at or before this hour."""
     hours = int(init.astype("datetime64[h]").astype(int))
@@ -178,11 +194,11 @@ def requests(
 
     Args:
         system: One of SYSTEMS.
-        archives: Archives by name: hrrr, refs and href.
+        archives: Archives by name: hrrr, refs, href and hrrrcast.
         valid: Valid hours.
-        leads: Lead times, hours: of HRRR for time-lagged, and otherwise of REFS or HREF.
+        leads: Lead times, hours: of HRRR for time-lagged, and otherwise of the system's cycles.
         names: Names of the fields.
-        members: Request the members, which only REFS and time-lagged have.
+        members: Request the members of REFS; time-lagged and HRRRCast are nothing but members.
         derived: Request the products of REFS or HREF.
 
     Raises:
@@ -196,6 +212,9 @@ def requests(
     if system == "time-lagged":
         files = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
         return tuple(Request(file, fields(variables), archives["hrrr"]) for file in files)
+    if system == "hrrrcast":
+        wanted = [m for hour in valid for lead in leads for m in hrrrcast_members(hour - lead * HOUR, lead)]
+        return tuple(_member(member, archives, variables) for member in wanted)
     requested: list[Request] = []
     for cycle, lead in _cycles(valid, leads):
         if derived:
@@ -228,4 +247,5 @@ def _member(member: Member, archives: Mapping[str, Archive], variables: Sequence
         MessageSpec(v.name, v.index_name, v.index_level, v.grib_keys, rest=r"(ENS=.*|.*process=.*)?", templates=_MEMBER)
         for v in variables
     )
-    return Request(member.file, specs, archives["refs"], partial=True)
+    archive = archives["hrrrcast" if member.file.model == "hrrrcast" else "refs"]
+    return Request(member.file, specs, archive, partial=True)

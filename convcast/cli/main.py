@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from convcast import __version__
 from convcast.cli import (
+    calibrate,
     check,
     cycle,
     demo,
@@ -82,7 +83,22 @@ def main(
     pass
 
 
-for module in (init, fetch, preprocess, train, sample, plot, export, verify, hindcast, cycle, status, check, demo):
+for module in (
+    init,
+    fetch,
+    preprocess,
+    train,
+    sample,
+    plot,
+    export,
+    verify,
+    calibrate,
+    hindcast,
+    cycle,
+    status,
+    check,
+    demo,
+):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
 
 

@@ -68,6 +68,8 @@ def sample(
     from convcast.dataset import Dataset
     from convcast.ensemble import choose, describe, described, latest_init, notes, sample as draw_members
     from convcast.files import lock
+    from convcast.forecasts.calibrated import choose_calibration, write_calibrated
+    from convcast.metrics.regimes import sort_points
     from convcast.model import Forecaster, rank_and_world_size, sum_over_processes
     from convcast.notation import parse_hours, parse_leads, parse_members
 
@@ -93,10 +95,31 @@ def sample(
 
     def draw(hour: Hour, path: Path) -> Iterator[MemberDone]:
         parts: dict[str, Any] = {"members": numbers, "rank": rank, "world_size": world_size}
-        return draw_members(forecaster, dataset, path, init=hour, stored=files(hour), **parts, **shared)
+        target = workspace.raw_forecast(hour) if sampling.calibration else path
+        yield from draw_members(forecaster, dataset, target, init=hour, stored=files(hour), **parts, **shared)
+        if sampling.calibration:
+            sum_over_processes(0)  # all processes have drawn their members
+            if first:
+                calibrate(hour, target, path)
+
+    def calibrate(hour: Hour, raw: Path, path: Path) -> None:
+        learnt = choose_calibration(workspace.calibrations, path, hour)
+        known = dict(zip((v.name for v in dataset.variables), dataset.read([hour])[0], strict=True))
+        write_calibrated(
+            raw,
+            path,
+            describe(forecaster, dataset, init=hour, stored=files(hour), **shared),
+            learnt,
+            members=numbers,
+            leads=hours,
+            regimes=sort_points(known.get("refc"), known.get("cape")),
+        )
+        by = "nothing is learnt yet: they are as drawn" if learnt is None else f"learnt until {learnt.last}"
+        terminal.say(f"calibrated members of {hour}, {by}")
 
     def files(hour: Hour) -> tuple[Path, ...]:
-        return workspace.product(hour), workspace.forecast(hour), workspace.temporary_members(hour)
+        stored = workspace.product(hour), workspace.forecast(hour), workspace.temporary_members(hour)
+        return (workspace.raw_forecast(hour), *stored) if sampling.calibration else stored
 
     def draw_all() -> Iterator[MemberDone]:
         for hour in inits:

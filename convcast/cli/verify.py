@@ -31,8 +31,9 @@ def verify(
         list[str] | None,
         typer.Option(
             "--against",
-            help="Baseline: persistence, climatology, advection, hrrr, time-lagged, refs, href or exact (simulated "
-            "archive); repeatable. Default: the first three; persistence alone with a --truth of another program.",
+            help="Baseline: persistence, climatology, advection, hrrr, time-lagged, refs, href, hrrrcast, raw (members "
+            "before calibration) or exact (simulated archive); repeatable. Default: the first three; persistence alone "
+            "with a --truth of another program.",
         ),
     ] = None,
     init: Annotated[
@@ -108,6 +109,9 @@ def verify(
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
     settings = command.settings(workspace.settings_file if workspace else None, flags)
     options = settings.verification
+    systems = options.against
+    if settings.sampling.calibration and not (against or ensemble):
+        systems = (*systems, "raw")  # raw and calibrated members, side by side
     judges: dict[str, Truth] = {ANALYSES: judge}
     if MRMS in named:
         scans = Mrms(open_workspace(root).archive, judge, options.radar_cells)
@@ -119,7 +123,7 @@ def verify(
         evaluation = evaluate(
             ensemble or _forecasts(open_workspace(root), inits),
             one,
-            against=options.against,
+            against=systems,
             settings=options,
             workspace=workspace,
             foreign=bool(ensemble or (truth and not named)),

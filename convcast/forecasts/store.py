@@ -148,6 +148,12 @@ class EnsembleStore:
         except DamagedFileError:
             return False
 
+    def read(self, member: int, lead: int) -> NDArray[np.float32]:
+        """Read a complete member at a lead (hours): its fields, (variable, y, x)."""
+        position = 0, member, self.description.leads.index(lead)
+        with stores.readable(f"{self.path} is damaged", start_over_advice(self.path)):
+            return np.stack([np.asarray(array[position], np.float32) for array in self._fields])
+
     def write(self, member: int, lead: int, fields: NDArray[np.floating]) -> None:
         """Write one member at one lead, and mark it as complete.
 

@@ -16,6 +16,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, HourStatus
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
+from convcast.forecasts.calibration import newest_before
 from convcast.forecasts.integrity import (
     attribute_leads,
     damaged_leads,
@@ -31,6 +32,10 @@ from convcast.workspace import Workspace
 
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 """Files of a model, named here because convcast.model would import torch."""
+CALIBRATION_AGE = np.timedelta64(24, "h")
+"""Time after which a calibration is learnt again."""
+FIRST_CASES = 12
+"""Number of scored forecasts, of one lead each, from which a calibration is learnt."""
 VERIFICATION = "operational"
 """Name of the verification that cycles update."""
 
@@ -100,6 +105,8 @@ class Inventory:
     """Files that have the name of a forecast or model and are neither, each with its fault."""
     blocked: frozenset[Hour] = frozenset()
     """Initial times that cannot be sampled, because an ignored file has the forecast's name."""
+    calibrated: Hour | None = None
+    """Last valid hour from which the newest calibration was learnt; None where there is none."""
     unforced: frozenset[Hour] = frozenset()
     """Initial times for which an HRRR forecast that forces the model is missing and could be fetched."""
     unprocessed_forecasts: frozenset[HrrrForecast] = frozenset()
@@ -134,6 +141,14 @@ class Inventory:
             for h in self.archived
             if self.hour_status.get(h, HourStatus.ABSENT) in (HourStatus.ABSENT, HourStatus.GAP)
         )
+
+    @property
+    def to_calibrate(self) -> bool:
+        """Whether a day has passed since the last calibration, and forecasts were scored since, or enough at first."""
+        if self.calibrated is not None and self.expected - self.calibrated < CALIBRATION_AGE:
+            return False
+        since = [init for init, lead in self.scored if self.calibrated is None or init + lead * HOUR > self.calibrated]
+        return len(since) >= FIRST_CASES
 
     @property
     def newest(self) -> Hour | None:
@@ -176,10 +191,15 @@ class InventoryReader:
             hour_status=self._hour_status(),
             forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
+            calibrated=self._calibrated(expected),
             model=model,
             ignored_files=ignored_files,
             blocked=frozenset(init for init, path in stored if path in ignored_files and self._is_written(path)),
         )
+
+    def _calibrated(self, expected: Hour) -> Hour | None:
+        path = newest_before(self.workspace.calibrations, expected)
+        return None if path is None else from_compact(path.stem)
 
     def _forcing(
         self, archive: Archive, expected: Hour, since: Hour

@@ -16,7 +16,7 @@ from convcast.dataset import HourStatus
 from convcast.notation import HOUR, Hour
 from convcast.operations.inventory import Inventory
 
-Stage = Literal["fetch", "preprocess", "sample", "verify", "publish", "prune"]
+Stage = Literal["fetch", "preprocess", "sample", "verify", "calibrate", "publish", "prune"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class CycleLimits:
     """Hours before the newest analysis that are caught up on."""
     every: int = 1
     """Hours between initial times."""
+    calibrate: bool = False
+    """Whether a calibration is learnt each day."""
     history: int = 4
     """Hours to fetch up to the initial one, included, while there is no model that says how many it needs."""
 
@@ -97,6 +99,8 @@ def next_step(
         return Step("sample", (wanted[0],))
     if due - tried:
         return Step("verify", cases=due)
+    if limits.calibrate and inventory.to_calibrate and not {"calibrate"} & {*at, *excluded}:
+        return Step("calibrate")
     if at.get("publish", -1) < max(at.get("sample", -1), at.get("verify", -1), 0):
         return Step("publish")
     return None if "prune" in at else Step("prune")

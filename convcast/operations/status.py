@@ -76,7 +76,8 @@ class WorkspaceStatus:
 def cycle_limits(settings: Settings) -> CycleLimits:
     """Return the limits of a cycle from the settings."""
     operations = settings.operations
-    return CycleLimits(round(operations.max_catch_up), operations.every, settings.model.history)
+    calibrate = settings.sampling.calibration
+    return CycleLimits(round(operations.max_catch_up), operations.every, calibrate, settings.model.history)
 
 
 def late_window(settings: Settings) -> int:

@@ -333,6 +333,8 @@ class SamplingSettings(Group):
     """Content of stored forecasts: the members, their products only (which cannot be verified by member), or both."""
     memory: float | None = Field(None, gt=0)
     """Maximum memory of sampling in GB, on the GPU or else the machine; if not set, four fifths of the free memory."""
+    calibration: bool = False
+    """Calibrate members by the maps that `convcast calibrate` learnt; raw/ keeps them as they were drawn."""
     forcing: bool = True
     """Give the forcing to a model that was trained with it; otherwise it is withheld."""
     lead_correlation: float = Field(0.0, ge=0, le=1)
@@ -387,6 +389,10 @@ class VerificationSettings(Group):
     """Memory for past weather that climatology and advection draw from, of each worker."""
     lagged_ages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_check_unique)] = (1, 2, 3, 4, 5)
     """Ages in hours of the HRRR forecasts in the time-lagged ensemble, relative to the case's own cycle."""
+    calibration_days: float = Field(5, gt=0, le=366)
+    """Days before the newest analysis whose forecasts the calibration is learnt from."""
+    calibration_points: int = Field(512, ge=16)
+    """Points drawn from each forecast, of each regime and from everywhere, to learn the calibration from."""
     radar_cells: Literal["maximum", "mean"] = "maximum"
     """How the radar pixels in a cell are joined where MRMS is the truth: their maximum, or the mean of their Z."""
 

@@ -232,3 +232,24 @@ def test_forcing_that_does_not_come_is_asked_for_once_and_does_not_stop_the_fore
     done, inventory = whole_cycle(there)
     assert names(done).count("fetch") == 1
     assert inventory.complete(NOW)
+
+
+@pytest.mark.parametrize(
+    ("age", "cases", "wanted"), [(None, 12, True), (None, 11, False), (24, 12, True), (23, 12, False), (30, 0, False)]
+)
+def test_calibration_is_learnt_once_a_day_from_enough_new_scores(age, cases, wanted):
+    calibrated = None if age is None else NOW - age * HOUR
+    scored = {(NOW - (k + 2) * HOUR, 1) for k in range(cases)}
+    assert replace(holding(scored=scored), calibrated=calibrated).to_calibrate == wanted
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_calibration_is_learnt_once_in_a_cycle_and_only_if_it_is_used(calibrate):
+    scored = {(NOW - (k + 2) * HOUR, 1) for k in range(12)}
+    inventory = holding(back(10), forecasts=back(7), scored=scored)
+    done, _ = whole_cycle(inventory, replace(LIMITS, calibrate=calibrate))
+    stages = [step.stage for step in done]
+    assert stages.count("calibrate") == calibrate
+    assert Step("calibrate").words == ["calibrate"]
+    done, _ = whole_cycle(inventory, replace(LIMITS, calibrate=calibrate), excluded=frozenset({"calibrate"}))
+    assert "calibrate" not in [step.stage for step in done]

@@ -1,6 +1,7 @@
 """Choice of baselines by name.
 
-REFS and HREF are compared by their members where the archive has them, else by their published products.
+REFS and HREF are compared by their members where the archive has them, else by their published products; HRRRCast by
+its members.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from convcast.verification.baselines.base import Baseline
 from convcast.verification.baselines.exact import Exact
 from convcast.verification.baselines.hrrr import HrrrForecasts, latest_forecast, time_lagged
 from convcast.verification.baselines.published import PublishedProducts
-from convcast.verification.baselines.refs_members import ReferenceMembers
+from convcast.verification.baselines.raw import Raw
+from convcast.verification.baselines.refs_members import HrrrcastMembers, ReferenceMembers
 from convcast.verification.data.truth import Truth
 from convcast.workspace import Workspace
 
-REFERENCES = ("refs", "href")
+REFERENCES = ("refs", "href", "hrrrcast")
 """Names of the reference ensembles."""
 
 
 @dataclass(frozen=True)
 class ReferenceEnsembles:
-    """Baselines and products by which REFS and HREF are compared."""
+    """Baselines and products by which reference ensembles are compared."""
 
     baselines: tuple[ReferenceMembers, ...] = ()
     products: tuple[PublishedProducts, ...] = ()
@@ -86,6 +88,7 @@ def make_baselines(
         "time-lagged": lambda: HrrrForecasts(
             "time-lagged", time_lagged(truth, settings.lagged_ages), truth, require_workspace("time-lagged").archive
         ),
+        "raw": lambda: Raw(truth, require_workspace("raw")),
         "exact": lambda: Exact(
             require_dataset("exact"), require_workspace("exact"), cases=cases, members=members, seed=seed
         ),
@@ -129,10 +132,15 @@ def make_references(
     if truth.points.grid is None or workspace is None:
         lacking = "a truth on the HRRR grid" if workspace else "a workspace, whose archive holds it"
         raise SettingsError(f"{requested[0]} needs {lacking}", advice="use --against persistence")
-    refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
     baselines: tuple[ReferenceMembers, ...] = ()
     chosen: list[PublishedProducts] = []
     notes: list[str] = []
+    if "hrrrcast" in requested:
+        baselines = (HrrrcastMembers(truth, workspace, cases),)
+        notes.append(baselines[0].described)
+    if requested == ["hrrrcast"]:
+        return ReferenceEnsembles(baselines, (), tuple(notes))
+    refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
     with_href = [case for case in cases if href.has(*case)] if "href" in requested else []
     if with_href:
         chosen.append(href)
@@ -141,8 +149,9 @@ def make_references(
         notes.append("HREF has no files for these forecasts: REFS, which replaces it, stands in its place")
     if "refs" in requested or not with_href:
         try:
-            baselines = (ReferenceMembers(truth, workspace, cases),)
-            notes.append(baselines[0].described)
+            members_of_refs = ReferenceMembers(truth, workspace, cases)
+            baselines = (*baselines, members_of_refs)
+            notes.append(members_of_refs.described)
         except MissingInputError:
             with_refs = [case for case in cases if refs.has(*case)]
             if not with_refs:

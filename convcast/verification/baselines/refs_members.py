@@ -1,4 +1,4 @@
-"""Members of REFS as a baseline: RRFS and HRRR forecasts of the last cycle and six hours before, equally weighted."""
+"""Members of reference ensembles as baselines, equally weighted: those of REFS, and those of HRRRCast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.archive.archive import open_archives
-from convcast.archive.reference_ensembles import Member, cycle_of, refs_members
+from convcast.archive.reference_ensembles import Member, cycle_of, hrrrcast_members, refs_members
 from convcast.errors import MissingInputError
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
@@ -23,13 +23,15 @@ MIN_AVAILABILITY = 0.5
 
 
 class ReferenceMembers(Baseline):
-    """Members of REFS in the archive, of the last cycle before each case.
+    """Members of REFS in the archive: RRFS and HRRR forecasts of the last cycle before each case, and six hours before.
 
     Every case has the same members: those that most cases have. A case that lacks one of them is left out; a field that
     fewer than two of them have is not compared.
     """
 
     name = "refs"
+    title = "REFS"
+    cycles = "of the last of its cycles at each start"
 
     def __init__(self, truth: Truth, workspace: Workspace, cases: Sequence[tuple[Hour, int]]) -> None:
         """Raise MissingInputError where no field has two members."""
@@ -52,7 +54,8 @@ class ReferenceMembers(Baseline):
         }
         if all(len(members) < 2 for members in self._members.values()):
             raise MissingInputError(
-                "the archive holds no members of REFS for these forecasts", advice=f"run `{self.remedy(cases)}`"
+                f"the archive holds no members of {self.title} for these forecasts",
+                advice=f"run `{self.remedy(cases)}`",
             )
 
     @property
@@ -62,14 +65,14 @@ class ReferenceMembers(Baseline):
         for name, members in self._members.items():
             sizes.setdefault(len(members), []).append(name.upper())
         each = "; ".join(f"{size} for {' '.join(names)}" for size, names in sizes.items())
-        return f"REFS is compared by its members, of the last of its cycles at each start: {each}"
+        return f"{self.title} is compared by its members, {self.cycles}: {each}"
 
     def missing(self, init: Hour, lead: int) -> str | None:
         available = self._available(init, lead)
         for name, members in self._members.items():
             absent = [member for member in members if name not in available.get(member, ())]
             if len(members) > 1 and absent:
-                return f"the archive lacks {name} of {', '.join(absent)} of REFS for {init + lead * HOUR}"
+                return f"the archive lacks {name} of {', '.join(absent)} of {self.title} for {init + lead * HOUR}"
         return None
 
     def lacks(self, variable: Variable) -> str | None:
@@ -77,7 +80,7 @@ class ReferenceMembers(Baseline):
         return None if count > 1 else f"{count} of its members {'has' if count == 1 else 'have'} it"
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
-        return fetch_command("refs", self._truth, cases)
+        return fetch_command(self.name, self._truth, cases)
 
     def fingerprint(self, init: Hour, lead: int) -> str:
         used = {member for members in self._members.values() for member in members}
@@ -99,6 +102,27 @@ class ReferenceMembers(Baseline):
         if (init, lead) not in self._held:
             self._held[init, lead] = {m.name: available_messages(self._archives, m.file) for m in self._all(init, lead)}
         return self._held[init, lead]
+
+
+class HrrrcastMembers(ReferenceMembers):
+    """Members of HRRRCast in the archive, of the cycle that the case starts from.
+
+    HRRRCast is published five to seven hours after its cycle: it is compared as a system, and not as what could be had.
+    """
+
+    name = "hrrrcast"
+    title = "HRRRCast"
+    cycles = "of the cycle that each forecast starts from"
+
+    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
+        late = self._truth.analysis_lead
+        leads = ",".join(map(str, sorted({lead + late for _, lead in cases})))
+        valid = [init + lead * HOUR for init, lead in cases]
+        return f"convcast fetch --what hrrrcast --leads {leads} --start {min(valid)} --end {max(valid)}"
+
+    def _all(self, init: Hour, lead: int) -> tuple[Member, ...]:
+        late = self._truth.analysis_lead
+        return hrrrcast_members(init - late * HOUR, lead + late)
 
 
 def cycle_and_lead(truth: Truth, init: Hour, lead: int) -> tuple[Hour, int]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from convcast.verification.report.figures import ReportFigure
 
 
-HRRR_BASED = ("hrrr", "time-lagged", "refs", "href")
+HRRR_BASED = ("hrrr", "time-lagged", "refs", "href", "hrrrcast")
 """Baselines made of HRRR forecasts, at least in part."""
 
 
@@ -175,7 +175,15 @@ def _calibration(verification: Verification, lead: int) -> str:
 
 def title(system: str) -> str:
     """Return the name of a system in sentences: `HRRR`, `time-lagged HRRR`, `persistence`."""
-    return {"hrrr": "HRRR", "time-lagged": "time-lagged HRRR", "refs": "REFS", "href": "HREF"}.get(system, system)
+    names = {
+        "hrrr": "HRRR",
+        "time-lagged": "time-lagged HRRR",
+        "refs": "REFS",
+        "href": "HREF",
+        "hrrrcast": "HRRRCast",
+        "raw": "its members before calibration",
+    }
+    return names.get(system, system)
 
 
 def _verdicts(verification: Verification, lead: int, other: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convcast.archive import fetch_files, open_archives, open_sources
-from convcast.archive.reference_ensembles import refs_members, requests
+from convcast.archive.reference_ensembles import hrrrcast_members, refs_members, requests
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
@@ -157,3 +157,25 @@ def test_what_fetch_brings_is_what_is_compared(real, tmp_path):
         outcomes = list(fetch_files(asked, sources, settings=settings.archive, now=valid[0] + 1000 * HOUR))
     assert {outcome.status for outcome in outcomes} == {"ok"}
     assert run(real).scores == expected.scores
+
+
+def test_members_of_hrrrcast_are_compared_on_the_same_cases(real):
+    made = {}
+    for init in INITS:
+        for number, member in enumerate(hrrrcast_members(init, 1)[:5]):
+            values = {name: weather(FIELDS[name], WIDE, number + 90) for name in ("refc", "t2m")}
+            put(real.workspace, member.file, forecast(member.file, values), lacking=set(FIELDS) - {"refc", "t2m"})
+            made[init, number] = values
+    verification = run(real, ("hrrrcast",))
+    assert verification.facts.systems == ("convcast", "hrrrcast")
+    assert {r["members"] for r in verification.scores if r["system"] == "hrrrcast"} == {5}
+    assert {r["field"] for r in verification.scores if r["system"] == "hrrrcast"} == {"refc", "t2m"}
+    assert any("HRRRCast is compared by its members" in note for note in verification.facts.notes)
+    (baseline,) = make(real, [(INITS[0], 1)], "hrrrcast").baselines
+    np.testing.assert_allclose(baseline.read(T2M, INITS[0], 1)[3], made[INITS[0], 3]["t2m"][INSIDE], atol=1 / 16)
+
+
+def test_hrrrcast_that_was_not_fetched_is_named_with_its_command(real):
+    with pytest.raises(MissingInputError, match="no members of HRRRCast") as raised:
+        make(real, [(INITS[0], 1)], "hrrrcast")
+    assert "--what hrrrcast --leads 1" in raised.value.advice

@@ -1,0 +1,311 @@
+"""Learn the maps that calibrate an ensemble from past forecasts and their truth.
+
+A few points of each forecast are drawn, by regime and from everywhere, so that a refit of several days reads little.
+The maps of `convcast.forecasts.calibration` are fitted to the points of the last days.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+
+from convcast.dataset import Dataset
+from convcast.errors import MissingInputError
+from convcast.files import whole_file
+from convcast.forecasts.calibrated import is_calibrated
+from convcast.forecasts.calibration import EVERYWHERE, MAX_FACTOR, Calibration, MemberMap
+from convcast.metrics.regimes import REGIMES
+from convcast.notation import HOUR, Hour, compact, from_compact
+from convcast.settings import VerificationSettings
+from convcast.variables import Variable
+from convcast.verification.data.ensembles import Ensemble, open_ensembles
+from convcast.verification.data.truth import Analyses, Truth, find_regimes
+from convcast.verification.digest import digest
+from convcast.workspace import Workspace
+
+Floats = NDArray[np.floating]
+
+MIN_POINTS = 500
+"""Minimum number of points from which a map is fitted."""
+MAX_POINTS = 20_000
+"""Maximum number of points to which factor and shift are fitted; more would not change them."""
+TAIL_EVENTS = 20
+"""Number of points of the truth beyond the last quantile; rarer values are not told apart."""
+LEVELS = 80
+"""Number of probabilities at which quantiles are compared."""
+SMALLEST_FACTOR = 0.2
+
+
+@dataclass(frozen=True)
+class DrawnPoints:
+    """Points of a field: the members there, (member, point), and the truth, (point)."""
+
+    members: NDArray[np.float32]
+    observed: NDArray[np.float32]
+
+
+def draw_points(
+    members: NDArray[np.float32],
+    observed: NDArray[np.float32],
+    regimes: NDArray[np.int8] | None,
+    *,
+    count: int,
+    seed: tuple[int, ...],
+) -> dict[str, DrawnPoints]:
+    """Draw points of one forecast, from everywhere and from each regime.
+
+    Args:
+        members: Members of a field, (member, y, x).
+        observed: Truth, (y, x), NaN where missing.
+        regimes: Index into REGIMES at the initial time, (y, x); None if not known.
+        count: Number of points of each regime.
+        seed: Key of the random draw.
+    """
+    generator = np.random.default_rng(seed)
+    present = (np.isfinite(observed) & np.isfinite(members).all(0)).ravel()
+    places = {EVERYWHERE: present}
+    if regimes is not None:
+        places |= {name: present & (regimes.ravel() == number) for number, name in enumerate(REGIMES)}
+    flat, truth = members.reshape(len(members), -1), observed.ravel()
+    drawn = {}
+    for name, inside in places.items():
+        found = np.flatnonzero(inside)
+        if found.size:
+            chosen = generator.choice(found, min(count, found.size), replace=False)
+            drawn[name] = DrawnPoints(flat[:, chosen].copy(), truth[chosen].copy())
+    return drawn
+
+
+def fit_maps(variable: Variable, drawn: Iterable[Mapping[str, DrawnPoints]]) -> dict[str, MemberMap]:
+    """Fit a field's maps at one lead, for each regime that has enough points, to points of several forecasts.
+
+    Returns:
+        Maps by regime; empty where the points from everywhere are too few.
+    """
+    groups: dict[str, list[DrawnPoints]] = {}
+    for one in drawn:
+        for name, points in one.items():
+            groups.setdefault(name, []).append(points)
+    maps = {}
+    for name, parts in groups.items():
+        members = np.concatenate([part.members for part in parts], axis=1).astype(np.float64)
+        observed = np.concatenate([part.observed for part in parts]).astype(np.float64)
+        if observed.size >= MIN_POINTS:
+            fit = fit_floored if variable.floor is not None else fit_shift_and_factor
+            maps[name] = fit(members, observed, variable)
+    return maps if EVERYWHERE in maps else {}
+
+
+def crps_of_members(members: Floats, observed: Floats) -> float:
+    """Mean CRPS of members as they are, (member, point), and truth, (point).
+
+    The fair estimator is not used for the fit, since it supposes that members are independent: those that are spread
+    about their own mean are not, and its least value is at too large a spread (by 11 % with 20 members).
+    """
+    return float(np.abs(members - observed).mean() - _half_difference(members))
+
+
+def fit_shift_and_factor(members: Floats, observed: Floats, variable: Variable) -> MemberMap:  # noqa: ARG001
+    """Fit the shift of the mean and the factor of the departures that have the least CRPS."""
+    few, truth = _thinned(members, observed)
+    mean = few.mean(0)
+    departure = few - mean
+    half = _half_difference(departure)
+
+    def crps(parameters: Floats) -> float:
+        shift, factor = parameters
+        if not SMALLEST_FACTOR <= factor <= MAX_FACTOR:
+            return float("inf")
+        return float(np.abs(mean + shift + factor * departure - truth).mean() - factor * half)
+
+    bias = float((truth - mean).mean())
+    found = minimize(crps, [bias, 1.0], method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-5 * half})
+    shift, factor = found.x if np.isfinite(found.fun) else (0.0, 1.0)
+    return MemberMap(float(factor), float(shift), points=observed.size)
+
+
+def fit_floored(members: Floats, observed: Floats, variable: Variable) -> MemberMap:
+    """Fit the factor of the departures that has the least CRPS once frequencies are corrected by quantiles."""
+    assert variable.floor is not None
+    floor = variable.floor.none
+
+    def with_factor(factor: float, values: Floats, truth: Floats) -> MemberMap:
+        widened = MemberMap(factor)(values, values.mean(0), floor)
+        return MemberMap(factor, 0.0, *match_quantiles(widened, truth), points=observed.size)
+
+    few, truth = _thinned(members, observed)
+    mean = few.mean(0)
+    found = minimize_scalar(
+        lambda factor: crps_of_members(with_factor(factor, few, truth)(few, mean, floor), truth),
+        bounds=(SMALLEST_FACTOR, 3.0),
+        method="bounded",
+        options={"xatol": 0.01, "maxiter": 14},
+    )
+    return with_factor(float(found.x), members, observed)
+
+
+def match_quantiles(forecast: Floats, observed: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return quantiles of forecasts, of any shape, strictly rising, and of the truth at the same probabilities.
+
+    The probabilities are dense in the upper tail, to the one beyond which TAIL_EVENTS points of the truth lie.
+    """
+    beyond = np.geomspace(1.0, min(1.0, TAIL_EVENTS / observed.size), LEVELS)
+    levels = 1 - beyond
+    of_forecast = np.quantile(forecast, levels)
+    of_truth = np.quantile(observed, levels)
+    _, first = np.unique(of_forecast, return_index=True)
+    return tuple(of_forecast[first].tolist()), tuple(np.maximum.accumulate(of_truth[first]).tolist())
+
+
+def _half_difference(members: Floats) -> float:
+    """Half the mean difference of two members, also of one with itself, from members (member, point)."""
+    count = len(members)
+    weights = (2 * np.arange(count) - count + 1) / count**2
+    return float((np.sort(members, axis=0) * weights[:, None]).sum(0).mean())
+
+
+def _thinned(members: Floats, observed: Floats) -> tuple[Floats, Floats]:
+    step = max(1, -(-observed.size // MAX_POINTS))
+    return members[:, ::step], observed[::step]
+
+
+def learn(
+    workspace: Workspace, dataset: Dataset, settings: VerificationSettings, *, until: Hour | None = None
+) -> Calibration:
+    """Learn a calibration from the workspace's forecasts of the last days.
+
+    Points drawn from a forecast are kept, so that the next refit reads only new forecasts; those of forecasts before
+    the days are deleted.
+
+    Args:
+        workspace: Workspace with the forecasts; those in raw/ come before calibrated ones.
+        dataset: The analyses that are the truth.
+        settings: Days, points and seed.
+        until: Last valid hour that may be used; by default the newest analysis.
+
+    Raises:
+        MissingInputError: No field has enough points.
+    """
+    truth = Analyses(dataset)
+    if truth.hours.size == 0:
+        raise MissingInputError("the dataset holds no analysis", advice="run `convcast preprocess`")
+    last = truth.hours[-1] if until is None else min(until, truth.hours[-1])
+    first = last - np.timedelta64(round(24 * settings.calibration_days), "h")
+    folder = workspace.calibrations / "points"
+    drawn: dict[tuple[str, int], list[dict[str, DrawnPoints]]] = {}
+    used: list[tuple[Hour, int]] = []
+    known = set(truth.hours.tolist())
+    for init, path in _uncalibrated(workspace, first):
+        for ensemble in open_ensembles(
+            path, fields=truth.variables, points=truth.points, simulated=truth.simulated
+        ).ensembles:
+            for lead in ensemble.leads:
+                if init + lead * HOUR > last or (init + lead * HOUR).item() not in known:
+                    continue
+                points = _points_of(folder, ensemble, lead, truth, settings)
+                if points is None:
+                    continue
+                used.append((init, lead))
+                for name, groups in points.items():
+                    drawn.setdefault((name, lead), []).append(groups)
+    _forget(folder, first)
+    maps: dict[str, dict[str, dict[str, MemberMap]]] = {}
+    for variable in truth.variables:
+        for lead in sorted({lead for name, lead in drawn if name == variable.name}):
+            found = fit_maps(variable, drawn[variable.name, lead])
+            if found:
+                maps.setdefault(variable.name, {})[str(lead)] = found
+    if not maps:
+        raise MissingInputError(
+            f"{len(used)} forecasts since {first} have an analysis, too few to learn a calibration from",
+            advice="run `convcast sample` for more initial times",
+        )
+    return Calibration(
+        first=str(min(init for init, _ in used)),
+        last=str(max(init + lead * HOUR for init, lead in used)),
+        cases=len(used),
+        maps=maps,
+        simulated=truth.simulated,
+    )
+
+
+def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[tuple[Hour, Path]]:
+    """Yield the ensembles as they were drawn, by initial time."""
+    paths = {path.stem: path for path in sorted(workspace.forecasts.glob("*.zarr"))}
+    raw = {path.stem: path for path in sorted(workspace.raw_forecast(first).parent.glob("*.zarr"))}
+    for stem, path in sorted((paths | raw).items()):
+        init = from_compact(stem)
+        if init is None or init < first or path.is_symlink():
+            continue
+        if stem not in raw and is_calibrated(path):
+            continue
+        yield init, path
+
+
+def _points_of(
+    folder: Path, ensemble: Ensemble, lead: int, truth: Truth, settings: VerificationSettings
+) -> dict[str, dict[str, DrawnPoints]] | None:
+    """Points of a case by field and regime, kept or drawn now; None where fewer than two members are complete."""
+    members = ensemble.members(lead)
+    if len(members) < 2:
+        return None
+    valid = ensemble.init + lead * HOUR
+    key = digest(ensemble.fingerprint, truth.fingerprint(valid), settings.calibration_points, len(members))
+    path = folder / f"{compact(ensemble.init)}+{lead:03d}h.npz"
+    kept = _load(path, key)
+    if kept is not None:
+        return kept
+    regimes = find_regimes(truth, ensemble.init)
+    points = {
+        variable.name: draw_points(
+            ensemble.read(variable, lead, members),
+            truth.read(variable, valid),
+            regimes,
+            count=settings.calibration_points,
+            seed=(settings.seed, int(ensemble.init.astype(np.int64)), lead, number),
+        )
+        for number, variable in enumerate(truth.variables)
+    }
+    arrays = {
+        f"{name}/{regime}/{part}": getattr(one, part)
+        for name, groups in points.items()
+        for regime, one in groups.items()
+        for part in ("members", "observed")
+    }
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, key=np.array(key), **arrays)
+    return points
+
+
+def _load(path: Path, key: str) -> dict[str, dict[str, DrawnPoints]] | None:
+    """Points that were kept under this key; None where there are none, or the file cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["key"]) != key:
+                return None
+            points: dict[str, dict[str, DrawnPoints]] = {}
+            for entry in stored.files:
+                if entry.endswith("/members"):
+                    name, regime, _ = entry.split("/")
+                    one = DrawnPoints(stored[entry], stored[f"{name}/{regime}/observed"])
+                    points.setdefault(name, {})[regime] = one
+            return points
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _forget(folder: Path, first: Hour) -> None:
+    """Delete the points of forecasts before the days that are learnt from."""
+    for path in folder.glob("*.npz"):
+        init = from_compact(path.name.split("+")[0])
+        if init is not None and init < first:
+            path.unlink(missing_ok=True)

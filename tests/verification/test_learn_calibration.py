@@ -1,0 +1,203 @@
+"""A calibration is learnt from past forecasts, and mends what was spoilt."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+from convcast.cli.main import app
+from convcast.errors import MissingInputError
+from convcast.forecasts.calibrated import choose_calibration, write_calibrated
+from convcast.forecasts.calibration import read_calibration, save_calibration
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
+from convcast.notation import HOUR
+from convcast.variables import REFC, T2M
+from convcast.verification import evaluate, learn_calibration
+from convcast.verification.learn_calibration import (
+    draw_points,
+    fit_floored,
+    fit_maps,
+    fit_shift_and_factor,
+    learn,
+    match_quantiles,
+)
+
+from .conftest import INITS, VARIABLES
+
+GENERATOR = np.random.default_rng(5)
+
+
+def exchangeable(members=12, points=8000, seed=0):
+    """Members and a truth that is like one of them."""
+    generator = np.random.default_rng(seed)
+    centre = 290 + 5 * generator.standard_normal(points)
+    drawn = centre + 2 * generator.standard_normal((members + 1, points))
+    return drawn[1:], drawn[0]
+
+
+def test_lost_spread_and_bias_are_found_again():
+    members, observed = exchangeable()
+    mean = members.mean(0)
+    fit = fit_shift_and_factor(mean + 0.5 * (members - mean) + 1.5, observed, T2M)
+    assert fit.factor == pytest.approx(2, abs=0.08)
+    assert fit.shift == pytest.approx(-1.5, abs=0.08)
+    assert fit.points == observed.size
+
+
+def test_a_calibrated_ensemble_is_left_as_it_is():
+    fit = fit_shift_and_factor(*exchangeable(), T2M)
+    assert fit.factor == pytest.approx(1, abs=0.04)
+    assert fit.shift == pytest.approx(0, abs=0.08)
+
+
+def test_frequencies_of_strong_echoes_are_corrected():
+    generator = np.random.default_rng(1)
+    centre = 25 * generator.standard_normal(20_000) - 10
+    drawn = np.maximum(centre + 8 * generator.standard_normal((11, 20_000)), -10)
+    observed, members = drawn[0], drawn[1:]
+    spoilt = np.where(members > 0, 1.15 * members, members)
+    fit = fit_floored(spoilt, observed, REFC)
+    mapped = fit(spoilt, spoilt.mean(0), -10.0)
+    for threshold in (20, 40):
+        assert (spoilt >= threshold).mean() > 1.15 * (observed >= threshold).mean()
+        assert (mapped >= threshold).mean() == pytest.approx((observed >= threshold).mean(), rel=0.12)
+    assert fit.factor == pytest.approx(1, abs=0.2)
+
+
+def test_quantiles_rise_and_end_where_events_are_few():
+    forecast, observed = GENERATOR.exponential(10, (5, 1000)) - 10, GENERATOR.exponential(8, 1000) - 10
+    of_forecast, of_truth = match_quantiles(forecast, observed)
+    assert (np.diff(of_forecast) > 0).all()
+    assert (np.diff(of_truth) >= 0).all()
+    assert (observed > of_truth[-1]).sum() == pytest.approx(learn_calibration.TAIL_EVENTS, abs=1)
+
+
+def test_points_are_drawn_by_regime_where_both_have_values():
+    members = GENERATOR.standard_normal((3, 30, 30)).astype(np.float32)
+    observed = members[0].copy()
+    observed[:10] = np.nan
+    members[1, 10:12] = np.nan
+    regimes = np.zeros((30, 30), np.int8)
+    regimes[:, 28:] = 2
+    drawn = draw_points(members, observed, regimes, count=50, seed=(1,))
+    assert {name: one.observed.size for name, one in drawn.items()} == {"all": 50, "quiet": 50, "echo": 36}
+    assert all(np.isfinite(one.members).all() and (one.members[0] == one.observed).all() for one in drawn.values())
+    assert fit_maps(T2M, [drawn]) == {}
+
+
+@pytest.fixture
+def sharp(small):
+    """A workspace whose forecasts have half the spread that they should have."""
+    for path in small.paths:
+        with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as stored:
+            data = stored.load()
+        for variable in VARIABLES:
+            if variable is not REFC:
+                values = data[variable.name].values
+                mean = values.mean(1, keepdims=True)
+                values[:] = mean + 0.5 * (values - mean)
+        shutil.rmtree(path)
+        data.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    return small
+
+
+def test_learning_uses_no_hour_after_the_last_one(sharp):
+    settings = sharp.settings(calibration_points=300)
+    learnt = learn(sharp.workspace, sharp.dataset, settings, until=INITS[2])
+    assert (learnt.first, learnt.last, learnt.cases) == (str(INITS[0]), str(INITS[1] + HOUR), 2)
+    assert learnt.simulated
+    assert 1.5 < learnt.find("t2m", 1)["all"].factor < 2.6
+    assert learnt.find("refc", 1)["all"].forecast
+
+
+def test_points_are_kept_for_the_next_fit_and_forgotten_in_time(sharp, monkeypatch):
+    settings = sharp.settings(calibration_points=300)
+    first = learn(sharp.workspace, sharp.dataset, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(learn_calibration, "draw_points", None)
+        assert learn(sharp.workspace, sharp.dataset, settings) == first
+    folder = sharp.workspace.calibrations / "points"
+    next(folder.glob("*.npz")).write_bytes(b"spoilt")
+    assert learn(sharp.workspace, sharp.dataset, settings) == first
+    later = learn(sharp.workspace, sharp.dataset, sharp.settings(calibration_points=300, calibration_days=0.8))
+    assert later.cases == 2
+    assert len(list(folder.glob("*.npz"))) == 2
+
+
+def test_too_few_forecasts_are_an_error(sharp):
+    with pytest.raises(MissingInputError, match="too few"):
+        learn(sharp.workspace, sharp.dataset, sharp.settings(), until=INITS[0])
+
+
+def description(small, init):
+    identity = {"simulated": 1, "analysis_lead": 0, "model_sha256": "0123456789abcdef", "seed": 0}
+    information = {"training_hours": "2024-05-01T00/2024-05-02T23", "title": "SIMULATED"}
+    return ForecastDescription(init, (1,), (1,), small.dataset.variables, small.dataset.grid, identity, information)
+
+
+def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(sharp, tmp_path):
+    settings = sharp.settings(calibration_points=300)
+    workspace, init = sharp.workspace, INITS[3]
+    folder = workspace.calibrations
+    save_calibration(learn(workspace, sharp.dataset, settings, until=INITS[3]), folder)
+    raw, target = workspace.raw_forecast(init), workspace.forecast(init)
+    with xr.open_zarr(target, consolidated=False, decode_timedelta=True) as stored:
+        drawn = np.stack([stored[v.name].values[0, :, 0] for v in sharp.dataset.variables], axis=1)
+    shutil.rmtree(target)
+    what = description(sharp, init)
+    store = EnsembleStore.prepare(raw, what, members=8)
+    for member, fields in enumerate(drawn):
+        store.write(member, 1, fields)
+    learnt = choose_calibration(folder, target, init)
+    parts = {"members": range(8), "leads": (1,), "regimes": None}
+    assert write_calibrated(raw, target, what, learnt, **parts) == 8
+    assert write_calibrated(raw, target, what, learnt, **parts) == 0
+    with xr.open_zarr(target, consolidated=False, decode_timedelta=True) as stored:
+        assert stored.attrs["calibration"] == learnt.name
+        assert stored.attrs["calibration_members"] == 8
+        assert str(INITS[2] + HOUR) in stored.attrs["calibration_learnt_from"]
+        for number, variable in enumerate(sharp.dataset.variables):
+            expected = learnt.apply(variable, 1, drawn[:, number], None)
+            np.testing.assert_allclose(stored[variable.name].values[0, :, 0], expected, atol=2 / variable.scale)
+    # A later calibration does not replace the one that the file names.
+    later = learn(workspace, sharp.dataset, settings, until=init + HOUR)
+    save_calibration(later, folder)
+    assert choose_calibration(folder, target, init).name == learnt.name
+    evaluation = evaluate([target], sharp.dataset, against=("raw",), settings=settings, workspace=workspace)
+    list(evaluation)
+    verification = evaluation.result()
+    ratio = {system: verification.find("t2m", "spread_error_ratio", system)["value"] for system in ("convcast", "raw")}
+    assert ratio["raw"] < 0.75
+    assert 0.75 < ratio["convcast"] < 1.35
+    assert (
+        verification.find("t2m", "crps", "convcast", estimator="fair")["value"]
+        <= (verification.find("t2m", "crps", "raw", estimator="fair")["value"])
+    )
+
+
+def test_forecasts_before_anything_was_learnt_say_so(small):
+    raw, target, init = small.workspace.raw_forecast(INITS[0]), small.workspace.root / "new.zarr", INITS[0]
+    what = description(small, init)
+    store = EnsembleStore.prepare(raw, what, members=2)
+    fields = small.dataset.read([init])[0]
+    for member in range(2):
+        store.write(member, 1, fields + member)
+    assert choose_calibration(small.workspace.calibrations, target, init) is None
+    write_calibrated(raw, target, what, None, members=range(2), leads=(1,), regimes=None)
+    with xr.open_zarr(target, consolidated=False, decode_timedelta=True) as stored:
+        assert stored.attrs["calibration"] == "none"
+        np.testing.assert_allclose(stored["t2m"].values[0, 1, 0], fields[1] + 1, atol=1 / 16)
+
+
+def test_verb_writes_the_calibration_and_the_journal(sharp, whole):
+    shutil.copytree(whole.workspace.dataset, sharp.workspace.dataset)
+    words = ["calibrate", "-w", str(sharp.workspace.root), "--until", str(INITS[2]), "--json"]
+    result = CliRunner().invoke(app, [*words, "--set", "verification.calibration_points=300"])
+    assert result.exit_code == 0, result.output
+    (path,) = sharp.workspace.calibrations.glob("*.json")
+    assert read_calibration(path).cases == 2
+    assert '"verb": "calibrate"' in (sharp.workspace.root / "journal.jsonl").read_text()
