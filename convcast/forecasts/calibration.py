@@ -32,7 +32,8 @@ BLEND = 9
 """Width, in cells, of the square over which the regimes' maps are blended: 27 km."""
 EVERYWHERE = "all"
 """Name of the map that is used where a regime has none, or is not known."""
-MAX_FACTOR = 20.0
+MAX_FACTOR = 5.0
+"""Maximum factor of departures; an ensemble that would need more has no spread worth scaling."""
 Factor = Annotated[float, Field(gt=0, le=MAX_FACTOR)]
 
 

@@ -52,6 +52,8 @@ class FieldCase:
 
     A score without events does without.
     """
+    around: tuple[NDArray[np.bool_], ...] = ()
+    """Strong echoes of the same members an hour earlier and later, (member, y, x) each, where there are forecasts."""
 
     @property
     def thresholds(self) -> tuple[float, ...]:

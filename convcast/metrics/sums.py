@@ -103,6 +103,7 @@ def score_field(
     *,
     regimes: NDArray[np.int8] | None = None,
     scales: Scales | None = None,
+    around: tuple[NDArray[np.bool_], ...] = (),
     chunk: int = CHUNK,
 ) -> Statistics:
     """Compute the statistics of one case of a field.
@@ -115,6 +116,7 @@ def score_field(
         variable: The field, which has the thresholds of events.
         regimes: Index of each point's regime in REGIMES, (y, x), negative where unknown.
         scales: Scales of the scores of whole fields, whose sums are left out without them.
+        around: Strong echoes of the same members an hour earlier and later, (member, y, x) each, where known.
         chunk: Number of points scored at a time.
 
     Raises:
@@ -138,7 +140,7 @@ def score_field(
         raise SettingsError(f"there is no point of {variable.name} to score")
     if scales is None:
         return total
-    case = FieldCase(forecasts, observations, present.reshape(observations.shape), variable, scales, packed)
+    case = FieldCase(forecasts, observations, present.reshape(observations.shape), variable, scales, packed, around)
     return replace(total, whole_fields=_whole_field_sums(case))
 
 

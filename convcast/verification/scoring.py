@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.metrics.kernels import present_points
 from convcast.metrics.spatial import Scales
+from convcast.metrics.storms import STRONG
 from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
@@ -172,7 +173,12 @@ class Scorer:
                 observed = points.observed
                 record, scored_at[system] = records[system], points.count
                 record.statistics[variable.name] = score_field(
-                    members, observed, variable, regimes=regimes, scales=self.scales
+                    members,
+                    observed,
+                    variable,
+                    regimes=regimes,
+                    scales=self.scales,
+                    around=self._around(system, case, variable, len(members)),
                 )
                 if system == MODEL:
                     self._note(record, case, variable, members, observed)
@@ -192,6 +198,22 @@ class Scorer:
             return case.extreme(variable, lambda lead: self._baselines[system].read(variable, case.init, lead))
         except DamagedFileError as error:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
+
+    def _around(
+        self, system: str, case: ForecastCase, variable: Variable, members: int
+    ) -> tuple[NDArray[np.bool_], ...]:
+        """Return strong echoes of a system's members an hour before and after a case, where it has forecasts."""
+        if variable is not REFC or case.earlier or case.ensemble.box is not None:
+            return ()
+        fields = []
+        for lead in (case.lead - 1, case.lead + 1):
+            if lead not in case.ensemble.leads or not set(case.members) <= set(case.ensemble.members(lead)):
+                continue
+            if system == MODEL:
+                fields.append(case.ensemble.read(variable, lead, case.members[: self._members]) >= STRONG)
+            elif self._baselines[system].missing(case.init, lead) is None:
+                fields.append(self._baselines[system].read(variable, case.init, lead) >= STRONG)
+        return tuple(field for field in fields if len(field) == members)
 
     def _compare(
         self,

@@ -26,6 +26,7 @@ from convcast.metrics.scores.spread import (
     SpreadErrorCorrelation,
     SpreadErrorRatio,
 )
+from convcast.metrics.scores.storms import StormScores
 from convcast.metrics.scores.yes_or_no import CriticalSuccessIndex, ProbabilityOfDetection, SuccessRatio
 
 __all__ = ["EVENT_SCORES", "FIELD_SCORES", "POINT_SCORES"]
@@ -57,4 +58,5 @@ FIELD_SCORES: tuple[FieldScore, ...] = (
     FractionsSkillScore(),
     EnergyScore(),
     LogSpectralDistance(),
+    StormScores(),
 )

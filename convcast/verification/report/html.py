@@ -27,6 +27,17 @@ HRRR_BASED = ("hrrr", "time-lagged", "refs", "href", "hrrrcast")
 """Baselines made of HRRR forecasts, at least in part."""
 
 
+STORM_COLUMNS = (
+    "storms_matched",
+    "storms_matched_within_1h",
+    "storms_confirmed",
+    "storm_count",
+    "storm_count_observed",
+    "storm_count_crps",
+)
+"""Scores in the report's table of storms."""
+
+
 @dataclass(frozen=True)
 class ProductTableRow:
     """Row of the table of published products."""
@@ -77,6 +88,7 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
             (lead, [_field_row(verification, v.name, lead) for v in verification.variables]) for lead in facts.leads
         ],
         events=[(lead, _events(verification, lead)) for lead in facts.leads],
+        storms=[(lead, rows) for lead in facts.leads if (rows := _storms(verification, lead))],
         products=[
             (lead, system, lines)
             for lead in facts.leads
@@ -286,6 +298,16 @@ def product_table_rows(verification: Verification, system: str, lead: int) -> li
                 verdict="" if silent else verdict(difference),
             )
         )
+    return lines
+
+
+def _storms(verification: Verification, lead: int) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Scores of storms as objects by system: the value and its interval of each of STORM_COLUMNS."""
+    lines = []
+    for system in verification.facts.systems:
+        rows = [verification.find("refc", score, system, lead_hours=lead) for score in STORM_COLUMNS]
+        if any(row is not None for row in rows):
+            lines.append((system, [(_number(row, 2), _interval(row, 2)) for row in rows]))
     return lines
 
 
