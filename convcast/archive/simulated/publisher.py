@@ -7,16 +7,19 @@ the publisher's own model, which starts from the published analysis. Radar scans
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast import grib
+from convcast import __version__, grib
 from convcast.archive import locations
 from convcast.archive.messages.index import forecast
 from convcast.archive.simulated.forecast_model import LONGEST_LEAD, ForecastModel
@@ -32,6 +35,8 @@ from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, LAND, TERRAIN, GribKey
 
 WORLD_FILE = "world.json"
+STATE_FILE = "state.npz"
+"""File with the state of the last hour that was simulated, from which a later run goes on."""
 LOOK_BACK = 12
 """Hours before the first requested one that are published with it, since workers request hours out of order."""
 MAX_RUN_HOURS = 24 * 14
@@ -69,6 +74,7 @@ class Publisher:
         self._world = World(settings.size, settings.size, settings.seed)
         self._lock = threading.Lock()
         self._run: Iterator[tuple[Hour, State]] = iter(())
+        self._last: tuple[Hour, State] | None = None
         self._next: Hour | None = None
         self._fixed: dict[tuple[str, int], bytes] = {}
         self._forecasts: OrderedDict[Hour, tuple[int, Iterator[dict[str, Array]]]] = OrderedDict()
@@ -99,6 +105,33 @@ class Publisher:
             self._publish_analysis(hour)
             write_bytes(path, make_scan(self._published(hour)["refc"], self.grid, hour, self._seed))
 
+    def keep_state(self) -> None:
+        """Keep the state of the last simulated hour, or the next run would begin weeks before its first hour."""
+        with self._lock:
+            if self._last is None:
+                return
+            time, state = self._last
+            data = io.BytesIO()
+            np.savez(data, hour=np.int64(time.astype(np.int64)), version=__version__, **vars(state))
+            write_bytes(self.root / STATE_FILE, data.getvalue())
+
+    def _kept_state(self) -> tuple[Hour, State] | None:
+        """Read what `keep_state` wrote; None if there is none that this version can use."""
+        names = [field.name for field in dataclasses.fields(State)]
+        try:
+            with np.load(io.BytesIO((self.root / STATE_FILE).read_bytes()), allow_pickle=False) as kept:
+                if str(kept["version"]) != __version__:
+                    return None
+                arrays = {name: np.asarray(kept[name], np.float64) for name in names}
+                hour = np.datetime64(int(kept["hour"]), "h")
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+        whole = (1, *self.grid.shape)
+        if any(array.shape != (whole if name != "mean_wind" else (1, 2)) for name, array in arrays.items()):
+            return None
+        sound = hour >= self.first and all(np.isfinite(array).all() for array in arrays.values())
+        return (hour, State(**arrays)) if sound else None
+
     @cached_property
     def _model(self) -> ForecastModel:
         return ForecastModel(self.grid.ny, self.grid.nx, self._seed)
@@ -108,11 +141,13 @@ class Publisher:
         if self._is_published(init):
             return
         if self._next is None or not init - MAX_RUN_HOURS * HOUR <= self._next <= init:
-            self._next = max(self.first, init - LOOK_BACK * HOUR)
+            kept = self._kept_state()
+            state = None if kept is None or not init - MAX_RUN_HOURS * HOUR <= kept[0] <= init else kept[1]
+            self._next = max(self.first, init - LOOK_BACK * HOUR) if kept is None or state is None else kept[0]
             hours = int((self.last - self._next) / HOUR) + 1
-            self._run = self._world.nature_run(self._next, hours)
+            self._run = self._world.nature_run(self._next, hours, state=state)
         while self._next <= init:
-            time, state = next(self._run)
+            time, state = self._last = next(self._run)
             if not self._is_published(time):
                 self._write(time, self._world.observe(state, time))
             self._next = time + HOUR

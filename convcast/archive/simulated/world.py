@@ -101,18 +101,17 @@ class World:
         self._start = spectra.blobs(climate.start_radius)
 
     def nature_run(
-        self, start: np.datetime64, hours: int, spin_up_hours: int = 480
+        self, start: np.datetime64, hours: int, spin_up_hours: int = 480, state: State | None = None
     ) -> Iterator[tuple[np.datetime64, State]]:
         """Yield the truth hour by hour, as a state of one member.
 
         The state of an hour does not depend on `start` and `hours`, so that an archive can be extended or filled in any
         order. Time is divided into eras of four weeks. Each era is run from a clear sky `spin_up_hours` before it. The
         noise of an hour is the same in all runs, so that a new era converges to the old one, by a factor of e in about
-        two days, before it begins. The first hour costs at most the spin-up and an era. Runs with different
-        `spin_up_hours` differ within the first weeks of an era.
+        two days, before it begins. The first hour costs at most the spin-up and an era, unless its `state` is given.
+        Runs with different `spin_up_hours` differ within the first weeks of an era.
         """
         first = hours_since_1970(start)
-        state: State | None = None
         for hour in range(first, first + hours):
             if state is None or hour % ERA_HOURS == 0:
                 first_of_run = hour - hour % ERA_HOURS - spin_up_hours

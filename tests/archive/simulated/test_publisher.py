@@ -12,6 +12,7 @@ from convcast.archive.messages.index import parse, select
 from convcast.archive.messages.spec import fields
 from convcast.archive.simulated import publisher as module
 from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
+from convcast.archive.simulated.world import World
 from convcast.errors import DamagedFileError
 from convcast.settings import SimulationSettings
 from convcast.variables import FIELDS, STATIC
@@ -29,7 +30,7 @@ class StandIn:
         self.terrain = np.linspace(0, 1000, ny * nx).reshape(ny, nx)
         self.land = np.ones((ny, nx))
 
-    def nature_run(self, start, hours):
+    def nature_run(self, start, hours, state=None):
         StandIn.runs += 1
         for hour in range(hours):
             time = start + hour
@@ -96,6 +97,56 @@ def test_hours_a_little_out_of_order_need_one_run_of_the_world(publisher):
     for hour in (20, 17, 22, 19, 25):
         publisher.publish(name(hour))
     assert StandIn.runs == 1
+
+
+class TestKeptState:
+    SETTINGS = SimulationSettings(size=32, start="2024-05-09T00", days=2, seed=5)  # where an era begins
+
+    @pytest.fixture(autouse=True)
+    def short_spin_up(self, monkeypatch):
+        whole = World.nature_run
+        monkeypatch.setattr(World, "nature_run", lambda *words, **more: whole(*words, spin_up_hours=3, **more))
+
+    @staticmethod
+    def name(hour):
+        return str(locations.archive_path(locations.hrrr(np.datetime64("2024-05-09T00", "h") + hour, 0)))
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        """Hours 0 to 2, and the state of hour 2."""
+        first = Publisher(tmp_path / "one", self.SETTINGS)
+        first.publish(self.name(2))
+        first.keep_state()
+        return first.root
+
+    def test_a_later_run_goes_on_to_the_same_bytes_without_a_spin_up(self, root, tmp_path, monkeypatch):
+        other = Publisher(tmp_path / "other", self.SETTINGS)
+        other.publish(self.name(4))
+        monkeypatch.setattr(World, "_clear_sky", None)
+
+        Publisher(root, self.SETTINGS).publish(self.name(4))
+
+        assert (root / self.name(4)).read_bytes() == (other.root / self.name(4)).read_bytes()
+
+    @pytest.mark.parametrize("how", ["cut", "empty", "of another version", "of another size", "gone"])
+    def test_a_state_that_cannot_be_used_is_done_without(self, root, how, monkeypatch):
+        file = root / module.STATE_FILE
+        content = file.read_bytes()
+        match how:
+            case "cut":
+                file.write_bytes(content[: len(content) // 2])
+            case "empty":
+                file.write_bytes(b"")
+            case "of another version":
+                monkeypatch.setattr(module, "__version__", "0")
+            case "of another size":
+                np.savez(file, **{name: value[..., :2] for name, value in np.load(file).items() if value.ndim})
+            case "gone":
+                file.unlink()
+
+        Publisher(root, self.SETTINGS).publish(self.name(3))
+
+        assert (root / self.name(3)).is_file()
 
 
 @pytest.mark.parametrize("hour", [-1, 48])
