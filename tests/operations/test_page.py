@@ -135,7 +135,7 @@ def test_it_shows_all_fields_and_leads_and_asks_nothing_of_other_hosts(place, qu
     assert {picture["name"] for picture in shown["pictures"].values()} == files - {"index.html"}
     assert set(shown["pictures"]) == {
         f"{field} {kind} {lead}"
-        for field, kinds in (("refc", [*KINDS, "stamps"]), ("t2m", ["neighbourhood", "mean", "spread"]))
+        for field, kinds in (("refc", [*KINDS, "stamps"]), ("t2m", [*KINDS, "stamps"]))
         for lead in (1, 3)
         for kind in kinds
     }
@@ -194,6 +194,11 @@ def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quic
         (folder / "scores.json").write_text(json.dumps(document))
         write(place)
         assert Page(place).content["warnings"] == {"refc 1": said, "t2m 1": []}
+        assert {kind for kind, shown in quick if list(shown.warnings) == said and shown.variable == REFC} >= set(KINDS)
+        drawn = len(quick)
+        write(place)
+        assert len(quick) == drawn, "pictures are drawn once"
+        assert not any(shown.warnings for _, shown in quick if shown.variable == T2M)
     assert "../verification/operational/report.html" in Page(place).addresses
 
 

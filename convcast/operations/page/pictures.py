@@ -18,6 +18,7 @@ from convcast.files import write_bytes
 from convcast.forecasts.open import StoredForecast, open_forecast
 from convcast.notation import compact, parse_numbers
 from convcast.variables import FIELDS, REFC, Variable
+from convcast.verification.results.warnings import warnings_of_model
 from convcast.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,10 +30,8 @@ WIDTH, DOTS = 4.6, 170
 """Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
 PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
 MAPS = ("neighbourhood", "probability", "mean", "spread")
-"""Kinds of maps of every field, in the order of the page."""
-FEW = frozenset({"neighbourhood", "mean", "spread"})
-"""Kinds of maps of fields other than the first: drawing all would take minutes a lead over CONUS."""
-DRAWING = 2
+"""Kinds of maps that products suffice for, in the order of the page."""
+DRAWING = 3
 """Version of the drawing; a change draws the pictures of the newest forecast again."""
 
 
@@ -93,7 +92,6 @@ def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None
     order = [name for name in fields if name in names] or sorted(
         names, key=lambda name: (name != REFC.name, list(FIELDS).index(name))
     )
-    identity = json.dumps([__version__, DRAWING, said, count], sort_keys=True, default=str)
     return About(
         variables=tuple(FIELDS[name] for name in order),
         simulated=bool(said[0].get("simulated", 0)),
@@ -101,7 +99,7 @@ def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None
         identity=str(said[0].get("model_sha256", ""))[:12],
         members=count,
         near=near,
-        digest=hashlib.sha256(identity.encode()).hexdigest()[:8],
+        digest=_hash([__version__, DRAWING, said, count]),
     )
 
 
@@ -122,16 +120,24 @@ def kinds_of(about: About, source: StoredForecast) -> dict[str, str]:
 def draw_pictures(
     workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int]
 ) -> Iterator[Picture]:
-    """Draw the pictures that are missing, and yield all, by field and lead; of the first field there are all kinds."""
-    every = kinds_of(about, source)
+    """Draw the pictures that are missing, and yield all, by field and lead.
+
+    Each picture carries the warnings of the newest verification of the model. Pictures are drawn again when warnings
+    come or go, but not when only their numbers change.
+    """
+    from convcast.pictures.forecast import draw
+
+    kinds = kinds_of(about, source)
     for variable in about.variables:
-        kinds = every if variable == about.variables[0] else {kind: every[kind] for kind in every if kind in FEW}
         for lead in leads:
-            stem = f"{compact(source.init)}_{about.digest}_{variable.name}_f{lead:02d}"
+            warnings = warnings_of_model(workspace.root / "verification", about.identity, variable, lead)
+            digest = about.digest if not warnings else _hash([about.digest, [text.split()[0] for text in warnings]])
+            stem = f"{compact(source.init)}_{digest}_{variable.name}_f{lead:02d}"
             paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in kinds}
             missing = [kind for kind, path in paths.items() if not path.is_file()]
-            for kind, png in _draw(workspace, source, about, variable, lead, missing) if missing else ():
-                write_bytes(paths[kind], png)
+            for kind, shown in _select(workspace, source, about, variable, lead, missing) if missing else ():
+                dressed = replace(shown, width=WIDTH, dots=DOTS, warnings=tuple(warnings))
+                write_bytes(paths[kind], draw(kind, dressed))
             for kind, path in paths.items():
                 if path.is_file():
                     with open(path, "rb") as file:
@@ -140,12 +146,11 @@ def draw_pictures(
                     yield Picture(path.name, variable.name, lead, kind, alt, width, height)
 
 
-def _draw(
+def _select(
     workspace: Workspace, source: StoredForecast, about: About, variable: Variable, lead: int, kinds: Sequence[str]
-) -> Iterator[tuple[str, bytes]]:
-    """Yield kinds and PNGs. Maps are drawn from products where possible, which takes less memory than members."""
+) -> Iterator[tuple[str, ForecastField]]:
+    """Yield kinds, and what they show: products where possible, which take less memory than members."""
     from convcast.forecasts.plot import select_maps
-    from convcast.pictures.forecast import draw
 
     maps = StoredForecast(source.init, None if source.products else source.members, source.products)
     of_maps = [kind for kind in kinds if kind in MAPS]
@@ -154,18 +159,17 @@ def _draw(
             workspace, maps, [variable], [lead], threshold=None, kinds=of_maps, chosen=False
         ):
             for kind in possible:
-                yield kind, draw(kind, _narrow(shown))
+                yield kind, shown
     if "stamps" in kinds:
         few = StoredForecast(source.init, source.members, None)
         for shown, _ in select_maps(
             workspace, few, [variable], [lead], threshold=None, kinds=["stamps"], chosen=False, most=STAMPS
         ):
-            of = f"the first of {about.members}; {shown.source}"
-            yield "stamps", draw("stamps", replace(_narrow(shown), source=of))
+            yield "stamps", replace(shown, source=f"the first of {about.members}; {shown.source}")
 
 
-def _narrow(shown: ForecastField) -> ForecastField:
-    return replace(shown, width=WIDTH, dots=DOTS)
+def _hash(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def tidy(folder: Path, init: Any, names: set[str]) -> None:
