@@ -43,7 +43,7 @@ def train(dataset: Dataset, directory: Path, settings: Settings) -> Iterator[Tra
             the learning rate reaches zero at the end.
 
     Yields:
-        A report every `training.log_every` steps; none if the model is already trained that far.
+        A report of the first step and every `training.log_every` steps; none if the model is already trained that far.
 
     Raises:
         MissingInputError: The dataset is too short.
@@ -96,7 +96,8 @@ def _train(
     def stop(what: str, step: int) -> SettingsError:
         return SettingsError(
             f"the loss {what} after step {step}; the last good checkpoint in {directory} is of step {saved}",
-            advice="lower training.learning_rate; the same command goes on from that checkpoint",
+            advice=f"run `convcast train --model {directory.name} --set training.learning_rate="
+            f"{settings.training.learning_rate / 3:.2g}`, which goes on from that checkpoint",
         )
 
     each = settings.training.batch * settings.training.accumulation
@@ -114,7 +115,8 @@ def _train(
         trainer.learn(parts, rate, tally)
         done, score = fraction(), None
         saving = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
-        due = done >= 1 or trainer.step % settings.training.log_every == 0
+        # The first step is reported too: it says that training has begun, and how fast.
+        due = done >= 1 or trainer.step == 1 or trainer.step % settings.training.log_every == 0
         if (saving or due) and (sound := trainer.sound_step) < trainer.step:
             raise stop("is not finite", sound)
         if saving:

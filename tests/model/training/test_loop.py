@@ -46,15 +46,15 @@ def trained(tmp_path_factory, dataset, make_settings):
 
 def test_training_reports_and_ends(trained):
     _, reports = trained
-    assert [report.step for report in reports] == [2, 4, 6, 8]
-    assert [report.finished for report in reports] == [False, False, False, True]
-    assert [report.validation is not None for report in reports] == [False, True, False, True]
+    assert [report.step for report in reports] == [1, 2, 4, 6, 8]
+    assert [report.finished for report in reports] == [False, False, False, False, True]
+    assert [report.validation is not None for report in reports] == [False, False, True, False, True]
 
 
 def test_training_leaves_its_files(trained):
     directory, _ = trained
     assert {path.name for path in directory.iterdir()} == {CARD, CHECKPOINTS, DESCRIPTION, EVENTS, LOG, WEIGHTS}
-    assert [json.loads(line)["step"] for line in (directory / LOG).read_text().splitlines()] == [2, 4, 6, 8]
+    assert [json.loads(line)["step"] for line in (directory / LOG).read_text().splitlines()] == [1, 2, 4, 6, 8]
 
 
 def test_the_description_knows_its_data(trained, dataset, make_settings):
@@ -79,8 +79,8 @@ def test_training_ends_early_when_validation_no_longer_improves(dataset, make_se
     monkeypatch.setattr(Trainer, "validate", lambda *_: Validation(next(losses), 0, 2, None, None, {}), raising=True)
     settings = make_settings(training={"steps": 20, "checkpoint_every": 2, "log_every": 2, "patience": 2})
     reports = list(train(dataset, tmp_path / "m", settings))
-    assert [report.step for report in reports] == [2, 4, 6, 8]
-    assert [report.finished for report in reports] == [False, False, False, True]
+    assert [report.step for report in reports] == [1, 2, 4, 6, 8]
+    assert [report.finished for report in reports] == [False, False, False, False, True]
     description = ModelDescription.read(tmp_path / "m")
     assert (description.steps, description.trained, description.stale) == (4, 8, 2)
     assert list(train(dataset, tmp_path / "m", settings)) == []
@@ -133,7 +133,7 @@ def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
 
 def test_time_ends_training(dataset, make_settings, tmp_path):
     settings = make_settings(training={"steps": 10**6, "log_every": 10**6, "checkpoint_every": 10**6, "minutes": 0.03})
-    (report,) = train(dataset, tmp_path / "model", settings)
+    *_, report = train(dataset, tmp_path / "model", settings)
     assert report.finished
     assert report.minutes >= 0.03
     assert report.step < 10**6
@@ -242,7 +242,7 @@ def test_tensorboard_can_read_the_course(trained):
     scalars = {
         (value.tag, event.step): value.simple_value for event in events(trained[0]) for value in event.summary.value
     }
-    assert {step for tag, step in scalars if tag == "loss/all"} == {2, 4, 6, 8}
+    assert {step for tag, step in scalars if tag == "loss/all"} == {1, 2, 4, 6, 8}
     assert scalars["loss/all", 8] == pytest.approx(trained[1][-1].loss, rel=1e-5)
     assert {step for tag, step in scalars if tag == "validation/crps/refc"} == {4, 8}
 
