@@ -110,6 +110,12 @@ def _contents(workspace: Workspace, settings: Settings) -> tuple[Rows, dict[str,
         names = sorted((path if pattern == "*.zarr" else path.parent).name for path in folder.glob(pattern))
         rows.append((title, f"{len(names)}" + (f", newest {names[-1]}" if names else "")))
         value[title] = names
+    reports = sorted((workspace.root / "verification").glob("**/report.html"), key=lambda path: path.stat().st_mtime)
+    page = workspace.page / "index.html"
+    for title, path in (("report", reports[-1] if reports else None), ("page", page if page.is_file() else None)):
+        value[title] = None if path is None else str(path)
+        if path is not None:
+            rows.append((title, str(path)))
     used = folder_bytes(workspace.root)
     rows.append(("disk", size(used)))
     value["bytes"] = used

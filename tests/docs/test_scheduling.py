@@ -31,6 +31,22 @@ def test_cron_mails_only_what_somebody_should_know(tmp_path, code, mail):
     assert {hour, day, month, weekday} == {"*"}
 
 
+@pytest.mark.parametrize("log", ["logs/cycle.log", "a file/cycle.log"])
+def test_a_missing_log_folder_keeps_no_cycle_from_running(tmp_path, log):
+    (tmp_path / "a file").touch()
+    program = tmp_path / "convcast"
+    program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\necho it said\nexit 1\n")
+    program.chmod(0o755)
+    (line,) = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if "convcast cycle" in line]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / log), "TMPDIR": str(tmp_path)}
+
+    words = ["bash", "-c", line.split(maxsplit=5)[5]]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    assert (tmp_path / "ran").is_file()
+    assert ended.stdout == "it said\n"
+
+
 def unit(name):
     parser = configparser.ConfigParser(strict=True, interpolation=None)
     parser.optionxform = str
