@@ -17,6 +17,9 @@ from __future__ import annotations
 import errno
 import os
 
+TRAIN_ANOTHER = "run `convcast train --model another`, and use that one"
+"""Advice where a model is damaged."""
+
 
 class ConvcastError(Exception):
     """An expected failure: one sentence that says what is wrong, and advice on what to do next."""

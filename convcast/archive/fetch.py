@@ -234,7 +234,7 @@ class _Run:
         if reason := "".join(reasons) or (self._stop_reason if pool.unfinished() else ""):
             raise MissingInputError(
                 f"terrain and land mask are missing: {reason}",
-                advice="run `convcast fetch` again, or set dataset.ground=flat to do without them",
+                advice="run `convcast fetch` again, or `convcast fetch --set dataset.ground=flat` to do without them",
             )
 
     def _copy_static(self, archive: Archive, lead: int) -> str:

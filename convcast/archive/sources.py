@@ -252,7 +252,7 @@ class DirectorySource:
             leads = ", ".join(map(str, sorted({file.lead for file in hrrr}))) or "none"
             raise MissingInputError(
                 f"the folder {self.name} holds no HRRR files of lead {lead}, but of {leads}",
-                advice="set dataset.analysis_lead, or say --start and --end",
+                advice=f"run `convcast fetch --source {self.name} --analysis-lead 1 --workspace another`",
             )
         return max(valid)
 
@@ -407,6 +407,7 @@ def _open(name: str, workspace: Workspace, settings: Settings, stack: ExitStack)
 
         locations.prepare()
         publisher = Publisher(workspace.simulated, settings.simulation)
+        stack.callback(publisher.keep_state)
         server = stack.enter_context(serve(workspace.simulated, publish=publisher.publish))
         patient: ArchiveSettings = archive.model_copy(update={"read_timeout": SIMULATION_PATIENCE})
         return WebSource(SIMULATED, Client(patient, direct=True), base=server.url, last=publisher.last)

@@ -163,7 +163,8 @@ class Dataset:
         if self.forecasts is None or not self.has_forecast(forecast):
             raise MissingInputError(
                 f"{self.path} does not hold the HRRR forecast of {forecast}",
-                advice="run `convcast fetch`, then `convcast preprocess`, with model.forcing=hrrr",
+                advice="run `convcast fetch --set model.forcing=hrrr`, then "
+                "`convcast preprocess --set model.forcing=hrrr`",
             )
         return self.forecasts.read(forecast, rows, columns)
 

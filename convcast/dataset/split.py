@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcast.errors import DamagedFileError, MissingInputError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SplitSettings
 
@@ -44,7 +44,7 @@ class Split:
             bounds = tuple(np.datetime64(text, "h") for text in values["bounds"])
             return _cut(hours, bounds)
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"a split is damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"a split is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
 
 
 def split_hours(hours: Hours, split: SplitSettings) -> Split:
@@ -70,7 +70,7 @@ def split_hours(hours: Hours, split: SplitSettings) -> Split:
         raise MissingInputError(
             f"{hours.size} hours leave none to train on after {split.validation_days:g} days of validation and "
             f"{split.test_days:g} of test",
-            advice="fetch more days, or run `convcast train "
+            advice="run `convcast fetch --days 14` and `convcast preprocess`, or `convcast train "
             f"--set split.validation_days={hours.size / 240:.2g} --set split.test_days={hours.size / 120:.2g} "
             "--set split.gap_hours=0`",
         )

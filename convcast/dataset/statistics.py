@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.layout import BINS, TENDENCY_SCALE
 from convcast.dataset.normal_scores import LEVELS, NormalScores
-from convcast.errors import DamagedFileError, MissingInputError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError, MissingInputError
 from convcast.notation import HOUR, Hours
 from convcast.variables import Variable
 
@@ -84,7 +84,7 @@ class FieldStatistics:
                 pairs=int(values["pairs"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"statistics are damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"statistics are damaged ({error!r})", advice=TRAIN_ANOTHER) from error
 
 
 def histogram_means(counts: NDArray[np.unsignedinteger], variables: Sequence[Variable]) -> NDArray[np.float64]:

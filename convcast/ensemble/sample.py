@@ -275,7 +275,7 @@ def _check(
         trained = ",".join(map(str, forecaster.leads))
         raise SettingsError(
             f"the model was not trained for a lead of {rollout_leads[0]} h, nor for 1 h, by which others are reached",
-            advice=f"use --leads {trained}, or train with 1 among model.leads",
+            advice=f"use --leads {trained}, or run `convcast train --model hourly --set model.leads=[1]`",
         )
     if settings.evaluations(forecaster.schedule.steps) > forecaster.schedule.steps:
         raise SettingsError(

@@ -172,7 +172,7 @@ class EnsembleStore:
             if not np.isfinite(values).all():
                 raise DamagedFileError(
                     f"the model gave {variable.name} values that are not finite (member {member}, lead {lead} h)",
-                    advice="train it again with a lower learning rate, or try --set sampling.precision=float32",
+                    advice="run `convcast sample --set sampling.precision=float32`, or train it again",
                 )
 
         def put(variable: Variable, array: zarr.Array, values: NDArray[np.floating]) -> None:

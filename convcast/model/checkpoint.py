@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 import convcast
 from convcast.archive import Forcing
-from convcast.errors import DamagedFileError, SettingsError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError, SettingsError
 from convcast.files import read_json
 from convcast.grid import Grid
 from convcast.model.features.condition import channel_count, number_count
@@ -189,20 +189,22 @@ class ModelDescription:
         """
         path = directory / DESCRIPTION
         if not path.is_file():
-            raise SettingsError(f"there is no model in {directory}", advice="train one first: convcast train")
+            raise SettingsError(
+                f"there is no model in {directory}", advice=f"run `convcast train --model {directory.name}`"
+            )
         values = read_json(path)
         written = values.get("format") if isinstance(values, dict) else None
         if isinstance(written, str) and written.startswith("convcast model") and written != FORMAT:
             raise DamagedFileError(
                 f"{path} is of another version of convcast ({written})",
-                advice=f"delete {directory} and train again, or train under another name (--model)",
+                advice=f"run `convcast train --model another`, and use that one, or delete {directory} and train again",
             )
         if written != FORMAT:
-            raise DamagedFileError(f"{path} does not describe a convcast model", advice="train again")
+            raise DamagedFileError(f"{path} does not describe a convcast model", advice=TRAIN_ANOTHER)
         try:
             return cls.from_dict(values)
         except (ValueError, SettingsError) as error:
-            raise DamagedFileError(f"{path} is damaged ({_reason(error)})", advice="train again") from error
+            raise DamagedFileError(f"{path} is damaged ({_reason(error)})", advice=TRAIN_ANOTHER) from error
 
 
 def required_kinds(leads: Sequence[int], forcing: Forcing | None) -> set[Kind]:
@@ -239,7 +241,7 @@ def load_network(directory: Path, description: ModelDescription) -> tuple[Networ
     """
     path = directory / WEIGHTS
     if read_header(path).shapes != description.shapes:
-        raise DamagedFileError(f"{path} holds the weights of another network", advice="train again")
+        raise DamagedFileError(f"{path} holds the weights of another network", advice=TRAIN_ANOTHER)
     require_memory(description.parameters)
     network = description.network()
     tensors, _ = read_tensors(path)
@@ -254,5 +256,5 @@ def require_memory(parameters: int) -> None:
         raise SettingsError(
             f"a network of {parameters / 1e6:.0f} million parameters takes {size / 1e9:.0f} GB, "
             f"and this machine has {memory / 1e9:.0f} GB",
-            advice="lower model.base or model.multipliers",
+            advice="run `convcast train --model smaller --set model.base=32`",
         )

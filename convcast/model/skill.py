@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from convcast.errors import DamagedFileError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError
 
 LEAST_OBSERVED = 1e-3
 """Share of observed points below which the frequency bias of an event does not count: it would be noise."""
@@ -130,7 +130,7 @@ class Validation:
         try:
             return _VALIDATION.validate_python(dict(values))
         except (TypeError, ValueError) as error:
-            raise DamagedFileError(f"the validation of a model is damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"the validation of a model is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
 
 
 _VALIDATION = TypeAdapter(Validation)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from convcast.errors import DamagedFileError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError
 from convcast.files import parse_json, write_bytes
 
 FORMAT = "convcast model 5"
@@ -48,7 +48,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 
 
-def read_header(path: Path, *, advice: str = "train again") -> SafetensorsHeader:
+def read_header(path: Path, *, advice: str = TRAIN_ANOTHER) -> SafetensorsHeader:
     """Read the header without memory for the tensors, however large the file says that they are.
 
     Raises:
@@ -70,7 +70,7 @@ def read_header(path: Path, *, advice: str = "train again") -> SafetensorsHeader
         raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error
 
 
-def read_tensors(path: Path, *, advice: str = "train again") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path, *, advice: str = TRAIN_ANOTHER) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and facts; check the shapes by `read_header` before, since tensors take memory.
 
     Raises:

@@ -115,7 +115,8 @@ def _chances(source: StoredForecast, point: AlertPoint, variable: Variable) -> t
     if path is None:
         raise MissingInputError(
             f"products from {source.init} have no probability of {name} at {point.threshold:g}, and members are gone",
-            advice=f"choose from {' '.join(f'{t:g}' for t in variable.thresholds)}, or set sampling.keep to both",
+            advice=f"choose from {' '.join(f'{t:g}' for t in variable.thresholds)}, or "
+            "run `convcast cycle --set sampling.keep=both`",
         )
     with open_forecast(path) as data:
         if name not in data:

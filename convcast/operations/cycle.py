@@ -91,7 +91,7 @@ class Cycle:
             raise DiskFullError(
                 f"{self._free() / 1e9:.2f} GB are free on the disk of {self.workspace.root}, and a cycle begins with "
                 f"{least / 1e9:g} GB (operations.least_free)",
-                advice="free some space, or keep less: retention.* (docs/operations.md)",
+                advice="free some space, or run `convcast cycle --set retention.forecasts_days=7`",
             )
 
     def _run(self) -> Iterator[StageResult]:

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import re
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from convcast.cli.common.session import in_workspace
 from convcast.grib import encode
 from convcast.grid import Grid
 from convcast.variables import CAPE, FIELDS, STATIC
@@ -233,3 +236,35 @@ def test_another_run_holds_the_lock(convcast, tmp_path):
     with lock(tmp_path / "w" / "locks" / "fetch.lock", "fetching"):
         (tmp_path / "w" / "convcast.toml").write_text('preset = "phase1"\n')
         assert "another run is fetching" in sentence(convcast("fetch", "--source", "hrrr", "--days", "1"), 5)
+
+
+@pytest.mark.parametrize(
+    ("advice", "complete"),
+    [
+        ("run `convcast train`", "run `convcast train -w 'my w'`"),
+        ("run `convcast fetch --days 1`, then `convcast preprocess`", None),
+        ("run `convcast sample -w other`", "run `convcast sample -w other`"),
+        ("run `convcast fetch --workspace=x`", "run `convcast fetch --workspace=x`"),
+        ("try `convcast demo`, or see `convcast check`", "try `convcast demo`, or see `convcast check`"),
+        ("use --leads 1", "use --leads 1"),
+    ],
+)
+def test_commands_of_an_advice_name_the_workspace(advice, complete):
+    expected = complete or "run `convcast fetch --days 1 -w 'my w'`, then `convcast preprocess -w 'my w'`"
+    assert in_workspace(advice, Path("my w")) == expected
+
+
+def test_a_command_can_be_typed_as_it_stands(convcast, tmp_path):
+    convcast("init", "other", "--preset", "demo")
+
+    said = sentence(convcast("sample", "-w", "other"), 2)
+
+    assert re.search(r"`convcast [a-z]+ [^`]*-w other`", said), said
+
+
+def test_no_advice_names_a_setting_without_a_command():
+    package = Path(__file__).resolve().parents[2] / "convcast"
+    groups = "archive|dataset|split|model|training|sampling|verification|products|retention|operations|simulation"
+    keyed = re.compile(rf"advice=[^)]*(?<!--)\b(?:set|lower|raise|with|among|less:) (?:{groups})\.")
+    named = [path.name for path in package.rglob("*.py") if keyed.search(path.read_text())]
+    assert named == []

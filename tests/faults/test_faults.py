@@ -306,7 +306,7 @@ def test_last_message_of_the_file_comes_whole(run, tmp_path):
 def test_a_source_without_ground_serves_where_the_land_is_flat(run, tmp_path):
     root = tmp_path / "bucket"
     lab.publish(root, lab.HOUR, rows=[row for row in lab.ROWS if row[0] not in ("HGT", "LAND")])
-    with pytest.raises(MissingInputError, match=r"orog .*set dataset\.ground=flat") as caught:
+    with pytest.raises(MissingInputError, match=r"orog .*--set dataset\.ground=flat") as caught:
         run(root=root)
     assert "dataset.ground=flat" in caught.value.advice
     done = run(root=root, static=False)

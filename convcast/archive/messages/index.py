@@ -140,7 +140,7 @@ def missing_messages(specs: Sequence[MessageSpec], lead: int) -> Incomplete:
     """The failure of a file without these messages."""
     columns = ", ".join(f"{spec.name} ({spec.index_name}:{spec.index_level}:{forecast(lead)})" for spec in specs)
     static = any(spec.name in STATIC for spec in specs)
-    without = "set dataset.ground=flat" if static else "leave it out of --fields"
+    without = "add --set dataset.ground=flat" if static else "leave it out of --fields"
     return Incomplete(f"the file has no {columns}; to do without, {without}")
 
 

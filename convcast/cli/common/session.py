@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -167,7 +169,20 @@ def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any],
             raise
         if terminal.verbose and not isinstance(error, KeyboardInterrupt):
             sys.stderr.write(escaped(traceback.format_exc()))
+        if failure.advice and common.get("workspace"):
+            failure.advice = in_workspace(failure.advice, common["workspace"])
         terminal.fail(failure)
+
+
+def in_workspace(advice: str, root: Path) -> str:
+    """Add the workspace to the commands of an advice that work in one and do not name it."""
+
+    def complete(command: re.Match[str]) -> str:
+        words = command[0].removesuffix("`")
+        named = re.search(r" (-w|--workspace)[ =]", words)
+        return command[0] if named else f"{words} -w {shlex.quote(str(root))}`"
+
+    return re.sub(r"`convcast (?!check|demo|init)[a-z]+[^`]*`", complete, advice)
 
 
 def _expected(error: BaseException) -> ConvcastError | None:

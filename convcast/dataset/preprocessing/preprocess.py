@@ -180,7 +180,7 @@ def _read_static(archive: Archive, settings: DatasetSettings) -> DecodedFields:
     if not archive.static.exists():
         raise MissingInputError(
             "the archive has no terrain and land mask",
-            advice="run `convcast fetch --days 1`, or set dataset.ground=flat to do without them",
+            advice="run `convcast fetch --days 1`, or `convcast preprocess --set dataset.ground=flat`",
         )
     static = decode_static(archive.static)
     if np.isnan(static.values).any():

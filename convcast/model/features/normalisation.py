@@ -16,7 +16,7 @@ from convcast.conventions import FILL
 from convcast.dataset import Dataset, FieldStatistics
 from convcast.dataset.normal_scores import LEVELS, NormalScores
 from convcast.dataset.statistics import numbers
-from convcast.errors import DamagedFileError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError
 from convcast.model.features.floor import ScoreTable, from_scores, to_scores
 from convcast.variables import Variable
 
@@ -146,10 +146,10 @@ class Normalisation:
         try:
             arrays = [np.array(values[n], np.float64) for n in ARRAYS]
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"the normalisation is damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"the normalisation is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
         if [a.shape for a in arrays] != [(len(variables),)] * 2 + [(len(variables), len(LEVELS))] + [(2,)] * 2:
-            raise DamagedFileError("the normalisation is not of the model's fields", advice="train again")
+            raise DamagedFileError("the normalisation is not of the model's fields", advice=TRAIN_ANOTHER)
         floors = [quantiles for v, quantiles in zip(variables, arrays[2], strict=True) if v.floor is not None]
         if not all(np.isfinite(quantiles).all() for quantiles in floors):
-            raise DamagedFileError("the normalisation lacks quantiles", advice="train again")
+            raise DamagedFileError("the normalisation lacks quantiles", advice=TRAIN_ANOTHER)
         return cls(variables, *arrays)

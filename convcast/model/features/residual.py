@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convcast.errors import DamagedFileError, MissingInputError
+from convcast.errors import TRAIN_ANOTHER, DamagedFileError, MissingInputError
 from convcast.model.devices import send
 from convcast.model.diffusion.spectrum import Spectrum, band_moments
 from convcast.model.features.correction import Correction, CorrectionFit, convective
@@ -94,7 +94,7 @@ class Residuals:
         if missing := residuals.spread.keys() - means.keys():
             raise MissingInputError(
                 f"no training case of a lead of {min(missing, key=kind_order)[0]} h has half of its target's points",
-                advice="fetch other hours, or lower dataset.max_missing_points",
+                advice="run `convcast fetch --days 14`, then `convcast preprocess`, for more hours",
             )
         mean_of = {kind: np.mean(means[kind], axis=0) for kind in kinds}
         squares = {kind: np.where(mean > 1e-12, mean, 1.0) for kind, mean in mean_of.items()}
@@ -166,7 +166,7 @@ class Residuals:
             residuals = cls(normalisation, references, Regression(weights), correction, spread, spectrum)
             residuals._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice="train again") from error
+            raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
         return residuals
 
     def _check(self) -> None:

@@ -34,7 +34,7 @@ def compile_network(
             return False
         raise SettingsError(
             f"the network cannot be compiled: {reason}",
-            advice="set training.compile=auto, which compiles where it can",
+            advice="run `convcast train --set training.compile=auto`, which compiles where it can",
         )
     for part in (network.encoder, network.denoiser):
         part.compile(backend=backend, dynamic=False)

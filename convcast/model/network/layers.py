@@ -113,7 +113,7 @@ class WindowAttention(nn.Module):
         if channels % self.heads:
             raise SettingsError(
                 f"{channels} channels cannot be divided among {self.heads} attention heads",
-                advice=f"choose a model.base that gives the levels with attention a multiple of {HEAD_WIDTH} channels",
+                advice=f"run `convcast train --set model.base={HEAD_WIDTH}`, or with another multiple of {HEAD_WIDTH}",
             )
         self.norm = ChannelNorm()
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)

@@ -118,7 +118,8 @@ def require_same(
             if name in names and was != value:
                 raise SettingsError(
                     f"the model in {directory} was begun with {group}.{name} = {was!r}, not {value!r}",
-                    advice=f"train under another name (--model), put the setting back, or delete {directory}",
+                    advice=f"run `convcast train --model another --set {group}.{name}={value}`, or the same "
+                    f"command with --set {group}.{name}={was}",
                 )
     ours = (dataset.variables, dataset.grid, dataset.simulated, dataset.analysis_lead)
     if ours != (model.variables, model.grid, model.simulated, model.analysis_lead):
