@@ -69,6 +69,7 @@ TESTED_BY = {
     "cli/calibrate": "verification/test_learn_calibration",
     "forecasts/calibrated": "verification/test_learn_calibration",
     "verification/baselines/raw": "verification/test_learn_calibration",
+    "verification/report/certificate": "verification/results/test_certificate",
     "verification/baselines/choose": "verification/baselines/test_refs_members",
     "verification/baselines/exact": "verification/baselines/test_base",
     "verification/cases": "verification/test_over_time",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,7 +144,17 @@ def verify(
         damaged += [error for error in evaluation.damaged if str(error) not in map(str, damaged)]
     verification = replace(verifications[0][1], beside=tuple(verifications[1:]))
     terminal.say("drawing the report")
-    report, *_ = save(verification, results)
+    given = {
+        "--against": systems,
+        "--truth": truth or (),
+        "--ensemble": ensemble or (),
+        "--init": [init] if init else (),
+    }
+    words = [word for flag, values in given.items() for value in values for word in (flag, str(value))]
+    facts = verification.facts
+    drawn = ["sample", "--init", f"{facts.inits[0]}/{facts.inits[-1]}", "--members", str(facts.members)]
+    made = [] if ensemble else [shlex.join(["convcast", *drawn, "--leads", ",".join(map(str, facts.leads))])]
+    report, *_ = save(verification, results, [*made, shlex.join(["convcast", "verify", *words])])
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(one, lead, named=len(judges) > 1) for _, one in verifications for lead in one.facts.leads),

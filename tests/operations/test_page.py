@@ -185,6 +185,7 @@ def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quic
     folder = place.verification("operational")
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("a report")
+    (folder / "certificate.html").write_text("a certificate")
     row = {"field": "refc", "lead_hours": 1, "score": "frequency_bias", "system": "convcast", "threshold": 50.0}
     for identity, said in (
         ("another", []),
@@ -200,6 +201,7 @@ def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quic
         assert len(quick) == drawn, "pictures are drawn once"
         assert not any(shown.warnings for _, shown in quick if shown.variable == T2M)
     assert "../verification/operational/report.html" in Page(place).addresses
+    assert "../verification/operational/certificate.html" in Page(place).addresses
 
 
 def test_what_was_verified_stands_beside_persistence_with_n_and_dates(place, quick):

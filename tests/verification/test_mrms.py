@@ -23,6 +23,7 @@ from convcast.verification import evaluate
 from convcast.verification.data.mrms import Mrms
 from convcast.verification.data.radar_cells import RadarCells
 from convcast.verification.data.truth import Analyses
+from convcast.verification.results.warnings import warnings_of
 
 from .conftest import INITS
 
@@ -188,3 +189,10 @@ def test_a_named_truth_does_not_go_with_a_file(small):
     words = ["verify", "-w", str(small.workspace.root), "--truth", "mrms", "--truth", "obs.nc"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
+
+
+def test_warnings_of_a_model_are_by_the_first_truth():
+    row = {"field": "refc", "lead_hours": 1, "system": "convcast", "score": "frequency_bias", "threshold": 40.0}
+    off = row | {"value": 5.0, "low": 4.0, "high": 6.0}
+    assert warnings_of([off], REFC, 1)
+    assert warnings_of([off | {"truth": "mrms"}], REFC, 1) == []

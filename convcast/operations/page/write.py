@@ -100,6 +100,7 @@ def _render(
     scored = history.valid_within(VERIFIED_HOURS, init)
     script = (resources.files("convcast.operations.page") / "page.js").read_text(encoding="utf-8")
     report = workspace.verification(VERIFICATION) / "report.html"
+    certificate = report.with_name("certificate.html")
     viewer = None if about is None or not pictures else _viewer(workspace, source, about, leads, pictures)
     return environment.get_template("page.html.jinja").render(
         init=init,
@@ -113,6 +114,7 @@ def _render(
         members=0 if about is None else about.members,
         max_age=max_age,
         report=os.path.relpath(report, workspace.page) if report.is_file() else None,
+        certificate=os.path.relpath(certificate, workspace.page) if certificate.is_file() else None,
         tables=[(lead, *_table(list(lines))) for lead, lines in groupby(scored, key=lambda one: one.lead)],
         last=None if scored else max((start for start, _ in history.scored(ALWAYS)), default=None),
         hours=VERIFIED_HOURS,

@@ -1,20 +1,28 @@
-"""Files of a verification: scores.json, scores.zarr, figures and report.html."""
+"""Files of a verification: scores.json, scores.zarr, figures, report.html, certificate.html and certificate.json."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from convcast import __version__
 from convcast.files import sweep, whole_folder, write_bytes, write_json
+from convcast.verification.report.certificate import render_certificate
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import render_report
+from convcast.verification.results.certificate import certify
 from convcast.verification.results.verification import Verification
 
 
-def save(verification: Verification, directory: Path) -> list[Path]:
-    """Write scores.json, scores.zarr, figures and report.html to a folder.
+def save(verification: Verification, directory: Path, commands: Sequence[str] = ()) -> list[Path]:
+    """Write scores.json, scores.zarr, figures, report.html and the certificate to a folder.
 
     scores.json is written last: where it exists, the verification is complete.
+
+    Args:
+        verification: The scores.
+        directory: The folder.
+        commands: Command lines that made them, for the certificate.
 
     Returns:
         Paths of the files, the report first.
@@ -26,6 +34,9 @@ def save(verification: Verification, directory: Path) -> list[Path]:
         write_bytes(directory / f"{figure.name}.png", figure.png)
     report = directory / "report.html"
     write_bytes(report, render_report(verification, figures).encode())
+    certificate = certify(verification, commands)
+    write_json(directory / "certificate.json", certificate)
+    write_bytes(directory / "certificate.html", render_certificate(certificate).encode())
     _save_zarr(verification, directory / "scores.zarr")
     write_json(directory / "scores.json", verification.to_dict())
     pictures = [directory / f"{figure.name}.png" for figure in figures]

@@ -24,7 +24,8 @@ def warnings_of(scores: Sequence[Row], variable: Variable, lead: int) -> list[st
     rows = [
         row
         for row in scores
-        if (row["field"], row["lead_hours"], row["system"]) == (variable.name, lead, MODEL) and "regime" not in row
+        if (row["field"], row["lead_hours"], row["system"]) == (variable.name, lead, MODEL)
+        and not {"regime", "truth"} & set(row)
     ]
     return [*_frequency(rows, variable), *_reliability(rows, variable), *_spread(rows, variable)]
 

@@ -1,0 +1,29 @@
+"""The certificate as a page of HTML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convcast.text import page_templates
+from convcast.variables import FIELDS
+
+
+def render_certificate(certificate: dict[str, Any]) -> str:
+    """Return the page of a certificate (convcast.verification.results.certificate.certify)."""
+    environment = page_templates("convcast.verification.report")
+    environment.globals |= {"event": _event, "number": _number, "interval": _interval}
+    return environment.get_template("certificate.html.jinja").render(**certificate)
+
+
+def _event(row: dict[str, Any]) -> str:
+    if "regime" in row:
+        return f"regime {row['regime']}"
+    return FIELDS[row["field"]].event(row["threshold"]) if "threshold" in row else ""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "none" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"

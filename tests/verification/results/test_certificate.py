@@ -1,0 +1,94 @@
+"""A certificate says what is reliable only where intervals and days allow it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from convcast.verification import evaluate
+from convcast.verification.report.certificate import render_certificate
+from convcast.verification.report.save import save
+from convcast.verification.results.certificate import certify
+
+from ..conftest import INITS
+
+
+def row(score="spread_error_ratio", value=1.0, low=0.9, high=1.1, **more):
+    counts = {"field": "t2m", "lead_hours": 1, "system": "convcast", "n": 40, "days": 30}
+    return counts | {"score": score, "value": value, "low": low, "high": high} | more
+
+
+@pytest.fixture(scope="module")
+def verification(whole):
+    under_way = evaluate(
+        whole.paths, whole.dataset, against=["persistence"], settings=whole.settings(), workspace=whole.workspace
+    )
+    list(under_way)
+    return under_way.result()
+
+
+class Given:
+    """A verification of these rows alone."""
+
+    def __init__(self, verification, rows, days=30):
+        inits = tuple(f"2024-05-{1 + day:02d}T06" for day in range(days))
+        self.scores, self.beside = rows, ()
+        self.facts = type(verification.facts)(**(vars(verification.facts) | {"days": days, "inits": inits}))
+
+
+@pytest.mark.parametrize(
+    ("made", "verdict"),
+    [
+        (row(), "reliable"),
+        (row(value=0.7, low=0.6, high=0.8), "not reliable"),
+        (row(value=0.97, low=0.96, high=0.98), "reliable"),
+        (row(value=1.3, low=1.1, high=1.5), "not reliable"),
+        (row(low=None, high=None), "not known"),
+        (row("frequency_bias", 1.2, 1.15, 1.24, threshold=300.0), "reliable"),
+        (row("frequency_bias", 2.0, 1.5, 2.5, threshold=300.0), "not reliable"),
+        (row("brier_skill", -0.2, -0.4, -0.1, threshold=300.0), "not reliable"),
+        (row("brier_skill", 0.2, 0.1, 0.4, threshold=300.0), "reliable"),
+        (row("brier_skill", 0.1, -0.1, 0.4, threshold=300.0), "not known"),
+        (row("outliers", 2.0, 1.6, 2.4), "not reliable"),
+        (row(regime="echo", value=0.5, low=0.4, high=0.6), "not reliable"),
+    ],
+)
+def test_verdicts_are_by_interval_and_tolerance(verification, made, verdict):
+    (judged,) = certify(Given(verification, [made]), [])["judged"]
+    assert [one["verdict"] for one in judged["statements"]] == [verdict]
+    assert judged["statements"][0]["n"] == 40
+    assert judged["few_days"] is False
+
+
+def test_few_days_can_show_a_fault_and_no_reliability(verification):
+    rows = [row(), row(value=0.7, low=0.6, high=0.8)]
+    (judged,) = certify(Given(verification, rows, days=4), [])["judged"]
+    assert [one["verdict"] for one in judged["statements"]] == ["not known", "not reliable"]
+    assert judged["summary"][0].startswith("Only 4 days")
+
+
+def test_other_systems_and_events_that_never_came_are_no_statements(verification):
+    rows = [row(system="hrrr"), row("frequency_bias", None, None, None, note="no events", threshold=320.0)]
+    assert certify(Given(verification, rows), [])["judged"][0]["statements"] == []
+
+
+def test_certificate_of_a_verification_is_written_beside_its_report(verification, tmp_path, unpainted):
+    save(verification, tmp_path, ["convcast sample --members 8", "convcast verify --against '<b>'"])
+    certificate = json.loads((tmp_path / "certificate.json").read_text())
+    (judged,) = certificate["judged"]
+    assert certificate["simulated"] is True
+    assert certificate["models"] == ["0123456789ab"]
+    assert (judged["first"], judged["last"]) == (str(INITS[0]), str(INITS[3]))
+    assert judged["days"] == ["2024-05-03", "2024-05-04"]
+    about = {(one["field"], one["score"]) for one in judged["statements"]}
+    assert {("t2m", "spread_error_ratio"), ("refc", "frequency_bias"), ("cape", "brier_skill")} <= about
+    assert {one["regime"] for one in judged["statements"] if "regime" in one}
+    assert {one["reference"] for one in judged["beside"]} == {"persistence"}
+    assert not any(one["verdict"] == "reliable" for one in judged["statements"])
+    page = (tmp_path / "certificate.html").read_text()
+    assert page == render_certificate(certificate)
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "SIMULATED" in page
+    assert "REFC ≥ 40 dBZ" in page
