@@ -10,6 +10,7 @@ from convcast.dataset import Dataset
 from convcast.dataset.layout import DatasetDescription, HourStatus
 from convcast.dataset.store import Store
 from convcast.grid import Grid
+from convcast.model.training import preparation
 from convcast.notation import HOUR
 from convcast.settings.load import load_settings
 from convcast.variables import FIELDS, select
@@ -49,7 +50,7 @@ TINY = {
         "checkpoint_every": 4,
         "log_every": 2,
         "warm_up": 2,
-        "validation_cases": 2,
+        "validation_cases": 1,
         "validation_members": 3,
     },
 }
@@ -101,6 +102,23 @@ def make_settings():
         return load_settings(flags=flags, preset="demo")
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _described_once():
+    """Fit statistics and reference once for each dataset, model and patch, as they depend on nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        describe, known = preparation.describe, {}
+
+        def remembered(dataset, settings):
+            patches = settings.training.model_dump(include={"patch", "seed", "augmentation"})
+            key = f"{dataset.path} {settings.model!r} {settings.split!r} {patches}"
+            if key not in known:
+                known[key] = describe(dataset, settings)
+            return known[key].under(settings)
+
+        patch.setattr(preparation, "describe", remembered)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,32 +22,52 @@ from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from convcast.dataset import Dataset
-from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
 from convcast.settings.load import load_settings
-dataset, directory, flags = sys.argv[1:]
-list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # torchrun's store keeps the addresses of a group that has ended
+dataset, *trainings = sys.argv[1:]
+for directory, flags, port in zip(*(trainings[i::3] for i in range(3))):
+    os.environ["MASTER_PORT"] = port
+    list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
 """
+"""Arguments: the dataset, then for each training its folder, its settings and a free port where the ranks meet."""
 
 
 def torchrun(script: str, *arguments: str, processes: int = 2) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
     run = subprocess.run(
-        [*command, script, *arguments], env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        [*command, script, *arguments],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-@pytest.fixture
+def free_ports(count: int) -> list[str]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in sockets]
+
+
+@pytest.fixture(scope="module")
 def settings(make_settings):
     def make(**training):
         return make_settings(
             model={"dropout": 0.0},
-            training={"precision": "float32", "steps": 4, "checkpoint_every": 2, "accumulation": 2, **training},
+            training={
+                "precision": "float32",
+                "steps": 4,
+                "checkpoint_every": 2,
+                "accumulation": 2,
+                "validation_cases": 2,
+            }
+            | training,
         )
 
     return make
@@ -55,17 +77,28 @@ def state(directory: Path) -> dict[str, torch.Tensor]:
     return read_tensors(checkpoints(directory)[-1])[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shard_above", [10**9, 0], ids=["ddp", "fsdp2"])
-def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings, tmp_path, shard_above):
-    """Weights, averages, optimiser and validation; then one process goes on where two stopped."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    list(train(dataset, one, settings(batch=4)))
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    half = settings(batch=2, shard_above=shard_above)
-    torchrun(str(script), str(dataset.path), str(two), half.model_dump_json())
+STRATEGIES = {"ddp": 10**9, "fsdp2": 0}
+"""The strategy, and the number of parameters above which weights are sharded."""
 
+
+@pytest.fixture(scope="module")
+def one_and_two(dataset, settings, tmp_path_factory):
+    """A folder of models: `one`, trained by one rank, and those of each strategy, by two with half the batch."""
+    root = tmp_path_factory.mktemp("ranks")
+    list(train(dataset, root / "one", settings(batch=4)))
+    (root / "train.py").write_text(SCRIPT)
+    trainings = []
+    for (strategy, above), port in zip(STRATEGIES.items(), free_ports(len(STRATEGIES)), strict=True):
+        trainings += [str(root / strategy), settings(batch=2, shard_above=above).model_dump_json(), port]
+    torchrun(str(root / "train.py"), str(dataset.path), *trainings)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings, one_and_two, strategy):
+    """Weights, averages, optimiser and validation; then one process goes on where two stopped."""
+    one, two = one_and_two / "one", one_and_two / strategy
     expected, found = state(one), state(two)
     assert expected.keys() == found.keys()
     start = torch.cat([v.flatten() for v in ModelDescription.read(one).network().state_dict().values()])
@@ -111,11 +144,11 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
 def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, tmp_path):
     """SIGKILL, twice, each at some moment after a checkpoint; then the same command until it is done."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    long = settings(batch=2, steps=20, checkpoint_every=4)
+    long = settings(batch=2, steps=12, checkpoint_every=3)
     list(train(dataset, whole, long))
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json()]
+    command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json(), "0"]
     patience = random.Random(4)
     stopped = []
     for _ in range(2):
