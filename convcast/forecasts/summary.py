@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import on_lattice
-from convcast.metrics.neighbourhood import happens_near
+from convcast.metrics.kernels import WORD, Counts, count_members
+from convcast.metrics.neighbourhood import count_near
 from convcast.variables import Variable
 
 Floats = NDArray[np.float32]
@@ -52,30 +53,25 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
     """
     count = 0
     mean = squares = np.zeros(())
-    events = nearby = np.zeros(())
-    pooled = _Pool(variable)
+    pooled, events = _Pool(variable), _Events(variable, variable.thresholds, radius)
     for field in members:
         values = field.astype(np.float64)
         if count == 0:
             mean, squares = np.zeros(values.shape), np.zeros(values.shape)
-            events = np.zeros((len(variable.thresholds), *values.shape), np.int32)
-            nearby = np.zeros_like(events)
         count += 1
         deviation = values - mean
         mean += deviation / count
         squares += deviation * (values - mean)
-        for k, threshold in enumerate(variable.thresholds):
-            event = variable.happens(field, threshold)
-            events[k] += event
-            nearby[k] += happens_near(event, radius)
+        events.add(field)
         pooled.add(field)
     if count == 0:
         raise ValueError("the ensemble has no members")
     spread = np.sqrt(squares / max(1, count - 1))
+    at_points, nearby = events.counts()
     return FieldSummary(
         mean.astype(np.float32),
         spread.astype(np.float32),
-        (events / count).astype(np.float32),
+        (at_points / count).astype(np.float32),
         (nearby / count).astype(np.float32),
         pooled.matched(mean, count),
     )
@@ -85,8 +81,11 @@ def neighbourhood_probability(
     variable: Variable, members: Sequence[Floats] | Floats, threshold: float, *, radius: int
 ) -> Floats:
     """Compute the fraction of the members, (member, y, x), with an event within `radius` cells of each point."""
-    near = sum(happens_near(variable.happens(field, threshold), radius).astype(np.int32) for field in members)
-    return np.asarray(near / len(members), np.float32)
+    events = _Events(variable, (threshold,), radius)
+    for field in members:
+        events.add(field)
+    _, near = events.counts()
+    return np.asarray(near[0] / len(members), np.float32)
 
 
 def match_mean(variable: Variable, members: Sequence[Floats] | Floats) -> Floats:
@@ -118,6 +117,39 @@ def quantiles(
         band = slice(start, min(ny, start + rows))
         bands[:, band] = np.quantile(np.stack(read(band)), levels, axis=0)
     return bands
+
+
+class _Events:
+    """Counts of the members with an event, at each point and near it; members are packed by WORD into one word."""
+
+    def __init__(self, variable: Variable, thresholds: Sequence[float], radius: float) -> None:
+        self._variable, self._thresholds, self._radius = variable, thresholds, radius
+        self._packed: list[NDArray[np.uint32]] = []
+        self._waiting = 0
+        self._at_points = self._nearby = np.zeros((), np.int32)
+
+    def add(self, field: Floats) -> None:
+        """Take one member's field (y, x)."""
+        if not self._packed:
+            self._packed = [np.zeros(field.shape, np.uint32) for _ in self._thresholds]
+        bit = np.uint32(1 << self._waiting)
+        for words, threshold in zip(self._packed, self._thresholds, strict=True):
+            words |= bit * self._variable.happens(field, threshold)
+        self._waiting += 1
+        if self._waiting == WORD:
+            self._count()
+
+    def counts(self) -> tuple[Counts, Counts]:
+        """Return the number of members with the event at a point and near it, (threshold, y, x) each."""
+        if self._waiting:
+            self._count()
+        return self._at_points, self._nearby
+
+    def _count(self) -> None:
+        packed = np.stack(self._packed)[None]
+        self._at_points = self._at_points + count_members(packed)
+        self._nearby = self._nearby + np.stack([count_near(words, self._radius) for words in np.moveaxis(packed, 1, 0)])
+        self._packed, self._waiting = [], 0
 
 
 class _Pool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from convcast.metrics.compiled import compiled
+from convcast.metrics.kernels import Counts, count_members
 
 Events = TypeVar("Events", np.bool_, np.uint32)
 RADIUS = 13
@@ -26,6 +27,11 @@ def happens_near(events: NDArray[Events], radius: float, *, step: int = 1) -> ND
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in range(int(radius) + 1)])
     near: NDArray[Events] = _in_disk(np.ascontiguousarray(events), half, step)
     return near
+
+
+def count_near(packed: NDArray[np.uint32], radius: float) -> Counts:
+    """Count the members with an event within `radius` cells of each point: one bit a member, (word, y, x) to (y, x)."""
+    return count_members(np.stack([happens_near(words, radius) for words in packed]))
 
 
 @compiled

@@ -20,7 +20,8 @@ from convcast.archive.archive import open_archives
 from convcast.archive.locations import GribFile
 from convcast.archive.reference_ensembles import Product, products
 from convcast.errors import SettingsError
-from convcast.metrics.neighbourhood import far_from_missing, happens_near, smoothed
+from convcast.metrics.kernels import count_members, happens, pack_exceedances
+from convcast.metrics.neighbourhood import count_near, far_from_missing, happens_near, smoothed
 from convcast.notation import Hour
 from convcast.variables import D2M, T2M, U10, V10, Variable
 from convcast.verification.baselines.archived import available_messages, fingerprint, read_message, window_of_truth
@@ -165,13 +166,13 @@ class PublishedProducts:
                 crps_normal(truth[points], m[points], s[points]) for m, s in ((mean, deviation), (theirs, spread))
             ]
             return [float(points.sum()), *(float(loss.sum()) for loss in losses), 0.0, 0.0, 0.0]
-        limit = np.float32(one.threshold)
-        events, happened = (ours <= limit, truth <= limit) if one.below else (ours >= limit, truth >= limit)
+        packed = pack_exceedances(ours, (one.threshold,), events_below=one.below)[:, 0]
+        happened = happens(truth, one.threshold, events_below=one.below)
         if one.scale_km is None:
-            stated = events.mean(0)
+            stated = count_members(packed) / len(ours)
         else:
             radius, window = CELLS[self.system], WINDOW[self.system]
-            stated = smoothed(np.mean([happens_near(event, radius) for event in events], axis=0), window)
+            stated = smoothed(count_near(packed, radius) / len(ours), window)
             happened = happens_near(happened, radius)
             present = present & far_from_missing(present, self._reach)
         points = present & np.isfinite(theirs)
