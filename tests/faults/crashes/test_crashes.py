@@ -24,7 +24,7 @@ TESTED = [name for name, scenario in SCENARIOS.items() if scenario.tested]
 EVERY = os.environ.get("CRASH_POINTS") == "all"
 QUICK = TESTED if os.environ.get("CRASH_POINTS") else [name for name in TESTED if name != "cycle"]
 """By default a cycle that prunes stands for the longer one."""
-SECONDS = 2.0
+SECONDS = 0.5
 """Of a processor for each test of each verb, by default, or as many as its share of the calls takes."""
 KILLED, FAILED, TOLD = slice(0, None, 2), slice(1, None, 4), slice(3, None, 4)
 """Shares of the calls, so that together the tests meet each call of each verb."""
