@@ -19,7 +19,6 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from scipy.ndimage import uniform_filter
 
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import write_json
@@ -139,6 +138,8 @@ def _weights(
     whole = maps[EVERYWHERE]
     if regimes is None:
         return [(whole, np.ones(shape, np.float32))]
+    from scipy.ndimage import uniform_filter  # which a cycle that draws no member can do without
+
     parts = []
     rest = np.ones(shape, np.float32)
     for number, name in enumerate(REGIMES):

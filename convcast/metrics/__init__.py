@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         spread_error_ratio,
     )
 
+MODEL = "convcast"
+"""Name of the system whose forecasts are verified, in every table of scores; the others are baselines."""
+
 __all__ = [
     "brier_score",
     "crps_ensemble",

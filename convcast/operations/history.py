@@ -15,10 +15,10 @@ from pydantic import TypeAdapter
 
 from convcast.errors import ConvcastError
 from convcast.files import append_line, parse_json
+from convcast.metrics import MODEL
 from convcast.metrics.formulas import spread_error_ratio
 from convcast.notation import HOUR, Hour, parse_hour
 from convcast.variables import FIELDS
-from convcast.verification.results.table import MODEL
 
 if TYPE_CHECKING:
     import xarray as xr

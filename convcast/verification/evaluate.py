@@ -12,6 +12,7 @@ import numpy as np
 
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
+from convcast.metrics import MODEL
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import odd_width
 from convcast.metrics.sums import Statistics
@@ -45,7 +46,7 @@ from convcast.verification.results.case_cache import AREA, Record, Records
 from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
 from convcast.verification.results.source_digest import kept_digest
-from convcast.verification.results.table import MODEL, Row, score_rows
+from convcast.verification.results.table import Row, score_rows
 from convcast.verification.results.verification import CaseShown, Facts, Verification
 from convcast.verification.scoring import Scorer, ScoringOutcome, ScoringTask, shown_variable
 from convcast.workers import Workers, map_in_order

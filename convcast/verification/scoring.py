@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.metrics import MODEL
 from convcast.metrics.kernels import present_points
 from convcast.metrics.spatial import Scales
 from convcast.metrics.storms import STRONG
@@ -27,7 +28,6 @@ from convcast.verification.data.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
 from convcast.verification.results.accumulator import valid
 from convcast.verification.results.case_cache import AREA, LACKING, OF_TRUTH, Record
-from convcast.verification.results.table import MODEL
 
 Field = NDArray[np.float32]
 SAMPLED = 4096

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from convcast.metrics import MODEL
 from convcast.variables import Variable
 from convcast.verification.report.colours import SYSTEMS
-from convcast.verification.results.table import MODEL, find
+from convcast.verification.results.table import find
 from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]

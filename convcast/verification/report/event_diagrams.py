@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from convcast.metrics import formulas
+from convcast.metrics import MODEL, formulas
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing
-from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification
 
 Floats = NDArray[np.float64]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convcast import __version__
+from convcast.metrics import MODEL
 from convcast.metrics.scores import FIELD_SCORES
 from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
-from convcast.verification.results.table import MODEL, Row, verdict
+from convcast.verification.results.table import Row, verdict
 from convcast.verification.results.verification import Verification
 from convcast.verification.results.warnings import warnings_of
 

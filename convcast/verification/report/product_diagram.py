@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from convcast.metrics import MODEL
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
-from convcast.verification.results.table import MODEL
 from convcast.verification.results.verification import Verification
 
 

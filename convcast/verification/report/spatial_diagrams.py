@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from convcast.grid import SPACING
+from convcast.metrics import MODEL
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores.spectra import BANDS
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
-from convcast.verification.results.table import MODEL, Row
+from convcast.verification.results.table import Row
 from convcast.verification.results.verification import Verification
 
 

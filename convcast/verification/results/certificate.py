@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from convcast import __version__
+from convcast.metrics import MODEL
 from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.variables import FIELDS
-from convcast.verification.results.table import MODEL, Row, verdict
+from convcast.verification.results.table import Row, verdict
 from convcast.verification.results.verification import Verification
 
 SCHEMA = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from convcast.metrics import MODEL
 from convcast.verification.results.case_cache import LACKING, OF_TRUTH, Record
-from convcast.verification.results.table import MODEL
 
 
 class Coverage:

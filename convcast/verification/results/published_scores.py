@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from convcast.metrics import formulas
+from convcast.metrics import MODEL, formulas
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.scores.base import ScoreValue
 from convcast.variables import FIELDS, Variable
 from convcast.verification.baselines.published import SUMS, Comparison, possible_comparisons
 from convcast.verification.results.accumulator import Ledger
-from convcast.verification.results.table import MODEL, Row, rows_of
+from convcast.verification.results.table import Row, rows_of
 from convcast.verification.results.verification import Verification
 
 

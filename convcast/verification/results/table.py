@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.metrics import formulas
+from convcast.metrics import MODEL, formulas
 from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores import EVENT_SCORES, FIELD_SCORES, POINT_SCORES
@@ -22,9 +22,6 @@ from convcast.verification.results.accumulator import Ledger
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
-
-MODEL = "convcast"
-"""The system whose forecasts are verified; the others are baselines."""
 
 
 class Daily:

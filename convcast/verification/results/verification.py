@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast import __version__
+from convcast.metrics import MODEL
 from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.data.points import Points
 from convcast.verification.results.accumulator import Ledger, valid
-from convcast.verification.results.table import MODEL, Row, find, verdict
+from convcast.verification.results.table import Row, find, verdict
 
 SCHEMA = 2
 

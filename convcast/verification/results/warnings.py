@@ -12,8 +12,9 @@ from typing import Any
 
 from convcast.errors import DamagedFileError
 from convcast.files import read_json
+from convcast.metrics import MODEL
 from convcast.variables import Variable
-from convcast.verification.results.table import MODEL, Row, find
+from convcast.verification.results.table import Row, find
 
 MATTERS = 1.1
 """Ratio to the right value, or its reciprocal, from which a fault matters."""
