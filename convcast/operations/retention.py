@@ -286,6 +286,8 @@ def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
     Only the forecasts of the given initial times are searched. The next preprocessing sweeps the dataset.
     """
     shallow = (workspace.root, workspace.forecasts, workspace.products, workspace.page)
-    deep = [workspace.root / name for name in ("archive", "simulated", "baselines", "models", "verification")]
-    deep += [path for path in map(workspace.forecast, inits) if not path.is_symlink()]
+    names = ("archive", "simulated", "baselines", "models", "verification", "calibration")
+    deep = [workspace.root / name for name in names]
+    written = [path(init) for init in inits for path in (workspace.forecast, workspace.raw_forecast)]
+    deep += [path for path in written if not path.is_symlink()]
     return sum(files.sweep(folder, recursive=False) for folder in shallow) + sum(map(files.sweep, deep))

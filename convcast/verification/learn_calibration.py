@@ -18,7 +18,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from convcast.dataset import Dataset
 from convcast.errors import MissingInputError
-from convcast.files import whole_file
+from convcast.files import sweep, whole_file
 from convcast.forecasts.calibrated import is_calibrated
 from convcast.forecasts.calibration import EVERYWHERE, MAX_FACTOR, Calibration, MemberMap
 from convcast.metrics.regimes import REGIMES
@@ -199,6 +199,7 @@ def learn(
     last = truth.hours[-1] if until is None else min(until, truth.hours[-1])
     first = last - np.timedelta64(round(24 * settings.calibration_days), "h")
     folder = workspace.calibrations / "points"
+    sweep(workspace.calibrations)
     drawn: dict[tuple[str, int], list[dict[str, DrawnPoints]]] = {}
     used: list[tuple[Hour, int]] = []
     known = set(truth.hours.tolist())

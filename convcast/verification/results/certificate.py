@@ -71,7 +71,7 @@ def _judged(name: str, verification: Verification) -> dict[str, Any]:
         "few_days": few,
         "summary": list(_summary(statements, few=few, days=facts.days)),
         "statements": statements,
-        "beside": [_comparison(row) for row in verification.scores if row["score"] == "crps_difference"],
+        "beside": [_comparison(row) for row in verification.scores if row["score"].endswith("_difference")],
         "left_out": facts.left_out,
     }
 
@@ -101,8 +101,10 @@ def _judge(row: Row, *, few: bool) -> str:
 
 
 def _comparison(row: Row) -> dict[str, Any]:
-    kept = ("field", "lead_hours", "reference", "value", "low", "high", "n", "days", "units")
-    return {name: row[name] for name in kept if name in row} | {"convcast_is": verdict(row)}
+    """A paired difference from another system, by its members or by what it publishes."""
+    kept = ("field", "lead_hours", "reference", "estimator", "threshold", "value", "low", "high", "n", "days", "units")
+    said = {name: row[name] for name in kept if name in row}
+    return said | {"score": row["score"].removesuffix("_difference"), "convcast_is": verdict(row)}
 
 
 def _summary(statements: Sequence[dict[str, Any]], *, few: bool, days: int) -> Iterator[str]:

@@ -93,6 +93,10 @@ SCENARIOS = {
     "sample more members": Scenario([*SAMPLE, "--members", "3"], after="sample"),
     "sample, keep products": Scenario([*SAMPLE[:2], NEXT, *SAMPLE[3:], "--keep", "products"], after="train"),
     "verify": Scenario(["verify"], after="sample"),
+    "calibrate": Scenario(["calibrate", "--until", NEXT], after="sample"),
+    "sample, calibrated": Scenario(
+        [*SAMPLE[:2], NEXT, *SAMPLE[3:], "--set", "sampling.calibration=true"], after="calibrate"
+    ),
     "export netCDF": Scenario(["export", "--init", INIT], after="sample"),
     "export GRIB2": Scenario(["export", "--init", INIT, "--format", "grib2"], after="sample"),
     "plot": Scenario(["plot", "--init", INIT, "--field", "t2m", "--leads", "1"], after="sample"),

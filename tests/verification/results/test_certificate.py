@@ -84,7 +84,7 @@ def test_certificate_of_a_verification_is_written_beside_its_report(verification
     about = {(one["field"], one["score"]) for one in judged["statements"]}
     assert {("t2m", "spread_error_ratio"), ("refc", "frequency_bias"), ("cape", "brier_skill")} <= about
     assert {one["regime"] for one in judged["statements"] if "regime" in one}
-    assert {one["reference"] for one in judged["beside"]} == {"persistence"}
+    assert {(one["reference"], one["score"]) for one in judged["beside"]} == {("persistence", "crps")}
     assert not any(one["verdict"] == "reliable" for one in judged["statements"])
     page = (tmp_path / "certificate.html").read_text()
     assert page == render_certificate(certificate)
