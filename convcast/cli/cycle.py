@@ -58,6 +58,7 @@ def cycle(
         words=[word for assignment in command.assignments for word in ("--set", assignment)],
         fetch_words=[*(word for name in source or () for word in ("--source", name)), *rehearsal],
         sample_words=["--model", model] if model else [],
+        rehearsal=now is not None,
     )
     with lock(workspace.lock("cycle"), "cycling in this workspace"):
         done: list[StageResult] = []

@@ -37,6 +37,7 @@ class Cycle:
         words: Sequence[str] = (),
         fetch_words: Sequence[str] = (),
         sample_words: Sequence[str] = (),
+        rehearsal: bool = False,
     ) -> None:
         """Prepare a cycle.
 
@@ -46,6 +47,7 @@ class Cycle:
             words: Further command-line words for every verb.
             fetch_words: Further words for `convcast fetch`.
             sample_words: Further words for `convcast sample`.
+            rehearsal: Whether the workspace may hold forecasts later than `clock`, which are not verified.
         """
         self.workspace, self.settings = reader.workspace, reader.settings
         self.limits = cycle_limits(self.settings)
@@ -55,6 +57,9 @@ class Cycle:
         leads = ",".join(map(str, self.settings.operations.leads))
         ahead = ("--leads", leads) if leads else ()
         self._words = {"": tuple(words), "fetch": tuple(fetch_words), "sample": (*sample_words, *ahead)}
+        if rehearsal:
+            first = self.expected - lookback(self.limits)
+            self._words["verify"] = ("--init", f"{first}/{self.expected}/1h")
         self._begun = time.monotonic()
         self._until = self._begun + 60 * self.settings.operations.deadline
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -152,8 +152,9 @@ class Inventory:
 
     @property
     def newest(self) -> Hour | None:
-        """Initial time of the newest complete forecast."""
-        return max((init for init, forecast in self.forecasts.items() if forecast.complete), default=None)
+        """Initial time of the newest complete forecast that does not start later than `expected`, as in a rehearsal."""
+        stored = self.forecasts.items()
+        return max((init for init, one in stored if one.complete and init <= self.expected), default=None)
 
 
 class InventoryReader:

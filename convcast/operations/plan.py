@@ -129,15 +129,17 @@ def possible_inits(inventory: Inventory, limits: CycleLimits) -> list[Hour]:
 def due_cases(inventory: Inventory, limits: CycleLimits) -> frozenset[tuple[Hour, int]]:
     """Return the initial times and leads of forecasts that have an analysis of their valid time and no scores yet.
 
-    Only valid times within the hours that a cycle catches up on count.
+    Only valid times within the hours that a cycle catches up on count, up to the newest that should be published.
     """
-    first = inventory.expected - limits.catch_up * HOUR
+    first, last = inventory.expected - limits.catch_up * HOUR, inventory.expected
     return frozenset(
         (init, lead)
         for init, forecast in inventory.forecasts.items()
         if forecast.verifiable and not (forecast.trained and forecast.trained[0] <= init <= forecast.trained[1])
         for lead in forecast.leads
-        if (init, lead) not in inventory.scored and init + lead * HOUR >= first and inventory.ok(init + lead * HOUR)
+        if (init, lead) not in inventory.scored
+        and first <= init + lead * HOUR <= last
+        and inventory.ok(init + lead * HOUR)
     )
 
 

@@ -117,7 +117,7 @@ def assess(reader: InventoryReader, clock: np.datetime64, inventory: Inventory |
     return WorkspaceStatus(
         clock=clock,
         expected=expected,
-        analysis=max(filter(inventory.ok, inventory.hour_status), default=None),
+        analysis=max((hour for hour in inventory.hour_status if hour <= expected and inventory.ok(hour)), default=None),
         forecast=newest,
         late=late_hours(inventory, within=late),
         gaps=gaps(inventory, limits, within=late),

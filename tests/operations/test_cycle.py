@@ -157,6 +157,17 @@ def test_what_verbs_are_told(world):
     assert preprocess[:3] == ["preprocess", "--set", "a.b=1"]
     assert sample[:7] == ["sample", "--init", str(NOW), "--model", "m", "--leads", "1,3"]
     assert verify[:3] == ["verify", "--name", "operational"]
+    assert "--init" not in verify
+
+
+def test_a_rehearsal_verifies_nothing_later_than_its_hour(world):
+    there = world()
+    run(there, rehearsal=True)
+    verify = there.ran[-1]
+
+    first, last, step = verify[verify.index("--init") + 1].split("/")
+    assert np.datetime64(first, "h") < NOW - HOUR
+    assert (np.datetime64(last, "h"), step) == (NOW, "1h")
 
 
 def test_late_data_is_4_and_no_noise(world, tmp_path):

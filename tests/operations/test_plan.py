@@ -253,3 +253,12 @@ def test_calibration_is_learnt_once_in_a_cycle_and_only_if_it_is_used(calibrate)
     assert Step("calibrate").words == ["calibrate"]
     done, _ = whole_cycle(inventory, replace(LIMITS, calibrate=calibrate), excluded=frozenset({"calibrate"}))
     assert "calibrate" not in [step.stage for step in done]
+
+
+def test_a_rehearsal_of_an_earlier_hour_sees_nothing_later():
+    later = NOW + 5 * HOUR
+    there = everything(later)
+    there = replace(there, forecasts={**there.forecasts, later: WHOLE}, scored=frozenset())
+
+    assert there.newest == NOW
+    assert max(init + lead * HOUR for init, lead in due_cases(there, LIMITS)) == NOW
