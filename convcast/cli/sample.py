@@ -68,7 +68,7 @@ def sample(
     from convcast.dataset import Dataset
     from convcast.ensemble import choose, describe, described, latest_init, notes, sample as draw_members
     from convcast.files import lock
-    from convcast.forecasts.calibrated import choose_calibration, write_calibrated
+    from convcast.forecasts.calibrated import choose_calibration, describe_calibrated, write_calibrated
     from convcast.metrics.regimes import sort_points
     from convcast.model import Forecaster, rank_and_world_size, sum_over_processes
     from convcast.notation import parse_hours, parse_leads, parse_members
@@ -128,6 +128,9 @@ def sample(
                     yield from draw(hour, workspace.forecast(hour))
                 else:
                     description = describe(forecaster, dataset, init=hour, stored=files(hour), **shared)
+                    if sampling.calibration:
+                        learnt = choose_calibration(workspace.calibrations, workspace.forecast(hour), hour)
+                        description = describe_calibrated(description, learnt, len(set(numbers)))
                     yield from _with_products(terminal, workspace, settings, description, numbers, hours, draw)
             except MissingInputError:
                 if len(inits) == 1:
