@@ -27,6 +27,7 @@ from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.preprocessing.decode import decode_hour
 from convcast.dataset.store import Store
 from convcast.errors import ConvcastError, SettingsError
+from convcast.forecasts.calibration import Calibration, MemberMap, read_calibration
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grib.scans import encode_scan
 from convcast.grid import RegularGrid
@@ -176,6 +177,26 @@ def test_a_sidecar_of_anything_is_read_or_refused(archived, data):
     archive.has(path, ["t2m"])
     assert archive.simulated in (None, True, False)
     assert archive.hours(0).tolist() == [lab.HOUR.item()]
+
+
+LEARNT = Calibration(
+    "2024-05-01T00",
+    "2024-05-06T12",
+    40,
+    {"refc": {"1": {"all": MemberMap(1.2, 0.0, (-10.0, 20.0), (-10.0, 25.0), 9), "echo": MemberMap(0.8)}}},
+).to_dict()
+
+
+@given(spoilt_json(LEARNT))
+@examples(100)
+def test_a_calibration_of_anything_is_read_or_refused(tmp_path, data):
+    path = tmp_path / "20240506T12.json"
+    path.write_bytes(data)
+    members = np.linspace(-10, 60, 48, dtype=np.float32).reshape(2, 4, 6)
+    with suppress(ConvcastError):
+        read = read_calibration(path)
+        assert np.isfinite(read.apply(FIELDS["refc"], 1, members, np.zeros((4, 6), np.int8))).all()
+        assert read.name
 
 
 HOURS = np.datetime64("2014-07-02T00", "h") + np.arange(12) * HOUR
