@@ -42,6 +42,7 @@ TESTED_BY = {
     "metrics/scores/spread": "metrics/scores/test_scores",
     "metrics/scores/yes_or_no": "metrics/scores/test_scores",
     "model/checkpoint": "model/training/test_saving",
+    "model/half_precision": "model/test_pretrained",
     "model/features/condition": "model/network/test_network",
     "model/features/inputs": "model/training/test_batches",
     "model/features/regression": "model/features/test_residual",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -16,8 +17,18 @@ from convcast.cli.common.session import Command, verb
 
 DAYS = 22
 """Days of simulated weather: 14 to train on and 8 to test on."""
+FIRST_HOURS = {False: ("2024-05-09T00", "2024-05-09T10"), True: ("2024-05-22T20", "2024-05-23T06")}
+"""Hours that are fetched first, of which the first figure is; with a model that is trained already, True, the last."""
+LAST_HOUR = "2024-05-30T23"
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
 QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+"""Folder of the model that the package brings; benchmarks/pretrain.py makes it."""
+HALVED = "half.safetensors"
+"""Name of its weights, in half precision."""
+CURVE = "training.png"
+FIGURE = "world.png"
+"""Name of the first figure, in the workspace."""
 
 
 @verb(without=("settings", "workspace"))
@@ -28,6 +39,10 @@ def demo(
     ] = Path("convcast-demo"),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
     members: Annotated[int, typer.Option("--members", min=2, help="Members of each ensemble.")] = 50,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Train nothing, and take the model that comes with the package; 2 minutes."),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Make fewer forecasts, to see it run rather than to judge it.")
     ] = False,
@@ -39,26 +54,67 @@ def demo(
     beat, and a baseline without any network (advection), which a model must beat.
     """
     terminal = command.terminal
-    inits = QUICK_INITS if quick else TEST_INITS
+    inits = QUICK_INITS if quick or pretrained else TEST_INITS
     started = time.monotonic()
-    train = [f"--max-minutes={minutes}"] if minutes is not None else []
-    against = ["--against", "exact", "--against", "advection", "--against", "persistence", "--against", "climatology"]
-    steps: list[list[str]] = [
-        ["fetch", "--source", "simulated", "--days", str(DAYS), "--preset", "demo"],
-        ["preprocess"],
-        ["train", *train],
-        ["sample", "--init", inits, "--members", str(members)],
+    against = ["--against", "exact", "--against", "advection", "--against", "persistence"]
+    first, last = FIRST_HOURS[pretrained]
+    world = ["fetch", "--source", "simulated", "--preset", "demo"]
+    steps: list[list[str]] = [[*world, "--start", first, "--end", last], ["preprocess"]]
+    if pretrained:
+        model = ["--model", PRETRAINED.name]
+        steps += [[*world, "--start", first, "--end", LAST_HOUR], ["preprocess"]]
+    else:
+        model, against = [], [*against, "--against", "climatology"]
+        train = [f"--max-minutes={minutes}"] if minutes is not None else []
+        steps += [[*world, "--days", str(DAYS)], ["preprocess"], ["train", *train]]
+    steps += [
+        ["sample", "--init", inits, "--members", str(members), *model],
         ["verify", "--init", inits, *against, "--name", "demo"],
     ]
-    times = []
+    times, figure = [], workspace / FIGURE
     for words in steps:
+        if words[0] == "sample" and pretrained:
+            terminal.say(f"the model, trained on other days of this simulated world: {_install(workspace)}")
         seconds = run_verb(terminal, [*words, "-w", str(workspace)], result=words is steps[-1])
         times.append(f"{words[0]} {duration(seconds)}")
+        if words == ["preprocess"] and not figure.is_file():
+            terminal.say(f"its first hours: {_draw_world(workspace, figure)}")
     terminal.say("", f"done in {duration(time.monotonic() - started)}: {', '.join(times)}")
     terminal.say(f"the report: {workspace / 'verification' / 'demo' / 'report.html'}")
     program = "convcast" if shutil.which("convcast") else sys.argv[0]
     terminal.say("", "next, on this simulated world:")
-    terminal.say(f"  {program} sample --init latest --members 100 -w {workspace}")
+    terminal.say(f"  {shlex.join([program, 'sample', '--init', 'latest', '--members', '100', *model])} -w {workspace}")
     terminal.say(f"  {program} status -w {workspace}")
     terminal.say("and on real HRRR analyses (3.3 GB; training wants a GPU):")
     terminal.say(f"  {program} fetch --days 14 && {program} preprocess && {program} train --phase 1")
+
+
+def _draw_world(workspace: Path, figure: Path) -> Path:
+    """Draw the first hours of the world, and return the path of the figure."""
+    from convcast.dataset import Dataset
+    from convcast.files import write_bytes
+    from convcast.pictures.analyses import draw_analyses
+    from convcast.pictures.base_map import BaseMap
+    from convcast.variables import REFC
+
+    dataset = Dataset.open(workspace / "dataset.zarr")
+    hours = list(dataset.hours[-7::2])
+    fields = dataset.read(hours)[:, dataset.variables.index(REFC)]
+    base_map = BaseMap(dataset.grid, borders=not dataset.simulated)
+    write_bytes(figure, draw_analyses(REFC, list(fields), hours, base_map, simulated=dataset.simulated))
+    return figure
+
+
+def _install(workspace: Path) -> Path:
+    """Copy the model of the package into the workspace, and return its folder."""
+    from convcast.files import whole_folder
+    from convcast.model.checkpoint import WEIGHTS
+    from convcast.model.half_precision import restore
+
+    model = workspace / "models" / PRETRAINED.name
+    brought, there = PRETRAINED / "model.json", model / "model.json"
+    if not (there.is_file() and there.read_bytes() == brought.read_bytes()):
+        with whole_folder(model) as unfinished:
+            shutil.copytree(PRETRAINED, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HALVED))
+            restore(PRETRAINED / HALVED, unfinished / WEIGHTS)
+    return model
