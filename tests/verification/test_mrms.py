@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from convcast import grib
@@ -160,6 +161,26 @@ def test_forecasts_are_scored_by_scans_beside_baselines_of_the_analyses(scanned)
     before, seen = scanned.dataset.read([first])[0, index], truth.read(REFC, first + HOUR)
     expected = np.nanmean(np.abs(before - seen))
     assert init[first]["crps_fair"] / init[first]["points"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_ensemble_of_another_program_is_scored_by_scans_of_its_points(scanned, tmp_path):
+    with xr.open_zarr(scanned.paths[0], consolidated=False, decode_timedelta=True) as stored:
+        part = stored.isel(y=slice(4, 28), x=slice(2, 30)).load()
+    part[["refc", "t2m"]].assign_attrs(simulated=1).to_netcdf(tmp_path / "part.nc")
+    truth = Mrms(scanned.workspace.archive, Analyses(scanned.dataset), "mean")
+    running = evaluate(
+        [tmp_path / "part.nc"],
+        truth,
+        against=("persistence",),
+        settings=scanned.settings(),
+        workspace=scanned.workspace,
+        foreign=True,
+    )
+    assert [scored.refused for scored in running] == [None]
+    verification = running.result()
+    assert {row["field"] for row in verification.scores} == {"refc"}
+    seen = truth.read(REFC, INITS[0] + HOUR)[4:28, 2:30]
+    assert verification.find("refc", "crps", "persistence", estimator="fair")["points"] == np.isfinite(seen).sum()
 
 
 def test_workspace_without_scans_is_told_what_to_fetch(small):
