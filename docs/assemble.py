@@ -27,7 +27,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 """Paths of pages in the repository, and in the site."""
-FOLDERS = ("examples", "LICENSE")
+FOLDERS = ("examples", "packaging", "LICENSE")
 """Files and folders that are copied into the site as they are."""
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
