@@ -22,6 +22,9 @@ FIRST_HOURS = {False: ("2024-05-09T00", "2024-05-09T10"), True: ("2024-05-22T20"
 LAST_HOUR = "2024-05-30T23"
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
 QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
+FEW_INITS = "2024-05-23T06/2024-05-30T22/48h"
+"""Initial times with a model that is trained already: to see a report soon, not to judge the model by it."""
+MEMBERS, FEW_MEMBERS = 50, 12
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 """Folder of the model that the package brings; benchmarks/pretrain.py makes it."""
 HALVED = "half.safetensors"
@@ -38,10 +41,15 @@ def demo(
         Path, typer.Option("--workspace", "-w", help="Folder for the demo; a second run continues in it.")
     ] = Path("convcast-demo"),
     minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
-    members: Annotated[int, typer.Option("--members", min=2, help="Members of each ensemble.")] = 50,
+    members: Annotated[
+        int | None,
+        typer.Option("--members", min=2, help="Members of each ensemble (default: 50; with --pretrained 12)."),
+    ] = None,
     pretrained: Annotated[
         bool,
-        typer.Option("--pretrained", help="Train nothing, and take the model that comes with the package; 2 minutes."),
+        typer.Option(
+            "--pretrained", help="Train nothing, and take the model that comes with the package: a few minutes."
+        ),
     ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Make fewer forecasts, to see it run rather than to judge it.")
@@ -54,7 +62,8 @@ def demo(
     beat, and a baseline without any network (advection), which a model must beat.
     """
     terminal = command.terminal
-    inits = QUICK_INITS if quick or pretrained else TEST_INITS
+    inits = FEW_INITS if pretrained else QUICK_INITS if quick else TEST_INITS
+    count = members or (FEW_MEMBERS if pretrained else MEMBERS)
     started = time.monotonic()
     against = ["--against", "exact", "--against", "advection", "--against", "persistence"]
     first, last = FIRST_HOURS[pretrained]
@@ -68,7 +77,7 @@ def demo(
         train = [f"--max-minutes={minutes}"] if minutes is not None else []
         steps += [[*world, "--days", str(DAYS)], ["preprocess"], ["train", *train]]
     steps += [
-        ["sample", "--init", inits, "--members", str(members), *model],
+        ["sample", "--init", inits, "--members", str(count), *model],
         ["verify", "--init", inits, *against, "--name", "demo"],
     ]
     times, figure = [], workspace / FIGURE

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convcast.cli.common.curve import read_log
-from convcast.cli.demo import CURVE, FIRST_HOURS, HALVED, PRETRAINED, QUICK_INITS, _install
+from convcast.cli.demo import CURVE, FEW_INITS, FIRST_HOURS, HALVED, PRETRAINED, _install
 from convcast.errors import DamagedFileError
 from convcast.model.checkpoint import CARD, LOG, WEIGHTS, ModelDescription, load_network
 from convcast.model.half_precision import halve, restore
@@ -41,7 +41,7 @@ def test_it_is_of_the_demo_and_says_that_it_is_simulated(description):
 
 
 def test_it_has_not_seen_the_days_that_the_demo_forecasts(description):
-    forecast = parse_hours(QUICK_INITS)
+    forecast = parse_hours(FEW_INITS)
 
     assert description.training_hours[1] < forecast[0]
     assert np.datetime64(FIRST_HOURS[True][0], "h") < forecast[0] - np.timedelta64(description.model.history, "h")
