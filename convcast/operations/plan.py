@@ -25,7 +25,7 @@ class Step:
 
     stage: Stage
     hours: tuple[Hour, ...] = ()
-    """First and last hour to fetch, or the initial time to sample."""
+    """First and last hour to fetch, the initial time to sample, or the last hour to learn a calibration from."""
     cases: frozenset[tuple[Hour, int]] = frozenset()
     """Initial times and leads (hours) to verify."""
 
@@ -36,6 +36,8 @@ class Step:
             case "fetch":
                 # The cycle judges the outcome of each hour itself: a gap of last week must not fail every cycle.
                 return ["fetch", "--start", str(self.hours[0]), "--end", str(self.hours[-1]), "--max-missing", "1"]
+            case "calibrate":
+                return ["calibrate", "--until", str(self.hours[0])]
             case "sample":
                 return ["sample", "--init", str(self.hours[0])]
             case _:
@@ -100,7 +102,7 @@ def next_step(
     if due - tried:
         return Step("verify", cases=due)
     if limits.calibrate and inventory.to_calibrate and not {"calibrate"} & {*at, *excluded}:
-        return Step("calibrate")
+        return Step("calibrate", (inventory.expected,))
     if at.get("publish", -1) < max(at.get("sample", -1), at.get("verify", -1), 0):
         return Step("publish")
     return None if "prune" in at else Step("prune")

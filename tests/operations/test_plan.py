@@ -250,7 +250,8 @@ def test_calibration_is_learnt_once_in_a_cycle_and_only_if_it_is_used(calibrate)
     done, _ = whole_cycle(inventory, replace(LIMITS, calibrate=calibrate))
     stages = [step.stage for step in done]
     assert stages.count("calibrate") == calibrate
-    assert Step("calibrate").words == ["calibrate"]
+    assert Step("calibrate", (NOW,)).words == ["calibrate", "--until", "2024-05-20T05"]
+    assert all(step.hours == (NOW,) for step in done if step.stage == "calibrate")
     done, _ = whole_cycle(inventory, replace(LIMITS, calibrate=calibrate), excluded=frozenset({"calibrate"}))
     assert "calibrate" not in [step.stage for step in done]
 
