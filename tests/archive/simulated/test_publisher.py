@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convcast import grib
-from convcast.archive import locations
+from convcast.archive import locations, scans
 from convcast.archive.messages.index import parse, select
 from convcast.archive.messages.spec import fields
 from convcast.archive.simulated import publisher as module
@@ -252,3 +252,27 @@ def test_forecasts_of_other_cycles_and_leads_are_not_there(publisher, tmp_path, 
 def test_forecasts_reach_beyond_the_last_published_hour(publisher, tmp_path):
     publisher.publish(forecast_name(47, 6))
     assert (tmp_path / forecast_name(47, 6)).is_file()
+
+
+def test_a_scan_is_published_when_its_names_are_listed(publisher):
+    before, after = (f"{locations.SCANS}/{prefix}" for prefix in scans.prefixes(START + 5))
+    publisher.publish(before)
+    assert not (publisher.root / "CONUS").exists()
+    publisher.publish(after)
+    (path,) = (publisher.root / locations.SCANS).glob("*/*.gz")
+    assert path.relative_to(publisher.root).as_posix().startswith(after)
+    header, values = grib.decode(scans.unpack(path.read_bytes()))
+    assert header.simulated
+    assert header.key == scans.SCAN_KEY
+    assert values.min() == -999
+    assert 0.02 < (values == -999).mean() < 0.6
+    content = path.read_bytes()
+    path.unlink()
+    publisher.publish(after)
+    assert path.read_bytes() == content
+
+
+def test_no_scan_is_published_outside_the_simulated_days(publisher):
+    for hour in (START - 1, START + 48):
+        publisher.publish(f"{locations.SCANS}/{scans.prefixes(hour)[1]}")
+    assert not (publisher.root / "CONUS").exists()
