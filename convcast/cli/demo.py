@@ -65,7 +65,7 @@ def demo(
     inits = FEW_INITS if pretrained else QUICK_INITS if quick else TEST_INITS
     count = members or (FEW_MEMBERS if pretrained else MEMBERS)
     started = time.monotonic()
-    against = ["--against", "exact", "--against", "advection", "--against", "persistence"]
+    against = ["--against", "exact", "--against", "persistence"]
     first, last = FIRST_HOURS[pretrained]
     world = ["fetch", "--source", "simulated", "--preset", "demo"]
     steps: list[list[str]] = [[*world, "--start", first, "--end", last], ["preprocess"]]
@@ -73,7 +73,7 @@ def demo(
         model = ["--model", PRETRAINED.name]
         steps += [[*world, "--start", first, "--end", LAST_HOUR], ["preprocess"]]
     else:
-        model, against = [], [*against, "--against", "climatology"]
+        model, against = [], [*against, "--against", "advection", "--against", "climatology"]  # of the training days
         train = [f"--max-minutes={minutes}"] if minutes is not None else []
         steps += [[*world, "--days", str(DAYS)], ["preprocess"], ["train", *train]]
     steps += [
