@@ -126,8 +126,8 @@ def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solv
     flow = LinearFlow(real.spectrum, real.schedule, real.schedule.timesteps(3).tolist())
     with fake_cuda(), torch.no_grad():
         net, process = network(settings), placed(real)
-        flow._expected = torch.empty(flow._expected.shape, device=CUDA)
-        flow._steps = [[torch.empty(part.shape, device=CUDA) for part in step] for step in flow._steps]
+        for name in ("_of_state", "_of_network"):
+            setattr(flow, name, [torch.empty(gains.shape, device=CUDA) for gains in getattr(flow, name)])
         outputs = observed(net)
         with torch.autocast("cuda", torch.bfloat16):
             condition = torch.empty(1, channel_count(FIELDS, settings.history), 16, 16, device=CUDA)

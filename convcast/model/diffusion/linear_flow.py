@@ -6,9 +6,9 @@ With φ = arctan(b / a), from π/2 at pure noise to 0, the probability flow (Son
 
 in the terms of convcast.model.diffusion.noise_prediction. The first term is linear in the bands of x. On a periodic
 domain each wavenumber is therefore a linear system with one unknown for each field, which is solved here with its
-dependence on φ. F alone is extrapolated from step to step: an exponential integrator of second order (Cox & Matthews
-2002, doi:10.1006/jcph.2002.6995, section 2). Solvers that integrate both parts alike shrink the domain's mean and the
-largest scales, whose variance a thousand pixels share, unless they take many steps.
+dependence on φ. F alone is extrapolated from step to step, at all scales alike: an exponential integrator of second
+order (Cox & Matthews 2002, doi:10.1006/jcph.2002.6995, section 2). Solvers that integrate both parts alike shrink the
+domain's mean and the largest scales, whose variance a thousand pixels share, unless they take many steps.
 """
 
 from __future__ import annotations
@@ -47,37 +47,36 @@ class LinearFlow:
             device: Where states are.
         """
         a, b = (table[np.asarray(timesteps)] for table in (schedule.signal, schedule.noise))
-        self._expected = torch.from_numpy(spectrum.gains(a, b)).float().to(device)
+        expected = spectrum.gains(a, b)
         along = np.pi * (np.arange(WAVENUMBERS) / (WAVENUMBERS - 1)) ** 2
         waves = responses(along[:, None], along[None, :]).reshape(-1, WAVENUMBERS**2)
-        self._steps = []
+        self._of_state, self._of_network, self._ahead = list[Tensor](), list[Tensor](), list[float]()
         angles = [*np.arctan2(b, a), 0.0]
         for k, (start, end) in enumerate(pairwise(angles)):
             before = angles[k - 1] if 0 < k < len(timesteps) - 1 else None
-            found = _propagate(spectrum, waves, start, end, before)
-            fitted = np.linalg.lstsq(waves.T, found.reshape(len(found), -1), rcond=None)[0]
-            gains = torch.from_numpy(fitted.reshape(len(waves), *found.shape[1:]).transpose(1, 2, 0))
-            self._steps.append(gains.float().to(device).chunk(3, dim=1))
+            state, constant, slope = _propagate(spectrum, waves, start, end, before)
+            self._ahead.append(float(np.trace(slope.sum(axis=0)) / np.trace(constant.sum(axis=0))))
+            gains = np.concatenate([expected[k], _fitted(state, waves)])
+            self._of_state.append(torch.from_numpy(gains).float().to(device))
+            self._of_network.append(torch.from_numpy(_fitted(constant, waves)).float().to(device))
 
-    def expected(self, x: Tensor, k: int, *, periodic: bool) -> Tensor:
-        """Return E[v | x] for the states x (row, variable, y, x) of evaluation k."""
-        return _combine(self._expected[k], x, periodic=periodic)
+    def split(self, x: Tensor, k: int, *, periodic: bool) -> tuple[Tensor, Tensor]:
+        """Return E[v | x] for the states x (row, variable, y, x) of evaluation k, and what becomes of x without F."""
+        expected, carried = _combine(self._of_state[k], x, periodic=periodic).chunk(2, dim=1)
+        return expected, carried
 
-    def advance(self, x: Tensor, now: Tensor, before: Tensor, k: int, *, periodic: bool) -> Tensor:
+    def advance(self, carried: Tensor, now: Tensor, before: Tensor, k: int, *, periodic: bool) -> Tensor:
         """Return the states of evaluation k + 1, or those without noise after the last one.
 
         Args:
-            x: The states of evaluation k, (row, variable, y, x).
-            now: F at evaluation k, shaped as x.
+            carried: What becomes of the states of evaluation k without F (`split`), (row, variable, y, x).
+            now: F at evaluation k, shaped as `carried`.
             before: F at evaluation k - 1; at the first evaluation anything of this shape.
             k: Number of the evaluation, from 0.
             periodic: Whether the domain is a torus.
         """
-        of_state, of_now, of_before = self._steps[k]
-        out = _combine(of_state, x, periodic=periodic)
-        out += _combine(of_now, now, periodic=periodic)
-        out += _combine(of_before, before, periodic=periodic)
-        return out
+        extrapolated = torch.lerp(before, now, 1 + self._ahead[k])
+        return carried + _combine(self._of_network[k], extrapolated, periodic=periodic)
 
 
 def _combine(gains: Tensor, fields: Tensor, *, periodic: bool) -> Tensor:
@@ -88,7 +87,15 @@ def _combine(gains: Tensor, fields: Tensor, *, periodic: bool) -> Tensor:
     return out
 
 
-def _propagate(spectrum: Spectrum, waves: Floats, start: float, end: float, before: float | None) -> Floats:
+def _fitted(matrices: Floats, waves: Floats) -> Floats:
+    """Return the gains (variable, variable, band) that suit matrices (wavenumber, variable, variable) best."""
+    gains = np.linalg.lstsq(waves.T, matrices.reshape(len(matrices), -1), rcond=None)[0]
+    return np.asarray(gains, np.float64).reshape(-1, *matrices.shape[1:]).transpose(1, 2, 0)
+
+
+def _propagate(
+    spectrum: Spectrum, waves: Floats, start: float, end: float, before: float | None
+) -> tuple[Floats, Floats, Floats]:
     """Solve the flow from one angle to the next at each wavenumber.
 
     Args:
@@ -99,8 +106,8 @@ def _propagate(spectrum: Spectrum, waves: Floats, start: float, end: float, befo
         before: Angle of the evaluation before; None keeps F constant in this step.
 
     Returns:
-        (wavenumber, variable, 3 * variable): the weights of the state at the start, of F there, and of F before. F is
-        linear in the half log signal-to-noise ratio.
+        The weights of the state at the start, of F there, and of its change since the evaluation before,
+        (wavenumber, variable, variable) each. F is linear in the half log signal-to-noise ratio.
     """
     count = len(spectrum.moments)
     edges = np.linspace(start, end, SUBSTEPS + 1)
@@ -113,7 +120,7 @@ def _propagate(spectrum: Spectrum, waves: Floats, start: float, end: float, befo
         whole, half = _exponential(rate * width), _exponential(rate * (width / 2))
         along = 0.0 if before is None else _half_log_snr(middle, start) / _half_log_snr(start, before)
         state, constant, slope = whole @ state, whole @ constant + half * width, whole @ slope + half * (width * along)
-    return np.concatenate([state, constant + slope, -slope], axis=2)
+    return state, constant, slope
 
 
 def _half_log_snr(angle: float, other: float) -> float:

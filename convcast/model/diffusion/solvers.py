@@ -121,13 +121,15 @@ def exponential(
 
     `flow` is that of the same steps, and `periodic` whether the domain is a torus.
     """
-    before = torch.zeros_like(x)
+    before = state = predicted = torch.zeros_like(x)
     for k, t in enumerate(schedule.timesteps(steps)):
         a, b = float(schedule.signal[t]), float(schedule.noise[t])
-        state = _state(denoise, x, t, schedule, clamp)
-        now = (a * x - state) / b - flow.expected(x, k, periodic=periodic)
-        x, before = flow.advance(x, now, before, k, periodic=periodic), now
-    return clamp(x)
+        predicted = (x - b * denoise(x, int(t))) / a
+        state = clamp(predicted)
+        expected, carried = flow.split(x, k, periodic=periodic)
+        now = (a * x - state) / b - expected
+        x, before = flow.advance(carried, now, before, k, periodic=periodic), now
+    return torch.where(state == predicted, clamp(x), state)  # what was last brought to its bounds stays there
 
 
 def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh: float = 0.0) -> Tensor:
