@@ -86,11 +86,11 @@ class Picture:
 
 @xr.register_dataset_accessor("convcast")
 class Forecast:
-    """What convcast computes from a forecast: `forecast.convcast`, where `forecast` is from `open_forecast`.
+    """Methods that convcast adds to a forecast: `forecast.convcast`, where `forecast` is from `open_forecast`.
 
     All methods work on a part of a forecast too: some members, leads or places. Fields are named as in the dataset
     (`refc`, `t2m`, `d2m`, `u10`, `v10`, `cape`, `cin`). Members that are not complete are left out; where none is, the
-    result is NaN. Of products, which have no members, they return what is stored.
+    result is NaN. Products have no members; the methods return what is stored.
     """
 
     def __init__(self, data: xr.Dataset) -> None:
@@ -171,7 +171,7 @@ class Forecast:
             lead_time: Lead or leads, hours; all by default.
 
         Returns:
-            Probabilities from 0 to 1, (..., y, x). What lies beyond the edge of the domain is taken for no event.
+            Probabilities from 0 to 1, (..., y, x). No event is assumed beyond the edge of the domain.
 
         Raises:
             SettingsError: As for `probability`, or the dataset has no `y` and `x`.

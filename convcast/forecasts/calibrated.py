@@ -17,7 +17,7 @@ from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.notation import Hour
 
 NONE = "none"
-"""What the attribute `calibration` says of members for which nothing was learnt yet."""
+"""Value of the attribute `calibration` of members for which nothing was learnt yet."""
 
 
 def choose_calibration(folder: Path, target: Path, init: Hour) -> Calibration | None:
@@ -124,7 +124,7 @@ def is_calibrated(path: Path) -> bool:
 
 
 def _recorded(target: Path) -> str | None:
-    """What a stored forecast says of its calibration; None where there is none, or it says nothing."""
+    """Return the calibration that a stored forecast names; None where there is no forecast, or it names none."""
     if not target.is_dir():
         return None
     group = stores.open_group(

@@ -1,10 +1,10 @@
 """Calibration of an ensemble, member by member, with a map that was learnt from earlier forecasts and their truth.
 
-Of a field without a floor, a member's departure from the ensemble mean is multiplied by a factor, and the mean is
-shifted; both have the least CRPS (Van Schaeybroeck and Vannitsem 2015, doi:10.1002/qj.2397). Of reflectivity, the
-departures are multiplied likewise, and the values are then mapped from the quantiles of the forecasts to those of the
-truth, which corrects the frequency of each event. All maps rise, so that a member keeps its rank at every point; and
-they differ only from regime to regime, across whose borders they are blended, so that it keeps its structure in space.
+The map of a field without a floor multiplies a member's departure from the ensemble mean by a factor and shifts the
+mean; both have the least CRPS (Van Schaeybroeck and Vannitsem 2015, doi:10.1002/qj.2397). The map of reflectivity also
+maps the values from the quantiles of the forecasts to those of the truth, which corrects the frequency of each event.
+All maps rise, so that a member keeps its rank at every point. Maps differ only from regime to regime and are blended
+across the borders of regimes, so that a member keeps its structure in space.
 """
 
 from __future__ import annotations

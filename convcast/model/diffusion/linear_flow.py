@@ -61,7 +61,7 @@ class LinearFlow:
             self._of_network.append(torch.from_numpy(_fitted(constant, waves)).float().to(device))
 
     def split(self, x: Tensor, k: int, *, periodic: bool) -> tuple[Tensor, Tensor]:
-        """Return E[v | x] for the states x (row, variable, y, x) of evaluation k, and what becomes of x without F."""
+        """Return E[v | x] for the states x (row, variable, y, x) of evaluation k, and x carried on without F."""
         expected, carried = _combine(self._of_state[k], x, periodic=periodic).chunk(2, dim=1)
         return expected, carried
 
@@ -69,7 +69,7 @@ class LinearFlow:
         """Return the states of evaluation k + 1, or those without noise after the last one.
 
         Args:
-            carried: What becomes of the states of evaluation k without F (`split`), (row, variable, y, x).
+            carried: The states of evaluation k carried on without F (from `split`), (row, variable, y, x).
             now: F at evaluation k, shaped as `carried`.
             before: F at evaluation k - 1; at the first evaluation anything of this shape.
             k: Number of the evaluation, from 0.
