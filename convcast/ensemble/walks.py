@@ -113,7 +113,7 @@ def check_walks(forecaster: Forecaster, perturbation: Forecaster | None, setting
     if 1 not in forecaster.leads:
         raise SettingsError(
             "walks step the reference forecast by one hour, for which this model was not trained",
-            advice="train with 1 among model.leads",
+            advice="train another: `convcast train --model hourly --set model.leads=[1]`",
         )
 
 

@@ -121,7 +121,7 @@ def test_simulated_world_is_served_to_the_ordinary_fetch(opened, tmp_path, monke
         def __init__(self, ny, nx, seed):
             self.terrain, self.land = np.zeros((ny, nx)), np.ones((ny, nx))
 
-        def nature_run(self, start, hours):
+        def nature_run(self, start, hours, state=None):
             yield from ((start + hour, None) for hour in range(hours))
 
         def observe(self, state, time):
