@@ -123,7 +123,7 @@ def test_simulated_world_is_served_to_the_ordinary_fetch(opened, tmp_path, monke
             self.terrain, self.land = np.zeros((ny, nx)), np.ones((ny, nx))
 
         def nature_run(self, start, hours, state=None):
-            yield from ((start + hour, None) for hour in range(hours))
+            yield from ((start + hour, SimpleNamespace()) for hour in range(hours))
 
         def observe(self, state, time):
             return {name: np.full((1, *self.land.shape), 1.0) for name in FIELDS}
