@@ -48,7 +48,7 @@ def demo(
     pretrained: Annotated[
         bool,
         typer.Option(
-            "--pretrained", help="Train nothing, and take the model that comes with the package: a few minutes."
+            "--pretrained", help="Train nothing, and take the model that comes with the package: about a minute."
         ),
     ] = False,
     quick: Annotated[
