@@ -97,15 +97,7 @@ def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], memb
     def noise(step: int) -> torch.Tensor:
         return torch.from_numpy(np.stack([member_noise(0, init, m, 1, shape, step=step) for m in range(members)]))
 
-    x0 = case.forecaster.solve(
-        case.predict_noise,
-        noise(0),
-        settings=SamplingSettings(solver=run.solver, steps=run.steps, eta=run.eta),
-        clamp=case.clamp,
-        noise=lambda k: noise(1 + k),
-        periodic=case.tiling.whole,
-    )
-    return case.fields(x0)
+    return case.draw(noise, SamplingSettings(solver=run.solver, steps=run.steps, eta=run.eta))
 
 
 def statistics(members: NDArray[np.float32], truth: NDArray[np.float32]) -> Floats:

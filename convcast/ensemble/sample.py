@@ -352,16 +352,7 @@ class _Drawing:
             return send(self._noise.take(self._noise_of(lead), members, lead, step), forecaster.device)
 
         with torch.inference_mode(), _threads(settings.threads):
-            denoiser = self._denoiser(lead, start, pasts)
-            x0 = forecaster.solve(
-                denoiser.predict_noise,
-                noise(0),
-                settings=settings,
-                clamp=denoiser.clamp,
-                noise=lambda k: noise(1 + k),
-                periodic=self.dataset.grid.periodic,
-            )
-            return denoiser.fields(x0)
+            return self._denoiser(lead, start, pasts).draw(noise, settings)
 
     def _denoiser(self, lead: int, start: Hour, pasts: Floats | None) -> TiledDenoiser:
         ahead = lead - int((start - self.init) / HOUR)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from convcast.model import Condition, Forecaster
+    from convcast.settings import SamplingSettings
 
     TileIndex = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
     """The index that cuts a tile from an array (..., y, x)."""
@@ -96,6 +97,21 @@ class TiledDenoiser:
             return self.forecaster.predict_noise(state, t, condition, guidance=self.guidance)
 
         return self._blend(part)
+
+    def draw(self, noise: Callable[[int], Tensor], settings: SamplingSettings) -> NDArray[np.float32]:
+        """Draw physical fields (member, variable, y, x), in GRIB units, by the solver of the settings.
+
+        `noise` returns unit noise of that shape: 0 is what the solver starts from, k + 1 belongs to its step k.
+        """
+        state = self.forecaster.solve(
+            self.predict_noise,
+            noise(0),
+            settings=settings,
+            clamp=self.clamp,
+            noise=lambda k: noise(1 + k),
+            periodic=self._dataset.grid.periodic,
+        )
+        return self.fields(state)
 
     def clamp(self, x0: Tensor) -> Tensor:
         """Limit the state (member, variable, y, x) so that its fields stay within their physical bounds."""

@@ -65,16 +65,7 @@ class Walks:
             rows = [member_noise(settings.seed, self.init, member, hours, shape, step=number) for member in members]
             return send(torch.from_numpy(np.stack(rows)), model.device)
 
-        denoiser = self._denoiser(model, start, 0, pasts)
-        state = model.solve(
-            denoiser.predict_noise,
-            noise(0),
-            settings=settings,
-            clamp=denoiser.clamp,
-            noise=lambda k: noise(1 + k),
-            periodic=self.dataset.grid.periodic,
-        )
-        fields = denoiser.fields(state)
+        fields = self._denoiser(model, start, 0, pasts).draw(noise, settings)
         return np.stack([on_lattice(v, fields[:, i]) for i, v in enumerate(self.dataset.variables)], axis=1)
 
     def _denoiser(self, model: Forecaster, start: Hour, lead: int, pasts: Floats) -> TiledDenoiser:
