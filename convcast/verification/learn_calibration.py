@@ -21,6 +21,7 @@ from convcast.errors import MissingInputError
 from convcast.files import sweep, whole_file
 from convcast.forecasts.calibrated import is_calibrated
 from convcast.forecasts.calibration import EVERYWHERE, MAX_FACTOR, Calibration, MemberMap
+from convcast.metrics.kernels import crps_points
 from convcast.metrics.regimes import REGIMES
 from convcast.notation import HOUR, Hour, compact, from_compact
 from convcast.settings import VerificationSettings
@@ -109,7 +110,7 @@ def crps_of_members(members: Floats, observed: Floats) -> float:
     The fair estimator is not used for the fit, since it supposes that members are independent: those that are spread
     about their own mean are not, and its least value is at too large a spread (by 11 % with 20 members).
     """
-    return float(np.abs(members - observed).mean() - _half_difference(members))
+    return float(crps_points(members, observed, "ensemble").mean())
 
 
 def fit_shift_and_factor(members: Floats, observed: Floats, variable: Variable) -> MemberMap:  # noqa: ARG001
@@ -117,7 +118,8 @@ def fit_shift_and_factor(members: Floats, observed: Floats, variable: Variable) 
     few, truth = _thinned(members, observed)
     mean = few.mean(0)
     departure = few - mean
-    half = _half_difference(departure)
+    # Half the mean difference of two members is what the CRPS lacks of the mean absolute error; the factor scales it.
+    half = float(np.abs(departure).mean()) - crps_of_members(departure, np.zeros(truth.shape))
 
     def crps(parameters: Floats) -> float:
         shift, factor = parameters
@@ -162,13 +164,6 @@ def match_quantiles(forecast: Floats, observed: Floats) -> tuple[tuple[float, ..
     of_truth = np.quantile(observed, levels)
     _, first = np.unique(of_forecast, return_index=True)
     return tuple(of_forecast[first].tolist()), tuple(np.maximum.accumulate(of_truth[first]).tolist())
-
-
-def _half_difference(members: Floats) -> float:
-    """Half the mean difference of two members, also of one with itself, from members (member, point)."""
-    count = len(members)
-    weights = (2 * np.arange(count) - count + 1) / count**2
-    return float((np.sort(members, axis=0) * weights[:, None]).sum(0).mean())
 
 
 def _thinned(members: Floats, observed: Floats) -> tuple[Floats, Floats]:

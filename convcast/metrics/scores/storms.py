@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from convcast.grid import SPACING
 from convcast.metrics.formulas import ratio
+from convcast.metrics.kernels import crps_points
 from convcast.metrics.scores.base import DailyFieldSums, FieldScore, Floats, ScoreValue
 from convcast.metrics.spatial import FieldCase
 from convcast.metrics.storms import REACH, SIZES, SMALLEST, STRONG, Storms, find_storms
@@ -46,7 +47,7 @@ class StormScores(FieldScore):
             numbers.mean(),
             near.mean(0).sum(),
             np.mean(confirmed),
-            _crps(numbers, len(observed)),
+            crps_points(numbers[:, None], np.array([float(len(observed))]), "fair").item(),
         ]
         sizes = np.stack([observed.by_size(), np.mean([member.by_size() for member in members], axis=0)])
         return {"storms": np.array([*counts, *timely], float), "storm_sizes": sizes}
@@ -80,11 +81,3 @@ class StormScores(FieldScore):
 
 _CELL = SPACING**2 / 1e6
 """Area of a cell, km2."""
-
-
-def _crps(members: Floats, observed: int) -> float:
-    """Fair CRPS of a number, from members, (member,)."""
-    count = len(members)
-    error = np.abs(members - observed).mean()
-    pairs = np.abs(members[:, None] - members).sum() / 2
-    return float(error - pairs / (count * (count - 1))) if count > 1 else float(error)
