@@ -160,7 +160,7 @@ def _draw_all(
         started = time.perf_counter()
         for next_lead, next_group, _ in direct[number : number + 2]:
             draw.expect(next_group, next_lead)
-        drawn = draw(group, init, lead, None)
+        drawn = _step(draw, group, draw.settings.threads, init, lead, None)
         yield from _write(store, writer, drawn, group, requested, lead, started)
     yield from writer.rest()
     unfinished = sorted({member for lead in rollout_leads for member in store.missing(assigned, lead)})
@@ -180,6 +180,7 @@ def _draw_all(
 
 
 def _step(step: DrawStep, members: Sequence[int], threads: int, start: Hour, lead: int, pasts: Floats | None) -> Floats:
+    """Draw by `step` on `threads` CPU threads, without gradients."""
     with torch.inference_mode(), _threads(threads):
         return step(members, start, lead, pasts)
 
@@ -346,13 +347,11 @@ class _Drawing:
 
     def __call__(self, members: Sequence[int], start: Hour, lead: int, pasts: Floats | None) -> Floats:
         """Draw fields (member, variable, y, x) at `lead` hours with one forecast from `start`, given the `pasts`."""
-        forecaster, settings = self.forecaster, self.settings
 
         def noise(step: int) -> Tensor:
-            return send(self._noise.take(self._noise_of(lead), members, lead, step), forecaster.device)
+            return send(self._noise.take(self._noise_of(lead), members, lead, step), self.forecaster.device)
 
-        with torch.inference_mode(), _threads(settings.threads):
-            return self._denoiser(lead, start, pasts).draw(noise, settings)
+        return self._denoiser(lead, start, pasts).draw(noise, self.settings)
 
     def _denoiser(self, lead: int, start: Hour, pasts: Floats | None) -> TiledDenoiser:
         ahead = lead - int((start - self.init) / HOUR)

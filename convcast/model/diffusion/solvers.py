@@ -124,7 +124,7 @@ def exponential(
     before = state = predicted = torch.zeros_like(x)
     for k, t in enumerate(schedule.timesteps(steps)):
         a, b = float(schedule.signal[t]), float(schedule.noise[t])
-        predicted = (x - b * denoise(x, int(t))) / a
+        predicted = _predicted(denoise, x, t, schedule)
         state = clamp(predicted)
         expected, carried = flow.split(x, k, periodic=periodic)
         now = (a * x - state) / b - expected
@@ -140,7 +140,12 @@ def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh
 
 def _state(denoise: Denoise, x: Tensor, t: int, schedule: Schedule, clamp: Clamp) -> Tensor:
     """Return the state that the predicted noise implies, within its bounds."""
-    return clamp((x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t]))
+    return clamp(_predicted(denoise, x, t, schedule))
+
+
+def _predicted(denoise: Denoise, x: Tensor, t: int, schedule: Schedule) -> Tensor:
+    """Return the state that the predicted noise implies."""
+    return (x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t])
 
 
 SOLVERS: dict[SolverName, Solver] = {
