@@ -25,9 +25,10 @@ from convcast import stores
 from convcast.conventions import COMPLETE
 from convcast.errors import MissingInputError, SettingsError
 from convcast.forecasts import labels, open as files
-from convcast.forecasts.summary import match_mean, neighbourhood_probability
+from convcast.forecasts.summary import match_mean, neighbourhood_cells, neighbourhood_probability
 from convcast.grid import SPACING, projection
 from convcast.notation import HOUR
+from convcast.settings import ProductSettings
 from convcast.variables import FIELDS, Variable, select
 from convcast.workspace import Workspace
 
@@ -38,7 +39,7 @@ Values = NDArray[np.floating]
 Leads = int | list[int] | None
 ENSEMBLE = ("init_time", "number", "lead_time")
 """Dimensions that are not places."""
-RADIUS = 40.0
+RADIUS = ProductSettings().neighbourhood
 """Default radius of neighbourhoods, km."""
 
 
@@ -183,7 +184,7 @@ class Forecast:
         stored = self._data.attrs.get("neighbourhood_km")
         if not self._of_members and stored != radius:
             raise SettingsError(f"the products hold neighbourhoods of {stored:g} km", advice=f"use radius={stored:g}")
-        cells = int(1000 * radius / SPACING)
+        cells = neighbourhood_cells(radius)
         return self._derive(
             variable,
             partial(neighbourhood_probability, variable, threshold=threshold, radius=cells),

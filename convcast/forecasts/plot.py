@@ -15,8 +15,7 @@ from convcast.errors import SettingsError
 from convcast.forecasts.comparison import Comparison
 from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
-from convcast.forecasts.summary import match_mean, neighbourhood_probability
-from convcast.grid import SPACING
+from convcast.forecasts.summary import match_mean, neighbourhood_cells, neighbourhood_probability
 from convcast.notation import parse_numbers
 from convcast.pictures.base_map import BaseMap
 from convcast.pictures.forecast import OF_MEMBERS, drawable
@@ -199,7 +198,7 @@ def _from_members(
     members_read = tuple(int(number) for number in here.number.values[numbers])
     products: dict[str, NDArray[np.floating]] = {}
     if "neighbourhood" in kinds:
-        cells = int(1000 * radius / SPACING)
+        cells = neighbourhood_cells(radius)
         products["neighbourhood"] = neighbourhood_probability(variable, members, threshold, radius=cells)
     if "matched-mean" in kinds and variable.may_be_constant:
         products["matched_mean"] = match_mean(variable, members)

@@ -23,8 +23,7 @@ from convcast.files import lock, whole_folder
 from convcast.forecasts import labels
 from convcast.forecasts.integrity import attribute_leads, read_flags, require_coordinates, start_over_advice
 from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
-from convcast.forecasts.summary import FieldSummary, Floats, quantiles, summarise
-from convcast.grid import SPACING
+from convcast.forecasts.summary import FieldSummary, Floats, neighbourhood_cells, quantiles, summarise
 from convcast.notation import join_numbers
 from convcast.settings import ProductSettings
 from convcast.variables import Variable
@@ -156,7 +155,7 @@ def _one_lead(
                 raise DamagedFileError(f"{ensemble} has lost values of member {member} at lead {lead} h", advice=again)
             return values
 
-        radius = int(settings.neighbourhood * 1000 / SPACING)
+        radius = neighbourhood_cells(settings.neighbourhood)
         summary = summarise(variable, (read(member) for member in members), radius=radius)
         bands = quantiles(
             lambda rows, read=read: [read(member, rows) for member in members],  # type: ignore[misc]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.conventions import on_lattice
+from convcast.grid import SPACING
 from convcast.metrics.kernels import WORD, Counts, count_members
 from convcast.metrics.neighbourhood import count_near
 from convcast.variables import Variable
@@ -117,6 +118,11 @@ def quantiles(
         band = slice(start, min(ny, start + rows))
         bands[:, band] = np.quantile(np.stack(read(band)), levels, axis=0)
     return bands
+
+
+def neighbourhood_cells(kilometres: float) -> int:
+    """Return the radius of a neighbourhood, whole cells."""
+    return int(1000 * kilometres / SPACING)
 
 
 class _Events:
