@@ -23,6 +23,9 @@ EXPECTED_WIDTHS = (1, 7)
 CONSTANT_SHARE = 0.15
 """Share of the mean variance that every point has: a storm may be born anywhere."""
 
+RIDGE = 1e-6
+"""Added to the normalised squares of the features, so that features that are alike share their weight."""
+
 
 def spread_features(
     inputs: Inputs, reference: Tensor, *, weakest: NDArray[np.float64], lowest: NDArray[np.float64]
@@ -102,9 +105,11 @@ class SpreadFit:
         weights = np.zeros(self._squares.shape[:2])
         for i, (square, product) in enumerate(zip(self._squares.numpy(), self._products.numpy(), strict=True)):
             scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
-            scaled = square / np.outer(scale, scale) + 1e-6 * np.eye(len(scale))
-            root = np.linalg.cholesky(scaled)
-            solution, _ = nnls(root.T, np.linalg.solve(root, product[:, 0] / scale))
+            scaled = square / np.outer(scale, scale) + RIDGE * np.eye(len(scale))
+            # Features may be the same, as where no forecast expects an echo; rounding then makes a Cholesky root fail.
+            values, vectors = np.linalg.eigh(scaled)
+            root = np.sqrt(np.maximum(values, RIDGE))
+            solution, _ = nnls(root[:, None] * vectors.T, vectors.T @ (product[:, 0] / scale) / root)
             weights[i] = (1 - CONSTANT_SHARE) * solution / scale
             weights[i, 0] += CONSTANT_SHARE * variance[i]
             if not weights[i].any():  # a residual that never varies

@@ -133,3 +133,19 @@ def test_a_residual_that_never_varies_has_weight_1_and_leaves_the_other_alone():
     weights = fits["one"].solve()
     np.testing.assert_array_equal(weights[1], [1] + [0] * (feature_count(1, 1) - 1))
     np.testing.assert_array_equal(weights[0], fits["both"].solve()[0])
+
+
+def test_features_that_are_the_same_do_not_stop_the_fit():
+    """A reference without echo makes its features constant, and sums in float32 then have a negative eigenvalue."""
+    fit = SpreadFit()
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(3):
+        inputs = inputs_of(4, seed=seed)
+        features = found(inputs, reference=torch.zeros_like(inputs.advected))[0]
+        fit.add(features, torch.randn(FIELDS, SIDE, SIDE, generator=generator))
+    exact = torch.einsum("vfyx,vf->vyx", features, torch.from_numpy(fit.solve()).float())
+    scale = torch.diagonal(fit._squares, dim1=1, dim2=2).sqrt()
+    lowest = torch.linalg.eigh(fit._squares / scale[:, :, None] / scale[:, None]).eigenvectors[:, :, 0]
+    fit._squares = fit._squares - 3e-6 * torch.einsum("vi,vj,vi,vj->vij", lowest, lowest, scale, scale)
+    rounded = torch.einsum("vfyx,vf->vyx", features, torch.from_numpy(fit.solve()).float())
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
