@@ -18,11 +18,17 @@ Floats = NDArray[np.float64]
 
 FEW_DAYS = 20
 """Below this many days a percentile interval is too narrow to be relied on."""
+UNDEFINED = 0.2
+"""Share of resamples without a value from which there is no interval. Where only one day has what the score needs, such
+as an event, at least a quarter of the resamples lack that day; of two days, at most 0.14 lack both."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and its interval. Undefined values are NaN; a single day gives no interval."""
+    """A score and its interval; undefined values are NaN.
+
+    A single day gives no interval, nor does a single day with events.
+    """
 
     value: float
     low: float
@@ -65,7 +71,7 @@ class Bootstrap:
         if drawn is None or not np.isfinite(value):
             return Estimate(value, np.nan, np.nan)
         drawn = drawn[np.isfinite(drawn)]
-        if drawn.size < len(self._draws) / 2:
+        if drawn.size < (1 - UNDEFINED) * len(self._draws):
             return Estimate(value, np.nan, np.nan)
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(drawn, [tail, 1 - tail])

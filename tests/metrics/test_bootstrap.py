@@ -49,6 +49,20 @@ def test_one_day_has_no_interval():
     assert np.isnan([found.low, found.high]).all()
 
 
+@pytest.mark.parametrize("days", [3, 8, 60])
+def test_events_on_a_single_day_give_no_interval(days):
+    forecast, observed = np.full(days, 5.0), np.zeros(days)
+
+    observed[0] = 10
+    single = bootstrap(days).estimate(formulas.ratio, forecast, observed)
+    observed[1] = 40
+    two = bootstrap(days).estimate(formulas.ratio, forecast, observed)
+
+    assert single.value == days / 2
+    assert np.isnan([single.low, single.high]).all()
+    assert two.low < two.value < two.high
+
+
 @pytest.mark.parametrize(("days", "few"), [(19, True), (20, False)])
 def test_few_days_are_called_so(days, few):
     assert bootstrap(days).few_days is few
