@@ -255,7 +255,7 @@ class Forecast:
         """
         from convcast.forecasts.plot import maps_of_dataset
         from convcast.pictures.forecast import KINDS, draw
-        from convcast.verification.results.warnings import warnings_of_model
+        from convcast.verification.results.warnings import warnings_of_map
 
         if kind not in KINDS:
             raise SettingsError(f"there is no kind of map {kind!r}", advice=f"use one of {', '.join(KINDS)}")
@@ -272,8 +272,8 @@ class Forecast:
             timed, path, workspace, [variable], [lead], threshold=threshold, kinds=[kind], chosen=True, system=units
         )
         for shown, _ in maps:
-            found = warnings_of_model(workspace.root / "verification", shown.model, variable, lead)
-            return Picture(draw(kind, replace(shown, warnings=tuple(found))))
+            found = warnings_of_map(workspace.root / "verification", shown.model, kind, variable, lead)
+            return Picture(draw(kind, replace(shown, warnings=found)))
         raise SettingsError(f"no member is complete at {lead} h", advice="draw the members with `convcast sample`")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from convcast.cli.common.session import Command, InitOption, verb
+from convcast.errors import SettingsError
 
 
 class Kind(StrEnum):
@@ -68,8 +70,10 @@ def plot(
     from convcast.notation import compact, parse_leads
     from convcast.pictures.forecast import KINDS, draw
     from convcast.variables import select
-    from convcast.verification.results.warnings import warnings_of_model
+    from convcast.verification.results.warnings import warnings_of_map
 
+    if threshold is not None and not math.isfinite(threshold):
+        raise SettingsError(f"{threshold} is no threshold", advice="use --threshold 40")
     terminal = command.terminal
     workspace, settings = command.open()
     variables = select([name.strip() for name in fields.split(",")])
@@ -77,6 +81,7 @@ def plot(
     hours = parse_leads(leads) if leads is not None else None
 
     drawn: list[str] = []
+    scored = workspace.root / "verification"
     for source in available(workspace, init):
         folder = output or workspace.root / "plots" / compact(source.init)
         sweep(folder, recursive=False, shared=True)
@@ -92,14 +97,14 @@ def plot(
             radius=settings.products.neighbourhood,
         )
         for shown, possible in fields_of_leads:
-            found = warnings_of_model(workspace.root / "verification", shown.model, shown.variable, shown.lead)
-            warned = replace(shown, warnings=tuple(found))
             for kind in possible:
+                found = warnings_of_map(scored, shown.model, kind, shown.variable, shown.lead)
                 name = f"{'wind' if kind == 'wind' else shown.variable.name}_f{shown.lead:02d}_{kind}.png"
                 path = folder / (name if output is None else f"{compact(source.init)}_{name}")
-                write_bytes(path, draw(kind, warned))
+                write_bytes(path, draw(kind, replace(shown, warnings=found)))
                 terminal.say(f"{path}")
                 drawn.append(str(path))
-    terminal.result(
-        {"pictures": drawn}, f"{len(drawn)} pictures in {Path(drawn[0]).parent}" if drawn else "nothing to draw"
+    summary = (
+        f"{len(drawn)} picture{'s' * (len(drawn) != 1)} in {Path(drawn[0]).parent}" if drawn else "nothing to draw"
     )
+    terminal.result({"pictures": drawn}, summary)

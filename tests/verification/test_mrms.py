@@ -24,7 +24,7 @@ from convcast.verification import evaluate
 from convcast.verification.data.mrms import Mrms
 from convcast.verification.data.radar_cells import RadarCells
 from convcast.verification.data.truth import Analyses
-from convcast.verification.results.warnings import warnings_of
+from convcast.verification.results.warnings import warnings_of, warnings_of_map
 
 from .conftest import INITS
 
@@ -210,6 +210,20 @@ def test_a_named_truth_does_not_go_with_a_file(small):
     words = ["verify", "-w", str(small.workspace.root), "--truth", "mrms", "--truth", "obs.nc"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
+
+
+def test_a_map_of_the_wind_carries_the_warnings_of_both_components(tmp_path):
+    wrong = {"score": "brier_skill", "system": "convcast", "lead_hours": 1, "value": -1.0, "low": -1.1, "high": -0.9}
+    rows = [wrong | {"field": field, "threshold": 20.0} for field in ("refc", "u10", "v10")]
+    (tmp_path / "newest").mkdir()
+    (tmp_path / "newest" / "scores.json").write_text(json.dumps({"facts": {"models": ["abc"]}, "scores": rows}))
+
+    def about(kind):
+        return [sentence.split()[2] for sentence in warnings_of_map(tmp_path, "abc", kind, REFC, 1)]
+
+    assert about("wind") == ["U10", "V10"]
+    assert about("mean") == ["REFC"]
+    assert warnings_of_map(tmp_path, "another", "wind", REFC, 1) == ()
 
 
 def test_warnings_of_a_model_are_by_the_first_truth():

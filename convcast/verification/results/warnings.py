@@ -13,7 +13,7 @@ from typing import Any
 from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.metrics import MODEL
-from convcast.variables import Variable
+from convcast.variables import U10, V10, Variable
 from convcast.verification.results.table import Row, find
 
 MATTERS = 1.1
@@ -49,6 +49,20 @@ def warnings_of_model(folder: Path, model: str, variable: Variable, lead: int) -
         except (DamagedFileError, FileNotFoundError, KeyError, TypeError):
             continue  # a warning is no reason to draw nothing
     return []
+
+
+def warnings_of_map(folder: Path, model: str, kind: str, variable: Variable, lead: int) -> tuple[str, ...]:
+    """Return the warnings that a map carries: those of its field, and those of both components on a map of the wind.
+
+    Args:
+        folder: As for `warnings_of_model`, like `model` and `lead`.
+        model: Identity of the model.
+        kind: Kind of the map.
+        variable: Field of the map; a map of the wind does not depend on it.
+        lead: Lead time, hours.
+    """
+    shown = (U10, V10) if kind == "wind" else (variable,)
+    return tuple(sentence for one in shown for sentence in warnings_of_model(folder, model, one, lead))
 
 
 def _frequency(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
