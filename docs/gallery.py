@@ -18,14 +18,15 @@ PICTURES = {
     "mean": "The mean, which is smoother than any weather.",
     "spread": "The standard deviation of the members.",
     "wind": "The mean speed of the wind, and barbs.",
+    "difference": "The ensemble mean minus HRRR's own forecast, here that of the simulated publisher.",
 }
-"""What each kind of map shows; `difference` needs HRRR's forecasts, which the example has not."""
+"""What each kind of map shows."""
 HEADER = """\
 # Gallery
 
 `docs/generate.py` draws these maps from [a small forecast](example.py) of the simulated world, its exact ensemble of 12
 members. On the command line it is `convcast plot --kind KIND`, in [Python](python.md) the line above each map.
-`difference`, the ensemble mean minus HRRR's forecast, needs `fetch --what time-lagged`.
+`difference` needs HRRR's forecast, which `convcast fetch --what time-lagged` brings.
 """
 
 
@@ -45,9 +46,10 @@ def draw_gallery(kinds: list[str], folder: Path) -> None:
     from convcast import open_forecast
 
     sys.path.insert(0, str(DOCS))
-    from example import make_forecast
+    from example import make_forecast, make_hrrr_forecast
 
     with TemporaryDirectory() as scratch:
         forecast = open_forecast(make_forecast(Path(scratch)))
+        make_hrrr_forecast(Path(scratch))
         for kind in kinds:
             forecast.convcast.plot(kind, "refc", threshold=30).save(folder / f"gallery-{kind}.png")
