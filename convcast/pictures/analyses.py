@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from convcast.notation import Hour
 from convcast.pictures.base_map import BaseMap
-from convcast.pictures.colours import field_colours
+from convcast.pictures.colours import bar_labels, field_colours
 from convcast.pictures.style import finish, styled
 from convcast.variables import Variable
 
@@ -39,7 +39,15 @@ def draw_analyses(
             )
             base_map.draw(panel, small=True)
             panel.set_title(f"{hour}".replace("T", " ") + " UTC", fontsize=9)
-        figure.colorbar(image, ax=list(panels), location="right", label=variable.sign, extend="both", shrink=0.8)
+        figure.colorbar(
+            image,
+            ax=list(panels),
+            location="right",
+            label=variable.sign,
+            extend="both",
+            shrink=0.8,
+            ticks=bar_labels(variable),
+        ).minorticks_off()
         ny, nx = base_map.grid.shape
         kilometres = base_map.spacing
         return finish(

@@ -14,11 +14,10 @@ from matplotlib.colors import BoundaryNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from convcast.pictures.colours import TABLES, Colours
+from convcast.pictures.colours import Colours
 from convcast.pictures.forecast_field import Floats, ForecastField
 from convcast.pictures.outlines import outline
 from convcast.pictures.style import finish
-from convcast.variables import Variable
 
 OBSERVED = "#000000"
 """Colour of the observed outline, drawn on a white line so that it is seen on any colour."""
@@ -83,10 +82,15 @@ def draw_image(axes: Axes, shown: ForecastField, values: Floats, colours: Colour
 
 
 def draw_bar(
-    figure: Figure, image: Any, axes: list[Axes], label: str, *, variable: Variable | None = None, extend: str = "both"
+    figure: Figure,
+    image: Any,
+    axes: list[Axes],
+    label: str,
+    *,
+    named: Sequence[float] | None = None,
+    extend: str = "both",
 ) -> None:
-    """Draw a colour bar below the maps; of a `variable` with a table of its own, it names the table's levels."""
-    steps = TABLES.get(variable.colour_map) if variable is not None else None
+    """Draw a colour bar below the maps; it names the values `named`, or those of matplotlib's choice."""
     bar = figure.colorbar(
         image,
         ax=axes,
@@ -96,7 +100,7 @@ def draw_bar(
         pad=0.015,
         extend=extend,
         label=label,
-        ticks=steps.labels if steps else None,
+        ticks=named,
     )
     bar.ax.tick_params(labelsize=LABEL, which="major")
     bar.ax.minorticks_off()

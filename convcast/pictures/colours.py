@@ -77,6 +77,12 @@ def field_colours(variable: Variable, month: int | None = None) -> Colours:
     return colours, BoundaryNorm(steps.levels, len(steps.colours))
 
 
+def bar_labels(variable: Variable) -> tuple[float, ...] | None:
+    """Return the values that a field's colour bar names, or None for those that matplotlib chooses."""
+    steps = TABLES.get(variable.colour_map)
+    return None if steps is None else steps.labels
+
+
 def displayed_range(variable: Variable, month: int | None = None) -> tuple[float, float]:
     """Return the range of values that a field's colours tell apart in a month, 1 to 12, or in summer."""
     low, high = variable.display
@@ -102,6 +108,11 @@ def difference_colours(top: float) -> Colours:
     colours[len(levels) // 2] = (1, 1, 1, 0)
     middle = ListedColormap(colours[1:-1]).with_extremes(under=colours[0], over=colours[-1], bad=MISSING)
     return middle, BoundaryNorm(levels, len(levels) - 1)
+
+
+def difference_labels(top: float) -> tuple[float, ...]:
+    """Return the differences that the colour bar of `difference_colours` names, the same on both sides of zero."""
+    return tuple(_round(top) * step / 10 for step in (-10, -6, -2, 2, 6, 10))
 
 
 def speed_colours(step: float) -> Colours:

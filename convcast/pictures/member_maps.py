@@ -25,7 +25,7 @@ from convcast.pictures.canvas import (
     new_page,
     shape,
 )
-from convcast.pictures.colours import FEW, MEMBERS, SEVERAL, count_colours, field_colours
+from convcast.pictures.colours import FEW, MEMBERS, SEVERAL, bar_labels, count_colours, field_colours
 from convcast.pictures.forecast_field import Floats, ForecastField
 from convcast.pictures.outlines import outline
 from convcast.variables import Variable
@@ -62,7 +62,11 @@ def draw_stamps(shown: ForecastField) -> bytes:
         if name == "analysis":
             panel.spines[:].set(color="black", linewidth=1.6)
     draw_bar(
-        figure, image, list(panels), f"{shown.variable.name.upper()} ({shown.units.sign})", variable=shown.variable
+        figure,
+        image,
+        list(panels),
+        f"{shown.variable.name.upper()} ({shown.units.sign})",
+        named=bar_labels(shown.variable),
     )
     note = f"each pixel {_how(shown.variable)} {factor} x {factor} cells" if factor > 1 else ""
     return close_page(figure, shown, "members", note, body=body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from convcast.pictures.canvas import (
@@ -14,7 +16,9 @@ from convcast.pictures.canvas import (
 )
 from convcast.pictures.colours import (
     Colours,
+    bar_labels,
     difference_colours,
+    difference_labels,
     field_colours,
     probability_colours,
     speed_colours,
@@ -73,10 +77,18 @@ def draw_neighbourhood(shown: ForecastField) -> bytes:
 def draw_difference(shown: ForecastField) -> bytes:
     """Draw the ensemble mean minus HRRR's forecast for the same time."""
     assert shown.reference is not None
-    colours = difference_colours(shown.units.convert_difference(2 * shown.variable.spread_display))
+    top = shown.units.convert_difference(2 * shown.variable.spread_display)
     values = shown.units.convert_difference(shown.mean - shown.reference)
     label = f"difference ({shown.units.sign})"
-    return _single(shown, values, colours, label, "ensemble mean minus HRRR's forecast", observed=False)
+    return _single(
+        shown,
+        values,
+        difference_colours(top),
+        label,
+        "ensemble mean minus HRRR's forecast",
+        observed=False,
+        named=difference_labels(top),
+    )
 
 
 def draw_wind(shown: ForecastField) -> bytes:
@@ -109,7 +121,7 @@ def draw_wind(shown: ForecastField) -> bytes:
 def _in_colours_of_field(shown: ForecastField, values: Floats, what: str) -> bytes:
     colours = in_units(shown, field_colours(shown.variable, shown.month))
     label = f"{what} ({shown.units.sign})"
-    return _single(shown, shown.units.convert(values), colours, label, what, bar_of_field=True)
+    return _single(shown, shown.units.convert(values), colours, label, what, named=bar_labels(shown.variable))
 
 
 def _single(
@@ -120,11 +132,11 @@ def _single(
     what: str,
     *,
     observed: bool = True,
-    bar_of_field: bool = False,
+    named: Sequence[float] | None = None,
     extend: str = "both",
 ) -> bytes:
     figure, axes = new_page(shown)
     image = draw_image(axes, shown, np.asarray(values), colours)
-    draw_bar(figure, image, [axes], label, variable=shown.variable if bar_of_field else None, extend=extend)
+    draw_bar(figure, image, [axes], label, named=named, extend=extend)
     handles = draw_observed(axes, shown) if observed else []
     return close_page(figure, shown, what, handles=handles)

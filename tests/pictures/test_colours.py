@@ -11,7 +11,10 @@ from convcast.pictures.colours import (
     FEW,
     MEMBERS,
     TABLES,
+    bar_labels,
     count_colours,
+    difference_colours,
+    difference_labels,
     displayed_range,
     field_colours,
     probability_colours,
@@ -112,3 +115,15 @@ def test_numbers_of_members_and_few_members_are_told_apart(reader):
 def test_systems_differ_without_colour():
     assert len({marker for _, marker in SYSTEMS.values()}) == len(SYSTEMS)
     assert len({to_rgb(colour) for colour, _ in SYSTEMS.values()}) == len(SYSTEMS)
+
+
+def test_the_bar_of_reflectivity_names_what_forecasters_ask_for():
+    assert bar_labels(REFC) == (20, 30, 40, 50, 60)
+    assert set(bar_labels(REFC)) < set(TABLES[REFC.colour_map].levels)
+
+
+def test_the_bar_of_differences_names_the_same_on_both_sides():
+    for top in (2.0, 40.0, 3.3):
+        names = difference_labels(top)
+        assert set(names) < set(difference_colours(top)[1].boundaries)
+        assert names == tuple(-name for name in reversed(names))

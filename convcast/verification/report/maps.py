@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcast.pictures.base_map import BaseMap
 from convcast.pictures.borders import state_lines
-from convcast.pictures.colours import Colours, field_colours, probability_colours, spread_colours
+from convcast.pictures.colours import Colours, bar_labels, field_colours, probability_colours, spread_colours
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
@@ -30,8 +30,9 @@ def draw_case(verification: Verification) -> Drawing:
     ((observed, mean), (spread, probability)) = figure.subplots(2, 2, sharex=True, sharey=True)
     colours = field_colours(variable, _month(case))
     units = variable.sign
-    _map(figure, observed, case, case.observed, colours, f"observed ({units})", context)
-    _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})", context)
+    named = bar_labels(variable)
+    _map(figure, observed, case, case.observed, colours, f"observed ({units})", context, named=named)
+    _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})", context, named=named)
     # By rows, because numpy's std copies its whole input.
     rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
@@ -79,7 +80,16 @@ def draw_members(verification: Verification) -> Drawing:
             _map(figure, panel, case, case.members[number], colours, f"member {number}", context, bar=False)
         else:
             panel.set_axis_off()
-    figure.colorbar(image, ax=list(panels), location="bottom", shrink=0.7, aspect=45, extend="both", label=_label(case))
+    figure.colorbar(
+        image,
+        ax=list(panels),
+        location="bottom",
+        shrink=0.7,
+        aspect=45,
+        extend="both",
+        label=_label(case),
+        ticks=bar_labels(case.variable),
+    ).minorticks_off()
     return Drawing(
         "members",
         "The same case, member by member",
@@ -101,6 +111,7 @@ def _map(
     context: BaseMap | None,
     *,
     bar: bool = True,
+    named: tuple[float, ...] | None = None,
 ) -> Any:
     y, x, unit = case.points.axes
     down, across = (0.5 * (axis[-1] - axis[0]) / max(axis.size - 1, 1) for axis in (y, x))
@@ -120,7 +131,9 @@ def _map(
         axes.set_xlabel(unit if spec.is_last_row() else "", fontsize=8)
         axes.set_ylabel(unit if spec.is_first_col() else "", fontsize=8)
     if bar:
-        figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015).ax.tick_params(labelsize=8)
+        drawn = figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015, ticks=named)
+        drawn.ax.tick_params(labelsize=8)
+        drawn.minorticks_off()
     return image
 
 
