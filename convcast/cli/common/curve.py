@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from convcast.files import parse_json
 
 WIDTH, HEIGHT = 64, 10
+TICKS = 10
+"""Characters between two labels of the axis of steps."""
 LARGEST = 1e12
 """Largest loss that is drawn; it also excludes infinity and NaN."""
 
@@ -39,7 +42,11 @@ def draw_loss(reports: list[dict[str, Any]]) -> str:
     figure = Figure()
     figure.width, figure.height, figure.with_colors = WIDTH, HEIGHT, False
     figure.x_label, figure.y_label = "step", "loss"
-    figure.register_label_formatter(float, lambda value, chars, **_: f"{value:.3g}".rjust(chars))
+    figure.register_label_formatter(
+        float, lambda value, chars, **_: f"{value:.{3 if value < 1000 else 9}g}".rjust(chars)
+    )
+    between = max(1, ceil(steps[-1] / WIDTH * TICKS))  # whole steps between two labels
+    figure.set_x_limits(min_=0, max_=between * WIDTH / TICKS)
     figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
     # Logs of older versions have a number in place of an object.
     checked = [step for step in steps if _is_loss(by_step[step].get("validation"))]

@@ -17,6 +17,13 @@ def test_the_curve_shows_both_losses_and_has_no_colours():
     assert "\x1b" not in drawn
 
 
+def test_the_axis_of_steps_begins_at_none_and_names_whole_steps():
+    for last in (6, 333, 1234567):
+        axis = draw_loss([report(1, 1.0), report(last, 0.5)]).splitlines()[-5].split("|")[1].split()
+        assert axis[0] == "0"
+        assert len(set(map(int, axis))) == 7
+
+
 def test_a_log_of_another_version_is_drawn_without_its_validation():
     assert draw_loss([report(2, 1.0), report(4, 0.6, 0.7)]) == draw_loss([report(2, 1.0), report(4, 0.6)])
 
