@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -105,6 +106,25 @@ def test_status_says_it_all_in_json(convcast, workspace, forecast):
     assert said["too_old"] is False
     assert said["late"] == ["2024-05-20T04", "2024-05-20T05"]
     assert said["free_bytes"] > 0
+
+
+def test_status_names_the_newest_report_and_the_page(convcast, workspace, forecast):
+    for name, when in (("operational", 2e9), ("an-older-one", 1e9)):
+        report = workspace / "verification" / name / "report.html"
+        report.parent.mkdir(parents=True)
+        report.write_text("")
+        os.utime(report, (when, when))
+    without = json.loads(convcast("status", "--json").stdout)
+    (workspace / "latest").mkdir()
+    (workspace / "latest" / "index.html").write_text("")
+
+    said = json.loads(convcast("status", "--json").stdout)
+    table = "".join(convcast("status").stdout.split())  # long paths are wrapped
+
+    assert without["page"] is None
+    assert said["report"] == str(workspace / "verification" / "operational" / "report.html")
+    assert said["page"] == str(workspace / "latest" / "index.html")
+    assert f"report{said['report']}page{said['page']}" in table
 
 
 @pytest.mark.parametrize(
