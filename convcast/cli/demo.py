@@ -40,7 +40,7 @@ def demo(
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder for the demo; a second run continues in it.")
     ] = Path("convcast-demo"),
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Training time (default: 4.5).")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Training time (default: 4.5).")] = None,
     members: Annotated[
         int | None,
         typer.Option("--members", min=2, help="Members of each ensemble (default: 50; with --pretrained 12)."),

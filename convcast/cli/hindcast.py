@@ -20,7 +20,9 @@ def hindcast(
     every: Annotated[str, typer.Option("--every", help="Time between forecasts, as 6h.")] = "6h",
     members: Annotated[str | None, typer.Option("--members", help="As for `convcast sample`.")] = None,
     against: Annotated[list[str] | None, typer.Option("--against", help="As for `convcast verify`.")] = None,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="As for `convcast train`.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0.01, help="As for `convcast train`.")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="As for `convcast train`.")] = None,
     model: ModelOption = None,
 ) -> None:

@@ -22,7 +22,7 @@ def train(
     ] = None,
     model: ModelOption = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Stop after this many steps.")] = None,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after this time.")] = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="Stop after this time.")] = None,
 ) -> None:
     """Train the model, or continue a training that was stopped.
 
