@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,9 @@ from convcast.forecasts.integrity import FORMATS, require_members, require_produ
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.notation import HOUR, Hour, from_compact, parse_hours
 from convcast.workspace import Workspace
+
+IDENTITY = 12
+"""Number of digits of a model's hash that name it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,21 @@ def open_forecast(path: Path) -> xr.Dataset:
         raise DamagedFileError(f"{path} is not a convcast forecast", advice=advice)
     (require_members if kind == FORMATS[0] else require_products)(path)
     return data
+
+
+def made_by(attributes: Mapping[str, Any]) -> str:
+    """Return what made the members, of the attributes of a forecast: `model demo`, or walks about its reference."""
+    model = f"model {attributes.get('model', 'unknown')}"
+    if attributes.get("method") != "walks":
+        return model
+    count = int(attributes.get("walks", 1))
+    return f"{count} walk{'s' * (count > 1)} an hour about the reference forecast of {model}"
+
+
+def model_identity(attributes: Mapping[str, Any]) -> str:
+    """Return a short name of what made the members, by which verifications find their warnings; empty if unknown."""
+    digest = str(attributes.get("model_sha256", ""))[:IDENTITY]
+    return f"{digest} walks" if digest and attributes.get("method") == "walks" else digest
 
 
 def select_leads(data: xr.Dataset, path: Path, requested: Sequence[int] | None) -> list[int]:

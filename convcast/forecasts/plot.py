@@ -14,7 +14,7 @@ from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
 from convcast.forecasts.comparison import Comparison
 from convcast.forecasts.integrity import read_values
-from convcast.forecasts.open import StoredForecast, open_forecast, read_grid, select_leads
+from convcast.forecasts.open import StoredForecast, made_by, model_identity, open_forecast, read_grid, select_leads
 from convcast.forecasts.summary import match_mean, neighbourhood_cells, neighbourhood_probability
 from convcast.notation import parse_numbers
 from convcast.pictures.base_map import BaseMap
@@ -28,8 +28,6 @@ from convcast.workspace import Workspace
 Rest = Callable[..., ForecastField]
 """Constructor of `ForecastField` with the arguments that all fields of a forecast share already given."""
 WINDS = (U10.name, V10.name)
-IDENTITY = 12
-"""Number of digits by which verification names a model."""
 ROUNDING = 0.02
 """Difference, in the field's units, up to which a converted threshold is taken for one of the field's own."""
 
@@ -128,8 +126,8 @@ def maps_of_dataset(
         init=init,
         base_map=BaseMap(grid, comparison.land, borders=not simulated),
         simulated=simulated,
-        source=f"convcast {data.attrs.get('convcast_version', '')}, model {data.attrs.get('model', 'unknown')}",
-        model=str(data.attrs.get("model_sha256", ""))[:IDENTITY],
+        source=f"convcast {data.attrs.get('convcast_version', '')}, {made_by(data.attrs)}",
+        model=model_identity(data.attrs),
         system=system,
     )
     stored_leads = select_leads(data, path, None)

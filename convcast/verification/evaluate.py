@@ -12,6 +12,7 @@ import numpy as np
 
 from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
+from convcast.forecasts.open import model_identity
 from convcast.metrics import MODEL
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import odd_width
@@ -449,5 +450,5 @@ def evaluate(
 def _model(ensemble: Ensemble) -> str:
     attributes = ensemble.attributes
     if "model_sha256" in attributes:
-        return str(attributes["model_sha256"])[:12]
+        return model_identity(attributes)
     return str(attributes.get("title", attributes.get("source", "nothing")))[:60]

@@ -30,9 +30,15 @@ DOT = bytes.fromhex(
 """A PNG of one point."""
 
 
-def forecast(place, init=NOW, *, leads=(1,), products=True, simulated=0, model="m", members=8):
+def forecast(place, init=NOW, *, leads=(1,), products=True, simulated=0, model="m", members=8, **identity):
     description = ForecastDescription(
-        init, leads, leads, (REFC, T2M), GRID, {"simulated": simulated, "seed": 0}, {"model": model, "title": "t"}
+        init,
+        leads,
+        leads,
+        (REFC, T2M),
+        GRID,
+        {"simulated": simulated, "seed": 0, **identity},
+        {"model": model, "title": "t"},
     )
     store = EnsembleStore.prepare(place.forecast(init), description, members=members)
     for lead in leads:
@@ -237,6 +243,31 @@ def test_simulated_weather_is_marked_and_its_clock_is_not_ours(place, quick):
     assert "<title>SIMULATED" in page.source
     assert 'id="age"' not in page.source
     assert all(shown.simulated for _, shown in quick)
+
+
+@pytest.mark.parametrize(
+    ("identity", "said", "name"),
+    [
+        ({"model_sha256": "0123456789abcdef"}, ", model m.", "0123456789ab"),
+        (
+            {"model_sha256": "0123456789abcdef", "method": "walks", "walks": 2},
+            ", 2 walks an hour about the reference forecast of model m.",
+            "0123456789ab walks",
+        ),
+    ],
+)
+def test_it_says_by_what_the_ensemble_was_made_and_has_the_warnings_of_that(place, quick, identity, said, name):
+    forecast(place, **identity)
+    folder = place.verification("operational")
+    folder.mkdir(parents=True)
+    row = {"field": "refc", "lead_hours": 1, "score": "frequency_bias", "system": "convcast", "threshold": 50.0}
+    document = {"facts": {"models": [name]}, "scores": [row | {"value": 9.0, "low": 7.0, "high": 11.0}]}
+    (folder / "scores.json").write_text(json.dumps(document))
+    write(place)
+    page = Page(place)
+    assert said in page.source
+    assert len(page.content["warnings"]["refc 1"]) == 1
+    assert all(said[2:-1] in shown.source for _, shown in quick)
 
 
 def test_text_is_escaped(place, quick):

@@ -15,7 +15,7 @@ import xarray as xr
 
 from convcast import __version__
 from convcast.files import write_bytes
-from convcast.forecasts.open import StoredForecast, open_forecast
+from convcast.forecasts.open import StoredForecast, made_by, model_identity, open_forecast
 from convcast.notation import compact, parse_numbers
 from convcast.variables import FIELDS, REFC, Variable
 from convcast.verification.results.warnings import warnings_of_model
@@ -42,9 +42,10 @@ class About:
     variables: tuple[Variable, ...]
     """Fields that are shown, in their order."""
     simulated: bool
-    model: str
+    made_by: str
+    """What made the members, in words."""
     identity: str
-    """First digits of the model's hash; empty if it is unknown."""
+    """Name of what made the members in verifications; empty if it is unknown."""
     members: int
     near: float | None
     """Radius of the neighbourhood probability, km; None where there are no products."""
@@ -95,8 +96,8 @@ def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None
     return About(
         variables=tuple(FIELDS[name] for name in order),
         simulated=bool(said[0].get("simulated", 0)),
-        model=str(said[0].get("model", "unknown")),
-        identity=str(said[0].get("model_sha256", ""))[:12],
+        made_by=made_by(said[0]),
+        identity=model_identity(said[0]),
         members=count,
         near=near,
         digest=_hash([__version__, DRAWING, said, count]),

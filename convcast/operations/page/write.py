@@ -110,7 +110,7 @@ def _render(
             picture for picture in pictures if (picture.field, picture.kind) == (pictures[0].field, pictures[0].kind)
         ],
         simulated=about is not None and about.simulated,
-        model="unknown" if about is None else about.model,
+        made_by="model unknown" if about is None else about.made_by,
         members=0 if about is None else about.members,
         max_age=max_age,
         report=os.path.relpath(report, workspace.page) if report.is_file() else None,
