@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,8 +123,8 @@ def test_status_names_the_newest_report_and_the_page(convcast, workspace, foreca
     table = "".join(convcast("status").stdout.split())  # long paths are wrapped
 
     assert without["page"] is None
-    assert said["report"] == str(workspace / "verification" / "operational" / "report.html")
-    assert said["page"] == str(workspace / "latest" / "index.html")
+    assert Path(said["report"]).resolve() == workspace / "verification" / "operational" / "report.html"
+    assert Path(said["page"]).resolve() == workspace / "latest" / "index.html"
     assert f"report{said['report']}page{said['page']}" in table
 
 
