@@ -230,6 +230,7 @@ class Cycle:
                 history,
                 max_age=options.page_max_age,
                 fields=options.page_fields,
+                near=self.settings.products.neighbourhood,
             )
             return str(newest)
 

@@ -159,8 +159,9 @@ def test_an_operator_chooses_the_fields(place, quick):
     assert {shown.variable for _, shown in quick} == {T2M}
 
 
-def test_a_sentence_says_how_high_the_probability_is_and_where_and_when(place, quick):
-    forecast(place)
+@pytest.mark.parametrize("products", [True, False])
+def test_a_sentence_says_how_high_the_probability_is_and_where_and_when(place, quick, products):
+    forecast(place, products=products)
     write(place)
     fields = Page(place).content["fields"]
     assert fields[0]["highest"] == (
@@ -168,16 +169,17 @@ def test_a_sentence_says_how_high_the_probability_is_and_where_and_when(place, q
     )
     assert fields[1]["highest"] == "No member has T2M ≥ 303.15 K."
 
-    forecast(place, NOW + HOUR, simulated=1)
+    forecast(place, NOW + HOUR, simulated=1, products=products)
     write(place, init=NOW + HOUR)
     assert re.search(r"100 %, at \d\d\.\d° N, \d+\.\d° W at 07 UTC", Page(place).content["fields"][0]["highest"])
 
 
-def test_members_alone_have_no_neighbourhood_and_products_alone_no_members(place, quick):
+def test_members_alone_have_all_maps_and_products_alone_no_members(place, quick):
     forecast(place, products=False)
-    write(place)
-    assert {kind for kind, _ in quick} == {"probability", "mean", "spread", "stamps"}
-    assert "within" not in Page(place).text
+    write(place, near=9)
+    assert {kind for kind, _ in quick} == {*KINDS, "stamps"}
+    assert {shown.radius for kind, shown in quick if kind == "neighbourhood"} == {9}
+    assert "Probability within 9 km" in Page(place).text
 
     forecast(place)
     shutil.rmtree(place.forecast(NOW))

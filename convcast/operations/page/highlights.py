@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
+from convcast.conventions import COMPLETE
 from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import open_forecast, read_grid, select_leads
+from convcast.forecasts.summary import neighbourhood_cells, neighbourhood_probability
 from convcast.grid import projection
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 
+Probabilities = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Probability of an event in the neighbourhood and at the point, (lead, y, x) each."""
+
 
 def describe_highest(
-    products: Path, init: Hour, variables: Sequence[Variable], leads: Sequence[int], *, simulated: bool
+    path: Path, init: Hour, variables: Sequence[Variable], leads: Sequence[int], *, near: float, simulated: bool
 ) -> dict[str, str]:
     """Return a sentence by field: its highest probability in the neighbourhood, the place and the hour.
 
@@ -23,40 +30,66 @@ def describe_highest(
     middle threshold have no sentence.
 
     Args:
-        products: Zarr store of the products.
+        path: Zarr store of the products, or of the members.
         init: Initial time.
         variables: Fields.
         leads: Lead times, hours.
+        near: Radius of the neighbourhood, km; that of products is theirs.
         simulated: Whether the weather is simulated, where towns say nothing.
 
     Raises:
-        DamagedFileError: The products cannot be read.
+        DamagedFileError: The file cannot be read.
     """
     found = {}
-    with open_forecast(products) as data:
-        grid = read_grid(data, products)
-        positions = [select_leads(data, products, None).index(lead) for lead in leads]
-        kilometres = float(data.attrs["neighbourhood_km"])
+    with open_forecast(path) as data:
+        grid = read_grid(data, path)
+        stored = select_leads(data, path, None)
+        here = data.isel(init_time=0, lead_time=[stored.index(lead) for lead in leads])
         for variable in variables:
-            name, threshold = variable.name, variable.middle_threshold
-            thresholds = data[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in data else []
-            if threshold not in thresholds:
+            event = variable.event(variable.middle_threshold)
+            probabilities = (_of_members if "number" in data.dims else _of_products)(here, path, variable, near)
+            if probabilities is None:
                 continue
-            where = {"init_time": 0, "lead_time": positions, f"{name}_threshold": thresholds.index(threshold)}
-            near = read_values(data[f"{name}_neighbourhood_probability"].isel(where), products)
-            here = read_values(data[f"{name}_probability"].isel(where), products)
-            highest = float(near.max())
-            event = f"{variable.event(threshold)} within {kilometres:g} km"
+            nearby, at_point = probabilities
+            highest = float(nearby.max())
             if highest == 0:
-                found[name] = f"No member has {variable.event(threshold)}."
+                found[variable.name] = f"No member has {event}."
                 continue
-            likeliest = np.where(near == highest, here, -1)
-            lead, row, column = np.unravel_index(int(likeliest.argmax()), near.shape)
+            likeliest = np.where(nearby == highest, at_point, -1)
+            lead, row, column = np.unravel_index(int(likeliest.argmax()), nearby.shape)
             longitude, latitude = projection()(grid.x[column], grid.y[row], inverse=True)
             hour = str(init + leads[int(lead)] * HOUR)[-2:]
             place = _place(float(latitude), float(longitude), simulated=simulated)
-            found[name] = f"Highest probability of {event}: {100 * highest:.0f} %, {place} at {hour} UTC."
+            found[variable.name] = (
+                f"Highest probability of {event} within {near:g} km: {100 * highest:.0f} %, {place} at {hour} UTC."
+            )
     return found
+
+
+def _of_products(here: xr.Dataset, path: Path, variable: Variable, near: float) -> Probabilities | None:  # noqa: ARG001
+    name = variable.name
+    thresholds = here[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in here else []
+    if variable.middle_threshold not in thresholds:
+        return None
+    where = {f"{name}_threshold": thresholds.index(variable.middle_threshold)}
+    names = f"{name}_neighbourhood_probability", f"{name}_probability"
+    nearby, at_point = (read_values(here[stored].isel(where), path) for stored in names)
+    return nearby, at_point
+
+
+def _of_members(here: xr.Dataset, path: Path, variable: Variable, near: float) -> Probabilities | None:
+    """Compute the probabilities of the members that are complete at every lead."""
+    numbers = np.flatnonzero((here.complete.transpose("number", "lead_time").values == COMPLETE).all(axis=1))
+    if variable.name not in here or numbers.size == 0:
+        return None
+    nearby, at_point = [], []
+    for lead in range(here.sizes["lead_time"]):
+        members = read_values(here[variable.name].isel(number=numbers, lead_time=lead), path)
+        threshold = variable.middle_threshold
+        cells = neighbourhood_cells(near)
+        nearby.append(neighbourhood_probability(variable, members, threshold, radius=cells))
+        at_point.append(variable.happens(members, threshold).mean(axis=0))
+    return np.stack(nearby), np.stack(at_point)
 
 
 def _place(latitude: float, longitude: float, *, simulated: bool) -> str:

@@ -31,7 +31,7 @@ WIDTH, DOTS = 4.6, 170
 PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
 MAPS = ("neighbourhood", "probability", "mean", "spread")
 """Kinds of maps that products suffice for, in the order of the page."""
-DRAWING = 3
+DRAWING = 4
 """Version of the drawing; a change draws the pictures of the newest forecast again."""
 
 
@@ -47,8 +47,8 @@ class About:
     identity: str
     """Name of what made the members in verifications; empty if it is unknown."""
     members: int
-    near: float | None
-    """Radius of the neighbourhood probability, km; None where there are no products."""
+    near: float
+    """Radius of the neighbourhood probability, km."""
     digest: str
     """Hash of everything that the pictures depend on; part of their names."""
 
@@ -66,19 +66,20 @@ class Picture:
     height: int
 
 
-def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None:
+def describe(source: StoredForecast, fields: Sequence[str], near: float) -> About | None:
     """Read the properties of a forecast, or None where no file of it is left.
 
     Args:
         source: The forecast.
         fields: Names of the fields to show, in their order; if empty or of none that the forecast has, all.
+        near: Radius of neighbourhood probabilities, km, where there are no products.
 
     Raises:
         DamagedFileError: A file cannot be read.
     """
     said: list[dict[str, Any]] = []
     names: set[str] = set()
-    count, near = 0, None
+    count = 0
     for path in filter(None, (source.members, source.products)):
         with open_forecast(path) as data:
             said.append(dict(data.attrs))
@@ -100,7 +101,7 @@ def describe(source: StoredForecast, fields: Sequence[str] = ()) -> About | None
         identity=model_identity(said[0]),
         members=count,
         near=near,
-        digest=_hash([__version__, DRAWING, said, count]),
+        digest=_hash([__version__, DRAWING, said, count, near]),
     )
 
 
@@ -110,9 +111,12 @@ def _count(products: xr.Dataset) -> int:
 
 def kinds_of(about: About, source: StoredForecast) -> dict[str, str]:
     """Return the kinds of maps of a forecast, in the order of the page, and their names."""
-    kinds = {"probability": "Probability at the point", "mean": "Mean", "spread": "Spread"}
-    if about.near is not None:
-        kinds = {"neighbourhood": f"Probability within {about.near:g} km"} | kinds
+    kinds = {
+        "neighbourhood": f"Probability within {about.near:g} km",
+        "probability": "Probability at the point",
+        "mean": "Mean",
+        "spread": "Spread",
+    }
     if source.members is not None:
         kinds["stamps"] = f"{min(STAMPS, about.members)} of {about.members} members"
     return kinds
@@ -157,7 +161,7 @@ def _select(
     of_maps = [kind for kind in kinds if kind in MAPS]
     if of_maps:
         for shown, possible in select_maps(
-            workspace, maps, [variable], [lead], threshold=None, kinds=of_maps, chosen=False
+            workspace, maps, [variable], [lead], threshold=None, kinds=of_maps, chosen=False, radius=about.near
         ):
             for kind in possible:
                 yield kind, shown

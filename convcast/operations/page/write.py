@@ -27,6 +27,7 @@ from convcast.operations.history import LeadScores, ScoreHistory
 from convcast.operations.inventory import VERIFICATION
 from convcast.operations.page.highlights import describe_highest
 from convcast.operations.page.pictures import About, Picture, describe, draw_pictures, kinds_of, tidy
+from convcast.settings import ProductSettings
 from convcast.text import page_templates, printable
 from convcast.variables import FIELDS
 from convcast.verification.results.warnings import warnings_of_model
@@ -59,6 +60,7 @@ def write_page(
     *,
     max_age: float,
     fields: Sequence[str] = (),
+    near: float = ProductSettings().neighbourhood,
 ) -> bool:
     """Write the page of a forecast, draw its missing pictures, and return whether the page changed.
 
@@ -69,12 +71,13 @@ def write_page(
         history: Scores of earlier forecasts.
         max_age: Hours after `init` from which the page says that the forecast is old.
         fields: Names of the fields to show; if empty, all.
+        near: Radius of neighbourhood probabilities, km, of a forecast without products; that of products is theirs.
 
     Raises:
         DamagedFileError: The forecast cannot be read.
     """
     source = StoredForecast.find(workspace, init)
-    about = describe(source, fields)
+    about = describe(source, fields, near)
     pictures = [] if about is None else list(draw_pictures(workspace, source, about, leads))
     text = _render(workspace, source, about, leads, pictures, history, max_age)
     path = workspace.page / "index.html"
@@ -129,9 +132,9 @@ def _viewer(
 ) -> dict[str, Any]:
     """Return what the page's script shows: fields, kinds and leads, the pictures of each, sentences and warnings."""
     shown = [variable for variable in about.variables if any(p.field == variable.name for p in pictures)]
-    highest: dict[str, str] = {}
-    if source.products is not None:
-        highest = describe_highest(source.products, source.init, shown, leads, simulated=about.simulated)
+    path = source.products or source.members
+    assert path is not None
+    highest = describe_highest(path, source.init, shown, leads, near=about.near, simulated=about.simulated)
     folder = workspace.root / "verification"
     return {
         "fields": [{"name": v.name, "title": v.long_name, "highest": highest.get(v.name, "")} for v in shown],
