@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,7 +69,11 @@ def status(
                 value["training"]["last_validation"] = validated["validation"] | {"step": validated["step"]}
                 shown += draw_validation(logs[-1].parent.name, validated)
             if len(reports) > 1:
-                shown += ["", f"loss of {logs[-1].parent.name}", *draw_loss(reports).splitlines()]
+                shown += [
+                    "",
+                    f"loss of {logs[-1].parent.name}",
+                    *draw_loss(reports, columns=get_terminal_size().columns).splitlines(),
+                ]
         terminal.result(value, *shown)
     if check and old:
         newest = "there is no complete forecast"

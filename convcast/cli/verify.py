@@ -235,6 +235,6 @@ def _table(verification: Verification, lead: int, *, named: bool) -> Table:
     ]
     world = "SIMULATED world, " if facts.simulated else ""
     by = f", against {facts.truth}" if named else ""
-    days = f"[{facts.confidence:.0%} interval over {facts.days} days]"
+    days = f"[{facts.confidence:.0%} interval over {facts.days} days]" if facts.days > 1 else "of one day"
     title = f"{world}lead {lead} h{by}: fair CRPS {days}, {facts.cases} cases"
     return table("field", *systems, ("spread", "/error"), *advection, title=title, rows=rows)

@@ -9,6 +9,8 @@ from typing import Any
 from convcast.files import parse_json
 
 WIDTH, HEIGHT = 64, 10
+BESIDE = 23
+"""Columns beside the plot: the labels of the losses, and the name of the axis of steps."""
 TICKS = 10
 """Characters between two labels of the axis of steps."""
 LARGEST = 1e12
@@ -33,20 +35,21 @@ def _is_loss(report: Any) -> bool:
     return isinstance(loss, float | int) and abs(loss) < LARGEST
 
 
-def draw_loss(reports: list[dict[str, Any]]) -> str:
-    """Draw training and validation loss by step, without colours."""
+def draw_loss(reports: list[dict[str, Any]], *, columns: int = WIDTH + BESIDE) -> str:
+    """Draw training and validation loss by step, without colours, in at most so many columns, but never below 40."""
     from plotille import Figure
 
     by_step = {report["step"]: report for report in reports}  # of a step that was trained again, the last report counts
     steps = sorted(by_step)
+    width = min(WIDTH, max(40, columns) - BESIDE)
     figure = Figure()
-    figure.width, figure.height, figure.with_colors = WIDTH, HEIGHT, False
+    figure.width, figure.height, figure.with_colors = width, HEIGHT, False
     figure.x_label, figure.y_label = "step", "loss"
     figure.register_label_formatter(
         float, lambda value, chars, **_: f"{value:.{3 if value < 1000 else 9}g}".rjust(chars)
     )
-    between = max(1, ceil(steps[-1] / WIDTH * TICKS))  # whole steps between two labels
-    figure.set_x_limits(min_=0, max_=between * WIDTH / TICKS)
+    between = max(1, ceil(steps[-1] / width * TICKS))  # whole steps between two labels
+    figure.set_x_limits(min_=0, max_=between * width / TICKS)
     figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
     # Logs of older versions have a number in place of an object.
     checked = [step for step in steps if _is_loss(by_step[step].get("validation"))]

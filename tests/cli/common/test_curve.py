@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from convcast.cli.common.curve import draw_loss, read_log
 
 
@@ -22,6 +24,12 @@ def test_the_axis_of_steps_begins_at_none_and_names_whole_steps():
         axis = draw_loss([report(1, 1.0), report(last, 0.5)]).splitlines()[-5].split("|")[1].split()
         assert axis[0] == "0"
         assert len(set(map(int, axis))) == 7
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_the_curve_fits_the_terminal(columns):
+    drawn = draw_loss([report(1, 1.0), report(1234567, 0.5)], columns=columns).splitlines()
+    assert min(columns, 87) == max(map(len, drawn))
 
 
 def test_a_log_of_another_version_is_drawn_without_its_validation():
