@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from convcast.grid import SPACING
 from convcast.variables import CAPE, REFC, Variable
 
+Changes = Mapping[tuple[int, int], NDArray[np.float64]]
+"""Fair CRPS at each point, (y, x), of the change between two leads, hours."""
 NEIGHBOURLY = (REFC, CAPE)
 """Fields whose events are also scored in neighbourhoods."""
 
@@ -54,6 +56,8 @@ class FieldCase:
     """
     around: tuple[NDArray[np.bool_], ...] = ()
     """Strong echoes of the same members an hour earlier and later, (member, y, x) each, where there are forecasts."""
+    changes: Changes = field(default_factory=dict)
+    """CRPS of the changes between successive leads, where several are scored as one."""
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ from convcast.metrics.kernels import (
 )
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores import FIELD_SCORES, POINT_SCORES
-from convcast.metrics.spatial import FieldCase, Scales
+from convcast.metrics.spatial import Changes, FieldCase, Scales
 from convcast.variables import Variable
 
 Floats = NDArray[np.float64]
@@ -104,6 +104,7 @@ def score_field(
     regimes: NDArray[np.int8] | None = None,
     scales: Scales | None = None,
     around: tuple[NDArray[np.bool_], ...] = (),
+    changes: Changes | None = None,
     chunk: int = CHUNK,
 ) -> Statistics:
     """Compute the statistics of one case of a field.
@@ -117,6 +118,7 @@ def score_field(
         regimes: Index of each point's regime in REGIMES, (y, x), negative where unknown.
         scales: Scales of the scores of whole fields, whose sums are left out without them.
         around: Strong echoes of the same members an hour earlier and later, (member, y, x) each, where known.
+        changes: CRPS of the changes between successive leads, where the forecasts are extremes over several.
         chunk: Number of points scored at a time.
 
     Raises:
@@ -140,7 +142,8 @@ def score_field(
         raise SettingsError(f"there is no point of {variable.name} to score")
     if scales is None:
         return total
-    case = FieldCase(forecasts, observations, present.reshape(observations.shape), variable, scales, packed, around)
+    there = present.reshape(observations.shape)
+    case = FieldCase(forecasts, observations, there, variable, scales, packed, around, changes or {})
     return replace(total, whole_fields=_whole_field_sums(case))
 
 

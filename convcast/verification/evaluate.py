@@ -160,6 +160,7 @@ class Evaluation:
             truth=self._truth.source,
             systems=tuple(systems),
             leads=tuple(leads),
+            window=done[0].leads if done[0].earlier else (),
             inits=tuple(str(init) for init in inits),
             days=len(np.unique(inits.astype("datetime64[D]"))),
             members=self._members,
@@ -194,7 +195,7 @@ class Evaluation:
         return (
             f"Scored is not a lead, but at each point the highest value (of CIN the lowest) at the leads "
             f"{', '.join(map(str, leads))} h: an event is one at any of these times. Members of climatology and "
-            f"advection are drawn anew at each lead, so that theirs are too strong",
+            f"advection are drawn anew at each lead, so that theirs are too strong, and their changes too large",
         )
 
     def _key(self, system: str, case: ForecastCase) -> str:

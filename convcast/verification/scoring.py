@@ -6,7 +6,7 @@ and outcomes are small whatever the size of domain and ensemble, so that cases c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.metrics import MODEL
 from convcast.metrics.kernels import present_points
-from convcast.metrics.spatial import Scales
+from convcast.metrics.scores.changes import crps_of_change
+from convcast.metrics.spatial import Changes, Scales
 from convcast.metrics.storms import STRONG
 from convcast.metrics.sums import score_field
 from convcast.settings import VerificationSettings
@@ -161,7 +162,7 @@ class Scorer:
         scored_at: dict[str, int] = {}
         while pending:
             for system in pending:
-                members = self._read(system, case, variable)
+                members, changes = self._read(system, case, variable)
                 if system == MODEL and MODEL not in points.lacking:
                     check_floors(variable, members[0], points.truth, (case.ensemble.path, "the truth"))
                     duplicates.add(members)
@@ -179,6 +180,7 @@ class Scorer:
                     regimes=regimes,
                     scales=self.scales,
                     around=self._around(system, case, variable, len(members)),
+                    changes=changes,
                 )
                 if system == MODEL:
                     self._note(record, case, variable, members, observed)
@@ -190,14 +192,36 @@ class Scorer:
             records[MODEL].notes[f"{OF_TRUTH}{variable.name}"] = points.of_truth
         return points
 
-    def _read(self, system: str, case: ForecastCase, variable: Variable) -> Field:
-        """(member, y, x)"""
+    def _read(self, system: str, case: ForecastCase, variable: Variable) -> tuple[Field, Changes]:
+        """Return the members of a system, (member, y, x), and the CRPS of their changes between the case's leads."""
         if system == MODEL:
-            return self.forecasts(case, variable)
+            numbers = case.members[: self._members]
+            return self._over_leads(case, variable, lambda lead: case.ensemble.read(variable, lead, numbers))
         try:
-            return case.extreme(variable, lambda lead: self._baselines[system].read(variable, case.init, lead))
+            baseline = self._baselines[system]
+            return self._over_leads(case, variable, lambda lead: baseline.read(variable, case.init, lead))
         except DamagedFileError as error:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
+
+    def _over_leads(
+        self, case: ForecastCase, variable: Variable, read: Callable[[int], Field]
+    ) -> tuple[Field, Changes]:
+        """Return what `ForecastCase.extreme` does, and the CRPS of changes; two leads are in memory at a time."""
+        changes: dict[tuple[int, int], NDArray[np.float64]] = {}
+        before: tuple[int, Field, Field] | None = None
+
+        def follow(lead: int) -> Field:
+            nonlocal before
+            values = read(lead)
+            if case.earlier:
+                truth = self._truth.read(variable, valid(case.init, lead))
+                if before is not None:
+                    first, earlier, earlier_truth = before
+                    changes[first, lead] = crps_of_change(values - earlier, truth - earlier_truth)
+                before = lead, values, truth
+            return values
+
+        return case.extreme(variable, follow), changes
 
     def _around(
         self, system: str, case: ForecastCase, variable: Variable, members: int

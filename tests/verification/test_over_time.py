@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,9 @@ from convcast.notation import HOUR
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
 from convcast.verification.cases import over_time
+from convcast.verification.report.html import render_report
+from convcast.verification.results.certificate import certify
+from convcast.verification.results.warnings import warnings_of_model
 
 from .conftest import INITS, SIZE, START, TRAINING, VARIABLES, physical, truth_anomalies
 
@@ -88,10 +92,57 @@ def test_an_event_is_one_at_any_of_the_times(small, forecasts):
     assert row["events"] == happened.sum()
 
 
+def test_the_report_and_the_certificate_show_changes_and_name_the_leads(small, forecasts):
+    found = verify(small, 6)
+    page = render_report(found, [])
+    assert "Changes from lead to lead" in page
+    assert "<td>REFC (dBZ)</td><td>2 to 4 h</td>" in page
+    assert "Changes from lead to lead" not in render_report(verify(small, None), [])
+    assert found.facts.when(4) == "at any of 1, 2, 4 h"
+    (certified,) = certify(found, [])["judged"]
+    changes = [row for row in certified["beside"] if row["score"] == "crps_change"]
+    assert {(row["from_hours"], row["to_hours"]) for row in changes} == {(1, 2), (2, 4)}
+
+
+def test_maps_of_a_lead_carry_no_warning_about_several_leads(small, forecasts):
+    worse = {"score": "brier_skill", "field": "refc", "system": "convcast", "lead_hours": 4, "threshold": 40.0}
+    row = worse | {"value": -1.0, "low": -1.1, "high": -0.9}
+    folder = small.workspace.verification("within-6")
+    folder.mkdir(parents=True)
+    for window, count in (([1, 2, 4], 0), ([], 1)):
+        document = {"facts": {"models": ["abc"], "window": window}, "scores": [row]}
+        (folder / "scores.json").write_text(json.dumps(document))
+        assert len(warnings_of_model(folder.parent, "abc", FIELDS["refc"], 4)) == count
+
+
 def test_the_report_says_what_is_scored(small, forecasts):
     notes = " ".join(verify(small, 6).facts.notes)
     assert "at each point the highest value (of CIN the lowest) at the leads 1, 2, 4 h" in notes
     assert "highest value" not in " ".join(verify(small, None).facts.notes)
+
+
+def fair_crps(x, y):
+    """Members (init, member, y, x) and truth (init, y, x)."""
+    between = np.abs(x[:, :, None] - x[:, None]).sum(axis=(1, 2)).mean() / (COUNT * (COUNT - 1))
+    return np.abs(x - y[:, None]).mean() - between / 2
+
+
+@pytest.mark.parametrize("name", ["refc", "t2m", "cin"])
+def test_the_change_of_members_between_leads_is_scored_against_that_of_the_truth(small, forecasts, name):
+    found = verify(small, 6)
+    members, truth = forecasts[name].astype(float), observed(small, name, LEADS).astype(float)
+    for first, last in ((0, 1), (1, 2)):
+        leads = {"from_hours": LEADS[first], "to_hours": LEADS[last]}
+        x, y = members[:, :, last] - members[:, :, first], truth[:, last] - truth[:, first]
+        row = found.find(name, "crps_change", "convcast", **leads)
+        assert (row["estimator"], row["n"], row["points"]) == ("fair", 2, y.size)
+        assert row["value"] == pytest.approx(fair_crps(x, y), rel=1e-4)
+        none = found.find(name, "crps_change", "persistence", **leads)
+        assert none["value"] == pytest.approx(np.abs(y).mean(), rel=1e-4)
+        difference = found.find(name, "crps_change_difference", "convcast", reference="persistence", **leads)
+        assert difference["value"] == pytest.approx(row["value"] - none["value"])
+    assert verify(small, 2).find(name, "crps_change", "convcast", from_hours=2) is None
+    assert verify(small, None).find(name, "crps_change", "convcast") is None
 
 
 def test_stored_scores_of_single_leads_are_not_taken_for_them(small, forecasts, tmp_path):

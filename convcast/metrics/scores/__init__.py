@@ -5,6 +5,7 @@ written like the others.
 """
 
 from convcast.metrics.scores.base import EventScore, FieldScore, PointScore
+from convcast.metrics.scores.changes import ChangeCrps
 from convcast.metrics.scores.crps import EnsembleCrps, FairCrps
 from convcast.metrics.scores.energy import EnergyScore
 from convcast.metrics.scores.errors import Bias, RootMeanSquaredError
@@ -59,4 +60,5 @@ FIELD_SCORES: tuple[FieldScore, ...] = (
     EnergyScore(),
     LogSpectralDistance(),
     StormScores(),
+    ChangeCrps(),
 )

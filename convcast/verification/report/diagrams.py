@@ -168,7 +168,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
     return Drawing(
         "reliability",
         "Do its probabilities mean what they say?",
-        f"Reliability of {variable.name.upper()} probabilities at {lead} h",
+        f"Reliability of {variable.name.upper()} probabilities {verification.facts.when(lead)}",
         "When the ensemble says 30 %, does it happen 30 % of the time? Points on the diagonal say yes; below it the "
         "event is forecast too often. Grey bars on the diagonal are consistency bars: where a reliable forecast "
         "would be found, given how much the frequencies vary when whole days are resampled. Dotted: how common the "

@@ -66,7 +66,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
     return Drawing(
         "discrimination",
         "Does it tell storms from no storms?",
-        f"Discrimination of {variable.name.upper()} events at {lead} h",
+        f"Discrimination of {variable.name.upper()} events {verification.facts.when(lead)}",
         "Each curve takes every probability, from one member to all, as the one to act on. Left: the share of events "
         "caught against the share of quiet points alarmed; the area under it is the chance that an event was given a "
         "higher probability than a non-event. Right: the share caught against the share of alarms that came true; "

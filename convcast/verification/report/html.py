@@ -13,6 +13,7 @@ import numpy as np
 from convcast import __version__
 from convcast.metrics import MODEL
 from convcast.metrics.scores import FIELD_SCORES
+from convcast.metrics.scores.changes import ChangeCrps
 from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
@@ -90,6 +91,7 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
         ],
         events=[(lead, _events(verification, lead)) for lead in facts.leads],
         storms=[(lead, rows) for lead in facts.leads if (rows := _storms(verification, lead))],
+        changes=_changes(verification),
         products=[
             (lead, system, lines)
             for lead in facts.leads
@@ -119,7 +121,7 @@ def warnings(verification: Verification) -> list[str]:
     facts = verification.facts
     few = f" By intervals from only {facts.days} days." if facts.few_days else ""
     return [
-        f"At {lead} h: {sentence}{few}"
+        f"{facts.when(lead).capitalize()}: {sentence}{few}"
         for lead in dict.fromkeys((facts.leads[0], facts.leads[-1]))
         for variable in verification.scored(lead)
         for sentence in warnings_of(verification.scores, variable, lead)
@@ -309,6 +311,21 @@ def _storms(verification: Verification, lead: int) -> list[tuple[str, list[tuple
         rows = [verification.find("refc", score, system, lead_hours=lead) for score in STORM_COLUMNS]
         if any(row is not None for row in rows):
             lines.append((system, [(_number(row, 2), _interval(row, 2)) for row in rows]))
+    return lines
+
+
+def _changes(verification: Verification) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """CRPS of the changes between leads: field and unit, the two leads, and value and interval by system."""
+    found = [row for row in verification.scores if row["score"] == ChangeCrps.name and row["system"] == MODEL]
+    lines = []
+    for row in found:
+        leads = {"from_hours": row["from_hours"], "to_hours": row["to_hours"]}
+        its = [
+            verification.find(row["field"], ChangeCrps.name, system, **leads) for system in verification.facts.systems
+        ]
+        variable = next(v for v in verification.variables if v.name == row["field"])
+        field = f"{variable.name.upper()} ({variable.sign})"
+        lines.append((field, "{from_hours} to {to_hours} h".format(**leads), [(_number(r), _interval(r)) for r in its]))
     return lines
 
 

@@ -102,7 +102,8 @@ def _judge(row: Row, *, few: bool) -> str:
 
 def _comparison(row: Row) -> dict[str, Any]:
     """A paired difference from another system, by its members or by what it publishes."""
-    kept = ("field", "lead_hours", "reference", "estimator", "threshold", "value", "low", "high", "n", "days", "units")
+    labels = ("field", "lead_hours", "reference", "estimator", "threshold", "from_hours", "to_hours")
+    kept = (*labels, "value", "low", "high", "n", "days", "units")
     said = {name: row[name] for name in kept if name in row}
     return said | {"score": row["score"].removesuffix("_difference"), "convcast_is": verdict(row)}
 

@@ -15,6 +15,7 @@ from convcast.metrics.bootstrap import Bootstrap, Estimate
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores import EVENT_SCORES, FIELD_SCORES, POINT_SCORES
 from convcast.metrics.scores.base import DailyFieldSums, PointScore, ScoreValue, event_values
+from convcast.metrics.scores.changes import changes_of
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import POINT_SUMS, Statistics
 from convcast.variables import Variable
@@ -130,6 +131,7 @@ def _comparisons(system: str, days: Mapping[str, Daily], variable: Variable) -> 
     """Return comparisons of CRPS; numerator and denominator share the draws of days, so they are paired."""
     fair = {name: daily["crps_fair"] for name, daily in days.items()}
     its = fair[system]
+    yield from _compared_changes(system, days, variable)
     if "exact" in fair and system != "exact":
         labels = {"estimator": "fair", "reference": "exact"}
         yield ScoreValue("crps_ratio_exact", formulas.ratio, (its, fair["exact"]), labels)
@@ -140,6 +142,21 @@ def _comparisons(system: str, days: Mapping[str, Daily], variable: Variable) -> 
         if other != MODEL:
             labels = {"estimator": "fair", "units": variable.units, "reference": other}
             yield ScoreValue("crps_difference", formulas.ratio, (its - fair[other], days[system]["points"]), labels)
+
+
+def _compared_changes(system: str, days: Mapping[str, Daily], variable: Variable) -> Iterator[ScoreValue]:
+    """Return comparisons of the CRPS of changes between leads, paired likewise."""
+    crps = {name: list(changes_of(daily.whole_fields)) for name, daily in days.items()}
+    for other, theirs in crps.items():
+        for (leads, (points, its)), (_, (_, reference)) in zip(crps[system], theirs, strict=True):
+            labels = {"estimator": "fair", "reference": other, **leads}
+            if other == "exact" != system:
+                yield ScoreValue("crps_change_ratio_exact", formulas.ratio, (its, reference), labels)
+            if system == MODEL != other:
+                difference = its - reference, points
+                yield ScoreValue(
+                    "crps_change_difference", formulas.ratio, difference, labels | {"units": variable.units}
+                )
 
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:

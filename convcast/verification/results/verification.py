@@ -53,6 +53,13 @@ class Facts:
     files: tuple[dict[str, Any], ...] = ()
     """Reports on files of other programs: the variable of each field, and what is not scored, with the reason."""
 
+    window: tuple[int, ...] = ()
+    """Leads over which extremes are scored as one quantity, hours; none where each lead is scored."""
+
+    def when(self, lead: int) -> str:
+        """Name a lead in titles: `at 6 h`, or where events at several leads are scored as one `at any of 1, 6 h`."""
+        return f"at any of {', '.join(map(str, self.window))} h" if self.window else f"at {lead} h"
+
     @property
     def few_days(self) -> bool:
         return self.days < FEW_DAYS

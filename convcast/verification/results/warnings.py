@@ -32,7 +32,7 @@ def warnings_of(scores: Sequence[Row], variable: Variable, lead: int) -> list[st
 
 
 def warnings_of_model(folder: Path, model: str, variable: Variable, lead: int) -> list[str]:
-    """Return the warnings about a field at a lead of the newest verification of a model.
+    """Return the warnings about a field at a lead of the newest verification of a model, by leads.
 
     Args:
         folder: Folder with a folder for each verification.
@@ -44,7 +44,8 @@ def warnings_of_model(folder: Path, model: str, variable: Variable, lead: int) -
     for path in newest:
         try:
             document = read_json(path)
-            if model in document["facts"]["models"]:
+            facts = document["facts"]
+            if model in facts["models"] and not facts.get("window"):
                 return warnings_of(document["scores"], variable, lead)
         except (DamagedFileError, FileNotFoundError, KeyError, TypeError):
             continue  # a warning is no reason to draw nothing
