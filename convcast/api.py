@@ -242,8 +242,8 @@ class Forecast:
         """Draw a map as `convcast plot` does, with the analysis where the forecast's workspace has it.
 
         Args:
-            kind: `stamps`, `mean`, `spread`, `probability`, `neighbourhood`, `maximum`, `matched-mean`, `paintball`,
-                `spaghetti`, `wind` or `difference`.
+            kind: `stamps`, `mean`, `spread`, `probability`, `neighbourhood`, `any-time`, `any-time-neighbourhood`,
+                `maximum`, `matched-mean`, `paintball`, `spaghetti`, `wind` or `difference`.
             field: Name of the field.
             threshold: Threshold of the event, in the units of the map; by default the field's middle one.
             lead_time: Lead, hours; the first by default.

@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from convcast.pictures.forecast import OF_SEVERAL_LEADS
+
 DOCS = Path(__file__).resolve().parent
 PICTURES = {
     "neighbourhood": "The probability of the event anywhere within 40 km, which a warning can be based on.",
     "probability": "The probability at the point itself: lower, since no two members put a storm at the same point.",
+    "any-time": "The probability of the event at any of the leads up to this one, at the point.",
+    "any-time-neighbourhood": "The same within 40 km: will it come at all in these hours?",
     "stamps": "Every member.",
     "paintball": "The number of members with the event.",
     "spaghetti": "The outline of the event in each member, and of where half of them have it.",
@@ -30,8 +34,14 @@ members. On the command line it is `convcast plot --kind KIND`, in [Python](pyth
 """
 
 
+def lead_of(kind: str) -> int:
+    """Lead of a kind's map, hours; maps over several leads show the last."""
+    return 2 if kind in OF_SEVERAL_LEADS else 1
+
+
 def call(kind: str) -> str:
-    return f'forecast.convcast.plot("{kind}", "refc", threshold=30)'
+    last = f", lead_time={lead_of(kind)}" if kind in OF_SEVERAL_LEADS else ""
+    return f'forecast.convcast.plot("{kind}", "refc", threshold=30{last})'
 
 
 def gallery_page() -> str:
@@ -52,4 +62,5 @@ def draw_gallery(kinds: list[str], folder: Path) -> None:
         forecast = open_forecast(make_forecast(Path(scratch)))
         make_hrrr_forecast(Path(scratch))
         for kind in kinds:
-            forecast.convcast.plot(kind, "refc", threshold=30).save(folder / f"gallery-{kind}.png")
+            picture = forecast.convcast.plot(kind, "refc", threshold=30, lead_time=lead_of(kind))
+            picture.save(folder / f"gallery-{kind}.png")

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     spread = "spread"
     probability = "probability"
     neighbourhood = "neighbourhood"
+    any_time = "any-time"
+    any_time_neighbourhood = "any-time-neighbourhood"
     maximum = "maximum"
     matched_mean = "matched-mean"
     paintball = "paintball"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -39,6 +39,8 @@ class ExportedMessage:
     """The last columns of the index: `ENS=+3`, `ens mean`, `prob >=40:prob fcst 0/50`."""
     data: bytes
     """The encoded message."""
+    first: int | None = None
+    """First lead, hours, of the interval that ends at `lead`; None for the lead alone."""
 
 
 def to_netcdf(source: Path, target: Path, *, fields: Sequence[str] | None, leads: Sequence[int] | None) -> int:
@@ -104,7 +106,8 @@ def to_grib(
 ) -> Iterator[ExportedMessage]:
     """Export the members of an ensemble, or its products, to one GRIB2 file, and write its index beside it.
 
-    The exported products are those with a GRIB template: mean, spread, and probability of events at a point. Messages
+    The exported products are those with a GRIB template: mean, spread, and probability of events at a point, at the
+    lead and at any lead up to it. Messages
     name NCEP as their centre, since its tables define the fields, and no generating process.
 
     Args:
@@ -152,8 +155,9 @@ def _messages(
     grid, simulated = read_grid(data, source), bool(data.attrs.get("simulated", 0))
     for lead in hours:
         here = data.isel(init_time=0).sel(lead_time=np.timedelta64(lead, "h"))
+        first = min(select_leads(data, source, None))
         for variable in variables:
-            maps = (_of_members if members else _of_products)(here, variable, source)
+            maps = _of_members(here, variable, source) if members else _of_products(here, variable, source, lead, first)
             for what, ensemble, values in maps:
                 encoded = grib.encode(
                     values,
@@ -164,7 +168,7 @@ def _messages(
                     simulated=simulated,
                     ensemble=ensemble,
                 )
-                yield ExportedMessage(variable, lead, what, encoded)
+                yield ExportedMessage(variable, lead, what, encoded, ensemble.first_lead)
 
 
 Map = tuple[str, grib.EnsembleSpec, NDArray[np.floating]]
@@ -180,8 +184,8 @@ def _of_members(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Ma
         yield f"ENS=+{number}", keys, read_values(here[variable.name].isel(number=int(position)), path)
 
 
-def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[Map]:
-    """Yield the maps of mean, spread and probabilities."""
+def _of_products(here: xr.Dataset, variable: Variable, path: Path, lead: int, first: int) -> Iterator[Map]:
+    """Yield the maps of mean, spread and probabilities; `lead` and the file's `first` lead are hours."""
     size = len(parse_numbers(str(here.attrs["members"]), "members"))
     mean, spread, chances = (
         read_values(here[f"{variable.name}_{what}"], path) for what in ("mean", "spread", "probability")
@@ -189,13 +193,19 @@ def _of_products(here: xr.Dataset, variable: Variable, path: Path) -> Iterator[M
     yield "ens mean", grib.EnsembleSpec(size, derived="mean"), mean
     yield "ens spread", grib.EnsembleSpec(size, derived="spread"), spread
     below = variable.events_below
+    by_then = f"{variable.name}_any_time_probability"
+    any_time = read_values(here[by_then], path) if by_then in here and lead > first else None
     for position, threshold in enumerate(here[f"{variable.name}_threshold"].values.tolist()):
         keys = grib.EnsembleSpec(size, threshold=threshold, below=below)
-        yield f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}", keys, 100 * chances[position]
+        what = f"prob {'<=' if below else '>='}{threshold:g}:prob fcst 0/{size}"
+        yield what, keys, 100 * chances[position]
+        if any_time is not None:
+            yield what, replace(keys, first_lead=first), 100 * any_time[position]
 
 
 def _index_line(number: int, offset: int, init: Hour, message: ExportedMessage) -> str:
     """Format the index line of a message in wgrib2's format."""
     variable, date = message.variable, compact(init).replace("T", "")
-    level = f"{variable.index_name}:{variable.index_level}:{message.lead} hour fcst"
+    when = f"{message.lead} hour fcst" if message.first is None else f"{message.first}-{message.lead} hour max fcst"
+    level = f"{variable.index_name}:{variable.index_level}:{when}"
     return f"{number}:{offset}:d={date}:{level}:{message.what}\n"

@@ -44,14 +44,18 @@ def matched_mean(variable: Variable) -> dict[str, Any]:
     return statistic(variable, "probability-matched ensemble mean")
 
 
-def probability(variable: Variable, limit: str = THRESHOLD, *, within: float | None = None) -> dict[str, Any]:
+def probability(
+    variable: Variable, limit: str = THRESHOLD, *, within: float | None = None, any_time: bool = False
+) -> dict[str, Any]:
     """Attributes of the probability of an event.
 
     Args:
         variable: The field.
         limit: The threshold with its unit, or a name for one that is a coordinate.
         within: Radius of the neighbourhood, km; None for the event at the point.
+        any_time: Whether the event counts at any of the file's leads up to the lead.
     """
     event = f"{variable.long_name} {'at or below' if variable.events_below else 'at or above'} {limit}"
     near = "" if within is None else f" somewhere within {within:g} km"
-    return {"units": "1", "grid_mapping": "spatial_ref", "long_name": f"probability of {event}{near}"}
+    when = " at any of the leads up to this one" if any_time else ""
+    return {"units": "1", "grid_mapping": "spatial_ref", "long_name": f"probability of {event}{near}{when}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from convcast.errors import SettingsError
 from convcast.forecasts.comparison import Comparison
 from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, made_by, model_identity, open_forecast, read_grid, select_leads
-from convcast.forecasts.summary import match_mean, neighbourhood_cells, neighbourhood_probability
+from convcast.forecasts.products import ANY_TIME
+from convcast.forecasts.summary import any_time, match_mean, neighbourhood_cells, neighbourhood_probability
 from convcast.notation import parse_numbers
 from convcast.pictures.base_map import BaseMap
-from convcast.pictures.forecast import OF_MEMBERS, drawable
+from convcast.pictures.forecast import OF_MEMBERS, OF_SEVERAL_LEADS, drawable
 from convcast.pictures.forecast_field import ForecastField, Wind, from_members
 from convcast.pictures.units import UnitSystem, display_units
 from convcast.settings import ProductSettings
-from convcast.variables import U10, V10, Variable
+from convcast.variables import REFC, U10, V10, Variable
 from convcast.workspace import Workspace
 
 Rest = Callable[..., ForecastField]
@@ -148,8 +150,12 @@ def maps_of_dataset(
             shown = read(here, path, variable, limit, for_lead, kinds)
             if shown is None:
                 continue
+            window = tuple(one for one in stored_leads if one <= lead)
+            if len(window) > 1 and not set(OF_SEVERAL_LEADS).isdisjoint(kinds):
+                shown = _with_any_time(shown, data.isel(init_time=0), path, window, stored_leads, most)
             possible = [kind for kind in kinds if drawable(shown, kind)]
-            lacking = [kind for kind in kinds if kind not in possible and not (kind == "wind" and position)]
+            elsewhere = [*(["wind"] if position else []), *(OF_SEVERAL_LEADS if len(window) == 1 < len(leads) else [])]
+            lacking = [kind for kind in kinds if kind not in possible and kind not in elsewhere]
             if chosen and lacking:
                 raise _unavailable(lacking[0], shown, comparison)
             yield shown, possible
@@ -169,7 +175,7 @@ def _unavailable(kind: str, shown: ForecastField, comparison: Comparison) -> Set
             f"there is no HRRR forecast of {shown.variable.name} from {shown.init} for {shown.lead} h ahead",
             advice=f"run `{comparison.fetch_command(shown.init, shown.lead)}`, or leave --kind difference out",
         )
-    why = {
+    why = dict.fromkeys(OF_SEVERAL_LEADS, "the forecast has no such probability over several leads") | {
         "wind": "the forecast has no u10 and v10",
         "matched-mean": f"{shown.variable.name} has no probability-matched mean, which is for refc, cape and cin",
     }
@@ -232,6 +238,38 @@ def _from_products(
         radius=float(here.attrs["neighbourhood_km"]),
         matched_mean=found.get("matched-mean"),
     )
+
+
+def _with_any_time(
+    shown: ForecastField,
+    data: xr.Dataset,
+    path: Path,
+    window: tuple[int, ...],
+    stored_leads: Sequence[int],
+    most: int | None,
+) -> ForecastField:
+    """Return a field with the probabilities of its event at any lead of a window, where the forecast has them."""
+    variable, positions = shown.variable, [stored_leads.index(lead) for lead in window]
+    if "number" not in data.dims:
+        if not all(name in data for name in ANY_TIME) or variable is not REFC:
+            return shown
+        at = {"lead_time": positions[-1]}
+        threshold = data[f"{variable.name}_threshold"].values.tolist().index(shown.threshold)
+        maps = (read_values(data[name].isel(at | {f"{variable.name}_threshold": threshold}), path) for name in ANY_TIME)
+        point, near = maps
+        return replace(shown, any_time=point, any_time_near=near, window=window)
+    complete = data.complete.transpose("number", "lead_time").values[:, positions] == COMPLETE
+    numbers = np.flatnonzero(complete.all(axis=1))[:most]
+    if numbers.size == 0:
+        return shown
+    values = data[variable.name]
+    fields = (
+        (read_values(values.isel(number=int(number), lead_time=position), path) for position in positions)
+        for number in numbers
+    )
+    cells = neighbourhood_cells(shown.radius)
+    points, nearby = any_time(variable, fields, (shown.threshold,), len(window), radius=cells)
+    return replace(shown, any_time=points[-1, 0], any_time_near=nearby[-1, 0], window=window)
 
 
 def _require(here: xr.Dataset, path: Path, variable: Variable, stored: str) -> None:

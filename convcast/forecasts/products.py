@@ -1,7 +1,8 @@
-"""Compute the products of an ensemble, products/<init>.zarr, which take a hundredth of the space of its members.
+"""Compute the products of an ensemble, products/<init>.zarr, which take a quarter of the space of 50 members.
 
 The products of each field are its mean, spread, quantiles, and probabilities of its events at a point and in a
 neighbourhood. Fields that are constant over large areas, such as reflectivity, also have a probability-matched mean.
+Forecasts of several leads have the probabilities of reflectivity at any lead up to each.
 The store is written under a temporary name and then renamed.
 """
 
@@ -23,16 +24,18 @@ from convcast.files import lock, whole_folder
 from convcast.forecasts import labels
 from convcast.forecasts.integrity import attribute_leads, read_flags, require_coordinates, start_over_advice
 from convcast.forecasts.store import ForecastDescription, unconsolidated_is_fine
-from convcast.forecasts.summary import FieldSummary, Floats, neighbourhood_cells, quantiles, summarise
+from convcast.forecasts.summary import FieldSummary, Floats, any_time, neighbourhood_cells, quantiles, summarise
 from convcast.notation import join_numbers
 from convcast.settings import ProductSettings
-from convcast.variables import Variable
+from convcast.variables import REFC, Variable
 
 FORMAT, FORMAT_VERSION = "convcast products", 1
 MAP_DIMENSIONS = 4
 """Minimum number of dimensions of a map of products: (init_time, lead_time, y, x)."""
 SHARE = {"long_name": "share of members at or below the quantile", "units": "1"}
 """Attributes of the coordinate `quantile`."""
+ANY_TIME = ("refc_any_time_probability", "refc_any_time_neighbourhood_probability")
+"""Names of the probabilities of reflectivity at any lead up to each lead, at the point and in its neighbourhood."""
 PATIENCE = 3600
 """Maximum time, seconds, to wait for another process that computes the same products."""
 
@@ -125,8 +128,11 @@ def make_products(
         if stored:
             with xr.open_zarr(path, zarr_format=3, decode_timedelta=True) as existing:
                 parts.append(existing.sel(lead_time=[np.timedelta64(lead, "h") for lead in sorted(stored)]).load())
+        parts = [part.drop_vars(ANY_TIME, errors="ignore") for part in parts]
         data = xr.concat(parts, "lead_time", data_vars="minimal", coords="minimal", compat="override", join="exact")
-        data = data.sortby("lead_time")
+        data = data.sortby("lead_time").assign(
+            _any_time(ensemble, group, sorted({*missing, *stored}), description, sorted(set(members)), settings)
+        )
         data.attrs = _attributes(description, members, settings) | {"leads": sorted({*missing, *stored})}
         _replace(path, data)
     return True
@@ -176,6 +182,48 @@ def _one_lead(
         direct=description.direct,
     ).drop_vars(["number", "complete"])
     return frame.assign_coords(coordinates).assign(data)
+
+
+def _any_time(
+    ensemble: Path,
+    group: zarr.Group,
+    leads: Sequence[int],
+    description: ForecastDescription,
+    members: Sequence[int],
+    settings: ProductSettings,
+) -> dict[str, xr.Variable]:
+    """Return the maps of ANY_TIME, (init_time, lead_time, threshold, y, x).
+
+    There are none of a single lead, and none where the members of a lead have been deleted.
+    """
+    stored_leads = attribute_leads(dict(group.attrs))
+    if REFC not in description.variables or len(leads) < 2 or not set(leads) <= set(stored_leads):
+        return {}
+    advice = "run the same command again, which draws it again"
+    positions = [stored_leads.index(lead) for lead in leads]
+    complete = stores.open_array(group, "complete", complaint=f"{ensemble} is no ensemble", advice=advice)
+    if not np.all(read_flags(complete)[0][np.ix_(list(members), positions)] == conventions.COMPLETE):
+        return {}
+    array = group[REFC.name]
+    assert isinstance(array, zarr.Array)
+
+    def read(member: int, position: int) -> Floats:
+        with stores.readable(f"{ensemble} has damaged values of member {member}", advice):
+            return np.asarray(array[0, member, position], np.float32)
+
+    fields = ((read(member, position) for position in positions) for member in members)
+    cells = neighbourhood_cells(settings.neighbourhood)
+    made = any_time(REFC, fields, REFC.thresholds, len(leads), radius=cells)
+    dimensions = ("init_time", "lead_time", f"{REFC.name}_threshold", "y", "x")
+    return {
+        name: xr.Variable(
+            dimensions,
+            values[None],
+            labels.probability(REFC, within=within, any_time=True),
+            dict(conventions.ENCODING),
+        )
+        for name, values, within in zip(ANY_TIME, made, (None, settings.neighbourhood), strict=True)
+    }
 
 
 def _maps(variable: Variable, summary: FieldSummary, bands: Floats, kilometres: float) -> dict[str, xr.Variable]:

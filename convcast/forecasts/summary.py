@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,33 @@ def neighbourhood_probability(
         events.add(field)
     _, near = events.counts()
     return np.asarray(near[0] / len(members), np.float32)
+
+
+def any_time(
+    variable: Variable, members: Iterable[Iterable[Floats]], thresholds: Sequence[float], leads: int, *, radius: int
+) -> tuple[Floats, Floats]:
+    """Compute the fraction of the members that have an event at any lead up to each lead.
+
+    Args:
+        variable: The field.
+        members: Fields of each member, (y, x), lead by lead.
+        thresholds: Thresholds of the events.
+        leads: Number of leads.
+        radius: Radius of the neighbourhood, cells.
+
+    Returns:
+        Fractions at each point, and of members with the event anywhere in the neighbourhood, (lead, threshold, y, x).
+    """
+    most = np.minimum if variable.events_below else np.maximum
+    events = [_Events(variable, thresholds, radius) for _ in range(leads)]
+    count = 0
+    for fields in members:
+        count += 1
+        for until, extreme in zip(events, accumulate(fields, most), strict=True):
+            until.add(extreme)
+    counts = [until.counts() for until in events]
+    at_points, nearby = (np.stack([one[which] for one in counts]) / count for which in (0, 1))
+    return at_points.astype(np.float32), nearby.astype(np.float32)
 
 
 def match_mean(variable: Variable, members: Sequence[Floats] | Floats) -> Floats:

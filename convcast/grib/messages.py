@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from convcast.errors import DamagedFileError
 from convcast.grib import sections
 from convcast.grib.identity import HEAD, Identity, identify
 from convcast.grid import Grid, RegularGrid, locate
-from convcast.notation import Hour
+from convcast.notation import HOUR, Hour
 from convcast.variables import SIMULATED_STATUS, GribKey
 
 LATTICE = 16
@@ -209,15 +210,17 @@ class EnsembleSpec:
     """Threshold of the event whose probability (percent) the message holds: at or above it."""
     below: bool = False
     """Whether the event is at or below the threshold."""
+    first_lead: int | None = None
+    """First lead, hours, of the interval up to the message's lead in which the event counts, if it is not the lead."""
 
     def keys(self) -> dict[str, int]:
-        """Product definition templates 4.1, 4.2 and 4.5, with code tables 4.6, 4.7 and 4.9."""
+        """Product definition templates 4.1, 4.2, 4.5 and 4.9, with code tables 4.6, 4.7 and 4.9."""
         positively_perturbed, mean_of_all, spread_of_all, above_lower, below_upper = 3, 0, 4, 3, 4
         if self.threshold is not None:
             limit, other = ("Upper", "Lower") if self.below else ("Lower", "Upper")
             decimals = next(d for d in range(7) if abs(self.threshold * 10**d - round(self.threshold * 10**d)) < 1e-6)
             return {
-                "productDefinitionTemplateNumber": 5,
+                "productDefinitionTemplateNumber": 5 if self.first_lead is None else 9,
                 "forecastProbabilityNumber": 0,
                 "totalNumberOfForecastProbabilities": min(self.size, NOT_GIVEN),
                 "probabilityType": below_upper if self.below else above_lower,
@@ -238,6 +241,26 @@ class EnsembleSpec:
             "perturbationNumber": self.member or 0,
             "numberOfForecastsInEnsemble": min(self.size, NOT_GIVEN),
         }
+
+
+def _interval(init: Hour, first: int, last: int) -> dict[str, int]:
+    """Keys of the hours from the first to the last lead, in which the highest value counts (code table 4.10, 2)."""
+    end = (init + last * HOUR).astype("datetime64[s]").astype(datetime)
+    maximum, same_start = 2, 2
+    return {
+        "forecastTime": first,
+        "yearOfEndOfOverallTimeInterval": end.year,
+        "monthOfEndOfOverallTimeInterval": end.month,
+        "dayOfEndOfOverallTimeInterval": end.day,
+        "hourOfEndOfOverallTimeInterval": end.hour,
+        "minuteOfEndOfOverallTimeInterval": 0,
+        "secondOfEndOfOverallTimeInterval": 0,
+        "numberOfTimeRanges": 1,
+        "typeOfStatisticalProcessing": maximum,
+        "typeOfTimeIncrement": same_start,
+        "indicatorOfUnitForTimeRange": 1,
+        "lengthOfTimeRange": last - first,
+    }
 
 
 NOT_GIVEN = 255
@@ -304,7 +327,11 @@ def encode(
             "parameterCategory": key.category,
             "parameterNumber": key.number,
             "indicatorOfUnitForForecastTime": 1,
-            "forecastTime": lead_hours,
+            **(
+                {"forecastTime": lead_hours}
+                if ensemble is None or ensemble.first_lead is None
+                else _interval(init, ensemble.first_lead, lead_hours)
+            ),
             "typeOfFirstFixedSurface": key.surface,
             "scaleFactorOfFirstFixedSurface": 0,
             "scaledValueOfFirstFixedSurface": int(key.level),

@@ -46,6 +46,7 @@ def close_page(
     note: str = "",
     *,
     name: str | None = None,
+    times: str | None = None,
     handles: Sequence[Artist] = (),
     body: float | None = None,
 ) -> bytes:
@@ -57,13 +58,14 @@ def close_page(
         what: Statistic in the title.
         note: Sentence that is added to the note.
         name: Name in the title, if it is not the field's.
+        times: Second line of the title, if it is not that of the field's lead.
         handles: Entries of the legend.
         body: Height of the maps and the bar, inches, if it is not that of one map.
     """
     return finish(
         figure,
         title=f"{shown.field if name is None else name}: {what}",
-        subtitle=shown.times,
+        subtitle=shown.times if times is None else times,
         note=f"{shown.basis}; {note}" if note else shown.basis,
         warnings=shown.warnings,
         simulated=shown.simulated,

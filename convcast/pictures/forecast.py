@@ -14,6 +14,8 @@ KINDS: dict[str, Callable[[ForecastField], bytes]] = {
     "spread": single_maps.draw_spread,
     "probability": single_maps.draw_probability,
     "neighbourhood": single_maps.draw_neighbourhood,
+    "any-time": single_maps.draw_any_time,
+    "any-time-neighbourhood": single_maps.draw_any_time_near,
     "maximum": single_maps.draw_maximum,
     "matched-mean": single_maps.draw_matched_mean,
     "paintball": member_maps.draw_paintball,
@@ -21,6 +23,8 @@ KINDS: dict[str, Callable[[ForecastField], bytes]] = {
     "wind": single_maps.draw_wind,
     "difference": single_maps.draw_difference,
 }
+OF_SEVERAL_LEADS = ("any-time", "any-time-neighbourhood")
+"""Kinds that need two leads or more, which the first lead of a forecast has not."""
 OF_MEMBERS = frozenset({"stamps", "maximum", "paintball", "spaghetti"})
 """Kinds that need members."""
 
@@ -31,6 +35,8 @@ def drawable(shown: ForecastField, kind: str) -> bool:
         return shown.members is not None
     needed = {
         "neighbourhood": shown.neighbourhood,
+        "any-time": shown.any_time,
+        "any-time-neighbourhood": shown.any_time_near,
         "matched-mean": shown.matched_mean,
         "wind": shown.wind,
         "difference": shown.reference,

@@ -61,6 +61,12 @@ class ForecastField:
     """Probability of the event anywhere within `radius` of a point, (y, x), where it is known."""
     radius: float = 40.0
     """Radius of the neighbourhood, km."""
+    any_time: Floats | None = None
+    """Probability of the event at any of the leads in `window`, (y, x), where it is known."""
+    any_time_near: Floats | None = None
+    """Probability of the event anywhere within `radius` of a point at any of these leads, (y, x)."""
+    window: tuple[int, ...] = ()
+    """Leads of the forecast up to this one, hours."""
     matched_mean: Floats | None = None
     """Probability-matched mean, (y, x), of fields that have one."""
     wind: Wind | None = None
@@ -110,6 +116,12 @@ class ForecastField:
         return (
             f"valid {valid.item():%a} {day} {hour} UTC (F{self.lead:02d}, init {start[-2:] if same_day else start} UTC)"
         )
+
+    @property
+    def times_of_window(self) -> str:
+        """Last valid time of the window, and its leads: `valid until Tue 2024-05-28 01 UTC (F01, F03, init …)`."""
+        leads = ", ".join(f"F{lead:02d}" for lead in self.window)
+        return f"valid until {self.times.removeprefix('valid ').replace(f'(F{self.lead:02d}', f'({leads}')}"
 
     @property
     def basis(self) -> str:

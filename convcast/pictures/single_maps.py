@@ -74,6 +74,31 @@ def draw_neighbourhood(shown: ForecastField) -> bytes:
     return _single(shown, 100 * shown.neighbourhood, probability_colours(), "probability (%)", what, extend="neither")
 
 
+def draw_any_time(shown: ForecastField) -> bytes:
+    """Draw the probability of the event at any of the leads up to this one, at each point."""
+    assert shown.any_time is not None
+    return _any_time(shown, shown.any_time, shown.event)
+
+
+def draw_any_time_near(shown: ForecastField) -> bytes:
+    """Draw the probability of the event in the neighbourhood of each point at any of the leads up to this one."""
+    assert shown.any_time_near is not None
+    return _any_time(shown, shown.any_time_near, shown.near_event)
+
+
+def _any_time(shown: ForecastField, probability: Floats, event: str) -> bytes:
+    return _single(
+        shown,
+        100 * probability,
+        probability_colours(),
+        "probability (%)",
+        f"probability of {event} at any of these hours",
+        observed=False,
+        extend="neither",
+        times=shown.times_of_window,
+    )
+
+
 def draw_difference(shown: ForecastField) -> bytes:
     """Draw the ensemble mean minus HRRR's forecast for the same time."""
     assert shown.reference is not None
@@ -134,9 +159,10 @@ def _single(
     observed: bool = True,
     named: Sequence[float] | None = None,
     extend: str = "both",
+    times: str | None = None,
 ) -> bytes:
     figure, axes = new_page(shown)
     image = draw_image(axes, shown, np.asarray(values), colours)
     draw_bar(figure, image, [axes], label, named=named, extend=extend)
     handles = draw_observed(axes, shown) if observed else []
-    return close_page(figure, shown, what, handles=handles)
+    return close_page(figure, shown, what, handles=handles, times=times)

@@ -86,7 +86,7 @@ def by_cfgrib(path):
 def product_by_cfgrib(path, **keys):
     chosen = {"filter_by_keys": keys, "read_keys": list(keys), "indexpath": ""}
     with xr.open_dataset(path, engine="cfgrib", backend_kwargs=chosen) as opened:
-        return opened.isel(step=0).load()
+        return opened.isel(step=0, missing_dims="ignore").load()
 
 
 def test_members_in_grib_are_what_was_drawn_by_cfgrib(kept, tmp_path):
@@ -117,11 +117,30 @@ def test_products_in_grib_are_mean_spread_and_percent(kept, tmp_path):
     np.testing.assert_allclose(mean.refc, ours.refc_mean, atol=1e-4)
     spread = product_by_cfgrib(target, shortName="cin", derivedForecast=4)
     np.testing.assert_allclose(spread.cin, ours.cin_spread, atol=1e-4)
-    above = product_by_cfgrib(target, shortName="refc", probabilityType=3, scaledValueOfLowerLimit=20)
+    above = product_by_cfgrib(
+        target, shortName="refc", probabilityType=3, scaledValueOfLowerLimit=20, stepType="instant"
+    )
     np.testing.assert_allclose(above.refc, 100 * ours.refc_probability.sel(refc_threshold=20), atol=1e-4)
     below = product_by_cfgrib(target, shortName="cin", probabilityType=4, scaledValueOfUpperLimit=-100)
     np.testing.assert_allclose(below.cin, 100 * ours.cin_probability.sel(cin_threshold=-100), atol=1e-4)
     assert [m.what for m in written[:3]] == ["ens mean", "ens spread", "prob >=20:prob fcst 0/2"]
+
+
+def test_the_probability_at_any_time_is_that_of_the_maximum_since_the_first_lead(kept, tmp_path):
+    target = tmp_path / "p.grib2"
+    written = list(to_grib(kept / "p.zarr", target, fields=("refc",), leads=None))
+    ours = read(kept / "p.zarr").isel(init_time=0, lead_time=1)
+
+    found = product_by_cfgrib(
+        target, shortName="refc", probabilityType=3, scaledValueOfLowerLimit=20, stepType="max", stepRange="1-2"
+    )
+    np.testing.assert_allclose(found.refc, 100 * ours.refc_any_time_probability.sel(refc_threshold=20), atol=1e-4)
+    assert (found.refc.values > 100 * ours.refc_probability.sel(refc_threshold=20).values).any()
+    assert found.valid_time.values == np.datetime64("2024-05-06T23")
+    intervals = [message for message in written if message.first is not None]
+    assert [(message.first, message.lead) for message in intervals] == [(1, 2)] * len(FIELDS["refc"].thresholds)
+    lines = (tmp_path / "p.grib2.idx").read_text().splitlines()
+    assert sum(":1-2 hour max fcst:prob >=20:prob fcst 0/2" in line for line in lines) == 1
 
 
 def test_the_index_leads_to_the_messages(kept, tmp_path):

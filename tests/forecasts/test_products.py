@@ -8,14 +8,17 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from convcast.conventions import on_lattice
-from convcast.errors import DamagedFileError
+from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import discard
-from convcast.forecasts.products import make_products, readable_leads
+from convcast.forecasts.open import StoredForecast
+from convcast.forecasts.plot import select_maps
+from convcast.forecasts.products import ANY_TIME, make_products, readable_leads
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.forecasts.summary import quantiles, summarise
 from convcast.grid import Grid
 from convcast.settings import ProductSettings
 from convcast.variables import FIELDS
+from convcast.workspace import create_workspace
 
 GRID = Grid(30, 36, 300, 800)
 REFC, CIN, T2M = (FIELDS[name] for name in ("refc", "cin", "t2m"))
@@ -139,9 +142,67 @@ class TestProducts:
         assert data.attrs["simulated"] == 1
         assert data.attrs["title"].startswith("SIMULATED")
 
-    def test_it_is_a_fraction_of_the_members_room(self, ensemble):
+    @pytest.mark.parametrize("one_by_one", [False, True])
+    def test_probabilities_at_any_time_are_shares_of_the_members_that_had_the_event_by_then(
+        self, ensemble, drawn, one_by_one
+    ):
+        for leads in ((1,), (1, 2)) if one_by_one else ((1, 2),):
+            path, _ = make(ensemble, leads=leads)
+            assert ("refc_any_time_probability" in read(path)) == (len(leads) == 2), "one lead has no story"
+        data = read(path).isel(init_time=0)
+
+        fields = drawn[:, :, 0]  # (member, lead, y, x)
+        for lead, by_then in ((0, fields[:, 0]), (1, fields.max(axis=1))):
+            for k, threshold in enumerate(REFC.thresholds):
+                event = by_then >= threshold
+                at = {"lead_time": lead, "refc_threshold": k}
+                found = data.refc_any_time_probability.isel(at)
+                np.testing.assert_allclose(found, event.mean(0), atol=1e-6)
+                near = [distance_transform_edt(~one) <= 3 if one.any() else np.zeros_like(one) for one in event]
+                found = data.refc_any_time_neighbourhood_probability.isel(at)
+                np.testing.assert_allclose(found, np.mean(near, axis=0), atol=1e-6)
+        first = data.isel(lead_time=0)
+        np.testing.assert_array_equal(first.refc_any_time_probability, first.refc_probability)
+        assert data.refc_any_time_probability.attrs["long_name"].endswith("at any of the leads up to this one")
+        assert "t2m_any_time_probability" not in data
+
+    def test_without_the_members_of_an_earlier_lead_there_is_no_probability_at_any_time(self, tmp_path, drawn):
+        path = tmp_path / "forecasts" / "f.zarr"
+        for place, lead in enumerate((1, 2)):
+            store = EnsembleStore.prepare(path, replace(DESCRIPTION, leads=(lead,)), members=len(MEMBERS))
+            for member in MEMBERS:
+                store.write(member, lead, drawn[member, place])
+            made, done = make(path, leads=(lead,), description=replace(DESCRIPTION, leads=(lead,)))
+            assert done
+            discard(path)
+        data = read(made)
+        assert list(data.lead_time.values.astype("timedelta64[h]").astype(int)) == [1, 2]
+        assert not [name for name in data if "any_time" in name]
+
+    def test_maps_of_members_and_of_products_show_the_same_probabilities_at_any_time(self, ensemble):
+        workspace = create_workspace(ensemble.parent.parent / "w")
+        path, _ = make(ensemble)
+        kinds = ["any-time", "any-time-neighbourhood"]
+        init = DESCRIPTION.init
+        found = {}
+        for source in (StoredForecast(init, ensemble, None), StoredForecast(init, None, path)):
+            maps = select_maps(
+                workspace, source, [REFC], None, threshold=None, kinds=kinds, chosen=True, radius=SETTINGS.neighbourhood
+            )
+            (_, none), (shown, possible) = maps
+            assert (none, possible) == ([], kinds), "the first lead is no story"
+            found[source] = shown
+        one, other = found.values()
+        assert one.window == other.window == (1, 2)
+        np.testing.assert_allclose(one.any_time, other.any_time, atol=1e-6)
+        np.testing.assert_allclose(one.any_time_near, other.any_time_near, atol=1e-6)
+        assert 0 < one.any_time.mean() < one.any_time_near.mean()
+        with pytest.raises(SettingsError, match="no such probability over several leads"):
+            list(select_maps(workspace, source, [REFC], [1], threshold=None, kinds=kinds, chosen=True))
+
+    def test_it_takes_a_quarter_of_the_room_of_fifty_members_at_most(self, ensemble):
         sizes = [sum(f.stat().st_size for f in p.rglob("c/**/*") if f.is_file()) for p in (ensemble, make(ensemble)[0])]
-        assert sizes[1] < sizes[0]
+        assert sizes[1] < 0.25 * sizes[0] / len(MEMBERS) * 50
 
     def test_leads_are_added_to_those_that_are_there(self, ensemble):
         path, _ = make(ensemble, leads=(2,))
@@ -152,7 +213,8 @@ class TestProducts:
 
         assert remade != path.stat().st_ino
         assert both.attrs["leads"] == [1, 2]
-        xr.testing.assert_identical(first.isel(lead_time=0), both.isel(lead_time=1).assign_attrs(first.attrs))
+        again = both.isel(lead_time=1).assign_attrs(first.attrs).drop_vars(ANY_TIME)  # these are of both leads
+        xr.testing.assert_identical(first.isel(lead_time=0), again)
         assert readable_leads(path, DESCRIPTION, MEMBERS, SETTINGS) == {1, 2}
 
     def test_the_same_are_not_made_twice(self, ensemble):

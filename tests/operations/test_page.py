@@ -111,6 +111,7 @@ def write(place, leads=(1,), history=None, init=NOW, **words):
     return write_page(place, init, leads, history or ScoreHistory(place.root / "history"), **{"max_age": 3, **words})
 
 
+ANY_TIME = "any-time-neighbourhood"
 KINDS = ["neighbourhood", "probability", "mean", "spread"]
 
 
@@ -133,19 +134,21 @@ def test_it_shows_all_fields_and_leads_and_asks_nothing_of_other_hosts(place, qu
     assert "SIMULATED" not in page.source
     shown = page.content
     assert [field["name"] for field in shown["fields"]] == ["refc", "t2m"], "reflectivity first"
-    assert [kind["name"] for kind in shown["kinds"]] == [*KINDS, "stamps"], "40-km probabilities first"
+    assert [kind["name"] for kind in shown["kinds"]] == [*KINDS, ANY_TIME, "stamps"], "40-km probabilities first"
     assert shown["leads"] == [
         {"hours": 1, "valid": "2024-05-20 06:00"},
         {"hours": 3, "valid": "2024-05-20 08:00"},
     ]
     assert {picture["name"] for picture in shown["pictures"].values()} == files - {"index.html"}
     assert set(shown["pictures"]) == {
-        f"{field} {kind} {lead}"
-        for field, kinds in (("refc", [*KINDS, "stamps"]), ("t2m", [*KINDS, "stamps"]))
-        for lead in (1, 3)
-        for kind in kinds
+        *(f"{field} {kind} {lead}" for field in ("refc", "t2m") for lead in (1, 3) for kind in [*KINDS, "stamps"]),
+        "refc any-time-neighbourhood 3",
     }
-    assert [kind for kind, drawn in quick if (drawn.variable, drawn.lead) == (REFC, 3)] == [*KINDS, "stamps"]
+    assert [kind for kind, drawn in quick if (drawn.variable, drawn.lead) == (REFC, 3)] == [*KINDS, ANY_TIME, "stamps"]
+    (by_then,) = (drawn for kind, drawn in quick if kind == ANY_TIME)
+    assert by_then.window == (1, 3)
+    assert by_then.any_time_near[0, 0] == 1
+    assert by_then.times_of_window == "valid until Mon 2024-05-20 08 UTC (F01, F03, init 05 UTC)"
     assert {len(drawn.members) for kind, drawn in quick if kind == "stamps"} == {6}
     near = next(drawn for kind, drawn in quick if kind == "neighbourhood")
     assert near.radius == 40

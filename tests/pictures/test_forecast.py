@@ -64,6 +64,9 @@ def everything(variable=REFC, **more):
         "wind": wind,
         "observed": drawn[0],
         "reference": drawn[1],
+        "any_time": half,
+        "any_time_near": half,
+        "window": (1, 2, 3, 6),
     }
     return shown(drawn, variable=variable, threshold=variable.middle_threshold, **beside, **more)
 

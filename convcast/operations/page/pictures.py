@@ -28,10 +28,12 @@ STAMPS = 6
 """Maximum number of members shown as stamps."""
 WIDTH, DOTS = 4.6, 170
 """Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
-PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_\w+\.png")
-MAPS = ("neighbourhood", "probability", "mean", "spread")
+PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_[\w-]+\.png")
+ANY_TIME = "any-time-neighbourhood"
+"""Kind of map that reflectivity has from the second lead on."""
+MAPS = ("neighbourhood", "probability", "mean", "spread", ANY_TIME)
 """Kinds of maps that products suffice for, in the order of the page."""
-DRAWING = 4
+DRAWING = 5
 """Version of the drawing; a change draws the pictures of the newest forecast again."""
 
 
@@ -109,7 +111,7 @@ def _count(products: xr.Dataset) -> int:
     return len(parse_numbers(str(products.attrs["members"]), "members"))
 
 
-def kinds_of(about: About, source: StoredForecast) -> dict[str, str]:
+def kinds_of(about: About, source: StoredForecast, leads: Sequence[int]) -> dict[str, str]:
     """Return the kinds of maps of a forecast, in the order of the page, and their names."""
     kinds = {
         "neighbourhood": f"Probability within {about.near:g} km",
@@ -117,6 +119,8 @@ def kinds_of(about: About, source: StoredForecast) -> dict[str, str]:
         "mean": "Mean",
         "spread": "Spread",
     }
+    if len(leads) > 1:
+        kinds[ANY_TIME] = f"At any hour so far, within {about.near:g} km"
     if source.members is not None:
         kinds["stamps"] = f"{min(STAMPS, about.members)} of {about.members} members"
     return kinds
@@ -132,13 +136,14 @@ def draw_pictures(
     """
     from convcast.pictures.forecast import draw
 
-    kinds = kinds_of(about, source)
+    kinds = kinds_of(about, source, leads)
     for variable in about.variables:
         for lead in leads:
             warnings = warnings_of_model(workspace.root / "verification", about.identity, variable, lead)
             digest = about.digest if not warnings else _hash([about.digest, [text.split()[0] for text in warnings]])
             stem = f"{compact(source.init)}_{digest}_{variable.name}_f{lead:02d}"
-            paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in kinds}
+            whole = variable is REFC and lead > min(leads)
+            paths = {kind: workspace.page / f"{stem}_{kind}.png" for kind in kinds if kind != ANY_TIME or whole}
             missing = [kind for kind, path in paths.items() if not path.is_file()]
             for kind, shown in _select(workspace, source, about, variable, lead, missing) if missing else ():
                 dressed = replace(shown, width=WIDTH, dots=DOTS, warnings=tuple(warnings))

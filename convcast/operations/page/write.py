@@ -138,7 +138,7 @@ def _viewer(
     folder = workspace.root / "verification"
     return {
         "fields": [{"name": v.name, "title": v.long_name, "highest": highest.get(v.name, "")} for v in shown],
-        "kinds": [{"name": name, "title": title} for name, title in kinds_of(about, source).items()],
+        "kinds": [{"name": name, "title": title} for name, title in kinds_of(about, source, leads).items()],
         "leads": [{"hours": lead, "valid": _clock(source.init + lead * HOUR)} for lead in leads],
         "pictures": {
             f"{p.field} {p.kind} {p.lead}": {"name": p.name, "alt": p.alt, "width": p.width, "height": p.height}
