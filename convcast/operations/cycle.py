@@ -14,11 +14,12 @@ import numpy as np
 from convcast.archive.locations import parse_path
 from convcast.errors import ConvcastError, DamagedFileError, DiskFullError, from_os_error
 from convcast.files import write_bytes, write_json
+from convcast.notation import Hour
 from convcast.operations import stages
 from convcast.operations.alerts import send_alerts
 from convcast.operations.hooks import Hooks
 from convcast.operations.inventory import DESCRIPTION, VERIFICATION, Inventory, InventoryReader, expected_hour
-from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits
+from convcast.operations.plan import Stage, Step, late_hours, next_step, possible_inits, reference_fetches
 from convcast.operations.prometheus import metrics
 from convcast.operations.publish import publish
 from convcast.operations.retention import list_stored_files, plan_prune, prune, sweep
@@ -136,6 +137,7 @@ class Cycle:
         if step.stage == "prune":
             return self._run_here(step.stage, lambda: self._prune(inventory))
         named = ["--name", VERIFICATION] if step.stage == "verify" else []
+        waiting = self._fetch_references(step.cases) if step.stage == "verify" else []
         words = [*step.words, *named, *self._words.get(step.stage, ()), *self._words[""], "--json", "-q"]
         ended = stages.run(
             [*words, "-w", str(self.workspace.root)], seconds=self._seconds_left(), grace=self.settings.operations.grace
@@ -154,8 +156,33 @@ class Cycle:
             kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
             # A damaged forecast is named by the exit code and keeps no other from being scored.
             done = kept if code == 0 or kept.code else replace(done, about=kept.about, seconds=kept.seconds)
+        if code == 3 and waiting and not ended.result.get("report"):
+            return replace(
+                done, code=0, about=f"{done.about}, which wait for {' and '.join(waiting)}", outcome=in_words(0)
+            )
         killed = f"killed by signal {-ended.code}. " if ended.code < 0 else ""
         return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
+
+    def _fetch_references(self, cases: frozenset[tuple[Hour, int]]) -> list[str]:
+        """Fetch what verification compares these cases with, and return the names of what is not published yet.
+
+        What cannot be had is noted and fails nothing: verification leaves out the cases that lack it, and says so.
+        """
+        options, late = self.settings.verification, self.settings.dataset.analysis_lead
+        waiting = []
+        fetches = reference_fetches(options.against, cases, ages=options.lagged_ages, late=late)
+        for what, words in fetches.items():
+            if self._seconds_left() <= 0:
+                break
+            more = (*self._words["fetch"], *self._words[""], "--json", "-q", "-w", str(self.workspace.root))
+            ended = stages.run([*words, *more], seconds=self._seconds_left(), grace=self.settings.operations.grace)
+            missing = [one for one in ended.result.get("outcomes", []) if one["status"] not in ("ok", "cached")]
+            if any(one["status"] == "late" for one in missing) or ended.code == 4:
+                waiting.append(what)
+            elif missing or ended.code != 0:
+                reason = "{valid} {status}: {reason}".format_map(missing[0]) if missing else ended.said
+                self._notes.append(f"{what} to compare with: {reason}")
+        return waiting
 
     def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:
         """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""

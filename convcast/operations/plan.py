@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from convcast.archive.reference_ensembles import SYSTEMS, cycle_of
 from convcast.dataset import HourStatus
 from convcast.notation import HOUR, Hour
 from convcast.operations.inventory import Inventory
@@ -179,3 +180,32 @@ def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hou
         for hour in reversed(recent)
         if inventory.hour_status.get(hour) == HourStatus.REJECTED or (inventory.needs_fetch(hour) and hour not in late)
     )
+
+
+def reference_fetches(
+    against: Sequence[str], cases: frozenset[tuple[Hour, int]], *, ages: Sequence[int], late: int
+) -> dict[str, list[str]]:
+    """Return the words that fetch what verification compares cases with, by the name that `fetch --what` has for it.
+
+    Args:
+        against: Names of the baselines; those that need no files are passed over.
+        cases: Initial times and leads, hours.
+        ages: Ages, hours, of the forecasts in the time-lagged ensemble.
+        late: Lead of the analyses, hours: 1 where f01 stands for the analysis, and forecasts of the cycle before count.
+    """
+    if not cases:
+        return {}
+    older = [0] * ("hrrr" in against) + list(ages) * ("time-lagged" in against)
+    leads = {
+        "time-lagged": {lead + late + age for _, lead in cases for age in older},
+        "hrrrcast": {lead + late for _, lead in cases},
+    }
+    of_cycle = {int((init + lead * HOUR - cycle_of(init - late * HOUR)) / HOUR) for init, lead in cases}
+    leads |= {"refs": of_cycle, "href": of_cycle}
+    valid = [init + lead * HOUR for init, lead in cases]
+    hours = ["--start", str(min(valid)), "--end", str(max(valid)), "--max-missing", "1"]
+    return {
+        what: ["fetch", "--what", what, "--leads", ",".join(map(str, sorted(leads[what]))), *hours]
+        for what in SYSTEMS
+        if leads[what] and (what in against or what == "time-lagged")
+    }

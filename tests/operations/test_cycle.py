@@ -160,6 +160,66 @@ def test_what_verbs_are_told(world):
     assert "--init" not in verify
 
 
+def comparing(world, *against):
+    there = world()
+    verification = there.settings.verification.model_copy(update={"against": against, "lagged_ages": (1, 2)})
+    there.settings = there.settings.model_copy(update={"verification": verification})
+    return there
+
+
+def test_what_verification_compares_with_is_fetched_before_it(world):
+    there = comparing(world, "persistence", "hrrr", "time-lagged", "hrrrcast", "refs")
+    run(there, words=["--set", "a.b=1"], fetch_words=["--source", "aws"])
+    *_, refs, lagged, cast, verify = (words for words in there.ran if words[0] in ("fetch", "verify"))
+
+    for words, what, leads in ((refs, "refs", "5"), (lagged, "time-lagged", "1,2,3"), (cast, "hrrrcast", "1")):
+        asked = [
+            "fetch",
+            "--what",
+            what,
+            "--leads",
+            leads,
+            "--start",
+            str(NOW),
+            "--end",
+            str(NOW),
+            "--max-missing",
+            "1",
+        ]
+        assert words == [*asked, "--source", "aws", "--set", "a.b=1", "--json", "-q", "-w", str(there.workspace.root)]
+    assert verify[0] == "verify"
+
+
+def test_without_such_baselines_nothing_is_fetched_for_verification(world):
+    there = comparing(world, "persistence", "climatology")
+    run(there)
+    assert [words[0] for words in there.ran] == ["fetch", "preprocess", "sample", "verify"]
+
+
+@pytest.mark.parametrize(("status", "code", "said"), [("late", 0, "wait for hrrrcast"), ("gap", 3, "")])
+def test_cases_wait_for_what_is_not_published_yet_and_for_nothing_else(world, status, code, said):
+    there = comparing(world, "hrrrcast")
+    fetch = World.run
+
+    def answer(words):
+        if "--what" not in words:
+            there.says.pop("fetch")
+            try:
+                return fetch(there, words, seconds=1, grace=1)
+            finally:
+                there.says["fetch"] = answer
+        outcome = {"valid": str(NOW), "status": status, "reason": "not there", "file": ""}
+        return ProcessResult(0, 0.1, {"outcomes": [outcome]}, "")
+
+    there.says = {"fetch": answer, "verify": ProcessResult(3, 0.1, {}, "no case is left")}
+    cycle, done = run(there)
+    verified = next(one for one in done if one.stage == "verify")
+
+    assert (verified.code, cycle.code) == (code, code)
+    assert said in verified.about
+    assert any("hrrrcast to compare with" in note for note in journal(there)[-1]["notes"]) == (status == "gap")
+
+
 def test_a_rehearsal_verifies_nothing_later_than_its_hour(world):
     there = world()
     run(there, rehearsal=True)
@@ -360,7 +420,7 @@ def test_a_published_forecast_has_its_page_and_its_warnings_before_it_is_told_of
     document = json.loads(told.read_text())
     assert (document["event"], document["probability"], document["valid"]) == ("threshold", 100, str(NOW + HOUR))
     assert "4 members" in copied.read_text()
-    assert len(list(there.workspace.page.glob("*_refc_f01_*.png"))) == 4
+    assert len(list(there.workspace.page.glob("*_refc_f01_*.png"))) == 5
     told.unlink()
     run(there)
     assert not told.exists(), "once"
