@@ -30,6 +30,8 @@ TESTED_BY = {
     "forecasts/open": "forecasts/test_export",
     "forecasts/summary": "forecasts/test_products",
     "grib/sections": "grib/test_messages",
+    "settings/group": "settings/test_load",
+    "settings/operational": "settings/test_load",
     "settings/schema": "settings/test_load",
     "metrics/scores/base": "metrics/scores/test_scores",
     "metrics/scores/crps": "metrics/scores/test_scores",

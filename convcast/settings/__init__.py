@@ -1,11 +1,11 @@
 """All settings: their meaning and defaults (`schema`), and where they come from (`load`)."""
 
+from convcast.settings.operational import AlertPoint, OperationsSettings, RetentionSettings, VerificationSettings
 from convcast.settings.schema import (
     ALL_INPUTS,
     DEFAULT_EVALUATIONS,
     ENVIRONMENT_PREFIX,
     HRRR_LONGEST_LEAD,
-    AlertPoint,
     ArchiveSettings,
     CompileChoice,
     DatasetSettings,
@@ -13,18 +13,15 @@ from convcast.settings.schema import (
     InputName,
     ModelLeads,
     ModelSettings,
-    OperationsSettings,
     Precision,
     ProductSettings,
     ReferenceName,
-    RetentionSettings,
     SamplingSettings,
     Settings,
     SimulationSettings,
     SolverName,
     SplitSettings,
     TrainingSettings,
-    VerificationSettings,
 )
 
 __all__ = [
