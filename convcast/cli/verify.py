@@ -52,7 +52,8 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--truth",
-            help="analyses (default), or mrms: radar scans of `fetch --what mrms`; both for a report of both. Or "
+            help="analyses, or mrms: radar scans of `fetch --what mrms`; both for a report of both (default: "
+            "verification.truths, analyses). Or "
             "fields (time, y, x): Zarr, NetCDF or GRIB2; repeated, or a pattern in quotes.",
         ),
     ] = None,
@@ -113,6 +114,8 @@ def verify(
     systems = options.against
     if settings.sampling.calibration and not (against or ensemble):
         systems = (*systems, "raw")  # raw and calibrated members, side by side
+    if not (truth or ensemble):
+        named = list(options.truths)
     judges: dict[str, Truth] = {ANALYSES: judge}
     if MRMS in named:
         scans = Mrms(open_workspace(root).archive, judge, options.radar_cells)

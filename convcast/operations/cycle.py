@@ -164,13 +164,13 @@ class Cycle:
         return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
 
     def _fetch_references(self, cases: frozenset[tuple[Hour, int]]) -> list[str]:
-        """Fetch what verification compares these cases with, and return the names of what is not published yet.
+        """Fetch what verification of these cases needs, and return the names of what is not published yet.
 
         What cannot be had is noted and fails nothing: verification leaves out the cases that lack it, and says so.
         """
         options, late = self.settings.verification, self.settings.dataset.analysis_lead
         waiting = []
-        fetches = reference_fetches(options.against, cases, ages=options.lagged_ages, late=late)
+        fetches = reference_fetches((*options.against, *options.truths), cases, ages=options.lagged_ages, late=late)
         for what, words in fetches.items():
             if self._seconds_left() <= 0:
                 break
@@ -181,7 +181,7 @@ class Cycle:
                 waiting.append(what)
             elif missing or ended.code != 0:
                 reason = "{valid} {status}: {reason}".format_map(missing[0]) if missing else ended.said
-                self._notes.append(f"{what} to compare with: {reason}")
+                self._notes.append(f"{what} to verify with: {reason}")
         return waiting
 
     def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:

@@ -183,19 +183,19 @@ def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hou
 
 
 def reference_fetches(
-    against: Sequence[str], cases: frozenset[tuple[Hour, int]], *, ages: Sequence[int], late: int
+    names: Sequence[str], cases: frozenset[tuple[Hour, int]], *, ages: Sequence[int], late: int
 ) -> dict[str, list[str]]:
-    """Return the words that fetch what verification compares cases with, by the name that `fetch --what` has for it.
+    """Return the words that fetch what verification needs for cases, by the name that `fetch --what` has for it.
 
     Args:
-        against: Names of the baselines; those that need no files are passed over.
+        names: Names of baselines and truths; those that need no files are passed over.
         cases: Initial times and leads, hours.
         ages: Ages, hours, of the forecasts in the time-lagged ensemble.
         late: Lead of the analyses, hours: 1 where f01 stands for the analysis, and forecasts of the cycle before count.
     """
     if not cases:
         return {}
-    older = [0] * ("hrrr" in against) + list(ages) * ("time-lagged" in against)
+    older = [0] * ("hrrr" in names) + list(ages) * ("time-lagged" in names)
     leads = {
         "time-lagged": {lead + late + age for _, lead in cases for age in older},
         "hrrrcast": {lead + late for _, lead in cases},
@@ -204,8 +204,9 @@ def reference_fetches(
     leads |= {"refs": of_cycle, "href": of_cycle}
     valid = [init + lead * HOUR for init, lead in cases]
     hours = ["--start", str(min(valid)), "--end", str(max(valid)), "--max-missing", "1"]
-    return {
+    found = {
         what: ["fetch", "--what", what, "--leads", ",".join(map(str, sorted(leads[what]))), *hours]
         for what in SYSTEMS
-        if leads[what] and (what in against or what == "time-lagged")
+        if leads[what] and (what in names or what == "time-lagged")
     }
+    return found | ({"mrms": ["fetch", "--what", "mrms", *hours]} if "mrms" in names else {})

@@ -190,6 +190,16 @@ def test_what_verification_compares_with_is_fetched_before_it(world):
     assert verify[0] == "verify"
 
 
+def test_scans_are_fetched_where_they_are_the_truth(world):
+    there = comparing(world, "persistence")
+    truths = there.settings.verification.model_copy(update={"truths": ("analyses", "mrms")})
+    there.settings = there.settings.model_copy(update={"verification": truths})
+    run(there)
+    scans, verify = there.ran[-2:]
+    assert scans[:7] == ["fetch", "--what", "mrms", "--start", str(NOW), "--end", str(NOW)]
+    assert verify[0] == "verify"
+
+
 def test_without_such_baselines_nothing_is_fetched_for_verification(world):
     there = comparing(world, "persistence", "climatology")
     run(there)
@@ -217,7 +227,7 @@ def test_cases_wait_for_what_is_not_published_yet_and_for_nothing_else(world, st
 
     assert (verified.code, cycle.code) == (code, code)
     assert said in verified.about
-    assert any("hrrrcast to compare with" in note for note in journal(there)[-1]["notes"]) == (status == "gap")
+    assert any("hrrrcast to verify with" in note for note in journal(there)[-1]["notes"]) == (status == "gap")
 
 
 def test_a_rehearsal_verifies_nothing_later_than_its_hour(world):

@@ -189,10 +189,15 @@ def test_workspace_without_scans_is_told_what_to_fetch(small):
     assert "--what mrms" in raised.value.advice
 
 
-def test_both_truths_are_in_one_report(scanned, whole, unpainted):
+@pytest.mark.parametrize(
+    "asked",
+    [("--truth", "analyses", "--truth", "mrms"), ("--set", "verification.truths=['analyses','mrms']")],
+    ids=["option", "setting"],
+)
+def test_both_truths_are_in_one_report(scanned, whole, unpainted, asked):
     root = scanned.workspace.root
     shutil.copytree(whole.workspace.dataset, scanned.workspace.dataset)
-    words = ["verify", "-w", str(root), "--truth", "analyses", "--truth", "mrms", "--against", "persistence"]
+    words = ["verify", "-w", str(root), *asked, "--against", "persistence"]
     words += ["--json", "--set", "verification.rim=0", "--set", "verification.resamples=200", "--init", str(INITS[0])]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
