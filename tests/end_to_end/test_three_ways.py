@@ -1,0 +1,58 @@
+"""benchmarks/three_ways.py at a toy size: each way has all its scores, and what is there already is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "three_ways.py"
+TOY = (
+    "--seconds=0 --seeds=0,1 --worlds=demo --members=3 --size=32 --days=5 --guidance=0.9 "
+    "--inits=2024-05-29T18/2024-05-30T18/12h --set=split.test_days=2 --set=split.validation_days=0 "
+    "--set=simulation.start=2024-05-26T00 --set=simulation.days=5 "
+    "--set=verification.baseline_members=4 --set=model.base=8 "
+    "--set=model.encoder_multipliers=[1] --set=sampling.precision=float32 --set=sampling.steps=2"
+)
+WAYS = ["diffusion", "diffusion, one evaluation", "walks"]
+
+
+def compare(workspace):
+    words = [sys.executable, str(SCRIPT), f"--workspace={workspace}", f"--ways={';'.join(WAYS)}", *TOY.split()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run([*words, "--json"], capture_output=True, text=True, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads(finished.stdout), finished.stderr
+
+
+@pytest.mark.slow
+def test_every_way_is_scored_beside_the_exact_ensemble(tmp_path):
+    found, said = compare(tmp_path / "w")
+    assert said.count("CRPS / exact") == 2 * len(WAYS)
+    assert found["guidance"] == "0.9"
+    assert list(found["worlds"]["demo"]) == ["1", "3"]
+    rows = {row["way"]: row for row in found["worlds"]["demo"]["1"]}
+    assert list(rows) == [*WAYS, "exact"]
+    for way in WAYS:
+        row = rows[way]
+        assert row["seeds"] == [0, 1]
+        value, *interval = row["crps_exact"]
+        assert min(interval) <= value <= max(interval) < 10
+        assert row["fields"]["crps_ratio_exact"].keys() == {"refc", "t2m", "d2m", "u10", "v10", "cape", "cin"}
+        assert set(row["frequency_bias"]) == {"40", "50"}
+        assert row["mean"].keys() == {
+            "spread_error_ratio",
+            "spread_error_correlation",
+            "log_spectral_distance",
+            "energy_score",
+        }
+        assert 0 < row["solver_seconds"] < row["seconds"]
+    assert rows["diffusion"]["against_diffusion"]["crps_ratio_exact"] == [0, 0]
+    assert rows["exact"]["mean"]["energy_score"] == 1
+    again, said = compare(tmp_path / "w")
+    assert again == found
+    assert "CRPS / exact" not in said
