@@ -16,6 +16,7 @@ from convcast.variables import FIELDS
 from convcast.verification import evaluate
 from convcast.verification.cases import over_time
 from convcast.verification.report.html import render_report
+from convcast.verification.report.maps import draw_case
 from convcast.verification.results.certificate import certify
 from convcast.verification.results.warnings import warnings_of_model
 
@@ -96,6 +97,8 @@ def test_the_report_and_the_certificate_show_changes_and_name_the_leads(small, f
     found = verify(small, 6)
     page = render_report(found, [])
     assert "Changes from lead to lead" in page
+    assert "Fair CRPS at any of 1, 2, 4 h" in page
+    assert "extremes at any of 1, 2, 4 h, forecast from 2024-05-0" in draw_case(found).title
     assert "<td>REFC (dBZ)</td><td>2 to 4 h</td>" in page
     assert "Changes from lead to lead" not in render_report(verify(small, None), [])
     assert found.facts.when(4) == "at any of 1, 2, 4 h"

@@ -53,10 +53,12 @@ def draw_case(verification: Verification) -> Drawing:
         probability.contour(x, y, happened.astype(float), [0.5], colors="#d55e00", linewidths=1.2)
         probability.plot([], [], color="#d55e00", lw=1.2, label=f"observed {event}")
         probability.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
+    single = f"{case.lead} h forecast for {case.valid} UTC"
+    several = f"extremes {verification.facts.when(case.lead)}, forecast from {case.init} UTC"
     return Drawing(
         "case",
         "One case",
-        f"{variable.long_name.capitalize()}, {case.lead} h forecast for {case.valid} UTC",
+        f"{variable.long_name.capitalize()}, {several if verification.facts.window else single}",
         f"The forecast of {case.init} UTC, {case.lead} h ahead: of the {case.among} forecasts scored, the one with the "
         f"largest observed area of {event} ({case.area:.1%} of the domain), so a case of strong convection and not a "
         f"typical one. The orange outline is where the event was observed.",
