@@ -8,6 +8,9 @@ from torch.nn import functional
 
 from convcast.dataset.motion import REFINEMENTS
 
+PIECES = 3
+"""Pieces of the path of air; more are no better in the simulated world."""
+
 
 def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
     """Advect `fields` by one semi-Lagrangian step with bilinear interpolation.
@@ -17,25 +20,48 @@ def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
         displacement: Displacement in cells along y and x at each point, (row, 2, y, x).
         periodic: Whether the domain is a torus; otherwise edge values are repeated.
     """
+    moved = displacement
+    for _ in range(REFINEMENTS):
+        moved = (moved + upstream(displacement, moved, periodic=periodic)) / 2
+    return upstream(fields, moved, periodic=periodic)
+
+
+def path(wind: Tensor, motion: Tensor, *, periodic: bool) -> Tensor:
+    """Compute the displacement of the air that arrives at each point, in a wind whose pattern moves meanwhile.
+
+    The wind of an hour is seen where it was: at any time of the way, the wind at a point is that of the last frame,
+    moved by `motion` up to this time. The path is followed back from its end in PIECES pieces.
+
+    Args:
+        wind: Displacement by the wind of the last frame over the lead, cells along y and x, (row, 2, y, x).
+        motion: Displacement of the pattern over the lead, cells, (row, 2, y, x).
+        periodic: Whether the domain is a torus; otherwise edge values are repeated.
+
+    Returns:
+        Displacement from the point of departure to each point, cells, (row, 2, y, x).
+    """
+    moved, velocity = torch.zeros_like(wind), motion
+    for piece in range(PIECES):
+        elapsed = 1 - (piece + 0.5) / PIECES
+        middle = moved + velocity / (2 * PIECES)
+        velocity = upstream(wind, middle + motion * elapsed, periodic=periodic)
+        moved = moved + velocity / PIECES
+    return moved
+
+
+def upstream(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
+    """Interpolate `fields` (row, channel, y, x) bilinearly at the points that lie `displacement` cells upstream."""
     ny, nx = fields.shape[-2:]
-    if periodic:
-        # One more row and column, so that a point between the last cell and the first has two neighbours.
-        fields, displacement = (functional.pad(part, (0, 1, 0, 1), mode="circular") for part in (fields, displacement))
     y = torch.arange(ny, device=fields.device)[:, None].expand(ny, nx)
     x = torch.arange(nx, device=fields.device)[None, :].expand(ny, nx)
-
-    def upstream(source: Tensor, moved: Tensor) -> Tensor:
-        row, column = y - moved[:, 0], x - moved[:, 1]
-        if periodic:
-            row, column = row.remainder(ny), column.remainder(nx)
-        height, width = source.shape[-2:]
-        grid = torch.stack([2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1], dim=-1)
-        return functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)
-
-    moved = displacement[:, :, :ny, :nx]
-    for _ in range(REFINEMENTS):
-        moved = (moved + upstream(displacement, moved)) / 2
-    return upstream(fields, moved)
+    row, column = y - displacement[:, 0], x - displacement[:, 1]
+    if periodic:
+        # One more row and column, so that a point between the last cell and the first has two neighbours.
+        fields = functional.pad(fields, (0, 1, 0, 1), mode="circular")
+        row, column = row.remainder(ny), column.remainder(nx)
+    height, width = fields.shape[-2:]
+    grid = torch.stack([2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1], dim=-1)
+    return functional.grid_sample(fields, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from convcast.dataset import Window
 from convcast.grid import SPACING
 from convcast.model.devices import send
-from convcast.model.features.advection import advect
+from convcast.model.features.advection import advect, path, upstream
 from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.settings import ALL_INPUTS, InputName
 from convcast.variables import Variable
@@ -66,6 +66,8 @@ class Inputs:
     """HRRR's forecast for the valid time, (row, variable, y, x); None in cases without."""
     age: int | None = None
     """Age of the forcing, hours, the same in all rows."""
+    fold: int | None = None
+    """Fold of these training cases (convcast.model.features.correction); None for cases that were not fitted."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -139,9 +141,9 @@ class Inputs:
         motion = stack([w.motion for w in windows])
         leads = send(torch.tensor([w.lead for w in windows], dtype=torch.float32), device)[:, None, None, None]
         static = stack([normalisation.standardise_static(w.static) for w in windows]) * ("ground" in names)
-        displacement = _displacement(past[:, -1], motion, leads, normalisation.variables)
+        wind = _displacement(past[:, -1], motion, leads, normalisation.variables)
         moving = torch.cat([history[:, -1], static], dim=1)
-        moved = advect(moving, displacement, periodic=periodic)
+        moved = upstream(moving, path(wind, motion * leads, periodic=periodic), periodic=periodic)
         fields = history.shape[2]
         unforced = cls(
             leads=tuple(w.lead for w in windows),

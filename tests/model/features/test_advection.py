@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
-from convcast.model.features.advection import advect, smooth
+from convcast.model.features.advection import advect, path, smooth, upstream
 
 
 def uniform(dy, dx, side=16):
@@ -64,3 +66,36 @@ def test_smoothing_averages_over_squares_twice(width, periodic):
         padded = functional.pad(expected, [margin] * 4, mode="circular" if periodic else "replicate")
         expected = functional.avg_pool2d(padded, width, stride=1)
     torch.testing.assert_close(smooth(fields, width, periodic=periodic), expected, atol=1e-6, rtol=0)
+
+
+def pattern(rows, columns):
+    """Wind on a torus of 32 x 32 cells: waves of 32 cells, some 2 cells an hour."""
+    y, x = 2 * math.pi * rows / 32, 2 * math.pi * columns / 32
+    return torch.stack([2 * torch.sin(x) + torch.sin(y + x), 2 * torch.cos(y) - torch.sin(y + x)])
+
+
+def test_air_of_a_uniform_wind_goes_straight():
+    wind = torch.tensor([1.5, -2.25]).view(1, 2, 1, 1).expand(1, 2, 8, 9)
+    for motion in (torch.zeros_like(wind), 3 * torch.ones_like(wind)):
+        torch.testing.assert_close(path(wind, motion, periodic=False), wind)
+
+
+def test_the_path_of_air_follows_a_wind_that_moves_with_its_pattern():
+    side, motion = 32, torch.tensor([2.0, 5.0]).view(2, 1, 1)
+    rows, columns = torch.meshgrid(torch.arange(side) * 1.0, torch.arange(side) * 1.0, indexing="ij")
+    wind = (pattern(rows, columns) + motion)[None]
+    came_from, pieces = torch.stack([rows, columns]), 400
+    for piece in range(pieces):
+        elapsed = 1 - (piece + 0.5) / pieces
+        came_from = came_from - (pattern(*(came_from - motion * elapsed)) + motion) / pieces
+    exact = (torch.stack([rows, columns]) - came_from)[None]
+    moving = motion[None].expand_as(wind)
+    error = (path(wind, moving, periodic=True) - exact).norm(dim=1)
+    assert error.mean() < 0.1
+    assert error.mean() < 0.2 * (path(wind, torch.zeros_like(moving), periodic=True) - exact).norm(dim=1).mean()
+
+
+def test_upstream_of_whole_cells_is_a_roll_of_a_torus():
+    fields = torch.randn(2, 3, 5, 6)
+    displacement = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(2, 2, 5, 6)
+    torch.testing.assert_close(upstream(fields, displacement, periodic=True), fields.roll((2, -1), dims=(2, 3)))
