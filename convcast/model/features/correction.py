@@ -1,17 +1,21 @@
-"""Nonlinear correction of the regression, for fields with a floor: a small network at each point.
+"""Nonlinear correction of the regression: a small convolutional network.
 
-Storms grow where there is CAPE, little CIN and an echo to begin with, a product that no linear forecast has. A network
-of two hidden layers sees the regression's predictors of the convective fields at one point (advected, averaged, and
-their changes) and is fitted to the regression's errors in seconds; what depends on shapes is left to the diffusion
-model. It is neural model output statistics (Rasp & Lerch 2018, doi:10.1175/MWR-D-18-0187.1).
+Storms grow where there is CAPE, little CIN and an echo to begin with, a product that no linear forecast has, and the
+edges of an echo move as it grows. A network sees the regression's predictors of the convective fields within MARGIN
+cells (advected, averaged, and their changes) and is fitted to the regression's errors in about a minute. A network
+that forecasts the mean, below a diffusion model of what is left, is also how CorrDiff divides the task (Mardani et al.
+2025, arXiv 2309.15214).
+
+A network errs less in the cases it was fitted to. So there are FOLDS networks, each fitted to the training cases
+outside its fold (cross-fitting). In training the residuals of a case are those from the network that has not seen it,
+as large as on a new day; a forecast takes the mean of all networks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,23 +27,47 @@ from torch.nn import functional
 from convcast.model.devices import send
 from convcast.model.features.inputs import Kind, kind_name, parse_kind
 from convcast.model.features.regression import GROUND_AND_SUN
+from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 
-POINTS = 800
-"""Maximum number of points of a case, drawn at random, to which a correction is fitted."""
-HELD_OUT = 0.2
-"""Share of the cases, the last ones, that are not fitted: they decide how much of the correction is applied."""
-BLOCKS = 3
-"""Blocks of the cases held out, each of which must gain from the correction."""
-HIDDEN = 32
-"""Features of each hidden layer; 64 were no better on days apart."""
-EPOCHS = 4
-BATCH = 1024
+HIDDEN = 24
+"""Features of the network; 16 and 32 are no better on days apart at equal cost."""
+BLOCKS = 2
+"""Residual blocks of the network, of two convolutions of 3 x 3 cells each."""
+MARGIN = 2 * BLOCKS
+"""Distance, cells, from which the network sees predictors."""
+
+FOLDS = 2
+"""Number of folds of the training cases, and of networks."""
+MAX_BLOCK = 72.0
+"""Maximum length, hours, of the blocks of successive hours that belong to one fold."""
+BLOCKS_A_FOLD = 3
+"""Minimum number of blocks of a fold, in short training periods."""
+
+PATCH = 40
+"""Maximum side, cells, of the patches to which a correction is fitted."""
+PATCHES = 4
+"""Maximum number of patches of a case, drawn at random."""
+PARTS = 3
+"""Parts of the training period, each of which must gain from the correction."""
+
+PASSES = 24
+"""Number of times that a network sees each patch."""
+MAX_STEPS = 1500
+"""Maximum number of steps of the fit of a network."""
+BATCH = 8
 LEARNING_RATE = 3e-3
-WARM_UP = 50
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises; then it falls to zero."""
 
 Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
-"""Weights (output, input) and bias (output,) of each layer."""
+"""Weights (output, input, y, x) and bias (output,) of each convolution, of half precision."""
+
+
+def fold_of(init: Hour, first: Hour, last: Hour) -> int:
+    """Return the fold of a training case by its initial time, in a training period from `first` to `last`."""
+    block = min(MAX_BLOCK, (last - first) / HOUR / (FOLDS * BLOCKS_A_FOLD))
+    return int((init - first) / HOUR / max(block, 1.0)) % FOLDS
 
 
 def convective(predictors: int, variables: Sequence[Variable]) -> list[int]:
@@ -56,24 +84,31 @@ def convective(predictors: int, variables: Sequence[Variable]) -> list[int]:
 class Correction:
     """Corrections of the regression of some fields, in standardised units."""
 
-    layers: dict[Kind, Layers]
-    """Layers by kind of case; empty for no correction."""
+    networks: dict[Kind, tuple[Layers, ...]]
+    """Networks by kind of case, one for each fold, which was not fitted to it; empty for no correction."""
 
-    def predict(self, rows: Tensor, kinds: Sequence[Kind]) -> Tensor:
-        """Predict the corrections (row, field, y, x) from `convective` predictors (row, predictor, y, x)."""
+    def predict(self, rows: Tensor, kinds: Sequence[Kind], *, periodic: bool, fold: int | None = None) -> Tensor:
+        """Predict the corrections (row, field, y, x).
+
+        Args:
+            rows: `convective` predictors, (row, predictor, y, x).
+            kinds: Kind of each row.
+            periodic: Whether the domain is a torus.
+            fold: Fold of training cases, whose own network predicts; None for the mean of all networks.
+        """
+        padded = _padded(rows, periodic=periodic)
         corrected = []
-        for row, kind in zip(rows, kinds, strict=True):
-            x = row.flatten(1).T
-            for number, (weights, bias) in enumerate(self.layers[kind]):
-                x = functional.silu(x) if number else x
-                x = functional.linear(x, *(send(torch.from_numpy(values), x.device) for values in (weights, bias)))
-            corrected.append(x.T.reshape(-1, *row.shape[1:]))
-        return torch.stack(corrected)
+        for row, kind in zip(padded, kinds, strict=True):
+            networks = self.networks[kind]
+            chosen = networks if fold is None else networks[fold : fold + 1]
+            found = [_network(_tensors(layers, row.device), row[None]) for layers in chosen]
+            corrected.append(torch.stack(found).mean(dim=0))
+        return torch.cat(corrected)
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            kind_name(kind): [[_rounded(values) for values in layer] for layer in layers]
-            for kind, layers in self.layers.items()
+            kind_name(kind): [[[_rounded(values) for values in layer] for layer in layers] for layers in networks]
+            for kind, networks in self.networks.items()
         }
 
     @classmethod
@@ -82,105 +117,175 @@ class Correction:
         return cls(
             {
                 parse_kind(name): tuple(
-                    (np.array(weight, np.float32), np.array(bias, np.float32)) for weight, bias in layers
+                    tuple((_halved(np.array(weight)), _halved(np.array(bias))) for weight, bias in layers)
+                    for layers in networks
                 )
-                for name, layers in values.items()
+                for name, networks in values.items()
             }
         )
 
     def check(self, predictors: Mapping[Kind, int], fields: int) -> None:
         """Raise ValueError if this does not correct `fields` fields from these numbers of predictors by kind."""
-        if self.layers.keys() != predictors.keys():
+        if self.networks.keys() != predictors.keys():
             raise ValueError("the correction is of other kinds of cases than the regression")
-        for kind, layers in self.layers.items():
-            sizes = (predictors[kind], HIDDEN, HIDDEN, fields)
-            expected = [((after, before), (after,)) for before, after in pairwise(sizes)]
-            if [(weight.shape, bias.shape) for weight, bias in layers] != expected:
-                raise ValueError(f"the correction at lead {kind_name(kind)} has layers of other sizes")
-            if not all(np.isfinite(values).all() for layer in layers for values in layer):
-                raise ValueError(f"the correction at lead {kind_name(kind)} is not finite")
-
-
-def _rounded(values: NDArray[np.float32]) -> Any:
-    """Return nested lists of the shortest decimals that give the same float32 values."""
-    if values.ndim > 1:
-        return [_rounded(row) for row in values]
-    return [float(str(value)) for value in values]
+        for kind, networks in self.networks.items():
+            expected = [(shape, shape[:1]) for shape in _shapes(predictors[kind], fields)]
+            if len(networks) != FOLDS:
+                raise ValueError(f"the correction at lead {kind_name(kind)} has {len(networks)} networks, not {FOLDS}")
+            for layers in networks:
+                if [(weight.shape, bias.shape) for weight, bias in layers] != expected:
+                    raise ValueError(f"the correction at lead {kind_name(kind)} has layers of other sizes")
+                if not all(np.isfinite(values).all() for layer in layers for values in layer):
+                    raise ValueError(f"the correction at lead {kind_name(kind)} is not finite")
 
 
 class CorrectionFit:
-    """Points of the training cases of one kind, and the fit to them."""
+    """Patches of the training cases of one kind, and the fit to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Sequence[float]) -> None:
+        """Begin a fit; `weights` are those of the fields' errors in the loss (`Variable.loss_weight`)."""
+        self._weights = torch.tensor(weights, dtype=torch.float32) / sum(weights)
         self._generator = torch.Generator().manual_seed(0)
         self._rows: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        self._errors: list[Tensor] = []
+        self._folds: list[int] = []
 
-    def add(self, rows: Tensor, targets: Tensor) -> None:
-        """Take some points of a case: all predictors (predictor, point) and targets (field, point), none missing."""
-        count = rows.shape[1]
-        if count > POINTS:
-            chosen = torch.randint(count, (POINTS,), generator=self._generator)
-            rows, targets = rows[:, chosen], targets[:, chosen]
-        self._rows.append(rows.T)
-        self._targets.append(targets.T)
+    def add(self, rows: Tensor, errors: Tensor, *, fold: int, periodic: bool) -> None:
+        """Take patches of a case.
 
-    def solve(self, weights: NDArray[np.float64], variables: Sequence[Variable]) -> Layers:
-        """Fit to the errors of the regression with these weights (predictor, field); `variables` are all fields.
-
-        The correction is scaled by a factor between 0 and 1 of least squared error on cases held out, so that it
-        vanishes where it has learnt only its own cases.
+        Args:
+            rows: `convective` predictors, (predictor, y, x).
+            errors: Errors of the regression, (field, y, x); NaN where the target is missing.
+            fold: Fold of the case.
+            periodic: Whether the domain is a torus.
         """
-        held_out = max(1, round(HELD_OUT * len(self._rows)))
-        rows, errors = [], []
-        for part in (slice(None, -held_out), slice(-held_out, None)):
-            x = torch.cat(self._rows[part] or self._rows)
-            rows.append(x[:, convective(x.shape[1], variables)])
-            errors.append(torch.cat(self._targets[part] or self._targets) - x @ torch.from_numpy(weights).float())
-        center, width = rows[0].mean(dim=0), rows[0].std(dim=0) + 1e-3
-        size = errors[0].std(dim=0) + 1e-6
-        network = self._fitted((rows[0] - center) / width, errors[0] / size)
-        with torch.no_grad():
-            found = network((rows[1] - center) / width) * size
-            share = _share(found, errors[1])
-            first, second, last = (layer for layer in network if isinstance(layer, nn.Linear))
-            weights_of_first = first.weight / width
-            scaled = [
-                (weights_of_first, first.bias - weights_of_first @ center),
-                (second.weight, second.bias),
-                (last.weight * (share * size)[:, None], last.bias * share * size),
-            ]
-        return tuple((weight.detach().numpy(), bias.detach().numpy()) for weight, bias in scaled)
+        ny, nx = (min(PATCH, side) for side in rows.shape[1:])
+        padded = _padded(rows[None], periodic=periodic)[0]
+        for _ in range(min(PATCHES, max(1, rows[0].numel() // (ny * nx)))):
+            y, x = (
+                int(torch.randint(side - length + 1, (), generator=self._generator))
+                for side, length in zip(rows.shape[1:], (ny, nx), strict=True)
+            )
+            self._rows.append(padded[:, y : y + ny + 2 * MARGIN, x : x + nx + 2 * MARGIN].half())
+            self._errors.append(errors[:, y : y + ny, x : x + nx].clone())
+            self._folds.append(fold)
 
-    def _fitted(self, rows: Tensor, errors: Tensor) -> nn.Sequential:
-        """Train a network on predictors (point, predictor) and errors (point, field), both of size 1."""
+    def solve(self) -> tuple[Layers, ...]:
+        """Fit a network for each fold to the errors of the cases outside it, or to all if there are no others.
+
+        All networks are scaled by a factor between 0 and 1 of least squared error, each on its own fold, so that the
+        correction vanishes where it has learnt only its own cases.
+        """
+        rows, errors, folds = torch.stack(self._rows), torch.stack(self._errors), torch.tensor(self._folds)
+        center, width = _center_and_width(rows)
+        _, size = _center_and_width(errors)
+        scaled = errors / size[:, None, None]
+        networks, found = [], torch.zeros_like(errors)
+        for fold in range(FOLDS):
+            own, others = folds == fold, folds != fold
+            others = others if others.any() else own
+            networks.append(layers := self._fitted(rows[others], scaled[others], center, width))
+            if own.any():
+                with torch.no_grad():
+                    found[own] = torch.cat([_network(layers, part) for part in _standardised(rows[own], center, width)])
+        scale = size * _share(found, scaled)
+        return tuple(_folded(layers, center, width, scale) for layers in networks)
+
+    def _fitted(self, rows: Tensor, errors: Tensor, center: Tensor, width: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Train the network on patches: predictors (patch, predictor, y, x) and errors (patch, field, y, x)."""
+        shapes = _shapes(rows.shape[1], errors.shape[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            last = nn.Linear(HIDDEN, errors.shape[1])
-            network = nn.Sequential(
-                nn.Linear(rows.shape[1], HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), last
-            )
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
-        steps = math.ceil(EPOCHS * len(rows) / BATCH)
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                decay = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-                group["lr"] = LEARNING_RATE * decay * min(1.0, (step + 1) / WARM_UP)
+            convolutions = [nn.Conv2d(before, after, side) for after, before, side, _ in shapes]
+        nn.init.zeros_(convolutions[-1].weight)
+        layers = [(each.weight, each.bias) for each in convolutions if each.bias is not None]
+        steps = min(MAX_STEPS, math.ceil(PASSES * len(rows) / BATCH))
+        optimiser = torch.optim.AdamW([part for layer in layers for part in layer], lr=LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, LEARNING_RATE, total_steps=max(steps, 2), pct_start=WARM_UP
+        )
+        weights = torch.isfinite(errors) * self._weights[:, None, None]
+        errors = errors.nan_to_num()
+        for _ in range(steps):
             chosen = torch.randint(len(rows), (BATCH,), generator=self._generator)
-            loss = functional.mse_loss(network(rows[chosen]), errors[chosen])
+            (batch,) = _standardised(rows[chosen], center, width)
+            squares = (_network(layers, batch) - errors[chosen]).square() * weights[chosen]
             optimiser.zero_grad()
-            loss.backward()
+            squares.sum(dim=1).mean().backward()
             optimiser.step()
-        return network
+            schedule.step()
+        return [(weight.detach(), bias.detach()) for weight, bias in layers]
+
+
+def _folded(layers: Sequence[tuple[Tensor, Tensor]], center: Tensor, width: Tensor, scale: Tensor) -> Layers:
+    """Let the first convolution take predictors in their own units, and the last return corrections in theirs."""
+    (first, bias), *blocks, (last, last_bias) = layers
+    first = first / width[:, None, None]
+    bias = bias - (first * center[:, None, None]).sum(dim=(1, 2, 3))
+    found = [(first, bias), *blocks, (last * scale[:, None, None, None], last_bias * scale)]
+    return tuple((_halved(weight.numpy()), _halved(offset.numpy())) for weight, offset in found)
+
+
+def _tensors(layers: Layers, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    return [(send(torch.from_numpy(w), device), send(torch.from_numpy(b), device)) for w, b in layers]
+
+
+def _shapes(predictors: int, fields: int) -> list[tuple[int, int, int, int]]:
+    """Shapes of the weights of all convolutions, (output, input, y, x)."""
+    blocks = [(HIDDEN, HIDDEN, 3, 3)] * (2 * BLOCKS)
+    return [(HIDDEN, predictors, 1, 1), *blocks, (fields, HIDDEN, 1, 1)]
+
+
+def _network(layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> Tensor:
+    """Compute corrections (row, field, y, x) from predictors with MARGIN more cells on each side."""
+    x = functional.conv2d(rows, *layers[0])
+    for block in range(BLOCKS):
+        first, second = layers[1 + 2 * block], layers[2 + 2 * block]
+        change = functional.conv2d(functional.silu(functional.conv2d(functional.silu(x), *first)), *second)
+        x = x[..., 2:-2, 2:-2] + change
+    return functional.conv2d(functional.silu(x), *layers[-1])
+
+
+def _padded(rows: Tensor, *, periodic: bool) -> Tensor:
+    """Continue predictors (row, predictor, y, x) by MARGIN cells on each side, as a torus or by their edge values."""
+    return functional.pad(rows, (MARGIN,) * 4, mode="circular" if periodic else "replicate")
+
+
+def _standardised(rows: Tensor, center: Tensor, width: Tensor) -> Iterator[Tensor]:
+    """Yield batches of patches (patch, predictor, y, x) in standardised units."""
+    for batch in rows.split(BATCH):
+        yield ((batch.float() - center[:, None, None]) / width[:, None, None]).contiguous(
+            memory_format=torch.channels_last
+        )
+
+
+def _center_and_width(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of patches (patch, channel, y, x), without missing values."""
+    columns = [patches[:, channel].float().flatten() for channel in range(patches.shape[1])]
+    columns = [column[torch.isfinite(column)] for column in columns]
+    center = torch.stack([column.mean() if len(column) else torch.zeros(()) for column in columns])
+    width = torch.stack([column.std() if len(column) > 1 else torch.zeros(()) for column in columns])
+    return center, width + 1e-3
 
 
 def _share(found: Tensor, errors: Tensor) -> Tensor:
-    """Return the factor of corrections (point, field) that suits the errors of cases held out, (field,).
+    """Return the factor of corrections (patch, field, y, x) that suits errors to which they were not fitted, (field,).
 
-    It is the least of those of BLOCKS successive blocks: a few days or events say little of the next ones.
+    It is the least of those of PARTS successive parts: a few days or events say little of the next ones.
     """
-    blocks = zip(found.chunk(BLOCKS), errors.chunk(BLOCKS), strict=True)
-    factors = [(f * e).sum(dim=0) / f.square().sum(dim=0).clamp(min=1e-12) for f, e in blocks]
+    found, errors = torch.where(torch.isfinite(errors), found, 0.0), errors.nan_to_num()
+    parts = zip(found.chunk(PARTS), errors.chunk(PARTS), strict=True)
+    factors = [(f * e).sum(dim=(0, 2, 3)) / f.square().sum(dim=(0, 2, 3)).clamp(min=1e-12) for f, e in parts]
     return torch.stack(factors).amin(dim=0).clamp(0, 1)
+
+
+def _halved(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Round to half precision."""
+    return values.astype(np.float16).astype(np.float32)
+
+
+def _rounded(values: NDArray[np.float32]) -> Any:
+    """Return nested lists of the shortest decimals that give the same half-precision values."""
+    if values.ndim > 1:
+        return [_rounded(row) for row in values]
+    return [float(str(value)) for value in values.astype(np.float16)]

@@ -44,7 +44,7 @@ class Residuals:
     references: tuple[ReferenceName, ...]
     regression: Regression
     correction: Correction
-    """Correction of the regression of fields with a floor."""
+    """Correction of the regression."""
     spread: dict[Kind, NDArray[np.float64]]
     """Weights of the squared size of the residuals by lead and age of the forcing, (variable, feature), in
     standardised units (convcast.model.features.spread)."""
@@ -55,7 +55,7 @@ class Residuals:
     def fit(
         cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
     ) -> Residuals:
-        """Fit to training cases (inputs and standardised targets), which are read three times.
+        """Fit to training cases (inputs and standardised targets), which are read three or four times.
 
         Missing points of the targets (NaN) are left out; for the spectrum, they count as the reference, and what they
         lack of the variance is made up for.
@@ -63,8 +63,10 @@ class Residuals:
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression, correction = Regression({}), Correction({})
         if "regression" in references:
-            corrected = floors(normalisation, references)
-            regression, correction = _fit_regression(cases(), corrected, normalisation.variables)
+            regression = _fit_regression(cases())
+            corrected = corrected_fields(normalisation, references)
+            if corrected:
+                correction = _fit_correction(cases(), regression, corrected, normalisation.variables)
         white = Spectrum.white(len(references))
         residuals = cls(normalisation, references, regression, correction, {}, white)
         fits: dict[Kind, SpreadFit] = {}
@@ -76,34 +78,37 @@ class Residuals:
         kinds = sorted(fits, key=kind_order)
         residuals = replace(residuals, spread={kind: fits[kind].solve() for kind in kinds})
 
-        means: dict[Kind, list[NDArray[np.float64]]] = {}
+        squares: dict[Kind, list[NDArray[np.float64]]] = {}
         moments: dict[Kind, list[NDArray[np.float64]]] = {}
         for inputs, target in cases():
             reference = residuals.reference(inputs)
-            scaled = (target - reference) / residuals.scales(inputs, reference)
-            present = torch.isfinite(scaled)
+            scales = residuals.scales(inputs, reference)
+            present = torch.isfinite(target)
+            residual = torch.nan_to_num(target - reference)
             share = present.float().mean(dim=(2, 3))
-            scaled = torch.nan_to_num(scaled) / share.clamp(min=LEAST_PRESENT).sqrt()[..., None, None]
-            mean_squares = scaled.square().mean(dim=(2, 3)).double().numpy()
+            scaled = residual / scales / share.clamp(min=LEAST_PRESENT).sqrt()[..., None, None]
+            parts = (residual.square(), (scales * present).square(), scaled.square())
+            means = torch.stack([part.mean(dim=(2, 3)) for part in parts], dim=1).double().numpy()
             products = band_moments(scaled, periodic=inputs.periodic).double().numpy()
             complete = share.amin(dim=1) >= LEAST_PRESENT
-            for kind, row, product, enough in zip(inputs.kinds, mean_squares, products, complete, strict=True):
+            for kind, row, product, enough in zip(inputs.kinds, means, products, complete, strict=True):
                 if enough:
-                    means.setdefault(kind, []).append(row)
+                    squares.setdefault(kind, []).append(row)
                     moments.setdefault(kind, []).append(product)
-        if missing := residuals.spread.keys() - means.keys():
+        if missing := residuals.spread.keys() - squares.keys():
             raise MissingInputError(
                 f"no training case of a lead of {min(missing, key=kind_order)[0]} h has half of its target's points",
                 advice="run `convcast fetch --days 14`, then `convcast preprocess`, for more hours",
             )
-        mean_of = {kind: np.mean(means[kind], axis=0) for kind in kinds}
-        squares = {kind: np.where(mean > 1e-12, mean, 1.0) for kind, mean in mean_of.items()}
-        # The mean square is 1 in the weights' own units, so that the state of the diffusion has variance 1.
-        spread = {kind: weights * squares[kind][:, None] for kind, weights in residuals.spread.items()}
-        of_kinds = [
-            np.mean(moments[kind], axis=0) / np.sqrt(np.outer(row, row))[:, None, :, None]
-            for kind, row in squares.items()
-        ]
+        spread, of_kinds = dict[Kind, NDArray[np.float64]](), []
+        for kind in kinds:
+            residual_square, size_square, scaled_square = np.mean(squares[kind], axis=0)
+            # The mean squares of residuals and sizes are equal, so that sizes are right where residuals are large. The
+            # mean of the ratio would be decided by the quiet points, and storms would have two thirds of their size.
+            ratio = np.where(residual_square > 1e-12, residual_square / np.maximum(size_square, 1e-12), 1.0)
+            spread[kind] = residuals.spread[kind] * ratio[:, None]
+            unit = np.where(scaled_square > 1e-12, scaled_square, 1.0)
+            of_kinds.append(np.mean(moments[kind], axis=0) / np.sqrt(np.outer(unit, unit))[:, None, :, None])
         return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_kinds, axis=0)))
 
     def reference(self, inputs: Inputs) -> Tensor:
@@ -116,10 +121,12 @@ class Residuals:
         if "regression" in self.references:
             rows = predictors(inputs)
             forecast = self.regression.predict(rows, inputs.kinds)
-            corrected = floors(self.normalisation, self.references)
+            corrected = corrected_fields(self.normalisation, self.references)
             if corrected:
                 seen = rows[:, convective(rows.shape[1], self.normalisation.variables)]
-                forecast[:, corrected] += self.correction.predict(seen, inputs.kinds)
+                forecast[:, corrected] += self.correction.predict(
+                    seen, inputs.kinds, periodic=inputs.periodic, fold=inputs.fold
+                )
             sources["regression"] = forecast
         chosen = torch.stack([sources[name][:, i] for i, name in enumerate(self.references)], dim=1)
         low, high = (self._column(end, chosen) for end in self.normalisation.bounds())
@@ -193,34 +200,41 @@ class Residuals:
             forced = kind[1] is not None
             if rows.shape not in {(predictor_count(fields, h, forced=forced), fields) for h in (1, 2)}:
                 raise ValueError(f"the regression at lead {kind_name(kind)} has weights of shape {rows.shape}")
-        variables, corrected = self.normalisation.variables, floors(self.normalisation, self.references)
+        variables, corrected = self.normalisation.variables, corrected_fields(self.normalisation, self.references)
         seen = {kind: len(convective(len(rows), variables)) for kind, rows in self.regression.weights.items()}
         self.correction.check(seen if corrected else {}, len(corrected))
 
 
-def floors(normalisation: Normalisation, references: Sequence[ReferenceName]) -> list[int]:
-    """Return the indices of the fields whose regression is corrected: those with a floor."""
-    return [
-        i
-        for i, (variable, name) in enumerate(zip(normalisation.variables, references, strict=True))
-        if variable.floor is not None and name == "regression"
-    ]
+def corrected_fields(normalisation: Normalisation, references: Sequence[ReferenceName]) -> list[int]:
+    """Return the indices of the fields whose regression is corrected: all, if there are convective fields to see."""
+    if not any(variable.loss_weight > 1 for variable in normalisation.variables):
+        return []
+    return [i for i, name in enumerate(references) if name == "regression"]
 
 
-def _fit_regression(
-    cases: FittingCases, corrected: Sequence[int], variables: Sequence[Variable]
-) -> tuple[Regression, Correction]:
-    """Fit the regression, and the correction of the fields `corrected`, to points without missing targets."""
-    fit, corrections = RegressionFit(), dict[Kind, CorrectionFit]()
+def _fit_regression(cases: FittingCases) -> Regression:
+    """Fit the regression to points without missing targets."""
+    fit = RegressionFit()
     for inputs, target in cases:
         for kind, rows, values in zip(inputs.kinds, predictors(inputs).flatten(2), target.flatten(2), strict=True):
             present = torch.isfinite(values).all(dim=0)
             complete = bool(present.all())
-            found, wanted = (rows, values) if complete else (rows[:, present], values[:, present])
-            fit.add(kind, found, wanted)
-            if corrected:
-                corrections.setdefault(kind, CorrectionFit()).add(found, wanted[corrected])
-    regression = fit.solve()
-    return regression, Correction(
-        {kind: each.solve(regression.weights[kind][:, corrected], variables) for kind, each in corrections.items()}
-    )
+            fit.add(kind, *((rows, values) if complete else (rows[:, present], values[:, present])))
+    return fit.solve()
+
+
+def _fit_correction(
+    cases: FittingCases, regression: Regression, corrected: Sequence[int], variables: Sequence[Variable]
+) -> Correction:
+    """Fit the correction of the fields `corrected` to the errors of the regression."""
+    fits = dict[Kind, CorrectionFit]()
+    weights = [variables[i].loss_weight for i in corrected]
+    for inputs, target in cases:
+        rows = predictors(inputs)
+        errors = (target - regression.predict(rows, inputs.kinds))[:, corrected]
+        seen = rows[:, convective(rows.shape[1], variables)]
+        for kind, row, error in zip(inputs.kinds, seen, errors, strict=True):
+            fits.setdefault(kind, CorrectionFit(weights)).add(
+                row, error, fold=inputs.fold or 0, periodic=inputs.periodic
+            )
+    return Correction({kind: fit.solve() for kind, fit in fits.items()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -15,9 +16,11 @@ from torch import Tensor
 from convcast.dataset import Window, Windows
 from convcast.model.devices import send
 from convcast.model.features import condition
+from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs, on_device
 from convcast.model.features.residual import Residuals
 from convcast.model.training.orientation import Orientation
+from convcast.notation import Hour
 from convcast.settings import InputName
 
 Made = TypeVar("Made")
@@ -83,6 +86,7 @@ class Cases:
         roll: bool,
         orientations: Sequence[Orientation] = (Orientation(),),
         withheld: float | None = None,
+        fitted: tuple[Hour, Hour] | None = None,
         seed: int,
     ) -> None:
         """Prepare cases on demand.
@@ -95,13 +99,14 @@ class Cases:
             orientations: Orientations of which each case gets a random one.
             withheld: Fraction of cases without their forcing; the others get that of a random age. None gives each
                 case its newest forcing.
+            fitted: First and last hour of the cases to which the reference was fitted, if these are among them.
             seed: Seed of the random draws.
         """
         self.windows, self.residuals = windows, residuals
         self.inputs, self.orientations = inputs, orientations
         self.roll = roll and windows.periodic
         self.seed = seed
-        self._withheld = withheld
+        self._withheld, self._fitted = withheld, fitted
         self._kept: dict[tuple[int, int, int | None], Batch] | None = None
         if windows.whole and not windows.augment:
             first = self._prepare(0, orientations[0], None)
@@ -163,6 +168,8 @@ class Cases:
         residuals, periodic = self.residuals, self.windows.periodic
         normalisation = residuals.normalisation
         inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, device=device)
+        if self._fitted is not None:
+            inputs = replace(inputs, fold=fold_of(window.init, *self._fitted))
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
         assert window.target is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from convcast.dataset import Dataset, FieldStatistics, Split, Windows, split_hou
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import SPACING
 from convcast.model.checkpoint import ModelDescription
+from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Residuals
@@ -24,8 +26,8 @@ from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 
-FITTED_CASES = 400
-"""Maximum number of cases, for each lead, to which the reference is fitted; it has some sixty weights a field."""
+FITTED_CASES = 1600
+"""Maximum number of cases, of all leads, to which the reference is fitted."""
 LOSS_CASES = 32
 """Maximum number of cases of the validation loss."""
 LOSS_BATCH = 4
@@ -58,9 +60,11 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
     # Averages are fitted, so the patches are drawn uniformly.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
-    chosen = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
+    chosen = evenly_spaced(len(windows), FITTED_CASES)
     turns = orientations(settings.training.augmentation)
     _require_forcing(windows, chosen)
+    inits = windows.inits
+    training_hours = (inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR)
 
     def cases() -> Iterator[tuple[Inputs, Tensor]]:
         for index, number in enumerate(chosen):
@@ -70,12 +74,12 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
             assert window.target is not None
             target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
             inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs)
+            inputs = replace(inputs, fold=fold_of(window.init, *training_hours))
             yield inputs, target
             for age in windows.ages(number):
                 forced = turn.apply(windows.forced(number, age), dataset.variables)
                 yield inputs.forced([forced], normalisation), target
 
-    inits = windows.inits
     return ModelDescription(
         model=settings.model,
         variables=dataset.variables,
@@ -84,7 +88,7 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
         spacing=SPACING,
         simulated=dataset.simulated,
         analysis_lead=dataset.analysis_lead,
-        training_hours=(inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR),
+        training_hours=training_hours,
         split=split.to_dict(),
         settings=settings.model_dump(mode="json"),
         settings_digest=settings.digest(),
@@ -154,6 +158,7 @@ def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -
         roll=whole,
         orientations=orientations(settings.training.augmentation),
         withheld=settings.model.forcing_dropout,
+        fitted=description.training_hours,
         seed=seed,
     )
     inits = usable_inits(split.validation, history=settings.model.history, leads=settings.model.leads)

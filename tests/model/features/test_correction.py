@@ -6,35 +6,36 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.model.features.correction import HIDDEN, Correction, CorrectionFit, convective
+from convcast.model.features.correction import FOLDS, HIDDEN, Correction, CorrectionFit, convective, fold_of
 from convcast.model.features.regression import GROUND_AND_SUN
 from convcast.variables import CAPE, REFC, T2M
 
 VARIABLES = (REFC, T2M, CAPE)
 PREDICTORS = GROUND_AND_SUN + 2 * len(VARIABLES)
-LINEAR = np.zeros((PREDICTORS, 1))
-LINEAR[GROUND_AND_SUN] = 0.5
-"""A regression of which the targets below have the linear part."""
 SEEN = convective(PREDICTORS, VARIABLES)
 ONE, FORCED = (1, None), (3, 0)
+SIDE = 20
 
 
-def case(seed, law, points=800):
-    """Predictors (predictor, point), and targets of which `law` is the nonlinear part."""
-    rows = torch.randn(PREDICTORS, points, generator=torch.Generator().manual_seed(seed))
-    refc, cape = rows[SEEN[0]], rows[SEEN[1]]
-    return rows, (0.5 * rows[GROUND_AND_SUN] + law(refc, cape, seed))[None]
+def case(seed, law):
+    """Predictors that the correction sees (predictor, y, x), and errors of the regression that follow a law."""
+    rows = torch.randn(len(SEEN), SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    return rows, law(rows[0], rows[1], seed)[None]
 
 
-def fitted(law, cases=100):
-    fit = CorrectionFit()
+def fitted(law, cases=60):
+    fit = CorrectionFit([1.0])
     for seed in range(cases):
-        fit.add(*case(seed, law))
-    return Correction({ONE: fit.solve(LINEAR, VARIABLES)})
+        fit.add(*case(seed, law), fold=seed % 2, periodic=True)
+    return Correction({ONE: fit.solve()})
 
 
 def storm(refc, cape, seed):
     return torch.relu(refc) * torch.relu(cape)
+
+
+def neighbour(refc, cape, seed):
+    return torch.relu(refc.roll(1, dims=0)) * torch.relu(cape)
 
 
 def noise(refc, cape, seed):
@@ -46,11 +47,15 @@ def correction():
     return fitted(storm)
 
 
+@pytest.fixture(scope="module")
+def correction_by_neighbours():
+    return fitted(neighbour)
+
+
 def errors(correction, law, seed=999):
-    rows, target = case(seed, law)
-    linear = torch.from_numpy(LINEAR.T).float() @ rows
-    found = correction.predict(rows[SEEN][None, :, None], [ONE])[0, :, 0]
-    return float((target - linear).square().mean()), float((target - linear - found).square().mean())
+    rows, error = case(seed, law)
+    found = correction.predict(rows[None], [ONE], periodic=True)[0]
+    return float(error.square().mean()), float((error - found).square().mean())
 
 
 def test_it_sees_the_convective_fields_alone():
@@ -62,6 +67,28 @@ def test_it_learns_a_product_that_no_linear_forecast_has(correction):
     assert after < 0.2 * before
 
 
+def test_it_learns_what_depends_on_a_neighbour(correction_by_neighbours):
+    before, after = errors(correction_by_neighbours, neighbour)
+    assert after < 0.3 * before
+
+
+def test_it_sees_across_the_edges_of_a_torus_alone(correction_by_neighbours):
+    rows, error = case(999, neighbour)
+    found = correction_by_neighbours.predict(rows[None], [ONE], periodic=False)[0]
+    missed = (error - found).square()[0].mean(dim=1)
+    assert missed[0] > 2 * missed[1:].mean()
+
+
+def test_a_missing_target_is_left_out(correction):
+    fit = CorrectionFit([1.0])
+    for seed in range(60):
+        rows, error = case(seed, storm)
+        error[:, :7] = torch.nan
+        fit.add(rows, error, fold=seed % 2, periodic=True)
+    before, after = errors(Correction({ONE: fit.solve()}), storm)
+    assert after < 0.3 * before
+
+
 def test_it_vanishes_where_there_is_nothing_to_learn():
     before, after = errors(fitted(noise), noise)
     assert after < 1.03 * before
@@ -71,31 +98,60 @@ def test_missing_nothing_is_needed_of_a_single_case():
     assert np.isfinite(errors(fitted(storm, cases=1), storm)).all()
 
 
-def test_the_same_points_give_the_same_bits_and_leave_torch_s_generator_alone(correction):
+def arrays(correction):
+    return [part for layers in correction.networks[ONE] for layer in layers for part in layer]
+
+
+def test_the_same_cases_give_the_same_bits_and_leave_torch_s_generator_alone(correction):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
     again = fitted(storm)
     assert torch.equal(torch.rand(3), expected)
-    for layer, other in zip(again.layers[ONE], correction.layers[ONE], strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(layer, other, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(again), arrays(correction), strict=True))
 
 
-def test_rows_of_several_kinds_have_their_own_layers(correction):
-    doubled = tuple((2 * weight, 2 * bias) if number == 2 else (weight, bias)
-                    for number, (weight, bias) in enumerate(correction.layers[ONE]))  # fmt: skip
-    both = Correction({ONE: correction.layers[ONE], FORCED: doubled})
-    rows = torch.randn(2, len(SEEN), 4, 5, generator=torch.Generator().manual_seed(1))
-    rows[1] = rows[0]
-    first, second = both.predict(rows, [ONE, FORCED])
+def test_rows_of_several_kinds_have_their_own_networks(correction):
+    doubled = tuple((*before, (2 * weight, 2 * bias)) for *before, (weight, bias) in correction.networks[ONE])
+    both = Correction({ONE: correction.networks[ONE], FORCED: doubled})
+    rows = torch.randn(1, len(SEEN), 6, 9, generator=torch.Generator().manual_seed(1)).repeat(2, 1, 1, 1)
+    first, second = both.predict(rows, [ONE, FORCED], periodic=False)
     torch.testing.assert_close(second, 2 * first)
+
+
+def test_a_case_of_a_fold_has_the_network_that_was_not_fitted_to_it():
+    """Both folds have a law of their own, so the network that was fitted to a fold is known by what it predicts."""
+    fit, laws = CorrectionFit([1.0]), (storm, lambda *case: -storm(*case))
+    for seed in range(60):
+        fit.add(*case(seed, laws[seed % FOLDS]), fold=seed % FOLDS, periodic=True)
+    networks = fit.solve()
+    assert len(networks) == FOLDS
+    # Each network errs on its own fold, so nothing of the correction is applied.
+    assert all(not layers[-1][0].any() for layers in networks)
+
+
+def test_a_forecast_is_the_mean_of_the_networks(correction):
+    rows = case(999, storm)[0][None]
+    of_folds = [correction.predict(rows, [ONE], periodic=True, fold=fold) for fold in range(FOLDS)]
+    assert not torch.equal(*of_folds)
+    torch.testing.assert_close(correction.predict(rows, [ONE], periodic=True), torch.stack(of_folds).mean(dim=0))
+
+
+def test_folds_alternate_by_blocks_of_hours():
+    first = np.datetime64("2024-05-01T00", "h")
+    inits = first + np.arange(20 * 24)
+    folds = [fold_of(init, first, inits[-1]) for init in inits]
+    assert folds[:72] == [0] * 72
+    assert folds[72:144] == [1] * 72
+    assert folds[144] == 0
+    short = [fold_of(init, first, first + 11) for init in inits[:12]]
+    assert set(short) == set(range(FOLDS))
 
 
 def test_it_survives_json(correction):
     again = Correction.from_dict(json.loads(json.dumps(correction.to_dict())))
     again.check({ONE: len(SEEN)}, 1)
-    for layer, other in zip(again.layers[ONE], correction.layers[ONE], strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(layer, other, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(again), arrays(correction), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +170,12 @@ def test_another_model_s_correction_is_refused(correction, predictors, fields, m
 
 def test_numbers_that_are_not_finite_are_refused(correction):
     values = correction.to_dict()
-    values["1"][0][1][0] = float("nan")
+    values["1"][0][1][1][0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         Correction.from_dict(values).check({ONE: len(SEEN)}, 1)
-    assert len(values["1"][0][1]) == HIDDEN
+    assert len(values["1"][0][1][1]) == HIDDEN
+
+
+def test_a_missing_network_is_refused(correction):
+    with pytest.raises(ValueError, match="1 networks, not 2"):
+        Correction({ONE: correction.networks[ONE][:1]}).check({ONE: len(SEEN)}, 1)

@@ -67,15 +67,30 @@ def test_each_field_may_have_a_reference_of_its_own(fit, case):
     torch.testing.assert_close(reference[:, 2], inputs.advected[:, 2])
 
 
-def test_residuals_have_spread_1_in_the_cases_they_were_fitted_on(fit, case):
+def test_sizes_are_as_large_as_the_residuals_they_were_fitted_on(fit, case):
     """At every lead."""
     residuals = fit({"default": "persistence"}, leads=(1, 3))
     for lead in (1, 3):
         squares = []
         for hour in range(HISTORY, 30):
             inputs, target = case(hour, lead)
-            squares.append(((target - residuals.reference(inputs)) / sizes(residuals, inputs)).square().mean((0, 2, 3)))
-        torch.testing.assert_close(torch.stack(squares).mean(dim=0), torch.ones(7), rtol=1e-4, atol=0)
+            residual = target - residuals.reference(inputs)
+            squares.append([part.square().mean(dim=(0, 2, 3)) for part in (residual, sizes(residuals, inputs))])
+        of_residuals, of_sizes = (torch.stack(part).mean(dim=0) for part in zip(*squares, strict=True))
+        torch.testing.assert_close(of_residuals, of_sizes, rtol=1e-4, atol=0)
+
+
+def test_sizes_are_right_where_residuals_are_large(fit, case):
+    """Most points are quiet, and their sizes are generous; storms must not make up for it."""
+    residuals = fit({"default": "persistence"})
+    squares = torch.zeros(2)
+    for hour in range(HISTORY, 30):
+        inputs, target = case(hour)
+        size = sizes(residuals, inputs)[:, 0]
+        large = size > size.quantile(0.8)
+        residual = (target - residuals.reference(inputs))[:, 0]
+        squares += torch.stack([residual[large].square().mean(), size[large].square().mean()])
+    assert 0.8 < squares[0] / squares[1] < 1.25
 
 
 def test_a_field_without_residuals_has_finite_scales(case, normalisation):
@@ -93,12 +108,15 @@ def test_a_field_without_residuals_has_finite_scales(case, normalisation):
 
 def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
     residuals = fit({"default": "persistence"})
-    found = []
+    found, squares = [], []
     for hour in range(HISTORY, 30):
         inputs, target = case(hour)
         residual = (target - residuals.reference(inputs)) / sizes(residuals, inputs)
         found.append(band_moments(residual, periodic=True)[0])
-    expected = torch.stack(found).mean(dim=0).double().numpy()
+        squares.append(residual.square().mean(dim=(0, 2, 3)))
+    mean = torch.stack(found).mean(dim=0).double().numpy()
+    unit = np.sqrt(torch.stack(squares).mean(dim=0).double().numpy())
+    expected = mean / np.multiply.outer(unit, unit)[:, None, :, None]
     np.testing.assert_allclose(residuals.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
     again = Residuals.from_dict(residuals.normalisation, residuals.to_dict())
     np.testing.assert_array_equal(again.spectrum.moments, residuals.spectrum.moments)
