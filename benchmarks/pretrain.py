@@ -1,6 +1,6 @@
 """Train the model that `convcast demo --pretrained` samples from, and put it into the package.
 
-    python benchmarks/pretrain.py --minutes 4.5
+    python benchmarks/pretrain.py --minutes 2.5
 
 It trains on the days of the demo's simulated world that the demo does not forecast. The weights, their description, the
 model card and the log, from which the training curve is drawn, replace those in convcast/pretrained/. Make them again
@@ -29,7 +29,7 @@ LARGEST = 4_000_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=4.5, help="training time")
+    parser.add_argument("--minutes", type=float, default=2.5, help="training time")
     parser.add_argument("--workspace", type=Path, help="keep the workspace here, and continue in it")
     options = parser.parse_args()
     with TemporaryDirectory() as scratch:

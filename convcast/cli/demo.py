@@ -15,9 +15,9 @@ from convcast.cli.common.chain import run_verb
 from convcast.cli.common.console import duration
 from convcast.cli.common.session import Command, verb
 
-DAYS = 22
-"""Days of simulated weather: 14 to train on and 8 to test on."""
-FIRST_HOURS = {False: ("2024-05-09T00", "2024-05-09T10"), True: ("2024-05-22T20", "2024-05-23T06")}
+DAYS = 64
+"""Days of simulated weather: 56 to train on and 8 to test on."""
+FIRST_HOURS = {False: ("2024-03-28T00", "2024-03-28T10"), True: ("2024-05-22T20", "2024-05-23T06")}
 """Hours that are fetched first, of which the first figure is; with a model that is trained already, True, the last."""
 LAST_HOUR = "2024-05-30T23"
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
@@ -40,7 +40,7 @@ def demo(
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder for the demo; a second run continues in it.")
     ] = Path("convcast-demo"),
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Training time (default: 4.5).")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Training time (default: 2.5).")] = None,
     members: Annotated[
         int | None,
         typer.Option("--members", min=2, help="Members of each ensemble (default: 50; with --pretrained 12)."),
@@ -57,7 +57,7 @@ def demo(
 ) -> None:
     """Run everything end to end on the simulated archive: no account, no network, no GPU; about 10 minutes.
 
-    A small stochastic storm world is written as real GRIB2 and fetched as NOAA's files are. The model learns from 14
+    A small stochastic storm world is written as real GRIB2 and fetched as NOAA's files are. The model learns from 56
     days of it, forecasts the next 8, and is scored beside the world's exact predictive ensemble, which no model can
     beat, and a baseline without any network (advection), which a model must beat.
     """
