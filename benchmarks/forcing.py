@@ -65,6 +65,7 @@ class Benchmark:
             f"simulation.size={arguments.size}",
             f"simulation.seed={arguments.world}",
             f"simulation.days={arguments.days}",
+            f"simulation.start={START}",
             f'dataset.region="{top}:{top + side},{left}:{left + side}"',
             f"model.leads={list(LEADS)}",
             f"model.base={arguments.base}",

@@ -91,7 +91,7 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
     """A simulated workspace in which the five verbs have run, with what each of them said."""
 
     def build(root: Path) -> Said:
-        small = ["--set", "simulation.days=4", "--set", "simulation.size=32"]
+        small = ["--set", "simulation.start=2024-05-09T00", "--set", "simulation.days=4", "--set", "simulation.size=32"]
         said = {}
         said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
         said["preprocess"] = convcast(root, "preprocess")
