@@ -19,9 +19,8 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = """
 [simulation]
-days = 5
 start = "2024-05-09T00"
-days = 22
+days = 5
 size = 32
 [sampling]
 members = 4
