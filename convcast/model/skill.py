@@ -60,7 +60,7 @@ class FieldSkill:
     """Root mean square error of the ensemble mean, without the part that follows from its few members; None in models
     of earlier versions, as are the scores below."""
     reference_rmse: float | None = None
-    """Root mean square error of the reference forecast, which needs no network."""
+    """Root mean square error of the reference forecast, around which members are drawn."""
     log_spectral_distance: float | None = None
     """Distance of the members' spectra from the observed ones, dB; None if no case is complete."""
     events: tuple[EventFrequency, ...] = ()

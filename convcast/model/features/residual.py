@@ -1,4 +1,4 @@
-"""Residuals of the coming fields from a reference forecast that needs no network; these are what is diffused.
+"""Residuals of the coming fields from a reference forecast; these are what is diffused.
 
 A denoising error of a given size is small against a whole field and large against an hour's change, so the network
 learns the change, in units of its expected size for each field, lead and point. Reference and sizes are fitted for each
@@ -53,9 +53,16 @@ class Residuals:
 
     @classmethod
     def fit(
-        cls, cases: Callable[[], FittingCases], normalisation: Normalisation, names: Mapping[str, ReferenceName]
+        cls,
+        cases: Callable[[], FittingCases],
+        normalisation: Normalisation,
+        names: Mapping[str, ReferenceName],
+        *,
+        corrected: Callable[[], FittingCases] | None = None,
     ) -> Residuals:
-        """Fit to training cases (inputs and standardised targets), which are read three or four times.
+        """Fit to training cases (inputs and standardised targets), which are read three times.
+
+        The correction is fitted to the cases `corrected`, which are read once more, or to the same.
 
         Missing points of the targets (NaN) are left out; for the spectrum, they count as the reference, and what they
         lack of the variance is made up for.
@@ -64,9 +71,8 @@ class Residuals:
         regression, correction = Regression({}), Correction({})
         if "regression" in references:
             regression = _fit_regression(cases())
-            corrected = corrected_fields(normalisation, references)
-            if corrected:
-                correction = _fit_correction(cases(), regression, corrected, normalisation.variables)
+            if fields := corrected_fields(normalisation, references):
+                correction = _fit_correction((corrected or cases)(), regression, fields, normalisation.variables)
         white = Spectrum.white(len(references))
         residuals = cls(normalisation, references, regression, correction, {}, white)
         fits: dict[Kind, SpreadFit] = {}

@@ -26,8 +26,10 @@ from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 
-FITTED_CASES = 1600
-"""Maximum number of cases, of all leads, to which the reference is fitted."""
+FITTED_CASES = 400
+"""Maximum number of cases, for each lead, to which the regression and the sizes of residuals are fitted."""
+CORRECTED_CASES = 1600
+"""Maximum number of cases, of all leads, to which the correction is fitted; it has many more weights."""
 LOSS_CASES = 32
 """Maximum number of cases of the validation loss."""
 LOSS_BATCH = 4
@@ -60,14 +62,15 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
     # Averages are fitted, so the patches are drawn uniformly.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
-    chosen = evenly_spaced(len(windows), FITTED_CASES)
+    fitted = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
+    corrected = evenly_spaced(len(windows), max(CORRECTED_CASES, len(fitted)))
     turns = orientations(settings.training.augmentation)
-    _require_forcing(windows, chosen)
+    _require_forcing(windows, fitted)
     inits = windows.inits
     training_hours = (inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR)
 
-    def cases() -> Iterator[tuple[Inputs, Tensor]]:
-        for index, number in enumerate(chosen):
+    def cases(numbers: Sequence[int]) -> Iterator[tuple[Inputs, Tensor]]:
+        for index, number in enumerate(numbers):
             # Leads alternate, so the orientation changes after all of them: each lead is fitted in every orientation.
             turn = turns[index // len(settings.model.leads) % len(turns)]
             window = turn.apply(windows.forced(number, None), dataset.variables)
@@ -83,7 +86,9 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     return ModelDescription(
         model=settings.model,
         variables=dataset.variables,
-        residuals=Residuals.fit(cases, normalisation, settings.model.reference),
+        residuals=Residuals.fit(
+            lambda: cases(fitted), normalisation, settings.model.reference, corrected=lambda: cases(corrected)
+        ),
         grid=dataset.grid,
         spacing=SPACING,
         simulated=dataset.simulated,
