@@ -33,6 +33,7 @@ def train(
     from convcast.dataset import Dataset
     from convcast.files import lock
     from convcast.model import ModelDescription, rank_and_world_size, train as train_steps
+    from convcast.model.checkpoint import LOG
 
     rank, _ = rank_and_world_size()
     first = rank == 0
@@ -45,6 +46,8 @@ def train(
     dataset = Dataset.open(workspace.dataset, cache=workspace.cache if settings.training.cache else None)
     with lock(workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext():
         last = None
+        if not (directory / LOG).is_file():
+            terminal.say(f"{name}: fitting the reference forecast, which takes a few minutes before the first step")
         for progress in terminal.track(
             train_steps(dataset, directory, settings),
             total=None,
