@@ -47,7 +47,10 @@ def describe_highest(
         here = data.isel(init_time=0, lead_time=[stored.index(lead) for lead in leads])
         for variable in variables:
             event = variable.event(variable.middle_threshold)
-            probabilities = (_of_members if "number" in data.dims else _of_products)(here, path, variable, near)
+            if "number" in data.dims:
+                probabilities = _of_members(here, path, variable, near)
+            else:
+                probabilities = _of_products(here, path, variable)
             if probabilities is None:
                 continue
             nearby, at_point = probabilities
@@ -66,7 +69,7 @@ def describe_highest(
     return found
 
 
-def _of_products(here: xr.Dataset, path: Path, variable: Variable, near: float) -> Probabilities | None:  # noqa: ARG001
+def _of_products(here: xr.Dataset, path: Path, variable: Variable) -> Probabilities | None:
     name = variable.name
     thresholds = here[f"{name}_threshold"].values.tolist() if f"{name}_threshold" in here else []
     if variable.middle_threshold not in thresholds:
