@@ -124,6 +124,7 @@ class Inputs:
         *,
         periodic: bool,
         names: Sequence[InputName] = ALL_INPUTS,
+        fold: int | None = None,
         device: torch.device | str = "cpu",
     ) -> Inputs:
         """Build the inputs of windows of one shape on the device, where they are standardised and advected.
@@ -161,6 +162,7 @@ class Inputs:
             static_advected=moved[:, fields:],
             sun=stack([w.sun for w in windows]) * ("sun" in names),
             hour=stack([w.hour for w in windows]) * ("hour" in names),
+            fold=fold,
         )
         return unforced.forced(windows, normalisation)
 

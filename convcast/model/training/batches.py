@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -167,9 +166,8 @@ class Cases:
         """Standardise and advect a window and compute its reference forecast, on the device."""
         residuals, periodic = self.residuals, self.windows.periodic
         normalisation = residuals.normalisation
-        inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, device=device)
-        if self._fitted is not None:
-            inputs = replace(inputs, fold=fold_of(window.init, *self._fitted))
+        fold = None if self._fitted is None else fold_of(window.init, *self._fitted)
+        inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, fold=fold, device=device)
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
         assert window.target is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,10 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
             window = turn.apply(windows.forced(number, None), dataset.variables)
             assert window.target is not None
             target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
-            inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs)
-            inputs = replace(inputs, fold=fold_of(window.init, *training_hours))
+            fold = fold_of(window.init, *training_hours)
+            inputs = Inputs.of(
+                [window], normalisation, periodic=windows.periodic, names=settings.model.inputs, fold=fold
+            )
             yield inputs, target
             for age in windows.ages(number):
                 forced = turn.apply(windows.forced(number, age), dataset.variables)
