@@ -8,6 +8,7 @@ that crashed.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,16 +83,22 @@ STEPS: Mapping[str, Callable[[], None]] = {
 }
 
 
+def _report(ended: Mapping[str, str | None], following: str | None) -> None:
+    """Write a line of the protocol: the steps that have ended, and the one that follows."""
+    sys.stdout.write(json.dumps({"ended": ended, "next": following}) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     ended: dict[str, str | None] = {}
     for name, step in STEPS.items():
-        print(json.dumps({"ended": ended, "next": name}), flush=True)  # noqa: T201
+        _report(ended, name)
         try:
             step()
             ended[name] = None
         except Exception as error:  # noqa: BLE001  a broken library may raise anything
             ended[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps({"ended": ended, "next": None}), flush=True)  # noqa: T201
+    _report(ended, None)
 
 
 if __name__ == "__main__":
