@@ -88,7 +88,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "perturbation": ("model.leads=[0]", 'model.reference={default="direct"}'),
     UNTRAINED: (),
 }
-"""What the settings of each training have of its own."""
+"""Settings that only this training has, by training."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ PICTURES = {
     "wind": "The mean speed of the wind, and barbs.",
     "difference": "The ensemble mean minus HRRR's own forecast, here that of the simulated publisher.",
 }
-"""What each kind of map shows."""
+"""Description of each kind of map."""
 HEADER = """\
 # Gallery
 

@@ -1,4 +1,4 @@
-"""What groups of settings share: their base, and types of values."""
+"""Base class of the groups of settings, and types of values that several groups use."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class VerificationSettings(Group):
     against: tuple[str, ...] = ("persistence", "climatology", "advection")
     """Baselines that are scored on the same cases."""
     truths: Annotated[tuple[Literal["analyses", "mrms"], ...], Field(min_length=1)] = ("analyses",)
-    """What forecasts are scored against where --truth is not given: analyses, radar scans, or both in one report."""
+    """Truths that score the forecasts where --truth is not given: analyses, radar scans, or both in one report."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Confidence level of the bootstrap intervals."""
     resamples: int = Field(2000, ge=100)

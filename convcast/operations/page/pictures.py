@@ -45,7 +45,7 @@ class About:
     """Fields that are shown, in their order."""
     simulated: bool
     made_by: str
-    """What made the members, in words."""
+    """Words that name the model or method that made the members."""
     identity: str
     """Name of what made the members in verifications; empty if it is unknown."""
     members: int
