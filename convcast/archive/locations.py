@@ -40,6 +40,7 @@ REFLECTIVITY = "MergedReflectivityQCComposite_00.50"
 SCANS = f"CONUS/{REFLECTIVITY}"
 """Folder of the scans in MRMS's bucket, with one folder for each day."""
 HRRRCAST_PRODUCT = "pgrb2"
+"""HRRRCast's files of members; those of their mean and their spread are `avg` and `spr`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ _LAYOUTS = {
     ),
     ("href", False): "href.{day}/ensprod/href.t{hour}z.conus.{product}.f{lead:02d}.grib2",
     ("hrrrcast", True): "hrrrcast.{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}.grib2",
+    ("hrrrcast", False): "hrrrcast.{day}/{hour}/hrrrcast.{product}.t{hour}z.pgrb2.f{lead:02d}.grib2",
     # The scan nearest the hour; its own time is in its name at the publisher and in the message.
     ("mrms", False): f"mrms.{{day}}/mrms.t{{hour}}z.{REFLECTIVITY}.grib2",
 }
@@ -91,14 +93,17 @@ _PARTS = {
     "member:03d": r"\d{3}",
 }
 _BUCKETS = {
-    "hrrrcast": (
-        "https://noaa-gsl-experimental-pds.s3.amazonaws.com",
-        "HRRRCast/{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}",
-    ),
-    "mrms": ("https://noaa-mrms-pds.s3.amazonaws.com", SCANS),
+    "hrrrcast": "https://noaa-gsl-experimental-pds.s3.amazonaws.com",
+    "mrms": "https://noaa-mrms-pds.s3.amazonaws.com",
 }
-"""Buckets, at AWS, of the publishers that Herbie does not have, and the paths of their files. The path of a scan holds
-the second at which it was made, so that only the folder is known."""
+"""Buckets, at AWS, of the publishers that Herbie does not have."""
+_BUCKET_LAYOUTS = {
+    ("hrrrcast", True): "HRRRCast/{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}",
+    ("hrrrcast", False): "HRRRCast/{day}/{hour}/hrrrcast.{product}.t{hour}z.pgrb2.f{lead:02d}",
+    ("mrms", False): SCANS,
+}
+"""Paths in these buckets, as _LAYOUTS has them. The path of a scan holds the second at which it was made, so that only
+the folder is known."""
 _FIRST_FOLDER = re.compile(r"(?:hrrr|refs|rrfs|rrfsens|href)\.\d{8}/.*")
 _NOMADS_VERSIONS = ("prod", "para")
 """Folders in which NOMADS may have RRFS and REFS, besides that of Herbie's version."""
@@ -107,7 +112,7 @@ _NOMADS_VERSIONS = ("prod", "para")
 def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
     """The addresses at which a file may be found, for each of Herbie's sources that publishes it."""
     if file.model in _BUCKETS:
-        return {"aws": (f"{_BUCKETS[file.model][0]}/{bucket_path(file)}",)}
+        return {"aws": (f"{_BUCKETS[file.model]}/{bucket_path(file)}",)}
     request = SimpleNamespace(
         date=file.init.astype("datetime64[s]").astype(datetime),
         fxx=file.lead,
@@ -131,7 +136,7 @@ def prepare() -> None:
 def bucket_path(file: GribFile) -> PurePosixPath:
     """Path of a file in the bucket, from the folder of the day; of a scan of MRMS, the folder of all days."""
     if file.model in _BUCKETS:
-        return _path(_BUCKETS[file.model][1], file)
+        return _path(_BUCKET_LAYOUTS[file.model, file.member is not None], file)
     addresses = urls(file)
     path = urlsplit((addresses.get("aws") or addresses["nomads"])[0]).path
     match = _FIRST_FOLDER.search(path)
@@ -150,7 +155,7 @@ def _path(layout: str, file: GribFile) -> PurePosixPath:
 
 def parse_path(name: str) -> GribFile | None:
     """The file at a path in the bucket's layout (for HRRR with or without `conus/`), or None for any other path."""
-    layouts = [*_LAYOUTS.items(), (("hrrrcast", True), _BUCKETS["hrrrcast"][1])]
+    layouts = [*_LAYOUTS.items(), *((kind, path) for kind, path in _BUCKET_LAYOUTS.items() if "{day}" in path)]
     for (model, members), layout in layouts:
         match = _pattern(layout).fullmatch(name)
         if match is None:

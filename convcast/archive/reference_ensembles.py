@@ -1,4 +1,4 @@
-"""Reference ensembles: products and members of REFS and HREF, members of HRRRCast, and HRRR's time-lagged ensemble.
+"""Reference ensembles: products and members of REFS, HREF and HRRRCast, and HRRR's time-lagged ensemble.
 
 This module defines their cycles, members, ages, products, thresholds and layers. Sources: NWS Service
 Change Notices 26-47 and 26-48 (HREF ends as REFS v1 becomes operational, planned for 2026-10-14 12Z); HREF v3.1's and
@@ -32,6 +32,7 @@ LEADS = tuple(range(1, 7))
 
 Kind = Literal["mean", "spread", "matched-mean", "probability"]
 _FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pmmn", "probability": "prob"}
+_HRRRCAST_FILES: dict[Kind, str] = {"mean": "avg", "spread": "spr", "matched-mean": "avg"}
 _RESTS: dict[Kind, str] = {
     "mean": r"(wt )?ens mean(:.*)?",
     "spread": r"(wt )?ens (spread|std dev)(:.*)?",
@@ -40,6 +41,8 @@ _RESTS: dict[Kind, str] = {
 }
 _DERIVED, _PROBABILITY, _MEMBER = frozenset({2}), frozenset({5}), frozenset({0, 1})
 """Product definition templates, at a point in time: derived from all members, a probability, and one member (or 0)."""
+_ONE_FORECAST = r"(ENS=.*|.*process=.*)?"
+"""Columns of an index after the forecast, of a member; HRRRCast's have none."""
 MIXED_LAYER = "90-0 mb above ground"
 NEIGHBOURHOOD = {"refs": 39.0, "href": 40.6}
 """Kilometres around a point within which a neighbourhood event may happen: 13 cells of 3 km, 8 of 5.079 km."""
@@ -59,6 +62,8 @@ class Product:
     """Radius in km within which the event may happen; None for an event at the point itself."""
     layer: str | None = None
     """Level in the index if it is not the variable's: CAPE and CIN of another parcel are different quantities."""
+    as_member: bool = False
+    """Whether its messages are encoded as one member's forecast, so that only the file's name tells them apart."""
 
     @property
     def name(self) -> str:
@@ -82,12 +87,14 @@ class Product:
             self.layer or self.variable.index_level,
             _keys(self.variable, self.layer),
             rest=self._rest,
-            templates=_PROBABILITY if self.kind == "probability" else _DERIVED,
+            templates=_PROBABILITY if self.kind == "probability" else _DERIVED | (_MEMBER if self.as_member else set()),
             limit=self.limit,
         )
 
     @property
     def _rest(self) -> str:
+        if self.as_member:
+            return f"{_ONE_FORECAST}|{_RESTS[self.kind]}"
         if self.limit is None:
             return _RESTS[self.kind]
         sign = "<" if self.limit.below else ">"
@@ -118,10 +125,18 @@ def _probabilities(
 
 
 def products(system: str) -> tuple[Product, ...]:
-    """Products of convcast's fields that REFS or HREF publishes, on grids of 3 and 5 km.
+    """Products of convcast's fields that REFS, HREF or HRRRCast publishes, on grids of 3, 5 and 3 km.
 
-    REFC has no mean, since storms differ in position between members. HREF has no wind components.
+    REFC has no mean, since storms differ in position between members, but a probability-matched one. HREF has no wind
+    components. HRRRCast's probabilities are not published.
     """
+    if system == "hrrrcast":
+        kinds: tuple[Kind, ...] = ("mean", "spread")
+        return (
+            Product(REFC, "matched-mean", as_member=True),
+            Product(REFC, "spread", as_member=True),
+            *(Product(v, kind, as_member=True) for v in (T2M, D2M, U10, V10, CAPE, CIN) for kind in kinds),
+        )
     near = tuple(
         Product(REFC, "probability", Limit(value), neighbourhood=NEIGHBOURHOOD[system])
         for value in (10.0, 20.0, 30.0, 40.0, 50.0)
@@ -163,15 +178,16 @@ def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Mem
 
 
 def hrrrcast_members(init: Hour, lead: int) -> tuple[Member, ...]:
-    """HRRRCast's members of a cycle, which are alike: there is no control. None where the cycle is too short.
-
-    The mean and the spread of the members (avg, spr) are encoded as the members are, and are only told apart by name.
-    """
-    last = HRRRCAST_LONGEST if init == cycle_of(init) else HRRRCAST_SHORT
-    if lead > last:
+    """HRRRCast's members of a cycle, which are alike: there is no control. None where the cycle is too short."""
+    if lead > hrrrcast_longest(init):
         return ()
     files = (GribFile("hrrrcast", HRRRCAST_PRODUCT, init, lead, number) for number in range(HRRRCAST_MEMBERS))
     return tuple(Member(f"hrrrcast-m{file.member:02d}", file, 0) for file in files)
+
+
+def hrrrcast_longest(init: Hour) -> int:
+    """Last lead, hours, of HRRRCast's cycle at this hour."""
+    return HRRRCAST_LONGEST if init == cycle_of(init) else HRRRCAST_SHORT
 
 
 def cycle_of(init: Hour) -> Hour:
@@ -198,8 +214,8 @@ def requests(
         valid: Valid hours.
         leads: Lead times, hours: of HRRR for time-lagged, and otherwise of the system's cycles.
         names: Names of the fields.
-        members: Request the members of REFS; time-lagged and HRRRCast are nothing but members.
-        derived: Request the products of REFS or HREF.
+        members: Request the members of REFS or HRRRCast; time-lagged is nothing but members.
+        derived: Request the products of REFS, HREF or HRRRCast.
 
     Raises:
         SettingsError: There is no such system, or a lead time is 0, for which there are no ensembles.
@@ -212,39 +228,50 @@ def requests(
     if system == "time-lagged":
         files = [hrrr(hour - lead * HOUR, lead) for hour in valid for lead in leads]
         return tuple(Request(file, fields(variables), archives["hrrr"]) for file in files)
-    if system == "hrrrcast":
-        wanted = [m for hour in valid for lead in leads for m in hrrrcast_members(hour - lead * HOUR, lead)]
-        return tuple(_member(member, archives, variables) for member in wanted)
     requested: list[Request] = []
-    for cycle, lead in _cycles(valid, leads):
+    for cycle, lead in _cycles(system, valid, leads):
         if derived:
             requested += _derived(system, archives[system], cycle, lead, names)
-        if members and system == "refs":
-            requested += (_member(member, archives, variables) for member in refs_members(cycle, lead))
+        if members:
+            requested += (_member(member, archives, variables) for member in _members(system, cycle, lead))
     # Consecutive cycles share members.
     return tuple(dict.fromkeys(requested))
 
 
-def _cycles(valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:
+def _cycles(system: str, valid: Hours, leads: Sequence[int]) -> Iterator[tuple[Hour, int]]:
+    """Yield the cycles, and their leads, that a system has for these valid hours."""
     for hour in valid:
         for lead in leads:
-            if (hour - lead * HOUR).astype("datetime64[h]").astype(int) % 6 == 0:
-                yield hour - lead * HOUR, lead
+            init = hour - lead * HOUR
+            if lead <= hrrrcast_longest(init) if system == "hrrrcast" else init == cycle_of(init):
+                yield init, lead
+
+
+def _members(system: str, cycle: Hour, lead: int) -> tuple[Member, ...]:
+    """Members of a cycle; none of HREF, which publishes none."""
+    members = {"refs": refs_members, "hrrrcast": hrrrcast_members}
+    return members[system](cycle, lead) if system in members else ()
+
+
+def product_file(system: str, kind: Kind, cycle: Hour, lead: int) -> GribFile:
+    """File of a system's products of a kind."""
+    return GribFile(system, (_HRRRCAST_FILES if system == "hrrrcast" else _FILES)[kind], cycle, lead)
 
 
 def _derived(system: str, archive: Archive, cycle: Hour, lead: int, names: Sequence[str]) -> Iterator[Request]:
-    chosen = [product for product in products(system) if product.variable.name in names]
-    for kind, file in _FILES.items():
-        specs = tuple(product.spec for product in chosen if product.kind == kind)
-        if specs:
-            yield Request(GribFile(system, file, cycle, lead), specs, archive, partial=True)
+    specs: dict[GribFile, list[MessageSpec]] = {}
+    for product in products(system):
+        if product.variable.name in names:
+            specs.setdefault(product_file(system, product.kind, cycle, lead), []).append(product.spec)
+    for file, of_file in specs.items():
+        yield Request(file, tuple(of_file), archive, partial=True)
 
 
 def _member(member: Member, archives: Mapping[str, Archive], variables: Sequence[Variable]) -> Request:
     if member.file.model == "hrrr":
         return Request(member.file, fields(variables), archives["hrrr"])
     specs = tuple(
-        MessageSpec(v.name, v.index_name, v.index_level, v.grib_keys, rest=r"(ENS=.*|.*process=.*)?", templates=_MEMBER)
+        MessageSpec(v.name, v.index_name, v.index_level, v.grib_keys, rest=_ONE_FORECAST, templates=_MEMBER)
         for v in variables
     )
     archive = archives["hrrrcast" if member.file.model == "hrrrcast" else "refs"]

@@ -9,7 +9,6 @@ from convcast.archive import locations, open_archives
 from convcast.archive.locations import GribFile
 from convcast.archive.messages.index import parse, select
 from convcast.archive.reference_ensembles import hrrrcast_members, requests
-from convcast.variables import FIELDS
 
 CYCLE = np.datetime64("2026-08-06T12", "h")
 FILE = GribFile("hrrrcast", "pgrb2", CYCLE, 6, 0)
@@ -41,9 +40,12 @@ def test_paths_of_bucket_and_archive_are_read_back():
     assert locations.parse_path(str(path)) == locations.parse_path(str(locations.bucket_path(FILE))) == FILE
 
 
-@pytest.mark.parametrize("name", ["avg", "spr", "pmm"])
+@pytest.mark.parametrize("name", ["avg", "spr", "prob"])
 def test_mean_and_spread_are_no_members(name):
-    assert locations.parse_path(f"HRRRCast/20260806/12/hrrrcast.{name}.t12z.pgrb2.f06") is None
+    file = locations.parse_path(f"HRRRCast/20260806/12/hrrrcast.{name}.t12z.pgrb2.f06")
+    assert file == GribFile("hrrrcast", name, CYCLE, 6)
+    assert str(locations.bucket_path(file)) == f"HRRRCast/20260806/12/hrrrcast.{name}.t12z.pgrb2.f06"
+    assert str(locations.archive_path(file)) == f"hrrrcast.20260806/12/hrrrcast.{name}.t12z.pgrb2.f06.grib2"
 
 
 @pytest.mark.parametrize(("hour", "lead", "count"), [(12, 48, 18), (12, 49, 0), (13, 18, 18), (13, 19, 0)])
@@ -53,19 +55,36 @@ def test_cycles_end_as_hrrrs_do(hour, lead, count):
     assert {m.file.valid for m in members} <= {np.datetime64("2026-08-06T00", "h") + hour + lead}
 
 
+def find(specs):
+    """Offsets by name of messages of convcast's fields in LINES."""
+    wanted = [spec for spec in specs if spec.index_name != "PWAT"]
+    spans, lacking = select(parse(LINES), wanted, init=CYCLE, lead=6)
+    assert lacking == ()
+    return {span.spec.name: span.start for span in spans}
+
+
+OFFSETS = {"cape": 0, "cin": 900_000, "d2m": 1_800_000, "refc": 3_900_000, "t2m": 4_300_000}
+OFFSETS |= {"u10": 6_400_000, "v10": 9_800_000}
+
+
 def test_messages_are_found_in_an_index(tmp_path):
-    asked = requests("hrrrcast", open_archives(tmp_path), np.array([CYCLE + 6]), (6,), list(FIELDS))
+    archives, valid = open_archives(tmp_path), np.array([CYCLE + 6])
+    asked = requests("hrrrcast", archives, valid, (6,), list(OFFSETS), derived=False)
     assert len(asked) == len({request.path for request in asked}) == 18
     assert {request.path.relative_to(tmp_path).parts[0] for request in asked} == {"hrrrcast"}
-    wanted = [spec for spec in asked[0].specs if spec.name in ("refc", "t2m", "d2m", "u10", "v10", "cape", "cin")]
-    spans, lacking = select(parse(LINES), wanted, init=CYCLE, lead=6)
-    assert {span.spec.name: span.start for span in spans} == {
-        "cape": 0,
-        "cin": 900000,
-        "d2m": 1800000,
-        "refc": 3900000,
-        "t2m": 4300000,
-        "u10": 6400000,
-        "v10": 9800000,
-    }
-    assert lacking == ()
+    assert find(asked[0].specs) == OFFSETS
+
+
+def test_mean_and_spread_have_the_messages_of_a_member_under_names_of_their_own(tmp_path):
+    archives, valid = open_archives(tmp_path), np.array([CYCLE + 6])
+    mean, spread = requests("hrrrcast", archives, valid, (6,), list(OFFSETS), members=False)
+    assert [request.file.product for request in (mean, spread)] == ["avg", "spr"]
+    named = {name: "refc_matched_mean" if name == "refc" else f"{name}_mean" for name in OFFSETS}
+    assert find(mean.specs) == {named[name]: offset for name, offset in OFFSETS.items()}
+    assert find(spread.specs) == {f"{name}_spread": offset for name, offset in OFFSETS.items()}
+
+
+@pytest.mark.parametrize(("lead", "files"), [(18, 20), (19, 0)])
+def test_a_cycle_between_the_long_ones_is_asked_for_no_lead_that_it_lacks(tmp_path, lead, files):
+    valid = np.array([CYCLE + 1 + lead])
+    assert len(requests("hrrrcast", open_archives(tmp_path), valid, (lead,), list(OFFSETS))) == files

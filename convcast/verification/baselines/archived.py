@@ -53,7 +53,7 @@ def fingerprint(archives: Mapping[str, Archive], files: Sequence[GribFile]) -> s
 
 
 def read_message(
-    archives: Mapping[str, Archive], file: GribFile, name: str, keys: Sequence[GribKey]
+    archives: Mapping[str, Archive], file: GribFile, name: str, keys: Sequence[GribKey], *, simulated: bool
 ) -> tuple[MessageHeader, NDArray[np.float32]]:
     """Read a message of the archive and check that it is of the file's hour.
 
@@ -62,12 +62,13 @@ def read_message(
         file: File of the publisher.
         name: Name of the message in the sidecar.
         keys: GRIB keys that the message may have.
+        simulated: Whether the message should be of the simulated world.
 
     Returns:
         Header and values, (y, x).
 
     Raises:
-        DamagedFileError: The message is missing, of another field or time, or simulated.
+        DamagedFileError: The message is missing, of another field or time, or of another world than it should be.
     """
     archive, path = locate_file(archives, file)
     messages = [message for message in archive.sidecar(path).messages if message.variable == name]
@@ -80,6 +81,7 @@ def read_message(
         raise DamagedFileError(
             f"{path} has {header.key} of {header.init} + {header.lead_hours:g} h as {name}", advice=AGAIN
         )
-    if header.simulated:
-        raise DamagedFileError(f"{path} is of the simulated world", advice=AGAIN)
+    if header.simulated != simulated:
+        world = "the simulated world" if header.simulated else "real weather"
+        raise DamagedFileError(f"{path} is of {world}, unlike the truth", advice=AGAIN)
     return header, values

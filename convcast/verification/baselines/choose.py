@@ -1,7 +1,6 @@
 """Choice of baselines by name.
 
-REFS and HREF are compared by their members where the archive has them, else by their published products; HRRRCast by
-its members.
+Reference ensembles are compared by their members where the archive has them, else by their published products.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from convcast.workspace import Workspace
 
 REFERENCES = ("refs", "href", "hrrrcast")
 """Names of the reference ensembles."""
+SIMULATED_REFERENCES = ("hrrrcast",)
+"""Those that the simulated world has too."""
 
 
 @dataclass(frozen=True)
@@ -125,52 +126,60 @@ def make_references(
     requested = [name for name in dict.fromkeys(names) if name in REFERENCES]
     if not requested:
         return ReferenceEnsembles()
-    if truth.simulated:
-        raise SettingsError(
-            f"the simulated world has no {requested[0]}", advice="use --against exact --against persistence"
-        )
+    absent = [name for name in requested if name not in SIMULATED_REFERENCES]
+    if truth.simulated and absent:
+        raise SettingsError(f"the simulated world has no {absent[0]}", advice="use --against exact --against hrrrcast")
     if truth.points.grid is None or workspace is None:
         lacking = "a truth on the HRRR grid" if workspace else "a workspace, whose archive holds it"
         raise SettingsError(f"{requested[0]} needs {lacking}", advice="use --against persistence")
-    baselines: tuple[ReferenceMembers, ...] = ()
+    baselines: list[ReferenceMembers] = []
     chosen: list[PublishedProducts] = []
     notes: list[str] = []
-    if "hrrrcast" in requested:
-        baselines = (HrrrcastMembers(truth, workspace, cases),)
-        notes.append(baselines[0].described)
-    if requested == ["hrrrcast"]:
-        return ReferenceEnsembles(baselines, (), tuple(notes))
-    refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
-    with_href = [case for case in cases if href.has(*case)] if "href" in requested else []
-    if with_href:
-        chosen.append(href)
-        notes.append(f"HREF publishes no members: it is compared by its products, {_share(with_href, cases)}")
-    elif "href" in requested:
-        notes.append("HREF has no files for these forecasts: REFS, which replaces it, stands in its place")
-    if "refs" in requested or not with_href:
+
+    def open_members(kind: type[ReferenceMembers], products: PublishedProducts, missing: MissingInputError) -> None:
+        """Compare by members, else by products; raise `missing` where the archive has neither."""
         try:
-            members_of_refs = ReferenceMembers(truth, workspace, cases)
-            baselines = (*baselines, members_of_refs)
-            notes.append(members_of_refs.described)
+            found = kind(truth, workspace, cases)
         except MissingInputError:
-            with_refs = [case for case in cases if refs.has(*case)]
-            if not with_refs:
-                name = "REFS" if "refs" in requested else "HREF or REFS"
-                command = (refs if "refs" in requested else href).remedy(cases)
-                raise MissingInputError(
-                    f"the archive holds nothing of {name} for these forecasts",
-                    advice=f"run `{command}`, or leave out --against {requested[0]}",
-                ) from None
+            with_products = [case for case in cases if products.has(*case)]
+            if not with_products:
+                raise missing from None
+            chosen.append(products)
+            share = _share(with_products, cases)
+            notes.append(f"Members of {kind.title} are not in the archive: it is compared by its products, {share}")
+        else:
+            baselines.append(found)
+            notes.append(found.described)
+
+    if "hrrrcast" in requested:
+        products = PublishedProducts("hrrrcast", truth, workspace)
+        open_members(HrrrcastMembers, products, _nothing_of("HRRRCast", "hrrrcast", products.remedy(cases)))
+    if {"refs", "href"} & set(requested):
+        refs, href = PublishedProducts("refs", truth, workspace), PublishedProducts("href", truth, workspace)
+        with_href = [case for case in cases if href.has(*case)] if "href" in requested else []
+        if with_href:
+            chosen.append(href)
+            notes.append(f"HREF publishes no members: it is compared by its products, {_share(with_href, cases)}")
+        elif "href" in requested:
+            notes.append("HREF has no files for these forecasts: REFS, which replaces it, stands in its place")
+        if "refs" in requested or not with_href:
+            title = "REFS" if "refs" in requested else "HREF or REFS"
+            command = (refs if "refs" in requested else href).remedy(cases)
+            asked = next(name for name in requested if name != "hrrrcast")
+            open_members(ReferenceMembers, refs, _nothing_of(title, asked, command))
+        elif len(with_href) < len(cases) and any(refs.has(*case) for case in cases if case not in with_href):
             chosen.append(refs)
-            notes.append(
-                f"Members of REFS are not in the archive: it is compared by its products, {_share(with_refs, cases)}"
-            )
-    elif len(with_href) < len(cases) and any(refs.has(*case) for case in cases if case not in with_href):
-        chosen.append(refs)
-        notes.append("Where HREF has no files, products of REFS, which replaces it, stand in its place")
+            notes.append("Where HREF has no files, products of REFS, which replaces it, stand in its place")
     for products in chosen:
         products.require(members)
-    return ReferenceEnsembles(baselines, tuple(chosen), tuple(notes))
+    return ReferenceEnsembles(tuple(baselines), tuple(chosen), tuple(notes))
+
+
+def _nothing_of(title: str, name: str, command: str) -> MissingInputError:
+    return MissingInputError(
+        f"the archive holds nothing of {title} for these forecasts",
+        advice=f"run `{command}`, or leave out --against {name}",
+    )
 
 
 def _share(some: Sequence[object], of: Sequence[object]) -> str:

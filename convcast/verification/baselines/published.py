@@ -1,4 +1,4 @@
-"""Comparison of the products that REFS and HREF publish with the same products made of our members.
+"""Comparison of the products that REFS, HREF and HRRRCast publish with the same products made of our members.
 
 Probabilities are of the same event (anywhere within 39 or 40.6 km where theirs are, smoothed as theirs are, at or above
 the threshold) and of as many of our members as theirs has, since no fair estimator exists of a smoothed probability.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from convcast.archive.archive import open_archives
 from convcast.archive.locations import GribFile
-from convcast.archive.reference_ensembles import Product, products
+from convcast.archive.reference_ensembles import HRRRCAST_MEMBERS, Kind, Product, product_file, products
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import count_members, happens, pack_exceedances
 from convcast.metrics.neighbourhood import count_near, far_from_missing, happens_near, smoothed
@@ -33,7 +33,7 @@ from convcast.workspace import Workspace
 Field = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-SIZES = {"refs": 14, "href": 10}
+SIZES = {"refs": 14, "href": 10, "hrrrcast": HRRRCAST_MEMBERS}
 """Number of members that the products are made of."""
 NEAR_NORMAL = (T2M, D2M, U10, V10)
 """Nearly normal fields, which mean and spread describe; reflectivity, CAPE and CIN have a floor and a long tail."""
@@ -41,7 +41,8 @@ WINDOW = {"refs": 8, "href": 5}
 """Half-width, cells, of the smoothing kernel (NCEP's ensemble post-processor)."""
 CELLS = {"refs": 13, "href": 8}
 """Radius of the neighbourhood, cells of the system's grid."""
-_FILES = {"mean": "mean", "spread": "sprd", "probability": "prob"}
+_KINDS: tuple[Kind, ...] = ("mean", "spread", "probability")
+"""Kinds of products that are compared."""
 SUMS = ("points", "ours", "theirs", "events", "stated_ours", "stated_theirs")
 MIN_SPREAD = 1e-3
 """Minimum standard deviation of a normal distribution, K or m/s."""
@@ -87,7 +88,7 @@ class ComparisonSums:
 
 
 class PublishedProducts:
-    """Products of REFS or HREF for the cases that have them."""
+    """Products of REFS, HREF or HRRRCast for the cases that have them."""
 
     def __init__(self, system: str, truth: Truth, workspace: Workspace) -> None:
         assert truth.points.grid is not None
@@ -105,7 +106,7 @@ class PublishedProducts:
         if members < self.size:
             raise SettingsError(
                 f"an ensemble of {members} cannot be compared fairly with products of the {self.size} members of "
-                f"{self.system}: probabilities as published have no fair estimator",
+                f"{self.system}: as published they have no fair estimator",
                 advice=f"sample {self.size} members or more, or leave out --against {self.system}",
             )
 
@@ -117,7 +118,8 @@ class PublishedProducts:
         return fetch_command(self.system, self._truth, cases)
 
     def fingerprint(self, init: Hour, lead: int) -> str:
-        files = [self._file(kind, init, lead) for kind in _FILES]
+        kinds = sorted({product.kind for product in products(self.system)} & set(_KINDS))
+        files = [self._file(kind, init, lead) for kind in kinds]
         return fingerprint(self._archives, [file for file in files if available_messages(self._archives, file)])
 
     def lacks(self, variable: Variable) -> str | None:
@@ -207,14 +209,16 @@ class PublishedProducts:
     def _published(self, product: Product, init: Hour, lead: int) -> Field:
         """Product on the points that are compared, (y, x)."""
         file = self._file(product.kind, init, lead)
-        header, values = read_message(self._archives, file, product.name, product.spec.keys)
+        header, values = read_message(
+            self._archives, file, product.name, product.spec.keys, simulated=self._truth.simulated
+        )
         if self._regrid is not None:
             check_grid_227(header)
             return values[self._regrid.box]
         return values[window_of_truth(header.grid(), self._grid, "the product")]
 
-    def _file(self, kind: str, init: Hour, lead: int) -> GribFile:
-        return GribFile(self.system, _FILES[kind], *cycle_and_lead(self._truth, init, lead))
+    def _file(self, kind: Kind, init: Hour, lead: int) -> GribFile:
+        return product_file(self.system, kind, *cycle_and_lead(self.system, self._truth, init, lead))
 
 
 def refusal(system: str, product: Product) -> str | None:

@@ -91,11 +91,13 @@ class ReferenceMembers(Baseline):
         return np.stack([self._field(variable, member) for member in chosen])
 
     def _field(self, variable: Variable, member: Member) -> NDArray[np.float32]:
-        header, values = read_message(self._archives, member.file, variable.name, variable.grib_keys)
+        header, values = read_message(
+            self._archives, member.file, variable.name, variable.grib_keys, simulated=self._truth.simulated
+        )
         return values[window_of_truth(header.grid(), self._grid, member.name)]
 
     def _all(self, init: Hour, lead: int) -> tuple[Member, ...]:
-        return refs_members(*cycle_and_lead(self._truth, init, lead))
+        return refs_members(*cycle_and_lead(self.name, self._truth, init, lead))
 
     def _available(self, init: Hour, lead: int) -> dict[str, frozenset[str]]:
         """Fields in the archive by member."""
@@ -114,26 +116,23 @@ class HrrrcastMembers(ReferenceMembers):
     title = "HRRRCast"
     cycles = "of the cycle that each forecast starts from"
 
-    def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:
-        late = self._truth.analysis_lead
-        leads = ",".join(map(str, sorted({lead + late for _, lead in cases})))
-        valid = [init + lead * HOUR for init, lead in cases]
-        return f"convcast fetch --what hrrrcast --leads {leads} --start {min(valid)} --end {max(valid)}"
-
     def _all(self, init: Hour, lead: int) -> tuple[Member, ...]:
-        late = self._truth.analysis_lead
-        return hrrrcast_members(init - late * HOUR, lead + late)
+        return hrrrcast_members(*cycle_and_lead(self.name, self._truth, init, lead))
 
 
-def cycle_and_lead(truth: Truth, init: Hour, lead: int) -> tuple[Hour, int]:
-    """Return the last cycle of REFS or HREF up to a case's analysis, and the hours from it to the valid time."""
-    cycle = cycle_of(init - truth.analysis_lead * HOUR)
+def cycle_and_lead(system: str, truth: Truth, init: Hour, lead: int) -> tuple[Hour, int]:
+    """Return a system's last cycle up to a case's analysis, and the hours from it to the valid time.
+
+    HRRRCast has a cycle each hour, REFS and HREF have one every six hours.
+    """
+    analysed = init - truth.analysis_lead * HOUR
+    cycle = analysed if system == "hrrrcast" else cycle_of(analysed)
     return cycle, int((init + lead * HOUR - cycle) / HOUR)
 
 
 def fetch_command(system: str, truth: Truth, cases: Sequence[tuple[Hour, int]]) -> str:
     """Return the command that fetches a reference ensemble for these cases."""
-    leads = sorted({cycle_and_lead(truth, *case)[1] for case in cases})
+    leads = sorted({cycle_and_lead(system, truth, *case)[1] for case in cases})
     valid = [init + lead * HOUR for init, lead in cases]
     ahead = ",".join(map(str, leads))
     return f"convcast fetch --what {system} --leads {ahead} --start {min(valid)} --end {max(valid)}"

@@ -12,10 +12,11 @@ from convcast.archive.reference_ensembles import products
 from convcast.conventions import ensemble_dataset
 from convcast.dataset import Dataset
 from convcast.errors import SettingsError
+from convcast.grib import encode
 from convcast.grid import Grid
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
-from convcast.variables import REFC
+from convcast.variables import FIELDS, REFC
 from convcast.verification import evaluate
 from convcast.verification.baselines.published import PublishedProducts, crps_normal, refusal
 from convcast.verification.baselines.regrid import Regridder
@@ -200,6 +201,35 @@ def test_matched_means_winds_of_href_and_other_parcels_are_refused():
 
 def test_a_normal_distribution_without_spread_is_a_certainty():
     np.testing.assert_allclose(crps_normal(np.array([3.0]), np.array([1.0]), np.array([0.0])), [2.0], atol=1e-3)
+
+
+def test_hrrrcast_is_compared_by_its_mean_and_spread_where_its_members_are_not_there(tmp_path):
+    there = make_workspace(tmp_path, INITS[:1], members=18, fields=FIELDS_USED, grid=GRID)
+    for name, kind in (("avg", "mean"), ("spr", "spread")):
+        file = GribFile("hrrrcast", name, INITS[0], 1)
+        values = {v: members(there, INITS[0], v) for v in ("t2m", "u10", "cape")}
+        made = {
+            f"{v}_{kind}": encode(
+                all_of.mean(0) if kind == "mean" else all_of.std(0),
+                key=FIELDS[v].grib,
+                grid=GRID,
+                init=INITS[0],
+                lead_hours=1,
+                simulated=False,
+            )
+            for v, all_of in values.items()
+        }
+        put(there.workspace, file, made)
+    found = run(there, ("hrrrcast",))
+    for name in ("t2m", "u10"):
+        ours, theirs = (
+            next(r for r in found.scores if (r["score"], r["field"], r["system"]) == ("crps_gaussian", name, system))
+            for system in ("convcast", "hrrrcast")
+        )
+        assert theirs["value"] == pytest.approx(ours["value"], abs=0.02)
+        assert ours["members"] == 18
+    assert not [r for r in found.scores if r["field"] == "cape" and r["system"] == "hrrrcast"]
+    assert any("HRRRCast are not in the archive: it is compared by its products" in note for note in found.facts.notes)
 
 
 class TestHref:

@@ -176,6 +176,6 @@ def test_members_of_hrrrcast_are_compared_on_the_same_cases(real):
 
 
 def test_hrrrcast_that_was_not_fetched_is_named_with_its_command(real):
-    with pytest.raises(MissingInputError, match="no members of HRRRCast") as raised:
+    with pytest.raises(MissingInputError, match="holds nothing of HRRRCast") as raised:
         make(real, [(INITS[0], 1)], "hrrrcast")
     assert "--what hrrrcast --leads 1" in raised.value.advice
