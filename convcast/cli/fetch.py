@@ -37,7 +37,7 @@ def fetch(
         str | None, typer.Option("--leads", help="Hours ahead, of forecasts to compare with (default: 1-6).")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="With --what refs: members, or products (default: both).")
+        str | None, typer.Option("--only", help="With --what refs or hrrrcast: members, or products (default: both).")
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -110,10 +110,10 @@ def fetch(
     root = command.root
     file = root / SETTINGS_FILE
     settings = command.settings(file if file.is_file() else None, chosen, preset=preset)
-    if what in ("refs", "href", "hrrrcast") and "simulated" in settings.archive.sources:
+    if what in ("refs", "href") and "simulated" in settings.archive.sources:
         raise SettingsError(
             f"the simulated world has no {what}; its exact ensemble and its own forecasts are what to compare with",
-            advice="use `convcast verify --against exact`, or fetch --what time-lagged",
+            advice="use `convcast verify --against exact`, or fetch --what time-lagged or hrrrcast",
         )
     if verify:
         archives = open_archives(open_workspace(root).archive)
@@ -201,9 +201,10 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
         raise SettingsError(
             "--leads needs --what with forecasts to compare with", advice="add --what time-lagged, or leave --leads out"
         )
-    if only is not None and (what != "refs" or only not in ("members", "products")):
+    if only is not None and (what not in ("refs", "hrrrcast") or only not in ("members", "products")):
         raise SettingsError(
-            f"--only {only} does not go with --what {what}", advice="use --what refs --only members, or products"
+            f"--only {only} does not go with --what {what}",
+            advice="use --what refs or hrrrcast, with --only members or products",
         )
 
 

@@ -2,7 +2,8 @@
 
 The files hold HRRR's messages in HRRR's order, and two that resemble requested ones: the temperature of the ground, and
 the CAPE of the lowest layers. Each message is marked as simulated (code table 1.3). Forecasts (f01 to f18) are those of
-the publisher's own model, which starts from the published analysis. Radar scans (`scans`) are made of the analysis.
+the publisher's own model, which starts from the published analysis. Radar scans (`scans`) are made of the analysis, and
+HRRRCast's files (`hrrrcast`) of the model's ensemble.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
@@ -21,7 +22,10 @@ from numpy.typing import NDArray
 
 from convcast import __version__, grib
 from convcast.archive import locations
+from convcast.archive.locations import GribFile
 from convcast.archive.messages.index import forecast
+from convcast.archive.reference_ensembles import HRRRCAST_MEMBERS, hrrrcast_longest
+from convcast.archive.simulated import hrrrcast
 from convcast.archive.simulated.forecast_model import LONGEST_LEAD, ForecastModel
 from convcast.archive.simulated.observation import FIELDS as SIMULATED
 from convcast.archive.simulated.scans import hour_of, make_scan, scan_path
@@ -77,7 +81,7 @@ class Publisher:
         self._last: tuple[Hour, State] | None = None
         self._next: Hour | None = None
         self._fixed: dict[tuple[str, int], bytes] = {}
-        self._forecasts: OrderedDict[Hour, tuple[int, Iterator[dict[str, Array]]]] = OrderedDict()
+        self._forecasts: OrderedDict[tuple[str, Hour], tuple[int, Iterator[dict[str, Array]]]] = OrderedDict()
         self._claim(settings)
 
     def publish(self, name: str) -> None:
@@ -98,6 +102,9 @@ class Publisher:
                 self._publish_analysis(file.init)
                 if file.lead > 0:
                     self._publish_forecast(file.init, file.lead)
+        elif file.model == "hrrrcast" and 0 < file.lead <= hrrrcast_longest(file.init):
+            with self._lock:
+                self._publish_hrrrcast(file)
 
     def _publish_scan(self, hour: Hour) -> None:
         path = self.root / scan_path(hour)
@@ -138,7 +145,7 @@ class Publisher:
 
     def _publish_analysis(self, init: Hour) -> None:
         """Write the analysis of this hour, and those between it and the last hour of the current run."""
-        if self._is_published(init):
+        if self._is_there(locations.hrrr(init, 0)):
             return
         if self._next is None or not init - MAX_RUN_HOURS * HOUR <= self._next <= init:
             kept = self._kept_state()
@@ -148,30 +155,49 @@ class Publisher:
             self._run = self._world.nature_run(self._next, hours, state=state)
         while self._next <= init:
             time, state = self._last = next(self._run)
-            if not self._is_published(time):
-                self._write(time, self._world.observe(state, time))
+            if not self._is_there(locations.hrrr(time, 0)):
+                self._write(locations.hrrr(time, 0), ORDER, self._world.observe(state, time))
             self._next = time + HOUR
 
     def _publish_forecast(self, init: Hour, lead: int) -> None:
         """Write one lead (hours) of this cycle's forecast, whose analysis must be published."""
-        if self._is_published(init, lead):
+        if self._is_there(locations.hrrr(init, lead)):
             return
-        done, run = self._forecasts.pop(init, (0, iter(())))
+        self._write(locations.hrrr(init, lead), ORDER, self._continue("hrrr", init, lead))
+
+    def _publish_hrrrcast(self, file: GribFile) -> None:
+        """Write all files of HRRRCast of this file's cycle and lead, if the cycle is published."""
+        delay = round(locations.EXTRA_DELAY_HOURS["hrrrcast"])
+        if self._is_there(file) or file.init + delay * HOUR > self.last:
+            return
+        self._publish_analysis(file.init)
+        members = self._continue("hrrrcast", file.init, file.lead)
+        for one, fields in hrrrcast.files_of_lead(members, file.init, file.lead):
+            self._write(one, hrrrcast.ORDER, {name: values[None] for name, values in fields.items()})
+
+    def _continue(self, model: str, init: Hour, lead: int) -> dict[str, Array]:
+        """Continue a model's forecast to a lead (hours), and return its fields, (member, ny, nx)."""
+        done, run = self._forecasts.pop((model, init), (0, iter(())))
         if done == 0 or done >= lead:
-            done, run = 0, self._model.run(self._published(init), init)
+            analysis = self._published(init)
+            whole = model == "hrrrcast"
+            run = (
+                self._model.run_ensemble(analysis, init, HRRRCAST_MEMBERS) if whole else self._model.run(analysis, init)
+            )
+            done = 0
         for _ in range(lead - done):
             fields = next(run)
-        self._write(init, fields, lead)
-        self._forecasts[init] = lead, run
+        self._forecasts[model, init] = lead, run
         while len(self._forecasts) > FORECASTS_AT_HAND:
             self._forecasts.popitem(last=False)
+        return fields
 
     def _published(self, init: Hour) -> dict[str, Array]:
         """The fields of a published analysis, (ny, nx), as its file has them."""
         names = {key: name for name, _, _, key in ORDER if name in SIMULATED}
         return {
             names[message.header.key]: message.decode().astype(np.float64)
-            for message in grib.read_messages(self._path(init))
+            for message in grib.read_messages(self._path(locations.hrrr(init, 0)))
             if message.header.key in names
         }
 
@@ -191,24 +217,36 @@ class Publisher:
                 return
         write_json(path, world)
 
-    def _path(self, init: Hour, lead: int = 0) -> Path:
-        return self.root / locations.archive_path(locations.hrrr(init, lead))
+    def _path(self, file: GribFile) -> Path:
+        place = locations.archive_path if file.model == "hrrr" else locations.bucket_path
+        return self.root / place(file)
 
-    def _is_published(self, init: Hour, lead: int = 0) -> bool:
-        return _index_path(self._path(init, lead)).is_file()
+    def _is_there(self, file: GribFile) -> bool:
+        return _index_path(self._path(file)).is_file()
 
-    def _write(self, init: Hour, fields: Mapping[str, NDArray[np.floating]], lead: int = 0) -> None:
-        """Write the file of a cycle and lead (hours), then its index."""
+    def _write(
+        self,
+        file: GribFile,
+        order: Sequence[tuple[str, str, str, GribKey]],
+        fields: Mapping[str, NDArray[np.floating]],
+    ) -> None:
+        """Write a file, then its index.
+
+        Args:
+            file: File of HRRR or HRRRCast.
+            order: Name, index columns and GRIB key of its messages.
+            fields: Fields by name, (1, ny, nx); constants are added.
+        """
         rows, messages, offset = [], [], 0
-        for number, (name, index_name, level, key) in enumerate(ORDER, 1):
-            if name in SIMULATED:
-                message = self._encode(fields[name][0], key, init, lead)
+        for number, (name, index_name, level, key) in enumerate(order, 1):
+            if name in fields:
+                message = self._encode(fields[name][0], key, file.init, file.lead)
             else:
-                message = _redate(self._constant(name, key, lead), init)
-            rows.append(_index_row(number, offset, init, index_name, level, lead))
+                message = _redate(self._constant(name, key, file.lead), file.init)
+            rows.append(_index_row(number, offset, file.init, index_name, level, file.lead))
             messages.append(message)
             offset += len(message)
-        path = self._path(init, lead)
+        path = self._path(file)
         write_bytes(path, b"".join(messages))
         write_bytes(_index_path(path), "".join(rows).encode())
 
@@ -223,6 +261,9 @@ class Publisher:
                 LAND.name: self._world.land,
                 "ground": np.full(self.grid.shape, 295.0),
                 "layer": np.full(self.grid.shape, 1500.0),
+                "height": np.full(self.grid.shape, 5800.0),
+                "t850": np.full(self.grid.shape, 290.0),
+                "u80": np.full(self.grid.shape, 9.0),
             }[name]
             self._fixed[name, lead] = self._encode(values, key, self.first, lead)
         return self._fixed[name, lead]

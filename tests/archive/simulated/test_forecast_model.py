@@ -50,6 +50,14 @@ def test_it_has_the_ground_of_the_world_and_not_its_future(model, analysis):
     assert not np.allclose(forecast(model, analysis, MORNING, 1)[0]["t2m"][0], exact, atol=0.1)
 
 
+def test_members_of_its_ensemble_differ_and_do_not_depend_on_their_number(model, analysis):
+    few, many = (next(model.run_ensemble(analysis, MORNING, members=members)) for members in (2, 4))
+    for name in FIELDS:
+        np.testing.assert_allclose(many[name][:2], few[name], atol=1e-9)
+    members = [*many["t2m"], forecast(model, analysis, MORNING, 1)[0]["t2m"][0]]
+    assert all(not np.allclose(a, b, atol=0.1) for n, a in enumerate(members) for b in members[:n])
+
+
 def test_it_grows_too_warm(model, analysis):
     world = World(32, 32, seed=3)
     inits = MORNING + 24 * np.arange(4)

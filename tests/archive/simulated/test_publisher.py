@@ -11,6 +11,8 @@ from convcast.archive import locations, scans
 from convcast.archive.messages.index import parse, select
 from convcast.archive.messages.spec import fields
 from convcast.archive.simulated import publisher as module
+from convcast.archive.simulated.hrrrcast import probability_matched_mean
+from convcast.archive.simulated.observation import FIELDS as SIMULATED
 from convcast.archive.simulated.publisher import ORDER, Publisher, simulated_grid
 from convcast.archive.simulated.world import World
 from convcast.errors import DamagedFileError
@@ -54,6 +56,10 @@ class StandInModel:
         for lead in range(1, 100):
             StandInModel.hours += 1
             yield {name: values[None] + lead for name, values in fields.items()}
+
+    def run_ensemble(self, fields, init, members):
+        for one in self.run(fields, init):
+            yield {name: values + np.arange(members)[:, None, None] for name, values in one.items()}
 
 
 @pytest.fixture
@@ -276,3 +282,52 @@ def test_no_scan_is_published_outside_the_simulated_days(publisher):
     for hour in (START - 1, START + 48):
         publisher.publish(f"{locations.SCANS}/{scans.prefixes(hour)[1]}")
     assert not (publisher.root / "CONUS").exists()
+
+
+def cast_name(hour, lead, product="pgrb2", member=None):
+    return str(locations.bucket_path(locations.GribFile("hrrrcast", product, START + hour, lead, member)))
+
+
+def read_fields(path):
+    return {h.key: values for h, values in ((m.header, m.decode()) for m in grib.read_messages(path))}
+
+
+def test_a_lead_of_hrrrcast_is_published_whole(publisher, tmp_path):
+    publisher.publish(f"{cast_name(5, 3, member=7)}.idx")
+    names = {path.name for path in (tmp_path / cast_name(5, 3, "avg")).parent.glob("*f03")}
+    tokens = {*(f"m{number:02d}" for number in range(18)), "avg", "spr"}
+    assert names == {f"hrrrcast.{token}.t05z.pgrb2.f03" for token in tokens}
+    analysed = read_fields(tmp_path / name(5))
+    found = {token: read_fields(tmp_path / cast_name(5, 3, token)) for token in ("avg", "spr")}
+    found["m07"] = read_fields(tmp_path / cast_name(5, 3, member=7))
+    key = FIELDS["t2m"].grib
+    for token, expected in (("m07", analysed[key] + 3 + 7), ("avg", analysed[key] + 3 + 8.5), ("spr", 27**0.5)):
+        assert np.abs(found[token][key] - expected).max() <= 1 / 16, token
+
+
+def test_messages_of_hrrrcast_are_found_as_in_its_index(publisher, tmp_path):
+    publisher.publish(cast_name(6, 40, "spr"))
+    rows = parse((tmp_path / f"{cast_name(6, 40, 'spr')}.idx").read_text())
+    wanted = fields([FIELDS[field] for field in SIMULATED])
+    spans, lacking = select(rows, wanted, init=START + 6, lead=40)
+    assert (len(spans), lacking) == (7, ())
+    assert {(h.init, h.simulated, h.lead_hours) for h in headers(tmp_path / cast_name(6, 40, "spr"))} == {
+        (START + 6, True, 40)
+    }
+
+
+def test_hrrrcast_is_published_hours_late_and_to_the_last_lead_of_its_cycle(publisher, tmp_path):
+    for hour, lead in ((5, 19), (6, 49), (42, 1), (5, 0), (-1, 1)):
+        publisher.publish(cast_name(hour, lead, "avg"))
+    assert not (tmp_path / "HRRRCast").exists()
+    publisher.publish(cast_name(41, 18, "avg"))
+    assert (tmp_path / cast_name(41, 18, "avg")).is_file()
+
+
+def test_probability_matched_mean_has_the_members_values_where_their_mean_has_its_rank():
+    members = np.random.default_rng(1).gamma(1, 10, (5, 6, 7))
+    matched = probability_matched_mean(members)
+    order = np.argsort(members.mean(0), axis=None)
+    assert (np.diff(matched.ravel()[order]) >= 0).all()
+    groups = np.sort(members.ravel()).reshape(42, 5)
+    np.testing.assert_array_equal(np.sort(matched, axis=None), groups[:, 2])
