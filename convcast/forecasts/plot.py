@@ -19,9 +19,9 @@ from convcast.forecasts.open import StoredForecast, made_by, model_identity, ope
 from convcast.forecasts.products import ANY_TIME
 from convcast.forecasts.summary import any_time, match_mean, neighbourhood_cells, neighbourhood_probability
 from convcast.notation import parse_numbers
-from convcast.pictures.base_map import BaseMap
 from convcast.pictures.forecast import OF_MEMBERS, OF_SEVERAL_LEADS, drawable
 from convcast.pictures.forecast_field import ForecastField, Wind, from_members
+from convcast.pictures.geography.base_map import BaseMap
 from convcast.pictures.units import UnitSystem, display_units
 from convcast.settings import ProductSettings
 from convcast.variables import REFC, U10, V10, Variable

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from convcast.notation import Hour
-from convcast.pictures.base_map import BaseMap
 from convcast.pictures.colours import bar_labels, field_colours
+from convcast.pictures.geography.base_map import BaseMap
 from convcast.pictures.style import finish, styled
 from convcast.variables import Variable
 

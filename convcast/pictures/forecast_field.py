@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.notation import HOUR, Hour
-from convcast.pictures.base_map import BaseMap
+from convcast.pictures.geography.base_map import BaseMap
 from convcast.pictures.units import DisplayUnits, UnitSystem, display_units
 from convcast.variables import Variable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.pictures.base_map import BaseMap
+from convcast.pictures.geography.base_map import BaseMap
 
 
 def outline(event: NDArray[np.bool_], base_map: BaseMap) -> NDArray[np.float64]:

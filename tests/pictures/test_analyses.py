@@ -7,7 +7,7 @@ from matplotlib import image
 
 from convcast.grid import Grid
 from convcast.pictures.analyses import draw_analyses
-from convcast.pictures.base_map import BaseMap
+from convcast.pictures.geography.base_map import BaseMap
 from convcast.variables import FIELDS
 
 GRID = Grid(20, 20, 300, 800)

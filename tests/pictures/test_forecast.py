@@ -12,10 +12,10 @@ from matplotlib.text import Text
 
 from convcast.grid import REGIONS, Grid
 from convcast.pictures import canvas
-from convcast.pictures.base_map import BaseMap
-from convcast.pictures.borders import county_lines, state_lines
 from convcast.pictures.forecast import KINDS, OF_MEMBERS, draw
 from convcast.pictures.forecast_field import ForecastField, Wind, from_members
+from convcast.pictures.geography.base_map import BaseMap
+from convcast.pictures.geography.borders import county_lines, state_lines
 from convcast.pictures.member_maps import coarsen
 from convcast.pictures.outlines import outline
 from convcast.variables import FIELDS

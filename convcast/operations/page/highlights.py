@@ -96,6 +96,6 @@ def _of_members(here: xr.Dataset, path: Path, variable: Variable, near: float) -
 
 
 def _place(latitude: float, longitude: float, *, simulated: bool) -> str:
-    from convcast.pictures.places import describe_coordinates, describe_place
+    from convcast.pictures.geography.places import describe_coordinates, describe_place
 
     return describe_coordinates(latitude, longitude) if simulated else describe_place(latitude, longitude)

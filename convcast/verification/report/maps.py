@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from convcast.pictures.base_map import BaseMap
-from convcast.pictures.borders import state_lines
 from convcast.pictures.colours import Colours, bar_labels, field_colours, probability_colours, spread_colours
+from convcast.pictures.geography.base_map import BaseMap
+from convcast.pictures.geography.borders import state_lines
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 

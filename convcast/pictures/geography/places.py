@@ -46,7 +46,7 @@ def describe_coordinates(latitude: float, longitude: float) -> str:
 @lru_cache(maxsize=1)
 def _table() -> tuple[list[str], Floats, Floats]:
     """Return names, latitudes and longitudes of the towns."""
-    text = (resources.files("convcast.pictures") / "places.csv").read_text(encoding="utf-8")
+    text = (resources.files("convcast.pictures.geography") / "places.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     latitudes, longitudes = (np.array([float(row[name]) for row in rows]) for name in ("latitude", "longitude"))
     return [f"{row['name']}, {row['region']}" for row in rows], latitudes, longitudes

@@ -1,6 +1,6 @@
 import pytest
 
-from convcast.pictures.places import describe_coordinates, describe_place
+from convcast.pictures.geography.places import describe_coordinates, describe_place
 
 
 @pytest.mark.parametrize(

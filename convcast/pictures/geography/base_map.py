@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from convcast.grid import SPACING, Grid, projection
-from convcast.pictures.borders import Line, coast_lines, county_lines, state_lines
+from convcast.pictures.geography.borders import Line, coast_lines, county_lines, state_lines
 
 SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
 """Possible spacings of meridians and parallels, degrees."""

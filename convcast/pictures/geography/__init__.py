@@ -1,0 +1,1 @@
+"""The base map: water, coasts, borders, and the names of places."""
