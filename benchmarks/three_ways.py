@@ -39,7 +39,7 @@ from convcast.model.checkpoint import checkpoints
 from convcast.model.distributed import Distributed
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches
-from convcast.model.training.progress import Tally
+from convcast.model.training.records.progress import Tally
 from convcast.model.training.trainer import Trainer
 from convcast.notation import parse_hours
 from convcast.settings import Settings

@@ -7,7 +7,7 @@ from convcast.model.distributed import rank_and_world_size, sum_over_processes
 from convcast.model.features.condition import Condition
 from convcast.model.forecaster import Forecaster
 from convcast.model.training.loop import train
-from convcast.model.training.progress import TrainingProgress
+from convcast.model.training.records.progress import TrainingProgress
 
 __all__ = [
     "SOLVERS",

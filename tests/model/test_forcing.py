@@ -18,7 +18,7 @@ from convcast.model.checkpoint import WEIGHTS, ModelDescription
 from convcast.model.features.condition import channel_count
 from convcast.model.features.inputs import Inputs, kind_name, parse_kind
 from convcast.model.training import preparation
-from convcast.model.training.model_card import card
+from convcast.model.training.records.model_card import card
 from convcast.notation import HOUR
 
 from .conftest import HOURS, SIDE, START, weather

@@ -23,9 +23,9 @@ from convcast.model.checkpoint import DESCRIPTION
 from convcast.model.distributed import Distributed, process_group
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches
-from convcast.model.training.progress import Tally, TrainingProgress
-from convcast.model.training.saving import newest
-from convcast.model.training.tensorboard import TrainingLog
+from convcast.model.training.records.progress import Tally, TrainingProgress
+from convcast.model.training.records.saving import newest
+from convcast.model.training.records.tensorboard import TrainingLog
 from convcast.model.training.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
 

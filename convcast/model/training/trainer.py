@@ -24,8 +24,8 @@ from convcast.model.tensors import digest, read_header, read_tensors
 from convcast.model.training.batches import Batch
 from convcast.model.training.ema import ExponentialMovingAverage
 from convcast.model.training.objective import NoisedBatch, Objective
-from convcast.model.training.progress import Tally, TrainingProgress
-from convcast.model.training.saving import AVERAGE, Checkpoint, advice_for, complete, save
+from convcast.model.training.records.progress import Tally, TrainingProgress
+from convcast.model.training.records.saving import AVERAGE, Checkpoint, advice_for, complete, save
 from convcast.model.training.sharding import defer_gradient_exchange, fill, parallel, sharded_like, whole
 from convcast.model.training.validation import Validator
 from convcast.settings import TrainingSettings

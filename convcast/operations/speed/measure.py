@@ -25,7 +25,7 @@ from convcast.model.distributed import Distributed
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
 from convcast.model.training.batches import Batch
-from convcast.model.training.progress import Tally
+from convcast.model.training.records.progress import Tally
 from convcast.model.training.trainer import Trainer
 from convcast.operations.speed import made_up
 from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, Settings

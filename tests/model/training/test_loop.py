@@ -27,7 +27,7 @@ from convcast.model.tensors import read_tensors
 from convcast.model.training import preparation
 from convcast.model.training.loop import learning_rate, train
 from convcast.model.training.objective import Objective
-from convcast.model.training.tensorboard import EVENTS
+from convcast.model.training.records.tensorboard import EVENTS
 from convcast.model.training.trainer import Trainer
 
 CPU = torch.device("cpu")

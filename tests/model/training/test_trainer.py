@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convcast.model.distributed import Distributed
 from convcast.model.training import preparation
-from convcast.model.training.progress import Tally
+from convcast.model.training.records.progress import Tally
 from convcast.model.training.sharding import sharded_like
 from convcast.model.training.trainer import Trainer, normal_rows
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from convcast.model.training import preparation
-from convcast.model.training.model_card import card
+from convcast.model.training.records.model_card import card
 
 
 def test_the_card_says_what_the_model_is(dataset, make_settings):

@@ -26,8 +26,8 @@ from convcast.model.checkpoint import (
 )
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors, write_tensors
-from convcast.model.training.model_card import card
-from convcast.model.training.progress import Tally, TrainingProgress
+from convcast.model.training.records.model_card import card
+from convcast.model.training.records.progress import Tally, TrainingProgress
 
 AVERAGE = "average."
 """Prefix of the averaged weights' names in a checkpoint."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convcast.files import append_line, parse_json
 from convcast.model.checkpoint import LOG
-from convcast.model.training.progress import TrainingProgress
+from convcast.model.training.records.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter

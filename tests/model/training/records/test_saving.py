@@ -21,7 +21,7 @@ from convcast.model.skill import Validation
 from convcast.model.tensors import read_header, read_tensors, write_tensors
 from convcast.model.training import preparation
 from convcast.model.training.loop import train
-from convcast.model.training.tensorboard import TrainingLog
+from convcast.model.training.records.tensorboard import TrainingLog
 from convcast.model.training.trainer import Trainer
 
 SCORES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.9}

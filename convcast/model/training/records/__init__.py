@@ -1,0 +1,1 @@
+"""What a training writes: its state, progress, log and model card."""
