@@ -12,7 +12,7 @@ import convcast
 from convcast import stores
 from convcast.errors import DamagedFileError
 
-FOREIGN = {"verification/data/files.py", "verification/data/ensembles.py"}
+FOREIGN = {"verification/data/gridded_files/files.py", "verification/data/ensembles.py"}
 """Where others' stores are opened, which may be of format 2."""
 
 

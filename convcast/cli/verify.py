@@ -84,7 +84,7 @@ def verify(
     from convcast.dataset import Dataset
     from convcast.notation import parse_hours
     from convcast.verification import evaluate
-    from convcast.verification.data.fields import describe
+    from convcast.verification.data.gridded_files.fields import describe
     from convcast.verification.data.mrms import Mrms
     from convcast.verification.data.truth import Analyses, open_truth
     from convcast.verification.report.html import caveats, headline, product_table_rows, warnings

@@ -35,9 +35,9 @@ from convcast.verification.cases import (
     with_baselines,
 )
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.data.fields import describe
-from convcast.verification.data.files import expand
-from convcast.verification.data.gather import GatheredFiles, gather_ensembles
+from convcast.verification.data.gridded_files.fields import describe
+from convcast.verification.data.gridded_files.files import expand
+from convcast.verification.data.gridded_files.gather import GatheredFiles, gather_ensembles
 from convcast.verification.data.mrms import Mrms
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth

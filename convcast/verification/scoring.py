@@ -25,7 +25,7 @@ from convcast.verification.baselines.base import Baseline
 from convcast.verification.baselines.published import PublishedProducts
 from convcast.verification.cases import ForecastCase
 from convcast.verification.crosscheck import check
-from convcast.verification.data.cf import UnreadableError, check_floors
+from convcast.verification.data.gridded_files.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
 from convcast.verification.results.accumulator import valid
 from convcast.verification.results.case_cache import AREA, LACKING, OF_TRUTH, Record

@@ -8,8 +8,8 @@ import pytest
 from convcast.metrics.regimes import REGIMES, UNKNOWN
 from convcast.metrics.sums import POINT_SUMS, score_field
 from convcast.variables import CAPE, REFC, T2M
-from convcast.verification.data.cf import UnreadableError
-from convcast.verification.data.points import Points
+from convcast.verification.data.gridded_files.cf import UnreadableError
+from convcast.verification.data.gridded_files.points import Points
 from convcast.verification.data.truth import find_regimes
 
 INIT = np.datetime64("2024-05-06T21", "h")

@@ -21,11 +21,11 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.export import to_grib, to_netcdf
 from convcast.variables import FIELDS
 from convcast.verification.data.ensembles import open_ensembles
-from convcast.verification.data.fields import describe, find_fields
-from convcast.verification.data.files import expand
-from convcast.verification.data.gather import gather_ensembles
+from convcast.verification.data.gridded_files.fields import describe, find_fields
+from convcast.verification.data.gridded_files.files import expand
+from convcast.verification.data.gridded_files.gather import gather_ensembles
+from convcast.verification.data.gridded_files.units import conversion
 from convcast.verification.data.truth import Analyses, open_truth
-from convcast.verification.data.units import conversion
 
 from .conftest import HOURS, INITS, MEMBERS, SIZE
 

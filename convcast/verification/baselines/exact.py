@@ -28,7 +28,7 @@ from convcast.notation import Hour, compact
 from convcast.variables import Variable
 from convcast.verification.baselines.base import Baseline
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
-from convcast.verification.data.points import Points
+from convcast.verification.data.gridded_files.points import Points
 from convcast.verification.data.truth import Analyses
 from convcast.verification.digest import digest
 from convcast.workspace import Workspace

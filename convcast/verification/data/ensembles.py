@@ -20,15 +20,15 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.forecasts.integrity import require_members
 from convcast.notation import Hour, parse_hour
 from convcast.variables import Variable
-from convcast.verification.data.cf import (
+from convcast.verification.data.gridded_files.cf import (
     check_dimensions,
     check_values,
     read_values,
 )
-from convcast.verification.data.fields import MatchedVariable, find_fields, settle_winds, turned
-from convcast.verification.data.files import expand, is_zarr, stamp
-from convcast.verification.data.gather import GatheredFiles, gather_ensembles
-from convcast.verification.data.points import Box, Points, read_points, shared
+from convcast.verification.data.gridded_files.fields import MatchedVariable, find_fields, settle_winds, turned
+from convcast.verification.data.gridded_files.files import expand, is_zarr, stamp
+from convcast.verification.data.gridded_files.gather import GatheredFiles, gather_ensembles
+from convcast.verification.data.gridded_files.points import Box, Points, read_points, shared
 from convcast.verification.data.times import LeftOut, scorable_times
 
 

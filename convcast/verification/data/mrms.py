@@ -18,8 +18,8 @@ from convcast.dataset import Dataset
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.notation import Hour, Hours
 from convcast.variables import REFC, Variable
-from convcast.verification.data.cf import UnreadableError
-from convcast.verification.data.points import Box
+from convcast.verification.data.gridded_files.cf import UnreadableError
+from convcast.verification.data.gridded_files.points import Box
 from convcast.verification.data.radar_cells import CellChoice, RadarCells
 from convcast.verification.data.truth import Truth
 from convcast.verification.digest import digest

@@ -17,16 +17,16 @@ from convcast.files import read_json
 from convcast.metrics.regimes import sort_points
 from convcast.notation import Hour, Hours
 from convcast.variables import CAPE, REFC, T2M, Variable
-from convcast.verification.data.cf import (
+from convcast.verification.data.gridded_files.cf import (
     UnreadableError,
     check_dimensions,
     check_values,
     read_values,
 )
-from convcast.verification.data.fields import find_fields, settle_winds, turned
-from convcast.verification.data.files import expand, stamp
-from convcast.verification.data.gather import GatheredFiles, gather_truth
-from convcast.verification.data.points import Box, Points, read_points
+from convcast.verification.data.gridded_files.fields import find_fields, settle_winds, turned
+from convcast.verification.data.gridded_files.files import expand, stamp
+from convcast.verification.data.gridded_files.gather import GatheredFiles, gather_truth
+from convcast.verification.data.gridded_files.points import Box, Points, read_points
 from convcast.verification.data.times import nearest_hours, require_once
 from convcast.verification.digest import digest
 

@@ -14,7 +14,7 @@ from convcast.metrics.bootstrap import FEW_DAYS
 from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
-from convcast.verification.data.points import Points
+from convcast.verification.data.gridded_files.points import Points
 from convcast.verification.results.accumulator import Ledger, valid
 from convcast.verification.results.table import Row, find, verdict
 

@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from convcast.errors import DamagedFileError
-from convcast.verification.data.cf import as_ensemble, as_truth, by_role, lacks, lead_hours, with_leads
-from convcast.verification.data.files import OpenedFile, is_zarr, open_file, open_zarr
-from convcast.verification.data.stack import stacked
+from convcast.verification.data.gridded_files.cf import as_ensemble, as_truth, by_role, lacks, lead_hours, with_leads
+from convcast.verification.data.gridded_files.files import OpenedFile, is_zarr, open_file, open_zarr
+from convcast.verification.data.gridded_files.stack import stacked
 
 POINT_COORDINATES = ("y", "x", "latitude", "longitude")
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from convcast.errors import DamagedFileError
 from convcast.grid import LATIN, ORIENTATION
 from convcast.variables import FIELDS, U10, V10, Variable
-from convcast.verification.data.points import Points
-from convcast.verification.data.units import SAME, Conversion, conversion
+from convcast.verification.data.gridded_files.points import Points
+from convcast.verification.data.gridded_files.units import SAME, Conversion, conversion
 
 KEYS = ("standard_name", "short_name", "long_name", "name")
 """Properties that identify a variable, the most reliable first."""

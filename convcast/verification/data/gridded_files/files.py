@@ -18,7 +18,7 @@ from convcast import (
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.grib import sections
 from convcast.variables import FIELDS, SIMULATED_STATUS, GribKey, Variable
-from convcast.verification.data.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
+from convcast.verification.data.gridded_files.fields import NO_FIELD, SINGLE_FORECASTS, STATISTIC, is_level, is_named
 
 __all__ = ["OpenedFile", "expand", "is_zarr", "open_file", "open_zarr", "stamp"]
 
@@ -251,7 +251,7 @@ def _field_of(message: Any) -> tuple[Variable | None, str]:
 
 def _open_messages(path: Path, offsets: Sequence[Any]) -> xr.Dataset:
     """Open the messages at these offsets, which hold one field at one level."""
-    from convcast.verification.data.messages import SelectedMessages
+    from convcast.verification.data.gridded_files.messages import SelectedMessages
 
     data: xr.Dataset = xr.open_dataset(
         SelectedMessages.at(path, offsets),
