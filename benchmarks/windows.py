@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from convcast.dataset import Dataset, Windows, open_dataset, usable_inits, windows
+from convcast.dataset import Dataset, Windows, open_dataset, usable_inits
+from convcast.dataset.cases import windows
 from convcast.dataset.layout import DatasetDescription, HourStatus, index
 from convcast.dataset.store import Store
 from convcast.grid import CONUS

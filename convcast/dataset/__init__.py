@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from convcast.dataset.cases.motion import advect, estimate_motion
+from convcast.dataset.cases.optical_flow import estimate_local_motion
+from convcast.dataset.cases.sun import Sun
+from convcast.dataset.cases.windows import Window, Windows, domain_motion, shuffled_indices, usable_inits, window
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.forcing.preprocess import ForecastVerdict, preprocess_forcing
 from convcast.dataset.layout import HourStatus
-from convcast.dataset.motion import advect, estimate_motion
-from convcast.dataset.optical_flow import estimate_local_motion
 from convcast.dataset.preprocessing.preprocess import HourVerdict, preprocess
 from convcast.dataset.split import Split, split_hours
 from convcast.dataset.statistics import FieldStatistics
-from convcast.dataset.sun import Sun
-from convcast.dataset.windows import Window, Windows, domain_motion, shuffled_indices, usable_inits, window
 
 if TYPE_CHECKING:
     from convcast.dataset.view import open_dataset

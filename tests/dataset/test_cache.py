@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from convcast.dataset import Dataset, Windows, cache, usable_inits, windows
+from convcast.dataset import Dataset, Windows, cache, usable_inits
+from convcast.dataset.cases import windows
 from convcast.errors import DamagedFileError, DiskFullError
 from convcast.notation import HOUR
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from convcast.dataset import Windows, shuffled_indices, usable_inits, windows
+from convcast.dataset import Windows, shuffled_indices, usable_inits
+from convcast.dataset.cases import windows
 
 
 @pytest.fixture

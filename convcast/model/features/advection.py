@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convcast.dataset.motion import REFINEMENTS
+from convcast.dataset.cases.motion import REFINEMENTS
 
 PIECES = 3
 """Pieces of the path of air; more are no better in the simulated world."""

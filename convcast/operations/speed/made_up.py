@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convcast.dataset.cases.windows import Window
 from convcast.dataset.normal_scores import LEVELS
-from convcast.dataset.windows import Window
 from convcast.grid import CONUS, SPACING
 from convcast.model import ModelDescription
 from convcast.model.features.inputs import Inputs

@@ -104,7 +104,7 @@ def test_where_the_target_is_missing_nothing_is_learnt(dataset, make_settings, m
 
 def test_the_dataset_s_integers_become_the_same_cases(make_dataset, make_settings, monkeypatch):
     """Cases of a dataset that is read patch by patch are handed over as integers, and turned too."""
-    from convcast.dataset import windows
+    from convcast.dataset.cases import windows
 
     dataset = make_dataset(simulated=False, periodic=False, side=24)
     settings = make_settings(training={"augmentation": "rotations"})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convcast.dataset.windows import Window
+from convcast.dataset.cases.windows import Window
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.xarray_api import crps_ensemble
 from convcast.model.skill import EventFrequency

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from convcast.dataset.patches import BLOCK, Patches, count_echoes
+from convcast.dataset.cases.patches import BLOCK, Patches, count_echoes
 
 DOMAIN, SIDE = (70, 100), (32, 40)
 STARTS = list(itertools.product(range(70 - 32 + 1), range(100 - 40 + 1)))

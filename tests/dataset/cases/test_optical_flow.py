@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from convcast.dataset import Dataset, HourStatus, estimate_local_motion, estimate_motion, window
+from convcast.dataset.cases.motion import FASTEST
+from convcast.dataset.cases.optical_flow import SPACING, at_points
 from convcast.dataset.layout import DatasetDescription
-from convcast.dataset.motion import FASTEST
-from convcast.dataset.optical_flow import SPACING, at_points
 from convcast.dataset.store import Store
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -212,7 +212,7 @@ def test_large_domains_are_averaged_for_the_motion_of_the_domain(shape, monkeypa
         seen.append(history.shape[-2:])
         return estimate_motion(history, periodic=periodic)
 
-    monkeypatch.setattr("convcast.dataset.optical_flow.estimate_motion", recorded)
+    monkeypatch.setattr("convcast.dataset.cases.optical_flow.estimate_motion", recorded)
     points = scattered(shape)
     history = storms(lambda hour: points + np.array([2, 6]) * hour, shape)
     history[1, 0, 3, 5] = np.nan

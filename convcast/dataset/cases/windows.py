@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from convcast.archive.forcing import Forcing, HrrrForecast
 from convcast.conventions import unpack
+from convcast.dataset.cases.motion import advect
+from convcast.dataset.cases.optical_flow import Lattice, at_points, estimate_local_motion
+from convcast.dataset.cases.patches import Patch, Patches, count_echoes
+from convcast.dataset.cases.sun import Sun
 from convcast.dataset.dataset import Dataset
-from convcast.dataset.motion import advect
-from convcast.dataset.optical_flow import Lattice, at_points, estimate_local_motion
-from convcast.dataset.patches import Patch, Patches, count_echoes
-from convcast.dataset.sun import Sun
 from convcast.errors import SettingsError
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import REFC
@@ -45,13 +45,13 @@ class Window:
     """Sine and cosine of the UTC hour of day of `init`, (2,)."""
     motion: Floats
     """Motion (dy, dx) of each point, cells per hour, (2, y, x), estimated from the history of the whole domain
-    (convcast.dataset.optical_flow)."""
+    (convcast.dataset.cases.optical_flow)."""
     periodic: bool
     """Whether the fields are a whole torus."""
     target: Floats | None
     """The fields at `init + lead`, (variable, y, x); None for a forecast."""
     weight: float = 1.0
-    """Importance weight of the case in averages over cases (convcast.dataset.patches.Patch.weight)."""
+    """Importance weight of the case in averages over cases (convcast.dataset.cases.patches.Patch.weight)."""
     forcing: Floats | None = None
     """HRRR's forecast of the fields at `init + lead`, (variable, y, x); None if it is withheld or there is none."""
     age: int | None = None

@@ -3,8 +3,8 @@
 The estimate is the phase correlation (Kuglin and Hines, 1975) of all fields and all pairs of consecutive hours: their
 cross spectra are added before the peak is located. skimage's phase_cross_correlation takes a single pair of fields,
 whose peak is ambiguous if the fields show little but storms. With all fields, the error in the mean wind of the
-simulated world is 0.2 cells per hour (median; 0.4 in 90 % of the cases). convcast.dataset.optical_flow estimates the
-motion of each place.
+simulated world is 0.2 cells per hour (median; 0.4 in 90 % of the cases). The module `optical_flow` estimates
+the motion of each place.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from convcast.dataset import Window, Windows, advect, shuffled_indices, usable_inits, window, windows
+from convcast.dataset import Window, Windows, advect, shuffled_indices, usable_inits, window
+from convcast.dataset.cases import windows
 from convcast.errors import MissingInputError, SettingsError
 from convcast.notation import HOUR
 
