@@ -10,24 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from convcast import __version__
-from convcast.cli import (
-    calibrate,
-    check,
-    cycle,
-    demo,
-    export,
-    fetch,
-    hindcast,
-    init,
-    plot,
-    preprocess,
-    sample,
-    status,
-    train,
-    verify,
-)
+from convcast.cli import check, cycle, demo, hindcast, status
 from convcast.cli.common.console import Terminal
 from convcast.cli.common.process import INTERRUPTED, end_on_sigterm, prepare
+from convcast.cli.steps import calibrate, export, fetch, init, plot, preprocess, sample, train, verify
 from convcast.errors import SettingsError
 
 EPILOGUE = (
