@@ -35,7 +35,7 @@ DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 CALIBRATION_AGE = np.timedelta64(24, "h")
 """Time after which a calibration is learnt again."""
 FIRST_CASES = 12
-"""Number of scored forecasts, of one lead each, from which a calibration is learnt."""
+"""Number of forecasts, of one lead each, from which a calibration is learnt."""
 VERIFICATION = "operational"
 """Name of the verification that cycles update."""
 
@@ -107,6 +107,8 @@ class Inventory:
     """Initial times that cannot be sampled, because an ignored file has the forecast's name."""
     calibrated: Hour | None = None
     """Last valid hour from which the newest calibration was learnt; None where there is none."""
+    raw: frozenset[Hour] = frozenset()
+    """Initial times of the members that are stored as they were drawn, from which a calibration is learnt too."""
     unforced: frozenset[Hour] = frozenset()
     """Initial times for which an HRRR forecast that forces the model is missing and could be fetched."""
     unprocessed_forecasts: frozenset[HrrrForecast] = frozenset()
@@ -144,11 +146,18 @@ class Inventory:
 
     @property
     def to_calibrate(self) -> bool:
-        """Whether a day has passed since the last calibration, and forecasts were scored since, or enough at first."""
+        """Whether a calibration is a day old, and there are enough forecasts, one of them new, to learn another from.
+
+        A calibration is learnt from the scored forecasts and from those in raw/ whose valid hour has an analysis:
+        forecasts of which only products are kept are not scored.
+        """
         if self.calibrated is not None and self.expected - self.calibrated < CALIBRATION_AGE:
             return False
-        since = [init for init, lead in self.scored if self.calibrated is None or init + lead * HOUR > self.calibrated]
-        return len(since) >= FIRST_CASES
+        leads = self.model.leads if self.model else ()
+        drawn = {(i, lead) for i in self.raw for lead in leads if i + lead * HOUR <= self.expected}
+        cases = self.scored | {(init, lead) for init, lead in drawn if self.ok(init + lead * HOUR)}
+        new = any(self.calibrated is None or init + lead * HOUR > self.calibrated for init, lead in cases)
+        return new and len(cases) >= FIRST_CASES
 
     @property
     def newest(self) -> Hour | None:
@@ -193,6 +202,7 @@ class InventoryReader:
             forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
             calibrated=self._calibrated(expected),
+            raw=self._raw(expected),
             model=model,
             ignored_files=ignored_files,
             blocked=frozenset(init for init, path in stored if path in ignored_files and self._is_written(path)),
@@ -201,6 +211,11 @@ class InventoryReader:
     def _calibrated(self, expected: Hour) -> Hour | None:
         path = newest_before(self.workspace.calibrations, expected)
         return None if path is None else from_compact(path.stem)
+
+    def _raw(self, expected: Hour) -> frozenset[Hour]:
+        first = expected - np.timedelta64(round(24 * self.settings.verification.calibration_days), "h")
+        stores = _named_stores(self.workspace.raw_forecast(expected).parent)
+        return frozenset(init for init, _ in stores if first <= init <= expected)
 
     def _forcing(
         self, archive: Archive, expected: Hour, since: Hour
@@ -234,10 +249,7 @@ class InventoryReader:
     def _stored_paths(self) -> Iterator[tuple[Hour, Path]]:
         """Yield the initial times and paths of stored members and products."""
         for folder in (self.workspace.forecasts, self.workspace.products):
-            for path in folder.glob("*.zarr"):
-                init = from_compact(path.stem)
-                if init is not None:
-                    yield init, path
+            yield from _named_stores(folder)
 
     def _is_written(self, path: Path) -> bool:
         """Whether sampling writes to a forecast file, as the settings keep members, products or both."""
@@ -278,6 +290,14 @@ class InventoryReader:
                 return forecast
             self._complete[init] = forecast
         return self._complete[init]
+
+
+def _named_stores(folder: Path) -> Iterator[tuple[Hour, Path]]:
+    """Yield the stores of a folder that are named for an initial time."""
+    for path in folder.glob("*.zarr"):
+        init = from_compact(path.stem)
+        if init is not None:
+            yield init, path
 
 
 def read_forecast(path: Path, *, members: int) -> ForecastSummary:

@@ -235,12 +235,34 @@ def test_forcing_that_does_not_come_is_asked_for_once_and_does_not_stop_the_fore
 
 
 @pytest.mark.parametrize(
-    ("age", "cases", "wanted"), [(None, 12, True), (None, 11, False), (24, 12, True), (23, 12, False), (30, 0, False)]
+    ("age", "cases", "first", "wanted"),
+    [
+        (None, 12, 2, True),
+        (None, 11, 2, False),
+        (24, 12, 2, True),
+        (23, 12, 2, False),
+        (30, 0, 2, False),
+        (24, 12, 24, True),
+        (24, 12, 25, False),
+    ],
 )
-def test_calibration_is_learnt_once_a_day_from_enough_new_scores(age, cases, wanted):
+@pytest.mark.parametrize("how", ["scored", "in raw/"])
+def test_calibration_is_learnt_once_a_day_from_enough_forecasts_one_of_them_new(age, cases, first, wanted, how):
+    """The newest forecast began `first` hours ago; of those of which only products are kept, raw/ has the members."""
     calibrated = None if age is None else NOW - age * HOUR
-    scored = {(NOW - (k + 2) * HOUR, 1) for k in range(cases)}
-    assert replace(holding(scored=scored), calibrated=calibrated).to_calibrate == wanted
+    inits = frozenset(NOW - (k + first) * HOUR for k in range(cases))
+    if how == "scored":
+        there = holding(scored={(init, 1) for init in inits})
+    else:
+        there = replace(holding(back(60), model=replace(MODEL, leads=(1,))), raw=inits)
+    assert replace(there, calibrated=calibrated).to_calibrate == wanted
+
+
+def test_a_forecast_in_raw_without_an_analysis_teaches_nothing():
+    raw, model = frozenset(NOW - k * HOUR for k in range(1, 13)), replace(MODEL, leads=(1,))
+    assert replace(holding(back(60), model=model), raw=raw).to_calibrate
+    assert not replace(holding(back(2), model=model), raw=raw).to_calibrate
+    assert not replace(holding(back(60), model=model), raw=raw - {NOW - HOUR} | {NOW}).to_calibrate
 
 
 @pytest.mark.parametrize("calibrate", [True, False])
