@@ -3,9 +3,18 @@
 The exact ensemble of each hour is spoilt in a known way, as a model might spoil it: too little spread, a bias of
 temperature, and reflectivity that is too strong. Each day the maps are fitted to the forecasts of the last days whose
 truth is known at the first initial time of the day, and applied to the forecasts of that day. In the drifted world the
-faults are switched on in the middle. No network is needed.
+faults are switched on in the middle. Intervals are of 95 %, by drawing days.
 
 `python benchmarks/calibration.py --days 20 --window 5`
+
+With --workspace the members of a trained network are calibrated: those in raw/ of a workspace of the simulated archive,
+as `convcast sample --set sampling.calibration=true` leaves them. The days before --from are learnt from and not judged:
+
+    convcast demo --pretrained -w W
+    convcast fetch --start 2024-05-22T12 --end 2024-06-12T23 --set simulation.days=80 -w W && convcast preprocess -w W
+    convcast sample --init 2024-05-23T00/2024-06-12T21/3h --members 20 --model pretrained \
+        --set sampling.calibration=true -w W
+    python benchmarks/calibration.py --workspace W --from 2024-06-02
 """
 
 from __future__ import annotations
@@ -13,23 +22,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from convcast.archive.simulated.world import World
+from convcast.dataset import Dataset
 from convcast.forecasts.calibration import Calibration
 from convcast.metrics.regimes import sort_points
 from convcast.variables import FIELDS
+from convcast.verification.data.ensembles import open_ensembles
+from convcast.verification.data.truth import Analyses, find_regimes
 from convcast.verification.learn_calibration import draw_points, fit_maps
 
-NAMES = ("refc", "t2m", "u10")
+NAMES: tuple[str, ...] = ("refc", "t2m", "u10")
 SIZE, MEMBERS = 96, 20
 START = np.datetime64("2024-05-11T00", "h")
 EVERY = 3
 """Hours between initial times."""
 POINTS = 512
+RESAMPLES = 500
+KINDS = "exact", "raw", "calibrated"
+"""Kinds of ensembles: as drawn, spoilt, and calibrated. A trained network's are drawn by the network."""
 
 Fields = dict[str, np.ndarray]
 
@@ -57,34 +73,59 @@ def sound(members: Fields) -> Fields:
     return members
 
 
-class Sums:
-    """Sums of one field over cases."""
+THRESHOLDS = 40.0, 50.0
+PARTS = 3 + 2 * len(THRESHOLDS)
+"""CRPS, squared error of the mean, variance, and the fractions of members and truth beyond each threshold."""
 
-    def __init__(self) -> None:
-        self.n = 0
-        self.crps = self.squared = self.variance = 0.0
-        self.events = {40.0: [0.0, 0.0], 50.0: [0.0, 0.0]}
 
-    def add(self, members: np.ndarray, observed: np.ndarray) -> None:
-        flat = members.reshape(len(members), -1)
-        self.n += 1
-        self.crps += fair_crps(flat, observed.ravel())
-        self.squared += float(np.mean((flat.mean(0) - observed.ravel()) ** 2))
-        self.variance += float(flat.var(0, ddof=1).mean())
-        for threshold, (_, _) in self.events.items():
-            self.events[threshold][0] += float((flat >= threshold).mean())
-            self.events[threshold][1] += float((observed >= threshold).mean())
+def sums_of(members: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Sums of one case over its points, divided by their number, (PARTS,)."""
+    flat, truth = members.reshape(len(members), -1).astype(np.float64), observed.ravel().astype(np.float64)
+    size = (len(flat) + 1) / len(flat)
+    events = [float((values >= threshold).mean()) for threshold in THRESHOLDS for values in (flat, truth)]
+    squared = float(np.mean((flat.mean(0) - truth) ** 2))
+    return np.array([fair_crps(flat, truth), squared, size * float(flat.var(0, ddof=1).mean()), *events])
 
-    def results(self, name: str) -> dict[str, float]:
-        size = (MEMBERS + 1) / MEMBERS
-        said = {
-            "crps": round(self.crps / self.n, 4),
-            "spread_error": round(float(np.sqrt(size * self.variance / self.squared)), 3),
+
+def scores(sums: np.ndarray, name: str) -> dict[str, float]:
+    """Scores of the sums of several cases, (case, PARTS)."""
+    mean = sums.mean(0)
+    found = {"crps": mean[0], "spread_error": np.sqrt(mean[2] / mean[1])}
+    if name == "refc":
+        for number, threshold in enumerate(THRESHOLDS):
+            forecast, observed = mean[3 + 2 * number : 5 + 2 * number]
+            found[f"frequency_bias_{threshold:g}"] = forecast / observed if observed else float("nan")
+    return found
+
+
+def with_intervals(of_days: dict[str, list[np.ndarray]], name: str) -> dict[str, dict[str, list[float]]]:
+    """Value, low and high of each score by kind of ensemble, and of its CRPS over that of the raw one.
+
+    Args:
+        of_days: Sums of the cases of each day, (case, PARTS), by kind.
+        name: Field.
+    """
+    generator = np.random.default_rng(0)
+
+    def all_scores(days: Iterable[int]) -> dict[tuple[str, str], float]:
+        chosen = list(days)
+        found = {
+            (kind, score): value
+            for kind, sums in of_days.items()
+            for score, value in scores(np.concatenate([sums[day] for day in chosen]), name).items()
         }
-        if name == "refc":
-            for threshold, (forecast, observed) in self.events.items():
-                said[f"frequency_bias_{threshold:g}"] = round(forecast / observed, 3) if observed else float("nan")
-        return said
+        for kind in of_days:
+            found[kind, "crps_over_raw"] = found[kind, "crps"] / found["raw", "crps"]
+        return found
+
+    count = len(of_days["raw"])
+    values = all_scores(range(count))
+    drawn = [all_scores(generator.integers(0, count, count)) for _ in range(RESAMPLES)]
+    report: dict[str, dict[str, list[float]]] = {kind: {} for kind in of_days}
+    for kind, score in values:
+        low, high = np.nanpercentile([one[kind, score] for one in drawn], [2.5, 97.5])
+        report[kind][score] = [round(float(value), 4) for value in (values[kind, score], low, high)]
+    return report
 
 
 @dataclass(frozen=True)
@@ -92,7 +133,7 @@ class Case:
     """An initial time: its regimes, the exact members and the truth, by field."""
 
     init: np.datetime64
-    regimes: np.ndarray
+    regimes: np.ndarray | None
     members: Fields
     observed: Fields
 
@@ -117,68 +158,87 @@ def simulate(days: int, lead: int, seed: int) -> list[list[Case]]:
     return cases
 
 
-def run(cases: list[list[Case]], window: int, lead: int, spoil: Callable[[int], Callable[[Fields], Fields]]) -> dict:
-    """Learn each day from the days before it, and sum the scores of each day."""
+def read_cases(root: Path, lead: int) -> list[list[Case]]:
+    """The ensembles in raw/ of a workspace, and their analyses, by day."""
+    truth = Analyses(Dataset.open(root / "dataset.zarr"))
+    known = set(truth.hours.tolist())
+    days: dict[np.datetime64, list[Case]] = {}
+    for path in sorted((root / "raw").glob("*.zarr")):
+        for one in open_ensembles(path, fields=truth.variables, points=truth.points, simulated=True).ensembles:
+            members = one.members(lead)
+            if (one.init + lead).item() in known and len(members) > 1:
+                case = Case(
+                    one.init,
+                    find_regimes(truth, one.init),
+                    {v.name: one.read(v, lead, members) for v in truth.variables},
+                    {v.name: truth.read(v, one.init + lead) for v in truth.variables},
+                )
+                days.setdefault(one.init.astype("datetime64[D]"), []).append(case)
+    return [days[day] for day in sorted(days)]
+
+
+def run(
+    cases: list[list[Case]], window: int, lead: int, spoil: Callable[[int], Callable[[Fields], Fields]]
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Learn each day from the days before it; return the sums of the cases of each day by field and kind."""
     drawn: dict[str, list] = {name: [] for name in NAMES}
-    kinds = "exact", "raw", "calibrated"
-    sums = {kind: {name: [Sums() for _ in cases] for name in NAMES} for kind in kinds}
+    sums: dict[str, dict[str, list]] = {name: {kind: [] for kind in KINDS} for name in NAMES}
     for day, of_day in enumerate(cases):
-        first = START + day * 24
+        first = of_day[0].init.astype("datetime64[D]").astype("datetime64[h]")
         maps: dict = {}
         for name in NAMES:
-            usable = [d for init, d in drawn[name] if first - window * 24 <= init and init + lead <= first]
-            found = fit_maps(FIELDS[name], usable)
+            usable = [(init, d) for init, d in drawn[name] if first - window * 24 <= init and init + lead <= first]
+            found = fit_maps(FIELDS[name], [d for _, d in usable], [init for init, _ in usable])
             if found:
                 maps[name] = {str(lead): found}
         calibration = Calibration(str(first), str(first), 0, maps)
-        for case in of_day:
-            members = spoil(day)(case.members)
-            for number, name in enumerate(NAMES):
-                values, observed = members[name].astype(np.float32), case.observed[name]
+        for name in NAMES:
+            of_kind: dict[str, list] = {kind: [] for kind in KINDS}
+            for case in of_day:
+                values, observed = spoil(day)(case.members)[name].astype(np.float32), case.observed[name]
                 mapped = calibration.apply(FIELDS[name], lead, values, case.regimes)
-                for kind, one in zip(kinds, (case.members[name], values, mapped), strict=True):
-                    sums[kind][name][day].add(one, observed)
-                key = (int(case.init.astype(int)), number)
+                for kind, one in zip(KINDS, (case.members[name], values, mapped), strict=True):
+                    of_kind[kind].append(sums_of(one, observed))
+                key = (int(case.init.astype(int)), NAMES.index(name))
                 drawn[name].append((case.init, draw_points(values, observed, case.regimes, count=POINTS, seed=key)))
+            for kind in KINDS:
+                sums[name][kind].append(np.array(of_kind[kind]))
     return sums
 
 
-def pooled(sums: list[Sums], name: str) -> dict[str, float]:
-    """Scores of several days."""
-    total = Sums()
-    for one in sums:
-        total.n += one.n
-        for part in ("crps", "squared", "variance"):
-            setattr(total, part, getattr(total, part) + getattr(one, part))
-        for threshold, (forecast, observed) in one.events.items():
-            total.events[threshold][0] += forecast
-            total.events[threshold][1] += observed
-    return total.results(name) | {"cases": total.n}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    global NAMES
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=20)
     parser.add_argument("--window", type=int, default=5)
     parser.add_argument("--lead", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workspace", type=Path, help="calibrate the members in raw/ of this workspace")
+    parser.add_argument("--from", dest="first", help="first day that is judged, with --workspace")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    days, window = options.days, options.window
-    middle = days // 2
-    worlds = {
-        "faulty throughout": (lambda _: too_sharp, range(window, days)),
-        "faults from the middle on": (lambda day: too_sharp if day >= middle else sound, range(middle + 5, days)),
-    }
+    window = options.window
+    if options.workspace is None:
+        cases = simulate(options.days, options.lead, options.seed)
+        middle, first = len(cases) // 2, window
+        faulty = {"faulty throughout": lambda _: too_sharp}
+    else:
+        cases = read_cases(options.workspace, options.lead)
+        NAMES = tuple(cases[0][0].members)
+        first = next(n for n, of in enumerate(cases) if str(of[0].init.astype("datetime64[D]")) >= options.first)
+        middle = max(first - 5, 1)  # so that the days that are judged are those after five days of drift
+        faulty = {"as the network draws": lambda _: sound}
+    worlds = faulty | {"faults from the middle on": lambda day: too_sharp if day >= middle else sound}
     report: dict[str, dict] = {}
-    cases = simulate(days, options.lead, options.seed)
-    for title, (spoil, judged) in worlds.items():
+    for title, spoil in worlds.items():
         begun = time.perf_counter()
         results = run(cases, window, options.lead, spoil)
+        judged = range(max(first, middle + 5) if "middle" in title else first, len(cases))
         report[title] = {
-            "days judged": f"{judged[0]} to {judged[-1]} of {days}",
+            "days": [str(cases[day][0].init.astype("datetime64[D]")) for day in judged],
+            "cases": sum(len(cases[day]) for day in judged),
             **{
-                name: {kind: pooled([results[kind][name][day] for day in judged], name) for kind in results}
+                name: with_intervals({kind: [of[day] for day in judged] for kind, of in results[name].items()}, name)
                 for name in NAMES
             },
             "seconds": round(time.perf_counter() - begun, 1),
@@ -187,10 +247,12 @@ def main() -> None:
         print(json.dumps(report, indent=1))
         return
     for title, of_world in report.items():
-        print(f"{title}: days {of_world['days judged']}, window {window} days, {of_world['seconds']} s")
+        days = of_world["days"]
+        print(f"{title}: {of_world['cases']} cases of {days[0]} to {days[-1]}, window {window} days")
         for name in NAMES:
-            for kind, scores in of_world[name].items():
-                print(f"  {name:5}{kind:12}" + "  ".join(f"{score} {value}" for score, value in scores.items()))
+            for kind, found in of_world[name].items():
+                said = "  ".join(f"{score} {v:.3f} [{a:.3f}, {b:.3f}]" for score, (v, a, b) in found.items())
+                print(f"  {name:5}{kind:12}{said}")
 
 
 if __name__ == "__main__":

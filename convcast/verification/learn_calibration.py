@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,11 @@ Floats = NDArray[np.floating]
 
 MIN_POINTS = 500
 """Minimum number of points from which a map is fitted."""
-MAX_POINTS = 20_000
+MIN_DAYS = 3
+"""Number of days from which the error of a parameter is taken from days; else each forecast counts by itself."""
+MAX_BLOCKS = 10
+"""Maximum number of blocks of days that are left out in turn."""
+MAX_POINTS = 6_000
 """Maximum number of points to which factor and shift are fitted; more would not change them."""
 TAIL_EVENTS = 20
 """Number of points of the truth beyond the last quantile; rarer values are not told apart."""
@@ -84,24 +88,123 @@ def draw_points(
     return drawn
 
 
-def fit_maps(variable: Variable, drawn: Iterable[Mapping[str, DrawnPoints]]) -> dict[str, MemberMap]:
+def fit_maps(
+    variable: Variable, drawn: Sequence[Mapping[str, DrawnPoints]], inits: Sequence[Hour]
+) -> dict[str, MemberMap]:
     """Fit a field's maps at one lead, for each regime that has enough points, to points of several forecasts.
+
+    A map corrects only what is certain: each parameter is drawn towards that of no correction, and a regime's towards
+    that of the map of all points, the more the larger its error over days (`shrunk`).
+
+    Args:
+        variable: The field.
+        drawn: Points of each forecast by regime.
+        inits: Initial time of each forecast.
 
     Returns:
         Maps by regime; empty where the points from everywhere are too few.
     """
-    groups: dict[str, list[DrawnPoints]] = {}
-    for one in drawn:
+    groups: dict[str, dict[int, list[DrawnPoints]]] = {}
+    for one, block in zip(drawn, _blocks(inits), strict=True):
         for name, points in one.items():
-            groups.setdefault(name, []).append(points)
-    maps = {}
-    for name, parts in groups.items():
-        members = np.concatenate([part.members for part in parts], axis=1).astype(np.float64)
-        observed = np.concatenate([part.observed for part in parts]).astype(np.float64)
-        if observed.size >= MIN_POINTS:
-            fit = fit_floored if variable.floor is not None else fit_shift_and_factor
-            maps[name] = fit(members, observed, variable)
-    return maps if EVERYWHERE in maps else {}
+            groups.setdefault(name, {}).setdefault(block, []).append(points)
+    maps: dict[str, MemberMap] = {}
+    fit = _fit_floored if variable.floor is not None else _fit_shift_and_factor
+    for name in sorted(groups, key=lambda name: name != EVERYWHERE):
+        blocks = _Blocks(list(groups[name].values()))
+        if blocks.points < MIN_POINTS or (name != EVERYWHERE and EVERYWHERE not in maps):
+            continue
+        maps[name] = fit(blocks, variable, maps.get(EVERYWHERE))
+    return maps
+
+
+class _Blocks:
+    """Points of a field and regime by blocks of time, of which each can be left out."""
+
+    def __init__(self, blocks: Sequence[Sequence[DrawnPoints]]) -> None:
+        self._members = [np.concatenate([one.members for one in b], axis=1).astype(np.float64) for b in blocks]
+        self._observed = [np.concatenate([one.observed for one in b]).astype(np.float64) for b in blocks]
+        self.points = sum(observed.size for observed in self._observed)
+
+    def all(self) -> tuple[Floats, Floats]:
+        """Members, (member, point), and truth, (point)."""
+        return np.concatenate(self._members, axis=1), np.concatenate(self._observed)
+
+    def without_each(self) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the points without those of each block in turn; nothing where there is one block."""
+        if len(self._members) > 1:
+            for left_out in range(len(self._members)):
+                kept = [n for n in range(len(self._members)) if n != left_out]
+                yield (
+                    np.concatenate([self._members[n] for n in kept], axis=1),
+                    np.concatenate([self._observed[n] for n in kept]),
+                )
+
+
+def _blocks(inits: Sequence[Hour]) -> list[int]:
+    """Return the block of each forecast: its day, several where there are many days, itself where there are few."""
+    days = [init.astype("datetime64[D]").astype(int) for init in inits]
+    known = sorted(set(days))
+    if len(known) < MIN_DAYS:
+        return list(range(len(inits)))
+    size = -(-len(known) // MAX_BLOCKS)
+    return [known.index(day) // size for day in days]
+
+
+def shrunk(value: Floats, without: Sequence[Floats]) -> Floats:
+    """Draw a value towards 0 by its error, as the positive-part estimator of James and Stein does.
+
+    Args:
+        value: Estimates from all blocks.
+        without: The estimates without each block, from which the jackknife takes their variance.
+
+    Returns:
+        The value times 1 - variance / value², or 0 where that is negative or there is no variance.
+    """
+    if len(without) < 2:
+        return np.zeros_like(value)
+    parts = np.asarray(without, float)
+    variance = (len(parts) - 1) / len(parts) * ((parts - parts.mean(0)) ** 2).sum(0)
+    square = np.square(value)
+    certain = np.clip(1 - np.divide(variance, square, out=np.ones_like(square), where=square > 0), 0, 1)
+    drawn_in: Floats = value * certain
+    return drawn_in
+
+
+def _fit_shift_and_factor(blocks: _Blocks, variable: Variable, base: MemberMap | None) -> MemberMap:
+    """Fit the certain part of shift and factor, beyond those of `base`."""
+    begun = _parameters(base or MemberMap())
+    found = _parameters(fit_shift_and_factor(*blocks.all(), variable)) - begun
+    rest = [_parameters(fit_shift_and_factor(*points, variable)) - begun for points in blocks.without_each()]
+    shift, log_factor = begun + shrunk(found, rest)
+    return MemberMap(min(float(np.exp(log_factor)), MAX_FACTOR), float(shift), points=blocks.points)
+
+
+def _parameters(one: MemberMap) -> Floats:
+    return np.array([one.shift, np.log(one.factor)])
+
+
+def _fit_floored(blocks: _Blocks, variable: Variable, base: MemberMap | None) -> MemberMap:
+    """Fit the certain part of the factor, or take that of `base`, and of the correction of quantiles beyond `base`."""
+    assert variable.floor is not None
+    floor = variable.floor.none
+    if base is None:
+        found = np.log(fit_factor(*blocks.all(), floor))
+        rest = [np.log(fit_factor(*points, floor)) for points in blocks.without_each()]
+        factor = float(np.exp(shrunk(np.array(found), [np.array(one) for one in rest])))
+    else:
+        factor = base.factor
+
+    def quantiles(members: Floats, observed: Floats) -> MemberMap:
+        widened = MemberMap(factor)(members, members.mean(0), floor)
+        return MemberMap(factor, 0.0, *match_quantiles(widened, observed), points=blocks.points)
+
+    whole = quantiles(*blocks.all())
+    forecast = np.array(whole.forecast)
+    begun = forecast if base is None else base.to_observed(forecast)
+    rest = [quantiles(*points).to_observed(forecast) - begun for points in blocks.without_each()]
+    mapped = begun + shrunk(np.array(whole.observed) - begun, rest)
+    return replace(whole, observed=tuple(np.maximum.accumulate(mapped).tolist()))
 
 
 def crps_of_members(members: Floats, observed: Floats) -> float:
@@ -133,24 +236,19 @@ def fit_shift_and_factor(members: Floats, observed: Floats, variable: Variable) 
     return MemberMap(float(factor), float(shift), points=observed.size)
 
 
-def fit_floored(members: Floats, observed: Floats, variable: Variable) -> MemberMap:
+def fit_factor(members: Floats, observed: Floats, floor: float) -> float:
     """Fit the factor of the departures that has the least CRPS once frequencies are corrected by quantiles."""
-    assert variable.floor is not None
-    floor = variable.floor.none
-
-    def with_factor(factor: float, values: Floats, truth: Floats) -> MemberMap:
-        widened = MemberMap(factor)(values, values.mean(0), floor)
-        return MemberMap(factor, 0.0, *match_quantiles(widened, truth), points=observed.size)
-
     few, truth = _thinned(members, observed)
     mean = few.mean(0)
+
+    def crps(factor: float) -> float:
+        widened = MemberMap(factor)(few, mean, floor)
+        return crps_of_members(MemberMap(1.0, 0.0, *match_quantiles(widened, truth)).to_observed(widened), truth)
+
     found = minimize_scalar(
-        lambda factor: crps_of_members(with_factor(factor, few, truth)(few, mean, floor), truth),
-        bounds=(SMALLEST_FACTOR, 3.0),
-        method="bounded",
-        options={"xatol": 0.01, "maxiter": 14},
+        crps, bounds=(SMALLEST_FACTOR, 3.0), method="bounded", options={"xatol": 0.01, "maxiter": 14}
     )
-    return with_factor(float(found.x), members, observed)
+    return float(found.x)
 
 
 def match_quantiles(forecast: Floats, observed: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -195,7 +293,7 @@ def learn(
     first = last - np.timedelta64(round(24 * settings.calibration_days), "h")
     folder = workspace.calibrations / "points"
     sweep(workspace.calibrations)
-    drawn: dict[tuple[str, int], list[dict[str, DrawnPoints]]] = {}
+    drawn: dict[tuple[str, int], list[tuple[Hour, dict[str, DrawnPoints]]]] = {}
     used: list[tuple[Hour, int]] = []
     known = set(truth.hours.tolist())
     for init, path in _uncalibrated(workspace, first):
@@ -210,12 +308,13 @@ def learn(
                     continue
                 used.append((init, lead))
                 for name, groups in points.items():
-                    drawn.setdefault((name, lead), []).append(groups)
+                    drawn.setdefault((name, lead), []).append((init, groups))
     _forget(folder, first)
     maps: dict[str, dict[str, dict[str, MemberMap]]] = {}
     for variable in truth.variables:
         for lead in sorted({lead for name, lead in drawn if name == variable.name}):
-            found = fit_maps(variable, drawn[variable.name, lead])
+            cases = drawn[variable.name, lead]
+            found = fit_maps(variable, [points for _, points in cases], [init for init, _ in cases])
             if found:
                 maps.setdefault(variable.name, {})[str(lead)] = found
     if not maps:

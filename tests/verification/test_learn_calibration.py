@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from convcast.notation import HOUR
 from convcast.variables import REFC, T2M
 from convcast.verification import evaluate, learn_calibration
 from convcast.verification.learn_calibration import (
+    DrawnPoints,
     draw_points,
-    fit_floored,
     fit_maps,
     fit_shift_and_factor,
     learn,
@@ -37,6 +38,15 @@ def exchangeable(members=12, points=8000, seed=0):
     centre = 290 + 5 * generator.standard_normal(points)
     drawn = centre + 2 * generator.standard_normal((members + 1, points))
     return drawn[1:], drawn[0]
+
+
+DAYS = [np.datetime64("2024-05-01T00", "h") + 24 * day for day in range(5)]
+
+
+def in_blocks(members, observed):
+    """The points of five forecasts, on DAYS."""
+    parts = zip(np.array_split(members, 5, axis=1), np.array_split(observed, 5), strict=True)
+    return [{"all": DrawnPoints(m.astype(np.float32), o.astype(np.float32))} for m, o in parts]
 
 
 def test_lost_spread_and_bias_are_found_again():
@@ -60,12 +70,55 @@ def test_frequencies_of_strong_echoes_are_corrected():
     drawn = np.maximum(centre + 8 * generator.standard_normal((11, 20_000)), -10)
     observed, members = drawn[0], drawn[1:]
     spoilt = np.where(members > 0, 1.15 * members, members)
-    fit = fit_floored(spoilt, observed, REFC)
+    fit = fit_maps(REFC, in_blocks(spoilt, observed), DAYS)["all"]
     mapped = fit(spoilt, spoilt.mean(0), -10.0)
     for threshold in (20, 40):
         assert (spoilt >= threshold).mean() > 1.15 * (observed >= threshold).mean()
         assert (mapped >= threshold).mean() == pytest.approx((observed >= threshold).mean(), rel=0.12)
     assert fit.factor == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("variable", [T2M, REFC], ids=["t2m", "refc"])
+def test_what_differs_as_much_from_day_to_day_is_not_corrected(variable):
+    """Each day has a bias of its own, with a mean that is not certain; a bias that all days share is corrected."""
+    members, observed = exchangeable()
+    members, observed = 20 + 10 * (members - 290), 20 + 10 * (observed - 290)
+    if variable is REFC:
+        members, observed = np.maximum(members, -10), np.maximum(observed, -10)
+    shared, own = in_blocks(members + 4, observed), in_blocks(members, observed)
+    own = [
+        {"all": replace(of["all"], members=of["all"].members + offset)}
+        for of, offset in zip(own, (-7, 8, -6, 9, -2), strict=True)
+    ]
+    certain, uncertain = (fit_maps(variable, drawn, DAYS)["all"] for drawn in (shared, own))
+    at = np.array([30.0])
+    assert certain(at, at, None)[0] == pytest.approx(26, abs=0.8)
+    assert uncertain(at, at, None)[0] == pytest.approx(30, abs=0.8)
+
+
+def test_a_regime_differs_from_the_map_of_all_points_only_where_that_is_certain():
+    members, observed = exchangeable(points=40_000)
+    drawn = in_blocks(members + 2, observed)
+    for number, of in enumerate(drawn):
+        of["echo"] = replace(of["all"], members=of["all"].members + 3)
+        of["quiet"] = replace(of["all"], members=of["all"].members + (3 if number % 2 else -3))
+    maps = fit_maps(T2M, drawn, DAYS)
+    assert maps["all"].shift == pytest.approx(-2, abs=0.1)
+    assert maps["echo"].shift == pytest.approx(-5, abs=0.1)
+    assert maps["quiet"].shift == pytest.approx(-2, abs=0.7)
+
+
+def test_a_day_of_forecasts_is_enough_to_begin_with():
+    members, observed = exchangeable()
+    inits = [DAYS[0] + hour for hour in range(5)]
+    assert fit_maps(T2M, in_blocks(members + 1.5, observed), inits)["all"].shift == pytest.approx(-1.5, abs=0.1)
+
+
+def test_one_forecast_corrects_nothing():
+    members, observed = exchangeable()
+    drawn = [{"all": DrawnPoints((members + 1.5).astype(np.float32), observed.astype(np.float32))}]
+    only = fit_maps(T2M, drawn, DAYS[:1])["all"]
+    assert (only.shift, only.factor) == (0, 1)
 
 
 def test_quantiles_rise_and_end_where_events_are_few():
@@ -86,7 +139,7 @@ def test_points_are_drawn_by_regime_where_both_have_values():
     drawn = draw_points(members, observed, regimes, count=50, seed=(1,))
     assert {name: one.observed.size for name, one in drawn.items()} == {"all": 50, "quiet": 50, "echo": 36}
     assert all(np.isfinite(one.members).all() and (one.members[0] == one.observed).all() for one in drawn.values())
-    assert fit_maps(T2M, [drawn]) == {}
+    assert fit_maps(T2M, [drawn], DAYS[:1]) == {}
 
 
 @pytest.fixture
