@@ -3,6 +3,9 @@
 Each statement has its value, interval and number of forecasts. It is `reliable` where the interval holds the right
 value or the value is within the tolerance, `not reliable` where neither is so, and `not known` where there is no
 interval, or it holds the right value but comes from too few days to show a fault.
+
+Probabilities of an event have two statements: their reliability, and their skill over the event's mean frequency, of
+which the one does not imply the other.
 """
 
 from __future__ import annotations
@@ -28,11 +31,21 @@ TOLERANCES = {
 ABOUT = {
     "spread_error_ratio": "spread / error",
     "frequency_bias": "how often the event is forecast, over how often it happens",
-    "brier_skill": "probabilities of the event, against its mean frequency",
+    "brier_skill": "skill of the event's probabilities over its mean frequency",
+    "brier_reliability": "unreliable part of the event's probabilities, over its uncertainty",
     "outliers": "truth beyond all members, over how often that should be",
-    "storm_count": "storms a forecast",
-    "storms_matched": "observed storms matched by members",
 }
+NOUNS = {
+    "spread_error_ratio": "spread",
+    "frequency_bias": "frequency",
+    "brier_skill": "skill of probabilities",
+    "brier_reliability": "reliability of probabilities",
+    "outliers": "tails",
+}
+"""Words of the summary, by score."""
+UNRELIABLE_SHARE = 0.02
+"""Reliability part of the Brier score, over the event's uncertainty, up to which probabilities are reliable, beyond the
+1/M that M members lose because they are few."""
 
 
 def certify(verification: Verification, commands: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +70,8 @@ def _judged(name: str, verification: Verification) -> dict[str, Any]:
     facts = verification.facts
     days = sorted({init[:10] for init in facts.inits})
     few = facts.few_days
-    statements = [statement for row in verification.scores if (statement := _statement(row, few=few)) is not None]
+    scores = _with_shares(verification.scores)
+    statements = [one for row in scores if (one := _statement(row, few=few, members=facts.members)) is not None]
     return {
         "truth": facts.truth,
         "name": name or "analyses",
@@ -76,17 +90,32 @@ def _judged(name: str, verification: Verification) -> dict[str, Any]:
     }
 
 
-def _statement(row: Row, *, few: bool) -> dict[str, Any] | None:
+def _with_shares(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows, the reliability part of the Brier score as a share of the event's uncertainty."""
+    uncertainty = {_event(row): row["value"] for row in rows if row["score"] == "brier_uncertainty"}
+    for row in rows:
+        if row["score"] != "brier_reliability":
+            yield row
+        elif whole := uncertainty.get(_event(row)):
+            parts = {name: row[name] / whole for name in ("value", "low", "high") if row[name] is not None}
+            yield row | parts
+
+
+def _event(row: Row) -> tuple[Any, ...]:
+    return row["system"], row["field"], row["lead_hours"], row["threshold"]
+
+
+def _statement(row: Row, *, few: bool, members: int) -> dict[str, Any] | None:
     """One property of the model at a lead, judged; None for rows of other systems and scores."""
     score = row["score"]
-    if row["system"] != MODEL or score not in ("brier_skill", *TOLERANCES) or row.get("note"):
+    if row["system"] != MODEL or score not in ABOUT or row.get("note"):
         return None
     kept = ("field", "lead_hours", "threshold", "regime", "value", "low", "high", "n", "days")
     said = {name: row[name] for name in kept if name in row}
-    return said | {"score": score, "about": ABOUT[score], "verdict": _judge(row, few=few)}
+    return said | {"score": score, "about": ABOUT[score], "verdict": _judge(row, few=few, members=members)}
 
 
-def _judge(row: Row, *, few: bool) -> str:
+def _judge(row: Row, *, few: bool, members: int) -> str:
     value, low, high = row["value"], row["low"], row["high"]
     if value is None or low is None or high is None:
         return NOT_KNOWN
@@ -94,6 +123,11 @@ def _judge(row: Row, *, few: bool) -> str:
         if high < 0:
             return NOT_RELIABLE
         return NOT_KNOWN if few or low < 0 else RELIABLE
+    if row["score"] == "brier_reliability":
+        allowed = UNRELIABLE_SHARE + 1 / members
+        if low > allowed:
+            return NOT_RELIABLE
+        return NOT_KNOWN if few or value > allowed else RELIABLE
     lowest, highest = TOLERANCES[row["score"]]
     if not low <= 1 <= high and not lowest <= value <= highest:
         return NOT_RELIABLE
@@ -116,10 +150,13 @@ def _summary(statements: Sequence[dict[str, Any]], *, few: bool, days: int) -> I
             "call anything reliable."
         )
     for word in (NOT_RELIABLE, RELIABLE, NOT_KNOWN):
-        those = [one for one in statements if one["verdict"] == word and "regime" not in one]
-        if those:
-            names = dict.fromkeys(f"{_short(one)} at {one['lead_hours']} h" for one in those)
-            yield f"{word.capitalize()}: {', '.join(names)}."
+        groups: dict[tuple[str, int], list[str]] = {}
+        for one in statements:
+            if one["verdict"] == word and "regime" not in one:
+                groups.setdefault((NOUNS[one["score"]], one["lead_hours"]), []).append(_what(one))
+        if groups:
+            parts = (f"{noun} of {', '.join(what)} at {lead} h" for (noun, lead), what in groups.items())
+            yield f"{word.capitalize()}: {'; '.join(parts)}."
     regimes = [one for one in statements if one["verdict"] == NOT_RELIABLE and "regime" in one]
     if regimes:
         names = dict.fromkeys(
@@ -128,10 +165,6 @@ def _summary(statements: Sequence[dict[str, Any]], *, few: bool, days: int) -> I
         yield f"By regime, spread is not reliable on {'; '.join(names)}."
 
 
-def _short(one: dict[str, Any]) -> str:
+def _what(one: dict[str, Any]) -> str:
     variable = FIELDS[one["field"]]
-    if one["score"] == "frequency_bias":
-        return f"frequency of {variable.event(one['threshold'])}"
-    if one["score"] == "brier_skill":
-        return f"probability of {variable.event(one['threshold'])}"
-    return f"{'spread' if one['score'] == 'spread_error_ratio' else 'tails'} of {variable.name.upper()}"
+    return variable.event(one["threshold"]) if "threshold" in one else variable.name.upper()

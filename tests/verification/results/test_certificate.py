@@ -61,6 +61,30 @@ def test_verdicts_are_by_interval_and_tolerance(verification, made, verdict):
     assert judged["few_days"] is False
 
 
+@pytest.mark.parametrize(
+    ("share", "low", "verdict"),
+    [(0.01, 0.005, "reliable"), (0.1, 0.09, "reliable"), (0.3, 0.2, "not reliable"), (0.2, 0.05, "not known")],
+)
+def test_reliability_of_probabilities_is_judged_beyond_what_few_members_lose(verification, share, low, verdict):
+    """Of eight members an eighth of the uncertainty is lost even if they are right."""
+    of = {"field": "refc", "threshold": 40.0}
+    parts = {"value": 0.2 * share, "low": 0.2 * low, "high": 0.2 * (share + 0.1)}
+    rows = [row("brier_reliability", **parts, **of), row("brier_uncertainty", 0.2, 0.2, 0.2, **of)]
+    (judged,) = certify(Given(verification, rows), [])["judged"]
+    (statement,) = judged["statements"]
+    assert statement["verdict"] == verdict
+    assert statement["value"] == pytest.approx(share)
+    assert judged["summary"] == [f"{verdict.capitalize()}: reliability of probabilities of REFC ≥ 40 dBZ at 1 h."]
+
+
+def test_the_summary_names_each_kind_of_statement_once(verification):
+    rows = [row(), row(field="refc"), row("outliers"), row("frequency_bias", threshold=300.0)]
+    (judged,) = certify(Given(verification, rows), [])["judged"]
+    assert judged["summary"] == [
+        "Reliable: spread of T2M, REFC at 1 h; tails of T2M at 1 h; frequency of T2M ≥ 300 K at 1 h."
+    ]
+
+
 def test_few_days_can_show_a_fault_and_no_reliability(verification):
     rows = [row(), row(value=0.7, low=0.6, high=0.8)]
     (judged,) = certify(Given(verification, rows, days=4), [])["judged"]
@@ -83,6 +107,7 @@ def test_certificate_of_a_verification_is_written_beside_its_report(verification
     assert judged["days"] == ["2024-05-03", "2024-05-04"]
     about = {(one["field"], one["score"]) for one in judged["statements"]}
     assert {("t2m", "spread_error_ratio"), ("refc", "frequency_bias"), ("cape", "brier_skill")} <= about
+    assert ("cape", "brier_reliability") in about
     assert {one["regime"] for one in judged["statements"] if "regime" in one}
     assert {(one["reference"], one["score"]) for one in judged["beside"]} == {("persistence", "crps")}
     assert not any(one["verdict"] == "reliable" for one in judged["statements"])
