@@ -20,18 +20,18 @@ NONE = "none"
 """Value of the attribute `calibration` of members for which nothing was learnt yet."""
 
 
-def choose_calibration(folder: Path, target: Path, init: Hour) -> Calibration | None:
-    """Return the calibration of a forecast: that of its stored members, else the newest that knows nothing later.
+def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour) -> Calibration | None:
+    """Return the calibration of a forecast: that of what is stored of it, else the newest that knows nothing later.
 
     Args:
         folder: Folder of the calibrations.
-        target: Store of the calibrated members, which may exist.
+        stored: Stores of the calibrated members and of products of them, which may exist.
         init: Initial time.
 
     Raises:
         DamagedFileError: The calibration cannot be read.
     """
-    recorded = _recorded(target)
+    recorded = next((found for path in stored if (found := _recorded(path)) is not None), None)
     if recorded == NONE:
         return None
     if recorded is not None:

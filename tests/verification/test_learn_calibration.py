@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from typer.testing import CliRunner
 
 from convcast.cli.main import app
@@ -205,7 +206,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
     store = EnsembleStore.prepare(raw, what, members=8)
     for member, fields in enumerate(drawn):
         store.write(member, 1, fields)
-    learnt = choose_calibration(folder, target, init)
+    learnt = choose_calibration(folder, [target], init)
     parts = {"members": range(8), "leads": (1,), "regimes": None}
     assert write_calibrated(raw, target, what, learnt, **parts) == 8
     assert write_calibrated(raw, target, what, learnt, **parts) == 0
@@ -219,7 +220,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
     # A later calibration does not replace the one that the file names.
     later = learn(workspace, sharp.dataset, settings, until=init + HOUR)
     save_calibration(later, folder)
-    assert choose_calibration(folder, target, init).name == learnt.name
+    assert choose_calibration(folder, [target], init).name == learnt.name
     evaluation = evaluate([target], sharp.dataset, against=("raw",), settings=settings, workspace=workspace)
     list(evaluation)
     verification = evaluation.result()
@@ -232,6 +233,23 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
     )
 
 
+def test_products_stay_with_the_calibration_of_their_members(sharp):
+    """Of a forecast of which only products are kept, nothing else says how it was calibrated."""
+    folder, init = sharp.workspace.calibrations, INITS[3]
+    settings = sharp.settings(calibration_points=300)
+    earlier = learn(sharp.workspace, sharp.dataset, settings, until=INITS[2])
+    save_calibration(earlier, folder)
+    product = sharp.workspace.product(init)
+    zarr.create_group(product, attributes={"calibration": earlier.name})
+    save_calibration(learn(sharp.workspace, sharp.dataset, settings, until=init), folder)
+    stored = [sharp.workspace.temporary_members(init), product]
+    assert choose_calibration(folder, stored, init).name == earlier.name
+    assert choose_calibration(folder, stored[:1], init).name != earlier.name
+    product.joinpath("zarr.json").unlink()
+    zarr.create_group(product, attributes={"calibration": "none"})
+    assert choose_calibration(folder, stored, init) is None
+
+
 def test_forecasts_before_anything_was_learnt_say_so(small):
     raw, target, init = small.workspace.raw_forecast(INITS[0]), small.workspace.root / "new.zarr", INITS[0]
     what = description(small, init)
@@ -239,7 +257,7 @@ def test_forecasts_before_anything_was_learnt_say_so(small):
     fields = small.dataset.read([init])[0]
     for member in range(2):
         store.write(member, 1, fields + member)
-    assert choose_calibration(small.workspace.calibrations, target, init) is None
+    assert choose_calibration(small.workspace.calibrations, [target], init) is None
     write_calibrated(raw, target, what, None, members=range(2), leads=(1,), regimes=None)
     with xr.open_zarr(target, consolidated=False, decode_timedelta=True) as stored:
         assert stored.attrs["calibration"] == "none"

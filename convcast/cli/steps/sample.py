@@ -103,7 +103,7 @@ def sample(
                 calibrate(hour, target, path)
 
     def calibrate(hour: Hour, raw: Path, path: Path) -> None:
-        learnt = choose_calibration(workspace.calibrations, path, hour)
+        learnt = choose_calibration(workspace.calibrations, (path, workspace.product(hour)), hour)
         known = dict(zip((v.name for v in dataset.variables), dataset.read([hour])[0], strict=True))
         write_calibrated(
             raw,
@@ -118,7 +118,7 @@ def sample(
         terminal.say(f"calibrated members of {hour}, {by}")
 
     def files(hour: Hour) -> tuple[Path, ...]:
-        stored = workspace.product(hour), workspace.forecast(hour), workspace.temporary_members(hour)
+        stored = workspace.forecast(hour), workspace.temporary_members(hour), workspace.product(hour)
         return (workspace.raw_forecast(hour), *stored) if sampling.calibration else stored
 
     def draw_all() -> Iterator[MemberDone]:
@@ -129,7 +129,7 @@ def sample(
                 else:
                     description = describe(forecaster, dataset, init=hour, stored=files(hour), **shared)
                     if sampling.calibration:
-                        learnt = choose_calibration(workspace.calibrations, workspace.forecast(hour), hour)
+                        learnt = choose_calibration(workspace.calibrations, files(hour)[1:], hour)
                         description = describe_calibrated(description, learnt, len(set(numbers)))
                     yield from _with_products(terminal, workspace, settings, description, numbers, hours, draw)
             except MissingInputError:
