@@ -6,12 +6,13 @@ from typing import Any
 
 from convcast.text import page_templates
 from convcast.variables import FIELDS
+from convcast.verification.report.html import title
 
 
 def render_certificate(certificate: dict[str, Any]) -> str:
     """Return the page of a certificate (convcast.verification.results.certificate.certify)."""
     environment = page_templates("convcast.verification.report")
-    environment.globals |= {"event": _event, "number": _number, "interval": _interval}
+    environment.globals |= {"event": _event, "number": _number, "interval": _interval, "title": title}
     return environment.get_template("certificate.html.jinja").render(**certificate)
 
 

@@ -106,9 +106,9 @@ def _event(row: Row) -> tuple[Any, ...]:
 
 
 def _statement(row: Row, *, few: bool, members: int) -> dict[str, Any] | None:
-    """One property of the model at a lead, judged; None for rows of other systems and scores."""
+    """One property of the model at a lead, judged; None for rows of other systems and scores, or without a value."""
     score = row["score"]
-    if row["system"] != MODEL or score not in ABOUT or row.get("note"):
+    if row["system"] != MODEL or score not in ABOUT or row.get("note") or row["value"] is None:
         return None
     kept = ("field", "lead_hours", "threshold", "regime", "value", "low", "high", "n", "days")
     said = {name: row[name] for name in kept if name in row}
