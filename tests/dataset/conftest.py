@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,15 +110,38 @@ class SmallArchive:
         return self.add(valid, b"".join(content), lead=lead)
 
 
-@pytest.fixture
-def archive(tmp_path) -> SmallArchive:
-    """Three hours from START on."""
-    (tmp_path / "archive").mkdir()
-    made = SmallArchive(tmp_path / "archive")
+@pytest.fixture(scope="session")
+def three_hours(tmp_path_factory) -> SmallArchive:
+    """Three hours from START on, which tests have copies of."""
+    root = tmp_path_factory.mktemp("three_hours") / "archive"
+    root.mkdir()
+    made = SmallArchive(root)
     made.add_static()
     for hour in range(3):
         made.add_hour(START + hour * HOUR)
     return made
+
+
+@pytest.fixture(scope="session")
+def three_hours_dataset(three_hours) -> Path:
+    """The dataset made of the three hours, which tests have copies of."""
+    path = three_hours.root.with_name("dataset.zarr")
+    list(preprocess(three_hours, path, settings=DatasetSettings()))
+    return path
+
+
+@pytest.fixture
+def archive(three_hours, tmp_path) -> SmallArchive:
+    """Three hours from START on."""
+    shutil.copytree(three_hours.root, tmp_path / "archive")
+    return replace(three_hours, root=tmp_path / "archive", present=dict(three_hours.present))
+
+
+@pytest.fixture
+def preprocessed(archive, three_hours_dataset, tmp_path) -> Dataset:
+    """The dataset that `run(archive)` makes of the three hours, where it makes it."""
+    shutil.copytree(three_hours_dataset, tmp_path / "dataset.zarr")
+    return Dataset.open(tmp_path / "dataset.zarr")
 
 
 @pytest.fixture

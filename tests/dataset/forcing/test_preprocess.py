@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,16 +19,25 @@ FORCING = Forcing((1, 3), (0, 1))
 
 
 @pytest.fixture
-def path(archive, run):
-    return run(archive)[1].path
+def path(preprocessed):
+    return preprocessed.path
+
+
+@pytest.fixture(scope="module")
+def published(three_hours, tmp_path_factory):
+    """Everything that forces the three hours, except the older cycle of the first."""
+    made = replace(three_hours, root=tmp_path_factory.mktemp("published"), present={})
+    for forecast in FORCING.needed(START + np.arange(3) * HOUR):
+        if forecast.cycle >= START:
+            made.add_hour(forecast.cycle + forecast.lead * HOUR, lead=forecast.lead)
+    return made
 
 
 @pytest.fixture
-def forecasts(archive):
-    """Everything that forces the three hours, except the older cycle of the first."""
-    for forecast in FORCING.needed(START + np.arange(3) * HOUR):
-        if forecast.cycle >= START:
-            archive.add_hour(forecast.cycle + forecast.lead * HOUR, lead=forecast.lead)
+def forecasts(archive, published):
+    """The archive of the three hours with what is published of the forecasts."""
+    shutil.copytree(published.root, archive.root, dirs_exist_ok=True)
+    archive.present.update(published.present)
     return archive
 
 

@@ -17,8 +17,8 @@ ALL = slice(None)
 
 
 @pytest.fixture
-def path(archive, run):
-    return run(archive)[1].path
+def path(preprocessed):
+    return preprocessed.path
 
 
 def fields(path, value=0.0):

@@ -94,9 +94,8 @@ def test_a_lost_or_damaged_record_is_made_again_without_the_hours(archive, run, 
 
 @pytest.mark.parametrize("damage", [lose, empty, to_json])
 @pytest.mark.parametrize("name", ["status", "time", "static", *HOURLY])
-def test_a_lost_description_of_an_array_is_made_again_without_the_hours(archive, run, mend, name, damage):
-    _, dataset = run(archive)
-    damage(dataset.path / name / "zarr.json")
+def test_a_lost_description_of_an_array_is_made_again_without_the_hours(archive, preprocessed, mend, name, damage):
+    damage(preprocessed.path / name / "zarr.json")
     verdicts, dataset, said = mend()
     assert verdicts == {}
     assert len(said) == 1
@@ -114,12 +113,11 @@ def test_a_status_without_file_is_no_empty_dataset_but_a_damaged_one(archive, ru
     assert "delete" not in caught.value.advice
 
 
-def test_pruned_hours_stay_pruned(archive, run, mend):
+def test_pruned_hours_stay_pruned(archive, preprocessed, mend):
     from convcast.dataset.store import Store
 
-    _, dataset = run(archive)
-    Store.open(dataset.path, writing=True).prune([START])
-    lose(dataset.path / "status/c/0")
+    Store.open(preprocessed.path, writing=True).prune([START])
+    lose(preprocessed.path / "status/c/0")
     verdicts, dataset, _ = mend()
     assert verdicts == {}
     assert dataset.status.tolist() == [HourStatus.PRUNED, HourStatus.OK, HourStatus.OK]
@@ -127,9 +125,10 @@ def test_pruned_hours_stay_pruned(archive, run, mend):
 
 @pytest.mark.parametrize("damage", SPOILT)
 @pytest.mark.parametrize("name", HOURLY[:2])
-def test_an_hour_whose_file_is_lost_or_damaged_is_taken_from_the_archive_again(archive, run, mend, name, damage):
-    _, dataset = run(archive)
-    damage(chunk(dataset, name, 1))
+def test_an_hour_whose_file_is_lost_or_damaged_is_taken_from_the_archive_again(
+    archive, preprocessed, mend, name, damage
+):
+    damage(chunk(preprocessed, name, 1))
     verdicts, dataset, said = mend()
     assert verdicts == {1: "ok"}
     assert "1 hours lost their fields" in said[0]
@@ -137,31 +136,28 @@ def test_an_hour_whose_file_is_lost_or_damaged_is_taken_from_the_archive_again(a
     assert mend()[0] == {}
 
 
-def test_lost_changes_are_counted_again(archive, run, mend):
-    _, dataset = run(archive)
-    expected = dataset.store.read_tendencies(MIDDLE)
-    lose(chunk(dataset, "histograms/tendencies", 1))
+def test_lost_changes_are_counted_again(archive, preprocessed, mend):
+    expected = preprocessed.store.read_tendencies(MIDDLE)
+    lose(chunk(preprocessed, "histograms/tendencies", 1))
     with pytest.raises(DamagedFileError, match="lost its values of 2024-05-06T01"):
-        dataset.store.read_tendencies(MIDDLE)
+        preprocessed.store.read_tendencies(MIDDLE)
     verdicts, dataset, _ = mend()
     assert verdicts == {}
     np.testing.assert_array_equal(dataset.store.read_tendencies(MIDDLE), expected)
 
 
 @pytest.mark.parametrize("name", HOURLY)
-def test_damage_that_leaves_size_and_time_is_found_by_verify(archive, run, mend, name):
-    _, dataset = run(archive)
-    file = chunk(dataset, name, 1)
+def test_damage_that_leaves_size_and_time_is_found_by_verify(archive, preprocessed, mend, name):
+    file = chunk(preprocessed, name, 1)
     before = file.stat()
     garble(file)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     mend(verify=True)
-    assert is_as_archived(Dataset.open(dataset.path), archive)
+    assert is_as_archived(Dataset.open(preprocessed.path), archive)
 
 
-def test_an_hour_that_the_archive_has_no_more_is_a_gap_with_a_reason(archive, run, mend):
-    _, dataset = run(archive)
-    shutil.rmtree(chunk(dataset, "data", 1).parents[2])
+def test_an_hour_that_the_archive_has_no_more_is_a_gap_with_a_reason(archive, preprocessed, mend):
+    shutil.rmtree(chunk(preprocessed, "data", 1).parents[2])
     del archive.present[0, MIDDLE]
     verdicts, dataset, _ = mend()
     assert verdicts == {1: "gap"}
@@ -171,9 +167,8 @@ def test_an_hour_that_the_archive_has_no_more_is_a_gap_with_a_reason(archive, ru
     assert mend()[0] == {1: "ok"}
 
 
-def test_a_copy_with_other_times_is_read_and_is_whole(archive, run, mend):
-    _, dataset = run(archive)
-    os.utime(chunk(dataset, "data", 1), (1, 1))
+def test_a_copy_with_other_times_is_read_and_is_whole(archive, preprocessed, mend):
+    os.utime(chunk(preprocessed, "data", 1), (1, 1))
     assert mend()[0] == {}
 
 
