@@ -28,11 +28,13 @@ ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "
 
 @pytest.fixture(scope="session")
 def command_line() -> Callable[..., Result]:
-    """Run `convcast WORDS` in a workspace."""
+    """Run `convcast WORDS` in a workspace; the correction of a reference is fitted in few steps."""
 
     def run(workspace: Path, *words: str) -> Result:
         try:
-            return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
+                return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
         finally:
             torch.set_flush_denormal(False)  # as training sets it for its process
 
