@@ -178,15 +178,17 @@ def read_cases(root: Path, lead: int) -> list[list[Case]]:
 
 
 def run(
-    cases: list[list[Case]], window: int, lead: int, spoil: Callable[[int], Callable[[Fields], Fields]]
+    cases: list[list[Case]], judged: range, window: int, lead: int, spoil: Callable[[int], Callable[[Fields], Fields]]
 ) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Learn each day from the days before it; return the sums of the cases of each day by field and kind."""
+    """Learn each judged day from the days before it; return the sums of its cases by field and kind."""
     drawn: dict[str, list] = {name: [] for name in NAMES}
     sums: dict[str, dict[str, list]] = {name: {kind: [] for kind in KINDS} for name in NAMES}
     for day, of_day in enumerate(cases):
         first = of_day[0].init.astype("datetime64[D]").astype("datetime64[h]")
         maps: dict = {}
         for name in NAMES:
+            if day not in judged:
+                break
             usable = [(init, d) for init, d in drawn[name] if first - window * 24 <= init and init + lead <= first]
             found = fit_maps(FIELDS[name], [d for _, d in usable], [init for init, _ in usable])
             if found:
@@ -196,13 +198,16 @@ def run(
             of_kind: dict[str, list] = {kind: [] for kind in KINDS}
             for case in of_day:
                 values, observed = spoil(day)(case.members)[name].astype(np.float32), case.observed[name]
+                key = (int(case.init.astype(int)), NAMES.index(name))
+                drawn[name].append((case.init, draw_points(values, observed, case.regimes, count=POINTS, seed=key)))
+                if day not in judged:
+                    continue
                 mapped = calibration.apply(FIELDS[name], lead, values, case.regimes)
                 for kind, one in zip(KINDS, (case.members[name], values, mapped), strict=True):
                     of_kind[kind].append(sums_of(one, observed))
-                key = (int(case.init.astype(int)), NAMES.index(name))
-                drawn[name].append((case.init, draw_points(values, observed, case.regimes, count=POINTS, seed=key)))
-            for kind in KINDS:
-                sums[name][kind].append(np.array(of_kind[kind]))
+            if day in judged:
+                for kind in KINDS:
+                    sums[name][kind].append(np.array(of_kind[kind]))
     return sums
 
 
@@ -232,15 +237,12 @@ def main() -> None:
     report: dict[str, dict] = {}
     for title, spoil in worlds.items():
         begun = time.perf_counter()
-        results = run(cases, window, options.lead, spoil)
         judged = range(max(first, middle + 5) if "middle" in title else first, len(cases))
+        results = run(cases, judged, window, options.lead, spoil)
         report[title] = {
             "days": [str(cases[day][0].init.astype("datetime64[D]")) for day in judged],
             "cases": sum(len(cases[day]) for day in judged),
-            **{
-                name: with_intervals({kind: [of[day] for day in judged] for kind, of in results[name].items()}, name)
-                for name in NAMES
-            },
+            **{name: with_intervals(results[name], name) for name in NAMES},
             "seconds": round(time.perf_counter() - begun, 1),
         }
     if options.json:
