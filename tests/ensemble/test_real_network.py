@@ -36,6 +36,14 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_fit():
+    """The correction of the reference is fitted in few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convcast.model.features.correction.MAX_STEPS", 2)
+        yield
+
+
 def weather(hour, grid):
     generator = np.random.default_rng(5)
     typical = np.array([[10, 295, 285, 5, -3, 900, -80], [4, 3, 3, 2, 2, 150, 15]], np.float32)[:, :, None, None]
