@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import xarray as xr
 
 pytestmark = pytest.mark.slow
 
@@ -90,3 +91,24 @@ def test_a_cycle_waits_for_an_hrrrcast_that_is_not_published_yet(workspace, as_p
     (verified,) = [stage for stage in entry["stages"] if stage["stage"] == "verify"]
     assert verified["about"].endswith("which wait for hrrrcast")
     assert entry["code"] == 0
+
+
+def test_products_are_of_calibrated_members_and_stay_as_they_were_made(workspace, convcast):
+    few = ["--members", "4", "--steps", "1", "--keep", "products", "--set", "sampling.calibration=true"]
+    convcast(workspace, "sample", "--init", "2024-05-12T06/2024-05-12T10/1h", *few)
+    learnt = convcast(workspace, "calibrate", "--until", "2024-05-12T11")
+    assert learnt["cases"] == 5
+    convcast(workspace, "sample", "--init", "2024-05-12T11/2024-05-12T13/2h", *few)
+
+    def calibration(hour):
+        with xr.open_zarr(workspace / "products" / f"20240512T{hour}.zarr", consolidated=False) as made:
+            return made.attrs["calibration"]
+
+    assert [calibration(hour)[:11] for hour in ("10", "11", "13")] == ["none", "20240512T11", "20240512T11"]
+    assert not (workspace / "forecasts" / "20240512T11.zarr").exists()
+    assert (workspace / "raw" / "20240512T11.zarr").is_dir()
+    # The newest calibration knows nothing later than 11 UTC, but the products of this hour were made before it.
+    convcast(workspace, "calibrate", "--until", "2024-05-12T10")
+    again = convcast(workspace, "sample", "--init", "2024-05-12T10", *few)
+    assert again["drawn"] == 0
+    assert calibration("10") == "none"
