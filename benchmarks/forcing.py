@@ -6,8 +6,8 @@
 A model with forcing and one without are trained alike on the middle of the torus, for 1, 3 and 6 h, and draw the same
 test forecasts; the first draws them once more with its forcing withheld. All are scored beside the exact ensemble,
 which is run from the whole world, the raw forecast of the simulated publisher, its time-lagged ensemble, and the forced
-reference alone (model output statistics, one forecast). What is there already is kept, so a run can be stopped and
-extended.
+reference alone (model output statistics, one forecast). The reference is fitted once for all seeds, since nothing of
+its fit is random here. What is there already is kept, so a run can be stopped and extended.
 
 Ratios of CRPS are paired by case and resampled over days (95 %), each seed apart and all seeds together.
 """
@@ -27,12 +27,21 @@ import numpy as np
 import torch
 import xarray as xr
 
+import convcast.grib  # ecCodes is opened before torch
 from convcast.archive.simulated.publisher import simulated_grid
 from convcast.dataset import Dataset, window
+from convcast.files import write_json
 from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.formulas import ratio
-from convcast.model import Forecaster
+from convcast.model import Forecaster, ModelDescription
+from convcast.model.distributed import Distributed
+from convcast.model.training import preparation
+from convcast.model.training.progress import Tally
+from convcast.model.training.trainer import Trainer
 from convcast.notation import HOUR
+from convcast.settings import Settings
+from convcast.settings.load import load_settings, nested
+from convcast.workspace import Workspace
 
 LEADS = (1, 3, 6)
 AGES = (0, 1)
@@ -100,6 +109,7 @@ class Benchmark:
             shutil.copytree(self.root / "data", workspace, dirs_exist_ok=True)
             settings = [*self.settings, *training, f"training.seed={seed}", "training.minutes=100000.0"]
             run: dict[str, Any] = {"threads": self.threads, "settings": settings}
+            self.begin(Workspace(workspace), settings)
             convcast(workspace, "train", "--max-steps", str(self.arguments.steps), **run)
             run["settings"] = [*settings, *filter(None, [sampling])]
             inits = f"{self.inits[0]}/{self.inits[-1]}/{self.arguments.every}h"
@@ -113,6 +123,24 @@ class Benchmark:
                 self.output_statistics(workspace, seed)
             shutil.rmtree(workspace / "forecasts")
             print(f"{system} {seed} is done", flush=True)
+
+    def begin(self, workspace: Workspace, settings: list[str]) -> None:
+        """Write the untrained model, unless there is one, with a reference that all seeds share."""
+        loaded = load_settings(workspace.settings_file, nested(settings))
+        directory = workspace.model("demo")
+        if not directory.exists():
+            description = self.described(loaded).under(loaded)
+            trainer = Trainer(description, loaded.training, Distributed(torch.device("cpu")))
+            trainer.save(directory, 0.0, None, report=None, tally=Tally())
+
+    def described(self, settings: Settings) -> ModelDescription:
+        """Fit the reference of the models with or without forcing, or read it."""
+        directory = self.root / "described" / settings.model.forcing
+        if not directory.exists():
+            torch.set_num_threads(self.threads)
+            description = preparation.describe(Dataset.open(self.root / "data" / "dataset.zarr"), settings)
+            write_json(directory / "model.json", description.to_dict())
+        return ModelDescription.read(directory)
 
     def output_statistics(self, workspace: Path, seed: int) -> None:
         """Write the mean absolute error of the forced reference by init time, lead and field."""

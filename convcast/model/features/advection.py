@@ -20,10 +20,37 @@ def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
         displacement: Displacement in cells along y and x at each point, (row, 2, y, x).
         periodic: Whether the domain is a torus; otherwise edge values are repeated.
     """
+    return upstream(fields, travelled(displacement, periodic=periodic), periodic=periodic)
+
+
+def travelled(displacement: Tensor, *, periodic: bool) -> Tensor:
+    """Return the displacement from the point of departure to each point, by the motion half-way and not at the end.
+
+    Args:
+        displacement: Displacement in cells along y and x at each point, (row, 2, y, x).
+        periodic: Whether the domain is a torus; otherwise edge values are repeated.
+    """
     moved = displacement
     for _ in range(REFINEMENTS):
         moved = (moved + upstream(displacement, moved, periodic=periodic)) / 2
-    return upstream(fields, moved, periodic=periodic)
+    return moved
+
+
+def distance_outside(displacement: Tensor, *, periodic: bool) -> Tensor:
+    """Return the distance, cells, by which the points of departure lie outside the domain, (row, 1, y, x).
+
+    Args:
+        displacement: Displacement from the point of departure to each point, cells along y and x, (row, 2, y, x).
+        periodic: Whether the domain is a torus, which has no outside.
+    """
+    if periodic:
+        return torch.zeros_like(displacement[:, :1])
+    distances = []
+    for axis, length in enumerate(displacement.shape[-2:]):
+        positions = torch.arange(length, device=displacement.device).view(-1, *[1] * (1 - axis))
+        departure = positions - displacement[:, axis]
+        distances.append(torch.relu(-departure) + torch.relu(departure - (length - 1)))
+    return torch.stack(distances, dim=1).amax(dim=1, keepdim=True)
 
 
 def path(wind: Tensor, motion: Tensor, *, periodic: bool) -> Tensor:
