@@ -1,9 +1,10 @@
 """The condition of the network: its only input besides the noisy state and the noise level.
 
 Channels: every frame of the history, each of them advected to the valid time, the last one moved by the wind, the
-reference forecast, the expected size of its residuals, the ground here, the ground that the air came from, the sun now
-and at the valid time. Numbers: lead and hour of day. A model with forcing has HRRR's forecast for the valid time too, a
-channel that is 1 where there is one and 0 where it is withheld, and its age among the numbers.
+reference forecast, the expected size of its residuals, the ground here, the ground that the air came from, where the
+air comes from outside the domain, the sun now and at the valid time. Numbers: lead and hour of day. A model with
+forcing has HRRR's forecast for the valid time too, a channel that is 1 where there is one and 0 where it is withheld,
+and its age among the numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LONGEST_LEAD = 24.0
 
 def channel_count(fields: int, history: int, *, forced: bool = False) -> int:
     """Number of channels of the condition for `fields` fields and `history` hours."""
-    return fields * (2 * history + 3) + 6 + forced * (fields + 1)
+    return fields * (2 * history + 3) + 8 + forced * (fields + 1)
 
 
 def number_count(*, forced: bool = False) -> int:
@@ -54,6 +55,7 @@ def channels(inputs: Inputs, reference: Tensor, scale: Tensor, *, forced: bool =
             scale,
             inputs.static,
             inputs.static_advected,
+            inputs.inflow,
             inputs.sun,
             *forcing,
         ],

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from convcast.model.devices import send
 from convcast.model.features.inputs import Kind, kind_name, parse_kind
-from convcast.model.features.regression import GROUND_AND_SUN
+from convcast.model.features.regression import PLACE_AND_TIME
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 
@@ -76,8 +76,8 @@ def convective(predictors: int, variables: Sequence[Variable]) -> list[int]:
     They are those of the fields with a loss weight above 1. By the others, and by the ground and the sun, a network
     knows its training days from each other: with them it was worse on days apart.
     """
-    weather = range(GROUND_AND_SUN, predictors)
-    return [i for i in weather if variables[(i - GROUND_AND_SUN) % len(variables)].loss_weight > 1]
+    weather = range(PLACE_AND_TIME, predictors)
+    return [i for i in weather if variables[(i - PLACE_AND_TIME) % len(variables)].loss_weight > 1]
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,16 @@ from torch import Tensor
 from convcast.dataset import Window
 from convcast.grid import SPACING
 from convcast.model.devices import send
-from convcast.model.features.advection import advect, path, upstream
+from convcast.model.features.advection import advect, distance_outside, path, smooth, travelled, upstream
 from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.settings import ALL_INPUTS, InputName
 from convcast.variables import Variable
 
 SECONDS_PER_HOUR = 3600.0
+INFLOW_WIDTH = 5
+"""Cells over which the edge between air from inside and air from outside the domain is smoothed."""
+INFLOW_DEPTH = 15.0
+"""Distance outside the domain, cells, from which on the second channel of `Inputs.inflow` is 1."""
 Kind = tuple[int, int | None]
 """Lead time and age of the forcing, hours; None without forcing. The reference is fitted for each."""
 
@@ -58,6 +62,9 @@ class Inputs:
     """Terrain and land mask."""
     static_advected: Tensor
     """Terrain and land mask where the air came from: their imprint on a field does not move with the air."""
+    inflow: Tensor
+    """Share of air from outside the domain, and its distance from the domain at `init` as a share of INFLOW_DEPTH,
+    (row, 2, y, x). There the frames moved to the valid time repeat the values of the edge. Zero on a torus."""
     sun: Tensor
     """Sun now and at the valid time."""
     hour: Tensor
@@ -99,7 +106,7 @@ class Inputs:
         return self.history.shape[1] // self.fields
 
     def to(self, device: torch.device | str) -> Inputs:
-        names = ("history", "history_advected", "advected_by_wind", "static", "static_advected", "sun", "hour")
+        names = ("history", "history_advected", "advected_by_wind", "static", "static_advected", "inflow", "sun", "hour")
         forcing = None if self.forcing is None else self.forcing.to(device)
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, **moved, forcing=forcing)
@@ -160,6 +167,7 @@ class Inputs:
             advected_by_wind=moved[:, :fields],
             static=static,
             static_advected=moved[:, fields:],
+            inflow=_inflow(motion * leads, periodic=periodic),
             sun=stack([w.sun for w in windows]) * ("sun" in names),
             hour=stack([w.hour for w in windows]) * ("hour" in names),
             fold=fold,
@@ -173,6 +181,13 @@ def on_device(
     """Return fields of GRIB units or the dataset's integers as a tensor in GRIB units, (row, ..., variable, y, x)."""
     values = send(torch.from_numpy(np.stack(fields)), device)
     return normalisation.unpacked(values) if values.dtype == torch.int16 else values
+
+
+def _inflow(displacement: Tensor, *, periodic: bool) -> Tensor:
+    """Return the channels of `Inputs.inflow` for a displacement of the pattern over the lead, cells, (row, 2, y, x)."""
+    distance = distance_outside(travelled(displacement, periodic=periodic), periodic=periodic)
+    arrived = smooth((distance > 0).float(), INFLOW_WIDTH, periodic=periodic)
+    return torch.cat([arrived, (distance / INFLOW_DEPTH).clamp(max=1)], dim=1)
 
 
 def _displacement(last: Tensor, motion: Tensor, leads: Tensor, variables: tuple[Variable, ...]) -> Tensor:

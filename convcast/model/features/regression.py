@@ -21,6 +21,8 @@ from convcast.model.features.inputs import Inputs, Kind
 
 WIDTHS = (3, 7, 15)
 """Cells over which advected fields and their changes are averaged, since large scales persist longer."""
+INFLOW_WIDTHS = (7, 15)
+"""Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
 RIDGE = 1e-5
 """Ridge penalty as a share of the number of cells: enough for predictors that never vary."""
 
@@ -33,33 +35,43 @@ def predictors(inputs: Inputs) -> Tensor:
     def smoothed(fields: Tensor, widths: Sequence[int]) -> list[Tensor]:
         return [smooth(fields, width, periodic=inputs.periodic) for width in widths]
 
+    # Where the air comes from outside, frames moved to the valid time say less, and HRRR's forecast more.
+    arrived = inputs.inflow[:, :1]
     parts = [
         ground,
         *(phase * ground for phase in daily),
         inputs.sun,
+        inputs.inflow,
+        *(phase * arrived for phase in daily),
+        inputs.static * arrived,
         inputs.last,
         inputs.advected,
         *smoothed(inputs.advected, WIDTHS),
         inputs.advected_by_wind,
         *smoothed(inputs.advected_by_wind, WIDTHS[:2]),
     ]
+    moved = [inputs.last, inputs.advected, *smoothed(inputs.advected, WIDTHS[-1:]), inputs.advected_by_wind]
+    parts += [arrived * fields for fields in moved]
     if inputs.frames > 1:  # what grew on its way, as in the autoregressive model of STEPS (Bowler et al. 2006)
         change = inputs.advected_before(1) - inputs.advected
         parts += [change, *smoothed(change, WIDTHS)]
         parts += smoothed(inputs.advected_before(inputs.frames - 1) - inputs.advected, WIDTHS[-1:])
     if inputs.forcing is not None:
         parts += [inputs.forcing, *smoothed(inputs.forcing, WIDTHS)]
+        parts += [arrived * fields for fields in (inputs.forcing, *smoothed(inputs.forcing, INFLOW_WIDTHS))]
     return torch.cat(parts, dim=1)
 
 
-GROUND_AND_SUN = 3 * 5 + 2
-"""Number of the first `predictors`, which know the place and the time of day but nothing of the weather."""
+PLACE_AND_TIME = 3 * 5 + 2 + 6
+"""Number of the first `predictors`, which know the place, its distance from the edges upstream and the time of day, but
+nothing of the weather."""
 
 
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
-    """Number of `predictors`: the ground alone and times the daily cycle, two of the sun, and those of each field."""
-    of_field = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0) + forced * (1 + len(WIDTHS))
-    return GROUND_AND_SUN + of_field * fields
+    """Number of `predictors`: those of place and time, and those of each field."""
+    moved = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0) + 4
+    forcing = 1 + len(WIDTHS) + 1 + len(INFLOW_WIDTHS)
+    return PLACE_AND_TIME + (moved + forced * forcing) * fields
 
 
 class RegressionFit:

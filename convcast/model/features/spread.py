@@ -56,6 +56,7 @@ def spread_features(
             features += [
                 (expected if width == 1 else smoothed(expected, width)).expand_as(last) for width in EXPECTED_WIDTHS
             ]
+    features += [share.expand_as(last) for share in inputs.inflow.split(1, dim=1)]
     if inputs.forcing is not None:  # what HRRR expects, and where it differs from what moves along
         forcing, difference = inputs.forcing, (inputs.forcing - last) ** 2
         features += [torch.relu(smoothed(forcing**2, width) - smoothed(forcing, width) ** 2) for width in WIDTHS]
@@ -69,7 +70,7 @@ def spread_features(
 
 def feature_count(history: int, floors: int, *, forced: bool = False) -> int:
     """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
-    unforced = 1 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
+    unforced = 3 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
     return unforced + forced * (2 * len(WIDTHS) + len(ACTIVE_WIDTHS) * floors)
 
 

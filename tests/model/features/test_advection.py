@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from convcast.model.features.advection import advect, path, smooth, upstream
+from convcast.model.features.advection import advect, distance_outside, path, smooth, travelled, upstream
 
 
 def uniform(dy, dx, side=16):
@@ -30,6 +30,22 @@ def test_what_comes_in_over_an_edge_is_the_edge():
     advected = advect(fields, uniform(0, 4), periodic=False)
     expected = (torch.arange(16.0) - 4).clamp(min=0).expand(1, 1, 16, 16)
     torch.testing.assert_close(advected, expected, atol=1e-4, rtol=0)
+
+
+def test_the_distance_outside_is_the_way_beyond_the_nearer_edge_upstream():
+    x, y = torch.arange(16.0).expand(16, 16), torch.arange(16.0).expand(16, 16).T
+    distance = distance_outside(uniform(-2, 4), periodic=False)
+    expected = torch.maximum((4 - x).clamp(min=0), (y + 2 - 15).clamp(min=0))
+    torch.testing.assert_close(distance, expected[None, None])
+    assert not distance_outside(uniform(-2, 4), periodic=True).any()
+
+
+def test_a_wind_that_falls_towards_the_edge_brings_less_air_from_outside():
+    """Where the wind at the point is 8 cells and half-way 4, the air has moved by less than 8."""
+    x = torch.arange(32.0).expand(1, 1, 32, 32)
+    displacement = torch.cat([torch.zeros_like(x), x.clamp(max=8)], dim=1)
+    assert (travelled(displacement, periodic=False)[0, 1, 0, 1:9] < displacement[0, 1, 0, 1:9]).all()
+    assert not distance_outside(travelled(displacement, periodic=False), periodic=False)[..., 8:].any()
 
 
 def test_the_wind_of_the_place_carries():

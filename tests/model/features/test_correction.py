@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from convcast.model.features.correction import FOLDS, HIDDEN, Correction, CorrectionFit, convective, fold_of
-from convcast.model.features.regression import GROUND_AND_SUN
+from convcast.model.features.regression import PLACE_AND_TIME
 from convcast.variables import CAPE, REFC, T2M
 
 VARIABLES = (REFC, T2M, CAPE)
-PREDICTORS = GROUND_AND_SUN + 2 * len(VARIABLES)
+PREDICTORS = PLACE_AND_TIME + 2 * len(VARIABLES)
 SEEN = convective(PREDICTORS, VARIABLES)
 ONE, FORCED = (1, None), (3, 0)
 SIDE = 20
@@ -59,7 +59,7 @@ def errors(correction, law, seed=999):
 
 
 def test_it_sees_the_convective_fields_alone():
-    assert [(i - GROUND_AND_SUN) % 3 for i in SEEN] == [0, 2, 0, 2]
+    assert [(i - PLACE_AND_TIME) % 3 for i in SEEN] == [0, 2, 0, 2]
 
 
 def test_it_learns_a_product_that_no_linear_forecast_has(correction):

@@ -25,7 +25,8 @@ def inputs_of(frames, *, seed=0):
     generator = torch.Generator().manual_seed(seed)
     frames_advected = torch.cat([patchy(FIELDS, generator) for _ in range(frames)], dim=1)
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
-    return Inputs((1,), True, frames_advected, frames_advected, none, none, none, none, torch.zeros(1, 2))
+    inflow = torch.rand(1, 2, SIDE, SIDE, generator=generator)
+    return Inputs((1,), False, frames_advected, frames_advected, none, none, none, inflow, none, torch.zeros(1, 2))
 
 
 def found(inputs, weakest=WEAKEST, reference=None):
@@ -61,7 +62,7 @@ def test_rounding_makes_no_variance_negative():
     ]
     assert min(square.min() for square in squares) < 0
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
-    inputs = Inputs((1,), True, constant, constant, none, none, none, none, torch.zeros(1, 2))
+    inputs = Inputs((1,), True, constant, constant, none, none, none, none, none, torch.zeros(1, 2))
     assert (found(inputs) >= 0).all()
 
 
@@ -71,7 +72,7 @@ def test_features_are_large_where_fields_vary_change_or_have_echoes():
     still[:, 0, 8:10, 8:10] = 5  # the last frame of the field with a floor
     still[:, 3, 30, 30] = 5  # the frame before of the other field
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
-    inputs = Inputs((1,), True, still, still, none, none, none, none, torch.zeros(1, 2))
+    inputs = Inputs((1,), True, still, still, none, none, none, none, none, torch.zeros(1, 2))
     features = found(inputs)[0]
     varies, changes, echoes, expected = slice(1, 4), slice(4, 7), slice(7, 9), slice(9, 11)
     assert (features[0, varies, 9, 9] > 0).all()
