@@ -36,7 +36,7 @@ from convcast.metrics.formulas import ratio
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.distributed import Distributed
 from convcast.model.training import preparation
-from convcast.model.training.progress import Tally
+from convcast.model.training.records.progress import Tally
 from convcast.model.training.trainer import Trainer
 from convcast.notation import HOUR
 from convcast.settings import Settings

@@ -13,6 +13,7 @@ as large as on a new day; a forecast takes the mean of all networks.
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,18 +108,17 @@ class Correction:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            kind_name(kind): [[[_rounded(values) for values in layer] for layer in layers] for layers in networks]
+            kind_name(kind): [[[_encoded(values) for values in layer] for layer in layers] for layers in networks]
             for kind, networks in self.networks.items()
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Correction:
-        """Inverse of `to_dict`; raises TypeError or ValueError for damaged values."""
+        """Inverse of `to_dict`; raises KeyError, TypeError or ValueError for damaged values."""
         return cls(
             {
                 parse_kind(name): tuple(
-                    tuple((_halved(np.array(weight)), _halved(np.array(bias))) for weight, bias in layers)
-                    for layers in networks
+                    tuple((_decoded(weight), _decoded(bias)) for weight, bias in layers) for layers in networks
                 )
                 for name, networks in values.items()
             }
@@ -284,8 +284,12 @@ def _halved(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return values.astype(np.float16).astype(np.float32)
 
 
-def _rounded(values: NDArray[np.float32]) -> Any:
-    """Return nested lists of the shortest decimals that give the same half-precision values."""
-    if values.ndim > 1:
-        return [_rounded(row) for row in values]
-    return [float(str(value)) for value in values.astype(np.float16)]
+def _encoded(values: NDArray[np.float32]) -> dict[str, Any]:
+    """Return the shape, and the values of half precision as base64: a twentieth of the size of decimals."""
+    return {"shape": list(values.shape), "float16": base64.b64encode(values.astype("<f2").tobytes()).decode()}
+
+
+def _decoded(entry: dict[str, Any]) -> NDArray[np.float32]:
+    """Inverse of `_encoded`; raises KeyError, TypeError or ValueError for damaged values."""
+    values = np.frombuffer(base64.b64decode(entry["float16"], validate=True), "<f2")
+    return values.reshape(entry["shape"]).astype(np.float32)

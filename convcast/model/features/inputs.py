@@ -106,7 +106,16 @@ class Inputs:
         return self.history.shape[1] // self.fields
 
     def to(self, device: torch.device | str) -> Inputs:
-        names = ("history", "history_advected", "advected_by_wind", "static", "static_advected", "inflow", "sun", "hour")
+        names = (
+            "history",
+            "history_advected",
+            "advected_by_wind",
+            "static",
+            "static_advected",
+            "inflow",
+            "sun",
+            "hour",
+        )
         forcing = None if self.forcing is None else self.forcing.to(device)
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, **moved, forcing=forcing)

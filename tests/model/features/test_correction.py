@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
@@ -170,10 +171,28 @@ def test_another_model_s_correction_is_refused(correction, predictors, fields, m
 
 def test_numbers_that_are_not_finite_are_refused(correction):
     values = correction.to_dict()
-    values["1"][0][1][1][0] = float("nan")
+    bias = np.zeros(HIDDEN, "<f2")
+    bias[3] = np.nan
+    values["1"][0][1][1]["float16"] = base64.b64encode(bias.tobytes()).decode()
     with pytest.raises(ValueError, match="not finite"):
         Correction.from_dict(values).check({ONE: len(SEEN)}, 1)
-    assert len(values["1"][0][1][1]) == HIDDEN
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: entry.pop("float16"),
+        lambda entry: entry.update(float16="no base64!"),
+        lambda entry: entry.update(float16=entry["float16"][4:]),
+        lambda entry: entry.update(shape=[7]),
+        lambda entry: entry.update(shape="24"),
+    ],
+)
+def test_damaged_weights_are_refused(correction, damage):
+    values = correction.to_dict()
+    damage(values["1"][0][1][1])
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Correction.from_dict(values)
 
 
 def test_a_missing_network_is_refused(correction):
