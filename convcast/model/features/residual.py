@@ -18,7 +18,7 @@ from torch import Tensor
 
 from convcast.errors import TRAIN_ANOTHER, DamagedFileError, MissingInputError
 from convcast.model.devices import send
-from convcast.model.diffusion.spectrum import Spectrum, band_moments
+from convcast.model.diffusion.spectrum import Spectrum, band_moments, noise_moments
 from convcast.model.features.correction import Correction, CorrectionFit, convective
 from convcast.model.features.inputs import Inputs, Kind, kind_name, kind_order, parse_kind
 from convcast.model.features.normalisation import Normalisation
@@ -115,7 +115,8 @@ class Residuals:
             spread[kind] = residuals.spread[kind] * ratio[:, None]
             unit = np.where(scaled_square > 1e-12, scaled_square, 1.0)
             of_kinds.append(np.mean(moments[kind], axis=0) / np.sqrt(np.outer(unit, unit))[:, None, :, None])
-        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_kinds, axis=0)))
+        noise = noise_moments((target.shape[-2], target.shape[-1]), periodic=inputs.periodic)
+        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_kinds, axis=0), noise))
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Compute the reference forecast: standardised fields (row, variable, y, x) within their bounds."""
@@ -163,6 +164,7 @@ class Residuals:
             "references": list(self.references),
             "spread": {kind_name(kind): values.tolist() for kind, values in self.spread.items()},
             "spectrum": self.spectrum.moments.tolist(),
+            "noise": self.spectrum.noise.tolist(),
             "regression": {kind_name(kind): values.tolist() for kind, values in self.regression.weights.items()},
             "correction": self.correction.to_dict(),
         }
@@ -174,7 +176,7 @@ class Residuals:
             spread = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["spread"].items()}
             weights = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["regression"].items()}
             references = tuple(values["references"])
-            spectrum = Spectrum(np.array(values["spectrum"], np.float64))
+            spectrum = Spectrum(np.array(values["spectrum"], np.float64), np.array(values["noise"], np.float64))
             correction = Correction.from_dict(values["correction"])
             residuals = cls(normalisation, references, Regression(weights), correction, spread, spectrum)
             residuals._check()

@@ -7,17 +7,17 @@ import torch
 from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.schedule import cosine
 from convcast.model.diffusion.solvers import exponential, unipc
-from convcast.model.diffusion.spectrum import Spectrum, band_moments, bands, responses
+from convcast.model.diffusion.spectrum import Spectrum, band_moments, bands, noise_moments, responses
 
 SCHEDULE = cosine(200)
 SIDE = 40
 
 
-def coloured(rows, seed=0):
+def coloured(rows, seed=0, side=SIDE):
     """Two correlated fields of variance 1, most of it at large scales and in the domain's mean."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(rows, 2, SIDE, SIDE, generator=generator, dtype=torch.float64)
-    waves = torch.fft.fftfreq(SIDE, 1 / SIDE, dtype=torch.float64)
+    noise = torch.randn(rows, 2, side, side, generator=generator, dtype=torch.float64)
+    waves = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64)
     amplitude = (1 + waves[:, None] ** 2 + waves[None, :] ** 2) ** -0.75
     field = torch.fft.ifft2(torch.fft.fft2(noise) * amplitude).real
     field = field / field.std()
@@ -30,15 +30,15 @@ def spectrum():
     return Spectrum(moments)
 
 
-def drawn(spectrum, solver, steps, rows=200):
+def drawn(spectrum, solver, steps, rows=200, *, periodic=True):
     """Sample by the linear denoiser of the spectrum alone."""
     timesteps = SCHEDULE.timesteps(steps).tolist()
     flow = LinearFlow(spectrum, SCHEDULE, timesteps)
-    options = {"flow": flow, "periodic": True} if solver is exponential else {}
+    options = {"flow": flow, "periodic": periodic} if solver is exponential else {}
 
     def denoise(x, t):
         a, b = float(SCHEDULE.signal[t]), float(SCHEDULE.noise[t])
-        return b * x + a * flow.split(x, timesteps.index(t), periodic=True)[0]
+        return b * x + a * flow.split(x, timesteps.index(t), periodic=periodic)[0]
 
     noise = torch.randn(rows, 2, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     return solver(denoise, noise, schedule=SCHEDULE, steps=steps, clamp=lambda x: x, noise=None, **options)
@@ -56,6 +56,20 @@ def test_five_evaluations_keep_the_variance_of_the_domain_mean(spectrum):
     assert mean_variance(sample) == pytest.approx(mean_variance(coloured(4000, seed=2)), rel=0.45)
     assert sample.square().mean(dim=(0, 2, 3)).numpy() == pytest.approx([1, 1], rel=0.06)
     assert mean_variance(drawn(spectrum, unipc, 5)).max() < 0.5 * mean_variance(sample).min()
+
+
+def test_members_keep_their_variance_on_a_domain_with_edges():
+    """Smooth fields on a part of a larger torus, whose largest waves are longer than the part."""
+    part = coloured(400, side=96)[..., :SIDE, :SIDE]
+    moments = band_moments(part, periodic=False).mean(dim=0).double().numpy()
+    known = Spectrum(moments, noise_moments((SIDE, SIDE), periodic=False))
+    truth = part.square().mean(dim=(0, 2, 3)).numpy()
+    sample = drawn(known, exponential, 7, periodic=False)
+    assert sample.square().mean(dim=(0, 2, 3)).numpy() == pytest.approx(truth, rel=0.15)
+    assert mean_variance(sample) == pytest.approx(mean_variance(part), rel=0.35)
+    # With the moments of noise on a torus, what edges do to noise would be taken for weather.
+    unaware = drawn(Spectrum(moments), exponential, 7, periodic=False)
+    assert (unaware.square().mean(dim=(0, 2, 3)).numpy() > 1.5 * truth).all()
 
 
 def test_the_number_of_evaluations_changes_nothing_for_normal_fields(spectrum):
@@ -77,9 +91,12 @@ def test_white_residuals_have_no_linear_part():
     torch.testing.assert_close(still, x, atol=1e-4, rtol=0)
 
 
-def test_responses_are_what_bands_do_to_a_wave():
-    across = torch.arange(32, dtype=torch.float64)
-    wave = torch.cos(2 * torch.pi * (3 * across[:, None] + 5 * across[None, :]) / 32)[None, None]
-    found = responses(np.array(2 * np.pi * 3 / 32), np.array(2 * np.pi * 5 / 32))
-    for band, response in zip(bands(wave, periodic=True), found, strict=True):
-        torch.testing.assert_close(band, response * wave, atol=1e-12, rtol=0)
+@pytest.mark.parametrize("periodic", [True, False])
+def test_responses_are_what_bands_do_to_a_wave(periodic):
+    across = torch.arange(32, dtype=torch.float64) + 0.5  # half a cell from the mirror
+    y, x = (np.pi * count / 32 for count in (6, 10))
+    wave = torch.cos(y * across)[:, None] * torch.cos(x * across)[None, :]
+    for band, response in zip(
+        bands(wave[None, None], periodic=periodic), responses(np.array(y), np.array(x)), strict=True
+    ):
+        torch.testing.assert_close(band, response * wave[None, None], atol=1e-12, rtol=0)

@@ -8,7 +8,7 @@ import torch
 
 from convcast.model.diffusion.schedule import cosine
 from convcast.model.diffusion.solvers import SOLVERS
-from convcast.model.diffusion.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands
+from convcast.model.diffusion.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands, noise_moments
 
 SIDE = 64
 
@@ -39,6 +39,24 @@ def test_the_moments_of_white_noise_are_those_of_the_bands_weights():
     white = Spectrum.white(2).moments
     np.testing.assert_allclose(moments.numpy(), white, rtol=0.05, atol=4e-4)
     assert white.sum(axis=(1, 3)) == pytest.approx(np.eye(2))
+
+
+@pytest.mark.parametrize(("shape", "periodic"), [((40, 24), False), ((40, 24), True), ((5, 40), False)])
+def test_the_moments_of_white_noise_are_known_for_a_domain(shape, periodic):
+    """Also where the domain is smaller than the largest spacing."""
+    found = band_moments(torch.randn(4000, 1, *shape), periodic=periodic).mean(dim=0)[0, :, 0].double().numpy()
+    expected = noise_moments(shape, periodic=periodic)
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.03 * np.diag(expected).max())
+    np.testing.assert_allclose(found[-1, -1], expected[-1, -1], rtol=0.15)
+
+
+def test_a_domain_with_edges_goes_on_as_in_a_mirror():
+    """A domain joined with its mirror images is a torus, and has the same bands."""
+    field = torch.randn(1, 1, 12, 20, dtype=torch.float64)
+    both = torch.cat([field, field.flip(-1)], dim=-1)
+    torus = torch.cat([both, both.flip(-2)], dim=-2)
+    for one, other in zip(bands(field, periodic=False), bands(torus, periodic=True), strict=True):
+        torch.testing.assert_close(one, other[..., :12, :20])
 
 
 def test_a_band_depends_on_nothing_beyond_its_smoothings():
