@@ -1,7 +1,7 @@
 """What HRRR's forecast is worth to the model, on a part of the simulated world that does not know what flows in.
 
-    python benchmarks/forcing.py --workspace DIR [--seeds 0,1,2] [--steps 1500] [--threads 1] [--world 1] [--days 22]
-        [--test-days 8] [--size 96] [--side 40] [--base 32] [--every 8]
+    python benchmarks/forcing.py --workspace DIR [--seeds 0,1,2] [--steps 300] [--threads 1] [--world 1] [--days 44]
+        [--test-days 8] [--size 96] [--side 40] [--base 32] [--every 12]
 
 A model with forcing and one without are trained alike on the middle of the torus, for 1, 3 and 6 h, and draw the same
 test forecasts; the first draws them once more with its forcing withheld. All are scored beside the exact ensemble,
@@ -236,15 +236,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workspace", type=Path, default=Path("forcing"))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--world", type=int, default=1, help="the seed of the simulated weather")
-    parser.add_argument("--days", type=int, default=22)
+    parser.add_argument("--days", type=int, default=44)
     parser.add_argument("--test-days", type=int, default=8)
     parser.add_argument("--size", type=int, default=96, help="cells along each side of the world")
     parser.add_argument("--side", type=int, default=40, help="cells along each side of the part")
     parser.add_argument("--base", type=int, default=32)
-    parser.add_argument("--every", type=int, default=8, help="hours between test forecasts")
+    parser.add_argument("--every", type=int, default=12, help="hours between test forecasts")
     benchmark = Benchmark(parser.parse_args())
     seeds = [int(seed) for seed in benchmark.arguments.seeds.split(",")]
     benchmark.fetch()
