@@ -22,6 +22,8 @@ SPACINGS = (1, 2, 4, 8, 16)
 """Distances, in cells, between the points that the successive smoothings of `bands` average."""
 BANDS = 3 * len(SPACINGS) + 1
 """Number of bands: three directions at each distance, and what the last smoothing leaves."""
+EMPTY_BAND = 1e-13
+"""Variance added to every band, so that a band that a small torus does not have gets the gain 0."""
 MOST_WAVES = 256
 """Maximum number of waves along an axis from which the moments of white noise are computed."""
 
@@ -151,4 +153,5 @@ class Spectrum:
         a, b = (values[:, None, None] for values in (signal, noise))
         both = a**2 * self.moments.reshape(size, size) + b**2 * white.reshape(size, size)
         wanted = a * b * (white - self.moments).sum(axis=-1).reshape(size, count)
+        both = both + EMPTY_BAND * np.eye(size)
         return np.linalg.solve(both, wanted).transpose(0, 2, 1).reshape(-1, count, count, BANDS)

@@ -143,6 +143,17 @@ def test_fields_that_vary_together_are_drawn_together(steps):
     assert drawn.var(dim=(0, 2, 3)).numpy() == pytest.approx([1, 1, 1], abs=0.15)
 
 
+def test_a_torus_without_the_largest_waves_has_gains_for_the_others():
+    """On 16 x 16 cells the points 16 cells away are the same points."""
+    x0 = red(400, seed=0)[0][..., :16, :16]
+    spectrum = Spectrum(
+        band_moments(x0, periodic=True).mean(dim=0).double().numpy(), noise_moments((16, 16), periodic=True)
+    )
+    gains = spectrum.gains(np.array([0.8]), np.array([0.6]))[0]
+    assert np.abs(gains[..., -4:-1]).max() < 1e-3
+    assert np.abs(gains[..., :-4]).max() > 0.1
+
+
 def test_of_fields_told_independent_each_is_judged_by_itself():
     alone = [of(red(20, seed=seed)[0]).moments[0, :, 0] for seed in (1, 2)]
     both = Spectrum.independent(np.stack(alone))
