@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -107,13 +108,24 @@ def noise_moments(shape: tuple[int, int], *, periodic: bool) -> NDArray[np.float
     return moments
 
 
+@cache
+def _noise_on_a_large_torus() -> NDArray[np.float64]:
+    return noise_moments((MOST_WAVES, MOST_WAVES), periodic=True)
+
+
+def _independent(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the moments of independent variables, (variable, band, variable, band), from those of each."""
+    joined: NDArray[np.float64] = np.einsum("ibc,ij->ibjc", moments, np.eye(len(moments)))
+    return joined
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """Second moments by scale of residuals of variance 1."""
 
     moments: NDArray[np.float64]
     """Mean products as in `band_moments`, (variable, band, variable, band)."""
-    noise: NDArray[np.float64] = field(default_factory=lambda: noise_moments((MOST_WAVES, MOST_WAVES), periodic=True))
+    noise: NDArray[np.float64] = field(default_factory=_noise_on_a_large_torus)
     """Mean products of the bands of unit white noise on domains as large as those of the residuals, (band, band)."""
 
     def __post_init__(self) -> None:
@@ -126,12 +138,12 @@ class Spectrum:
     @classmethod
     def independent(cls, moments: NDArray[np.float64]) -> Spectrum:
         """Spectrum of independent variables, from the `moments` (variable, band, band) of each."""
-        return cls(np.einsum("ibc,ij->ibjc", moments, np.eye(len(moments))))
+        return cls(_independent(moments))
 
     @classmethod
     def white(cls, variables: int) -> Spectrum:
         """Spectrum of unit white noise on a large torus."""
-        return cls.independent(np.stack([noise_moments((MOST_WAVES, MOST_WAVES), periodic=True)] * variables))
+        return cls.independent(np.stack([_noise_on_a_large_torus()] * variables))
 
     def gains(self, signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the gains g of the bands of x = a x_0 + b ε in the linear estimate of v = a ε - b x_0.
@@ -149,7 +161,7 @@ class Spectrum:
         """
         count = len(self.moments)
         size = count * BANDS
-        white = Spectrum.independent(np.stack([self.noise] * count)).moments
+        white = _independent(np.stack([self.noise] * count))
         a, b = (values[:, None, None] for values in (signal, noise))
         both = a**2 * self.moments.reshape(size, size) + b**2 * white.reshape(size, size)
         wanted = a * b * (white - self.moments).sum(axis=-1).reshape(size, count)
