@@ -1,1 +1,1 @@
-"""What a training writes: its state, progress, log and model card."""
+"""The files that a training writes: its state, progress, log and model card."""
