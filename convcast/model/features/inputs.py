@@ -194,6 +194,8 @@ def on_device(
 
 def _inflow(displacement: Tensor, *, periodic: bool) -> Tensor:
     """Return the channels of `Inputs.inflow` for a displacement of the pattern over the lead, cells, (row, 2, y, x)."""
+    if periodic:
+        return torch.zeros_like(displacement)
     distance = distance_outside(travelled(displacement, periodic=periodic), periodic=periodic)
     arrived = smooth((distance > 0).float(), INFLOW_WIDTH, periodic=periodic)
     return torch.cat([arrived, (distance / INFLOW_DEPTH).clamp(max=1)], dim=1)

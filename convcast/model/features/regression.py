@@ -21,7 +21,7 @@ from convcast.model.features.inputs import Inputs, Kind
 
 WIDTHS = (3, 7, 15)
 """Cells over which advected fields and their changes are averaged, since large scales persist longer."""
-INFLOW_WIDTHS = (7, 15)
+INFLOW_WIDTHS = WIDTHS[1:]
 """Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
 RIDGE = 1e-5
 """Ridge penalty as a share of the number of cells: enough for predictors that never vary."""
@@ -37,6 +37,7 @@ def predictors(inputs: Inputs) -> Tensor:
 
     # Where the air comes from outside, frames moved to the valid time say less, and HRRR's forecast more.
     arrived = inputs.inflow[:, :1]
+    averages = smoothed(inputs.advected, WIDTHS)
     parts = [
         ground,
         *(phase * ground for phase in daily),
@@ -46,19 +47,20 @@ def predictors(inputs: Inputs) -> Tensor:
         inputs.static * arrived,
         inputs.last,
         inputs.advected,
-        *smoothed(inputs.advected, WIDTHS),
+        *averages,
         inputs.advected_by_wind,
         *smoothed(inputs.advected_by_wind, WIDTHS[:2]),
     ]
-    moved = [inputs.last, inputs.advected, *smoothed(inputs.advected, WIDTHS[-1:]), inputs.advected_by_wind]
+    moved = [inputs.last, inputs.advected, averages[-1], inputs.advected_by_wind]
     parts += [arrived * fields for fields in moved]
     if inputs.frames > 1:  # what grew on its way, as in the autoregressive model of STEPS (Bowler et al. 2006)
         change = inputs.advected_before(1) - inputs.advected
         parts += [change, *smoothed(change, WIDTHS)]
         parts += smoothed(inputs.advected_before(inputs.frames - 1) - inputs.advected, WIDTHS[-1:])
     if inputs.forcing is not None:
-        parts += [inputs.forcing, *smoothed(inputs.forcing, WIDTHS)]
-        parts += [arrived * fields for fields in (inputs.forcing, *smoothed(inputs.forcing, INFLOW_WIDTHS))]
+        averages = smoothed(inputs.forcing, WIDTHS)
+        parts += [inputs.forcing, *averages]
+        parts += [arrived * fields for fields in (inputs.forcing, *averages[-len(INFLOW_WIDTHS) :])]
     return torch.cat(parts, dim=1)
 
 
