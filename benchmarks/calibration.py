@@ -242,6 +242,12 @@ def main() -> None:
         report[title] = {
             "days": [str(cases[day][0].init.astype("datetime64[D]")) for day in judged],
             "cases": sum(len(cases[day]) for day in judged),
+            "points": {
+                f"{threshold:g} dBZ": sum(
+                    int((c.observed["refc"] >= threshold).sum()) for d in judged for c in cases[d]
+                )
+                for threshold in THRESHOLDS
+            },
             **{name: with_intervals(results[name], name) for name in NAMES},
             "seconds": round(time.perf_counter() - begun, 1),
         }
@@ -251,6 +257,7 @@ def main() -> None:
     for title, of_world in report.items():
         days = of_world["days"]
         print(f"{title}: {of_world['cases']} cases of {days[0]} to {days[-1]}, window {window} days")
+        print("  points of the truth:", ", ".join(f"{number} of {name}" for name, number in of_world["points"].items()))
         for name in NAMES:
             for kind, found in of_world[name].items():
                 said = "  ".join(f"{score} {v:.3f} [{a:.3f}, {b:.3f}]" for score, (v, a, b) in found.items())

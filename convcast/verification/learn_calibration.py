@@ -29,6 +29,7 @@ from convcast.variables import Variable
 from convcast.verification.data.ensembles import Ensemble, open_ensembles
 from convcast.verification.data.truth import Analyses, Truth, find_regimes
 from convcast.verification.digest import digest
+from convcast.verification.strong_echoes import Echoes, find_echoes, fit_certain_line, with_line
 from convcast.workspace import Workspace
 
 Floats = NDArray[np.floating]
@@ -94,7 +95,8 @@ def fit_maps(
     """Fit a field's maps at one lead, for each regime that has enough points, to points of several forecasts.
 
     A map corrects only what is certain: each parameter is drawn towards that of no correction, and a regime's towards
-    that of the map of all points, the more the larger its error over days (`shrunk`).
+    that of the map of all points, the more the larger its error over days (`shrunk`). Strong echoes of all regimes
+    share one line (`convcast.verification.strong_echoes`).
 
     Args:
         variable: The field.
@@ -115,7 +117,28 @@ def fit_maps(
         if blocks.points < MIN_POINTS or (name != EVERYWHERE and EVERYWHERE not in maps):
             continue
         maps[name] = fit(blocks, variable, maps.get(EVERYWHERE))
+    if variable.floor is not None and maps:
+        line = fit_certain_line(_echoes(maps, groups, variable.floor.none))
+        maps = {name: with_line(one, line) for name, one in maps.items()}
     return maps
+
+
+def _echoes(
+    maps: Mapping[str, MemberMap], groups: Mapping[str, Mapping[int, Sequence[DrawnPoints]]], floor: float
+) -> list[list[Echoes]]:
+    """Find the echoes of each block, with the spread of their regime's map, in all regimes or, without, everywhere.
+
+    Regimes are drawn alike, so that the points of the few cells near echoes hold most of the strong ones.
+    """
+    by_block: dict[int, list[Echoes]] = {}
+    for name in set(groups) - {EVERYWHERE} or {EVERYWHERE}:
+        factor = MemberMap(maps.get(name, maps[EVERYWHERE]).factor)
+        for block, drawn in groups[name].items():
+            for points in drawn:
+                members = points.members.astype(np.float64)
+                widened = factor(members, members.mean(0), floor)
+                by_block.setdefault(block, []).append(find_echoes(widened, points.observed))
+    return [by_block[block] for block in sorted(by_block)]
 
 
 class _Blocks:
