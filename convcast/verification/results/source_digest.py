@@ -8,9 +8,11 @@ Neither does the place of a definition: a module can be moved.
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,9 @@ class _Module:
     """Module and name behind each imported name; the name is empty for a module."""
 
 
+@cache
 def source_digest(*roots: Any) -> str:
-    """Digest of the definitions that these functions and classes use."""
+    """Digest of the definitions that these functions and classes use, computed once in a process."""
     definitions = reached(*((root.__module__, root.__qualname__) for root in roots))
     return digest(*sorted(definitions.values()))
 
@@ -98,7 +101,7 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
         source_module = module(home)
         if source_module is None or name not in source_module.definitions:
             raise LookupError(f"{home} defines no {name}")
-        statements = source_module.definitions[name]
+        statements = [plain for found in source_module.definitions[name] if (plain := _Plain().visit(found))]
         definitions[home, name] = "\n".join(ast.dump(statement) for statement in statements)
         for used, attribute in {pair for statement in statements for pair in _uses(statement)}:
             target = resolve(home, used)
@@ -123,15 +126,26 @@ def read_source(name: str) -> str | None:
 def _parse(source: str) -> _Module:
     tree = ast.parse(source)
     made = _Module()
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
             made.imports |= {alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names}
         elif isinstance(node, ast.Import):
             made.imports |= {a.asname: (a.name, "") for a in node.names if a.asname and a.name.startswith(PACKAGE)}
-    for statement in _Plain().visit(tree).body:
+    for statement in tree.body:
         for name in _defined(statement):
             made.definitions.setdefault(name, []).append(statement)
     return made
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Each statement, and what holds statements; expressions, of which there are many more, are passed over."""
+    due: deque[ast.AST] = deque([tree])
+    while due:
+        node = due.popleft()
+        yield node
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, ())
+            due += inner if isinstance(inner, list) else ()
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:
