@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +36,25 @@ for directory, flags, port in zip(*(trainings[i::3] for i in range(3))):
     list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
 """
 """Arguments: the dataset, then for each training its folder, its settings and a free port where the ranks meet."""
+
+NURSERY = """
+import json, os, sys
+from pathlib import Path
+import torch._dynamo
+from convcast.dataset import Dataset
+from convcast.model.training.loop import train
+from convcast.settings.load import load_settings
+dataset, directory, flags = sys.argv[1:]
+print("ready", flush=True)
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Forks a training for each line on stdin, so that imports are done once; prints its process id, then its exit code."""
 
 
 def torchrun(script: str, *arguments: str, processes: int = 2) -> None:
@@ -146,21 +167,32 @@ def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, sett
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     long = settings(batch=2, steps=12, checkpoint_every=3)
     list(train(dataset, whole, long))
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(dataset.path), str(killed), long.model_dump_json(), "0"]
+    command = [sys.executable, "-c", NURSERY, str(dataset.path), str(killed), long.model_dump_json()]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     patience = random.Random(4)
-    stopped = []
-    for _ in range(2):
-        before = checkpoints(killed)[-1:]
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        while process.poll() is None and checkpoints(killed)[-1:] == before:
-            time.sleep(0.01)
-        time.sleep(patience.uniform(0, 0.3))
-        process.kill()
-        stopped.append(process.wait())
-    assert stopped == [-9] * 2
-    subprocess.run(command, check=True)
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nursery:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+
+        def begin() -> int:
+            nursery.stdin.write(b"\n")
+            nursery.stdin.flush()
+            return int(nursery.stdout.readline())
+
+        assert nursery.stdout.readline() == b"ready\n"
+        stopped = []
+        for _ in range(2):
+            before = checkpoints(killed)[-1:]
+            process = begin()
+            while checkpoints(killed)[-1:] == before and not select.select([nursery.stdout], [], [], 0.01)[0]:
+                pass
+            time.sleep(patience.uniform(0, 0.3))
+            os.kill(process, signal.SIGKILL)
+            stopped.append(int(nursery.stdout.readline()))
+        assert stopped == [-signal.SIGKILL] * 2
+        begin()
+        assert int(nursery.stdout.readline()) == 0
+        nursery.stdin.close()
     expected, found = state(whole), state(killed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     best, again = (load_file(path / WEIGHTS) for path in (whole, killed))
