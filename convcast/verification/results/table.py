@@ -161,7 +161,14 @@ def _compared_changes(system: str, days: Mapping[str, Daily], variable: Variable
 
 def find(rows: Sequence[Row], **wanted: Any) -> Row | None:
     """Find the first row with these entries; None if there is none."""
-    return next((row for row in rows if all(row.get(name) == value for name, value in wanted.items())), None)
+    entries = wanted.items()
+    for row in rows:
+        for name, value in entries:
+            if row.get(name) != value:
+                break
+        else:
+            return row
+    return None
 
 
 def verdict(difference: Row | None) -> str:
