@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.ndimage import gaussian_filter
+from unpainted import unpainted
 
 from convcast.archive.simulated.publisher import WORLD_FILE, simulated_grid
 from convcast.conventions import ensemble_dataset
@@ -30,10 +30,6 @@ TRAINING = "2024-05-01T00/2024-05-02T23"
 INITS = np.array(["2024-05-03T06", "2024-05-03T20", "2024-05-04T06", "2024-05-04T20"], "datetime64[h]")
 MEMBERS = 8
 VARIABLES = tuple(FIELDS.values())
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-"""A PNG."""
 
 
 def noise(generator, *shape):
@@ -81,20 +77,12 @@ def write_forecast(path, init, members, **attributes):
 def leave_unpainted(monkeypatch):
     """Make figures without painting them, which takes seconds each; the texts beside the axes, of each figure."""
     texts = []
-    paint = FigureCanvasAgg.print_png
-
-    def print_png(self, file, **options):
-        if "draw" in vars(self.figure):  # matplotlib asks for the size of texts
-            paint(self, file, **options)
-        texts.append({text.get_text() for text in self.figure.texts})
-        file.write(PIXEL)
-
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", print_png)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", unpainted(FigureCanvasAgg.print_png, texts))
     return texts
 
 
-@pytest.fixture
-def unpainted(monkeypatch):
+@pytest.fixture(name="unpainted")
+def unpainted_here(monkeypatch):
     return leave_unpainted(monkeypatch)
 
 

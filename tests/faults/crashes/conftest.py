@@ -62,6 +62,8 @@ def nursery(tmp_path_factory):
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment |= {"NO_COLOR": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
     script = Path(__file__).with_name("nursery.py")
+    beside = str(script.parents[2] / "pictures")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [beside, os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

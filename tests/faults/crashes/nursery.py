@@ -6,7 +6,6 @@ what the verb printed. A cycle's stages are forks too.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import importlib
 import json
@@ -26,11 +25,8 @@ from typing import Any
 import injector
 from injector import Injector, Point
 from states import States
+from unpainted import unpainted
 
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-"""A PNG."""
 LONGEST = 600
 """Seconds after which a verb hangs."""
 
@@ -170,7 +166,8 @@ def prepare() -> None:
     locations.prepare()
     correction.MAX_STEPS = 2  # a fit of many steps changes no file
     stages.run = forked_stage
-    FigureCanvasAgg.print_png = blank(FigureCanvasAgg.print_png)
+    # Pictures take most of a verification's time and are tested elsewhere.
+    FigureCanvasAgg.print_png = unpainted(FigureCanvasAgg.print_png)
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
     for name in [*(name for name in ours if not name.endswith("__main__")), "tensorboardX", "netCDF4"]:
         importlib.import_module(name)
@@ -198,17 +195,6 @@ def warm_up() -> None:
     crps_points(few[:, 0], few[0, 0], "fair")
     for periodic in (False, True):
         score_field(few, few[0], REFC, scales=Scales((3,), periodic))
-
-
-def blank(print_png: Any) -> Any:
-    """Pictures take most of a verification's time and are tested elsewhere: here each is one pixel."""
-
-    def written(self: Any, file: Any, **options: Any) -> None:
-        if "draw" in vars(self.figure):  # matplotlib asks for the size of texts
-            print_png(self, file, **options)
-        file.write(PIXEL)
-
-    return written
 
 
 if __name__ == "__main__":
