@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ def watched(nursery, states, bucket):
     def run(scenario, before):
         if before:
             states.lay_out(before, nursery.root)
+        else:
+            shutil.rmtree(nursery.root, ignore_errors=True)  # another test may have left it
         if scenario.settings:
             nursery.root.mkdir(exist_ok=True)
             (nursery.root / "convcast.toml").write_text(scenario.settings.replace("{bucket}", str(bucket)))
