@@ -1,6 +1,6 @@
 """Run the verbs one after the other, each by its command line, in this process: imports are done once.
 
-The stages of a cycle are processes of their own (test_cycle.py), and so is each run of tests/cli/test_process.py.
+The stages of a cycle are processes of their own in test_cycle.py, and so is each run of tests/cli/test_process.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from click.testing import Result
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from convcast.cli.common import chain
 from convcast.cli.main import app
-from convcast.operations.stages import PROGRAM
+from convcast.operations import stages
+from convcast.operations.stages import PROGRAM, ProcessResult
 
 Said = dict[str, dict[str, Any]]
 ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "1"}
@@ -65,6 +68,34 @@ def as_process() -> Callable[..., None]:
             [*PROGRAM, *words, "-w", str(workspace)], env=os.environ | ONE_THREAD, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
+
+
+@pytest.fixture
+def in_one_process(command_line, monkeypatch) -> Callable[..., None]:
+    """Run `convcast WORDS` in a workspace, and in this process also the verbs that it starts."""
+
+    def invoke(words: list[str]) -> Result:
+        finished = CliRunner().invoke(app, words)
+        if finished.exception and not isinstance(finished.exception, SystemExit):
+            raise finished.exception
+        return finished
+
+    def stage(words: list[str], **_: Any) -> ProcessResult:
+        finished = invoke(words)
+        printed = finished.stdout.splitlines()
+        return ProcessResult(finished.exit_code, 0.1, json.loads(printed[-1]) if printed else {}, finished.stderr)
+
+    def verb(command: list[str], **_: Any) -> SimpleNamespace:
+        assert tuple(command[: len(PROGRAM)]) == PROGRAM
+        return SimpleNamespace(returncode=invoke(command[len(PROGRAM) :]).exit_code)
+
+    def run(workspace: Path, *words: str) -> None:
+        monkeypatch.setattr(stages, "run", stage)
+        monkeypatch.setattr(chain, "subprocess", SimpleNamespace(run=verb))
+        finished = command_line(workspace, *words)
+        assert finished.exit_code == 0, (finished.exception, finished.stderr[-3000:])
 
     return run
 

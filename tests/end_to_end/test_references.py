@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from unpainted import unpainted
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +30,12 @@ resamples = 100
 max_catch_up = 1
 page_fields = ["refc"]
 """
+
+
+@pytest.fixture(autouse=True)
+def _unpainted(monkeypatch):
+    """Pictures are drawn in test_simulated.py and test_cycle.py."""
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", unpainted(FigureCanvasAgg.print_png))
 
 
 @pytest.fixture
@@ -74,8 +82,8 @@ def test_what_was_not_fetched_is_named_with_the_command_that_brings_it(workspace
     assert "convcast fetch --what hrrrcast --leads 1 --start 2024-05-12T13" in finished.stderr
 
 
-def test_a_cycle_fetches_what_it_verifies_with(workspace, as_process):
-    as_process(workspace, "cycle", "--now", "2024-05-13T02:05")
+def test_a_cycle_fetches_what_it_verifies_with(workspace, in_one_process):
+    in_one_process(workspace, "cycle", "--now", "2024-05-13T02:05")
     archive = workspace / "archive"
     assert len(list((archive / "hrrrcast").rglob("*.t00z.pgrb2.f01.grib2"))) == 20
     assert list((archive / "mrms").rglob("mrms.t01z.*.grib2"))
@@ -85,8 +93,8 @@ def test_a_cycle_fetches_what_it_verifies_with(workspace, as_process):
     assert {(truth, name) for truth in ("analyses", "mrms") for name in found["facts"]["systems"]} <= by_truth
 
 
-def test_a_cycle_waits_for_an_hrrrcast_that_is_not_published_yet(workspace, as_process):
-    as_process(workspace, "cycle", "--now", "2024-05-13T22:05", "--set", 'verification.truths=["analyses"]')
+def test_a_cycle_waits_for_an_hrrrcast_that_is_not_published_yet(workspace, in_one_process):
+    in_one_process(workspace, "cycle", "--now", "2024-05-13T22:05", "--set", 'verification.truths=["analyses"]')
     entry = json.loads((workspace / "cycle.json").read_text())
     (verified,) = [stage for stage in entry["stages"] if stage["stage"] == "verify"]
     assert verified["about"].endswith("which wait for hrrrcast")
