@@ -10,7 +10,7 @@ faults are switched on in the middle. Intervals are of 95 %, by drawing days.
 With --workspace the members of a trained network are calibrated: those in raw/ of a workspace of the simulated archive,
 as `convcast sample --set sampling.calibration=true` leaves them. The days before --from are learnt from and not judged:
 
-    convcast demo --pretrained -w W
+    convcast demo --pretrained -w W && mv W/forecasts W/forecasts-of-demo
     convcast fetch --start 2024-05-22T12 --end 2024-06-12T23 --set simulation.days=80 -w W && convcast preprocess -w W
     convcast sample --init 2024-05-23T00/2024-06-12T21/3h --members 20 --model pretrained \
         --set sampling.calibration=true -w W
