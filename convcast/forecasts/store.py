@@ -232,9 +232,10 @@ def _open(path: Path, description: ForecastDescription) -> zarr.Group:
             continue
         if name == "leads" and set(description.leads) <= set(attribute_leads(stored)):
             continue
+        made = f"with {name} {stored[name]!s}" if name in stored else f"without {name}"
         remedy = f"add --{name} {stored[name]}" if name in FLAGS and name in stored else "sample as it was made"
         raise DamagedFileError(
-            f"{path} was made with {name} {stored.get(name)!s}, this is {name} {wanted!s}",
+            f"{path} was made {made}, this is {name} {wanted!s}",
             advice=f"{remedy}, or {start_over_advice(path)}",
         )
     return group

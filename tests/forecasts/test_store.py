@@ -316,6 +316,12 @@ def test_an_ensemble_of_another_identity_is_refused_and_the_difference_named(wri
     assert ("add --seed 0" in caught.value.advice) == (name == "seed")
 
 
+def test_members_that_were_never_calibrated_are_said_to_be_without_calibration(written):
+    other = replace(DESCRIPTION, identity=DESCRIPTION.identity | {"calibration": "20240506T12 0123"})
+    with pytest.raises(DamagedFileError, match=r"was made without calibration, this is calibration 20240506T12 0123"):
+        EnsembleStore.prepare(written, other, members=3)
+
+
 def test_information_may_differ(written):
     EnsembleStore.prepare(written, replace(DESCRIPTION, information={"title": "other", "model": "x"}), members=3)
 
