@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, label
 
 from convcast.metrics.scores import FIELD_SCORES
 from convcast.metrics.scores.base import DailyFieldSums
 from convcast.metrics.scores.storms import StormScores
 from convcast.metrics.spatial import FieldCase, Scales
-from convcast.metrics.storms import SIZES, find_storms
+from convcast.metrics.storms import SIZES, SMALLEST, find_storms
 from convcast.variables import REFC, T2M
 
 SHAPE = 60, 80
@@ -45,6 +46,24 @@ def test_storm_across_the_edges_is_one_where_the_domain_has_none():
     (centre,) = storms(box, periodic=True).centres
     np.testing.assert_allclose(centre, [0, 79.5], atol=1e-6)
     assert storms(box, periodic=True).sizes.tolist() == [30]
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.7])
+def test_areas_are_those_of_scipy(density):
+    strong = np.random.default_rng(0).random(SHAPE) < density
+    labels, _ = label(strong, structure=np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel())[1:]
+    found = find_storms(strong, periodic=False)
+    np.testing.assert_array_equal(found.sizes, sizes[sizes >= SMALLEST])
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5])
+def test_areas_of_a_periodic_domain_do_not_depend_on_its_origin(density):
+    strong = gaussian_filter(np.random.default_rng(1).random(SHAPE), 1, mode="wrap")
+    strong = strong > np.quantile(strong, 1 - density)
+    expected = sorted(find_storms(strong, periodic=True).sizes)
+    for shift in ((1, 0), (0, 1), (30, 40), (59, 79)):
+        assert sorted(find_storms(np.roll(strong, shift, (0, 1)), periodic=True).sizes) == expected
 
 
 @pytest.mark.parametrize(("cells", "near"), [(13, True), (14, False)])
