@@ -62,12 +62,32 @@ def fraction_sums(
         return np.zeros((0, len(scales.widths), 4))
     counts = counts or [exceedances(forecasts, threshold) for threshold in thresholds]
     widths, periodic = scales.widths, scales.periodic
-    whole = [box_means(present.astype(float), width, periodic=periodic) > 1 - 1e-9 for width in widths]
+    inside = [_whole_squares(present, width, periodic=periodic) for width in widths]
     sums = np.zeros((len(thresholds), len(widths), 4))
     for row, (threshold, count) in enumerate(zip(thresholds, counts, strict=True)):
         forecast = np.where(present, count / len(forecasts), 0)
         observed = np.where(present & happens(observations, threshold), 1.0, 0.0)
         for column, width in enumerate(widths):
-            n, o = (box_means(each, width, periodic=periodic)[whole[column]] for each in (forecast, observed))
-            sums[row, column] = n.size, n @ n, o @ o, n @ o
+            n, o = (
+                box_means(share, width, periodic=periodic)[inside[column]].ravel() if share.any() else None
+                for share in (forecast, observed)
+            )
+            products = [0.0 if a is None or b is None else a @ b for a, b in ((n, n), (o, o), (n, o))]
+            sums[row, column] = present[inside[column]].size, *products
     return sums
+
+
+def _whole_squares(
+    present: NDArray[np.bool_], width: int, *, periodic: bool
+) -> tuple[slice, slice] | NDArray[np.bool_]:
+    """Return the index of the points whose square has no missing point: slices where these are a rectangle."""
+    rows, columns = (np.flatnonzero(present.any(axis)) for axis in (1, 0))
+    if len(rows) and (present.all() or not periodic):
+        first_row, last_row, first_column, last_column = (int(at) for at in (*rows[[0, -1]], *columns[[0, -1]]))
+        if present[first_row : last_row + 1, first_column : last_column + 1].all():
+            reach = 0 if periodic else width // 2
+            return (
+                slice(first_row + reach, max(first_row + reach, last_row + 1 - reach)),
+                slice(first_column + reach, max(first_column + reach, last_column + 1 - reach)),
+            )
+    return box_means(present.astype(float), width, periodic=periodic) > 1 - 1e-9

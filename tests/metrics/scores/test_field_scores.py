@@ -49,10 +49,22 @@ def by_hand(forecasts, truth, threshold, width, periodic):
     return total
 
 
+def holes(present):
+    present[5, 7] = present[30, 30] = False
+
+
+def rim(present):
+    present[:] = False
+    present[3:-3, 4:-2] = True
+
+
+@pytest.mark.parametrize("missing", [holes, rim, lambda present: None, lambda present: present.fill(False)])
 @pytest.mark.parametrize("periodic", [False, True])
-def test_fractions_are_those_counted_by_hand(periodic):
+def test_fractions_are_those_counted_by_hand(periodic, missing):
     forecasts, truth = storms(0)
-    truth[5, 7], forecasts[2, 30, 30] = np.nan, np.nan
+    present = np.ones(truth.shape, bool)
+    missing(present)
+    truth[~present] = np.nan
     scales = Scales((1, 3, 9), periodic)
     found = score_whole(forecasts, truth, REFC, scales)
     for number, threshold in enumerate(REFC.thresholds):
