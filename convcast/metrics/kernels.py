@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from convcast.errors import SettingsError
 from convcast.metrics.compiled import compiled
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Estimator = Literal["fair", "ensemble"]
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
@@ -59,10 +61,17 @@ class PointScores:
         """Points where neither the observation nor a member is missing, (point,)."""
         return self.below >= 0
 
+    @cached_property
+    def spread(self) -> Floats:
+        """Standard deviation of the members, (point,)."""
+        return np.asarray(np.sqrt(self.variance))
+
     def without_missing(self) -> PointScores:
         """Results at the present points alone."""
-        arrays = {name: values[self.present] for name, values in vars(self).items() if name != "members"}
-        return PointScores(self.members, **arrays)
+        if self.present.all():
+            return self
+        names = [field.name for field in fields(self) if field.name != "members"]
+        return PointScores(self.members, **{name: getattr(self, name)[self.present] for name in names})
 
     def crps(self, estimator: Estimator) -> Floats:
         """CRPS at each point, in the units of the field.
@@ -92,8 +101,7 @@ def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: 
     def work(part: slice) -> None:
         _crps(forecasts[:, part], observations[part], sorting_network(members), divisor, crps[part])
 
-    with ThreadPoolExecutor(max(1, len(parts))) as pool:
-        list(pool.map(work, parts))
+    in_parallel(work, parts)
     return crps
 
 
@@ -135,6 +143,14 @@ def threads() -> int:
     """Number of threads that this process may use: OMP_NUM_THREADS (dask sets it for its workers), else one a core."""
     setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
     return (int(setting) if setting.isdecimal() and len(setting) < 5 else 0) or os.cpu_count() or 1
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return `function(item)` of each item, in order, computed on `threads()` threads."""
+    if (count := threads()) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, items))
 
 
 @lru_cache(maxsize=128)

@@ -6,12 +6,15 @@ in any order. Their size does not grow with the number of points.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from convcast.errors import SettingsError
 from convcast.metrics.kernels import (
@@ -20,6 +23,7 @@ from convcast.metrics.kernels import (
     as_floats,
     count_members,
     happens,
+    in_parallel,
     pack_exceedances,
     present_points,
     rank_counts,
@@ -131,15 +135,17 @@ def score_field(
     members_first, truth = forecasts.reshape(members, -1), observations.reshape(-1)
     kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
     present = np.zeros(truth.size, bool)
-    total: Statistics | None = None
-    for start in range(0, truth.size, chunk):
+    if truth.size == 0:
+        raise SettingsError(f"there is no point of {variable.name} to score")
+
+    def score(start: int) -> Statistics:
         part = slice(start, start + chunk)
         scores = score_points(members_first[:, part], truth[part])
         present[part] = scores.present
-        of_part = _statistics(scores, counts[:, part], truth[part], kinds[part], variable)
-        total = of_part if total is None else total + of_part
-    if total is None:
-        raise SettingsError(f"there is no point of {variable.name} to score")
+        return _statistics(scores, counts[:, part], truth[part], kinds[part], variable)
+
+    # The parts are added in order, so that the number of threads changes no bit.
+    total = reduce(operator.add, in_parallel(score, range(0, truth.size, chunk)))
     if scales is None:
         return total
     there = present.reshape(observations.shape)
@@ -158,7 +164,15 @@ def score_whole(
 
 
 def _whole_field_sums(case: FieldCase) -> dict[str, Floats]:
-    return {name: sums for score in FIELD_SCORES for name, sums in score.sums(case).items()}
+    # Threads of the linear algebra would compete with those of the scores, and change the last bits of its sums.
+    with _linear_algebra().limit(limits=1, user_api="blas"):
+        return {n: sums for of in in_parallel(lambda score: score.sums(case), FIELD_SCORES) for n, sums in of.items()}
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    """Return the libraries of linear algebra; finding them takes longer than scoring a small field."""
+    return ThreadpoolController()
 
 
 def _statistics(
@@ -167,18 +181,19 @@ def _statistics(
     """Compute the statistics of points: `counts` is the number of members with each event, (threshold, point)."""
     present, points, members = scores.present, scores.without_missing(), scores.members
     at_points = {name: quantity(points) for name, quantity in POINT_SUMS.items()}
-    kinds = regimes[present]
-    known = kinds >= 0
+    if not present.all():
+        counts, observations, regimes = counts[:, present], observations[present], regimes[present]
+    known = regimes >= 0
+    kinds = regimes[known]
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold, count in zip(tables, variable.thresholds, counts, strict=True):
-        event = happens(observations[present], threshold, events_below=variable.events_below)
-        table += np.bincount(2 * count[present] + event, minlength=2 * (members + 1)).reshape(-1, 2)
+        event = happens(observations, threshold, events_below=variable.events_below)
+        table += np.bincount(2 * count + event, minlength=2 * (members + 1)).reshape(-1, 2)
     ranks = rank_counts(points.below, points.equal, members)
-    by_spread = _by_spread(np.sqrt(points.variance), points.error, variable)
+    by_spread = _by_spread(points.spread, points.error, variable)
     sums = {name: np.asarray(values.sum(), float) for name, values in at_points.items()}
     by_regime = {
-        name: np.asarray(np.bincount(kinds[known], values[known], len(REGIMES)), float)
-        for name, values in at_points.items()
+        name: np.asarray(np.bincount(kinds, values[known], len(REGIMES)), float) for name, values in at_points.items()
     }
     return Statistics(members, sums, tables, ranks, by_spread, by_regime, {})
 

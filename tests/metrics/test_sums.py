@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from convcast.errors import SettingsError
 from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
+from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import score_field
 from convcast.variables import CIN, REFC
 
@@ -33,6 +35,26 @@ def test_statistics_are_the_same_for_any_chunking(chunk):
     np.testing.assert_array_equal(expected.tables, found.tables)
     np.testing.assert_allclose(found.ranks, expected.ranks, atol=1e-9)
     np.testing.assert_allclose(found.spread_bins, expected.spread_bins, rtol=1e-12)
+
+
+@pytest.mark.parametrize("field", [REFC, CIN])
+def test_statistics_have_the_same_bits_on_any_number_of_threads(field, monkeypatch):
+    generator = np.random.default_rng(2)
+    truth, *members = field.display[0] + np.ptp(field.display) * gaussian_filter(
+        generator.random((13, 300, 500), np.float32), (0, 4, 4)
+    )
+    found = []
+    for count in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        found.append(score_field(np.stack(members), truth, field, scales=Scales((3, 9), periodic=False), chunk=1 << 14))
+    for other in found[1:]:
+        for one, same in zip(leaves(found[0]), leaves(other), strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+def leaves(statistics):
+    for _, value in sorted(vars(statistics).items()):
+        yield from value.values() if isinstance(value, dict) else [value]
 
 
 def test_tables_and_ranks_count_every_point_that_is_there():

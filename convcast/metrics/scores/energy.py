@@ -47,7 +47,8 @@ def energy(
     products = np.zeros((members, members))
     for start in range(0, truth.size, CHUNK):
         part = slice(start, start + CHUNK)
-        apart = np.where(kept[part], values[:, part] - truth[part], 0)
+        apart = values[:, part] - truth[part]
+        apart[:, ~kept[part]] = 0
         products += apart @ apart.T
     squares = np.diag(products)
     distance = np.sqrt(squares).mean()

@@ -31,8 +31,8 @@ class SpreadErrorCorrelation(PointScore):
     sums = "points", "spread", "absolute_error", "variance", "squared_error", "spread_error"
     at_points: ClassVar[PointQuantities] = {
         "absolute_error": lambda points: np.abs(points.error),
-        "spread": lambda points: np.sqrt(points.variance),
-        "spread_error": lambda points: np.sqrt(points.variance) * np.abs(points.error),
+        "spread": lambda points: points.spread,
+        "spread_error": lambda points: points.spread * np.abs(points.error),
     }
 
     def value(self, sums: Mapping[str, Floats]) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from convcast.grid import SPACING
 from convcast.metrics.formulas import ratio
-from convcast.metrics.kernels import crps_points
+from convcast.metrics.kernels import crps_points, in_parallel
 from convcast.metrics.scores.base import DailyFieldSums, FieldScore, Floats, ScoreValue
 from convcast.metrics.spatial import FieldCase
 from convcast.metrics.storms import REACH, SIZES, SMALLEST, STRONG, Storms, find_storms
@@ -31,7 +31,7 @@ class StormScores(FieldScore):
         if case.variable is not REFC or not case.present.any():
             return {"storms": np.zeros(len(COUNTS)), "storm_sizes": np.zeros((2, len(SIZES)))}
         observed = self._storms(case, case.observations >= STRONG)
-        members = [self._storms(case, member >= STRONG) for member in case.forecasts]
+        members = in_parallel(lambda member: self._storms(case, member >= STRONG), case.forecasts)
         near = np.array([observed.near(member) for member in members])
         numbers = np.array([len(member) for member in members], float)
         confirmed = [member.near(observed).sum() for member in members]
