@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,26 +122,33 @@ class Evaluation:
             exact.begin({task.case.init for task in due if exact.name in task.systems})
         outcomes = map_in_order(self._scorer, due, self._workers)
         try:
-            for case, task in zip(cases, tasks, strict=True):
-                outcome = next(outcomes) if task.systems else ScoringOutcome({})
-                stored = self._stored(case, [*task.systems, *outcome.records])
-                lost = [s for s in self._systems(case) if s not in {*stored, *task.systems, *outcome.records}]
-                if lost and outcome.refused is None:
-                    # Damaged records are computed again; records computed beside them stay valid.
-                    again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
-                    outcome = ScoringOutcome(outcome.records | again.records, again.refused, again.narrowing)
-                refused, computed = outcome.refused, outcome.records
-                self._next += 1
-                narrowing = outcome.narrowing | (task.narrowing - {*task.systems})
-                for system, record in computed.items():
-                    record = replace(record, beside=self._beside(system, narrowing, case))
-                    self._records.save(system, case.init, case.lead, self._key(system, case), record)
-                self.reused += not computed and refused is None
-                yield self._enter(case, stored | computed, refused)
+            with self._scorer.reading_ahead(due) if self._workers is None else nullcontext():
+                yield from self._outcomes(cases, tasks, outcomes)
         finally:
             outcomes.close()
             for exact in ahead:
                 exact.stop()
+
+    def _outcomes(
+        self, cases: Sequence[ForecastCase], tasks: Sequence[ScoringTask], outcomes: Iterator[ScoringOutcome]
+    ) -> Iterator[CaseScored]:
+        """Enter the outcomes of the tasks, and what is stored of the others, in the order of the cases."""
+        for case, task in zip(cases, tasks, strict=True):
+            outcome = next(outcomes) if task.systems else ScoringOutcome({})
+            stored = self._stored(case, [*task.systems, *outcome.records])
+            lost = [s for s in self._systems(case) if s not in {*stored, *task.systems, *outcome.records}]
+            if lost and outcome.refused is None:
+                # Damaged records are computed again; records computed beside them stay valid.
+                again = self._scorer(ScoringTask(case, tuple(lost), task.narrowing | outcome.narrowing))
+                outcome = ScoringOutcome(outcome.records | again.records, again.refused, again.narrowing)
+            refused, computed = outcome.refused, outcome.records
+            self._next += 1
+            narrowing = outcome.narrowing | (task.narrowing - {*task.systems})
+            for system, record in computed.items():
+                record = replace(record, beside=self._beside(system, narrowing, case))
+                self._records.save(system, case.init, case.lead, self._key(system, case), record)
+            self.reused += not computed and refused is None
+            yield self._enter(case, stored | computed, refused)
 
     def result(self) -> Verification:
         """Return the scores of the cases scored so far, with confidence intervals.

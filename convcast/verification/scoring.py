@@ -6,19 +6,22 @@ and outcomes are small whatever the size of domain and ensemble, so that cases c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.metrics import MODEL
-from convcast.metrics.kernels import present_points
+from convcast.metrics.kernels import present_points, threads
 from convcast.metrics.scores.changes import crps_of_change
 from convcast.metrics.spatial import Changes, Scales
 from convcast.metrics.storms import STRONG
 from convcast.metrics.sums import score_field
+from convcast.notation import Hour
 from convcast.settings import VerificationSettings
 from convcast.variables import CAPE, REFC, Variable
 from convcast.verification.baselines.base import Baseline
@@ -27,12 +30,17 @@ from convcast.verification.cases import ForecastCase
 from convcast.verification.crosscheck import check
 from convcast.verification.data.gridded_files.cf import UnreadableError, check_floors
 from convcast.verification.data.truth import Truth, find_regimes
+from convcast.verification.read_ahead import ReadAhead
 from convcast.verification.results.accumulator import valid
 from convcast.verification.results.case_cache import AREA, LACKING, OF_TRUTH, Record
 
 Field = NDArray[np.float32]
+Members = tuple[Field, Changes]
+"""Members of a system, (member, y, x), and the CRPS of their changes between the case's leads."""
 SAMPLED = 4096
 """Number of points at which members are compared."""
+ROOM = 4
+"""Free memory, in ensembles of one field, from which on the next field is read while one is scored."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Scorer:
         # A truth that is part of the simulated world has edges, and is not periodic.
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
         self.scales = Scales.of(settings.neighbourhoods, truth.points.shape, periodic=periodic)
+        self._ahead: ReadAhead[tuple[Hour, int, Variable], Members] | None = None
         self._rim = 0 if periodic else settings.rim
         if 2 * self._rim >= min(truth.points.shape):
             raise SettingsError(
@@ -121,6 +130,30 @@ class Scorer:
         except (_RefusedError, UnreadableError) as error:
             return ScoringOutcome({}, str(error))
         return outcome
+
+    @contextmanager
+    def reading_ahead(self, tasks: Sequence[ScoringTask]) -> Iterator[None]:
+        """Read the next field of the verified system while one is scored, for these tasks in this order.
+
+        Nothing is read ahead without a second thread or without the memory for it.
+        """
+        cases = {(task.case.init, task.case.lead): task.case for task in tasks}
+        size = 4 * self._members * int(np.prod(self._truth.points.shape))
+        if threads() == 1 or psutil.virtual_memory().available < ROOM * size:
+            yield
+            return
+        due = [task.case for task in tasks if self._reads_model(task)]
+        order = [(case.init, case.lead, variable) for case in due for variable in self._truth.variables]
+        self._ahead = ReadAhead(lambda key: self._read_model(cases[key[:2]], key[2]), order)
+        try:
+            yield
+        finally:
+            self._ahead.close()
+            self._ahead = None
+
+    def _reads_model(self, task: ScoringTask) -> bool:
+        """Whether a task needs the verified system's members."""
+        return MODEL in {*task.systems, *task.narrowing} or any(one.folder in task.systems for one in self._products)
 
     def _score(self, task: ScoringTask) -> ScoringOutcome:
         records = {system: Record() for system in task.systems}
@@ -153,7 +186,7 @@ class Scorer:
         case = task.case
         points = CommonPoints(self._inside(self.observed(case, variable)))
         products = [one for one in self._products if one.folder in records]
-        wanted = {*task.systems, *task.narrowing} | ({MODEL} if products else set())
+        wanted = {*task.systems, *task.narrowing} | ({MODEL} if self._reads_model(task) else set())
         # The verified system takes longest to read, so it comes last, when the common points are known.
         pending = [
             *(name for name, one in self._baselines.items() if name in wanted and not one.lacks(variable)),
@@ -192,20 +225,21 @@ class Scorer:
             records[MODEL].notes[f"{OF_TRUTH}{variable.name}"] = points.of_truth
         return points
 
-    def _read(self, system: str, case: ForecastCase, variable: Variable) -> tuple[Field, Changes]:
-        """Return the members of a system, (member, y, x), and the CRPS of their changes between the case's leads."""
+    def _read(self, system: str, case: ForecastCase, variable: Variable) -> Members:
         if system == MODEL:
-            numbers = case.members[: self._members]
-            return self._over_leads(case, variable, lambda lead: case.ensemble.read(variable, lead, numbers))
+            key = case.init, case.lead, variable
+            return self._read_model(case, variable) if self._ahead is None else self._ahead.take(key)
         try:
             baseline = self._baselines[system]
             return self._over_leads(case, variable, lambda lead: baseline.read(variable, case.init, lead))
         except DamagedFileError as error:
             raise _RefusedError(f"no {system} that can be read ({error})") from error
 
-    def _over_leads(
-        self, case: ForecastCase, variable: Variable, read: Callable[[int], Field]
-    ) -> tuple[Field, Changes]:
+    def _read_model(self, case: ForecastCase, variable: Variable) -> Members:
+        numbers = case.members[: self._members]
+        return self._over_leads(case, variable, lambda lead: case.ensemble.read(variable, lead, numbers))
+
+    def _over_leads(self, case: ForecastCase, variable: Variable, read: Callable[[int], Field]) -> Members:
         """Return what `ForecastCase.extreme` does, and the CRPS of changes; two leads are in memory at a time."""
         changes: dict[tuple[int, int], NDArray[np.float64]] = {}
         before: tuple[int, Field, Field] | None = None

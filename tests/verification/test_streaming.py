@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import tracemalloc
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_scores_are_the_same_for_any_chunks_on_disk(small, expected, chunks):
         fields = {name: {"chunks": chunks} for name in data.data_vars if data[name].ndim == 5}
         data.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=fields)
     assert verify(small).scores == expected.scores
+
+
+def test_scores_are_the_same_where_fields_are_read_ahead(small, expected, monkeypatch):
+    readers = set()
+    read = scoring.Scorer._read_model
+
+    def noted(self, case, variable):
+        readers.add(threading.current_thread().name.partition("_")[0])
+        return read(self, case, variable)
+
+    monkeypatch.setattr(scoring.Scorer, "_read_model", noted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert verify(small).scores == expected.scores
+    assert readers == {"reader"}
+    readers.clear()
+    monkeypatch.setattr(scoring, "ROOM", 1 << 60)  # no memory for a second field
+    assert verify(small).scores == expected.scores
+    assert readers == {"MainThread"}
 
 
 @pytest.mark.parametrize("chunk", [1, 37, 1024, 10_000])
