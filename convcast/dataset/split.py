@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +21,17 @@ class Split:
     validation: Hours
     test: Hours
     bounds: tuple[Hour, Hour, Hour, Hour, Hour]
-    """End of training, start and end of validation, start and end of test; ends are exclusive."""
+    """End of training, start and end of the last validation, start and end of test; ends are exclusive."""
+    earlier: tuple[tuple[Hour, Hour, Hour, Hour], ...] = ()
+    """Earlier periods of validation within the training: end of the training before it, start, end, and start of the
+    training after it; ends are exclusive."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the bounds, and the size and first and last hour of each part, for JSON."""
         parts = {name: getattr(self, name) for name in ("training", "validation", "test")}
         return {
             "bounds": [str(bound) for bound in self.bounds],
+            "earlier": [[str(bound) for bound in period] for period in self.earlier],
             **{
                 name: {"hours": len(part), "first": str(part[0]), "last": str(part[-1])} if len(part) else {"hours": 0}
                 for name, part in parts.items()
@@ -42,7 +47,8 @@ class Split:
         """
         try:
             bounds = tuple(np.datetime64(text, "h") for text in values["bounds"])
-            return _cut(hours, bounds)
+            periods = values.get("earlier", [])  # models of earlier versions have one period
+            return _cut(hours, bounds, [tuple(np.datetime64(text, "h") for text in period) for period in periods])
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"a split is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
 
@@ -50,9 +56,11 @@ class Split:
 def split_hours(hours: Hours, split: SplitSettings) -> Split:
     """Split the hours of a dataset into three parts, counted back from the last hour.
 
+    Several periods of validation end at equal distances from the first hour to the end of the last period.
+
     Args:
         hours: Valid times.
-        split: Days of validation and test, and the gap before each.
+        split: Days of validation and test, the number of periods of validation, and the gaps between parts.
 
     Raises:
         MissingInputError: There are no hours, or none are left for training.
@@ -63,9 +71,14 @@ def split_hours(hours: Hours, split: SplitSettings) -> Split:
     end = hours[-1] + HOUR
     test = end - _hours(split.test_days)
     validation_end = test - _gap(split.test_days, split)
-    validation = validation_end - _hours(split.validation_days)
-    training_end = validation - _gap(split.validation_days, split)
-    divided = _cut(hours, (training_end, validation, validation_end, test, end))
+    periods = split.validation_periods
+    length, gap = _hours(split.validation_days / periods), _gap(split.validation_days, split)
+    validation = validation_end - length
+    earlier = []
+    for number in range(1, periods if split.validation_days > 0 else 1):
+        period_end = hours[0] + (validation_end - hours[0]) * number // periods
+        earlier.append((period_end - length - gap, period_end - length, period_end, period_end + gap))
+    divided = _cut(hours, (validation - gap, validation, validation_end, test, end), earlier)
     if divided.training.size == 0:
         raise MissingInputError(
             f"{hours.size} hours leave none to train on after {split.validation_days:g} days of validation and "
@@ -77,13 +90,21 @@ def split_hours(hours: Hours, split: SplitSettings) -> Split:
     return divided
 
 
-def _cut(hours: Hours, bounds: tuple[Hour, ...]) -> Split:
+def _cut(hours: Hours, bounds: tuple[Hour, ...], earlier: Sequence[tuple[Hour, ...]]) -> Split:
     training_end, validation, validation_end, test, end = bounds
+    training = hours < training_end
+    validated = (hours >= validation) & (hours < validation_end)
+    periods = []
+    for before, first, last, after in earlier:
+        training &= (hours < before) | (hours >= after)
+        validated |= (hours >= first) & (hours < last)
+        periods.append((before, first, last, after))
     return Split(
-        hours[hours < training_end],
-        hours[(hours >= validation) & (hours < validation_end)],
+        hours[training],
+        hours[validated],
         hours[(hours >= test) & (hours < end)],
         (training_end, validation, validation_end, test, end),
+        tuple(periods),
     )
 
 

@@ -124,7 +124,9 @@ class SplitSettings(Group):
     """Split of the hours in time: training, then validation, then test, with gaps between them."""
 
     validation_days: float = Field(1, ge=0)
-    """Length of the validation period, in days."""
+    """Total length of the validation, in days."""
+    validation_periods: int = Field(1, ge=1, le=1000)
+    """Number of equal periods that the validation consists of, evenly spaced in time; the last is before the test."""
     test_days: float = Field(0, ge=0)
     """Length of the test period at the end, in days; it is used only for verification."""
     gap_hours: int = Field(6, ge=0)
@@ -250,7 +252,9 @@ class TrainingSettings(Group):
     shard_above: int = Field(400_000_000, ge=0)
     """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
     checkpoint_every: int = Field(500, ge=1)
-    """Number of steps between checkpoints; each includes a validation."""
+    """Number of steps between validations, each of which is followed by a checkpoint."""
+    checkpoint_minutes: float = Field(15, gt=0)
+    """Maximum time between checkpoints, in minutes; those between validations are written with the next log line."""
     patience: int = Field(0, ge=0)
     """Number of validations in a row without a better score after which training ends early; 0 never does."""
     keep: int = Field(2, ge=1)

@@ -32,6 +32,27 @@ def test_without_a_test_part_there_is_no_gap_for_it():
     assert split.test.size == 0
 
 
+SPREAD = SplitSettings(validation_days=2, validation_periods=2, test_days=2, gap_hours=6)
+
+
+def test_periods_of_validation_lie_apart_with_gaps_on_both_sides():
+    split = split_hours(HOURS, SPREAD)
+    hours = ((split.validation - START) / HOUR).astype(int)
+    np.testing.assert_array_equal(hours, [*range(69, 93), *range(162, 186)])
+    np.testing.assert_array_equal((split.training - START) / HOUR, [*range(63), *range(99, 156)])
+    assert offsets(split.test) == [192, 239, 48]
+
+
+def test_one_period_is_the_last_of_several():
+    one, several = split_hours(HOURS, THREE), split_hours(HOURS, SPREAD)
+    assert one.bounds == several.bounds
+    assert one.earlier == ()
+
+
+def test_no_validation_has_no_periods():
+    assert split_hours(HOURS, SplitSettings(validation_days=0, validation_periods=3)).validation.size == 0
+
+
 def test_missing_hours_do_not_move_the_bounds():
     kept = np.delete(HOURS, [3, 100, 170, 171, 200])
     assert split_hours(kept, THREE).bounds == split_hours(HOURS, THREE).bounds
@@ -42,12 +63,13 @@ def test_order_of_the_hours_does_not_matter():
     assert split_hours(shuffled, THREE).to_dict() == split_hours(HOURS, THREE).to_dict()
 
 
-def test_what_is_written_down_is_the_same_split_when_hours_were_added():
-    written = json.loads(json.dumps(split_hours(HOURS, THREE).to_dict()))
-    again = Split.from_dict(written, START + np.arange(-24, 400) * HOUR)
-    np.testing.assert_array_equal(again.validation, split_hours(HOURS, THREE).validation)
-    np.testing.assert_array_equal(again.test, split_hours(HOURS, THREE).test)
-    assert again.training[-1] == split_hours(HOURS, THREE).training[-1]
+@pytest.mark.parametrize("settings", [THREE, SPREAD])
+def test_what_is_written_down_is_the_same_split_when_hours_were_added(settings):
+    split = split_hours(HOURS, settings)
+    again = Split.from_dict(json.loads(json.dumps(split.to_dict())), START + np.arange(-24, 400) * HOUR)
+    np.testing.assert_array_equal(again.validation, split.validation)
+    np.testing.assert_array_equal(again.test, split.test)
+    np.testing.assert_array_equal(again.training[24:], split.training)
 
 
 def test_too_few_hours_say_so():
