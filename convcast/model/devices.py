@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from convcast.errors import SettingsError
 from convcast.settings import Precision
+
+Made = TypeVar("Made")
 
 
 def resolve(name: str = "auto") -> torch.device:
@@ -52,6 +55,33 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
+
+
+class SideQueue:
+    """A queue of work beside that of the network, which a GPU does at the same time; a CPU does it at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def put(self, work: Callable[[], Made]) -> tuple[Made, torch.cuda.Event | None]:
+        """Queue the work; return its result, which is not computed yet, and the event that says when it is."""
+        if self._stream is None:
+            return work(), None
+        with torch.cuda.stream(self._stream):
+            return work(), self._stream.record_event()
+
+    def let_wait(self, event: torch.cuda.Event | None, tensors: Iterable[Tensor]) -> None:
+        """Let later work of the network wait for the event, before it reads these results."""
+        if event is None:
+            return
+        network = torch.cuda.current_stream(self._device)
+        network.wait_event(event)
+        for tensor in tensors:
+            tensor.record_stream(network)  # else their memory could be taken again while the network reads them
 
 
 def use_tensor_cores() -> None:

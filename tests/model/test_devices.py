@@ -1,10 +1,12 @@
 """Devices are found, or their absence is said plainly."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 from convcast.errors import SettingsError
-from convcast.model.devices import resolve, resolve_precision
+from convcast.model.devices import SideQueue, resolve, resolve_precision
 
 
 def test_auto_is_the_gpu_where_there_is_one():
@@ -25,3 +27,55 @@ def test_auto_precision_is_what_the_processor_computes_in(monkeypatch):
         assert resolve_precision("bfloat16", cpu) == "bfloat16"
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     assert resolve_precision("auto", cpu) == "float32"
+
+
+def test_a_side_queue_on_a_cpu_works_at_once():
+    queue = SideQueue(torch.device("cpu"))
+    made, event = queue.put(lambda: torch.ones(2))
+    queue.let_wait(event, [made])
+    assert made.tolist() == [1, 1]
+    assert event is None
+
+
+def test_the_network_waits_on_a_gpu_for_the_work_that_it_reads_and_no_more(monkeypatch):
+    """Without a GPU, the streams are ones that note what is asked of them."""
+    notes = []
+
+    class Stream:
+        def __init__(self, name="side"):
+            self.name = name
+
+        def wait_stream(self, other):
+            notes.append(f"{self.name} waits for all of {other.name}")
+
+        def record_event(self):
+            notes.append(f"event of {self.name}")
+            return "event"
+
+        def wait_event(self, event):
+            notes.append(f"{self.name} waits for {event}")
+
+    class Noted:
+        def record_stream(self, stream):
+            notes.append(f"kept for {stream.name}")
+
+    @contextmanager
+    def within(stream):
+        notes.append(f"on {stream.name}")
+        yield
+
+    network = Stream("network")
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: network)
+    monkeypatch.setattr(torch.cuda, "stream", within)
+    queue = SideQueue(torch.device("cuda"))
+    made, event = queue.put(lambda: notes.append("work") or Noted())
+    queue.let_wait(event, [made])
+    assert notes == [
+        "side waits for all of network",
+        "on side",
+        "work",
+        "event of side",
+        "network waits for event",
+        "kept for network",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from convcast.dataset import Window, Windows
-from convcast.model.devices import send
+from convcast.model.devices import SideQueue, send
 from convcast.model.features import condition
 from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs, on_device
@@ -23,6 +24,7 @@ from convcast.notation import Hour
 from convcast.settings import InputName
 
 Made = TypeVar("Made")
+Group = TypeVar("Group")
 IN_MEMORY = 2 << 30
 """Maximum size, in bytes, of prepared cases that are kept in memory."""
 AHEAD = 4
@@ -187,16 +189,32 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield batches of `size` cases in the order of the numbers `order`.
 
-    Background threads prepare them. For a GPU they only read: standardising, advection and the reference forecast are
-    queued on the device, whose work the caller does not wait for.
+    Background threads prepare them. For a GPU they only read: copies, standardising, advection and the reference
+    forecast are queued on the device one batch ahead, beside the work of the network.
     """
     if device is not None and device.type == "cuda" and not cases.kept:
-        for group in _ahead(lambda chosen: [cases.drawn(number) for number in chosen], order, size, workers):
-            yield Batch.joined([cases.prepared(case, device) for case in group])
+        read = _ahead(lambda chosen: [cases.drawn(number) for number in chosen], order, size, workers)
+        yield from on_side_queue(
+            read, lambda group: Batch.joined([cases.prepared(case, device) for case in group]), SideQueue(device)
+        )
         return
     prepared = _ahead(lambda chosen: Batch.joined([cases[number] for number in chosen]), order, size, workers)
     for batch in prepared:
         yield batch if device is None else batch.to(device)
+
+
+def on_side_queue(groups: Iterable[Group], prepare: Callable[[Group], Batch], queue: SideQueue) -> Iterator[Batch]:
+    """Yield the batch of each group; that of the next one is queued before."""
+    coming: tuple[Batch, torch.cuda.Event | None] | None = None
+    for group in groups:
+        following = queue.put(partial(prepare, group))
+        if coming is not None:
+            queue.let_wait(coming[1], coming[0])
+            yield coming[0]
+        coming = following
+    if coming is not None:
+        queue.let_wait(coming[1], coming[0])
+        yield coming[0]
 
 
 def _ahead(make: Callable[[Sequence[int]], Made], order: Iterable[int], size: int, workers: int) -> Iterator[Made]:

@@ -5,7 +5,7 @@ import torch
 
 from convcast.model.features.condition import channel_count
 from convcast.model.training import preparation
-from convcast.model.training.batches import batches
+from convcast.model.training.batches import batches, on_side_queue
 from convcast.model.training.orientation import Orientation
 
 
@@ -127,3 +127,31 @@ def test_missing_integers_are_missing_values(prepared):
     fields = normalisation.unpacked(stored)
     assert fields[3].isnan().tolist() == [[False, True], [False, False]]
     assert (fields[1] == 10).all()  # t2m has 16 integers a kelvin
+
+
+class NotingQueue:
+    """A side queue that notes what is put into it and what waits for it."""
+
+    def __init__(self):
+        self.notes = []
+
+    def put(self, work):
+        made = work()
+        self.notes.append(f"queued {made[0]}")
+        return made, made[0]
+
+    def let_wait(self, event, tensors):
+        self.notes.append(f"waits for {event}")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_each_batch_is_queued_before_the_network_learns_the_one_before(count):
+    queue = NotingQueue()
+    for (number,) in on_side_queue(range(count), lambda number: (number,), queue):
+        queue.notes.append(f"learns {number}")
+    expected = {
+        0: "",
+        1: "queued 0, waits for 0, learns 0",
+        3: "queued 0, queued 1, waits for 0, learns 0, queued 2, waits for 1, learns 1, waits for 2, learns 2",
+    }
+    assert ", ".join(queue.notes) == expected[count]
