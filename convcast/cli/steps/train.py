@@ -13,6 +13,9 @@ from convcast.cli.common.session import Command, ModelOption, verb
 if TYPE_CHECKING:
     from convcast.model import TrainingProgress
 
+NOTABLE_WAITING = 0.1
+"""Fraction of the time waiting for cases from which on progress says so."""
+
 
 @verb()
 def train(
@@ -90,4 +93,7 @@ def _describe(progress: TrainingProgress) -> str:
         if progress.validation.fields:
             parts.append(f"CRPS {progress.validation.crps_ratio:.2f} of persistence's error")
             parts.append(f"criterion {progress.validation.score:.3f}")
-    return ", ".join([*parts, f"{progress.samples_per_second:.0f} samples/s", f"{left} left"])
+    parts.append(f"{progress.samples_per_second:.0f} samples/s")
+    if progress.waiting > NOTABLE_WAITING:
+        parts.append(f"{progress.waiting:.0%} of the time waiting for cases")
+    return ", ".join([*parts, f"{left} left"])

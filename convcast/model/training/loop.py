@@ -108,20 +108,24 @@ def _train(
     prepared = batches(
         cases, order, settings.training.batch, workers=settings.training.workers, device=distributed.device
     )
-    saved, done = trainer.step, fraction()
+    saved, kept, done = trainer.step, minutes(), fraction()
     while done < 1:
         rate = learning_rate(settings.training, trainer.step, done)
+        began = time.monotonic()
         parts = [next(prepared) for _ in range(settings.training.accumulation)]
+        tally.waited += time.monotonic() - began
         trainer.learn(parts, rate, tally)
         done, score = fraction(), None
-        saving = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
+        judging = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
         # The first step is reported too: it says that training has begun, and how fast.
         due = done >= 1 or trainer.step == 1 or trainer.step % settings.training.log_every == 0
-        if (saving or due) and (sound := trainer.sound_step) < trainer.step:
+        if (judging or due) and (sound := trainer.sound_step) < trainer.step:
             raise stop("is not finite", sound)
-        if saving:
-            if tally.loss > DIVERGED:
-                raise stop(f"has grown to {tally.loss:.1f}", trainer.step)
+        # The processes agree on the time at reports alone: to do so at each step would keep the GPUs waiting.
+        saving = judging or (due and distributed.broadcast(minutes() - kept) >= settings.training.checkpoint_minutes)
+        if saving and tally.loss > DIVERGED:
+            raise stop(f"has grown to {tally.loss:.1f}", trainer.step)
+        if judging:
             score = trainer.validate(validator)
             if trainer.would_exhaust(score):
                 done = 1.0
@@ -139,8 +143,8 @@ def _train(
             )
             tally = Tally()
         if saving:
-            trainer.save(directory, minutes(), score, report=report, tally=tally)
-            saved = trainer.step
+            trainer.save(directory, minutes(), score, report=report, tally=tally, judged=judging)
+            saved, kept = trainer.step, minutes()
         if report is not None:
             if log is not None:
                 log.write(report)

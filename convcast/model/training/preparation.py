@@ -44,6 +44,7 @@ CHANGEABLE = {
     "compile",
     "shard_above",
     "checkpoint_every",
+    "checkpoint_minutes",
     "patience",
     "keep",
     "log_every",

@@ -139,19 +139,28 @@ class Trainer:
         *,
         report: TrainingProgress | None,
         tally: Tally,
+        judged: bool = True,
     ) -> None:
         """Write a checkpoint and the files made from it, and replace the model's weights if these are better.
 
-        Every process must call it; the first one writes. `report` is this step's report, if one was due, and `tally`
-        holds the sums for the next report.
+        Every process must call it; the first one writes.
+
+        Args:
+            directory: The folder of the model.
+            minutes: Duration of the training.
+            validation: Scores of the averaged weights; None where there are no validation cases.
+            report: This step's report, if one was due.
+            tally: Sums for the next report.
+            judged: Whether this is the time of a validation. Otherwise the best weights stay as they are, and those of
+                this step become the model's only until the first validation.
         """
         tensors = {f"network.{name}": whole(value) for name, value in self.network.state_dict().items()}
         averages = {name: whole(value) for name, value in self.average.weights.items()}
         tensors |= {f"{AVERAGE}{name}": value for name, value in averages.items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": whole(value) for name, value in state.items()}
-        better = self._better(validation)
-        stale = 0 if better else self.description.stale + 1
+        better = judged and self._better(validation)
+        stale = 0 if better else self.description.stale + judged
         self.description = replace(self.description, trained=self.step, minutes=minutes, stale=stale)
         if better:
             self.description = replace(self.description, steps=self.step, validation=validation)

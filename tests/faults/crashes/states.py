@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-VOLATILE = {"at", "minutes", "seconds", "ended", "started", "succeeded", "free_bytes", "fetched", "samples_per_second"}
+VOLATILE = {
+    "at",
+    "minutes",
+    "seconds",
+    "ended",
+    "started",
+    "succeeded",
+    "free_bytes",
+    "fetched",
+    "samples_per_second",
+    "waiting",
+}
 """Names in JSON of values that differ between two runs of the same work: times of day and how long things took."""
 SIGNATURES = {"chunks", "file"}
 """Names of signatures of files, [bytes, time], which have the times at which they were written."""

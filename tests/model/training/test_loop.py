@@ -88,6 +88,25 @@ def test_training_ends_early_when_validation_no_longer_improves(dataset, make_se
     assert next(train(dataset, tmp_path / "m", longer)).step == 10
 
 
+def test_checkpoints_between_validations_lose_no_step_and_choose_no_weights(dataset, make_settings, tmp_path):
+    timed = make_settings(training={"checkpoint_minutes": 1e-9, "keep": 9})
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    list(train(dataset, whole, make_settings()))
+    for report in train(dataset, resumed, timed):
+        if report.step == 2:
+            before_validation = ModelDescription.read(resumed)
+        if report.step == 6:
+            break
+    assert [int(path.stem) for path in checkpoints(resumed)] == [1, 2, 4, 6]
+    assert (before_validation.steps, before_validation.validation) == (2, None)
+    between = ModelDescription.read(resumed)
+    assert (between.steps, between.trained, between.stale) == (4, 6, 0)
+    assert [report.step for report in train(dataset, resumed, timed)] == [8]
+    expected, actual = weights(whole), weights(resumed)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert ModelDescription.read(whole).validation == ModelDescription.read(resumed).validation
+
+
 @pytest.mark.parametrize(("dropout", "threads"), [(0.2, 1), (0.0, 3)])
 def test_a_resumed_training_reaches_the_same_weights_bit_for_bit(dataset, make_settings, tmp_path, dropout, threads):
     settings = make_settings(model={"dropout": dropout}, training={"threads": threads})

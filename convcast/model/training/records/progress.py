@@ -46,6 +46,8 @@ class TrainingProgress:
     """Mean norm of the gradient before clipping."""
     samples_per_second: float
     finished: bool
+    waiting: float = 0.0
+    """Fraction of the time that this process waited for cases: more `training.workers` or the cache lower it."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
@@ -67,6 +69,8 @@ class Tally:
     guess: Tensor | float = 0.0
     by_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
     in_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
+    waited: float = 0.0
+    """Seconds without a batch to learn."""
     since: float = field(default_factory=time.monotonic)
 
     def add(self, losses: Losses, level: Tensor) -> None:
@@ -91,7 +95,7 @@ class Tally:
         return float(torch.as_tensor(self.noise).mean()) / max(self.samples, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything except the time, ready for JSON."""
+        """Return everything except the times, ready for JSON."""
         sums = {name: torch.as_tensor(getattr(self, name)).tolist() for name in SUMS}
         return {"steps": self.steps, "samples": self.samples, "gradient": float(self.gradient), **sums}
 
@@ -107,11 +111,13 @@ class Tally:
     def means(self, names: list[str], world_size: int) -> dict[str, Any]:
         """Return those fields of TrainingProgress that follow from the sums; `names` are the variables' names."""
         fields = torch.as_tensor(self.noise) / max(self.samples, 1)
+        seconds = max(time.monotonic() - self.since, 1e-9)
         return {
             "loss": self.loss,
             "fields": dict(zip(names, fields.tolist(), strict=True)),
             "levels": tuple((self.by_level / self.in_level.clamp(min=1)).tolist()),
             "guess": float(self.guess) / max(self.samples, 1),
             "gradient": float(self.gradient) / max(self.steps, 1),
-            "samples_per_second": self.samples * world_size / max(time.monotonic() - self.since, 1e-9),
+            "samples_per_second": self.samples * world_size / seconds,
+            "waiting": self.waited / seconds,
         }

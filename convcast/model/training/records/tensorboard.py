@@ -51,6 +51,7 @@ class TrainingLog:
             "training/learning_rate": report.learning_rate,
             "training/gradient_norm": report.gradient,
             "training/samples_per_second": report.samples_per_second,
+            "training/waiting": report.waiting,
         }
         if report.validation is not None:
             named["validation/loss"] = report.validation.loss

@@ -26,7 +26,7 @@ from convcast.model.training.trainer import Trainer
 
 SCORES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.9}
 """By step: a save whose weights are the first, one with better ones, and a last one with worse ones than before."""
-TIMES = ("minutes", "samples_per_second", "at")
+TIMES = ("minutes", "samples_per_second", "waiting", "at")
 
 
 @pytest.fixture
