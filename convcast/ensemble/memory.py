@@ -1,16 +1,23 @@
-"""The number of members and tile conditions held in memory at once during sampling."""
+"""The division of the domain into tiles, and the number of members and tile conditions held in memory at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
 
-from convcast.ensemble.tiles import Tiling
-from convcast.errors import SettingsError
+from convcast import stores
+from convcast.ensemble.tiles import Tiling, cover
+from convcast.errors import DamagedFileError, SettingsError
+from convcast.grid import Grid
 from convcast.model import Forecaster
+from convcast.settings import SamplingSettings
 
+TILE = 256
+"""Cells along each side of a tile where none is set: the patch of the presets for HRRR."""
 CPU_CELLS = 40960
 """Cells of one network call on the CPU: larger calls leave the caches, smaller calls spend time between layers."""
 CPU_GROUP = 10
@@ -65,17 +72,9 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
         SettingsError: Not even one tile fits.
     """
     on_cpu = forecaster.device.type == "cpu"
-    used, free = _memory(forecaster.device)
-    room = SHARE_OF_FREE * free if gigabytes is None else gigabytes * GIGABYTE - used
+    used, room = _room(forecaster, gigabytes)
     ny, nx = tiling.tile_shape
-    tile, domain = ny * nx, tiling.shape[0] * tiling.shape[1]
-    fields = len(forecaster.variables)
-    condition = forecaster.condition_bytes(tile)
-    past = forecaster.settings.history * fields * domain * FLOAT_BYTES
-    copies = STATE_COPIES + on_cpu * WAITING_COPIES
-    each = copies * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
-    domain_condition = 4 * fields * domain * FLOAT_BYTES  # reference, scale and bounds
-    shared = domain_condition + (0 if rollout else past + condition)
+    shared, each, condition = _needs(forecaster, tiling, rollout=rollout)
 
     def needed(members: int) -> float:
         return shared + members * each
@@ -93,6 +92,65 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
         )
     spare = (room - needed(members)) / (condition * (members if rollout else 1))
     return Plan(members, min(len(tiling.tiles), 1 + int(spare)))
+
+
+def choose_tiling(
+    forecaster: Forecaster, grid: Grid, settings: SamplingSettings, *, stored: Sequence[Path] = ()
+) -> Tiling:
+    """Choose how the domain is divided into tiles.
+
+    With `tile = "auto"` a GPU draws a domain in one piece where its memory has room for a member, since tiles cost
+    twice the operations; else tiles have the size of training patches. A stored forecast keeps its division.
+
+    Args:
+        forecaster: The trained model, on its device.
+        grid: The domain.
+        settings: Tile, overlap and memory.
+        stored: Forecast files of this initial time, of which the first that exists counts.
+    """
+    if settings.tile != "auto":
+        return cover(grid, tile=settings.tile, overlap=settings.overlap)
+    tiles = cover(grid, tile=TILE, overlap=settings.overlap)
+    whole = cover(grid, tile=max(grid.shape), overlap=settings.overlap)
+    for path in stored:
+        said = _stored_tiles(path)
+        if said is not None:
+            return whole if said == str(whole) else tiles
+    if tiles.whole or forecaster.device.type == "cpu":
+        return tiles
+    shared, each, _ = _needs(forecaster, whole, rollout=True)
+    return whole if shared + each <= _room(forecaster, settings.memory)[1] else tiles
+
+
+def _stored_tiles(path: Path) -> str | None:
+    """Return the division into tiles that a stored forecast records; None if there is none that can be read."""
+    if not path.is_dir():
+        return None
+    try:
+        group = stores.open_group(path, writing=False, complaint=f"{path} cannot be read", advice="")
+    except DamagedFileError:
+        return None
+    said = group.attrs.get("tiles")
+    return said if isinstance(said, str) else None
+
+
+def _needs(forecaster: Forecaster, tiling: Tiling, *, rollout: bool) -> tuple[float, float, int]:
+    """Return the bytes that all members share, those of each member, and those of a tile's condition."""
+    ny, nx = tiling.tile_shape
+    tile, domain = ny * nx, tiling.shape[0] * tiling.shape[1]
+    fields = len(forecaster.variables)
+    condition = forecaster.condition_bytes(tile)
+    past = forecaster.settings.history * fields * domain * FLOAT_BYTES
+    copies = STATE_COPIES + (WAITING_COPIES if forecaster.device.type == "cpu" else 0)
+    each = copies * fields * domain * FLOAT_BYTES + forecaster.call_bytes(tile) + rollout * (past + condition)
+    domain_condition = 4 * fields * domain * FLOAT_BYTES  # reference, scale and bounds
+    return domain_condition + (0 if rollout else past + condition), each, condition
+
+
+def _room(forecaster: Forecaster, gigabytes: float | None) -> tuple[float, float]:
+    """Return the bytes that this process uses and those that it may use in addition."""
+    used, free = _memory(forecaster.device)
+    return used, SHARE_OF_FREE * free if gigabytes is None else gigabytes * GIGABYTE - used
 
 
 def _memory(device: torch.device) -> tuple[float, float]:

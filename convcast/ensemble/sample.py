@@ -20,11 +20,11 @@ from convcast import __version__
 from convcast.dataset import Dataset, usable_inits
 from convcast.ensemble.background import NoiseAhead, Writer
 from convcast.ensemble.forcing import Choice, choose, described
-from convcast.ensemble.memory import block_size, plan
+from convcast.ensemble.memory import block_size, choose_tiling, plan
 from convcast.ensemble.noise import member_noise
 from convcast.ensemble.rollout import Floats, rollout
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
-from convcast.ensemble.tiles import Tiling, cover
+from convcast.ensemble.tiles import Tiling
 from convcast.ensemble.walks import Walks, check_walks
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
@@ -104,7 +104,7 @@ def sample(
     _check(forecaster, dataset, members=members, leads=leads, settings=settings)
     if perturbation is not None:
         _check_same_data(perturbation, dataset)
-    tiling = cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)
+    tiling = choose_tiling(forecaster, dataset.grid, settings, stored=(path, *stored))
     rollout_leads = _rollout_leads(forecaster, leads, settings)
     at_once = plan(forecaster, tiling, gigabytes=settings.memory, batch=settings.batch, rollout=bool(rollout_leads))
     forcing = choose(forecaster, dataset, init, settings, stored=(path, *stored))
@@ -117,6 +117,7 @@ def sample(
         name=name,
         stored=(path, *stored),
         perturbation=perturbation,
+        tiling=tiling,
     )
     if not path.exists():
         dataset.require(_history(forecaster, init))
@@ -212,6 +213,7 @@ def describe(
     name: str | None = None,
     stored: Sequence[Path] = (),
     perturbation: Forecaster | None = None,
+    tiling: Tiling,
 ) -> ForecastDescription:
     """Describe the ensemble as its file does.
 
@@ -239,7 +241,7 @@ def describe(
         **walks,
         "guidance": settings.guidance,
         "precision": settings.precision,
-        "tiles": str(cover(dataset.grid, tile=settings.tile, overlap=settings.overlap)),
+        "tiles": str(tiling),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     world = "convcast's simulated archive" if dataset.simulated else "NOAA HRRR"

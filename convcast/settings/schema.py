@@ -308,8 +308,9 @@ class SamplingSettings(Group):
     """Give the forcing to a model that was trained with it; otherwise it is withheld."""
     lead_correlation: float = Field(0.0, ge=0, le=1)
     """Correlation of a member's noise between lead times, which makes members consistent in time."""
-    tile: int = Field(256, ge=16)
-    """Grid cells along each side of a tile; larger domains are sampled in tiles."""
+    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = "auto"
+    """Grid cells along each side of a tile; larger domains are sampled in tiles. `auto` is the whole domain on a GPU
+    that has the memory, and else 256."""
     overlap: int = Field(64, ge=0)
     """Overlap of neighbouring tiles, in grid cells."""
     precision: Precision = "auto"

@@ -7,11 +7,14 @@ import psutil
 import pytest
 import torch
 import xarray as xr
+import zarr
 from gaussian import FAST, INIT, GaussianForecaster, make_dataset
 
 from convcast.ensemble import cover, memory, sample
+from convcast.ensemble.memory import choose_tiling
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
+from convcast.settings import SamplingSettings
 
 TILING = cover(CONUS, tile=256, overlap=64)
 
@@ -85,6 +88,33 @@ def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_toget
 
     assert little.members == much.members == 1
     assert little.cached_tiles < much.cached_tiles == len(TILING.tiles)
+
+
+AUTO = SamplingSettings()
+WHOLE = "one tile"
+
+
+def test_a_gpu_with_room_for_it_draws_the_domain_in_one_piece(gpu):
+    assert str(choose_tiling(gpu, CONUS, AUTO)) == WHOLE
+    for less in (AUTO.model_copy(update={"memory": 16.0}), AUTO.model_copy(update={"tile": 256})):
+        assert str(choose_tiling(gpu, CONUS, less)) == str(TILING)
+    gpu.device.type = "cpu"
+    assert str(choose_tiling(gpu, CONUS, AUTO)) == str(TILING)
+    assert str(choose_tiling(gpu, Grid(200, 250, 400, 900), AUTO)) == WHOLE
+
+
+def test_what_is_drawn_in_one_piece_fits(gpu):
+    whole = choose_tiling(gpu, CONUS, AUTO)
+    assert of(gpu, None, tiling=whole).members == 1
+
+
+@pytest.mark.parametrize(("first", "then"), [(24.0, 8.0), (8.0, 24.0)])
+def test_a_forecast_keeps_to_the_tiles_of_its_first_members(gpu, tmp_path, first, then):
+    path = tmp_path / "f.zarr"
+    begun = choose_tiling(gpu, CONUS, AUTO.model_copy(update={"memory": first}), stored=(path,))
+    zarr.create_group(path, attributes={"tiles": str(begun)})
+    again = choose_tiling(gpu, CONUS, AUTO.model_copy(update={"memory": then}), stored=(tmp_path / "absent.zarr", path))
+    assert str(again) == str(begun)
 
 
 def test_too_little_for_a_tile_is_refused_with_what_it_takes(monkeypatch):
