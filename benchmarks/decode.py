@@ -4,8 +4,8 @@
 
 Contenders take turns in one process; the least of the repeats counts. `ecCodes` only decodes: seven messages, one at a
 time, float64, and lets them go. `convcast` picks messages by numeric keys, checks sections, time and grid, and converts
-to float32; quality control examines what it got. `cfgrib` opens the file by plain xarray, four times, since one call cannot hold fields of
-different levels. Prints a table in Markdown.
+to float32; quality control examines what it got. `cfgrib` opens the file by plain xarray, four times, since one call
+cannot hold fields of different levels. Prints a table in Markdown.
 """
 
 from __future__ import annotations
