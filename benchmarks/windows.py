@@ -4,18 +4,24 @@
 
 A window is five hours of seven fields on 256 x 256 cells, at random in twelve hours of the whole domain. Contenders
 take turns in one process, each with the same windows; means over the repeats, files in the page cache. `zarr-python`
-reads the integers and does nothing else. `convcast` looks up which hours are there, reads and checks checksums. A
-training case is a window of convcast with its terrain, sun and motion. Prints tables in Markdown.
+reads the integers and does nothing else; so do zarrs and tensorstore, which are compared where they are installed
+(`pip install zarrs tensorstore`). Each of these three is also tried in a forked process after the parent has read.
+`convcast` looks up which hours are there, reads and checks checksums. A training case is a window of convcast with its
+terrain, sun and motion. Prints tables in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -31,6 +37,8 @@ from convcast.variables import FIELDS
 START = np.datetime64("2024-05-06T00", "h")
 HOURS = 12
 PATCH = 256
+FORK_PATIENCE = 20
+"""Seconds after which a forked process that reads one window is taken to hang."""
 
 
 def publish(path: Path) -> None:
@@ -79,6 +87,11 @@ def reading(path: Path, cache: Path, repeats: int) -> dict[str, tuple[float, flo
         "convcast, cache": lambda t, rows, columns: through.read_stored(hours[t : t + 5], rows, columns),
         "convcast, xarray view (float32)": by_view,
     }
+    return timed(contenders, repeats)
+
+
+def timed(contenders: dict[str, Callable[[int, slice, slice], object]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds of a processor and of time that each contender takes for a window."""
     total = {name: np.zeros(2) for name in contenders}
     for place in places(repeats):
         for name, read in contenders.items():
@@ -86,6 +99,40 @@ def reading(path: Path, cache: Path, repeats: int) -> dict[str, tuple[float, flo
             read(*place)
             total[name] += time.process_time() - cpu, time.perf_counter() - wall
     return {name: tuple(1e3 * spent / repeats) for name, spent in total.items()}
+
+
+def readers(path: Path) -> dict[str, Callable[[int, slice, slice], object]]:
+    """Readers of the integers alone: zarr-python, and others that are installed."""
+    first, found = index(START), {"zarr-python": Dataset.open(path).store._data}
+    if importlib.util.find_spec("zarrs"):
+        import zarrs  # noqa: F401  registers its pipeline
+        from zarr import config, open_array
+
+        with config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            found["zarrs"] = open_array(path / "data", mode="r")
+    if importlib.util.find_spec("tensorstore"):
+        import tensorstore
+
+        store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / "data")}}
+        found["tensorstore"] = tensorstore.open(store).result()
+
+    def read(array: Any, t: int, rows: slice, columns: slice) -> object:
+        return np.asarray(array[first + t : first + t + 5, :, rows, columns])
+
+    return {name: partial(read, array) for name, array in found.items()}
+
+
+def survives_fork(read: Callable[[int, slice, slice], object]) -> str:
+    """Say whether a forked process can read after its parent has read."""
+    place = places(1)[0]
+    read(*place)
+    process = multiprocessing.get_context("fork").Process(target=read, args=place)
+    process.start()
+    process.join(FORK_PATIENCE)
+    if process.is_alive():
+        process.kill()
+        return f"no: hangs for {FORK_PATIENCE} s"
+    return "yes" if process.exitcode == 0 else f"no: exit code {process.exitcode}"
 
 
 def cases(path: Path, cache: Path, repeats: int) -> dict[str, float]:
@@ -121,6 +168,11 @@ def main() -> None:
         print("| reading a window | ms of CPU | ms | ratio of CPU |\n|---|---|---|---|")
         for name, (cpu, wall) in times.items():
             print(f"| {name} | {cpu:.1f} | {wall:.1f} | {cpu / least[0]:.2f} |")
+        alone = readers(path)
+        times = timed(alone, repeats)
+        print("\n| reader of the integers | ms of CPU | ms | reads after a fork |\n|---|---|---|---|")
+        for name, (cpu, wall) in times.items():
+            print(f"| {name} | {cpu:.1f} | {wall:.1f} | {survives_fork(alone[name])} |", flush=True)
         print("\n| training cases | a second |\n|---|---|")
         for name, rate in cases(path, cache, repeats).items():
             print(f"| {name} | {rate:.1f} |")
