@@ -71,34 +71,43 @@ def _in_disk(events: NDArray[Events], half: NDArray[np.int64], step: int) -> NDA
     return near
 
 
-def box_means(field: NDArray[np.float64], width: int, *, periodic: bool) -> NDArray[np.float64]:
-    """Means of a field (y, x) over squares of an odd `width` around each point; zeros lie around, unless periodic."""
+def box_means(
+    field: NDArray[np.float64], width: int, *, periodic: bool, box: tuple[slice, slice] = (slice(None), slice(None))
+) -> NDArray[np.float64]:
+    """Compute the means of a field (y, x) over squares of an odd `width` around each point, or those of a `box`.
+
+    Zeros lie around the field, unless it is periodic.
+    """
     if width == 1:
-        return field
-    means: NDArray[np.float64] = _box_means(np.ascontiguousarray(field), width, periodic)
+        return field[box]
+    edges = [each.indices(size)[:2] for each, size in zip(box, field.shape, strict=True)]
+    means: NDArray[np.float64] = _box_means(np.ascontiguousarray(field), width, periodic, *edges)
     return means
 
 
 @compiled
-def _box_means(field, width, periodic):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
+def _box_means(field, width, periodic, rows, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
     """Each sum is the one before it, changed by the point that comes and the one that goes; columns first, then rows.
 
     Bits are those of scipy's uniform_filter, of which one axis alone takes longer.
     """
     ny, nx = field.shape
     reach = width // 2
-    means, total, none = np.zeros((ny, nx)), np.zeros(nx), np.zeros(nx)
+    means = np.empty((max(0, rows[1] - rows[0]), max(0, columns[1] - columns[0])))
+    total, none = np.zeros(nx), np.zeros(nx)
     row, around = np.zeros(nx), np.zeros(nx + 2 * reach)
     for y in range(-reach, reach):
         if periodic or 0 <= y < ny:
             total += field[y % ny]
-    for y in range(ny):
+    for y in range(min(ny, rows[1])):
         come, gone = y + reach, y - reach - 1
         new = field[come % ny] if periodic or come < ny else none
         old = field[gone % ny] if (periodic or gone >= 0) and y > 0 else none
         for x in range(nx):
             total[x] += new[x] - old[x]
             row[x] = total[x] / width
+        if y < rows[0]:
+            continue
         around[reach : reach + nx] = row
         if periodic:
             for x in range(reach):
@@ -106,9 +115,10 @@ def _box_means(field, width, periodic):  # type: ignore[no-untyped-def]  # noqa:
         inner = 0.0
         for x in range(2 * reach):
             inner += around[x]
-        for x in range(nx):
+        for x in range(min(nx, columns[1])):
             inner += around[x + 2 * reach] - (around[x - 1] if x > 0 else 0.0)
-            means[y, x] = inner / width
+            if x >= columns[0]:
+                means[y - rows[0], x - columns[0]] = inner / width
     return means
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from convcast.grid import SPACING
 from convcast.variables import CAPE, REFC, Variable
 
+Result = TypeVar("Result")
 Changes = Mapping[tuple[int, int], NDArray[np.float64]]
 """Fair CRPS at each point, (y, x), of the change between two leads, hours."""
 NEIGHBOURLY = (REFC, CAPE)
@@ -37,6 +39,29 @@ class Scales:
         return cls(tuple(dict.fromkeys(w for w in widths if 1 <= w <= min(shape) // 2)), periodic)
 
 
+class ObservedResults:
+    """Results that scores compute from the observation alone, kept for the next system at the same points."""
+
+    def __init__(self) -> None:
+        self._observations: NDArray[np.floating] | None = None
+        self._present: NDArray[np.bool_] | None = None
+        self._kept: dict[Hashable, Any] = {}
+
+    def begin(self, observations: NDArray[np.floating], present: NDArray[np.bool_]) -> None:
+        """Forget the results, unless they are of these observations (y, x) at these points (y, x)."""
+        before = self._present
+        if self._observations is not observations or before is None or not np.array_equal(before, present):
+            self._kept.clear()
+            self._observations, self._present = observations, present
+
+    def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Return the result of this key, computed where it is not kept."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        kept: Result = self._kept[key]
+        return kept
+
+
 @dataclass(frozen=True)
 class FieldCase:
     """The forecast of one field, its observation, and the scales at which they are compared."""
@@ -58,6 +83,8 @@ class FieldCase:
     """Strong echoes of the same members an hour earlier and later, (member, y, x) each, where there are forecasts."""
     changes: Changes = field(default_factory=dict)
     """CRPS of the changes between successive leads, where several are scored as one."""
+    observed: ObservedResults = field(default_factory=ObservedResults)
+    """Results that do not depend on the members."""
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ from convcast.metrics.kernels import (
 )
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores import FIELD_SCORES, POINT_SCORES
-from convcast.metrics.spatial import Changes, FieldCase, Scales
+from convcast.metrics.spatial import Changes, FieldCase, ObservedResults, Scales
 from convcast.variables import Variable
 
 Floats = NDArray[np.float64]
@@ -109,6 +109,7 @@ def score_field(
     scales: Scales | None = None,
     around: tuple[NDArray[np.bool_], ...] = (),
     changes: Changes | None = None,
+    observed: ObservedResults | None = None,
     chunk: int = CHUNK,
 ) -> Statistics:
     """Compute the statistics of one case of a field.
@@ -123,6 +124,7 @@ def score_field(
         scales: Scales of the scores of whole fields, whose sums are left out without them.
         around: Strong echoes of the same members an hour earlier and later, (member, y, x) each, where known.
         changes: CRPS of the changes between successive leads, where the forecasts are extremes over several.
+        observed: Results of the observation that an earlier system left, and that this one leaves.
         chunk: Number of points scored at a time.
 
     Raises:
@@ -149,7 +151,9 @@ def score_field(
     if scales is None:
         return total
     there = present.reshape(observations.shape)
-    case = FieldCase(forecasts, observations, there, variable, scales, packed, around, changes or {})
+    observed = ObservedResults() if observed is None else observed
+    observed.begin(observations, there)
+    case = FieldCase(forecasts, observations, there, variable, scales, packed, around, changes or {}, observed)
     return replace(total, whole_fields=_whole_field_sums(case))
 
 
@@ -183,8 +187,10 @@ def _statistics(
     at_points = {name: quantity(points) for name, quantity in POINT_SUMS.items()}
     if not present.all():
         counts, observations, regimes = counts[:, present], observations[present], regimes[present]
-    known = regimes >= 0
-    kinds = regimes[known]
+    known: NDArray[np.bool_] | slice = regimes >= 0
+    kinds = regimes[known].astype(np.intp)  # once, where bincount would for each quantity
+    if len(kinds) == len(regimes):
+        known = slice(None)
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
     for table, threshold, count in zip(tables, variable.thresholds, counts, strict=True):
         event = happens(observations, threshold, events_below=variable.events_below)

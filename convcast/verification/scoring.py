@@ -18,7 +18,7 @@ from convcast.errors import DamagedFileError, SettingsError
 from convcast.metrics import MODEL
 from convcast.metrics.kernels import present_points, threads
 from convcast.metrics.scores.changes import crps_of_change
-from convcast.metrics.spatial import Changes, Scales
+from convcast.metrics.spatial import Changes, ObservedResults, Scales
 from convcast.metrics.storms import STRONG
 from convcast.metrics.sums import score_field
 from convcast.notation import Hour
@@ -193,6 +193,7 @@ class Scorer:
             *([MODEL] if MODEL in wanted else []),
         ]
         scored_at: dict[str, int] = {}
+        observed_results = ObservedResults()
         while pending:
             for system in pending:
                 members, changes = self._read(system, case, variable)
@@ -214,6 +215,7 @@ class Scorer:
                     scales=self.scales,
                     around=self._around(system, case, variable, len(members)),
                     changes=changes,
+                    observed=observed_results,
                 )
                 if system == MODEL:
                     self._note(record, case, variable, members, observed)

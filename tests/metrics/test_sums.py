@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from convcast.errors import SettingsError
 from convcast.metrics import formulas
 from convcast.metrics.bootstrap import Bootstrap
-from convcast.metrics.spatial import Scales
+from convcast.metrics.spatial import ObservedResults, Scales
 from convcast.metrics.sums import score_field
 from convcast.variables import CIN, REFC
 
@@ -50,6 +50,23 @@ def test_statistics_have_the_same_bits_on_any_number_of_threads(field, monkeypat
     for other in found[1:]:
         for one, same in zip(leaves(found[0]), leaves(other), strict=True):
             np.testing.assert_array_equal(one, same)
+
+
+def test_what_one_system_leaves_of_the_observation_changes_no_bit_of_the_next():
+    generator = np.random.default_rng(3)
+    truth, *members = 30 + 250 * (gaussian_filter(generator.random((13, 90, 110), np.float32), (0, 3, 3)) - 0.5)
+    first, second = np.stack(members[:6]), np.stack(members[6:])
+    lacking = second.copy()
+    lacking[2, 40, 50] = np.nan  # fewer points: what was kept is of no use
+    for observations in (truth, truth.copy()):
+        kept = ObservedResults()
+        for forecasts in (first, second, lacking, second):
+            scales = Scales((3, 9), periodic=False)
+            found = score_field(forecasts, observations, REFC, scales=scales, observed=kept)
+            expected = score_field(forecasts, observations, REFC, scales=scales)
+            assert expected.whole_fields["fractions"][1, 0, 2] > 0
+            for one, same in zip(leaves(expected), leaves(found), strict=True):
+                np.testing.assert_array_equal(one, same)
 
 
 def leaves(statistics):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from convcast.metrics.formulas import fractions_skill_score
 from convcast.metrics.kernels import Counts, count_members, exceedances, happens
 from convcast.metrics.neighbourhood import box_means
 from convcast.metrics.scores.base import NOT_COMPUTED, DailyFieldSums, FieldScore, Floats, ScoreValue
-from convcast.metrics.spatial import FieldCase, Scales
+from convcast.metrics.spatial import FieldCase, ObservedResults, Scales
 
 
 class FractionsSkillScore(FieldScore):
@@ -27,7 +28,13 @@ class FractionsSkillScore(FieldScore):
     def sums(self, case: FieldCase) -> dict[str, Floats]:
         counts = [count_members(packed) for _, packed in case.events()]
         sums = fraction_sums(
-            case.forecasts, case.observations, case.present, case.thresholds, case.scales, counts=counts
+            case.forecasts,
+            case.observations,
+            case.present,
+            case.thresholds,
+            case.scales,
+            counts=counts,
+            kept=case.observed,
         )
         return {"fractions": sums}
 
@@ -52,29 +59,46 @@ def fraction_sums(
     scales: Scales,
     *,
     counts: Sequence[Counts] | None = None,
+    kept: ObservedResults | None = None,
 ) -> Floats:
     """Sums over the squares of one case, (threshold, width, 4): count, N², O² and N O.
 
     N is the probability of the event in the mean over a square and the members, and O the observed share. `counts` are
-    the members with each event, (y, x), where they are known already.
+    the members with each event, (y, x), where they are known already; `kept` holds what depends on the observation.
     """
     if not thresholds:
         return np.zeros((0, len(scales.widths), 4))
     counts = counts or [exceedances(forecasts, threshold) for threshold in thresholds]
-    widths, periodic = scales.widths, scales.periodic
-    inside = [_whole_squares(present, width, periodic=periodic) for width in widths]
-    sums = np.zeros((len(thresholds), len(widths), 4))
+    kept = ObservedResults() if kept is None else kept
+    inside = [_whole_squares(present, width, periodic=scales.periodic) for width in scales.widths]
+
+    def means(share: Floats) -> list[Floats | None]:
+        """Mean of a share over the whole squares of each width, (square,); None where there is no event."""
+        if not share.any():
+            return [None] * len(inside)
+        squares = []
+        for width, where in zip(scales.widths, inside, strict=True):
+            box = where if isinstance(where, tuple) else (slice(None), slice(None))
+            found = box_means(share, width, periodic=scales.periodic, box=box)
+            squares.append((found if isinstance(where, tuple) else found[where]).ravel())
+        return [*squares]
+
+    def observed(threshold: float) -> list[tuple[Floats | None, float]]:
+        found = means(np.where(present & happens(observations, threshold), 1.0, 0.0))
+        return [(o, _product(o, o)) for o in found]
+
+    sums = np.zeros((len(thresholds), len(scales.widths), 4))
     for row, (threshold, count) in enumerate(zip(thresholds, counts, strict=True)):
-        forecast = np.where(present, count / len(forecasts), 0)
-        observed = np.where(present & happens(observations, threshold), 1.0, 0.0)
-        for column, width in enumerate(widths):
-            n, o = (
-                box_means(share, width, periodic=periodic)[inside[column]].ravel() if share.any() else None
-                for share in (forecast, observed)
-            )
-            products = [0.0 if a is None or b is None else a @ b for a, b in ((n, n), (o, o), (n, o))]
-            sums[row, column] = present[inside[column]].size, *products
+        forecast = means(np.where(present, count / len(forecasts), 0))
+        truth = kept.get(("fractions", threshold), partial(observed, threshold))
+        for column, (n, (o, o_o)) in enumerate(zip(forecast, truth, strict=True)):
+            sums[row, column] = present[inside[column]].size, _product(n, n), o_o, _product(n, o)
     return sums
+
+
+def _product(one: Floats | None, other: Floats | None) -> float:
+    """Sum of the products of two shares, of which None is zero everywhere."""
+    return 0.0 if one is None or other is None else float(one @ other)
 
 
 def _whole_squares(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,5 +67,6 @@ def _near(case: FieldCase, out: Floats) -> None:
 
     for (threshold, packed), table in zip(case.events(), out, strict=True):
         count = count_members(np.stack([near(words) for words in packed]))
-        seen = near(happens(case.observations, threshold))
+        event = happens(case.observations, threshold)
+        seen = case.observed.get(("near", threshold), partial(near, event))
         table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)

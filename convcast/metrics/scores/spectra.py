@@ -34,7 +34,7 @@ class LogSpectralDistance(FieldScore):
             return {"power": np.zeros((2, len(BANDS) - 1)), "spectra": np.zeros(())}
         periodic = case.scales.periodic
         of_members = [spectrum(member, periodic=periodic)[0] for member in case.forecasts[:MEMBERS]]
-        observed, waves = spectrum(case.observations, periodic=periodic)
+        observed, waves = case.observed.get("spectrum", lambda: spectrum(case.observations, periodic=periodic))
         # Both are known to a step of the lattice: what is weaker than its noise is alike.
         rounding = waves / (12 * case.variable.scale**2)
         power = np.stack([np.mean(of_members, axis=0) + rounding, observed + rounding])

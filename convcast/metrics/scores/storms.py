@@ -30,7 +30,7 @@ class StormScores(FieldScore):
         """`storms` (COUNTS,), and `storm_sizes` (2, SIZES): observed, and forecast in the mean of the members."""
         if case.variable is not REFC or not case.present.any():
             return {"storms": np.zeros(len(COUNTS)), "storm_sizes": np.zeros((2, len(SIZES)))}
-        observed = self._storms(case, case.observations >= STRONG)
+        observed = case.observed.get("storms", lambda: self._storms(case, case.observations >= STRONG))
         members = in_parallel(lambda member: self._storms(case, member >= STRONG), case.forecasts)
         near = np.array([observed.near(member) for member in members])
         numbers = np.array([len(member) for member in members], float)
