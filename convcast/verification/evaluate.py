@@ -122,7 +122,7 @@ class Evaluation:
             exact.begin({task.case.init for task in due if exact.name in task.systems})
         outcomes = map_in_order(self._scorer, due, self._workers)
         try:
-            with self._scorer.reading_ahead(due) if self._workers is None else nullcontext():
+            with self._scorer.reading_ahead(tasks) if self._workers is None else nullcontext():
                 yield from self._outcomes(cases, tasks, outcomes)
         finally:
             outcomes.close()

@@ -133,16 +133,17 @@ class Scorer:
 
     @contextmanager
     def reading_ahead(self, tasks: Sequence[ScoringTask]) -> Iterator[None]:
-        """Read the next field of the verified system while one is scored, for these tasks in this order.
+        """Read the next field of the verified system while one is scored, for the tasks in this order.
 
-        Nothing is read ahead without a second thread or without the memory for it.
+        Tasks without systems are not scored unless a stored record is damaged. Nothing is read ahead without a second
+        thread or without the memory for it.
         """
         cases = {(task.case.init, task.case.lead): task.case for task in tasks}
         size = 4 * self._members * int(np.prod(self._truth.points.shape))
         if threads() == 1 or psutil.virtual_memory().available < ROOM * size:
             yield
             return
-        due = [task.case for task in tasks if self._reads_model(task)]
+        due = [task.case for task in tasks if task.systems and self._reads_model(task)]
         order = [(case.init, case.lead, variable) for case in due for variable in self._truth.variables]
         self._ahead = ReadAhead(lambda key: self._read_model(cases[key[:2]], key[2]), order)
         try:

@@ -81,6 +81,12 @@ def leave_unpainted(monkeypatch):
     return texts
 
 
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    """Score on two threads and read ahead, as on a machine with several cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+
 @pytest.fixture(name="unpainted")
 def unpainted_here(monkeypatch):
     return leave_unpainted(monkeypatch)
