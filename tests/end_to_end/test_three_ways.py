@@ -13,7 +13,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "three_ways.py"
 TOY = (
     "--seconds=0 --seeds=0,1 --worlds=demo --members=3 --size=32 --days=5 --guidance=0.9 "
-    "--inits=2024-05-29T18/2024-05-30T18/12h --set=split.test_days=2 --set=split.validation_days=0 "
+    "--inits=2024-05-29T18/2024-05-30T18/24h --set=split.test_days=2 --set=split.validation_days=0 "
     "--set=simulation.start=2024-05-26T00 --set=simulation.days=5 "
     "--set=verification.baseline_members=4 --set=model.base=8 "
     "--set=model.encoder_multipliers=[1] --set=sampling.precision=float32 --set=sampling.steps=2"
