@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def fit_maps(
         Maps by regime; empty where the points from everywhere are too few.
     """
     groups: dict[str, dict[int, list[DrawnPoints]]] = {}
-    for one, block in zip(drawn, _blocks(inits), strict=True):
+    for one, block in zip(_of_one_size(drawn), _blocks(inits), strict=True):
         for name, points in one.items():
             groups.setdefault(name, {}).setdefault(block, []).append(points)
     maps: dict[str, MemberMap] = {}
@@ -121,6 +122,23 @@ def fit_maps(
         line = fit_certain_line(_echoes(maps, groups, variable.floor.none))
         maps = {name: with_line(one, line) for name, one in maps.items()}
     return maps
+
+
+def _of_one_size(drawn: Sequence[Mapping[str, DrawnPoints]]) -> list[dict[str, DrawnPoints]]:
+    """Return the points with the number of members that most forecasts have.
+
+    Members are alike, so that a larger ensemble is cut; the points of a smaller one are left out.
+    """
+    sizes = Counter(len(points.members) for one in drawn for points in one.values())
+    size = max(sizes, key=lambda number: (sizes[number], number), default=0)
+    return [
+        {
+            name: replace(points, members=points.members[:size])
+            for name, points in one.items()
+            if len(points.members) >= size
+        }
+        for one in drawn
+    ]
 
 
 def _echoes(

@@ -116,6 +116,18 @@ def test_a_day_of_forecasts_is_enough_to_begin_with():
     assert fit_maps(T2M, in_blocks(members + 1.5, observed), inits)["all"].shift == pytest.approx(-1.5, abs=0.1)
 
 
+@pytest.mark.parametrize("variable", [T2M, REFC], ids=["t2m", "refc"])
+def test_forecasts_may_have_different_numbers_of_members(variable):
+    """The larger are cut to the commonest number, the smaller left out."""
+    members, observed = exchangeable()
+    members, observed = 20 + 2 * (members - 290) + 1.5, 20 + 2 * (observed - 290)
+    drawn = in_blocks(members, observed)
+    drawn[1]["all"] = replace(drawn[1]["all"], members=np.concatenate([drawn[1]["all"].members] * 2))
+    expected = fit_maps(variable, [*in_blocks(members, observed)[:4], {}], DAYS)
+    drawn[4]["all"] = replace(drawn[4]["all"], members=drawn[4]["all"].members[:2])
+    assert fit_maps(variable, drawn, DAYS) == expected
+
+
 def test_one_forecast_corrects_nothing():
     members, observed = exchangeable()
     drawn = [{"all": DrawnPoints((members + 1.5).astype(np.float32), observed.astype(np.float32))}]
