@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from click.testing import Result
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from convcast.cli.common import chain
 from convcast.cli.main import app
 from convcast.operations import stages
 from convcast.operations.stages import PROGRAM, ProcessResult
@@ -74,26 +72,17 @@ def as_process() -> Callable[..., None]:
 
 @pytest.fixture
 def in_one_process(command_line, monkeypatch) -> Callable[..., None]:
-    """Run `convcast WORDS` in a workspace, and in this process also the verbs that it starts."""
+    """Run `convcast WORDS` in a workspace, and in this process also the stages of a cycle."""
 
-    def invoke(words: list[str]) -> Result:
+    def stage(words: list[str], **_: Any) -> ProcessResult:
         finished = CliRunner().invoke(app, words)
         if finished.exception and not isinstance(finished.exception, SystemExit):
             raise finished.exception
-        return finished
-
-    def stage(words: list[str], **_: Any) -> ProcessResult:
-        finished = invoke(words)
         printed = finished.stdout.splitlines()
         return ProcessResult(finished.exit_code, 0.1, json.loads(printed[-1]) if printed else {}, finished.stderr)
 
-    def verb(command: list[str], **_: Any) -> SimpleNamespace:
-        assert tuple(command[: len(PROGRAM)]) == PROGRAM
-        return SimpleNamespace(returncode=invoke(command[len(PROGRAM) :]).exit_code)
-
     def run(workspace: Path, *words: str) -> None:
         monkeypatch.setattr(stages, "run", stage)
-        monkeypatch.setattr(chain, "subprocess", SimpleNamespace(run=verb))
         finished = command_line(workspace, *words)
         assert finished.exit_code == 0, (finished.exception, finished.stderr[-3000:])
 
