@@ -213,13 +213,13 @@ def describe(
     name: str | None = None,
     stored: Sequence[Path] = (),
     perturbation: Forecaster | None = None,
-    tiling: Tiling,
+    tiling: Tiling | None = None,
 ) -> ForecastDescription:
     """Describe the ensemble as its file does.
 
     The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
-    has room for all leads (hours) that the model was trained for and for the requested `leads`. The forcing is that of
-    the files `stored`, where they have one.
+    has room for all leads (hours) that the model was trained for and for the requested `leads`. Forcing and tiles are
+    those of the files `stored`, where they have them.
     """
     settings = settings.of_method()
     forcing = described(choose(forecaster, dataset, init, settings, stored=stored))
@@ -241,7 +241,7 @@ def describe(
         **walks,
         "guidance": settings.guidance,
         "precision": settings.precision,
-        "tiles": str(tiling),
+        "tiles": str(tiling or choose_tiling(forecaster, dataset.grid, settings, stored=stored)),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     world = "convcast's simulated archive" if dataset.simulated else "NOAA HRRR"

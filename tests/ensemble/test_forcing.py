@@ -10,7 +10,7 @@ from gaussian import FAST, INIT, START, GaussianForecaster, make_dataset
 from convcast.archive import Forcing, HrrrForecast
 from convcast.dataset import Dataset, HourStatus
 from convcast.dataset.forcing.store import ForcingStore, verdict
-from convcast.ensemble import choose, cover, describe, described, notes, sample
+from convcast.ensemble import choose, describe, described, notes, sample
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import HOUR
@@ -112,9 +112,7 @@ def test_other_files_of_the_init_time_count_too(dataset, tmp_path):
     newer = put(dataset, NEWEST.values())
     stored = (tmp_path / "absent.zarr", tmp_path / "members.zarr")
     assert described(choose(Forced(), newer, INIT, FAST, stored=stored))["1"] == "2024-05-06T02 + 2 h"
-    description = describe(
-        Forced(), newer, init=INIT, settings=FAST, stored=stored, tiling=cover(newer.grid, tile=256, overlap=0)
-    )
+    description = describe(Forced(), newer, init=INIT, settings=FAST, stored=stored)
     assert description.identity["forcing"]["1"] == "2024-05-06T02 + 2 h"
     forecaster, _ = draw(newer, tmp_path / "other.zarr", stored=stored)
     assert {age for _, age, _ in forecaster.seen} == {1}
