@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainSerializer,
     ValidationInfo,
@@ -54,6 +55,16 @@ def _check_hour(text: str) -> str:
     return text
 
 
+def _check_tile(value: object) -> object:
+    """Check the value before pydantic tries each type of the union, whose message would name the first one alone."""
+    if value != "auto" and not (str(value).isdecimal() and int(str(value)) >= SMALLEST_TILE):
+        raise ValueError(f"it must be auto, or a number of cells from {SMALLEST_TILE}")
+    return value
+
+
+SMALLEST_TILE = 16
+"""Minimum side of a tile, cells."""
+Tile = Annotated[Literal["auto"] | int, BeforeValidator(_check_tile)]
 HRRR_LONGEST_LEAD = 48
 """Hours to which the HRRR cycles of 00, 06, 12 and 18 UTC run; the others run to 18 h."""
 ForcingAges = Annotated[
@@ -308,7 +319,7 @@ class SamplingSettings(Group):
     """Give the forcing to a model that was trained with it; otherwise it is withheld."""
     lead_correlation: float = Field(0.0, ge=0, le=1)
     """Correlation of a member's noise between lead times, which makes members consistent in time."""
-    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = "auto"
+    tile: Tile = "auto"
     """Grid cells along each side of a tile; larger domains are sampled in tiles. `auto` is the whole domain on a GPU
     that has the memory, and else 256."""
     overlap: int = Field(64, ge=0)

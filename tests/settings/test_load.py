@@ -106,3 +106,14 @@ def test_a_model_of_lead_0_does_not_predict_a_state_by_itself():
 
     flags = {"model": {"leads": [0], "reference": {"default": "direct"}}}
     assert load_settings(flags=flags).model.leads == (0,)
+
+
+@pytest.mark.parametrize("value", [8, "8", "big", -256, 256.5])
+def test_a_tile_that_cannot_be_is_refused_in_one_sentence(value):
+    with pytest.raises(SettingsError, match=r"sampling\.tile = .* cannot be: it must be auto, or a number of cells"):
+        load_settings(flags={"sampling": {"tile": value}}, preset="phase1")
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), (256, 256), ("1799", 1799)])
+def test_a_tile_is_auto_or_a_number_of_cells(value, expected):
+    assert load_settings(flags={"sampling": {"tile": value}}, preset="phase1").sampling.tile == expected
