@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -106,6 +107,17 @@ def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zar
             raise NotADirectoryError(f"{path} is not a folder")
         store = DurableStore(path, read_only=not writing)
         return zarr.open_group(store, mode="r+" if writing else "r", zarr_format=3, use_consolidated=False)
+
+
+def stored_attribute(path: Path, name: str) -> Any:
+    """Return an attribute of the group at `path`; None where there is no group that can be read, or no such one."""
+    if not path.is_dir():
+        return None
+    try:
+        group = open_group(path, writing=False, complaint=f"{path} cannot be read", advice="")
+    except DamagedFileError:
+        return None
+    return dict(group.attrs).get(name)
 
 
 def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> zarr.Array:

@@ -8,7 +8,6 @@ from pathlib import Path
 from convcast import stores
 from convcast.archive import Forcing, HrrrForecast
 from convcast.dataset import Dataset
-from convcast.errors import DamagedFileError
 from convcast.model import Forecaster
 from convcast.notation import Hour
 from convcast.settings import SamplingSettings
@@ -87,13 +86,7 @@ def _at_age(forcing: Forcing, init: Hour, lead: int, ages: Sequence[int]) -> tup
 
 def _said(path: Path, forcing: Forcing, init: Hour) -> Choice | None:
     """Return the choice that a stored forecast records; None if it records none for the leads of the model."""
-    if not path.is_dir():
-        return None
-    try:
-        group = stores.open_group(path, writing=False, complaint=f"{path} cannot be read", advice="")
-        recorded = dict(group.attrs).get("forcing")
-    except DamagedFileError:
-        return None
+    recorded = stores.stored_attribute(path, "forcing")
     if not isinstance(recorded, dict) or set(recorded) != set(map(str, forcing.leads)):
         return None
     choice: dict[int, tuple[HrrrForecast, int] | None] = {}

@@ -11,7 +11,7 @@ import torch
 
 from convcast import stores
 from convcast.ensemble.tiles import Tiling, cover
-from convcast.errors import DamagedFileError, SettingsError
+from convcast.errors import SettingsError
 from convcast.grid import Grid
 from convcast.model import Forecaster
 from convcast.settings import SamplingSettings
@@ -113,25 +113,13 @@ def choose_tiling(
     tiles = cover(grid, tile=TILE, overlap=settings.overlap)
     whole = cover(grid, tile=max(grid.shape), overlap=settings.overlap)
     for path in stored:
-        said = _stored_tiles(path)
-        if said is not None:
+        said = stores.stored_attribute(path, "tiles")
+        if isinstance(said, str):
             return whole if said == str(whole) else tiles
     if tiles.whole or forecaster.device.type == "cpu":
         return tiles
     shared, each, _ = _needs(forecaster, whole, rollout=True)
     return whole if shared + each <= _room(forecaster, settings.memory)[1] else tiles
-
-
-def _stored_tiles(path: Path) -> str | None:
-    """Return the division into tiles that a stored forecast records; None if there is none that can be read."""
-    if not path.is_dir():
-        return None
-    try:
-        group = stores.open_group(path, writing=False, complaint=f"{path} cannot be read", advice="")
-    except DamagedFileError:
-        return None
-    said = group.attrs.get("tiles")
-    return said if isinstance(said, str) else None
 
 
 def _needs(forecaster: Forecaster, tiling: Tiling, *, rollout: bool) -> tuple[float, float, int]:

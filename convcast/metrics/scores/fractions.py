@@ -76,12 +76,12 @@ def fraction_sums(
         """Mean of a share over the whole squares of each width, (square,); None where there is no event."""
         if not share.any():
             return [None] * len(inside)
-        squares = []
+        squares: list[Floats | None] = []
         for width, where in zip(scales.widths, inside, strict=True):
             box = where if isinstance(where, tuple) else (slice(None), slice(None))
             found = box_means(share, width, periodic=scales.periodic, box=box)
             squares.append((found if isinstance(where, tuple) else found[where]).ravel())
-        return [*squares]
+        return squares
 
     def observed(threshold: float) -> list[tuple[Floats | None, float]]:
         found = means(np.where(present & happens(observations, threshold), 1.0, 0.0))

@@ -65,8 +65,10 @@ def _near(case: FieldCase, out: Floats) -> None:
     def near(events: NDArray[Events]) -> NDArray[Events]:
         return happens_near(np.pad(events, around, mode="wrap"), RADIUS, step=STEP)[inner]
 
+    def observed(threshold: float) -> NDArray[np.bool_]:
+        return near(happens(case.observations, threshold))
+
     for (threshold, packed), table in zip(case.events(), out, strict=True):
         count = count_members(np.stack([near(words) for words in packed]))
-        event = happens(case.observations, threshold)
-        seen = case.observed.get(("near", threshold), partial(near, event))
+        seen = case.observed.get(("near", threshold), partial(observed, threshold))
         table += np.bincount((2 * count + seen)[counted], minlength=table.size).reshape(table.shape)
