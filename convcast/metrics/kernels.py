@@ -95,13 +95,11 @@ def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: 
     members, points = forecasts.shape
     divisor = float(members * (members - (estimator == "fair" and members > 1)))
     crps = np.empty(points)
-    share = max(BLOCK, -(-points // (threads() * BLOCK)) * BLOCK)
-    parts = [slice(start, start + share) for start in range(0, points, share)]
 
     def work(part: slice) -> None:
         _crps(forecasts[:, part], observations[part], sorting_network(members), divisor, crps[part])
 
-    in_parallel(work, parts)
+    in_parallel(work, _parts(points))
     return crps
 
 
@@ -153,6 +151,12 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> li
         return list(pool.map(function, items))
 
 
+def _parts(points: int) -> list[slice]:
+    """Divide points among `threads()` threads, in whole blocks."""
+    share = max(BLOCK, -(-points // (threads() * BLOCK)) * BLOCK)
+    return [slice(start, start + share) for start in range(0, points, share)]
+
+
 @lru_cache(maxsize=128)
 def sorting_network(n: int) -> NDArray[np.int32]:
     """Comparisons of Batcher's odd-even merge sort (1968) of n values: (comparison, 2) positions to put in order."""
@@ -186,8 +190,10 @@ def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointSc
 
 def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArray[np.bool_]:
     """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
-    members, truth = as_floats(forecasts), as_floats(observations)
-    return np.asarray(np.isfinite(truth) & np.isfinite(members.sum(0, dtype=np.float64)))
+    present = np.ascontiguousarray(np.isfinite(as_floats(observations)))
+    members, points = as_floats(forecasts).reshape(len(forecasts), present.size), present.reshape(-1)
+    in_parallel(lambda part: _keep_finite(members[:, part], points[part]), _parts(present.size))
+    return present
 
 
 def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool = False) -> Counts:
@@ -330,6 +336,18 @@ def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa
         weight = np.float64(2 * m - block.shape[0] + 1)
         for i in range(BLOCK):
             pair[i] += weight * np.float64(row[i])
+
+
+@compiled
+def _keep_finite(forecasts, present):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Mark the points (point,) at which a member (member, point) is missing."""
+    members, points = forecasts.shape
+    for start in range(0, points, PACKED):
+        stop = min(points, start + PACKED)
+        for m in range(members):
+            row, there = forecasts[m, start:stop], present[start:stop]
+            for i in range(stop - start):
+                there[i] &= np.isfinite(row[i])
 
 
 @compiled
