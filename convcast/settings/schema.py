@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -44,6 +45,11 @@ FieldNames = Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(v.nam
 
 SourceName = Annotated[str, PlainSerializer(without_credentials, return_type=str)]
 """A source, as --source describes it. Credentials in an address are removed whenever it is written."""
+
+
+def _to_text(value: object) -> object:
+    """Convert a date that TOML writes without quotes to text."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _check_hour(text: str) -> str:
@@ -101,7 +107,7 @@ class SimulationSettings(Group):
 
     size: int = Field(64, ge=32, le=512)
     """Grid cells along each side of the domain."""
-    start: Annotated[str, AfterValidator(_check_hour)] = "2024-05-09T00"
+    start: Annotated[str, BeforeValidator(_to_text), AfterValidator(_check_hour)] = "2024-05-09T00"
     """First published hour, UTC."""
     days: int = Field(22, ge=1, le=3660)
     """Number of days published."""

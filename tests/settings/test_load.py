@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from convcast.errors import SettingsError
+from convcast.notation import parse_hour
 from convcast.settings.load import PRESETS, load_settings, nested
 
 
@@ -117,3 +119,16 @@ def test_a_tile_that_cannot_be_is_refused_in_one_sentence(value):
 @pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), (256, 256), ("1799", 1799)])
 def test_a_tile_is_auto_or_a_number_of_cells(value, expected):
     assert load_settings(flags={"sampling": {"tile": value}}, preset="phase1").sampling.tile == expected
+
+
+@pytest.mark.parametrize("written", ["2024-03-28", "2024-03-28T00:00:00", '"2024-03-28T00"'])
+def test_a_date_of_toml_is_read_with_and_without_quotes(tmp_path, written):
+    file = tmp_path / "convcast.toml"
+    file.write_text(f"[simulation]\nstart = {written}\n")
+
+    assert parse_hour(load_settings(file).simulation.start) == np.datetime64("2024-03-28T00")
+
+
+def test_a_date_that_cannot_be_is_refused_by_name():
+    with pytest.raises(SettingsError, match=r"simulation\.start"):
+        load_settings(flags=nested(["simulation.start=2024-03-28T00:30:00"]))
