@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcast import stores
 from convcast.errors import DamagedFileError
-from convcast.forecasts.calibration import Calibration, newest_before, read_calibration
+from convcast.forecasts.calibration import Calibration, calibrations_before, read_calibration
 from convcast.forecasts.integrity import start_over_advice
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.notation import Hour
@@ -20,13 +20,16 @@ NONE = "none"
 """Value of the attribute `calibration` of members for which nothing was learnt yet."""
 
 
-def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour) -> Calibration | None:
+def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour, model: str) -> Calibration | None:
     """Return the calibration of a forecast: that of what is stored of it, else the newest that knows nothing later.
+
+    What another model's forecasts taught is not used.
 
     Args:
         folder: Folder of the calibrations.
         stored: Stores of the calibrated members and of products of them, which may exist.
         init: Initial time.
+        model: What draws the members, as `convcast.forecasts.open.model_identity` names it.
 
     Raises:
         DamagedFileError: The calibration cannot be read.
@@ -38,8 +41,8 @@ def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour) -> Cali
         named = folder / f"{recorded.split()[0]}.json"
         if named.is_file():
             return read_calibration(named)
-    newest = newest_before(folder, init)
-    return None if newest is None else read_calibration(newest)
+    known = map(read_calibration, calibrations_before(folder, init))
+    return next((one for one in known if one.model == model), None)
 
 
 def describe_calibrated(

@@ -82,6 +82,8 @@ class Calibration:
     maps: dict[str, dict[str, dict[str, MemberMap]]]
     """Maps by field, lead (hours) and regime."""
     simulated: bool = False
+    model: str = ""
+    """What drew the forecasts, as `convcast.forecasts.open.model_identity` names it."""
 
     def find(self, field: str, lead: int) -> Mapping[str, MemberMap]:
         """The maps of a field at a lead by regime; empty where none were learnt."""
@@ -192,11 +194,11 @@ def _check(maps: Mapping[str, MemberMap]) -> None:
             raise ValueError("its quantiles do not rise")
 
 
-def newest_before(folder: Path, init: Hour) -> Path | None:
-    """The newest calibration that was learnt from nothing later than an initial time; None if there is none."""
+def calibrations_before(folder: Path, init: Hour) -> list[Path]:
+    """The calibrations that were learnt from nothing later than an initial time, newest first."""
     found: list[tuple[Hour, Path]] = []
     for path in folder.glob("*.json"):
         hour = from_compact(path.stem)
         if hour is not None and hour <= init:
             found.append((hour, path))
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found, reverse=True)]

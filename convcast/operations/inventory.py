@@ -16,7 +16,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, HourStatus
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.forecasts.calibration import newest_before
+from convcast.forecasts.calibration import calibrations_before
 from convcast.forecasts.integrity import (
     attribute_leads,
     damaged_leads,
@@ -209,8 +209,8 @@ class InventoryReader:
         )
 
     def _calibrated(self, expected: Hour) -> Hour | None:
-        path = newest_before(self.workspace.calibrations, expected)
-        return None if path is None else from_compact(path.stem)
+        known = calibrations_before(self.workspace.calibrations, expected)
+        return from_compact(known[0].stem) if known else None
 
     def _raw(self, expected: Hour) -> frozenset[Hour]:
         first = expected - np.timedelta64(round(24 * self.settings.verification.calibration_days), "h")

@@ -22,6 +22,7 @@ from convcast.errors import MissingInputError
 from convcast.files import sweep, whole_file
 from convcast.forecasts.calibrated import is_calibrated
 from convcast.forecasts.calibration import EVERYWHERE, MAX_FACTOR, Calibration, MemberMap
+from convcast.forecasts.open import model_identity
 from convcast.metrics.kernels import crps_points
 from convcast.metrics.regimes import REGIMES
 from convcast.notation import HOUR, Hour, compact, from_compact
@@ -313,7 +314,7 @@ def _thinned(members: Floats, observed: Floats) -> tuple[Floats, Floats]:
 def learn(
     workspace: Workspace, dataset: Dataset, settings: VerificationSettings, *, until: Hour | None = None
 ) -> Calibration:
-    """Learn a calibration from the workspace's forecasts of the last days.
+    """Learn a calibration from the workspace's forecasts of the last days, those of one model: the newest one's.
 
     Points drawn from a forecast are kept, so that the next refit reads only new forecasts; those of forecasts before
     the days are deleted.
@@ -337,25 +338,31 @@ def learn(
     drawn: dict[tuple[str, int], list[tuple[Hour, dict[str, DrawnPoints]]]] = {}
     used: list[tuple[Hour, int]] = []
     known = set(truth.hours.tolist())
-    for init, path in _uncalibrated(workspace, first):
+    cases = [
+        (ensemble, lead)
+        for path in _uncalibrated(workspace, first)
         for ensemble in open_ensembles(
             path, fields=truth.variables, points=truth.points, simulated=truth.simulated
-        ).ensembles:
-            for lead in ensemble.leads:
-                if init + lead * HOUR > last or (init + lead * HOUR).item() not in known:
-                    continue
-                points = _points_of(folder, ensemble, lead, truth, settings)
-                if points is None:
-                    continue
-                used.append((init, lead))
-                for name, groups in points.items():
-                    drawn.setdefault((name, lead), []).append((init, groups))
+        ).ensembles
+        for lead in ensemble.leads
+        if ensemble.init + lead * HOUR <= last and (ensemble.init + lead * HOUR).item() in known
+    ]
+    model = model_identity(cases[-1][0].attributes) if cases else ""
+    for ensemble, lead in cases:
+        if model_identity(ensemble.attributes) != model:
+            continue
+        points = _points_of(folder, ensemble, lead, truth, settings)
+        if points is None:
+            continue
+        used.append((ensemble.init, lead))
+        for name, groups in points.items():
+            drawn.setdefault((name, lead), []).append((ensemble.init, groups))
     _forget(folder, first)
     maps: dict[str, dict[str, dict[str, MemberMap]]] = {}
     for variable in truth.variables:
         for lead in sorted({lead for name, lead in drawn if name == variable.name}):
-            cases = drawn[variable.name, lead]
-            found = fit_maps(variable, [points for _, points in cases], [init for init, _ in cases])
+            taken = drawn[variable.name, lead]
+            found = fit_maps(variable, [points for _, points in taken], [init for init, _ in taken])
             if found:
                 maps.setdefault(variable.name, {})[str(lead)] = found
     if not maps:
@@ -369,11 +376,12 @@ def learn(
         cases=len(used),
         maps=maps,
         simulated=truth.simulated,
+        model=model,
     )
 
 
-def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[tuple[Hour, Path]]:
-    """Yield the ensembles as they were drawn, by initial time."""
+def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[Path]:
+    """Yield the ensembles as they were drawn, by rising initial time."""
     paths = {path.stem: path for path in sorted(workspace.forecasts.glob("*.zarr"))}
     raw = {path.stem: path for path in sorted(workspace.raw_forecast(first).parent.glob("*.zarr"))}
     for stem, path in sorted((paths | raw).items()):
@@ -382,7 +390,7 @@ def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[tuple[Hour, Pat
             continue
         if stem not in raw and is_calibrated(path):
             continue
-        yield init, path
+        yield path
 
 
 def _points_of(

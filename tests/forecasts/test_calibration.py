@@ -11,7 +11,7 @@ from convcast.errors import DamagedFileError
 from convcast.forecasts.calibration import (
     Calibration,
     MemberMap,
-    newest_before,
+    calibrations_before,
     read_calibration,
     save_calibration,
 )
@@ -98,10 +98,13 @@ def test_calibration_that_knows_later_hours_is_not_used(tmp_path):
     save_calibration(made(), tmp_path)
     (tmp_path / "20240507T12.json").write_text("{}")
     (tmp_path / "notes.json").write_text("{}")
-    assert newest_before(tmp_path, HOUR - 1) is None
-    assert newest_before(tmp_path, HOUR).name == "20240506T12.json"
-    assert newest_before(tmp_path, HOUR + 23).name == "20240506T12.json"
-    assert newest_before(tmp_path, HOUR + 24).name == "20240507T12.json"
+    names = {hours: [path.stem for path in calibrations_before(tmp_path, HOUR + hours)] for hours in (-1, 0, 23, 24)}
+    assert names == {
+        -1: [],
+        0: ["20240506T12"],
+        23: ["20240506T12"],
+        24: ["20240507T12", "20240506T12"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def exchangeable(members=12, points=8000, seed=0):
     return drawn[1:], drawn[0]
 
 
+MODEL = "0123456789ab"
+"""What drew the forecasts of `small`."""
 DAYS = [np.datetime64("2024-05-01T00", "h") + 24 * day for day in range(5)]
 
 
@@ -181,6 +183,20 @@ def test_learning_uses_no_hour_after_the_last_one(sharp):
     assert learnt.find("refc", 1)["all"].forecast
 
 
+def test_forecasts_of_another_model_teach_nothing(sharp):
+    """Of four forecasts the older two are another model's: they are passed over, and it takes none of the maps."""
+    settings = sharp.settings(calibration_points=300)
+    for path in sharp.paths[:2]:
+        zarr.open_group(path, mode="r+").attrs["model_sha256"] = "fedcba9876543210"
+    folder = sharp.workspace.calibrations
+    save_calibration(learn(sharp.workspace, sharp.dataset, settings, until=INITS[1] + HOUR), folder)
+    save_calibration(learn(sharp.workspace, sharp.dataset, settings, until=INITS[3] + HOUR), folder)
+    for model, first in (("fedcba987654", INITS[0]), (MODEL, INITS[2])):
+        chosen = choose_calibration(folder, [], INITS[3] + 9 * HOUR, model)
+        assert (chosen.model, chosen.first, chosen.cases) == (model, str(first), 2)
+    assert choose_calibration(folder, [], INITS[3] + 9 * HOUR, "another") is None
+
+
 def test_points_are_kept_for_the_next_fit_and_forgotten_in_time(sharp, monkeypatch):
     settings = sharp.settings(calibration_points=300)
     first = learn(sharp.workspace, sharp.dataset, settings)
@@ -219,7 +235,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
     store = EnsembleStore.prepare(raw, what, members=8)
     for member, fields in enumerate(drawn):
         store.write(member, 1, fields)
-    learnt = choose_calibration(folder, [target], init)
+    learnt = choose_calibration(folder, [target], init, MODEL)
     parts = {"members": range(8), "leads": (1,), "regimes": None}
     assert write_calibrated(raw, target, what, learnt, **parts) == 8
     assert write_calibrated(raw, target, what, learnt, **parts) == 0
@@ -233,7 +249,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
     # A later calibration does not replace the one that the file names.
     later = learn(workspace, sharp.dataset, settings, until=init + HOUR)
     save_calibration(later, folder)
-    assert choose_calibration(folder, [target], init).name == learnt.name
+    assert choose_calibration(folder, [target], init, MODEL).name == learnt.name
     evaluation = evaluate([target], sharp.dataset, against=("raw",), settings=settings, workspace=workspace)
     list(evaluation)
     verification = evaluation.result()
@@ -256,11 +272,11 @@ def test_products_stay_with_the_calibration_of_their_members(sharp):
     zarr.create_group(product, attributes={"calibration": earlier.name})
     save_calibration(learn(sharp.workspace, sharp.dataset, settings, until=init), folder)
     stored = [sharp.workspace.temporary_members(init), product]
-    assert choose_calibration(folder, stored, init).name == earlier.name
-    assert choose_calibration(folder, stored[:1], init).name != earlier.name
+    assert choose_calibration(folder, stored, init, MODEL).name == earlier.name
+    assert choose_calibration(folder, stored[:1], init, MODEL).name != earlier.name
     product.joinpath("zarr.json").unlink()
     zarr.create_group(product, attributes={"calibration": "none"})
-    assert choose_calibration(folder, stored, init) is None
+    assert choose_calibration(folder, stored, init, MODEL) is None
 
 
 def test_forecasts_before_anything_was_learnt_say_so(small):
@@ -270,7 +286,7 @@ def test_forecasts_before_anything_was_learnt_say_so(small):
     fields = small.dataset.read([init])[0]
     for member in range(2):
         store.write(member, 1, fields + member)
-    assert choose_calibration(small.workspace.calibrations, [target], init) is None
+    assert choose_calibration(small.workspace.calibrations, [target], init, MODEL) is None
     write_calibrated(raw, target, what, None, members=range(2), leads=(1,), regimes=None)
     with xr.open_zarr(target, consolidated=False, decode_timedelta=True) as stored:
         assert stored.attrs["calibration"] == "none"

@@ -15,6 +15,7 @@ from convcast.errors import MissingInputError, SettingsError
 
 if TYPE_CHECKING:
     from convcast.ensemble import MemberDone
+    from convcast.forecasts.calibration import Calibration
     from convcast.forecasts.store import ForecastDescription
     from convcast.model import Forecaster
     from convcast.notation import Hour
@@ -69,6 +70,7 @@ def sample(
     from convcast.ensemble import choose, describe, described, latest_init, notes, sample as draw_members
     from convcast.files import lock
     from convcast.forecasts.calibrated import choose_calibration, describe_calibrated, write_calibrated
+    from convcast.forecasts.open import model_identity
     from convcast.metrics.regimes import sort_points
     from convcast.model import Forecaster, rank_and_world_size, sum_over_processes
     from convcast.notation import parse_hours, parse_leads, parse_members
@@ -103,12 +105,13 @@ def sample(
                 calibrate(hour, target, path)
 
     def calibrate(hour: Hour, raw: Path, path: Path) -> None:
-        learnt = choose_calibration(workspace.calibrations, (path, workspace.product(hour)), hour)
+        description = describe(forecaster, dataset, init=hour, stored=files(hour), **shared)
+        learnt = chosen_for(hour, description, path, workspace.product(hour))
         known = dict(zip((v.name for v in dataset.variables), dataset.read([hour])[0], strict=True))
         write_calibrated(
             raw,
             path,
-            describe(forecaster, dataset, init=hour, stored=files(hour), **shared),
+            description,
             learnt,
             members=numbers,
             leads=hours,
@@ -116,6 +119,10 @@ def sample(
         )
         by = "nothing is learnt yet: they are as drawn" if learnt is None else f"learnt until {learnt.last}"
         terminal.say(f"calibrated members of {hour}, {by}")
+
+    def chosen_for(hour: Hour, description: ForecastDescription, *written: Path) -> Calibration | None:
+        model = model_identity(description.identity)
+        return choose_calibration(workspace.calibrations, written, hour, model)
 
     def files(hour: Hour) -> tuple[Path, ...]:
         stored = workspace.forecast(hour), workspace.temporary_members(hour), workspace.product(hour)
@@ -129,7 +136,7 @@ def sample(
                 else:
                     description = describe(forecaster, dataset, init=hour, stored=files(hour), **shared)
                     if sampling.calibration:
-                        learnt = choose_calibration(workspace.calibrations, files(hour)[1:], hour)
+                        learnt = chosen_for(hour, description, *files(hour)[1:])
                         description = describe_calibrated(description, learnt, len(set(numbers)))
                     yield from _with_products(terminal, workspace, settings, description, numbers, hours, draw)
             except MissingInputError:
