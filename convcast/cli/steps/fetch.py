@@ -172,6 +172,11 @@ def fetch(
             names = [v.name for v in variables]
             parts = {"members": only != "products", "derived": only != "members"}
             requests = reference_ensembles.requests(what, archives, hours, ahead, names, **parts)
+            if not requests:
+                raise SettingsError(
+                    f"no cycle of {what} has forecasts of these hours at leads {', '.join(map(str, ahead))} h",
+                    advice="choose other hours or --leads; docs/archive.md has the cycles and their last leads",
+                )
             units, unit = fetch_files(requests, sources, **options), "files"
         progress: dict[str, Any] = {
             "total": len(requests),

@@ -137,6 +137,12 @@ def test_missing_reference_is_exit_code_3(convcast, folder):
     assert (done.exit_code, set(json.loads(done.stdout)["counts"])) == (3, {"ok", "gap"})
 
 
+def test_leads_that_no_cycle_has_are_named(convcast, folder):
+    done = convcast("fetch", "--what", "hrrrcast", "--leads", "49,50", "--source", folder, *PERIOD)
+    assert done.exit_code == 2
+    assert "no cycle of hrrrcast has forecasts of these hours at leads 49, 50 h" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
