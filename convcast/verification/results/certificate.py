@@ -1,8 +1,8 @@
 """A certificate: where a model is reliable and where not, over which days, by whose truth, and beside which systems.
 
-Each statement has its value, interval and number of forecasts. It is `reliable` where the interval holds the right
-value or the value is within the tolerance, `not reliable` where neither is so, and `not known` where there is no
-interval, or it holds the right value but comes from too few days to show a fault.
+Each statement has its value, interval and number of forecasts. It is `reliable` where the value is within the tolerance
+and its interval within a wider one, `not reliable` where the value is beyond the tolerance and the interval excludes the
+right value, and `not known` otherwise, or where days are too few to tell.
 
 Probabilities of an event have two statements: their reliability, and their skill over the event's mean frequency, of
 which the one does not imply the other.
@@ -28,6 +28,12 @@ TOLERANCES = {
     "outliers": (0.8, 1.25),
 }
 """Values that are as good as 1, by score."""
+WIDEST = {
+    "spread_error_ratio": (0.9, 1.1),
+    "frequency_bias": (0.64, 1.56),
+    "outliers": (0.64, 1.56),
+}
+"""Bounds of the interval of a value that is as good as 1: a wider one may hide a fault."""
 ABOUT = {
     "spread_error_ratio": "spread / error",
     "frequency_bias": "how often the event is forecast, over how often it happens",
@@ -127,11 +133,12 @@ def _judge(row: Row, *, few: bool, members: int) -> str:
         allowed = UNRELIABLE_SHARE + 1 / members
         if low > allowed:
             return NOT_RELIABLE
-        return NOT_KNOWN if few or value > allowed else RELIABLE
+        return NOT_KNOWN if few or value > allowed or high > 2 * allowed else RELIABLE
     lowest, highest = TOLERANCES[row["score"]]
-    if not low <= 1 <= high and not lowest <= value <= highest:
-        return NOT_RELIABLE
-    return NOT_KNOWN if few else RELIABLE
+    if not lowest <= value <= highest:
+        return NOT_KNOWN if low <= 1 <= high else NOT_RELIABLE
+    widest = WIDEST[row["score"]]
+    return NOT_KNOWN if few or low < widest[0] or high > widest[1] else RELIABLE
 
 
 def _comparison(row: Row) -> dict[str, Any]:
