@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from typer.testing import CliRunner
 
 from convcast import grib
@@ -197,8 +198,11 @@ def test_workspace_without_scans_is_told_what_to_fetch(small):
 def test_both_truths_are_in_one_report(scanned, whole, unpainted, asked):
     root = scanned.workspace.root
     shutil.copytree(whole.workspace.dataset, scanned.workspace.dataset)
+    drawn_with = {"model": "demo", "solver": "unipc", "steps": 7, "calibration": "none"}
+    zarr.open_group(scanned.workspace.forecast(INITS[1]), mode="r+").attrs.update(drawn_with)
+    inits = f"{INITS[0]}/{INITS[1]}/14h"
     words = ["verify", "-w", str(root), *asked, "--against", "persistence"]
-    words += ["--json", "--set", "verification.rim=0", "--set", "verification.resamples=200", "--init", str(INITS[0])]
+    words += ["--json", "--set", "verification.rim=0", "--set", "verification.resamples=200", "--init", inits]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     scores = json.loads((scanned.workspace.verification("latest") / "scores.json").read_text())
@@ -209,6 +213,15 @@ def test_both_truths_are_in_one_report(scanned, whole, unpainted, asked):
     assert T2M.name in {row["field"] for row in by_analyses}
     page = (scanned.workspace.verification("latest") / "report.html").read_text()
     assert "The same forecasts against scans of the simulated truth, the maximum of the pixels" in page
+    certificate = json.loads((scanned.workspace.verification("latest") / "certificate.json").read_text())
+    assert [one["name"] for one in certificate["judged"]] == ["analyses", "mrms"]
+    sampled, verified = certificate["commands"]
+    assert sampled == (
+        f"convcast sample --init {inits} --members 8 --leads 1 --model demo --set sampling.solver=unipc "
+        "--set sampling.steps=7 --set sampling.calibration=true"
+    )
+    assert f"--against persistence --truth analyses --truth mrms --init {inits} --set " in verified
+    assert "--set verification.rim=0" in verified
 
 
 def test_a_named_truth_does_not_go_with_a_file(small):

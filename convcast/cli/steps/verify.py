@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from convcast.notation import Hours
     from convcast.verification import CaseScored, Verification
     from convcast.verification.data.truth import Truth
+    from convcast.verification.results.verification import Facts
     from convcast.workspace import Workspace
 
 ANALYSES, MRMS = NAMED = ("analyses", "mrms")
 """Truths that --truth names instead of a file."""
+DRAWN_WITH = ("method", "walks", "seed", "solver", "steps", "eta", "guidance", "lead_correlation")
+"""Attributes of a forecast that are settings of sampling, under the same names."""
 
 
 @verb()
@@ -149,15 +152,16 @@ def verify(
     terminal.say("drawing the report")
     given = {
         "--against": systems,
-        "--truth": truth or (),
+        "--truth": truth or (judges if list(judges) != [ANALYSES] else ()),
         "--ensemble": ensemble or (),
         "--init": [init] if init else (),
+        "--within": [within] if within else (),
+        "--set": command.assignments,
     }
     words = [word for flag, values in given.items() for value in values for word in (flag, str(value))]
-    facts = verification.facts
-    drawn = ["sample", "--init", f"{facts.inits[0]}/{facts.inits[-1]}", "--members", str(facts.members)]
-    made = [] if ensemble else [shlex.join(["convcast", *drawn, "--leads", ",".join(map(str, facts.leads))])]
-    report, *_ = save(verification, results, [*made, shlex.join(["convcast", "verify", *words])])
+    made = [] if ensemble else [_sample_words(open_workspace(root), verification.facts)]
+    commands = [shlex.join(["convcast", *one]) for one in (*made, ["verify", *words])]
+    report, *_ = save(verification, results, commands)
     terminal.result(
         {"report": str(report), **verification.to_dict()},
         *(_table(one, lead, named=len(judges) > 1) for _, one in verifications for lead in one.facts.leads),
@@ -184,6 +188,28 @@ def verify(
         terminal.warn(str(error))
     if damaged:
         raise damaged[0]
+
+
+def _sample_words(workspace: Workspace, facts: Facts) -> list[str]:
+    """Words of the command that draws the forecasts again, as the attributes of the newest one have its settings."""
+    import numpy as np
+
+    from convcast.notation import HOUR, parse_hour
+    from convcast.stores import stored_attribute
+
+    inits = np.array([parse_hour(init) for init in facts.inits])
+    newest = workspace.forecast(inits[-1])
+    every = np.gcd.reduce(np.diff(inits) // HOUR) if len(inits) > 1 else 0
+    words = ["sample", "--init", f"{inits[0]}/{inits[-1]}/{every}h" if every else str(inits[0])]
+    words += ["--members", str(facts.members), "--leads", ",".join(map(str, facts.window or facts.leads))]
+    model = stored_attribute(newest, "model")
+    words += ["--model", str(model)] if model is not None else []
+    stored = {name: stored_attribute(newest, name) for name in DRAWN_WITH}
+    if stored_attribute(newest, "calibration") is not None:
+        stored["calibration"] = "true"
+    return words + [
+        word for name, value in stored.items() if value is not None for word in ("--set", f"sampling.{name}={value}")
+    ]
 
 
 def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:
