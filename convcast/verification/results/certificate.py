@@ -1,8 +1,8 @@
 """A certificate: where a model is reliable and where not, over which days, by whose truth, and beside which systems.
 
 Each statement has its value, interval and number of forecasts. It is `reliable` where the value is within the tolerance
-and its interval within a wider one, `not reliable` where the value is beyond the tolerance and the interval excludes the
-right value, and `not known` otherwise, or where days are too few to tell.
+and its interval within a wider one, `not reliable` where the value is beyond the tolerance and the interval excludes
+the right value, and `not known` otherwise, or where days are too few to tell.
 
 Probabilities of an event have two statements: their reliability, and their skill over the event's mean frequency, of
 which the one does not imply the other.
