@@ -265,7 +265,8 @@ class TrainingSettings(Group):
     recompute: bool = False
     """Recompute activations in the backward pass (gradient checkpointing): less memory, more time."""
     compile: CompileChoice = "auto"
-    """Compile the network with torch.compile: `auto` does it on a GPU where Triton is installed."""
+    """Compile the network with torch.compile: `auto` does it on a GPU with Triton and a C compiler, and
+    else says what is missing."""
     shard_above: int = Field(400_000_000, ge=0)
     """Number of parameters above which the weights are sharded over processes (FSDP2) instead of copied (DDP)."""
     checkpoint_every: int = Field(500, ge=1)

@@ -37,6 +37,8 @@ def train(
     from convcast.files import lock
     from convcast.model import ModelDescription, rank_and_world_size, train as train_steps
     from convcast.model.checkpoint import LOG
+    from convcast.model.devices import resolve
+    from convcast.model.network.compilation import missed
 
     rank, _ = rank_and_world_size()
     first = rank == 0
@@ -46,6 +48,9 @@ def train(
     workspace, settings = command.open(flags, preset=f"phase{phase}" if phase else None)
     name = model or settings.preset
     directory = workspace.model(name)
+    lacks = missed(settings.training.compile, resolve())
+    if lacks is not None:
+        terminal.say(f"{name}: trains without torch.compile, more slowly: {lacks}")
     dataset = Dataset.open(workspace.dataset, cache=workspace.cache if settings.training.cache else None)
     with lock(workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext():
         last = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -20,8 +23,8 @@ def compile_network(
 ) -> bool:
     """Compile encoder and denoiser where `choice` wants it, and return whether it was done.
 
-    `auto` compiles on a GPU where nothing prevents it. On a CPU the first step would take minutes longer. The names of
-    the weights stay the same.
+    `auto` compiles on a GPU where nothing prevents it (`missed` says what does). On a CPU the first step would take
+    minutes longer. The names of the weights stay the same.
 
     Raises:
         SettingsError: `choice` is `on`, and the network cannot be compiled on this machine.
@@ -41,6 +44,11 @@ def compile_network(
     return True
 
 
+def missed(choice: CompileChoice, device: torch.device) -> str | None:
+    """Return why `auto` does not compile on a GPU, where it would be faster; None where it does or should not."""
+    return obstacle(device) if choice == "auto" and device.type == "cuda" else None
+
+
 def obstacle(device: torch.device) -> str | None:
     """Return why torch.compile does not work on the device, or None."""
     if device.type == "cuda":
@@ -49,6 +57,10 @@ def obstacle(device: torch.device) -> str | None:
         major, minor = torch.cuda.get_device_capability(device)
         if (major, minor) < OLDEST:
             return f"the GPU has compute capability {major}.{minor}, and Triton needs {OLDEST[0]}.{OLDEST[1]}"
+        if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+            return "there is no C compiler, by which Triton starts its kernels"
+        if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+            return "Python's C headers, which Triton compiles against, are not installed (python3-dev)"
     elif not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return "there is no C++ compiler"
     return None

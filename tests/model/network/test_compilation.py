@@ -8,7 +8,7 @@ import torch
 from convcast.errors import SettingsError
 from convcast.model.features.condition import channel_count
 from convcast.model.network import compilation
-from convcast.model.network.compilation import compile_network
+from convcast.model.network.compilation import compile_network, missed
 from convcast.model.network.network import Network
 
 
@@ -51,3 +51,33 @@ def test_a_network_that_cannot_be_compiled_is_refused_with_the_reason(make_netwo
     with pytest.raises(SettingsError, match="cannot be compiled: there is no C") as caught:
         compile_network(make_network()[0], "on", torch.device("cpu"))
     assert "training.compile=auto" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("absent", "reason"),
+    [("triton", "triton"), ("gpu", "compute capability 6.1"), ("cc", "C compiler"), ("h", "headers")],
+)
+def test_auto_says_what_a_gpu_lacks_to_compile(make_network, monkeypatch, tmp_path, absent, reason):
+    """Triton compiles C when it first runs a kernel; a machine without a compiler must not fail at its first step."""
+    gpu = torch.device("cuda", 0)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compilation, "find_spec", lambda name: None if absent == "triton" else object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1) if absent == "gpu" else (8, 9))
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None if absent == "cc" else f"/bin/{name}")
+    folder = tmp_path / "none" if absent == "h" else tmp_path
+    monkeypatch.setattr(compilation.sysconfig, "get_paths", lambda: {"include": str(folder)})
+    assert reason in missed("auto", gpu)
+    assert not compile_network(make_network()[0], "auto", gpu)
+    assert missed("off", gpu) is None
+    with pytest.raises(SettingsError, match=reason):
+        compile_network(make_network()[0], "on", gpu)
+
+
+def test_a_gpu_that_lacks_nothing_compiles(monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(compilation, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(compilation.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert missed("auto", torch.device("cuda", 0)) is None
