@@ -14,7 +14,10 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._guards import active_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 CUDA = torch.device("cuda", 0)
 _SLOTS = {"cuda": 1, "meta": 14}
@@ -44,6 +47,32 @@ def _guard() -> Iterator[None]:
         yield
     finally:
         registry[_SLOTS["cuda"]] = before
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses copies between CPU and GPU for which the CPU waits; fake tensors refuse to be read as numbers anyway."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [value for value in tree_leaves((args, kwargs, out)) if isinstance(value, Tensor) and value.ndim > 0]
+        if {value.device.type for value in tensors} == {"cpu", "cuda"}:
+            queued = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("non_blocking")
+            if not queued or out.device != CUDA:
+                raise AssertionError(f"{func} waits for the GPU")
+        return out
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Let CPU tensors be pinned within `fake_cuda`: their copies are fake."""
+
+    def pin(values: Tensor) -> Tensor:
+        mode = active_fake_mode()
+        assert mode is not None
+        return values if isinstance(values, FakeTensor) else mode.from_tensor(values)
+
+    with mock.patch.object(Tensor, "pin_memory", pin):
+        yield
 
 
 def moved(module: nn.Module, *arguments: object, **options: object) -> nn.Module:

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_cuda import CUDA, SavedTensors, fake_cuda
+from fake_cuda import CUDA, NoWaiting, SavedTensors, fake_cuda, pinned
 
+from convcast.dataset.cases import windows
+from convcast.ensemble import cover, latest_init
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
+from convcast.model import Forecaster
 from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.diffusion.spectrum import BANDS, Spectrum
 from convcast.model.features.condition import channel_count
 from convcast.model.network.network import Network
+from convcast.model.training import preparation
 from convcast.settings import ModelSettings
 from convcast.settings.load import load_settings
 
@@ -68,7 +73,7 @@ def training_step(
         half = precision == torch.bfloat16
         condition = torch.empty(cases, channel_count(FIELDS, settings.history), side, side, device=CUDA)
         rows = cases * draws
-        with torch.autocast("cuda", torch.bfloat16, enabled=half), saved:
+        with torch.autocast("cuda", torch.bfloat16, enabled=half), saved, NoWaiting():
             encoded = net.encode(condition.to(precision), torch.empty(cases, 3, device=CUDA), periodic=periodic)
             losses = process.losses(
                 net,
@@ -150,6 +155,50 @@ def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solv
         assert (x0.dtype, x0.device, x0.shape) == (torch.float32, CUDA, (3, FIELDS, 16, 16))
         assert {out.dtype for name, out in outputs.items() if name} == {torch.bfloat16}
         assert {out.device for out in outputs.values()} == {CUDA}
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_cases_are_prepared_on_the_gpu_without_a_wait(dataset, make_dataset, make_settings, monkeypatch, periodic):
+    """From the dataset's integers on: unpacking, standardising, advection, the reference and its errors' sizes."""
+    monkeypatch.setattr(windows, "IN_MEMORY", 0)
+    dataset = dataset if periodic else make_dataset(simulated=False, periodic=False, side=24)
+    settings = make_settings()
+    cases, _ = preparation.cases(dataset, preparation.describe(dataset, settings), settings)
+    monkeypatch.setattr(cases, "_kept", None)
+    drawn = [cases.drawn(number) for number in (0, len(cases) - 1)]
+    with fake_cuda(), pinned(), NoWaiting():
+        batch = cases.together(drawn, CUDA)
+    assert {values.device for values in batch} == {CUDA}
+    assert [values.dtype for values in batch] == [torch.bfloat16, torch.float32, torch.float32]
+    assert [len(values) for values in batch] == [2, 2, 2]
+
+
+def test_a_list_of_indices_would_be_seen_to_wait():
+    with fake_cuda(), NoWaiting(), pytest.raises(AssertionError, match="waits for the GPU"):
+        torch.empty(3, 4, device=CUDA)[:, [0, 2]]
+    with fake_cuda(), NoWaiting(), pytest.raises(AssertionError, match="waits for the GPU"):
+        torch.empty(3, 4, device=CUDA).cpu()
+
+
+def test_no_tile_goes_through_the_cpu(make_dataset, make_settings, monkeypatch):
+    """A step of the solver over a domain of several tiles, whose conditions are kept."""
+    for name in ("condition", "predict_noise", "clamp"):  # fake tensors know no inference mode
+        monkeypatch.setattr(Forecaster, name, getattr(Forecaster, name).__wrapped__)
+    dataset = make_dataset(simulated=False, periodic=False, side=24)
+    settings = make_settings()
+    description = preparation.describe(dataset, settings)
+    tiling = cover(dataset.grid, tile=12, overlap=4)
+    with fake_cuda(), pinned(), torch.no_grad():
+        with torch.device("meta"):
+            bare = description.network()
+        forecaster = Forecaster(description, bare.to(CUDA), "", device=str(CUDA))
+        init = latest_init(dataset, forecaster)
+        denoiser = TiledDenoiser(forecaster, dataset, tiling, init=init, lead=1, guidance=1.0)
+        state = torch.empty(2, FIELDS, *tiling.shape, device=CUDA)
+        with NoWaiting():
+            predicted = denoiser.clamp(denoiser.predict_noise(state, 20))
+    assert len(tiling.tiles) > 1
+    assert (predicted.dtype, predicted.device, predicted.shape) == (torch.float32, CUDA, state.shape)
 
 
 def test_the_gains_of_the_bands_are_applied_in_float32(make_settings):

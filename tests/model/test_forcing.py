@@ -170,6 +170,19 @@ def test_one_model_forecasts_with_forcing_of_any_age_and_without(directory, forc
     assert not torch.equal(conditions[0].encoded.embedding, conditions[2].encoded.embedding)
 
 
+def test_cases_prepared_together_keep_their_own_forcing(forced_dataset, description, settings, monkeypatch):
+    """On a GPU the cases of a batch are prepared in one pass for each age of their forcing, in their order."""
+    cases, _ = preparation.cases(forced_dataset, description, settings)
+    monkeypatch.setattr(cases, "_kept", None)
+    drawn = [cases.drawn(number) for number in range(8)]
+    assert {case.age for case in drawn} == {None, *AGES}
+    together = cases.together(drawn)
+    for row, case in enumerate(drawn):
+        alone = cases.prepared(case)
+        torch.testing.assert_close(together.residuals[row], alone.residuals[0], rtol=1e-4, atol=1e-4)
+        assert torch.equal(together.numbers[row], alone.numbers[0])
+
+
 def test_cases_of_several_ages_are_not_mixed(directory, forced_dataset):
     forecaster = Forecaster.load(directory, precision="float32")
     with pytest.raises(ValueError, match="several ages"):

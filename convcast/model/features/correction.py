@@ -88,20 +88,22 @@ class Correction:
     networks: dict[Kind, tuple[Layers, ...]]
     """Networks by kind of case, one for each fold, which was not fitted to it; empty for no correction."""
 
-    def predict(self, rows: Tensor, kinds: Sequence[Kind], *, periodic: bool, fold: int | None = None) -> Tensor:
+    def predict(
+        self, rows: Tensor, kinds: Sequence[Kind], *, periodic: bool, folds: Sequence[int] | None = None
+    ) -> Tensor:
         """Predict the corrections (row, field, y, x).
 
         Args:
             rows: `convective` predictors, (row, predictor, y, x).
             kinds: Kind of each row.
             periodic: Whether the domain is a torus.
-            fold: Fold of training cases, whose own network predicts; None for the mean of all networks.
+            folds: Fold of each training case, whose own network predicts; None for the mean of all networks.
         """
         padded = _padded(rows, periodic=periodic)
         corrected = []
-        for row, kind in zip(padded, kinds, strict=True):
+        for number, (row, kind) in enumerate(zip(padded, kinds, strict=True)):
             networks = self.networks[kind]
-            chosen = networks if fold is None else networks[fold : fold + 1]
+            chosen = networks if folds is None else networks[folds[number] :][:1]
             found = [_network(_tensors(layers, row.device), row[None]) for layers in chosen]
             corrected.append(torch.stack(found).mean(dim=0))
         return torch.cat(corrected)

@@ -73,8 +73,8 @@ class Inputs:
     """HRRR's forecast for the valid time, (row, variable, y, x); None in cases without."""
     age: int | None = None
     """Age of the forcing, hours, the same in all rows."""
-    fold: int | None = None
-    """Fold of these training cases (convcast.model.features.correction); None for cases that were not fitted."""
+    folds: tuple[int, ...] | None = None
+    """Fold of each training case (convcast.model.features.correction); None for cases that were not fitted."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -140,7 +140,7 @@ class Inputs:
         *,
         periodic: bool,
         names: Sequence[InputName] = ALL_INPUTS,
-        fold: int | None = None,
+        folds: tuple[int, ...] | None = None,
         device: torch.device | str = "cpu",
     ) -> Inputs:
         """Build the inputs of windows of one shape on the device, where they are standardised and advected.
@@ -179,7 +179,7 @@ class Inputs:
             inflow=_inflow(motion * leads, periodic=periodic),
             sun=stack([w.sun for w in windows]) * ("sun" in names),
             hour=stack([w.hour for w in windows]) * ("hour" in names),
-            fold=fold,
+            folds=folds,
         )
         return unforced.forced(windows, normalisation)
 

@@ -130,10 +130,9 @@ class Residuals:
             forecast = self.regression.predict(rows, inputs.kinds)
             corrected = corrected_fields(self.normalisation, self.references)
             if corrected:
-                seen = rows[:, convective(rows.shape[1], self.normalisation.variables)]
-                forecast[:, corrected] += self.correction.predict(
-                    seen, inputs.kinds, periodic=inputs.periodic, fold=inputs.fold
-                )
+                seen = rows.index_select(1, _places(convective(rows.shape[1], self.normalisation.variables), rows))
+                found = self.correction.predict(seen, inputs.kinds, periodic=inputs.periodic, folds=inputs.folds)
+                forecast.index_add_(1, _places(corrected, rows), found)
             sources["regression"] = forecast
         chosen = torch.stack([sources[name][:, i] for i, name in enumerate(self.references)], dim=1)
         low, high = (self._column(end, chosen) for end in self.normalisation.bounds())
@@ -220,6 +219,11 @@ def corrected_fields(normalisation: Normalisation, references: Sequence[Referenc
     return [i for i, name in enumerate(references) if name == "regression"]
 
 
+def _places(indices: Sequence[int], like: Tensor) -> Tensor:
+    """Return indices on the device of a tensor; a list in their place would be copied there while the caller waits."""
+    return send(torch.tensor(indices), like.device)
+
+
 def _fit_regression(cases: FittingCases) -> Regression:
     """Fit the regression to points without missing targets."""
     fit = RegressionFit()
@@ -241,8 +245,7 @@ def _fit_correction(
         rows = predictors(inputs)
         errors = (target - regression.predict(rows, inputs.kinds))[:, corrected]
         seen = rows[:, convective(rows.shape[1], variables)]
-        for kind, row, error in zip(inputs.kinds, seen, errors, strict=True):
-            fits.setdefault(kind, CorrectionFit(weights)).add(
-                row, error, fold=inputs.fold or 0, periodic=inputs.periodic
-            )
+        folds = inputs.folds or (0,) * len(rows)
+        for kind, fold, row, error in zip(inputs.kinds, folds, seen, errors, strict=True):
+            fits.setdefault(kind, CorrectionFit(weights)).add(row, error, fold=fold, periodic=inputs.periodic)
     return Correction({kind: fit.solve() for kind, fit in fits.items()})

@@ -140,7 +140,7 @@ class Cases:
     def prepared(self, case: DrawnCase, device: torch.device | str = "cpu") -> Batch:
         """Prepare a case on the device as a batch of one row."""
         if case.window is not None:
-            made = self._features(case.window, device)
+            made = self._features([case.window], device)
         else:
             assert self._kept is not None
             key = case.number % len(self), case.turn, case.age
@@ -148,6 +148,21 @@ class Cases:
                 self._kept[key] = self._prepare(key[0], self.orientations[case.turn], case.age)
             made = self._kept[key]
         return made if case.shift is None else made.rolled(*case.shift)
+
+    def together(self, drawn: Sequence[DrawnCase], device: torch.device | str = "cpu") -> Batch:
+        """Prepare cases that were read on the device as one batch.
+
+        Cases with forcing of one age take one pass: a GPU works for a shorter time on a case than its few thousand
+        operations take to be queued.
+        """
+        rows: dict[int, Batch] = {}
+        for age in {case.age for case in drawn}:
+            chosen = {i: case.window for i, case in enumerate(drawn) if case.age == age and case.window is not None}
+            made = self._features(list(chosen.values()), device)
+            rows |= zip(chosen, made.divided(len(chosen)), strict=True)
+        return Batch.joined(
+            [rows[i] if case.shift is None else rows[i].rolled(*case.shift) for i, case in enumerate(drawn)]
+        )
 
     def _age(self, number: int, generator: np.random.Generator) -> int | None:
         """Return the age of the forcing that a case gets, None for none."""
@@ -162,18 +177,18 @@ class Cases:
         return orientation.apply(self.windows.forced(number, age), self.residuals.normalisation.variables)
 
     def _prepare(self, number: int, orientation: Orientation, age: int | None) -> Batch:
-        return self._features(self._window(number, orientation, age), "cpu")
+        return self._features([self._window(number, orientation, age)], "cpu")
 
-    def _features(self, window: Window, device: torch.device | str) -> Batch:
-        """Standardise and advect a window and compute its reference forecast, on the device."""
+    def _features(self, windows: Sequence[Window], device: torch.device | str) -> Batch:
+        """Standardise and advect windows of one age of forcing and compute their reference forecast, on the device."""
         residuals, periodic = self.residuals, self.windows.periodic
         normalisation = residuals.normalisation
-        fold = None if self._fitted is None else fold_of(window.init, *self._fitted)
-        inputs = Inputs.of([window], normalisation, periodic=periodic, names=self.inputs, fold=fold, device=device)
+        folds = None if self._fitted is None else tuple(fold_of(window.init, *self._fitted) for window in windows)
+        inputs = Inputs.of(windows, normalisation, periodic=periodic, names=self.inputs, folds=folds, device=device)
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
-        assert window.target is not None
-        observed = on_device([window.target], normalisation, torch.device(device))
+        targets = [window.target for window in windows if window.target is not None]
+        observed = on_device(targets, normalisation, torch.device(device))
         target = normalisation.standardised(observed, periodic=periodic)
         forced = self.windows.forcing is not None
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
@@ -194,9 +209,7 @@ def batches(
     """
     if device is not None and device.type == "cuda" and not cases.kept:
         read = _ahead(lambda chosen: [cases.drawn(number) for number in chosen], order, size, workers)
-        yield from on_side_queue(
-            read, lambda group: Batch.joined([cases.prepared(case, device) for case in group]), SideQueue(device)
-        )
+        yield from on_side_queue(read, lambda group: cases.together(group, device), SideQueue(device))
         return
     prepared = _ahead(lambda chosen: Batch.joined([cases[number] for number in chosen]), order, size, workers)
     for batch in prepared:

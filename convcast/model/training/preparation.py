@@ -76,9 +76,9 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
             window = turn.apply(windows.forced(number, None), dataset.variables)
             assert window.target is not None
             target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
-            fold = fold_of(window.init, *training_hours)
+            folds = (fold_of(window.init, *training_hours),)
             inputs = Inputs.of(
-                [window], normalisation, periodic=windows.periodic, names=settings.model.inputs, fold=fold
+                [window], normalisation, periodic=windows.periodic, names=settings.model.inputs, folds=folds
             )
             yield inputs, target
             for age in windows.ages(number):

@@ -133,7 +133,7 @@ def test_a_case_of_a_fold_has_the_network_that_was_not_fitted_to_it():
 
 def test_a_forecast_is_the_mean_of_the_networks(correction):
     rows = case(999, storm)[0][None]
-    of_folds = [correction.predict(rows, [ONE], periodic=True, fold=fold) for fold in range(FOLDS)]
+    of_folds = [correction.predict(rows, [ONE], periodic=True, folds=[fold] * len(rows)) for fold in range(FOLDS)]
     assert not torch.equal(*of_folds)
     torch.testing.assert_close(correction.predict(rows, [ONE], periodic=True), torch.stack(of_folds).mean(dim=0))
 

@@ -120,6 +120,19 @@ def test_the_dataset_s_integers_become_the_same_cases(make_dataset, make_setting
         assert equal(read.prepared(case), in_memory[number])
 
 
+def test_cases_prepared_together_are_each_as_alone(prepared, monkeypatch):
+    """On a GPU a batch is prepared in one pass, each case with the network of its own fold and with its own shift."""
+    cases, _ = prepared
+    monkeypatch.setattr(cases, "_kept", None)
+    numbers = [0, len(cases) - 1, 7, len(cases) // 2]
+    together = cases.together([cases.drawn(number) for number in numbers])
+    for row, number in enumerate(numbers):
+        alone = cases.prepared(cases.drawn(number))
+        torch.testing.assert_close(together.residuals[row], alone.residuals[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(together.channels[row], alone.channels[0], rtol=1e-2, atol=1e-2)
+        assert torch.equal(together.numbers[row], alone.numbers[0])
+
+
 def test_missing_integers_are_missing_values(prepared):
     normalisation = prepared[0].residuals.normalisation
     stored = torch.full((7, 2, 2), 160, dtype=torch.int16)
