@@ -22,7 +22,8 @@ from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
 from convcast.model import Condition, Forecaster, ModelDescription
 from convcast.model.distributed import Distributed
-from convcast.model.features.condition import channel_count
+from convcast.model.features.condition import channel_count, channels
+from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Network
 from convcast.model.training.batches import Batch
 from convcast.model.training.records.progress import Tally
@@ -33,6 +34,8 @@ from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, Settings
 GIGABYTE = 1e9
 LEAD = 1
 """Lead time, hours, of the members."""
+COMPILING = 120.0
+"""Seconds that must be left for a measurement that compiles the network first."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,14 @@ def measure(
     rate = row.values["TFLOP/s"]
     first = next(iter(presets))
     descriptions = {preset: made_up.description(settings) for preset, settings in presets.items()}
-    work: list[tuple[Row, Callable[[], Row]]] = []
+    work: list[tuple[Row, Callable[[], Row], float]] = []
 
-    def later(name: str, preset: str, how: str, run: Callable[..., Row], **options: Any) -> None:
+    def later(name: str, preset: str, how: str, run: Callable[..., Row], *, least: float = 0, **options: Any) -> None:
         empty = Row(name, preset, how)
         subject = Subject(presets[preset], descriptions[preset])
-        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options)))
+        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options), least))
 
+    later("agreement", first, "preparation of a case", preparation)
     for precision in ("float32", "bfloat16"):
         later("agreement", first, precision, agreement, precision=precision)
     for preset in presets:
@@ -166,7 +170,7 @@ def measure(
     later("member", first, "tiles", member, whole=False)
     later("member", first, "one piece", member, whole=True)
     for preset in presets:
-        later("training", preset, "channels last, compiled", training, compiled=True)
+        later("training", preset, "channels last, compiled", training, least=COMPILING, compiled=True)
     for preset in presets:
         later("batch", preset, "largest", largest_batch)
     for preset in presets:
@@ -175,14 +179,14 @@ def measure(
         if preset != first:
             later("member", preset, "tiles", member, whole=False)
             later("member", preset, "one piece", member, whole=True)
-    for empty, run in work:
-        yield _attempt(empty, run, clock)
+    for empty, run, least in work:
+        yield _attempt(empty, run, clock, least=least)
 
 
-def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
-    """Run one measurement, unless the time is up, and say why if it is not possible."""
+def _attempt(empty: Row, run: Callable[[], Row], clock: Clock, *, least: float) -> Row:
+    """Run one measurement, if more than `least` seconds are left, and say why if it is not possible."""
     note = "no time was left"
-    if clock.left > 0:
+    if clock.left > least:
         try:
             return run()
         except torch.OutOfMemoryError:
@@ -232,6 +236,26 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
     found = run(network, clock.device, half=precision == "bfloat16")
     errors = [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
     return row.filled({"relative error": errors[0], "relative error of the gradient": errors[1]})
+
+
+def preparation(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
+    """Compare what the device makes of a case, before the network sees it, with what the CPU makes of it."""
+    del rate
+    settings, residuals = subject.settings, subject.description.residuals
+    case = made_up.case((sizes.compared, sizes.compared), settings, lead=LEAD)
+
+    def run(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        names = settings.model.inputs
+        inputs = Inputs.of([case], residuals.normalisation, periodic=False, names=names, device=device)
+        reference = residuals.reference(inputs)
+        scale = residuals.scales(inputs, reference)
+        return channels(inputs, reference, scale).cpu(), reference.cpu(), scale.cpu()
+
+    errors = [
+        float((a - b).norm() / b.norm()) for a, b in zip(run(clock.device), run(torch.device("cpu")), strict=True)
+    ]
+    names = ("relative error", "relative error of the reference", "relative error of its residuals' sizes")
+    return row.filled(dict(zip(names, errors, strict=True)))
 
 
 def training(

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from convcast.errors import SettingsError
-from convcast.operations.speed.measure import Row, flops_of_evaluation
+from convcast.operations.speed.measure import Clock, Row, _attempt, flops_of_evaluation
 from convcast.operations.speed.report import to_markdown
 from convcast.operations.speed.run import run
 from convcast.settings.load import load_settings
@@ -59,6 +60,7 @@ def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_
     assert found["device"] == "CPU"
     assert rows["peak", "", "bfloat16 matrix product"]["values"]["TFLOP/s"] > 0
     assert rows["agreement", "phase1", "float32"]["values"]["relative error"] < 1e-5
+    assert set(rows["agreement", "phase1", "preparation of a case"]["values"].values()) == {0}  # the CPU with itself
     half = rows["agreement", "phase1", "bfloat16"]["values"]
     assert 1e-4 < half["relative error"] < 0.1
     for preset in ("phase1", "phase2"):
@@ -77,6 +79,13 @@ def test_without_a_gpu_nothing_is_measured_by_mistake(tmp_path):
         next(run(tmp_path, "cpu", seconds=10))
     assert "--small" in caught.value.advice
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("left", "note"), [(30, "no time was left"), (90, "")])
+def test_what_takes_longer_than_is_left_is_not_begun(left, note):
+    empty = Row("training", "phase1", "compiled")
+    made = _attempt(empty, lambda: empty.filled({"s a step": 1.0}), Clock(torch.device("cpu"), left), least=60)
+    assert made.note == note
 
 
 def test_a_table_says_what_was_not_measured():
