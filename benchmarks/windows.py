@@ -6,8 +6,9 @@ A window is five hours of seven fields on 256 x 256 cells, at random in twelve h
 take turns in one process, each with the same windows; means over the repeats, files in the page cache. `zarr-python`
 reads the integers and does nothing else; so do zarrs and tensorstore, which are compared where they are installed
 (`pip install zarrs tensorstore`). Each of these three is also tried in a forked process after the parent has read.
-`convcast` looks up which hours are there, reads and checks checksums. A training case is a window of convcast with its
-terrain, sun and motion. Prints tables in Markdown.
+`convcast` looks up which hours are there, reads and checks checksums. A training case is read by threads as
+integers, with its terrain, sun and motion, and prepared (standardised, advected, with its reference forecast) by the
+device that trains. Prints tables in Markdown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ from convcast.dataset.cases import windows
 from convcast.dataset.layout import DatasetDescription, HourStatus, index
 from convcast.dataset.store import Store
 from convcast.grid import CONUS
+from convcast.model.training.batches import Cases
+from convcast.model.training.orientation import orientations
 from convcast.notation import HOUR
+from convcast.operations.speed import made_up
+from convcast.settings.load import load_settings
 from convcast.variables import FIELDS
 
 START = np.datetime64("2024-05-06T00", "h")
@@ -136,20 +140,30 @@ def survives_fork(read: Callable[[int, slice, slice], object]) -> str:
 
 
 def cases(path: Path, cache: Path, repeats: int) -> dict[str, float]:
-    """Training cases a second, by one thread and by two."""
-    rates = {}
+    """Milliseconds of a processor that phase 1 takes for a training case."""
+    settings = load_settings(preset="phase1")
+    residuals = made_up.description(settings).residuals
+    spent = {}
     windows.IN_MEMORY = 0  # as with a dataset that does not fit
     for name, dataset in {"Zarr": Dataset.open(path), "cache": Dataset.open(path, cache=cache)}.items():
         inits = usable_inits(dataset.hours, history=4, leads=(1,))
-        drawn = Windows(dataset, inits, leads=(1,), history=4, patch=PATCH, seed=0, augment=True, convective=0.5)
-        for number in range(len(drawn)):
-            drawn[number]
-        for threads in (1, 2):
-            with ThreadPoolExecutor(threads) as pool:
-                started = time.perf_counter()
-                list(pool.map(drawn.__getitem__, range(repeats)))
-                rates[f"{name}, {threads} thread{'s' * (threads > 1)}"] = repeats / (time.perf_counter() - started)
-    return rates
+        drawn = Windows(
+            dataset, inits, leads=(1,), history=4, patch=PATCH, seed=0, augment=True, convective=0.5, stored=True
+        )
+        turns = orientations(settings.training.augmentation)
+        made = Cases(drawn, residuals, inputs=settings.model.inputs, roll=False, orientations=turns, seed=0)
+        for number in range(len(made)):
+            made.drawn(number)  # the motion of each hour is estimated once
+        started = time.process_time()
+        for number in range(repeats):
+            made.drawn(number)
+        spent[f"read from the {name}"] = 1e3 * (time.process_time() - started) / repeats
+    case, few = made.drawn(0), 3
+    started = time.process_time()
+    for _ in range(few):
+        made.prepared(case)
+    spent["prepared, where a CPU does it"] = 1e3 * (time.process_time() - started) / few
+    return spent
 
 
 def main() -> None:
@@ -173,9 +187,9 @@ def main() -> None:
         print("\n| reader of the integers | ms of CPU | ms | reads after a fork |\n|---|---|---|---|")
         for name, (cpu, wall) in times.items():
             print(f"| {name} | {cpu:.1f} | {wall:.1f} | {survives_fork(alone[name])} |", flush=True)
-        print("\n| training cases | a second |\n|---|---|")
-        for name, rate in cases(path, cache, repeats).items():
-            print(f"| {name} | {rate:.1f} |")
+        print("\n| a training case | ms of CPU | a second and core |\n|---|---|---|")
+        for name, spent in cases(path, cache, repeats).items():
+            print(f"| {name} | {spent:.1f} | {1e3 / spent:.1f} |")
 
 
 if __name__ == "__main__":
