@@ -17,6 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from convcast.dataset import Window
 from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
@@ -239,23 +240,24 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
 
 
 def preparation(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
-    """Compare what the device makes of a case, before the network sees it, with what the CPU makes of it."""
+    """Compare what the device makes of a case, before the network sees it, with what the CPU makes; time a batch."""
     del rate
     settings, residuals = subject.settings, subject.description.residuals
-    case = made_up.case((sizes.compared, sizes.compared), settings, lead=LEAD)
 
-    def run(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def run(windows: list[Window], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         names = settings.model.inputs
-        inputs = Inputs.of([case], residuals.normalisation, periodic=False, names=names, device=device)
+        inputs = Inputs.of(windows, residuals.normalisation, periodic=False, names=names, device=device)
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
-        return channels(inputs, reference, scale).cpu(), reference.cpu(), scale.cpu()
+        return channels(inputs, reference, scale), reference, scale
 
-    errors = [
-        float((a - b).norm() / b.norm()) for a, b in zip(run(clock.device), run(torch.device("cpu")), strict=True)
-    ]
+    one = [made_up.case((sizes.compared, sizes.compared), settings, lead=LEAD)]
+    pairs = zip(run(one, clock.device), run(one, torch.device("cpu")), strict=True)
+    errors = [float((found.cpu() - expected).norm() / expected.norm()) for found, expected in pairs]
     names = ("relative error", "relative error of the reference", "relative error of its residuals' sizes")
-    return row.filled(dict(zip(names, errors, strict=True)))
+    batch = [made_up.case((sizes.side, sizes.side), settings, lead=LEAD)] * settings.training.batch
+    seconds = clock.seconds(lambda: run(batch, clock.device), warm_up=1, repeats=sizes.repeats)
+    return row.filled(dict(zip(names, errors, strict=True)) | {"s a case": seconds / len(batch)})
 
 
 def training(
