@@ -112,6 +112,8 @@ def place(disk, publisher):
 @pytest.fixture
 def nursery(place, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    beside = str(NURSERY.parents[1] / "pictures")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [beside, os.environ.get("PYTHONPATH")])))
     with subprocess.Popen(
         [sys.executable, str(NURSERY), str(place.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
