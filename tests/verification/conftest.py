@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def physical(anomaly, variable):
     return (np.round(np.clip(values, *variable.bounds) * variable.scale) / variable.scale).astype(np.float32)
 
 
+@cache
 def truth_anomalies():
     """(hour, variable, y, x): an autoregression in time, so that the exact forecast of an hour is known."""
     generator = np.random.default_rng(0)
@@ -108,10 +110,15 @@ def whole(tmp_path_factory):
     return Small(workspace, Dataset.open(workspace.dataset), paths)
 
 
-@pytest.fixture
-def small(whole, tmp_path):
-    """Whose forecasts and baselines may be changed; the dataset is shared."""
-    workspace = create_workspace(tmp_path / "workspace")
+def copied(whole, root):
+    """A workspace with the same forecasts, which may be changed; the dataset is shared."""
+    workspace = create_workspace(root)
     shutil.copytree(whole.workspace.simulated, workspace.simulated)
     shutil.copytree(whole.workspace.forecasts, workspace.forecasts)
     return Small(workspace, whole.dataset, sorted(workspace.forecasts.glob("*.zarr")))
+
+
+@pytest.fixture
+def small(whole, tmp_path):
+    """Whose forecasts and baselines may be changed; the dataset is shared."""
+    return copied(whole, tmp_path / "workspace")
