@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 import convcast.grib  # noqa: F401  before anything that may import ecCodes by itself
+
+
+def pytest_collection_finish():
+    """What has been imported stays, so the garbage collector need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
