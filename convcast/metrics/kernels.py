@@ -144,11 +144,12 @@ def threads() -> int:
 
 
 def in_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Return `function(item)` of each item, in order, computed on `threads()` threads."""
-    if (count := threads()) == 1:
-        return [function(item) for item in items]
+    """Return `function(item)` of each item, in order, computed on up to `threads()` threads."""
+    todo = list(items)
+    if (count := min(threads(), len(todo))) <= 1:
+        return [function(item) for item in todo]
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, todo))
 
 
 def _parts(points: int) -> list[slice]:
