@@ -7,7 +7,7 @@ Every variant has the same weather, the same number of steps and the same test c
 The score is fair CRPS divided by that of the exact ensemble; an interval is Student's over the training seeds, of the
 ratio to the chosen recipe of the same seed. What is there already is kept, so a run can be stopped and extended.
 World 1 has the demo's test days; what is to be chosen is compared on another, in a workspace of its own.
-Prints the table of docs/method.md.
+Prints a table in Markdown.
 """
 
 from __future__ import annotations

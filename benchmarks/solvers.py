@@ -4,7 +4,7 @@
 
 One model, trained once, draws the same initial hours with every solver and number of steps, from the same noise.
 Scores are of 48 initial hours on 8 days that the model has not seen; intervals are bootstrapped over days, those
-against DDPM at all T steps in pairs. What is there already is kept. Prints the tables of docs/method.md.
+against DDPM at all T steps in pairs. What is there already is kept. Prints tables in Markdown.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ All models have the same weather, one fitted reference, and the same CPU time to
 follow from the CPU seconds of a step, measured once in each world on one thread. The guidance of the walks is chosen on
 a third world. Scores are of days that no model has seen. Intervals are Student's over the training seeds, of the
 difference from diffusion with the same seed, and bootstrapped over days, of the mean of the seeds. What is there
-already is kept, so a run can be stopped and extended. Prints the tables of docs/method.md.
+already is kept, so a run can be stopped and extended. Prints tables in Markdown.
 """
 
 from __future__ import annotations

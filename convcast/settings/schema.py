@@ -288,7 +288,7 @@ class TrainingSettings(Group):
 
 
 DEFAULT_EVALUATIONS = 7
-"""Network evaluations that give the CRPS and spread of all T steps (docs/method.md, solvers and steps)."""
+"""Network evaluations that give the CRPS and spread of all T steps (docs/method.md)."""
 
 
 class SamplingSettings(Group):
