@@ -303,8 +303,9 @@ def table(results: Mapping[tuple[str, int, str], list[dict[str, float]]]) -> lis
                         row(event, lead, system, score, value, np.nan, np.nan, len(cases))
                     keys = list(sums)
                     estimate = bootstrap.estimate(
-                        lambda *totals, keys=keys, ends=ends: (
-                            ends(dict(zip(keys, totals, strict=True))) / (len(events) if ends is SCORES["crps"] else 1)
+                        # Errors are means over the events; ratios are those of the totals.
+                        lambda *totals, keys=keys, ends=ends, parts=len(events) if score.startswith("crps") else 1: (
+                            ends(dict(zip(keys, totals, strict=True))) / parts
                         ),
                         *sums.values(),
                     )
