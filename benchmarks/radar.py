@@ -303,9 +303,8 @@ def table(results: Mapping[tuple[str, int, str], list[dict[str, float]]]) -> lis
                         row(event, lead, system, score, value, np.nan, np.nan, len(cases))
                     keys = list(sums)
                     estimate = bootstrap.estimate(
-                        # Errors are means over the events; ratios are those of the totals.
-                        lambda *totals, keys=keys, ends=ends, parts=len(events) if score.startswith("crps") else 1: (
-                            ends(dict(zip(keys, totals, strict=True))) / parts
+                        lambda *totals, keys=keys, ends=ends: ends(
+                            {key: total / len(events) for key, total in zip(keys, totals, strict=True)}
                         ),
                         *sums.values(),
                     )
