@@ -100,10 +100,11 @@ class Correction:
             folds: Fold of each training case, whose own network predicts; None for the mean of all networks.
         """
         padded = _padded(rows, periodic=periodic)
+        of_rows: Sequence[int | None] = [None] * len(kinds) if folds is None else folds
         corrected = []
-        for number, (row, kind) in enumerate(zip(padded, kinds, strict=True)):
+        for row, kind, fold in zip(padded, kinds, of_rows, strict=True):
             networks = self.networks[kind]
-            chosen = networks if folds is None else networks[folds[number] :][:1]
+            chosen = networks if fold is None else (networks[fold],)
             found = [_network(_tensors(layers, row.device), row[None]) for layers in chosen]
             corrected.append(torch.stack(found).mean(dim=0))
         return torch.cat(corrected)

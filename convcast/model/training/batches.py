@@ -137,10 +137,10 @@ class Cases:
         shift = tuple(int(generator.integers(side)) for side in self.windows.shape) if self.roll else None
         return DrawnCase(number, turn, age, window, shift)
 
-    def prepared(self, case: DrawnCase, device: torch.device | str = "cpu") -> Batch:
-        """Prepare a case on the device as a batch of one row."""
+    def prepared(self, case: DrawnCase) -> Batch:
+        """Prepare a case on the CPU as a batch of one row."""
         if case.window is not None:
-            made = self._features([case.window], device)
+            made = self._features([case.window], "cpu")
         else:
             assert self._kept is not None
             key = case.number % len(self), case.turn, case.age
