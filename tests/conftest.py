@@ -11,7 +11,7 @@ import convcast.grib  # noqa: F401  before anything that may import ecCodes by i
 
 
 def pytest_collection_finish():
-    """What has been imported stays, so the garbage collector need not look at it again and again."""
+    """The garbage collector skips the imported modules, which live until the end."""
     gc.freeze()
 
 

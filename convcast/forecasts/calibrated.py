@@ -23,13 +23,13 @@ NONE = "none"
 def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour, model: str) -> Calibration | None:
     """Return the calibration of a forecast: that of what is stored of it, else the newest that knows nothing later.
 
-    What another model's forecasts taught is not used.
+    A calibration from another model's forecasts is not used.
 
     Args:
         folder: Folder of the calibrations.
         stored: Stores of the calibrated members and of products of them, which may exist.
         init: Initial time.
-        model: What draws the members, as `convcast.forecasts.open.model_identity` names it.
+        model: Short name of the model that draws the members (`convcast.forecasts.open.model_identity`).
 
     Raises:
         DamagedFileError: The calibration cannot be read.

@@ -83,7 +83,7 @@ class Calibration:
     """Maps by field, lead (hours) and regime."""
     simulated: bool = False
     model: str = ""
-    """What drew the forecasts, as `convcast.forecasts.open.model_identity` names it."""
+    """Short name of the model that drew the forecasts (`convcast.forecasts.open.model_identity` makes it)."""
 
     def find(self, field: str, lead: int) -> Mapping[str, MemberMap]:
         """The maps of a field at a lead by regime; empty where none were learnt."""

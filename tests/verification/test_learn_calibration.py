@@ -42,7 +42,7 @@ def exchangeable(members=12, points=8000, seed=0):
 
 
 MODEL = "0123456789ab"
-"""What drew the forecasts of `small`."""
+"""Short name of the model that drew the forecasts of `small`."""
 DAYS = [np.datetime64("2024-05-01T00", "h") + 24 * day for day in range(5)]
 
 
