@@ -25,7 +25,6 @@ from convcast.metrics.kernels import (
     happens,
     in_parallel,
     pack_exceedances,
-    present_points,
     rank_counts,
     score_points,
 )
@@ -155,16 +154,6 @@ def score_field(
     observed.begin(observations, there)
     case = FieldCase(forecasts, observations, there, variable, scales, packed, around, changes or {}, observed)
     return replace(total, whole_fields=_whole_field_sums(case))
-
-
-def score_whole(
-    forecasts: NDArray[Any], observations: NDArray[Any], variable: Variable, scales: Scales
-) -> dict[str, Floats]:
-    """Compute the sums of FIELD_SCORES of one case: (member, y, x) forecasts against (y, x) observations."""
-    forecasts, observations = as_floats(forecasts), as_floats(observations)
-    packed = pack_exceedances(forecasts, variable.thresholds, events_below=variable.events_below)
-    present = present_points(forecasts, observations)
-    return _whole_field_sums(FieldCase(forecasts, observations, present, variable, scales, packed))
 
 
 def _whole_field_sums(case: FieldCase) -> dict[str, Floats]:

@@ -13,7 +13,7 @@ from convcast.metrics.regimes import REGIMES, UNKNOWN, sort_points
 from convcast.metrics.scores.energy import energy
 from convcast.metrics.scores.fractions import fraction_sums
 from convcast.metrics.spatial import Scales
-from convcast.metrics.sums import score_whole
+from convcast.metrics.sums import score_field
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
 from convcast.variables import REFC
@@ -138,9 +138,9 @@ def test_missing_points_change_no_neighbourhood_that_has_none():
     members, truth = generator.normal(20, 15, (6, 60, 60)), generator.normal(20, 15, (60, 60))
     truth[10:12, 20] = np.nan
     scales = Scales((3, 9), periodic=False)
-    expected = score_whole(members, truth, REFC, scales)
+    expected = score_field(members, truth, REFC, scales=scales).whole_fields
     members[:, 10:12, 20] = generator.normal(40, 90, (6, 2))
-    changed = score_whole(members, truth, REFC, scales)
+    changed = score_field(members, truth, REFC, scales=scales).whole_fields
     for name in ("fractions", "near", "energy"):
         np.testing.assert_allclose(changed[name], expected[name], err_msg=name)
     inside = 60 - 2 * RADIUS
