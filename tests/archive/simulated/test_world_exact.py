@@ -7,7 +7,7 @@ from convcast.archive.simulated.world import ERA_HOURS, FIELDS, World
 
 ERA = np.datetime64(707 * ERA_HOURS, "h")
 CASES = 48
-HOURS_BETWEEN = 13  # so that cases meet every hour of the day
+HOURS_BETWEEN = 7  # so that cases meet every hour of the day
 MEMBERS = 19
 
 
