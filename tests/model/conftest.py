@@ -10,6 +10,7 @@ from convcast.dataset import Dataset
 from convcast.dataset.layout import DatasetDescription, HourStatus
 from convcast.dataset.store import Store
 from convcast.grid import Grid
+from convcast.model.features import correction
 from convcast.model.training import preparation
 from convcast.notation import HOUR
 from convcast.settings.load import load_settings
@@ -28,6 +29,8 @@ TYPICAL = {
     "cin": (-80, 15),
 }
 """Mean and spread of each field."""
+CORRECTION_STEPS = 8
+"""Steps in which the correction of a reference is fitted, where that is not what is tested."""
 
 TINY = {
     "split": {"validation_days": 0.3, "test_days": 0, "gap_hours": 1},
@@ -106,7 +109,7 @@ def make_settings():
 
 @pytest.fixture(scope="session", autouse=True)
 def _described_once():
-    """Fit statistics and reference once for each dataset, model and patch, as they depend on nothing else."""
+    """Fit statistics and reference once for each dataset, model and patch, as they depend on nothing else, and soon."""
     with pytest.MonkeyPatch.context() as patch:
         describe, known = preparation.describe, {}
 
@@ -114,7 +117,9 @@ def _described_once():
             patches = settings.training.model_dump(include={"patch", "seed", "augmentation"})
             key = f"{dataset.path} {settings.model!r} {settings.split!r} {patches}"
             if key not in known:
-                known[key] = describe(dataset, settings)
+                with pytest.MonkeyPatch.context() as soon:
+                    soon.setattr(correction, "MAX_STEPS", CORRECTION_STEPS)
+                    known[key] = describe(dataset, settings)
             return known[key].under(settings)
 
         patch.setattr(preparation, "describe", remembered)

@@ -12,7 +12,7 @@ from fake_cuda import CUDA, NoWaiting, SavedTensors, fake_cuda, pinned
 from convcast.dataset.cases import windows
 from convcast.ensemble import cover, latest_init
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
-from convcast.model import Forecaster
+from convcast.model import Forecaster, ModelDescription
 from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS
@@ -157,11 +157,16 @@ def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solv
         assert {out.device for out in outputs.values()} == {CUDA}
 
 
+@pytest.fixture(scope="module")
+def with_edges(make_dataset):
+    return make_dataset(simulated=False, periodic=False, side=24)
+
+
 @pytest.mark.parametrize("periodic", [False, True])
-def test_cases_are_prepared_on_the_gpu_without_a_wait(dataset, make_dataset, make_settings, monkeypatch, periodic):
+def test_cases_are_prepared_on_the_gpu_without_a_wait(dataset, with_edges, make_settings, monkeypatch, periodic):
     """From the dataset's integers on: unpacking, standardising, advection, the reference and its errors' sizes."""
     monkeypatch.setattr(windows, "IN_MEMORY", 0)
-    dataset = dataset if periodic else make_dataset(simulated=False, periodic=False, side=24)
+    dataset = dataset if periodic else with_edges
     settings = make_settings()
     cases, _ = preparation.cases(dataset, preparation.describe(dataset, settings), settings)
     monkeypatch.setattr(cases, "_kept", None)
@@ -180,20 +185,20 @@ def test_a_list_of_indices_would_be_seen_to_wait():
         torch.empty(3, 4, device=CUDA).cpu()
 
 
-def test_no_tile_goes_through_the_cpu(make_dataset, make_settings, monkeypatch):
+def test_no_tile_goes_through_the_cpu(with_edges, make_settings, monkeypatch):
     """A step of the solver over a domain of several tiles, whose conditions are kept."""
     for name in ("condition", "predict_noise", "clamp"):  # fake tensors know no inference mode
         monkeypatch.setattr(Forecaster, name, getattr(Forecaster, name).__wrapped__)
-    dataset = make_dataset(simulated=False, periodic=False, side=24)
     settings = make_settings()
-    description = preparation.describe(dataset, settings)
-    tiling = cover(dataset.grid, tile=12, overlap=4)
+    # A copy, since what is described once keeps the fake tensors of another test.
+    description = ModelDescription.from_dict(preparation.describe(with_edges, settings).to_dict())
+    tiling = cover(with_edges.grid, tile=12, overlap=4)
     with fake_cuda(), pinned(), torch.no_grad():
         with torch.device("meta"):
             bare = description.network()
         forecaster = Forecaster(description, bare.to(CUDA), "", device=str(CUDA))
-        init = latest_init(dataset, forecaster)
-        denoiser = TiledDenoiser(forecaster, dataset, tiling, init=init, lead=1, guidance=1.0)
+        init = latest_init(with_edges, forecaster)
+        denoiser = TiledDenoiser(forecaster, with_edges, tiling, init=init, lead=1, guidance=1.0)
         state = torch.empty(2, FIELDS, *tiling.shape, device=CUDA)
         with NoWaiting():
             predicted = denoiser.clamp(denoiser.predict_noise(state, 20))

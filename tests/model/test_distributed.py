@@ -1,4 +1,4 @@
-"""Several processes train as one: torchrun with gloo, on this machine's CPU."""
+"""Several processes train as one, as torchrun would start them, with gloo on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,58 +22,75 @@ from convcast.model.checkpoint import LOG, WEIGHTS, ModelDescription, checkpoint
 from convcast.model.distributed import Distributed
 from convcast.model.tensors import read_tensors
 from convcast.model.training.loop import train
+from convcast.settings import Settings
 
-SCRIPT = """
-import json, os, sys
-from pathlib import Path
-from convcast.dataset import Dataset
-from convcast.model.training.loop import train
-from convcast.settings.load import load_settings
-os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # torchrun's store keeps the addresses of a group that has ended
-dataset, *trainings = sys.argv[1:]
-for directory, flags, port in zip(*(trainings[i::3] for i in range(3))):
-    os.environ["MASTER_PORT"] = port
-    list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
-"""
-"""Arguments: the dataset, then for each training its folder, its settings and a free port where the ranks meet."""
+from .conftest import CORRECTION_STEPS
 
 NURSERY = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch._dynamo
 from convcast.dataset import Dataset
+from convcast.model.features import correction
 from convcast.model.training.loop import train
 from convcast.settings.load import load_settings
-dataset, directory, flags = sys.argv[1:]
+dataset, correction.MAX_STEPS = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
-for _ in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+for line in sys.stdin:
+    directory, flags, ranks = json.loads(line)
+    children = {}
+    for rank, environment in enumerate(ranks):
+        child = os.fork()
+        if child == 0:
+            os.environ |= environment
+            list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=flags, preset="demo")))
+            os._exit(0)
+        children[child] = rank
+    print(json.dumps(list(children)), flush=True)
+    codes = [None] * len(ranks)
+    while children:
+        child, status = os.wait()
+        codes[children.pop(child)] = os.waitstatus_to_exitcode(status)
+        if status:  # the others would wait for it
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+    print(json.dumps(codes), flush=True)
 """
-"""Forks a training for each line on stdin, so that imports are done once; prints its process id, then its exit code."""
+"""Forks the ranks of a training for each line on stdin, so that imports are done once; prints their process ids, then
+their exit codes. A line has the folder, the settings, and the environment variables that torchrun gives each rank."""
 
 
-def torchrun(script: str, *arguments: str, processes: int = 2) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    run = subprocess.run(
-        [*command, script, *arguments],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+class Nursery:
+    """The process that forks trainings, and its answers."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.stdin, self.stdout = process.stdin, process.stdout
+
+    def begin(self, directory: Path, settings: Settings, ranks: Sequence[dict[str, str]] = ({},)) -> list[int]:
+        flags = settings.model_dump(mode="json")
+        self.stdin.write(json.dumps([str(directory), flags, ranks]).encode() + b"\n")
+        self.stdin.flush()
+        return json.loads(self.stdout.readline())
+
+    def ended(self) -> list[int]:
+        return json.loads(self.stdout.readline())
 
 
-def free_ports(count: int) -> list[str]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(server.getsockname()[1]) for server in sockets]
+@pytest.fixture(scope="module")
+def nursery(dataset):
+    command = [sys.executable, "-c", NURSERY, str(dataset.path), str(CORRECTION_STEPS)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield Nursery(process)
+        process.stdin.close()
+
+
+def ranks(count: int) -> list[dict[str, str]]:
+    """What torchrun tells the ranks of a training."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1]), "WORLD_SIZE": str(count)}
+    return [meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +120,13 @@ STRATEGIES = {"ddp": 10**9, "fsdp2": 0}
 
 
 @pytest.fixture(scope="module")
-def one_and_two(dataset, settings, tmp_path_factory):
+def one_and_two(dataset, settings, nursery, tmp_path_factory):
     """A folder of models: `one`, trained by one rank, and those of each strategy, by two with half the batch."""
     root = tmp_path_factory.mktemp("ranks")
     list(train(dataset, root / "one", settings(batch=4)))
-    (root / "train.py").write_text(SCRIPT)
-    trainings = []
-    for (strategy, above), port in zip(STRATEGIES.items(), free_ports(len(STRATEGIES)), strict=True):
-        trainings += [str(root / strategy), settings(batch=2, shard_above=above).model_dump_json(), port]
-    torchrun(str(root / "train.py"), str(dataset.path), *trainings)
+    for strategy, above in STRATEGIES.items():
+        nursery.begin(root / strategy, settings(batch=2, shard_above=above), ranks(2))
+        assert nursery.ended() == [0, 0]
     return root
 
 
@@ -162,37 +177,22 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, tmp_path):
+def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, nursery, tmp_path):
     """SIGKILL, twice, each at some moment after a checkpoint; then the same command until it is done."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     long = settings(batch=2, steps=12, checkpoint_every=3)
     list(train(dataset, whole, long))
-    command = [sys.executable, "-c", NURSERY, str(dataset.path), str(killed), long.model_dump_json()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     patience = random.Random(4)
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-
-        def begin() -> int:
-            nursery.stdin.write(b"\n")
-            nursery.stdin.flush()
-            return int(nursery.stdout.readline())
-
-        assert nursery.stdout.readline() == b"ready\n"
-        stopped = []
-        for _ in range(2):
-            before = checkpoints(killed)[-1:]
-            process = begin()
-            while checkpoints(killed)[-1:] == before and not select.select([nursery.stdout], [], [], 0.01)[0]:
-                pass
-            time.sleep(patience.uniform(0, 0.3))
-            os.kill(process, signal.SIGKILL)
-            stopped.append(int(nursery.stdout.readline()))
-        assert stopped == [-signal.SIGKILL] * 2
-        begin()
-        assert int(nursery.stdout.readline()) == 0
-        nursery.stdin.close()
+    for _ in range(2):
+        before = checkpoints(killed)[-1:]
+        (process,) = nursery.begin(killed, long)
+        while checkpoints(killed)[-1:] == before and not select.select([nursery.stdout], [], [], 0.01)[0]:
+            pass
+        time.sleep(patience.uniform(0, 0.3))
+        os.kill(process, signal.SIGKILL)
+        assert nursery.ended() == [-signal.SIGKILL]
+    nursery.begin(killed, long)
+    assert nursery.ended() == [0]
     expected, found = state(whole), state(killed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     best, again = (load_file(path / WEIGHTS) for path in (whole, killed))
