@@ -22,3 +22,12 @@ def shared_data() -> Path:
         if (parent / "shared" / "data" / "README.md").is_file():
             return parent / "shared" / "data"
     pytest.skip("no ../shared/data beside this checkout")
+
+
+@pytest.fixture
+def short_spin_up(monkeypatch):
+    """The simulated world begins three hours before its era, not weeks, and has as good a weather for most tests."""
+    from convcast.archive.simulated.world import World
+
+    whole = World.nature_run
+    monkeypatch.setattr(World, "nature_run", lambda *words, **more: whole(*words, spin_up_hours=3, **more))

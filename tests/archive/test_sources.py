@@ -137,7 +137,7 @@ def test_simulated_world_is_served_to_the_ordinary_fetch(opened, tmp_path, monke
     assert archive.simulated is True
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("short_spin_up")
 def test_the_world_itself_is_published_and_fetched(opened, tmp_path):
     settings = load_settings(flags={"simulation": {"size": 32, "start": "2024-05-09T00", "days": 1}})
     archive = Archive(tmp_path / "archive")

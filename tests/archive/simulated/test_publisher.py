@@ -105,13 +105,9 @@ def test_hours_a_little_out_of_order_need_one_run_of_the_world(publisher):
     assert StandIn.runs == 1
 
 
+@pytest.mark.usefixtures("short_spin_up")
 class TestKeptState:
     SETTINGS = SimulationSettings(size=32, start="2024-05-09T00", days=2, seed=5)  # where an era begins
-
-    @pytest.fixture(autouse=True)
-    def short_spin_up(self, monkeypatch):
-        whole = World.nature_run
-        monkeypatch.setattr(World, "nature_run", lambda *words, **more: whole(*words, spin_up_hours=3, **more))
 
     @staticmethod
     def name(hour):

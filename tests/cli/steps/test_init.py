@@ -9,6 +9,8 @@ from convcast.settings.load import load_settings
 from convcast.settings.template import settings_text
 from convcast.workspace import create_workspace
 
+pytestmark = pytest.mark.usefixtures("short_spin_up")
+
 
 def everything(folder):
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*")}
