@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 
 import eccodes
@@ -67,6 +68,13 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
             workspace.forecast(init), zarr_format=3, consolidated=False
         )
     return Real(workspace, Dataset.open(workspace.dataset), list(inits))
+
+
+def copied(real, root):
+    """The same workspace in another folder, which may be changed."""
+    shutil.copytree(real.workspace.root, root, dirs_exist_ok=True)
+    workspace = Workspace(root)
+    return Real(workspace, Dataset.open(workspace.dataset), list(real.inits))
 
 
 def put(workspace, file, messages, *, lacking=(), simulated=False):

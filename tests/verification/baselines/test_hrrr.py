@@ -12,15 +12,21 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_baselines
 from convcast.verification.data.truth import Analyses
 
-from ..published import INSIDE, WIDE, forecast, make_workspace, put, weather
+from ..published import INSIDE, WIDE, copied, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-20T09", "h")]
 AGES = (1, 3)
 
 
+@pytest.fixture(scope="module")
+def without_forecasts(tmp_path_factory):
+    """Not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("hrrr"), INITS)
+
+
 @pytest.fixture
-def real(tmp_path):
-    return make_workspace(tmp_path, INITS)
+def real(without_forecasts, tmp_path):
+    return copied(without_forecasts, tmp_path)
 
 
 def publish(real, init, lead, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,15 +19,28 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_references
 from convcast.verification.data.truth import Analyses
 
-from ..published import GRID, INSIDE, WIDE, forecast, make_workspace, put, weather
+from ..published import GRID, INSIDE, WIDE, copied, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T09", "h")]
 WMO = {"refc": GribKey(0, 16, 5, 10, 0)}
 
 
+@pytest.fixture(scope="module")
+def without_references(tmp_path_factory):
+    """Not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("refs"), INITS)
+
+
 @pytest.fixture
-def real(tmp_path):
-    return make_workspace(tmp_path, INITS)
+def real(without_references, tmp_path):
+    return copied(without_references, tmp_path)
+
+
+@cache
+def encoded(file, number, names):
+    """Fields of a member, and the messages that hold them."""
+    values = {name: weather(FIELDS[name], WIDE, number + 50) for name in names}
+    return values, forecast(file, values, keys={} if file.model == "hrrr" else WMO)
 
 
 def publish(real, init, ahead, *, without=(), rrfs_fields=("refc", "t2m", "cape")):
@@ -36,10 +50,8 @@ def publish(real, init, ahead, *, without=(), rrfs_fields=("refc", "t2m", "cape"
         if member.name in without:
             continue
         names = tuple(FIELDS) if member.file.model == "hrrr" else rrfs_fields
-        values = {name: weather(FIELDS[name], WIDE, number + 50) for name in names}
-        keys = {} if member.file.model == "hrrr" else WMO
-        lacking = set(FIELDS) - set(names)
-        put(real.workspace, member.file, forecast(member.file, values, keys=keys), lacking=lacking)
+        values, messages = encoded(member.file, number, names)
+        put(real.workspace, member.file, messages, lacking=set(FIELDS) - set(names))
         made[member.name] = values
     return made
 
