@@ -92,15 +92,20 @@ def upstream(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
 
 
 def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:
-    """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6)."""
+    """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6).
+
+    A torus narrower than `width` (odd) is averaged once around.
+    """
     for axis in (-1, -2, -1, -2):
         fields = _box(fields, width, axis, periodic=periodic)
     return fields
 
 
 def _box(fields: Tensor, width: int, axis: int, *, periodic: bool) -> Tensor:
-    """Average over `width` (odd) cells along an axis, by sums over 1, 2, 4, … cells: a tenth of the time of pooling."""
-    margin, size = width // 2, fields.shape[axis]
+    """Average over `width` cells along an axis, by sums over 1, 2, 4, … cells: a tenth of the time of pooling."""
+    size = fields.shape[axis]
+    width = min(width, size - 1 + size % 2) if periodic else width
+    margin = width // 2
     margins = (margin, margin, 0, 0) if axis == -1 else (0, 0, margin, margin)
     sums = functional.pad(fields, margins, mode="circular" if periodic else "replicate")
     total, covered, length = sums.narrow(axis, 0, size), 1, 1

@@ -19,6 +19,8 @@ from convcast.settings import ALL_INPUTS, InputName
 from convcast.variables import Variable
 
 SECONDS_PER_HOUR = 3600.0
+STEERING_WIDTH = 47
+"""Cells over which the wind is averaged that moves the wind itself: a pattern does not move with its own anomaly."""
 INFLOW_WIDTH = 5
 """Cells over which the edge between air from inside and air from outside the domain is smoothed."""
 INFLOW_DEPTH = 15.0
@@ -57,7 +59,8 @@ class Inputs:
     history_advected: Tensor
     """All frames advected to the valid time by the motion of the history, newest first."""
     advected_by_wind: Tensor
-    """The last frame advected by the local wind, as near-surface air is and storms may be."""
+    """The last frame advected by the local wind, as near-surface air is and storms may be; the wind itself by the wind
+    averaged over STEERING_WIDTH cells."""
     static: Tensor
     """Terrain and land mask."""
     static_advected: Tensor
@@ -161,6 +164,11 @@ class Inputs:
         wind = _displacement(past[:, -1], motion, leads, normalisation.variables)
         moving = torch.cat([history[:, -1], static], dim=1)
         moved = upstream(moving, path(wind, motion * leads, periodic=periodic), periodic=periodic)
+        if along := _winds(normalisation.variables):
+            steering = smooth(wind, STEERING_WIDTH, periodic=periodic)
+            steered = advect(torch.stack([moving[:, i] for i in along], dim=1), steering, periodic=periodic)
+            for number, i in enumerate(along):
+                moved[:, i] = steered[:, number]
         fields = history.shape[2]
         unforced = cls(
             leads=tuple(w.lead for w in windows),
@@ -207,8 +215,15 @@ def _displacement(last: Tensor, motion: Tensor, leads: Tensor, variables: tuple[
     It follows the wind of the last frame (row, variable, y, x; GRIB units), or the motion of the history where the
     fields include no wind.
     """
-    names = [variable.standard_name for variable in variables]
-    if "x_wind" not in names or "y_wind" not in names:
+    along = _winds(variables)
+    if not along:
         return motion * leads
-    wind = torch.stack([last[:, names.index("y_wind")], last[:, names.index("x_wind")]], dim=1)
+    wind = torch.stack([last[:, i] for i in along], dim=1)
     return (wind * (leads * (SECONDS_PER_HOUR / SPACING))).nan_to_num()
+
+
+def _winds(variables: tuple[Variable, ...]) -> tuple[int, ...]:
+    """Return the indices of the wind along y and along x, or none where the fields include no wind."""
+    names = [variable.standard_name for variable in variables]
+    components = ("y_wind", "x_wind")
+    return tuple(map(names.index, components)) if set(components) <= set(names) else ()
