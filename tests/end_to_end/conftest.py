@@ -1,6 +1,7 @@
 """Run the verbs one after the other, each by its command line, in this process: imports are done once.
 
-The stages of a cycle are processes of their own in test_cycle.py, and so is each run of tests/cli/test_process.py.
+The stages of a cycle are processes of their own in test_cycle.py, the verbs of a hindcast in test_simulated.py, and so
+is each run of tests/cli/common/test_process.py. Reports are painted in test_cycle.py and tests/verification.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,10 @@ import torch
 from click.testing import Result
 from filelock import FileLock
 from typer.testing import CliRunner
+from unpainted import nothing_painted
 
+from convcast.archive.simulated.world import World
+from convcast.cli.common import chain
 from convcast.cli.main import app
 from convcast.operations import stages
 from convcast.operations.stages import PROGRAM, ProcessResult
@@ -29,12 +34,14 @@ ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "
 
 @pytest.fixture(scope="session")
 def command_line() -> Callable[..., Result]:
-    """Run `convcast WORDS` in a workspace; the correction of a reference is fitted in few steps."""
+    """Run `convcast WORDS` in a workspace; the world spins up in two days, and a correction is fitted in few steps."""
+    whole = World.nature_run
 
     def run(workspace: Path, *words: str) -> Result:
         try:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
+                patch.setattr(World, "nature_run", lambda *given, **more: whole(*given, spin_up_hours=48, **more))
                 return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
         finally:
             torch.set_flush_denormal(False)  # as training sets it for its process
@@ -72,17 +79,25 @@ def as_process() -> Callable[..., None]:
 
 @pytest.fixture
 def in_one_process(command_line, monkeypatch) -> Callable[..., None]:
-    """Run `convcast WORDS` in a workspace, and in this process also the stages of a cycle."""
+    """Run `convcast WORDS` in a workspace, and in this process also a cycle's stages and a hindcast's verbs."""
 
-    def stage(words: list[str], **_: Any) -> ProcessResult:
-        finished = CliRunner().invoke(app, words)
+    def invoked(words: Sequence[str]) -> Result:
+        finished = CliRunner().invoke(app, list(words))
         if finished.exception and not isinstance(finished.exception, SystemExit):
             raise finished.exception
+        return finished
+
+    def stage(words: list[str], **_: Any) -> ProcessResult:
+        finished = invoked(words)
         printed = finished.stdout.splitlines()
         return ProcessResult(finished.exit_code, 0.1, json.loads(printed[-1]) if printed else {}, finished.stderr)
 
+    def chained(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, invoked(command[len(PROGRAM) :]).exit_code)
+
     def run(workspace: Path, *words: str) -> None:
         monkeypatch.setattr(stages, "run", stage)
+        monkeypatch.setattr(chain, "subprocess", SimpleNamespace(run=chained))
         finished = command_line(workspace, *words)
         assert finished.exit_code == 0, (finished.exception, finished.stderr[-3000:])
 
@@ -126,7 +141,8 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
             word for name in ("exact", "persistence", "climatology", "advection") for word in ("--against", name)
         ]
         baselines = ["--set", "verification.baseline_members=4"]
-        said["verify"] = convcast(root, "verify", *against, *baselines, "--name", "test")
+        with nothing_painted():
+            said["verify"] = convcast(root, "verify", *against, *baselines, "--name", "test")
         return said
 
     return made_once("simulated", build)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
+from unpainted import nothing_painted
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,8 @@ def run_all(root, shared_data, convcast):
     split = ["--set", "split.validation_days=0.1", "--set", "split.test_days=0.2", "--set", "split.gap_hours=0"]
     said["train"] = convcast(root, "train", *split, "--max-steps", "12", "--set", "training.patch=32", *TINY)
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
-    said["verify"] = convcast(root, "verify", "--against", "persistence")
+    with nothing_painted():
+        said["verify"] = convcast(root, "verify", "--against", "persistence")
     return said
 
 
@@ -63,12 +65,13 @@ def test_it_is_scored_against_persistence(workspace):
     assert said["verify"]["facts"]["simulated"] is False
 
 
-def test_a_hindcast_of_held_back_hours_is_one_command(workspace, as_process, tmp_path):
+def test_a_hindcast_of_held_back_hours_is_one_command(workspace, in_one_process, tmp_path):
     root = tmp_path / "held"
     shutil.copytree(workspace[0], root, ignore=shutil.ignore_patterns("forecasts", "models", "verification"))
     split = ["--set", "split.validation_days=0.1", "--set", "split.gap_hours=0", "--set", "training.patch=32", *TINY]
     hold = ["--test-days", "0.25", "--every", "1h", "--members", "2", "--max-steps", "2", "--set", "sampling.steps=2"]
-    as_process(root, "hindcast", *hold, "--against", "persistence", *split)
+    with nothing_painted():
+        in_one_process(root, "hindcast", *hold, "--against", "persistence", *split)
 
     facts = json.loads((root / "verification" / "hindcast" / "scores.json").read_text())["facts"]
     assert facts["inits"] == ["2018-07-22T22", "2018-07-22T23"], (

@@ -7,8 +7,7 @@ import shutil
 
 import pytest
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from unpainted import unpainted
+from unpainted import nothing_painted
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +32,10 @@ page_fields = ["refc"]
 
 
 @pytest.fixture(autouse=True)
-def _unpainted(monkeypatch):
+def _unpainted():
     """Pictures are drawn in test_simulated.py and test_cycle.py."""
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", unpainted(FigureCanvasAgg.print_png))
+    with nothing_painted():
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+from contextlib import contextmanager
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -21,3 +24,14 @@ def unpainted(print_png, texts=None):
         file.write(PIXEL)
 
     return written
+
+
+@contextmanager
+def nothing_painted():
+    """Within a block, figures are laid out and not painted."""
+    painted = FigureCanvasAgg.print_png
+    FigureCanvasAgg.print_png = unpainted(painted)
+    try:
+        yield
+    finally:
+        FigureCanvasAgg.print_png = painted
