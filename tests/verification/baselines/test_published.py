@@ -15,6 +15,7 @@ from convcast.errors import SettingsError
 from convcast.grib import encode
 from convcast.grid import Grid
 from convcast.notation import HOUR
+from convcast.pictures.style import finish
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS, REFC
 from convcast.verification import evaluate
@@ -23,7 +24,9 @@ from convcast.verification.baselines.regrid import Regridder
 from convcast.verification.data.truth import Analyses
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import product_table_rows, render_report
+from convcast.verification.report.product_diagram import draw_products
 
+from ..conftest import leave_unpainted
 from ..published import OURS, make_workspace, product_message, put
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T06", "h")]
@@ -149,12 +152,14 @@ def test_ours_by_members_is_not_touched_by_what_others_publish(real, same):
         assert one == other
 
 
-def test_the_report_says_what_was_compared_how(same):
+def test_the_report_says_what_was_compared_how(same, monkeypatch):
     lines = product_table_rows(same, "refs", 1)
     assert "REFC ≥ 40 dBZ within 39 km" in [line.what for line in lines]
     assert "T2M ≤ 273.15 K at the point" in [line.what for line in lines]
+    drawing = draw_products(same)
+    assert finish(drawing.figure, title=drawing.title, note="", simulated=False).startswith(b"\x89PNG")
+    leave_unpainted(monkeypatch)
     drawn = {figure.name: figure for figure in draw_figures(same)}
-    assert drawn["products"].png.startswith(b"\x89PNG")
     page = render_report(same, [drawn["products"]])
     assert "Beside what others publish" in page
     assert "Beside what REFS publishes, 1 h" in page
