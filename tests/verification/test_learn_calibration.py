@@ -28,7 +28,7 @@ from convcast.verification.learn_calibration import (
     match_quantiles,
 )
 
-from .conftest import INITS, VARIABLES
+from .conftest import INITS, VARIABLES, copied
 
 GENERATOR = np.random.default_rng(5)
 
@@ -158,10 +158,11 @@ def test_points_are_drawn_by_regime_where_both_have_values():
     assert fit_maps(T2M, [drawn], DAYS[:1]) == {}
 
 
-@pytest.fixture
-def sharp(small):
-    """A workspace whose forecasts have half the spread that they should have."""
-    for path in small.paths:
+@pytest.fixture(scope="module")
+def sharpened(whole, tmp_path_factory):
+    """Not to be changed."""
+    made = copied(whole, tmp_path_factory.mktemp("sharp") / "workspace")
+    for path in made.paths:
         with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as stored:
             data = stored.load()
         for variable in VARIABLES:
@@ -171,7 +172,13 @@ def sharp(small):
                 values[:] = mean + 0.5 * (values - mean)
         shutil.rmtree(path)
         data.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
-    return small
+    return made
+
+
+@pytest.fixture
+def sharp(sharpened, tmp_path):
+    """A workspace whose forecasts have half the spread that they should have."""
+    return copied(sharpened, tmp_path / "workspace")
 
 
 def test_learning_uses_no_hour_after_the_last_one(sharp):

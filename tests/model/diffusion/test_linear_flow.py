@@ -51,9 +51,10 @@ def mean_variance(fields):
 
 def test_five_evaluations_keep_the_variance_of_the_domain_mean(spectrum):
     sample = drawn(spectrum, exponential, 5)
-    assert mean_variance(sample) == pytest.approx(mean_variance(drawn(spectrum, exponential, 50)), rel=0.05)
+    many = drawn(spectrum, exponential, 50, rows=50)
+    assert mean_variance(sample[:50]) == pytest.approx(mean_variance(many), rel=0.05)
     # The mean shares its band with the longest waves, whose variance is less.
-    assert mean_variance(sample) == pytest.approx(mean_variance(coloured(4000, seed=2)), rel=0.45)
+    assert mean_variance(sample) == pytest.approx(mean_variance(coloured(1000, seed=2)), rel=0.45)
     assert sample.square().mean(dim=(0, 2, 3)).numpy() == pytest.approx([1, 1], rel=0.06)
     assert mean_variance(drawn(spectrum, unipc, 5)).max() < 0.5 * mean_variance(sample).min()
 

@@ -29,7 +29,7 @@ SCORES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.9}
 TIMES = ("minutes", "samples_per_second", "waiting", "at")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(make_settings):
     training = {"batch": 1, "draws": 1, "steps": 3, "checkpoint_every": 1, "log_every": 2, "keep": 1}
     return make_settings(training=training)
@@ -40,15 +40,17 @@ def described(dataset, make_settings):
     return preparation.describe(dataset, make_settings())
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch, described):
+@pytest.fixture(scope="module", autouse=True)
+def _quick(described):
     """What is not tested here is not computed again for each training."""
 
     def describe(_, settings):
         return replace(described, model=settings.model).under(settings)
 
-    monkeypatch.setattr(preparation, "describe", describe)
-    monkeypatch.setattr(Trainer, "validate", lambda self, _: Validation(SCORES[self.step], 0, 2, None, None, {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "describe", describe)
+        patch.setattr(Trainer, "validate", lambda self, _: Validation(SCORES[self.step], 0, 2, None, None, {}))
+        yield
 
 
 @contextmanager
@@ -114,11 +116,17 @@ def test_a_training_stopped_at_any_file_of_any_save_is_as_one_that_was_not(datas
     same(instants[-1], undisturbed)
 
 
-@pytest.fixture
-def trained(dataset, settings, tmp_path):
-    directory = tmp_path / "models" / "tiny"
+@pytest.fixture(scope="module")
+def trained_once(dataset, settings, tmp_path_factory):
+    """Not to be changed."""
+    directory = tmp_path_factory.mktemp("trained") / "tiny"
     list(train(dataset, directory, settings))
     return directory
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    return shutil.copytree(trained_once, tmp_path / "models" / "tiny")
 
 
 @pytest.mark.parametrize("lost", [WEIGHTS, DESCRIPTION, CARD, LOG])
