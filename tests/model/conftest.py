@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -109,18 +111,22 @@ def make_settings():
 
 @pytest.fixture(scope="session", autouse=True)
 def _described_once():
-    """Fit statistics and reference once for each dataset, model and patch, as they depend on nothing else, and soon."""
+    """Fit statistics and reference once for the same data, predictors and patch, and in few steps.
+
+    They do not depend on the network.
+    """
+    seen = {"leads", "history", "reference", "inputs", "forcing", "forcing_ages"}
     with pytest.MonkeyPatch.context() as patch:
         describe, known = preparation.describe, {}
 
         def remembered(dataset, settings):
             patches = settings.training.model_dump(include={"patch", "seed", "augmentation"})
-            key = f"{dataset.path} {settings.model!r} {settings.split!r} {patches}"
+            key = f"{dataset.path} {settings.model.model_dump(include=seen)} {settings.split!r} {patches}"
             if key not in known:
                 with pytest.MonkeyPatch.context() as soon:
                     soon.setattr(correction, "MAX_STEPS", CORRECTION_STEPS)
                     known[key] = describe(dataset, settings)
-            return known[key].under(settings)
+            return replace(known[key], model=settings.model).under(settings)
 
         patch.setattr(preparation, "describe", remembered)
         yield
