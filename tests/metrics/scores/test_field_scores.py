@@ -8,10 +8,15 @@ from convcast.metrics.neighbourhood import RADIUS
 from convcast.metrics.scores.neighbourhood_maxima import STEP
 from convcast.metrics.scores.spectra import BANDS, spectrum
 from convcast.metrics.spatial import Scales
-from convcast.metrics.sums import score_field, score_whole
+from convcast.metrics.sums import score_field
 from convcast.variables import REFC, T2M
 
 SHAPE = (40, 44)
+
+
+def whole_fields(forecasts, observations, variable, scales):
+    """The sums of scores of whole fields of one case."""
+    return score_field(forecasts, observations, variable, scales=scales).whole_fields
 
 
 def storms(seed, members=6, shape=SHAPE):
@@ -66,7 +71,7 @@ def test_fractions_are_those_counted_by_hand(periodic, missing):
     missing(present)
     truth[~present] = np.nan
     scales = Scales((1, 3, 9), periodic)
-    found = score_whole(forecasts, truth, REFC, scales)
+    found = whole_fields(forecasts, truth, REFC, scales)
     for number, threshold in enumerate(REFC.thresholds):
         for at, width in enumerate(scales.widths):
             expected = by_hand(forecasts, truth, threshold, width, periodic)
@@ -78,7 +83,7 @@ def test_fss_of_the_truth_is_1_and_of_what_never_meets_it_0():
     truth[10:14, 10:14] = 45
     far = np.roll(truth, 20, axis=1)
     scales = Scales((1, 9, 21), periodic=True)
-    same, apart = (score_whole(np.stack([f, f]), truth, REFC, scales)["fractions"] for f in (truth, far))
+    same, apart = (whole_fields(np.stack([f, f]), truth, REFC, scales)["fractions"] for f in (truth, far))
     np.testing.assert_allclose(formulas.fractions_skill_score(same)[1], 1)
     skill = formulas.fractions_skill_score(apart)[1]
     assert skill[0] == skill[1] == 0 < skill[2]  # found again once neighbourhoods reach it
@@ -88,7 +93,7 @@ def test_fss_of_the_truth_is_1_and_of_what_never_meets_it_0():
 @pytest.mark.parametrize("periodic", [False, True])
 def test_near_events_are_those_counted_by_hand(periodic):
     forecasts, truth = storms(1, members=3)
-    found = score_whole(forecasts, truth, REFC, Scales((), periodic))["near"][2]
+    found = whole_fields(forecasts, truth, REFC, Scales((), periodic))["near"][2]
     expected = np.zeros((4, 2), int)
     ny, nx = SHAPE
     dy, dx = (np.abs(np.subtract.outer(np.arange(n), np.arange(n))) for n in SHAPE)
@@ -107,7 +112,7 @@ def test_near_events_are_those_counted_by_hand(periodic):
 
 def test_a_point_and_its_neighbourhood_are_different_events():
     forecasts, truth = storms(2)
-    found = score_whole(forecasts, truth, REFC, Scales((1,), periodic=True))
+    found = whole_fields(forecasts, truth, REFC, Scales((1,), periodic=True))
     assert found["near"][1, :, 1].sum() * STEP**2 > 2 * (truth >= 30).sum()
 
 
@@ -119,13 +124,13 @@ def test_the_energy_score_is_that_of_the_definition():
     distance = np.mean([np.linalg.norm(each - y) for each in x])
     pairs = sum(np.linalg.norm(a - b) for a in x for b in x)
     expected = np.array([1, *((distance - pairs / (2 * n)) / np.sqrt(y.size) for n in (4 * 3, 4 * 4))])
-    found = score_whole(forecasts, truth, REFC, Scales((), periodic=False))["energy"]
+    found = whole_fields(forecasts, truth, REFC, Scales((), periodic=False))["energy"]
     np.testing.assert_allclose(found, [1, expected[1], expected[2]], rtol=1e-5)
 
 
 def test_the_energy_of_one_member_is_its_root_mean_square_error():
     forecasts, truth = storms(4, members=1)
-    _, fair, ensemble = score_whole(forecasts, truth, REFC, Scales((), periodic=False))["energy"]
+    _, fair, ensemble = whole_fields(forecasts, truth, REFC, Scales((), periodic=False))["energy"]
     assert fair == ensemble == pytest.approx(np.sqrt(((forecasts[0] - truth) ** 2).mean()), rel=1e-5)
 
 
@@ -149,10 +154,10 @@ def test_edges_do_not_pass_for_short_waves():
 def test_spectra_twice_as_strong_are_three_decibels_apart():
     _, truth = storms(5)
     scales = Scales((), periodic=True)
-    same = score_whole(np.stack([truth] * 3), truth, T2M, scales)["power"]
+    same = whole_fields(np.stack([truth] * 3), truth, T2M, scales)["power"]
     assert formulas.log_spectral_distance(same) == pytest.approx(0, abs=1e-9)
     louder = (truth - truth.mean()) * np.float32(np.sqrt(2))
-    found = formulas.log_spectral_distance(score_whole(louder[None], truth, T2M, scales)["power"])
+    found = formulas.log_spectral_distance(whole_fields(louder[None], truth, T2M, scales)["power"])
     assert found == pytest.approx(10 * np.log10(2), abs=0.05)
 
 
@@ -161,7 +166,7 @@ def test_what_is_weaker_than_the_lattice_is_alike():
     generator = np.random.default_rng(0)
     truth = np.full((64, 64), 280, np.float32)
     rounded = truth + generator.uniform(-0.5, 0.5, (64, 64)).astype(np.float32) / T2M.scale
-    found = formulas.log_spectral_distance(score_whole(rounded[None], truth, T2M, Scales((), periodic=True))["power"])
+    found = formulas.log_spectral_distance(whole_fields(rounded[None], truth, T2M, Scales((), periodic=True))["power"])
     assert found < 4  # decibels; without regard to the lattice it is over a hundred
 
 
@@ -175,8 +180,8 @@ def test_white_noise_has_its_variance_in_every_wave():
 def test_a_domain_without_edges_may_be_rolled():
     forecasts, truth = storms(6)
     scales = Scales((3, 9), periodic=True)
-    found = score_whole(forecasts, truth, REFC, scales)
-    rolled = score_whole(np.roll(forecasts, (4, 8), (1, 2)), np.roll(truth, (4, 8), (0, 1)), REFC, scales)
+    found = whole_fields(forecasts, truth, REFC, scales)
+    rolled = whole_fields(np.roll(forecasts, (4, 8), (1, 2)), np.roll(truth, (4, 8), (0, 1)), REFC, scales)
     for name, expected in found.items():
         np.testing.assert_allclose(rolled[name], expected, rtol=2e-5, atol=1e-9)
 
@@ -184,7 +189,7 @@ def test_a_domain_without_edges_may_be_rolled():
 def test_statistics_of_cases_add_up():
     (f1, t1), (f2, t2) = storms(7), storms(8)
     scales = Scales((3,), periodic=False)
-    one, two = score_whole(f1, t1, REFC, scales), score_whole(f2, t2, REFC, scales)
+    one, two = whole_fields(f1, t1, REFC, scales), whole_fields(f2, t2, REFC, scales)
     total = score_field(f1, t1, REFC, scales=scales) + score_field(f2, t2, REFC, scales=scales)
     for name, sums in total.whole_fields.items():
         np.testing.assert_array_equal(sums, one[name] + two[name])
@@ -193,5 +198,5 @@ def test_statistics_of_cases_add_up():
 
 def test_nothing_to_score_is_nothing():
     forecasts, truth = storms(9)
-    found = score_whole(forecasts, np.full_like(truth, np.nan), REFC, Scales((3,), periodic=False))
+    found = whole_fields(forecasts, np.full_like(truth, np.nan), REFC, Scales((3,), periodic=False))
     assert not any(map(np.any, found.values()))
