@@ -33,7 +33,7 @@ page_fields = ["refc"]
 
 @pytest.fixture(autouse=True)
 def _unpainted():
-    """Pictures are drawn in test_simulated.py and test_cycle.py."""
+    """Pictures are painted in test_cycle.py and tests/verification."""
     with nothing_painted():
         yield
 

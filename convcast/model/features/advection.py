@@ -94,7 +94,7 @@ def upstream(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
 def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:
     """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6).
 
-    A torus narrower than `width` (odd) is averaged once around.
+    `width` is odd. On a torus it is at most the largest odd number of cells on a side.
     """
     for axis in (-1, -2, -1, -2):
         fields = _box(fields, width, axis, periodic=periodic)
