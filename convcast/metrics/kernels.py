@@ -193,6 +193,11 @@ def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArr
     """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
     present = np.ascontiguousarray(np.isfinite(as_floats(observations)))
     members, points = as_floats(forecasts).reshape(len(forecasts), present.size), present.reshape(-1)
+    # A sum is finite only where all its values are, and takes a fifth of the time of a look at each point.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = members @ np.ones(points.size, members.dtype)
+    if np.isfinite(sums).all():
+        return present
     in_parallel(lambda part: _keep_finite(members[:, part], points[part]), _parts(present.size))
     return present
 

@@ -14,7 +14,7 @@ from power import Disk, lay_out
 
 from convcast import conventions
 from convcast.errors import DamagedFileError
-from convcast.forecasts.store import INNER, EnsembleStore, ForecastDescription
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import Grid
 from convcast.variables import FIELDS, select
 
@@ -367,13 +367,13 @@ def test_values_that_are_not_finite_are_refused_and_the_member_stays_absent(path
     assert store.missing([0], 1) == [0]
 
 
-def test_a_large_field_is_one_file_of_several_chunks(path):
-    grid = Grid(2 * INNER[0] - 7, 2 * INNER[1] - 3)
+def test_a_large_field_is_one_file_of_one_chunk(path):
+    grid = Grid(1059, 1799)
     store = EnsembleStore.prepare(path, replace(DESCRIPTION, grid=grid), members=1)
 
     store.write(0, 1, fields(0, 1, grid))
 
     assert [file.name for file in (path / "refc" / "c" / "0" / "0" / "0" / "0").iterdir()] == ["0"]
-    assert (1, 1, 1, INNER[0] - 3, INNER[1] - 1) == zarr.open_array(path / "refc").chunks
+    assert zarr.open_array(path / "refc").chunks == (1, 1, 1, 1059, 1799)
     with xr.open_zarr(path) as dataset:
         np.testing.assert_allclose(fields(0, 1, grid)[0], dataset.refc[0, 0, 0], atol=1 / 16)

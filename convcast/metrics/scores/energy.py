@@ -45,10 +45,15 @@ def energy(
     members = len(forecasts)
     values, truth, kept = forecasts.reshape(members, -1), observations.reshape(-1), present.reshape(-1)
     products = np.zeros((members, members))
+    departures = np.empty(
+        (members, min(CHUNK, truth.size)), np.result_type(values, truth)
+    )  # once: new memory takes as long as the products
     for start in range(0, truth.size, CHUNK):
-        part = slice(start, start + CHUNK)
-        apart = values[:, part] - truth[part]
-        apart[:, ~kept[part]] = 0
+        part = slice(start, min(start + CHUNK, truth.size))
+        apart = departures[:, : part.stop - start]
+        np.subtract(values[:, part], truth[part], out=apart)
+        if not kept[part].all():
+            apart[:, ~kept[part]] = 0
         products += apart @ apart.T
     squares = np.diag(products)
     distance = np.sqrt(squares).mean()
