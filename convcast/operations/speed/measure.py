@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,12 +55,13 @@ class Sizes:
     """Rows of the matrices whose product is taken for the device's peak."""
     members: int = 4
     """Members drawn together in tiles."""
-    evaluations: int = DEFAULT_EVALUATIONS
+    evaluations: tuple[int, ...] = (DEFAULT_EVALUATIONS, 10)
+    """Numbers of evaluations of the denoiser for a member: that of `convcast sample`, and a round one to compare by."""
     warm_up: int = 3
     repeats: int = 5
 
 
-SMALL = Sizes(Grid(48, 80, 400, 900), 32, 8, 32, 32, 64, 2, 2, 1, 1)
+SMALL = Sizes(Grid(48, 80, 400, 900), 32, 8, 32, 32, 64, 2, (1, 2), 1, 1)
 """Sizes for a test on a CPU."""
 
 
@@ -316,30 +318,30 @@ def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: floa
     tile = max(sizes.grid.shape) if whole else sizes.tile
     tiling = cover(sizes.grid, tile=tile, overlap=sizes.overlap)
     condition = forecaster.condition([made_up.case(tiling.tile_shape, settings, lead=LEAD)], periodic=False)
-    flops = flops_of_evaluation(settings, tiling.tile_shape) * len(tiling.tiles) * sizes.evaluations
+    flops = flops_of_evaluation(settings, tiling.tile_shape) * len(tiling.tiles)
     weights = [torch.from_numpy(weight).to(clock.device) for weight in tiling.weights]
     members = 1 if whole else sizes.members
 
     @torch.inference_mode()
-    def draw() -> Tensor:
+    def draw(evaluations: int) -> Tensor:
         shape = (members, len(forecaster.variables), *tiling.shape)
         return forecaster.solve(
             lambda x, t: _blended(forecaster, condition, tiling, weights, x, t),
             torch.randn(shape, device=clock.device),
-            settings=SamplingSettings(steps=sizes.evaluations),
+            settings=SamplingSettings(steps=evaluations),
             clamp=lambda x: x,
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
             periodic=False,
         )
 
-    gigabytes = clock.peak(draw)
-    seconds = clock.seconds(draw, warm_up=0, repeats=2) / members
-    values = {
-        "s a member": seconds,
-        "members at once": float(members),
-        "TFLOP": flops / 1e12,
-        "share of the peak": flops / seconds / rate / 1e12,
-    }
+    gigabytes = clock.peak(partial(draw, min(sizes.evaluations)))
+    values = {"members at once": float(members), "TFLOP an evaluation": flops / 1e12}
+    for evaluations in sizes.evaluations:
+        seconds = clock.seconds(partial(draw, evaluations), warm_up=0, repeats=2) / members
+        values |= {
+            f"s a member, {evaluations} evaluations": seconds,
+            f"share of the peak, {evaluations} evaluations": evaluations * flops / seconds / rate / 1e12,
+        }
     return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
 
 

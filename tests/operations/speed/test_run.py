@@ -69,7 +69,8 @@ def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_
         assert rows["training", preset, "channels last"]["values"]["s a step"] > 0
         assert rows["training", preset, "channels first"]["values"]["rows a second"] > 0
         tiles, piece = (rows["member", preset, how]["values"] for how in ("tiles", "one piece"))
-        assert tiles["TFLOP"] > piece["TFLOP"] > 0
+        assert tiles["TFLOP an evaluation"] > piece["TFLOP an evaluation"] > 0
+        assert all(tiles[f"s a member, {evaluations} evaluations"] > 0 for evaluations in (1, 2))
         assert "not counted on a CPU" in rows["batch", preset, "largest"]["note"]
     assert all(row["values"] or row["note"] for row in rows.values())
     table = (tmp_path / "gpu.md").read_text()
