@@ -3,7 +3,7 @@
 Each line on stdin is JSON: `now`, the `count` of cycles and further `words` for them; to have them killed, as `kill`
 how many seconds after the how manieth stage began, and whether its stage is killed with it, as by a power cut; and as
 `full` after how many files a process finds the disk full, where none really is. The answer is their exit codes.
-Sampling and scoring are stand-ins that write what the real ones write. Pictures are laid out and not painted.
+Sampling and scoring are stand-ins that write what the real ones write. Pictures are one pixel each.
 """
 
 import contextlib
@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from unpainted import unpainted
+from unpainted import draw_nothing
 
 from convcast.archive import fetch, locations
 from convcast.archive.web import http
@@ -175,7 +174,7 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     http.FIRST_WAIT = 0.01
-    FigureCanvasAgg.print_png = unpainted(FigureCanvasAgg.print_png)
+    draw_nothing()
     for line in sys.stdin:
         wanted = json.loads(line)
         BEGUN.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Figures that are laid out and not painted, which takes seconds each."""
+"""Figures that are laid out and not painted, which takes seconds each, or not even laid out."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def nothing_painted():
         yield
     finally:
         FigureCanvasAgg.print_png = painted
+
+
+def draw_nothing():
+    """From here on in this process, maps are of one pixel, and so is the one figure that a report has."""
+    from convcast.pictures import forecast
+    from convcast.verification.report import figures, save
+
+    figure = figures.ReportFigure("relative", heading="Scores", title="Scores", caption="Scores", png=PIXEL)
+    forecast.draw = lambda kind, shown: PIXEL
+    save.draw_figures = lambda verification: [figure]
+    FigureCanvasAgg.print_png = unpainted(FigureCanvasAgg.print_png)

@@ -7,6 +7,7 @@ what the verb printed. A cycle's stages are forks too.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Any
 import injector
 from injector import Injector, Point
 from states import States
-from unpainted import unpainted
+from unpainted import draw_nothing
 
 LONGEST = 600
 """Seconds after which a verb hangs."""
@@ -154,7 +155,6 @@ def answer(request: Request) -> dict[str, Any]:
 def prepare() -> None:
     """Import what verbs import late, and settle what would make two runs of the same work differ."""
     import zarr
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     import convcast
     from convcast.archive import locations
@@ -166,12 +166,13 @@ def prepare() -> None:
     locations.prepare()
     correction.MAX_STEPS = 2  # a fit of many steps changes no file
     stages.run = forked_stage
-    # Pictures take most of a verification's time and are tested elsewhere.
-    FigureCanvasAgg.print_png = unpainted(FigureCanvasAgg.print_png)
+    draw_nothing()  # pictures would take most of the time, and are tested elsewhere
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
-    for name in [*(name for name in ours if not name.endswith("__main__")), "tensorboardX", "netCDF4"]:
+    others = ["cv2", "dask.array", "filelock", "jinja2", "netCDF4", "plotille", "tensorboardX"]
+    for name in [*(name for name in ours if not name.endswith("__main__")), *others]:
         importlib.import_module(name)
     warm_up()
+    gc.freeze()  # forks need not look at what is imported, which copies its pages
 
 
 def warm_up() -> None:
