@@ -1,4 +1,4 @@
-"""Several processes train as one, as torchrun would start them, with gloo on this machine's CPU."""
+"""Several processes of torchrun train as one, with gloo on this machine's CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,71 +25,82 @@ from convcast.settings import Settings
 
 from .conftest import CORRECTION_STEPS
 
-NURSERY = """
-import json, os, signal, sys
+SCRIPT = """
+import json, sys
 from pathlib import Path
-import torch._dynamo
 from convcast.dataset import Dataset
-from convcast.model.features import correction
 from convcast.model.training.loop import train
 from convcast.settings.load import load_settings
-dataset, correction.MAX_STEPS = sys.argv[1], int(sys.argv[2])
+dataset, directory, flags = sys.argv[1:]
+list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=json.loads(flags), preset="demo")))
+"""
+"""Trains a model, in one process or as each of torchrun's ranks."""
+
+NURSERY = """
+import json, os, sys
+import torch.distributed.fsdp
+from torch.distributed.run import main as torchrun, run_script_path
+from convcast.model.features import correction
+from convcast.model.training import preparation
+
+describe, described = preparation.describe, []
+def remembered(dataset, settings):
+    described[:] = described or [describe(dataset, settings)]
+    return described[0].under(settings)
+
+preparation.describe = remembered
+correction.MAX_STEPS, *script = json.loads(sys.argv[1])
+run_script_path(*script)
 print("ready", flush=True)
 for line in sys.stdin:
-    directory, flags, ranks = json.loads(line)
-    children = {}
-    for rank, environment in enumerate(ranks):
-        child = os.fork()
-        if child == 0:
-            os.environ |= environment
-            list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=flags, preset="demo")))
-            os._exit(0)
-        children[child] = rank
-    print(json.dumps(list(children)), flush=True)
-    codes = [None] * len(ranks)
-    while children:
-        child, status = os.wait()
-        codes[children.pop(child)] = os.waitstatus_to_exitcode(status)
-        if status:  # the others would wait for it
-            for other in children:
-                os.kill(other, signal.SIGKILL)
-    print(json.dumps(codes), flush=True)
+    ranks, *script = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        if ranks == 1:
+            run_script_path(*script)
+        else:
+            torchrun(["--standalone", f"--nproc-per-node={ranks}", "--run-path", "--start-method=fork", *script])
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Forks the ranks of a training for each line on stdin, so that imports are done once; prints their process ids, then
-their exit codes. A line has the folder, the settings, and the environment variables that torchrun gives each rank."""
+"""Trains a model, then forks a training, or torchrun and its ranks, for each line on stdin, and prints the process id,
+then the exit code. Imports are done and the reference is fitted once for all of them."""
 
 
 class Nursery:
     """The process that forks trainings, and its answers."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.stdin, self.stdout = process.stdin, process.stdout
+    def __init__(self, process: subprocess.Popen[bytes], script: Sequence[str]) -> None:
+        self.stdin, self.stdout, self._script = process.stdin, process.stdout, script
 
-    def begin(self, directory: Path, settings: Settings, ranks: Sequence[dict[str, str]] = ({},)) -> list[int]:
-        flags = settings.model_dump(mode="json")
-        self.stdin.write(json.dumps([str(directory), flags, ranks]).encode() + b"\n")
+    def begin(self, directory: Path, settings: Settings, *, ranks: int = 1) -> int:
+        line = [ranks, *self._script, str(directory), settings.model_dump_json()]
+        self.stdin.write(json.dumps(line).encode() + b"\n")
         self.stdin.flush()
-        return json.loads(self.stdout.readline())
+        return int(self.stdout.readline())
 
-    def ended(self) -> list[int]:
-        return json.loads(self.stdout.readline())
+    def ended(self) -> int:
+        return int(self.stdout.readline())
 
 
 @pytest.fixture(scope="module")
-def nursery(dataset):
-    command = [sys.executable, "-c", NURSERY, str(dataset.path), str(CORRECTION_STEPS)]
+def models(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def nursery(dataset, settings, models):
+    """It has trained the model `one`, by one rank."""
+    (models / "train.py").write_text(SCRIPT)
+    script = [str(models / "train.py"), str(dataset.path)]
+    first = [CORRECTION_STEPS, *script, str(models / "one"), settings(batch=4).model_dump_json()]
+    command = [sys.executable, "-c", NURSERY, json.dumps(first)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
-        yield Nursery(process)
+        yield Nursery(process, script)
         process.stdin.close()
-
-
-def ranks(count: int) -> list[dict[str, str]]:
-    """What torchrun tells the ranks of a training."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1]), "WORLD_SIZE": str(count)}
-    return [meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +110,7 @@ def settings(make_settings):
             model={"dropout": 0.0},
             training={
                 "precision": "float32",
-                "steps": 4,
+                "steps": 3,
                 "checkpoint_every": 2,
                 "accumulation": 2,
                 "validation_cases": 2,
@@ -120,14 +130,12 @@ STRATEGIES = {"ddp": 10**9, "fsdp2": 0}
 
 
 @pytest.fixture(scope="module")
-def one_and_two(dataset, settings, nursery, tmp_path_factory):
+def one_and_two(settings, nursery, models):
     """A folder of models: `one`, trained by one rank, and those of each strategy, by two with half the batch."""
-    root = tmp_path_factory.mktemp("ranks")
-    list(train(dataset, root / "one", settings(batch=4)))
     for strategy, above in STRATEGIES.items():
-        nursery.begin(root / strategy, settings(batch=2, shard_above=above), ranks(2))
-        assert nursery.ended() == [0, 0]
-    return root
+        nursery.begin(models / strategy, settings(batch=2, shard_above=above), ranks=2)
+        assert nursery.ended() == 0
+    return models
 
 
 @pytest.mark.slow
@@ -149,9 +157,9 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(dataset, settings,
     ours, theirs = (ModelDescription.read(path).validation for path in (one, two))
     assert theirs.loss == pytest.approx(ours.loss, rel=1e-3)
     assert theirs.fields["t2m"].crps == pytest.approx(ours.fields["t2m"].crps, rel=1e-3)
-    assert [json.loads(line)["step"] for line in (two / LOG).read_text().splitlines()] == [1, 2, 4]
+    assert [json.loads(line)["step"] for line in (two / LOG).read_text().splitlines()] == [1, 2, 3]
 
-    assert [report.step for report in train(dataset, two, settings(batch=4, steps=6))] == [6]
+    assert [report.step for report in train(dataset, two, settings(batch=4, steps=4))] == [4]
 
 
 def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
@@ -180,19 +188,19 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
 def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, nursery, tmp_path):
     """SIGKILL, twice, each at some moment after a checkpoint; then the same command until it is done."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    long = settings(batch=2, steps=12, checkpoint_every=3)
+    long = settings(batch=2, steps=12, checkpoint_every=3, accumulation=1, validation_cases=1)
     list(train(dataset, whole, long))
     patience = random.Random(4)
     for _ in range(2):
         before = checkpoints(killed)[-1:]
-        (process,) = nursery.begin(killed, long)
+        process = nursery.begin(killed, long)
         while checkpoints(killed)[-1:] == before and not select.select([nursery.stdout], [], [], 0.01)[0]:
             pass
         time.sleep(patience.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
-        assert nursery.ended() == [-signal.SIGKILL]
+        assert nursery.ended() == -signal.SIGKILL
     nursery.begin(killed, long)
-    assert nursery.ended() == [0]
+    assert nursery.ended() == 0
     expected, found = state(whole), state(killed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     best, again = (load_file(path / WEIGHTS) for path in (whole, killed))

@@ -30,11 +30,11 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_make_what_one_process_makes(cases, context):
+@pytest.mark.parametrize(("context", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
+def test_workers_make_what_one_process_makes(cases, context, workers):
     numbers = list(islice(shuffled_indices(len(cases), seed=1), 12))
     expected = [cases[number] for number in numbers]  # before the fork: its threads must not be missed after it
-    found = loaded(cases, numbers, num_workers=2, multiprocessing_context=context, timeout=60)
+    found = loaded(cases, numbers, num_workers=workers, multiprocessing_context=context, timeout=60)
     assert len(found) == 12
     assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
