@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +22,7 @@ STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#666666",
@@ -45,6 +47,20 @@ MARK: Look = {"fontsize": 9, "weight": "bold", "va": "top", "ha": "right"}
 SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": "#b36b00"}
 
 
+@dataclass(frozen=True)
+class Margins:
+    """Room for the labels of panels, inches; to measure every label takes matplotlib as long as to draw the figure."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    columns: float = 0.0
+    """Between two columns."""
+    rows: float = 0.0
+    """Between two rows."""
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply the style within a block, independent of any matplotlibrc."""
@@ -64,6 +80,7 @@ def finish(
     warnings: Sequence[str] = (),
     handles: Sequence[Artist] = (),
     body: float | None = None,
+    margins: Margins | None = None,
 ) -> bytes:
     """Draw titles, legend, note and mark, and return the figure as PNG.
 
@@ -78,6 +95,7 @@ def finish(
         warnings: Sentences on what is wrong with such forecasts, above the note.
         handles: Entries of a legend below the plot, where it hides nothing.
         body: Height of the plot alone, inches, to which the figure's height is fitted; None keeps the figure's height.
+        margins: Room for the labels of panels; None measures the labels.
     """
     width, height = figure.get_size_inches()
     canvas = FigureCanvasAgg(figure)
@@ -127,13 +145,35 @@ def finish(
         mark.set_y(1 - 0.16 / height)
     if legend is not None:
         legend.set_bbox_to_anchor((MARGIN / width, legend_bottom / height), figure.transFigure)
-    layout = ConstrainedLayoutEngine(
-        rect=(0, bottom / height, 1, 1 - (head + bottom) / height), h_pad=0.07, w_pad=0.05, hspace=0.02
-    )
-    figure.set_layout_engine(layout)
+    if margins is None:
+        layout = ConstrainedLayoutEngine(
+            rect=(0, bottom / height, 1, 1 - (head + bottom) / height), h_pad=0.07, w_pad=0.05, hspace=0.02
+        )
+        figure.set_layout_engine(layout)
+    else:
+        _place(figure, margins, head, bottom)
     data = io.BytesIO()
     canvas.print_png(data)
     return data.getvalue()
+
+
+def _place(figure: Figure, margins: Margins, head: float, foot: float) -> None:
+    """Place the panels of a figure between its titles and its note, inches."""
+    width, height = figure.get_size_inches()
+    top, bottom = head + margins.top, foot + margins.bottom
+    spec = figure.axes[0].get_subplotspec()
+    assert spec is not None
+    rows, columns = spec.get_gridspec().get_geometry()
+    across = (width - margins.left - margins.right - (columns - 1) * margins.columns) / columns
+    down = (height - top - bottom - (rows - 1) * margins.rows) / rows
+    figure.subplots_adjust(
+        left=margins.left / width,
+        right=1 - margins.right / width,
+        top=1 - top / height,
+        bottom=bottom / height,
+        wspace=margins.columns / across,
+        hspace=margins.rows / down,
+    )
 
 
 def _legend(figure: Figure, handles: Sequence[Artist], room: float) -> Legend:
@@ -159,8 +199,11 @@ def _fill(label: Text, text: str, room: float) -> float:
     """Write a text in lines of at most `room` inches, and return its height, inches."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
-        line = ""
-        for word in printable(paragraph).split(" "):
+        line, words = "", printable(paragraph)
+        if _width(label, words) <= room:
+            lines.append(words)
+            continue
+        for word in words.split(" "):
             longer = f"{line} {word}" if line else word
             if _width(label, longer) <= room:
                 line = longer

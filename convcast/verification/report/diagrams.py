@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, ScalarFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from convcast.metrics import MODEL
+from convcast.pictures.style import Margins
 from convcast.variables import Variable
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.results.table import find
@@ -27,6 +28,8 @@ CONSISTENCY_RESAMPLES = 500
 """Number of resamples for consistency bars."""
 COMPARED = ("exact", MODEL)
 """Systems in diagrams of calibration; the first is drawn behind."""
+PANELS = Margins(0.6, 0.12, 0.34, 0.5, columns=0.62, rows=0.82)
+"""Room for the labels of `panels_of`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Drawing:
     caption: str
     figure: Figure
     note: str | None = None
+    margins: Margins | None = None
+    """Room for the labels of panels; None measures the labels."""
 
 
 def draw_relative(verification: Verification) -> Drawing | None:
@@ -50,7 +55,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
         return None
     lead = facts.leads[0]
     fields = verification.scored(lead)
-    figure = Figure(figsize=(8.4, 1.5 + 0.62 * len(fields)), layout="constrained")
+    figure = Figure(figsize=(8.4, 1.5 + 0.62 * len(fields)))
     axes = figure.subplots()
     step = 0.66 / max(len(systems), 2)
     for order, system in enumerate(systems):
@@ -78,7 +83,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
     ticks = [t for t in (0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10) if left <= t <= right]
     log_axis(axes, ticks)
     axes.set_xlabel(f"fair CRPS relative to {reference} (1 = as good as {reference}; smaller is better)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.09), ncols=len(systems), fontsize=9)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(systems), fontsize=9)
     limit = "the exact ensemble, which no model can beat but by chance" if reference == "exact" else "persistence"
     return Drawing(
         "relative",
@@ -87,6 +92,7 @@ def draw_relative(verification: Verification) -> Drawing | None:
         f"Fair CRPS of each system divided by that of {limit}, on the same cases. Bars are "
         f"{facts.confidence:.0%} intervals of the ratio from resampling whole days.",
         figure,
+        margins=Margins(0.55, 0.12, 0.4, 0.52),
     )
 
 
@@ -117,6 +123,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
             axes.fill_between(facts.leads, low, high, color=colour, alpha=0.12, lw=0)
         axes.set_title(f"{variable.name.upper()} ({variable.sign})")
         axes.set_ylim(bottom=0)
+        axes.locator_params(nbins=5)
         axes.set_xlabel("lead (h)", fontsize=8)
     shared_legend(panels, len(fields))
     return Drawing(
@@ -125,6 +132,7 @@ def draw_leads(verification: Verification) -> Drawing | None:
         "Fair CRPS by lead",
         "Fair CRPS of each system by lead; smaller is better. Bands are intervals from resampling whole days.",
         figure,
+        margins=PANELS,
     )
 
 
@@ -135,7 +143,8 @@ def draw_reliability(verification: Verification) -> Drawing | None:
     if not variable.thresholds:
         return None
     columns = len(variable.thresholds)
-    figure = Figure(figsize=(8.4, 0.9 + 8.4 / columns * 1.75 if columns > 2 else 7.0), layout="constrained")
+    side = (7.6 - 0.55 * (columns - 1)) / columns
+    figure = Figure(figsize=(8.4, min(7.0, 2.1 + 1.4 * side)))
     panels = figure.subplots(2, columns, height_ratios=[2.6, 1], squeeze=False, sharex=True)
     for column, threshold in enumerate(variable.thresholds):
         curve, counts = panels[:, column]
@@ -153,13 +162,16 @@ def draw_reliability(verification: Verification) -> Drawing | None:
             0.03, 0.97, f"{events:,} events\nin {points:,} points" if events else "no events", va="top", fontsize=7.5
         )
         counts.set_yscale("log")
-        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        counts.yaxis.set_major_formatter(EngFormatter(sep=""))
+        counts.yaxis.set_minor_locator(NullLocator())
         counts.set_ylim(bottom=0.7)
         counts.set_xlabel("forecast probability", fontsize=8.5)
         for axes in (curve, counts):
             axes.tick_params(labelsize=8)
             axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+            axes.xaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
         curve.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        curve.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
     panels[0, 0].set_ylabel("observed frequency (%)", fontsize=8.5)
     panels[1, 0].set_ylabel("points", fontsize=8.5)
     for axes in panels[1]:
@@ -175,6 +187,7 @@ def draw_reliability(verification: Verification) -> Drawing | None:
         "event was. Below: points by forecast probability (a logarithmic scale). Classes of probability hold whole "
         "counts of members; a class of fewer than 20 points has no mark.",
         figure,
+        margins=Margins(0.6, 0.2, 0.34, 0.5, columns=0.55, rows=0.15),
     )
 
 
@@ -200,6 +213,7 @@ def draw_ranks(verification: Verification) -> Drawing:
         for index, align in ((0, "left"), (-1, "right")):
             if relative[index] > 6:
                 axes.annotate(f"↑ {relative[index]:.0f}", (edges[index], 5.9), ha=align, va="top", fontsize=7.5)
+        axes.locator_params(axis="y", nbins=4)
         axes.tick_params(axis="y", labelsize=8)
     shared_legend(panels, len(fields))
     return Drawing(
@@ -211,6 +225,7 @@ def draw_ranks(verification: Verification) -> Drawing:
         "few to tell). Ties are shared in equal parts by the ranks they could have, so that where no member and no "
         "observation has an echo, REFC counts evenly for all ranks.",
         figure,
+        margins=replace(PANELS, left=0.42, right=0.28, bottom=0.34, rows=0.66),
     )
 
 
@@ -234,6 +249,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
             axes.scatter(spread, error, size, color=colour, marker=marker, alpha=0.75, lw=0, label=system)
         axes.plot([0, reach * 1.06], [0, reach * 1.06], color="#999999", lw=1, zorder=0)
         axes.set(xlim=(0, max(reach, 1e-9) * 1.06), ylim=(0, max(reach, 1e-9) * 1.06), aspect="equal")
+        axes.locator_params(nbins=4)
         row = verification.find(variable.name, "spread_error_correlation", MODEL, lead_hours=lead)
         r = f", r = {row['value']:.2f}" if row and row["value"] is not None else ""
         axes.set_title(f"{variable.name.upper()} ({variable.sign}){r}", fontsize=9)
@@ -250,6 +266,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
         "the ensemble is too wide, above too narrow. r is the correlation of spread with absolute error over all "
         "points, for convcast: near 0 where uncertainty is the same everywhere, so compare with exact.",
         figure,
+        margins=PANELS,
     )
 
 
@@ -315,7 +332,7 @@ def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
     """Return a figure with one panel a field and at least one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
-    figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows), layout="constrained")
+    figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows))
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 

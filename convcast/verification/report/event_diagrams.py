@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from convcast.metrics import MODEL, formulas
+from convcast.pictures.style import Margins
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import COMPARED, Drawing
 from convcast.verification.results.verification import Verification
@@ -27,7 +28,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
     kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= MIN_EVENTS]
     if not kept or model.members < 2:
         return None
-    figure = Figure(figsize=(8.4, 4.9), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.9))
     roc, performance = figure.subplots(1, 2)
     _performance_lines(performance)
     roc.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
@@ -56,6 +57,8 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+        axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
         axes.tick_params(labelsize=8)
         axes.set_ylabel("events that were forecast (%)", fontsize=8.5)
     roc.set_xlabel("non-events that were forecast (%)", fontsize=8.5)
@@ -73,6 +76,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
         "grey curves are equal CSI, dotted lines equal frequency bias; a dot marks acting on 50 %. Rare events "
         "look good on the left and show their price on the right. Events seen at fewer than 50 points have no curve.",
         figure,
+        margins=Margins(0.58, 0.16, 0.34, 0.5, columns=0.66),
     )
 
 
@@ -88,4 +92,3 @@ def _performance_lines(axes: Axes) -> None:
     for bias in (0.5, 1, 2):
         end = min(1, 1 / bias)
         axes.plot([0, end], [0, bias * end], ":", color="#b5b5b5", lw=0.9, zorder=0)
-    axes.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))

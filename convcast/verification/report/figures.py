@@ -55,6 +55,7 @@ def _finish(drawing: diagrams.Drawing, verification: Verification) -> ReportFigu
         title=drawing.title,
         note=drawing.note or basis(verification),
         simulated=verification.facts.simulated,
+        margins=drawing.margins,
     )
     return ReportFigure(drawing.name, drawing.heading, drawing.title, drawing.caption, png)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from convcast.pictures.colours import Colours, bar_labels, field_colours, probability_colours, spread_colours
 from convcast.pictures.geography.base_map import BaseMap
 from convcast.pictures.geography.borders import state_lines
+from convcast.pictures.style import Margins
 from convcast.verification.report.diagrams import Drawing
 from convcast.verification.results.verification import CaseShown, Verification
 
@@ -26,7 +28,7 @@ def draw_case(verification: Verification) -> Drawing:
     case, context = verification.case, _context(verification)
     variable, threshold = case.variable, case.threshold
     event = variable.event(threshold)
-    figure = Figure(figsize=(8.4, 1.4 + 7.4 * _shape(case)), layout="constrained")
+    figure = Figure(figsize=(8.4, 1.4 + 7.4 * _shape(case)))
     ((observed, mean), (spread, probability)) = figure.subplots(2, 2, sharex=True, sharey=True)
     colours = field_colours(variable, _month(case))
     units = variable.sign
@@ -64,6 +66,7 @@ def draw_case(verification: Verification) -> Drawing:
         f"typical one. The orange outline is where the event was observed.",
         figure,
         note=_chosen(case),
+        margins=_margins(context),
     )
 
 
@@ -71,7 +74,7 @@ def draw_members(verification: Verification) -> Drawing:
     """Draw the observation beside the first members."""
     case, context = verification.case, _context(verification)
     shown = min(STAMPS, len(case.members))
-    figure = Figure(figsize=(8.4, 2.1 + 8.1 * _shape(case)), layout="constrained")
+    figure = Figure(figsize=(8.4, 2.4 + 7.9 * _shape(case)))
     panels = figure.subplots(3, 3, sharex=True, sharey=True).ravel()
     colours = field_colours(case.variable, _month(case))
     image = _map(figure, panels[0], case, case.observed, colours, "observed", context, bar=False)
@@ -82,15 +85,10 @@ def draw_members(verification: Verification) -> Drawing:
             _map(figure, panel, case, case.members[number], colours, f"member {number}", context, bar=False)
         else:
             panel.set_axis_off()
+    bar = figure.add_axes((0.15, 0.88 / figure.get_figheight(), 0.7, 0.13 / figure.get_figheight()))
+    ticks = bar_labels(case.variable)
     figure.colorbar(
-        image,
-        ax=list(panels),
-        location="bottom",
-        shrink=0.7,
-        aspect=45,
-        extend="both",
-        label=_label(case),
-        ticks=bar_labels(case.variable),
+        image, cax=bar, orientation="horizontal", extend="both", label=_label(case), ticks=ticks
     ).minorticks_off()
     return Drawing(
         "members",
@@ -100,6 +98,7 @@ def draw_members(verification: Verification) -> Drawing:
         "more of them: as sharp, as strong, as scattered.",
         figure,
         note=_chosen(case),
+        margins=replace(_margins(context), bottom=0.9 if context else 1.3),
     )
 
 
@@ -130,13 +129,21 @@ def _map(
             axes.plot(*line.T, color="#444444", lw=0.5, scalex=False, scaley=False)
     spec = axes.get_subplotspec()
     if context is None and spec is not None:
+        axes.locator_params(nbins=4)
         axes.set_xlabel(unit if spec.is_last_row() else "", fontsize=8)
         axes.set_ylabel(unit if spec.is_first_col() else "", fontsize=8)
     if bar:
-        drawn = figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, pad=0.015, ticks=named)
+        drawn = figure.colorbar(image, ax=axes, shrink=0.82, aspect=28, fraction=0.11, pad=0.015, ticks=named)
         drawn.ax.tick_params(labelsize=8)
         drawn.minorticks_off()
     return image
+
+
+def _margins(context: BaseMap | None) -> Margins:
+    """Room for the titles of maps, and for coordinates where there is no base map."""
+    if context is not None:
+        return Margins(0.12, 0.12, 0.28, 0.1, columns=0.1, rows=0.3)
+    return Margins(0.58, 0.12, 0.28, 0.45, columns=0.2, rows=0.36)
 
 
 def _context(verification: Verification) -> BaseMap | None:

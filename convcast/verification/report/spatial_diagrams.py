@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from convcast.grid import SPACING
 from convcast.metrics import MODEL
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores.spectra import BANDS
+from convcast.pictures.style import Margins
 from convcast.verification.report.colours import SYSTEMS
-from convcast.verification.report.diagrams import COMPARED, Drawing, log_axis, panels_of, shared_legend
+from convcast.verification.report.diagrams import COMPARED, PANELS, Drawing, log_axis, panels_of, shared_legend
 from convcast.verification.results.table import Row
 from convcast.verification.results.verification import Verification
 
@@ -30,7 +32,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
     thresholds = sorted({row["threshold"] for row in rows})
     if not thresholds or len({row["scale_km"] for row in rows}) < 2:
         return None
-    figure = Figure(figsize=(8.4, 4.1), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.1))
     mosaic: list[Any] = [[f"{threshold:g}" for threshold in thresholds], ["legend"] * len(thresholds)]
     by_name = figure.subplot_mosaic(mosaic, height_ratios=[8, 1])
     panels = [by_name[f"{threshold:g}"] for threshold in thresholds]
@@ -46,6 +48,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
         log_axis(axes, sorted({row["scale_km"] for row in rows}))
         axes.set_xlabel("side of the square (km)", fontsize=8.5)
         axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
         axes.tick_params(labelsize=8)
     panels[0].set_ylabel("fractions skill score", fontsize=8.5)
     for axes in panels[1:]:
@@ -59,6 +62,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
         "share: 1 is agreement, 0 none. Where it rises with the side of the square, storms are about right but "
         "misplaced by less than that. Bars are intervals from resampling whole days.",
         figure,
+        margins=Margins(0.52, 0.16, 0.34, 0.05, columns=0.16, rows=0.5),
     )
 
 
@@ -91,6 +95,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         axes.set_xlabel("wavelength (km)", fontsize=8)
         axes.set_ylabel("dB", fontsize=8)
         axes.tick_params(labelsize=8)
+        axes.locator_params(axis="y", nbins=4)
         reach = max(3.0, float(np.abs(axes.get_ylim()).max()))
         axes.set_ylim(-reach, reach)
     shared_legend(panels, len(fields))
@@ -102,6 +107,7 @@ def draw_spectra(verification: Verification) -> Drawing | None:
         "twice as much, below 0 is too smooth. The number is the log-spectral distance of convcast, the root mean "
         "square of the curve. Variance below a step of the lattice that fields are stored on counts as alike.",
         figure,
+        margins=PANELS,
     )
 
 
@@ -113,7 +119,7 @@ def draw_regimes(verification: Verification) -> Drawing | None:
         return None
     fields = verification.scored(lead)
     count = len(fields)
-    figure = Figure(figsize=(8.4, 2.3 + 0.5 * count), layout="constrained")
+    figure = Figure(figsize=(8.4, 2.3 + 0.5 * count))
     by_name = figure.subplot_mosaic([["ratio", "correlation"], ["legend", "legend"]], height_ratios=[count, 1])
     panels = [by_name["ratio"], by_name["correlation"]]
     systems = [name for name in COMPARED if name in facts.systems]
@@ -151,6 +157,7 @@ def draw_regimes(verification: Verification) -> Drawing | None:
         "open are in none. Correlations within a regime are lower than over all points, since part of the skill is to "
         "know the regime; compare with exact.",
         figure,
+        margins=Margins(0.5, 0.16, 0.1, 0.05, columns=0.55, rows=0.5),
     )
 
 

@@ -17,6 +17,7 @@ from convcast.grid import Grid
 from convcast.settings import VerificationSettings
 from convcast.variables import FIELDS
 from convcast.verification import evaluate
+from convcast.verification.report import figures as report_figures
 from convcast.verification.report.figures import draw_figures
 from convcast.verification.report.html import headline, render_report, warnings
 from convcast.verification.report.save import save
@@ -154,6 +155,23 @@ def test_a_figure_says_that_it_is_simulated(verification, unpainted):
         drawn = draw_figures(replace(verification, facts=replace(verification.facts, simulated=simulated)))
         assert ["SIMULATED" in texts for texts in unpainted] == [simulated] * len(drawn)
         unpainted.clear()
+
+
+def test_no_label_leaves_a_figure_or_lies_on_another_panel(verification, unpainted, monkeypatch):
+    finished, drawn = report_figures.finish, []
+    monkeypatch.setattr(
+        report_figures, "finish", lambda figure, **words: drawn.append(figure) or finished(figure, **words)
+    )
+    names = [figure.name for figure in draw_figures(verification)]
+    for figure, name in zip(drawn, names, strict=True):
+        renderer = figure.canvas.get_renderer()
+        boxes = [artist.get_tightbbox(renderer) for artist in (*figure.axes, *figure.texts)]
+        for i, box in enumerate(boxes):
+            assert figure.bbox.x0 <= box.x0, name
+            assert box.x1 <= figure.bbox.x1, name
+            assert figure.bbox.y0 <= box.y0, name
+            assert box.y1 <= figure.bbox.y1, name
+            assert not any(box.overlaps(other) for other in boxes[:i]), name
 
 
 def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_path):
