@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,7 @@ class ModelDescription:
 
     def network(self) -> Network:
         """Create the network with initial weights."""
-        fields, forced = len(self.variables), self.forcing is not None
-        channels = channel_count(fields, self.model.history, forced=forced)
-        return Network(fields, channels, self.model, numbers=number_count(forced=forced))
+        return _network(len(self.variables), self.model)
 
     @property
     def forcing(self) -> Forcing | None:
@@ -93,11 +91,10 @@ class ModelDescription:
             return None
         return Forcing(self.model.leads, self.model.forcing_ages, self.analysis_lead)
 
-    @cached_property
+    @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of each weight of the network, found without allocating it."""
-        with torch.device("meta"):
-            return {name: tuple(weights.shape) for name, weights in self.network().state_dict().items()}
+        return _shapes(len(self.variables), self.model.model_dump_json())
 
     @property
     def parameters(self) -> int:
@@ -176,8 +173,9 @@ class ModelDescription:
         return description
 
     def to_json(self) -> bytes:
-        """Return the contents of model.json."""
-        return (json.dumps(self.to_dict(), indent=2, default=str) + "\n").encode()
+        """Return the contents of model.json, one line for each value: it has more numbers than a person reads."""
+        lines = [f"  {json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in self.to_dict().items()]
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
     @classmethod
     def read(cls, directory: Path) -> ModelDescription:
@@ -205,6 +203,19 @@ class ModelDescription:
             return cls.from_dict(values)
         except (ValueError, SettingsError) as error:
             raise DamagedFileError(f"{path} is damaged ({_reason(error)})", advice=TRAIN_ANOTHER) from error
+
+
+def _network(fields: int, settings: ModelSettings) -> Network:
+    forced = settings.forcing != "none"
+    channels = channel_count(fields, settings.history, forced=forced)
+    return Network(fields, channels, settings, numbers=number_count(forced=forced))
+
+
+@lru_cache  # each save describes the same network again
+def _shapes(fields: int, settings: str) -> dict[str, Shape]:
+    with torch.device("meta"):
+        network = _network(fields, ModelSettings.model_validate_json(settings))
+    return {name: tuple(weights.shape) for name, weights in network.state_dict().items()}
 
 
 def required_kinds(leads: Sequence[int], forcing: Forcing | None) -> set[Kind]:
