@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.residual import Residuals
-from convcast.model.training.batches import Batch, Cases
-from convcast.model.training.orientation import orientations
+from convcast.model.training.batches import IN_MEMORY, Batch, Cases
+from convcast.model.training.orientation import Orientation, orientations
 from convcast.model.training.validation import Validator
 from convcast.notation import HOUR, Hours
 from convcast.settings import ModelSettings, Settings, SplitSettings, TrainingSettings
 
+FLOAT = 4
+"""Bytes of a float32."""
 FITTED_CASES = 400
 """Maximum number of cases, for each lead, to which the regression and the sizes of residuals are fitted."""
 CORRECTED_CASES = 1600
@@ -69,21 +73,27 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     inits = windows.inits
     training_hours = (inits[0] - (settings.model.history - 1) * HOUR, inits[-1] + max(settings.model.leads) * HOUR)
 
+    ages = 0 if windows.forcing is None else len(windows.forcing.ages)
+    case_bytes = FLOAT * (2 * settings.model.history + 4 + ages) * len(dataset.variables) * math.prod(windows.shape)
+    kept = case_bytes * (len(fitted) + len(corrected)) <= IN_MEMORY
+
+    @lru_cache(maxsize=None if kept else 0)  # the fit reads the cases four times
+    def prepared(number: int, turn: Orientation) -> list[tuple[Inputs, Tensor]]:
+        window = turn.apply(windows.forced(number, None), dataset.variables)
+        assert window.target is not None
+        target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
+        folds = (fold_of(window.init, *training_hours),)
+        inputs = Inputs.of([window], normalisation, periodic=windows.periodic, names=settings.model.inputs, folds=folds)
+        forced = [
+            inputs.forced([turn.apply(windows.forced(number, age), dataset.variables)], normalisation)
+            for age in windows.ages(number)
+        ]
+        return [(each, target) for each in (inputs, *forced)]
+
     def cases(numbers: Sequence[int]) -> Iterator[tuple[Inputs, Tensor]]:
         for index, number in enumerate(numbers):
             # Leads alternate, so the orientation changes after all of them: each lead is fitted in every orientation.
-            turn = turns[index // len(settings.model.leads) % len(turns)]
-            window = turn.apply(windows.forced(number, None), dataset.variables)
-            assert window.target is not None
-            target = torch.from_numpy(normalisation.standardise(window.target, periodic=windows.periodic))[None]
-            folds = (fold_of(window.init, *training_hours),)
-            inputs = Inputs.of(
-                [window], normalisation, periodic=windows.periodic, names=settings.model.inputs, folds=folds
-            )
-            yield inputs, target
-            for age in windows.ages(number):
-                forced = turn.apply(windows.forced(number, age), dataset.variables)
-                yield inputs.forced([forced], normalisation), target
+            yield from prepared(number, turns[index // len(settings.model.leads) % len(turns)])
 
     return ModelDescription(
         model=settings.model,
