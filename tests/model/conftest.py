@@ -55,7 +55,7 @@ TINY = {
         "checkpoint_every": 4,
         "log_every": 2,
         "warm_up": 2,
-        "validation_cases": 1,
+        "validation_cases": 0,
         "validation_members": 3,
     },
 }

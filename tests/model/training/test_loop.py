@@ -41,7 +41,7 @@ def weights(directory):
 def trained(tmp_path_factory, dataset, make_settings):
     """A model of 8 steps, and what its training reported."""
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    return directory, list(train(dataset, directory, make_settings()))
+    return directory, list(train(dataset, directory, make_settings(training={"validation_cases": 1})))
 
 
 def test_training_reports_and_ends(trained):
@@ -89,7 +89,7 @@ def test_training_ends_early_when_validation_no_longer_improves(dataset, make_se
 
 
 def test_checkpoints_between_validations_lose_no_step_and_choose_no_weights(trained, dataset, make_settings, tmp_path):
-    timed = make_settings(training={"checkpoint_minutes": 1e-9, "keep": 9})
+    timed = make_settings(training={"validation_cases": 1, "checkpoint_minutes": 1e-9, "keep": 9})
     whole, resumed = trained[0], tmp_path / "resumed"
     for report in train(dataset, resumed, timed):
         if report.step == 2:
@@ -108,7 +108,7 @@ def test_checkpoints_between_validations_lose_no_step_and_choose_no_weights(trai
 
 @pytest.mark.parametrize(("dropout", "threads"), [(0.2, 1), (0.0, 3)])
 def test_a_resumed_training_reaches_the_same_weights_bit_for_bit(dataset, make_settings, tmp_path, dropout, threads):
-    settings = make_settings(model={"dropout": dropout}, training={"threads": threads})
+    settings = make_settings(model={"dropout": dropout}, training={"threads": threads, "validation_cases": 1})
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     list(train(dataset, whole, settings))
     for report in train(dataset, resumed, settings):
@@ -140,8 +140,8 @@ def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_setti
 def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
     # The regression forecasts this weather up to the rounding of its values, which leaves nothing to learn.
     settings = make_settings(
-        model={"reference": {"default": "persistence"}},
-        training={"steps": 200, "log_every": 20, "checkpoint_every": 1000},
+        model={"reference": {"default": "persistence"}, "base": 16},
+        training={"batch": 6, "learning_rate": 0.005, "steps": 60, "log_every": 10, "checkpoint_every": 1000},
     )
     reports = list(train(dataset, tmp_path / "model", settings))
     assert reports[-1].loss < 0.9 * reports[0].loss
@@ -299,7 +299,7 @@ def test_accumulated_batches_are_one_step(dataset, make_settings, tmp_path):
 def test_a_dataset_of_fewer_fields_trains(make_dataset, make_settings, tmp_path):
     """Six fields, and a domain with edges that a patch is cut from, as real files give."""
     dataset = make_dataset(names=("t2m", "d2m", "u10", "cape"), simulated=False, periodic=False, side=24)
-    reports = list(train(dataset, tmp_path / "model", make_settings(training={"steps": 2})))
+    reports = list(train(dataset, tmp_path / "model", make_settings(training={"steps": 2, "validation_cases": 1})))
     assert list(reports[-1].fields) == ["t2m", "d2m", "u10", "cape"]
 
 
@@ -312,7 +312,9 @@ def test_the_learning_rate_rises_and_falls(make_settings):
 
 
 def test_a_model_that_perturbs_states_is_trained_and_draws_them(dataset, tmp_path, make_settings):
-    settings = make_settings(model={"leads": [0], "reference": {"default": "direct"}}, training={"steps": 2})
+    settings = make_settings(
+        model={"leads": [0], "reference": {"default": "direct"}}, training={"steps": 2, "validation_cases": 1}
+    )
     reports = list(train(dataset, tmp_path / "perturbation", settings))
     assert reports[-1].finished
 
