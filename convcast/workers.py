@@ -22,6 +22,8 @@ SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
 that convcast set it; any value has that effect."""
 TASKS_PER_WORKER = 2
 """Number of tasks queued per worker, so that workers are never idle and results do not pile up."""
+ANSWER_SECONDS = 10.0
+"""Time that a dask scheduler is given to answer."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _client(workers: Workers) -> Iterator[Any]:
         ) from None
     if workers.scheduler is not None:
         try:
-            client = Client(workers.scheduler, timeout=10)
+            client = Client(workers.scheduler, timeout=ANSWER_SECONDS)
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"no dask scheduler answers at {workers.scheduler} ({error})", advice="start one, or use --workers 2"
