@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,21 +53,25 @@ def truth_anomalies():
     return np.stack(anomalies)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Small:
+    """A workspace, its dataset, and the forecasts that were there when this was made."""
+
     workspace: Workspace
     dataset: Dataset
-    paths: list[Path]
+
+    def __post_init__(self):
+        self.paths = sorted(self.workspace.forecasts.glob("*.zarr"))
 
     def settings(self, **changes):
         return VerificationSettings(**({"resamples": 200, "baseline_members": 5} | changes))
 
 
-def write_forecast(path, init, members, **attributes):
+def write_forecast(path, init, members, variables=VARIABLES, **attributes):
     anomaly = truth_anomalies()[int((init - START) / HOUR)]
     generator = np.random.default_rng(int(init.astype(int)))
     drawn = 0.8 * anomaly + 0.6 * noise(generator, members, len(VARIABLES))
-    fields = {v.name: physical(drawn[:, i], v)[:, None] for i, v in enumerate(VARIABLES)}
+    fields = {v.name: physical(drawn[:, i], v)[:, None] for i, v in enumerate(VARIABLES) if v in variables}
     said = {"simulated": True, "training_hours": TRAINING, "model_sha256": "0123456789abcdef"} | attributes
     ensemble_dataset(
         fields, init=init, members=range(members), leads=[1], grid=simulated_grid(SIZE), attributes=said
@@ -94,28 +97,33 @@ def unpainted_here(monkeypatch):
     return leave_unpainted(monkeypatch)
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    """Not to be changed."""
-    workspace = create_workspace(tmp_path_factory.mktemp("verification") / "workspace")
+def make_workspace(root, variables=VARIABLES):
+    workspace = create_workspace(root)
     (workspace.simulated).mkdir()
     (workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": SIZE, "seed": 3}))
     terrain = np.zeros((2, SIZE, SIZE), np.float32)
-    store = Store.create(workspace.dataset, DatasetDescription(VARIABLES, simulated_grid(SIZE), True, 0), terrain)
+    store = Store.create(workspace.dataset, DatasetDescription(variables, simulated_grid(SIZE), True, 0), terrain)
     for hour, anomaly in zip(HOURS, truth_anomalies(), strict=True):
-        values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True)])
+        values = np.stack([physical(a, v) for a, v in zip(anomaly, VARIABLES, strict=True) if v in variables])
         store.write_hour(hour, values)
     store.write_status(HOURS, HourStatus.OK, [{"valid": str(hour)} for hour in HOURS])
-    paths = [write_forecast(workspace.forecast(init), init, MEMBERS) for init in INITS]
-    return Small(workspace, Dataset.open(workspace.dataset), paths)
+    for init in INITS:
+        write_forecast(workspace.forecast(init), init, MEMBERS, variables)
+    return Small(workspace, Dataset.open(workspace.dataset))
 
 
-def copied(whole, root):
-    """A workspace with the same forecasts, which may be changed; the dataset is shared."""
-    workspace = create_workspace(root)
-    shutil.copytree(whole.workspace.simulated, workspace.simulated)
-    shutil.copytree(whole.workspace.forecasts, workspace.forecasts)
-    return Small(workspace, whole.dataset, sorted(workspace.forecasts.glob("*.zarr")))
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """Not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("verification") / "workspace")
+
+
+def copied(made, root):
+    """The same workspace in another folder, which may be changed; the dataset is shared."""
+    shutil.copytree(
+        made.workspace.root, root, ignore=shutil.ignore_patterns(made.dataset.path.name), dirs_exist_ok=True
+    )
+    return replace(made, workspace=Workspace(root))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 
 import eccodes
@@ -45,7 +44,7 @@ def weather(variable, grid, seed):
 class Real:
     workspace: Workspace
     dataset: Dataset
-    inits: list
+    inits: tuple
 
 
 def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid=GRID):
@@ -67,14 +66,7 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
         ensemble_dataset(drawn, init=init, members=range(members), leads=[lead], grid=grid, attributes=OURS).to_zarr(
             workspace.forecast(init), zarr_format=3, consolidated=False
         )
-    return Real(workspace, Dataset.open(workspace.dataset), list(inits))
-
-
-def copied(real, root):
-    """The same workspace in another folder, which may be changed."""
-    shutil.copytree(real.workspace.root, root, dirs_exist_ok=True)
-    workspace = Workspace(root)
-    return Real(workspace, Dataset.open(workspace.dataset), list(real.inits))
+    return Real(workspace, Dataset.open(workspace.dataset), tuple(inits))
 
 
 def put(workspace, file, messages, *, lacking=(), simulated=False):

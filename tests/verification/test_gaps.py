@@ -32,7 +32,9 @@ def full(whole, ours):  # noqa: F811
     """The analyses of all hours, so that a climatology has a past, as somebody's file."""
     values = whole.dataset.read(HOURS)
     fields = {
-        v.name: (("time", "y", "x"), values[:, i], ours[v.name].attrs) for i, v in enumerate(whole.dataset.variables)
+        v.name: (("time", "y", "x"), values[:, i], ours[v.name].attrs)
+        for i, v in enumerate(whole.dataset.variables)
+        if v.name in ("refc", "t2m", "cape")
     }
     place = {name: ours[name] for name in ("y", "x", "latitude", "longitude", "spatial_ref")}
     coordinates = {"time": ("time", HOURS.astype("datetime64[ns]"), {"standard_name": "time"})} | place

@@ -110,7 +110,7 @@ def test_exact_of_a_part_of_the_world_is_run_from_the_whole_worlds_analysis(smal
     store = Store.create(tmp_path / "part.zarr", description, dataset.static[(..., *part)])
     store.write_hour(init, dataset.read([init], *part)[0])
     store.write_status([init], HourStatus.OK, [{"valid": str(init)}])
-    cropped = Small(small.workspace, Dataset.open(tmp_path / "part.zarr"), [])
+    cropped = Small(small.workspace, Dataset.open(tmp_path / "part.zarr"))
 
     (exact,) = make(cropped, "exact", cases=CASES[:1])
     assert "lacks the whole world's analysis" in exact.missing(init, 1)

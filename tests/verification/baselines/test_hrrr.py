@@ -12,7 +12,8 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_baselines
 from convcast.verification.data.truth import Analyses
 
-from ..published import INSIDE, WIDE, copied, forecast, make_workspace, put, weather
+from ..conftest import copied
+from ..published import INSIDE, WIDE, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-20T09", "h")]
 AGES = (1, 3)

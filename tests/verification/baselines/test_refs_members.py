@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,8 @@ from convcast.verification import evaluate
 from convcast.verification.baselines.choose import make_references
 from convcast.verification.data.truth import Analyses
 
-from ..published import GRID, INSIDE, WIDE, copied, forecast, make_workspace, put, weather
+from ..conftest import copied
+from ..published import GRID, INSIDE, WIDE, forecast, make_workspace, put, weather
 
 INITS = [np.datetime64("2026-11-20T06", "h"), np.datetime64("2026-11-21T09", "h")]
 WMO = {"refc": GribKey(0, 16, 5, 10, 0)}
@@ -154,8 +156,8 @@ def test_members_of_a_smaller_area_than_the_truth_are_not_taken(real):
 def test_what_fetch_brings_is_what_is_compared(real, tmp_path):
     """The same forecasts, fetched from a folder laid out as the bucket, score the same."""
     publish(real, INITS[0], 1)
-    real.inits.pop()
-    expected = run(real)
+    first = replace(real, inits=INITS[:1])
+    expected = run(first)
     bucket, archive = tmp_path / "bucket", real.workspace.archive
     for path in archive.rglob("*.grib2"):
         there = bucket / path.relative_to(archive / path.relative_to(archive).parts[0])
@@ -168,7 +170,7 @@ def test_what_fetch_brings_is_what_is_compared(real, tmp_path):
     with open_sources([str(bucket)], workspace=real.workspace, settings=settings) as sources:
         outcomes = list(fetch_files(asked, sources, settings=settings.archive, now=valid[0] + 1000 * HOUR))
     assert {outcome.status for outcome in outcomes} == {"ok"}
-    assert run(real).scores == expected.scores
+    assert run(first).scores == expected.scores
 
 
 def test_members_of_hrrrcast_are_compared_on_the_same_cases(real):
