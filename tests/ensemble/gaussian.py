@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ VARIABLES = select(["refc", "t2m", "cape"])
 BASE = np.array([20, 290, 1000], np.float32)[:, None, None]
 SPREAD = torch.tensor([4.0, 2.0, 200.0])[:, None, None]
 """Of residuals."""
+SCHEDULE = cosine(50)
 FAST = SamplingSettings(steps=6, threads=1, precision="float32")
 
 
@@ -44,6 +46,12 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
         store.write_hour(valid, (base + 2 * np.sin((x + y + k) / 7)).astype(np.float32))
     store.write_status(times, HourStatus.OK, [{"valid": str(t)} for t in times])
     return Dataset.open(path)
+
+
+@cache
+def white_flow(fields: int, steps: int) -> LinearFlow:
+    """Solved once for all forecasters, as a Forecaster solves it once."""
+    return LinearFlow(Spectrum.white(fields), SCHEDULE, SCHEDULE.timesteps(steps).tolist())
 
 
 class GaussianCondition(SimpleNamespace):
@@ -80,7 +88,7 @@ class GaussianForecaster:
         )
         self.forcing = None
         self.conditions = 0
-        self.schedule = cosine(50)
+        self.schedule = SCHEDULE
         self.device = torch.device("cpu")
         self.calls: list[tuple[int, ...]] = []
 
@@ -105,8 +113,7 @@ class GaussianForecaster:
     solve = Forecaster.solve
 
     def _flow(self, steps):
-        white = Spectrum.white(len(self.variables))
-        return LinearFlow(white, self.schedule, self.schedule.timesteps(steps).tolist())
+        return white_flow(len(self.variables), steps)
 
     def clamp(self, x0, condition):
         low = torch.tensor([v.bounds[0] for v in self.variables])[:, None, None]

@@ -149,7 +149,7 @@ class TestLeadCorrelation:
 class TestProcesses:
     @pytest.mark.parametrize("leads", [(1, 3), (2,)])
     def test_processes_draw_every_member_once_and_the_same_bits(self, dataset, rolled, tmp_path, leads):
-        members = range(25)
+        members = range(12)
         shares = [
             {
                 d.member
@@ -166,7 +166,7 @@ class TestProcesses:
         xr.testing.assert_identical(together, one)
 
     def test_what_a_process_that_died_left_undone_the_next_run_does(self, dataset, tmp_path):
-        path, members = tmp_path / "f.zarr", range(25)
+        path, members = tmp_path / "f.zarr", range(12)
         _, first = draw(dataset, path, leads=(1,), members=members, rank=0, world_size=2)
 
         _, rest = draw(dataset, path, leads=(1,), members=members)
