@@ -192,7 +192,7 @@ def test_no_tile_goes_through_the_cpu(with_edges, make_settings, monkeypatch):
     settings = make_settings()
     # A copy, since what is described once keeps the fake tensors of another test.
     description = ModelDescription.from_dict(preparation.describe(with_edges, settings).to_dict())
-    tiling = cover(with_edges.grid, tile=12, overlap=4)
+    tiling = cover(with_edges.grid, tile=16, overlap=8)
     with fake_cuda(), pinned(), torch.no_grad():
         with torch.device("meta"):
             bare = description.network()

@@ -90,6 +90,7 @@ def test_motion_is_bounded():
     assert np.hypot(*estimate_motion(history, periodic=True)) < 41
 
 
+@pytest.mark.usefixtures("short_spin_up")
 def test_the_simulated_wind_is_found():
     world = World(64, 64, seed=5)
     run = list(world.nature_run(np.datetime64("2024-05-09T00", "h"), 48))

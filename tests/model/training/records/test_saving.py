@@ -43,12 +43,19 @@ def described(dataset, make_settings):
 @pytest.fixture(scope="module", autouse=True)
 def _quick(described):
     """What is not tested here is not computed again for each training."""
+    prepare, prepared = preparation.cases, {}
 
     def describe(_, settings):
         return replace(described, model=settings.model).under(settings)
 
+    def cases(dataset, description, settings):
+        key = settings.digest()
+        prepared[key] = prepared.get(key) or prepare(dataset, description, settings)
+        return prepared[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparation, "describe", describe)
+        patch.setattr(preparation, "cases", cases)
         patch.setattr(Trainer, "validate", lambda self, _: Validation(SCORES[self.step], 0, 2, None, None, {}))
         yield
 
