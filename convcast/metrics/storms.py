@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +41,12 @@ class Storms:
         """Whether each storm has one of the others within REACH, (storm,)."""
         if not len(self) or not len(others):
             return np.zeros(len(self), bool)
-        tree = KDTree(others.centres, boxsize=self.shape if self.periodic else None)
-        nearest, _ = tree.query(self.centres)
+        nearest, _ = others._tree.query(self.centres)
         return np.asarray(nearest * SPACING / 1000 <= REACH)
+
+    @cached_property
+    def _tree(self) -> KDTree:
+        return KDTree(self.centres, boxsize=self.shape if self.periodic else None)
 
     def by_size(self) -> NDArray[np.float64]:
         """Number of storms in each class of SIZES."""
