@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -219,15 +219,13 @@ def batches(
 def on_side_queue(groups: Iterable[Group], prepare: Callable[[Group], Batch], queue: SideQueue) -> Iterator[Batch]:
     """Yield the batch of each group; that of the next one is queued before."""
     coming: tuple[Batch, torch.cuda.Event | None] | None = None
-    for group in groups:
-        following = queue.put(partial(prepare, group))
+    due = map(partial(partial, prepare), groups)
+    for prepare_one in chain(due, [None]):
+        following = None if prepare_one is None else queue.put(prepare_one)
         if coming is not None:
             queue.let_wait(coming[1], coming[0])
             yield coming[0]
         coming = following
-    if coming is not None:
-        queue.let_wait(coming[1], coming[0])
-        yield coming[0]
 
 
 def _ahead(make: Callable[[Sequence[int]], Made], order: Iterable[int], size: int, workers: int) -> Iterator[Made]:
