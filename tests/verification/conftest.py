@@ -20,7 +20,7 @@ from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.store import Store
 from convcast.notation import HOUR
 from convcast.settings import VerificationSettings
-from convcast.variables import FIELDS
+from convcast.variables import FIELDS, REFC, T2M
 from convcast.workspace import Workspace, create_workspace
 
 SIZE = 32
@@ -30,6 +30,7 @@ TRAINING = "2024-05-01T00/2024-05-02T23"
 INITS = np.array(["2024-05-03T06", "2024-05-03T20", "2024-05-04T06", "2024-05-04T20"], "datetime64[h]")
 MEMBERS = 8
 VARIABLES = tuple(FIELDS.values())
+FEW = (REFC, T2M)
 
 
 def noise(generator, *shape):
@@ -116,6 +117,12 @@ def make_workspace(root, variables=VARIABLES):
 def whole(tmp_path_factory):
     """Not to be changed."""
     return make_workspace(tmp_path_factory.mktemp("verification") / "workspace")
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """Of two fields, since each takes its time to score; not to be changed."""
+    return make_workspace(tmp_path_factory.mktemp("few") / "workspace", FEW)
 
 
 def copied(made, root):

@@ -15,7 +15,7 @@ from convcast.variables import T2M
 from convcast.verification import evaluate
 from convcast.verification.report.save import save
 
-from .conftest import HOURS, INITS, MEMBERS, write_forecast
+from .conftest import HOURS, INITS, MEMBERS, copied, write_forecast
 
 NETWORK_FREE = ["persistence", "climatology", "advection"]
 
@@ -30,6 +30,11 @@ def verify(small, against=(), paths=None, **settings):
     )
     scored = list(under_way)
     return under_way.result(), scored
+
+
+@pytest.fixture
+def small(few, tmp_path):
+    return copied(few, tmp_path / "workspace")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def test_simulated_and_real_weather_are_not_mixed(small):
     [
         (lambda data: data.assign_coords(x=data["x"] + 3000), "another grid"),
         (lambda data: data.isel(y=slice(1, None)), "another grid"),
-        (lambda data: data.drop_vars("cin"), "does not hold cin"),
+        (lambda data: data.drop_vars("refc"), "does not hold refc"),
         (lambda data: data.isel(number=0), "no dimension number"),
         (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="m")), "t2m in m, not in K"),
     ],

@@ -13,15 +13,14 @@ import xarray as xr
 from convcast import workers
 from convcast.errors import SettingsError
 from convcast.metrics.sums import Statistics, score_field
-from convcast.variables import REFC, T2M
+from convcast.variables import REFC
 from convcast.verification import crosscheck, evaluate, scoring
 from convcast.verification.results.case_cache import Record, Records, _flatten
 from convcast.workers import Workers, map_in_order
 
-from .conftest import INITS, make_workspace, write_forecast
+from .conftest import FEW, INITS, copied, write_forecast
 
 AGAINST = ["persistence", "climatology"]
-FEW = (REFC, T2M)
 
 
 def start(small, against=AGAINST, **options):
@@ -41,15 +40,14 @@ def verify(small, **options):
     return under_way.result()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Of few fields, since each is scored by itself; not to be changed."""
-    return make_workspace(tmp_path_factory.mktemp("streaming") / "workspace", FEW)
+@pytest.fixture
+def small(few, tmp_path):
+    return copied(few, tmp_path / "workspace")
 
 
 @pytest.fixture(scope="module")
-def expected(whole):
-    return verify(whole)
+def expected(few):
+    return verify(few)
 
 
 @pytest.fixture

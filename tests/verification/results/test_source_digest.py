@@ -8,13 +8,14 @@ import sys
 import pytest
 
 import convcast
+from convcast.verification.digest import digest
 from convcast.verification.evaluate import COMPUTED_BY, evaluate
 from convcast.verification.results.source_digest import KEPT, kept_digest, reached, read_source, source_digest
 
 ROOTS = [(root.__module__, root.__qualname__) for root in COMPUTED_BY]
 
 
-def digest_of(change=lambda name, source: source):
+def digest_of(change):
     """The texts that are hashed, of modules whose source was changed."""
 
     def read(name):
@@ -25,13 +26,18 @@ def digest_of(change=lambda name, source: source):
 
 
 @pytest.fixture(scope="module")
-def unchanged():
-    return digest_of()
+def definitions():
+    return reached(*ROOTS)
 
 
 @pytest.fixture(scope="module")
-def names():
-    return {name for _, name in reached(*ROOTS)}
+def unchanged(definitions):
+    return sorted(definitions.values())
+
+
+@pytest.fixture(scope="module")
+def names(definitions):
+    return {name for _, name in definitions}
 
 
 def substituted(*pairs):
@@ -112,8 +118,8 @@ def test_what_scores_depend_on_is_covered(names):
     assert kernels | fields | baselines | motion | files <= names
 
 
-def test_what_they_do_not_depend_on_is_not(names):
-    modules = {name for name, _ in reached(*ROOTS)}
+def test_what_they_do_not_depend_on_is_not(definitions, names):
+    modules = {name for name, _ in definitions}
     assert not names & {"Bootstrap", "score_rows", "render_report", "draw_figures", "VerificationSettings", "SYSTEMS"}
     assert not [
         m for m in modules if re.search(r"cli|report|plots|diagram|maps|figures|pictures|colours|operations|model", m)
@@ -198,4 +204,4 @@ def test_a_digest_is_kept_until_a_source_file_changes(tmp_path, monkeypatch):
 
 def test_a_digest_that_cannot_be_kept_is_computed(tmp_path):
     (tmp_path / "file").write_text("in the folder's place")
-    assert kept_digest(tmp_path / "file", evaluate) == source_digest(evaluate)
+    assert kept_digest(tmp_path / "file", digest) == source_digest(digest)
