@@ -19,7 +19,7 @@ from convcast.model.checkpoint import ModelDescription, load_network
 from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise
-from convcast.model.features.condition import Condition, channels, numbers
+from convcast.model.features.condition import Condition, Features
 from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Network
 from convcast.settings import Precision, SamplingSettings
@@ -105,13 +105,11 @@ class Forecaster:
             windows = [replace(window, forcing=None, age=None) for window in windows]
         normalisation, names = residuals.normalisation, self.settings.inputs
         inputs = Inputs.of(windows, normalisation, periodic=periodic, names=names, device=self.device)
-        reference = residuals.reference(inputs)
-        scale = residuals.scales(inputs, reference)
-        of_case = channels(inputs, reference, scale, forced=forced), numbers(inputs, forced=forced)
+        features = Features.of(inputs, residuals, forced=forced)
         with self._autocast():
-            encoded = self._network.encode(*of_case, periodic=periodic)
-        low, high = residuals.bounds(reference, scale)
-        return Condition(lead, periodic, encoded, reference, scale, low, high)
+            encoded = self._network.encode(features.channels, features.numbers, periodic=periodic)
+        low, high = residuals.bounds(features.reference, features.scale)
+        return Condition(lead, periodic, encoded, features.reference, features.scale, low, high)
 
     def call_bytes(self, cells: int) -> int:
         """Peak memory, in bytes, of a network call on `cells` cells of all members together."""

@@ -10,12 +10,14 @@ and its age among the numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from convcast.model.devices import send
 from convcast.model.features.inputs import Inputs
+from convcast.model.features.residual import Residuals
 from convcast.model.network.network import Encoded
 
 LONGEST_LEAD = 24.0
@@ -72,6 +74,25 @@ def numbers(inputs: Inputs, *, forced: bool = False) -> Tensor:
     leads = send(torch.tensor(inputs.leads, dtype=torch.float32) / LONGEST_LEAD, inputs.hour.device)
     ages = [torch.full_like(leads, (inputs.age or 0) / LONGEST_LEAD)[:, None]] if forced else []
     return torch.cat([leads[:, None], inputs.hour, *ages], dim=1)
+
+
+class Features(NamedTuple):
+    """The condition before it is encoded, and what turns residuals into fields; one row for each case."""
+
+    channels: Tensor
+    numbers: Tensor
+    reference: Tensor
+    """Reference forecast, standardised, (row, variable, y, x)."""
+    scale: Tensor
+    """Expected size of its residuals, standardised, (row, variable, y, x)."""
+
+    @classmethod
+    def of(cls, inputs: Inputs, residuals: Residuals, *, forced: bool = False) -> Features:
+        """Compute the features of cases; `forced` says whether the model was trained with forcing."""
+        reference = residuals.reference(inputs)
+        scale = residuals.scales(inputs, reference)
+        joined = channels(inputs, reference, scale, forced=forced)
+        return cls(joined, numbers(inputs, forced=forced), reference, scale)
 
 
 @dataclass(frozen=True)

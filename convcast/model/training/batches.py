@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convcast.dataset import Window, Windows
 from convcast.model.devices import SideQueue, send
-from convcast.model.features import condition
+from convcast.model.features.condition import Features
 from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs, on_device
 from convcast.model.features.residual import Residuals
@@ -181,22 +181,15 @@ class Cases:
 
     def _features(self, windows: Sequence[Window], device: torch.device | str) -> Batch:
         """Standardise and advect windows of one age of forcing and compute their reference forecast, on the device."""
-        residuals, periodic = self.residuals, self.windows.periodic
-        normalisation = residuals.normalisation
+        normalisation, periodic = self.residuals.normalisation, self.windows.periodic
         folds = None if self._fitted is None else tuple(fold_of(window.init, *self._fitted) for window in windows)
         inputs = Inputs.of(windows, normalisation, periodic=periodic, names=self.inputs, folds=folds, device=device)
-        reference = residuals.reference(inputs)
-        scale = residuals.scales(inputs, reference)
+        made = Features.of(inputs, self.residuals, forced=self.windows.forcing is not None)
         targets = [window.target for window in windows if window.target is not None]
         observed = on_device(targets, normalisation, torch.device(device))
         target = normalisation.standardised(observed, periodic=periodic)
-        forced = self.windows.forcing is not None
         # bfloat16 is what the network computes in, and half the memory to keep and to roll.
-        return Batch(
-            condition.channels(inputs, reference, scale, forced=forced).bfloat16(),
-            condition.numbers(inputs, forced=forced),
-            (target - reference) / scale,
-        )
+        return Batch(made.channels.bfloat16(), made.numbers, (target - made.reference) / made.scale)
 
 
 def batches(

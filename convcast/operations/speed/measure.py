@@ -24,7 +24,7 @@ from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
 from convcast.model import Condition, Forecaster, ModelDescription
 from convcast.model.distributed import Distributed
-from convcast.model.features.condition import channel_count, channels
+from convcast.model.features.condition import Features, channel_count
 from convcast.model.features.inputs import Inputs
 from convcast.model.network.network import Network
 from convcast.model.training.batches import Batch
@@ -249,9 +249,8 @@ def preparation(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate:
     def run(windows: list[Window], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         names = settings.model.inputs
         inputs = Inputs.of(windows, residuals.normalisation, periodic=False, names=names, device=device)
-        reference = residuals.reference(inputs)
-        scale = residuals.scales(inputs, reference)
-        return channels(inputs, reference, scale), reference, scale
+        made = Features.of(inputs, residuals)
+        return made.channels, made.reference, made.scale
 
     one = [made_up.case((sizes.compared, sizes.compared), settings, lead=LEAD)]
     pairs = zip(run(one, clock.device), run(one, torch.device("cpu")), strict=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convcast.model.features.condition import channel_count
+from convcast.model.features.condition import Features, channel_count
 from convcast.model.training import preparation
 from convcast.model.training.batches import batches, on_side_queue
 from convcast.model.training.orientation import Orientation
@@ -49,7 +49,6 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     import numpy as np
 
     from convcast.dataset import window
-    from convcast.model.features import condition
     from convcast.model.features.inputs import Inputs
 
     residuals = prepared[0].residuals
@@ -57,8 +56,7 @@ def test_preparing_commutes_with_rolling_the_world(prepared, dataset, make_setti
     made = []
     for case in (one, one.roll(3, 7)):
         inputs = Inputs.of([case], residuals.normalisation, periodic=True)
-        reference = residuals.reference(inputs)
-        made.append(condition.channels(inputs, reference, residuals.scales(inputs, reference)))
+        made.append(Features.of(inputs, residuals).channels)
     torch.testing.assert_close(made[0].roll((3, 7), (2, 3)), made[1], atol=2e-3, rtol=0)
     assert np.isfinite(made[0].numpy()).all()
 
