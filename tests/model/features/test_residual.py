@@ -10,12 +10,21 @@ import torch
 from convcast.dataset import FieldStatistics, window
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.model.diffusion.spectrum import band_moments
+from convcast.model.features import correction
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, RegressionFit, predictor_count, predictors
 from convcast.model.features.residual import Residuals
 
 HISTORY = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_fit():
+    """Fit the correction in few steps: its own tests are those of test_correction.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correction, "MAX_STEPS", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
