@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -51,14 +52,20 @@ def drawn():
     return np.stack([[storms(member, lead) for lead in (1, 2)] for member in MEMBERS])
 
 
-@pytest.fixture
-def ensemble(tmp_path, drawn):
-    path = tmp_path / "forecasts" / "f.zarr"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, drawn):
+    """Not to be changed."""
+    path = tmp_path_factory.mktemp("written") / "f.zarr"
     store = EnsembleStore.prepare(path, DESCRIPTION, members=len(MEMBERS))
     for member in MEMBERS:
         for place, lead in enumerate(DESCRIPTION.leads):
             store.write(member, lead, drawn[member, place])
     return path
+
+
+@pytest.fixture
+def ensemble(tmp_path, written):
+    return shutil.copytree(written, tmp_path / "forecasts" / "f.zarr")
 
 
 def make(ensemble, *, leads=(1, 2), members=MEMBERS, settings=SETTINGS, description=DESCRIPTION):
