@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 
@@ -58,12 +57,11 @@ def spoilt_bytes(draw, data: bytes, *, within: int | None = None) -> bytes:
 @st.composite
 def spoilt_json(draw, document) -> bytes:
     """Values replaced or left out, or, at times, bytes of the text spoilt."""
-    spoilt = copy.deepcopy(document)
+    spoilt = json.loads(json.dumps(document))
     for _ in range(draw(st.integers(1, 2))):
-        places = list(_places(spoilt))
-        if not places:
+        if not spoilt:
             break
-        parent, key = draw(st.sampled_from(places))
+        parent, key = draw(_places(spoilt))
         if draw(st.integers(0, 3)) == 0:
             del parent[key]
         else:
@@ -72,10 +70,10 @@ def spoilt_json(draw, document) -> bytes:
     return draw(spoilt_bytes(text)) if draw(st.integers(0, 4)) == 0 else text
 
 
-def _places(document):
-    """Each value of a document, as where it stands and its key or number there."""
-    entries = document.items() if isinstance(document, dict) else enumerate(document)
-    for key, value in list(entries):
-        yield document, key
-        if isinstance(value, dict | list):
-            yield from _places(value)
+@st.composite
+def _places(draw, document):
+    """A value of a document that is not empty, as where it stands and its key or number there."""
+    keys = list(document) if isinstance(document, dict) else range(len(document))
+    key = draw(st.sampled_from(keys))
+    inner = document[key]
+    return draw(_places(inner)) if inner and isinstance(inner, dict | list) and draw(st.booleans()) else (document, key)
