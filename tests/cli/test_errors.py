@@ -107,6 +107,7 @@ def test_no_network_says_how_to_go_on(convcast):
 def test_no_network_is_said_once(convcast, monkeypatch, more):
     """Also where Azure, whose addresses another server signs, is among the sources."""
     monkeypatch.setattr("convcast.archive.web.http.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("convcast.archive.sources.NOMADS_PAUSE", 0.01)
     monkeypatch.setattr("urllib3.util.connection.create_connection", unreachable)
     done = convcast("fetch", "--days", "14", *more)
     assert (done.exit_code, done.output.count("no connection can be made")) == (3, 1)
