@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import xarray as xr
-from unpainted import nothing_painted
+from unpainted import nothing_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,9 @@ page_fields = ["refc"]
 
 
 @pytest.fixture(autouse=True)
-def _unpainted():
-    """Pictures are painted in test_cycle.py and tests/verification."""
-    with nothing_painted():
+def _undrawn():
+    """Pictures are drawn in test_cycle.py and tests/verification."""
+    with nothing_drawn():
         yield
 
 

@@ -223,7 +223,7 @@ def test_what_cannot_be_done_is_one_sentence(workspace, command_line, words, cod
 def test_a_hindcast_uses_the_model_that_is_there_and_the_days_it_held_back(five_verbs, as_process, tmp_path):
     root = tmp_path / "w"
     shutil.copytree(five_verbs[0], root, ignore=shutil.ignore_patterns("archive", "simulated", "forecasts"))
-    few = ["--every", "12h", "--members", "2", "--set", "sampling.steps=2"]
+    few = ["--every", "12h", "--members", "2", "--set", "sampling.steps=2", "--set", "verification.resamples=100"]
     as_process(root, "hindcast", *few, "--against", "persistence")
     facts = json.loads((root / "verification" / "hindcast" / "scores.json").read_text())["facts"]
     assert facts["inits"] == ["2024-05-12T03", "2024-05-12T15"]

@@ -8,6 +8,7 @@ Sampling and scoring are stand-ins that write what the real ones write. Pictures
 
 import contextlib
 import errno
+import gc
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from unpainted import draw_nothing
+from unpainted import nothing_drawn
 
 from convcast.archive import fetch, locations
 from convcast.archive.web import http
@@ -167,6 +168,23 @@ def over(running):
     return all(os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) for process in running)
 
 
+def run(wanted):
+    """The exit codes of the cycles."""
+    BEGUN.unlink(missing_ok=True)
+    running = [cycle(wanted["now"], wanted["words"], wanted["full"]) for _ in range(wanted["count"])]
+    if wanted["kill"]:
+        stage, after, whom = wanted["kill"]
+        while not over(running) and stage > len(begun()):
+            time.sleep(0.005)
+        time.sleep(after)
+        for process in running:
+            os.kill(process, signal.SIGKILL)
+        for process in begun() if whom == "all" else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in running]
+
+
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
     assert all((fetch, preprocess, decode, cycles, prometheus))  # imported here, once
@@ -174,19 +192,7 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     http.FIRST_WAIT = 0.01
-    draw_nothing()
-    for line in sys.stdin:
-        wanted = json.loads(line)
-        BEGUN.unlink(missing_ok=True)
-        running = [cycle(wanted["now"], wanted["words"], wanted["full"]) for _ in range(wanted["count"])]
-        if wanted["kill"]:
-            stage, after, whom = wanted["kill"]
-            while not over(running) and stage > len(begun()):
-                time.sleep(0.005)
-            time.sleep(after)
-            for process in running:
-                os.kill(process, signal.SIGKILL)
-            for process in begun() if whom == "all" else ():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-        say([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in running])
+    gc.freeze()  # forks need not look at what is imported
+    with nothing_drawn():
+        for line in sys.stdin:
+            say(run(json.loads(line)))

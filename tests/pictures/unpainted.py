@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from contextlib import contextmanager
+from unittest import mock
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -37,12 +38,13 @@ def nothing_painted():
         FigureCanvasAgg.print_png = painted
 
 
-def draw_nothing():
-    """From here on in this process, maps are of one pixel, and so is the one figure that a report has."""
+@contextmanager
+def nothing_drawn():
+    """Within a block, maps are one pixel, and so is the one figure that a report has."""
     from convcast.pictures import forecast
     from convcast.verification.report import figures, save
 
     figure = figures.ReportFigure("relative", heading="Scores", title="Scores", caption="Scores", png=PIXEL)
-    forecast.draw = lambda kind, shown: PIXEL
-    save.draw_figures = lambda verification: [figure]
-    FigureCanvasAgg.print_png = unpainted(FigureCanvasAgg.print_png)
+    maps = mock.patch.object(forecast, "draw", return_value=PIXEL)
+    with maps, mock.patch.object(save, "draw_figures", return_value=[figure]), nothing_painted():
+        yield

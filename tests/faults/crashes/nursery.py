@@ -26,7 +26,7 @@ from typing import Any
 import injector
 from injector import Injector, Point
 from states import States
-from unpainted import draw_nothing
+from unpainted import nothing_drawn
 
 LONGEST = 600
 """Seconds after which a verb hangs."""
@@ -166,7 +166,6 @@ def prepare() -> None:
     locations.prepare()
     correction.MAX_STEPS = 2  # a fit of many steps changes no file
     stages.run = forked_stage
-    draw_nothing()  # pictures would take most of the time, and are tested elsewhere
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
     others = ["cv2", "dask.array", "filelock", "jinja2", "netCDF4", "plotille", "tensorboardX"]
     for name in [*(name for name in ours if not name.endswith("__main__")), *others]:
@@ -202,6 +201,7 @@ if __name__ == "__main__":
     prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(answer(Request(**json.loads(line)))) + "\n")
-        sys.stdout.flush()
+    with nothing_drawn():  # pictures would take most of the time, and are tested elsewhere
+        for line in sys.stdin:
+            sys.stdout.write(json.dumps(answer(Request(**json.loads(line)))) + "\n")
+            sys.stdout.flush()
