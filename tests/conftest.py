@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -24,10 +27,23 @@ def shared_data() -> Path:
     pytest.skip("no ../shared/data beside this checkout")
 
 
-@pytest.fixture
-def short_spin_up(monkeypatch):
-    """The simulated world begins three hours before its era, not weeks, and has as good a weather for most tests."""
+@contextmanager
+def spun_up_quickly() -> Iterator[None]:
+    """The simulated world begins two days before its era, not weeks, and has as good a weather for most tests."""
     from convcast.archive.simulated.world import World
 
-    whole = World.nature_run
-    monkeypatch.setattr(World, "nature_run", lambda *words, **more: whole(*words, spin_up_hours=3, **more))
+    quick = partialmethod(World.nature_run, spin_up_hours=48)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "nature_run", quick)
+        yield
+
+
+@pytest.fixture(scope="session", name="spun_up_quickly")
+def spun_up_quickly_within_blocks() -> Callable[[], AbstractContextManager[None]]:
+    return spun_up_quickly
+
+
+@pytest.fixture
+def short_spin_up() -> Iterator[None]:
+    with spun_up_quickly():
+        yield

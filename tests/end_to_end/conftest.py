@@ -1,7 +1,7 @@
 """Run the verbs one after the other, each by its command line, in this process: imports are done once.
 
 The stages of a cycle are processes of their own in test_cycle.py, the verbs of a hindcast in test_simulated.py, and so
-is each run of tests/cli/common/test_process.py. Reports are painted in test_cycle.py and tests/verification.
+is each run of tests/cli/common/test_process.py. Reports are drawn in test_cycle.py and tests/verification.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 from click.testing import Result
 from filelock import FileLock
 from typer.testing import CliRunner
-from unpainted import nothing_painted
+from unpainted import nothing_drawn
 
-from convcast.archive.simulated.world import World
 from convcast.cli.common import chain
 from convcast.cli.main import app
 from convcast.operations import stages
@@ -33,15 +32,13 @@ ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "
 
 
 @pytest.fixture(scope="session")
-def command_line() -> Callable[..., Result]:
+def command_line(spun_up_quickly) -> Callable[..., Result]:
     """Run `convcast WORDS` in a workspace; the world spins up in two days, and a correction is fitted in few steps."""
-    whole = World.nature_run
 
     def run(workspace: Path, *words: str) -> Result:
         try:
-            with pytest.MonkeyPatch.context() as patch:
+            with spun_up_quickly(), pytest.MonkeyPatch.context() as patch:
                 patch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
-                patch.setattr(World, "nature_run", lambda *given, **more: whole(*given, spin_up_hours=48, **more))
                 return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
         finally:
             torch.set_flush_denormal(False)  # as training sets it for its process
@@ -140,8 +137,8 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
         against = [
             word for name in ("exact", "persistence", "climatology", "advection") for word in ("--against", name)
         ]
-        baselines = ["--set", "verification.baseline_members=4"]
-        with nothing_painted():
+        baselines = ["--set", "verification.baseline_members=4", "--set", "verification.resamples=100"]
+        with nothing_drawn():
             said["verify"] = convcast(root, "verify", *against, *baselines, "--name", "test")
         return said
 

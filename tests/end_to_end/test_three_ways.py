@@ -14,17 +14,19 @@ TOY = (
     "--seconds=0 --seeds=0,1 --worlds=demo --members=3 --size=32 --days=3 --guidance=0.9 "
     "--inits=2024-05-29T18/2024-05-30T18/24h --set=split.test_days=2 --set=split.validation_days=0 "
     "--set=simulation.start=2024-05-28T00 --set=simulation.days=3 "
-    "--set=verification.baseline_members=4 --set=model.base=8 "
+    "--set=verification.baseline_members=4 --set=verification.resamples=100 --set=model.base=8 "
     "--set=model.encoder_multipliers=[1] --set=sampling.precision=float32 --set=sampling.steps=2"
 )
 WAYS = ["diffusion", "diffusion, one evaluation", "walks"]
 
 
 @pytest.fixture
-def compare(tmp_path, monkeypatch, capsys):
-    """Run the script in this process, where the correction of a reference is fitted in few steps."""
+def compare(tmp_path, monkeypatch, capsys, command_line):
+    """Run the script and its verbs in this process, where the correction of a reference is fitted in few steps."""
     words = [str(SCRIPT), f"--workspace={tmp_path / 'w'}", f"--ways={';'.join(WAYS)}", *TOY.split(), "--json"]
     monkeypatch.setattr("sys.argv", words)
+    # The command is `python -m convcast WORDS -w WORKSPACE`.
+    monkeypatch.setattr("subprocess.run", lambda command, **_: command_line(Path(command[-1]), *command[3:-2]))
     monkeypatch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
 
     def run():

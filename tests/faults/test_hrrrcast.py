@@ -14,7 +14,6 @@ from convcast.archive.locations import GribFile, bucket_path
 from convcast.archive.reference_ensembles import HRRRCAST_MEMBERS, requests
 from convcast.archive.simulated.publisher import Publisher
 from convcast.archive.simulated.server import serve
-from convcast.archive.simulated.world import World
 from convcast.archive.web import http
 from convcast.grib import read_messages
 from convcast.notation import HOUR
@@ -31,12 +30,10 @@ NAMES = tuple(FIELDS)
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published(tmp_path_factory, spun_up_quickly):
     """Cycles of HRRRCast as the simulated publisher writes them."""
     root = tmp_path_factory.mktemp("hrrrcast")
-    whole = World.nature_run
-    with pytest.MonkeyPatch.context() as patch:  # a sky of three hours serves as well as one of weeks
-        patch.setattr(World, "nature_run", lambda *words, **more: whole(*words, spin_up_hours=3, **more))
+    with spun_up_quickly():
         publisher = Publisher(root, SETTINGS)
         for cycle in (CYCLE, CYCLE + HOUR):
             publisher.publish(str(bucket_path(GribFile("hrrrcast", "avg", cycle, LEAD))))

@@ -80,10 +80,10 @@ def states(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
-def bucket(states):
+def bucket(states, spun_up_quickly):
     """A folder of simulated hours, laid out as the publisher's."""
     folder = states.folder.with_name("bucket")
-    with FileLock(f"{folder}.lock"):
+    with FileLock(f"{folder}.lock"), spun_up_quickly():
         publisher = Publisher(folder, SimulationSettings(size=32, days=1))
         for hour in np.arange("2024-05-09T00", "2024-05-09T17", dtype="datetime64[h]"):
             publisher.publish(archive_path(hrrr(hour, 0)).as_posix())
