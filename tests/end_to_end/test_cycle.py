@@ -28,6 +28,7 @@ steps = 3
 threads = 1
 [verification]
 against = ["persistence"]
+resamples = 100
 [operations]
 max_catch_up = 1
 page_fields = ["refc"]

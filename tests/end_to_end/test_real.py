@@ -6,13 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
-from unpainted import nothing_painted
+from unpainted import nothing_drawn
 
 pytestmark = pytest.mark.slow
 
 FIELDS = ("t2m", "d2m", "u10", "v10", "cape", "cin")
 INITS = "2018-07-22T19/2018-07-22T22/1h"
 TINY = ("--set", "model.base=16", "--set", "training.batch=4", "--set", "training.validation_cases=2")
+FEW = ("--set", "verification.resamples=100")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def run_all(root, shared_data, convcast):
     split = ["--set", "split.validation_days=0.1", "--set", "split.test_days=0.2", "--set", "split.gap_hours=0"]
     said["train"] = convcast(root, "train", *split, "--max-steps", "12", "--set", "training.patch=32", *TINY)
     said["sample"] = convcast(root, "sample", "--init", INITS, "--members", "4", "--steps", "3")
-    with nothing_painted():
-        said["verify"] = convcast(root, "verify", "--against", "persistence")
+    with nothing_drawn():
+        said["verify"] = convcast(root, "verify", "--against", "persistence", *FEW)
     return said
 
 
@@ -70,8 +71,8 @@ def test_a_hindcast_of_held_back_hours_is_one_command(workspace, in_one_process,
     shutil.copytree(workspace[0], root, ignore=shutil.ignore_patterns("forecasts", "models", "verification"))
     split = ["--set", "split.validation_days=0.1", "--set", "split.gap_hours=0", "--set", "training.patch=32", *TINY]
     hold = ["--test-days", "0.25", "--every", "1h", "--members", "2", "--max-steps", "2", "--set", "sampling.steps=2"]
-    with nothing_painted():
-        in_one_process(root, "hindcast", *hold, "--against", "persistence", *split)
+    with nothing_drawn():
+        in_one_process(root, "hindcast", *hold, "--against", "persistence", *split, *FEW)
 
     facts = json.loads((root / "verification" / "hindcast" / "scores.json").read_text())["facts"]
     assert facts["inits"] == ["2018-07-22T22", "2018-07-22T23"], (
