@@ -248,6 +248,21 @@ def happens(values: NDArray[Any], threshold: float, *, events_below: bool = Fals
     return np.asarray(floats <= limit if events_below else floats >= limit)
 
 
+def sums_by_class(classes: NDArray[np.intp], quantities: Sequence[Floats], count: int) -> Floats:
+    """Sum quantities, (point,) each, over the points of each of `count` classes (point,): (quantity, class).
+
+    Each sum adds its points in order, as `numpy.bincount` does for one quantity in three times the time.
+
+    Raises:
+        ValueError: A class is not among 0 to `count` - 1.
+    """
+    if classes.size and not 0 <= classes.min() <= classes.max() < count:
+        raise ValueError(f"classes from {classes.min()} to {classes.max()} are not {count} classes")
+    sums = np.zeros((count, len(quantities)))
+    _add_by_class(classes, tuple(quantities), sums)
+    return sums.T
+
+
 def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
     """Rank histogram of the observation among the members, (members + 1,); it sums to the number of present points.
 
@@ -342,6 +357,14 @@ def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa
         weight = np.float64(2 * m - block.shape[0] + 1)
         for i in range(BLOCK):
             pair[i] += weight * np.float64(row[i])
+
+
+@compiled
+def _add_by_class(classes, quantities, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for i in range(classes.size):
+        row = sums[classes[i]]
+        for k in range(len(quantities)):
+            row[k] += quantities[k][i]
 
 
 @compiled

@@ -95,7 +95,7 @@ def _box_means(field, width, periodic, rows, columns):  # type: ignore[no-untype
     reach = width // 2
     means = np.empty((max(0, rows[1] - rows[0]), max(0, columns[1] - columns[0])))
     total, none = np.zeros(nx), np.zeros(nx)
-    row, around = np.zeros(nx), np.zeros(nx + 2 * reach)
+    row, sums, around = np.zeros(nx), np.zeros(nx), np.zeros(nx + 2 * reach)
     for y in range(-reach, reach):
         if periodic or 0 <= y < ny:
             total += field[y % ny]
@@ -117,8 +117,9 @@ def _box_means(field, width, periodic, rows, columns):  # type: ignore[no-untype
             inner += around[x]
         for x in range(min(nx, columns[1])):
             inner += around[x + 2 * reach] - (around[x - 1] if x > 0 else 0.0)
-            if x >= columns[0]:
-                means[y - rows[0], x - columns[0]] = inner / width
+            sums[x] = inner
+        for x in range(columns[0], columns[1]):  # by itself, so that several points are divided at once
+            means[y - rows[0], x - columns[0]] = sums[x] / width
     return means
 
 

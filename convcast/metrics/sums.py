@@ -27,6 +27,7 @@ from convcast.metrics.kernels import (
     pack_exceedances,
     rank_counts,
     score_points,
+    sums_by_class,
 )
 from convcast.metrics.regimes import REGIMES
 from convcast.metrics.scores import FIELD_SCORES, POINT_SCORES
@@ -177,7 +178,7 @@ def _statistics(
     if not present.all():
         counts, observations, regimes = counts[:, present], observations[present], regimes[present]
     known: NDArray[np.bool_] | slice = regimes >= 0
-    kinds = regimes[known].astype(np.intp)  # once, where bincount would for each quantity
+    kinds = regimes[known].astype(np.intp)
     if len(kinds) == len(regimes):
         known = slice(None)
     tables = np.zeros((len(variable.thresholds), members + 1, 2), np.int64)
@@ -187,13 +188,12 @@ def _statistics(
     ranks = rank_counts(points.below, points.equal, members)
     by_spread = _by_spread(points.spread, points.error, variable)
     sums = {name: np.asarray(values.sum(), float) for name, values in at_points.items()}
-    by_regime = {
-        name: np.asarray(np.bincount(kinds, values[known], len(REGIMES)), float) for name, values in at_points.items()
-    }
+    of_regimes = sums_by_class(kinds, [values[known] for values in at_points.values()], len(REGIMES))
+    by_regime = dict(zip(at_points, of_regimes, strict=True))
     return Statistics(members, sums, tables, ranks, by_spread, by_regime, {})
 
 
 def _by_spread(spread: Floats, error: Floats, variable: Variable) -> Floats:
     finest = FINEST_BIN * (variable.display[1] - variable.display[0])
     bins = np.ceil(4 * np.log2(np.maximum(spread, finest) / finest)).astype(np.int64).clip(0, BINS - 1)
-    return np.stack([np.bincount(bins, w, BINS) for w in (np.ones_like(spread), spread**2, error**2)], axis=1)
+    return sums_by_class(bins, (np.ones_like(spread), spread**2, error**2), BINS).T

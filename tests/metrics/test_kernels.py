@@ -17,6 +17,7 @@ from convcast.metrics.kernels import (
     rank_counts,
     score_points,
     sorting_network,
+    sums_by_class,
 )
 
 
@@ -151,3 +152,17 @@ def test_packed_exceedances_are_those_of_each_member(members, events_below):
         found = [packed[m // 32, k] >> np.uint32(m % 32) & 1 for m in range(members)]
         np.testing.assert_array_equal(np.array(found, bool).reshape(expected.shape), expected)
         np.testing.assert_array_equal(count_members(packed)[k], expected.sum(0))
+
+
+def test_sums_by_class_are_those_of_bincount_bit_for_bit():
+    rng = np.random.default_rng(0)
+    classes, quantities = rng.integers(0, 3, 5000), [rng.normal(size=5000) for _ in range(4)]
+    expected = [np.bincount(classes, quantity, 5) for quantity in quantities]
+    np.testing.assert_array_equal(sums_by_class(classes, quantities, 5), expected)
+    np.testing.assert_array_equal(sums_by_class(classes[:0], [quantity[:0] for quantity in quantities], 5), 0)
+
+
+@pytest.mark.parametrize("count", [2, 0])
+def test_a_class_beyond_the_last_is_refused(count):
+    with pytest.raises(ValueError, match="classes from 0 to 2"):
+        sums_by_class(np.array([0, 2]), [np.ones(2)], count)

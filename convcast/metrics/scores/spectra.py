@@ -61,11 +61,14 @@ def spectrum(field: NDArray[np.floating], *, periodic: bool) -> tuple[Floats, Fl
     ny, nx = field.shape
     size = (ny, nx)
     if not periodic:
-        from_mean = from_mean * np.hanning(ny)[:, None] * np.hanning(nx)
+        from_mean *= np.hanning(ny)[:, None]
+        from_mean *= np.hanning(nx)
         size = (fft.next_fast_len(ny, real=True), fft.next_fast_len(nx, real=True))
-    squared = np.abs(fft.rfft2(from_mean.astype(np.float32), size)).astype(float) ** 2
+    power = np.abs(fft.rfft2(from_mean.astype(np.float32), size)).astype(float)
+    power *= power
     band, times, waves = _bands(*size)
-    return _by_band(band, times * squared) / (size[0] * size[1]), waves
+    power *= times
+    return _by_band(band, power) / (size[0] * size[1]), waves
 
 
 @lru_cache(maxsize=1)
