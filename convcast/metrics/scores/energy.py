@@ -45,9 +45,8 @@ def energy(
     members = len(forecasts)
     values, truth, kept = forecasts.reshape(members, -1), observations.reshape(-1), present.reshape(-1)
     products = np.zeros((members, members))
-    departures = np.empty(
-        (members, min(CHUNK, truth.size)), np.result_type(values, truth)
-    )  # once: new memory takes as long as the products
+    # One array for all parts: to touch new memory takes as long as the products.
+    departures = np.empty((members, min(CHUNK, truth.size)), np.result_type(values, truth))
     for start in range(0, truth.size, CHUNK):
         part = slice(start, min(start + CHUNK, truth.size))
         apart = departures[:, : part.stop - start]
