@@ -148,7 +148,7 @@ def test_members_of_a_smaller_area_than_the_truth_are_not_taken(real):
     for member in refs_members(INITS[0], 1):
         values = {name: weather(FIELDS[name], GRID, 1)[4:, :] for name in ("t2m", "refc")}
         put(real.workspace, member.file, forecast(member.file, values, grid=GRID.crop(slice(4, 24), slice(0, 36))))
-    real.inits.pop()
+    real = replace(real, inits=real.inits[:-1])
     with pytest.raises(MissingInputError, match="does not cover"):
         run(real)
 
