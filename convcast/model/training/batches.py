@@ -212,9 +212,8 @@ def batches(
 def on_side_queue(groups: Iterable[Group], prepare: Callable[[Group], Batch], queue: SideQueue) -> Iterator[Batch]:
     """Yield the batch of each group; that of the next one is queued before."""
     coming: tuple[Batch, torch.cuda.Event | None] | None = None
-    due = map(partial(partial, prepare), groups)
-    for prepare_one in chain(due, [None]):
-        following = None if prepare_one is None else queue.put(prepare_one)
+    for group in chain(groups, [None]):
+        following = None if group is None else queue.put(partial(prepare, group))
         if coming is not None:
             queue.let_wait(coming[1], coming[0])
             yield coming[0]
