@@ -12,15 +12,15 @@ from convcast.archive.archive import Archive
 from convcast.archive.messages.spec import fields
 from convcast.archive.request import Request
 from convcast.notation import HOUR, Hour, Hours
-from convcast.settings import HRRR_LONGEST_LEAD, Settings
+from convcast.settings import HRRR_LONGEST_LEAD, ModelSettings
 from convcast.variables import Variable
 
 SHORT_CYCLE_LEAD = 18
-"""Hours to which HRRR's other cycles run."""
+"""Longest lead time, in hours, of HRRR's cycles other than 00, 06, 12 and 18 UTC."""
 
 
 def longest_lead(cycle: Hour) -> int:
-    """Return the hours to which HRRR runs from a cycle: 48 at 00, 06, 12 and 18 UTC, and 18 at the others."""
+    """Return the longest lead time of an HRRR cycle, hours: 48 at 00, 06, 12 and 18 UTC, and 18 at other hours."""
     return HRRR_LONGEST_LEAD if int(cycle.astype("datetime64[h]").astype(np.int64)) % 6 == 0 else SHORT_CYCLE_LEAD
 
 
@@ -38,30 +38,27 @@ class HrrrForecast:
 
 @dataclass(frozen=True)
 class Forcing:
-    """The HRRR forecasts that a model of these leads is forced by."""
+    """Which HRRR forecasts force a model."""
 
     leads: tuple[int, ...]
     """Lead times of the model, hours."""
     ages: tuple[int, ...]
-    """Ages of the cycles relative to the init time's own cycle, hours, rising."""
+    """Ages of the cycles relative to the init time's own cycle, hours, ascending."""
     analysis_lead: int = 0
     """Lead time of the files that serve as analyses, hours; the cycle of an init time is as many hours older."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Forcing | None:
-        """Return the forcing that the settings ask for, or None."""
-        model = settings.model
-        if model.forcing == "none":
-            return None
-        return cls(model.leads, model.forcing_ages, settings.dataset.analysis_lead)
+    def of(cls, model: ModelSettings, analysis_lead: int) -> Forcing | None:
+        """Return the forcing of a model with these settings; None if it has none."""
+        return cls(model.leads, model.forcing_ages, analysis_lead) if model.forced else None
 
     @property
     def hrrr_leads(self) -> tuple[int, ...]:
-        """Hours ahead of the forecasts, rising."""
+        """Lead times of the HRRR forecasts that are needed, hours, ascending."""
         return tuple(sorted({lead + self.analysis_lead + age for lead in self.leads for age in self.ages}))
 
     def possible_ages(self, lead: int) -> tuple[int, ...]:
-        """Return the ages at which some cycle of HRRR has a forecast for a lead of the model (hours)."""
+        """Return the ages at which the longest HRRR cycles have a forecast for a lead of the model, all in hours."""
         return tuple(age for age in self.ages if lead + self.analysis_lead + age <= HRRR_LONGEST_LEAD)
 
     def forecast(self, init: Hour, lead: int, age: int) -> HrrrForecast | None:

@@ -87,9 +87,7 @@ class ModelDescription:
     @property
     def forcing(self) -> Forcing | None:
         """The HRRR forecasts that force the model; None for a model without forcing."""
-        if self.model.forcing == "none":
-            return None
-        return Forcing(self.model.leads, self.model.forcing_ages, self.analysis_lead)
+        return Forcing.of(self.model, self.analysis_lead)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -206,9 +204,8 @@ class ModelDescription:
 
 
 def _network(fields: int, settings: ModelSettings) -> Network:
-    forced = settings.forcing != "none"
-    channels = channel_count(fields, settings.history, forced=forced)
-    return Network(fields, channels, settings, numbers=number_count(forced=forced))
+    channels = channel_count(fields, settings.history, forced=settings.forced)
+    return Network(fields, channels, settings, numbers=number_count(forced=settings.forced))
 
 
 @lru_cache  # each save describes the same network again

@@ -199,6 +199,11 @@ class ModelSettings(Group):
     forcing_dropout: float = Field(0.2, ge=0, lt=1)
     """Fraction of training samples from which the forcing is withheld, so that the same model runs without it."""
 
+    @property
+    def forced(self) -> bool:
+        """Whether a forecast forces the model."""
+        return self.forcing != "none"
+
     @field_validator("reference")
     @classmethod
     def _check_perturbation(cls, reference: dict[str, ReferenceName], info: ValidationInfo) -> dict[str, ReferenceName]:
@@ -215,7 +220,7 @@ class ModelSettings(Group):
     def _check_reach(cls, ages: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         """Check that HRRR has forecasts for the leads."""
         leads = info.data.get("leads", ())
-        if info.data.get("forcing") == "hrrr" and leads and max(leads) + min(ages) > HRRR_LONGEST_LEAD:
+        if info.data.get("forcing") != "none" and leads and max(leads) + min(ages) > HRRR_LONGEST_LEAD:
             raise ValueError(
                 f"a lead of {max(leads)} h needs an HRRR forecast of {max(leads) + min(ages)} h, and HRRR's end at "
                 f"18 h, those of 00, 06, 12 and 18 UTC at {HRRR_LONGEST_LEAD} h"

@@ -18,9 +18,9 @@ def forced(**model):
 
 
 def test_settings_say_whether_there_is_forcing():
-    assert Forcing.of(load_settings(preset="phase1")) is None
-    assert Forcing.of(forced()) == Forcing((1,), (0, 1))
-    assert Forcing.of(load_settings(preset="phase2")) == Forcing((1, 3, 6, 12), (0, 1))
+    assert Forcing.of(load_settings(preset="phase1").model, 0) is None
+    assert Forcing.of(forced().model, 0) == Forcing((1,), (0, 1))
+    assert Forcing.of(load_settings(preset="phase2").model, 1) == Forcing((1, 3, 6, 12), (0, 1), analysis_lead=1)
 
 
 def test_forecasts_are_valid_at_the_target_time_whatever_their_age():

@@ -156,7 +156,7 @@ def fetch(
         options: dict[str, Any] = {"settings": settings.archive, "now": current}
         if what == "hrrr":
             hrrr = archives["hrrr"]
-            forcing = Forcing.of(settings)
+            forcing = Forcing.of(settings.model, settings.dataset.analysis_lead)
             wanted: dict[str, Any] = {"variables": variables, "lead": lead, "dewpoint": dewpoint_source}
             requests = analyses(hrrr, hours, **wanted, forcing=forcing)
             static = settings.dataset.ground == "archive"

@@ -79,7 +79,7 @@ def preprocess(
     counts: Counter[str] = Counter()
     for verdict in verdicts:
         counts[verdict.status] += verdict.hours
-    forcing = Forcing.of(settings)
+    forcing = Forcing.of(settings.model, settings.dataset.analysis_lead)
     forecasts: list[ForecastVerdict] = []
     if forcing is not None:
         stored_forecasts = preprocess_forcing(

@@ -221,7 +221,7 @@ def _windows(
         seed=settings.training.seed,
         augment=augment,
         convective=convective,
-        forcing=Forcing.of(settings),
+        forcing=Forcing.of(settings.model, settings.dataset.analysis_lead),
         stored=stored,
     )
 

@@ -153,7 +153,7 @@ def _disk(folder: Path, settings: Settings) -> CheckResult:
     if not os.access(folder, os.W_OK):
         return CheckResult("disk", "fail", f"{folder} cannot be written to", "choose another --workspace")
     free = shutil.disk_usage(folder).free
-    forcing = Forcing.of(settings)
+    forcing = Forcing.of(settings.model, settings.dataset.analysis_lead)
     files = 1 if forcing is None else 1 + len(forcing.hrrr_leads)  # an hour's analysis, and a cycle's forecasts
     needed = files * HOURS * (ARCHIVE_AN_HOUR + DATASET_AN_HOUR) if settings.dataset.region == "conus" else FULL
     detail = f"{free / 1e9:.0f} GB free at {folder}"
