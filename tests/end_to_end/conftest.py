@@ -19,6 +19,7 @@ import pytest
 import torch
 from click.testing import Result
 from filelock import FileLock
+from spin_up import short_spin_up
 from typer.testing import CliRunner
 from unpainted import nothing_drawn
 
@@ -32,12 +33,12 @@ ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "
 
 
 @pytest.fixture(scope="session")
-def command_line(spun_up_quickly) -> Callable[..., Result]:
+def command_line() -> Callable[..., Result]:
     """Run `convcast WORDS` in a workspace; the world spins up in two days, and a correction is fitted in few steps."""
 
     def run(workspace: Path, *words: str) -> Result:
         try:
-            with spun_up_quickly(), pytest.MonkeyPatch.context() as patch:
+            with short_spin_up(), pytest.MonkeyPatch.context() as patch:
                 patch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
                 return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
         finally:

@@ -8,6 +8,7 @@ import laboratory as lab
 import numpy as np
 import pytest
 from laboratory import Rule
+from spin_up import short_spin_up
 
 from convcast.archive import fetch_files, locations, open_archives, open_sources, verify_archive
 from convcast.archive.locations import GribFile, bucket_path
@@ -30,10 +31,10 @@ NAMES = tuple(FIELDS)
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory, spun_up_quickly):
+def published(tmp_path_factory):
     """Cycles of HRRRCast as the simulated publisher writes them."""
     root = tmp_path_factory.mktemp("hrrrcast")
-    with spun_up_quickly():
+    with short_spin_up():
         publisher = Publisher(root, SETTINGS)
         for cycle in (CYCLE, CYCLE + HOUR):
             publisher.publish(str(bucket_path(GribFile("hrrrcast", "avg", cycle, LEAD))))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from scenarios import SCENARIOS
+from spin_up import short_spin_up
 from states import States
 
 from convcast.archive.locations import archive_path, hrrr
@@ -80,10 +81,10 @@ def states(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
-def bucket(states, spun_up_quickly):
+def bucket(states):
     """A folder of simulated hours, laid out as the publisher's."""
     folder = states.folder.with_name("bucket")
-    with FileLock(f"{folder}.lock"), spun_up_quickly():
+    with FileLock(f"{folder}.lock"), short_spin_up():
         publisher = Publisher(folder, SimulationSettings(size=32, days=1))
         for hour in np.arange("2024-05-09T00", "2024-05-09T17", dtype="datetime64[h]"):
             publisher.publish(archive_path(hrrr(hour, 0)).as_posix())
