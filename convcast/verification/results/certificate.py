@@ -1,11 +1,11 @@
 """A certificate: where a model is reliable and where not, over which days, by whose truth, and beside which systems.
 
 Each statement has its value, interval and number of forecasts. It is `reliable` where the value is within the tolerance
-and its interval within a wider one, `not reliable` where the value is beyond the tolerance and the interval excludes
-the right value, and `not known` otherwise, or where days are too few to tell.
+and its interval within twice the tolerance, `not reliable` where the value is beyond the tolerance and the interval
+excludes the right value, and `not known` otherwise, or where days are too few to tell.
 
-Probabilities of an event have two statements: their reliability, and their skill over the event's mean frequency, of
-which the one does not imply the other.
+Probabilities of an event have two statements, since neither implies the other: their reliability, and their skill over
+the event's mean frequency.
 """
 
 from __future__ import annotations
@@ -27,13 +27,8 @@ TOLERANCES = {
     "frequency_bias": (0.8, 1.25),
     "outliers": (0.8, 1.25),
 }
-"""Values that are as good as 1, by score."""
-WIDEST = {
-    "spread_error_ratio": (0.9, 1.1),
-    "frequency_bias": (0.64, 1.56),
-    "outliers": (0.64, 1.56),
-}
-"""Bounds of the interval of a value that is as good as 1: a wider one may hide a fault."""
+"""Ratios that are as good as 1, by score. An interval may reach twice as far, on a logarithmic scale: to the squares of
+these bounds. A wider interval may hide a fault."""
 ABOUT = {
     "spread_error_ratio": "spread / error",
     "frequency_bias": "how often the event is forecast, over how often it happens",
@@ -50,15 +45,15 @@ NOUNS = {
 }
 """Words of the summary, by score."""
 UNRELIABLE_SHARE = 0.02
-"""Reliability part of the Brier score, over the event's uncertainty, up to which probabilities are reliable, beyond the
-1/M that M members lose because they are few."""
+"""Maximum reliability part of the Brier score of reliable probabilities, as a share of the event's uncertainty and in
+addition to 1/M, which M members lose because they are few."""
 
 
 def certify(verification: Verification, commands: Sequence[str]) -> dict[str, Any]:
     """Make the certificate of a verification, as certificate.json has it.
 
     Args:
-        verification: Scores with intervals; those by other truths are certified each by its own.
+        verification: Scores with intervals; each further truth has statements of its own.
         commands: Command lines that made the forecasts and the scores.
     """
     facts = verification.facts
@@ -112,13 +107,13 @@ def _event(row: Row) -> tuple[Any, ...]:
 
 
 def _statement(row: Row, *, few: bool, members: int) -> dict[str, Any] | None:
-    """One property of the model at a lead, judged; None for rows of other systems and scores, or without a value."""
+    """Judge one property of the model at a lead; None for rows of other systems and scores, or without a value."""
     score = row["score"]
     if row["system"] != MODEL or score not in ABOUT or row.get("note") or row["value"] is None:
         return None
-    kept = ("field", "lead_hours", "threshold", "regime", "value", "low", "high", "n", "days")
-    said = {name: row[name] for name in kept if name in row}
-    return said | {"score": score, "about": ABOUT[score], "verdict": _judge(row, few=few, members=members)}
+    names = ("field", "lead_hours", "threshold", "regime", "value", "low", "high", "n", "days")
+    parts = {name: row[name] for name in names if name in row}
+    return parts | {"score": score, "about": ABOUT[score], "verdict": _judge(row, few=few, members=members)}
 
 
 def _judge(row: Row, *, few: bool, members: int) -> str:
@@ -137,20 +132,19 @@ def _judge(row: Row, *, few: bool, members: int) -> str:
     lowest, highest = TOLERANCES[row["score"]]
     if not lowest <= value <= highest:
         return NOT_KNOWN if low <= 1 <= high else NOT_RELIABLE
-    widest = WIDEST[row["score"]]
-    return NOT_KNOWN if few or low < widest[0] or high > widest[1] else RELIABLE
+    return NOT_KNOWN if few or low < lowest**2 or high > highest**2 else RELIABLE
 
 
 def _comparison(row: Row) -> dict[str, Any]:
-    """A paired difference from another system, by its members or by what it publishes."""
+    """Return a paired difference from another system, of its members or of its published products."""
     labels = ("field", "lead_hours", "reference", "estimator", "threshold", "from_hours", "to_hours")
-    kept = (*labels, "value", "low", "high", "n", "days", "units")
-    said = {name: row[name] for name in kept if name in row}
-    return said | {"score": row["score"].removesuffix("_difference"), "convcast_is": verdict(row)}
+    names = (*labels, "value", "low", "high", "n", "days", "units")
+    parts = {name: row[name] for name in names if name in row}
+    return parts | {"score": row["score"].removesuffix("_difference"), "convcast_is": verdict(row)}
 
 
 def _summary(statements: Sequence[dict[str, Any]], *, few: bool, days: int) -> Iterator[str]:
-    """Sentences: what is reliable, what is not, and what these days cannot tell."""
+    """Yield sentences: what is reliable, what is not, and what these days cannot tell."""
     if few:
         yield (
             f"Only {days} day{'s' * (days != 1)}: intervals are too narrow, and {FEW_DAYS} days or more are needed to "

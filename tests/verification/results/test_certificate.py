@@ -14,7 +14,7 @@ from convcast.verification.results.certificate import certify
 from ..conftest import INITS
 
 
-def row(score="spread_error_ratio", value=1.0, low=0.9, high=1.1, **more):
+def row(score="spread_error_ratio", value=1.0, low=0.91, high=1.1, **more):
     counts = {"field": "t2m", "lead_hours": 1, "system": "convcast", "n": 40, "days": 30}
     return counts | {"score": score, "value": value, "low": low, "high": high} | more
 
@@ -48,6 +48,10 @@ class Given:
         (row(regime="unstable", value=0.44, low=0.43, high=17.4), "not known"),
         (row("frequency_bias", 1.0, 0.3, 3.0, threshold=300.0), "not known"),
         (row(low=None, high=None), "not known"),
+        (row(low=0.902), "not known"),
+        (row(high=1.103), "not known"),
+        (row("frequency_bias", 1.0, 0.641, 1.562, threshold=300.0), "reliable"),
+        (row("frequency_bias", 1.0, 0.63, 1.5, threshold=300.0), "not known"),
         (row("frequency_bias", 1.2, 1.15, 1.24, threshold=300.0), "reliable"),
         (row("frequency_bias", 2.0, 1.5, 2.5, threshold=300.0), "not reliable"),
         (row("brier_skill", -0.2, -0.4, -0.1, threshold=300.0), "not reliable"),
