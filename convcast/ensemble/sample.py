@@ -224,10 +224,12 @@ def describe(
     settings = settings.of_method()
     forcing = described(choose(forecaster, dataset, init, settings, stored=stored))
     walks: dict[str, Any] = {}
+    names = {"model": name or forecaster.sha256[:12]}
     how = "diffusion model"
     if perturbation is not None and settings.method == "walks":
         how = "walks about the reference forecast of"
         walks = {"method": "walks", "walks": settings.walks, "perturbation_sha256": perturbation.sha256}
+        names["perturbation"] = settings.perturbation
     identity: dict[str, Any] = {
         "simulated": int(dataset.simulated),
         "analysis_lead": dataset.analysis_lead,
@@ -246,12 +248,11 @@ def describe(
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     world = "convcast's simulated archive" if dataset.simulated else "NOAA HRRR"
     first, last = forecaster.description.training_hours
-    model = name or forecaster.sha256[:12]
     information = {
         "title": f"{'SIMULATED ' if dataset.simulated else ''}convcast ensemble forecast from {init}Z",
-        "source": f"convcast {__version__}: {how} {model}, started from analyses of {world}",
+        "source": f"convcast {__version__}: {how} {names['model']}, started from analyses of {world}",
         "convcast_version": __version__,
-        "model": model,
+        **names,
         "training_hours": f"{first}/{last}",
         "settings_hash": digest,
     }

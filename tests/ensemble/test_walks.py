@@ -51,6 +51,7 @@ def test_the_file_says_how_members_were_made(dataset, tmp_path):
     _, data = walked(dataset, tmp_path / "f.zarr", members=range(2), leads=(1,), walks=2)
     assert data.attrs["method"] == "walks"
     assert data.attrs["walks"] == 2
+    assert data.attrs["perturbation"] == "perturbation", "the name in the settings"
     assert data.attrs["perturbation_sha256"] == "89ab"
     assert "walks about the reference forecast" in data.attrs["source"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ANALYSES, MRMS = NAMED = ("analyses", "mrms")
 """Truths that --truth names instead of a file."""
-DRAWN_WITH = ("method", "walks", "seed", "solver", "steps", "eta", "guidance", "lead_correlation")
+DRAWN_WITH = ("method", "walks", "perturbation", "seed", "solver", "steps", "eta", "guidance", "lead_correlation")
 """Attributes of a forecast that are settings of sampling, under the same names."""
 
 
@@ -191,25 +191,22 @@ def verify(
 
 
 def _sample_words(workspace: Workspace, facts: Facts) -> list[str]:
-    """Words of the command that draws the forecasts again, as the attributes of the newest one have its settings."""
+    """Return the command that draws the forecasts again, with the settings in the attributes of the newest one."""
     import numpy as np
 
     from convcast.notation import HOUR, parse_hour
-    from convcast.stores import stored_attribute
+    from convcast.stores import stored_attributes
 
     inits = np.array([parse_hour(init) for init in facts.inits])
-    newest = workspace.forecast(inits[-1])
+    stored = stored_attributes(workspace.forecast(inits[-1]))
     every = np.gcd.reduce(np.diff(inits) // HOUR) if len(inits) > 1 else 0
     words = ["sample", "--init", f"{inits[0]}/{inits[-1]}/{every}h" if every else str(inits[0])]
     words += ["--members", str(facts.members), "--leads", ",".join(map(str, facts.window or facts.leads))]
-    model = stored_attribute(newest, "model")
-    words += ["--model", str(model)] if model is not None else []
-    stored = {name: stored_attribute(newest, name) for name in DRAWN_WITH}
-    if stored_attribute(newest, "calibration") is not None:
-        stored["calibration"] = "true"
-    return words + [
-        word for name, value in stored.items() if value is not None for word in ("--set", f"sampling.{name}={value}")
-    ]
+    words += ["--model", str(stored["model"])] if "model" in stored else []
+    sampling = {name: stored[name] for name in DRAWN_WITH if name in stored}
+    if "calibration" in stored:
+        sampling["calibration"] = "true"
+    return words + [word for name, value in sampling.items() for word in ("--set", f"sampling.{name}={value}")]
 
 
 def _forecasts(workspace: Workspace, inits: Hours | None) -> list[Path]:

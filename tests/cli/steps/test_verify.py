@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+import zarr
+
+from convcast.cli.steps.verify import _sample_words
+from convcast.workspace import create_workspace
+
+
+def test_the_command_that_draws_walks_again_names_the_model_that_perturbs(tmp_path):
+    workspace, init = create_workspace(tmp_path / "w"), "2024-05-01T00"
+    attributes = {"model": "hourly", "method": "walks", "walks": 2, "perturbation": "states", "seed": 3}
+    zarr.create_group(workspace.forecast(np.datetime64(init, "h")), attributes=attributes)
+    words = _sample_words(workspace, SimpleNamespace(inits=(init,), members=8, window=(), leads=(1, 3)))
+    assert " ".join(words) == (
+        "sample --init 2024-05-01T00 --members 8 --leads 1,3 --model hourly --set sampling.method=walks "
+        "--set sampling.walks=2 --set sampling.perturbation=states --set sampling.seed=3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,7 +41,6 @@ def test_the_fault_is_named(convcast, words, code, said):
 
 
 def test_a_file_that_is_no_ensemble_is_named(convcast, tmp_path):
-    import numpy as np
     import xarray as xr
 
     place = {"y": ("y", [0.0, 3000.0]), "x": ("x", [0.0, 3000.0])}
