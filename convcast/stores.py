@@ -110,14 +110,19 @@ def open_group(path: Path, *, writing: bool, complaint: str, advice: str) -> zar
 
 
 def stored_attribute(path: Path, name: str) -> Any:
-    """Return an attribute of the group at `path`; None where there is no group that can be read, or no such one."""
+    """Return an attribute of the group at `path`; None if it lacks the attribute, or if no group can be read."""
+    return stored_attributes(path).get(name)
+
+
+def stored_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of the group at `path`; empty if no group can be read."""
     if not path.is_dir():
-        return None
+        return {}
     try:
         group = open_group(path, writing=False, complaint=f"{path} cannot be read", advice="")
     except DamagedFileError:
-        return None
-    return dict(group.attrs).get(name)
+        return {}
+    return dict(group.attrs)
 
 
 def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> zarr.Array:

@@ -92,9 +92,14 @@ class Workspace:
     def forecast(self, init: notation.Hour) -> Path:
         return self.forecasts / f"{notation.compact(init)}.zarr"
 
+    @property
+    def raw(self) -> Path:
+        """Folder of the members as the model drew them, where the forecasts hold calibrated ones."""
+        return self.root / "raw"
+
     def raw_forecast(self, init: notation.Hour) -> Path:
-        """Store of the members as the model drew them, where the forecast holds calibrated ones."""
-        return self.root / "raw" / f"{notation.compact(init)}.zarr"
+        """Store of one initial time in `raw`."""
+        return self.raw / f"{notation.compact(init)}.zarr"
 
     @property
     def calibrations(self) -> Path:

@@ -16,7 +16,7 @@ from convcast.conventions import COMPLETE
 from convcast.dataset import Dataset, HourStatus
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.files import read_json
-from convcast.forecasts.calibration import calibrations_before
+from convcast.forecasts.calibration import calibrations_before, read_calibration
 from convcast.forecasts.integrity import (
     attribute_leads,
     damaged_leads,
@@ -25,6 +25,7 @@ from convcast.forecasts.integrity import (
     read_flags,
     start_over_advice,
 )
+from convcast.forecasts.open import model_identity
 from convcast.notation import HOUR, Hour, from_compact, parse_hour
 from convcast.operations.history import ScoreHistory
 from convcast.settings import HistoryLength, ModelLeads, Settings
@@ -106,9 +107,11 @@ class Inventory:
     blocked: frozenset[Hour] = frozenset()
     """Initial times that cannot be sampled, because an ignored file has the forecast's name."""
     calibrated: Hour | None = None
-    """Last valid hour from which the newest calibration was learnt; None where there is none."""
+    """Last valid hour from which the newest calibration of the newest members' model was learnt; None if none was."""
     raw: frozenset[Hour] = frozenset()
     """Initial times of the members that are stored as they were drawn, from which a calibration is learnt too."""
+    other_models: frozenset[Hour] = frozenset()
+    """Initial times of the members that another model than that of the newest members drew."""
     unforced: frozenset[Hour] = frozenset()
     """Initial times for which an HRRR forecast that forces the model is missing and could be fetched."""
     unprocessed_forecasts: frozenset[HrrrForecast] = frozenset()
@@ -148,14 +151,15 @@ class Inventory:
     def to_calibrate(self) -> bool:
         """Whether a calibration is a day old, and there are enough forecasts, one of them new, to learn another from.
 
-        A calibration is learnt from the scored forecasts and from those in raw/ whose valid hour has an analysis:
-        forecasts of which only products are kept are not scored.
+        A calibration is learnt from the scored forecasts of one model, and from its forecasts in raw/ that are valid at
+        an hour with an analysis: where only products are kept, nothing is scored.
         """
         if self.calibrated is not None and self.expected - self.calibrated < CALIBRATION_AGE:
             return False
         leads = self.model.leads if self.model else ()
         drawn = {(i, lead) for i in self.raw for lead in leads if i + lead * HOUR <= self.expected}
-        cases = self.scored | {(init, lead) for init, lead in drawn if self.ok(init + lead * HOUR)}
+        every = self.scored | {(init, lead) for init, lead in drawn if self.ok(init + lead * HOUR)}
+        cases = {(init, lead) for init, lead in every if init not in self.other_models}
         new = any(self.calibrated is None or init + lead * HOUR > self.calibrated for init, lead in cases)
         return new and len(cases) >= FIRST_CASES
 
@@ -174,6 +178,7 @@ class InventoryReader:
         self.name = model or settings.preset
         self.history = ScoreHistory(workspace.verification(VERIFICATION) / "history")
         self._complete: dict[Hour, ForecastSummary] = {}
+        self._models: dict[Path, str] = {}
 
     def read(self, expected: Hour, *, since: Hour) -> Inventory:
         """Read the inventory.
@@ -193,6 +198,8 @@ class InventoryReader:
             ignored_files[path] = str(error).removeprefix(f"{path} ")
         archive = Archive(workspace.archive / "hrrr")
         unforced, unprocessed = self._forcing(archive, expected, since)
+        models = self._models_by_init(expected) if self.settings.sampling.calibration else {}
+        newest_model = models[max(models)] if models else None
         return Inventory(
             expected=expected,
             archived=frozenset(archive.hours(*self.settings.dataset.leads)),
@@ -201,27 +208,47 @@ class InventoryReader:
             hour_status=self._hour_status(),
             forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
-            calibrated=self._calibrated(expected),
+            calibrated=self._calibrated(expected, newest_model),
             raw=self._raw(expected),
+            other_models=frozenset(init for init, model in models.items() if model != newest_model),
             model=model,
             ignored_files=ignored_files,
             blocked=frozenset(init for init, path in stored if path in ignored_files and self._is_written(path)),
         )
 
-    def _calibrated(self, expected: Hour) -> Hour | None:
-        known = calibrations_before(self.workspace.calibrations, expected)
-        return from_compact(known[0].stem) if known else None
+    def _calibrated(self, expected: Hour, model: str | None) -> Hour | None:
+        """Return the hour of the model's newest calibration; without a model, nothing could be learnt or calibrated."""
+        for path in calibrations_before(self.workspace.calibrations, expected) if model is not None else ():
+            try:
+                if read_calibration(path).model == model:
+                    return from_compact(path.stem)
+            except DamagedFileError:  # `sample` names the file if it needs it
+                continue
+        return None
+
+    def _models_by_init(self, expected: Hour) -> dict[Hour, str]:
+        """Return what drew the members that a calibration may be learnt from (`model_identity`), by initial time."""
+        models = {}
+        for folder in (self.workspace.forecasts, self.workspace.raw):
+            for init, path in self._recent(folder, expected):
+                if not self._models.get(path):
+                    self._models[path] = model_identity(stores.stored_attributes(path))
+                models[init] = self._models[path]
+        return models
 
     def _raw(self, expected: Hour) -> frozenset[Hour]:
+        return frozenset(init for init, _ in self._recent(self.workspace.raw, expected))
+
+    def _recent(self, folder: Path, expected: Hour) -> Iterator[tuple[Hour, Path]]:
+        """Yield the stores of a folder from whose initial times a calibration may be learnt."""
         first = expected - np.timedelta64(round(24 * self.settings.verification.calibration_days), "h")
-        stores = _named_stores(self.workspace.raw_forecast(expected).parent)
-        return frozenset(init for init, _ in stores if first <= init <= expected)
+        return ((init, path) for init, path in _named_stores(folder) if first <= init <= expected)
 
     def _forcing(
         self, archive: Archive, expected: Hour, since: Hour
     ) -> tuple[frozenset[Hour], frozenset[HrrrForecast]]:
         """Return the initial times that lack forcing, and the archived forecasts that preprocessing has not seen."""
-        forcing = Forcing.of(self.settings)
+        forcing = Forcing.of(self.settings.model, self.settings.dataset.analysis_lead)
         if forcing is None:
             return frozenset(), frozenset()
         archived = {

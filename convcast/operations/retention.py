@@ -159,7 +159,7 @@ def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool
         dataset=_dataset_hours(workspace) if dataset else (),
         cycles=_forcing_cycles(workspace) if dataset else (),
         forecasts=_ours(_by_init(workspace.forecasts, "*.zarr"))
-        | _ours(_by_init(workspace.raw_forecast(np.datetime64(0, "h")).parent, "*.zarr"))
+        | _ours(_by_init(workspace.raw, "*.zarr"))
         | _by_init(workspace.root / "baselines", "*/*.zarr"),  # the exact ensembles of simulated forecasts
         products=_ours(_by_init(workspace.products, "[!.]*.zarr")),
         temporary=_ours(_by_init(workspace.products, ".*.members.zarr")),

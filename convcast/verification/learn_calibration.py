@@ -383,7 +383,7 @@ def learn(
 def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[Path]:
     """Yield the ensembles as they were drawn, by rising initial time."""
     paths = {path.stem: path for path in sorted(workspace.forecasts.glob("*.zarr"))}
-    raw = {path.stem: path for path in sorted(workspace.raw_forecast(first).parent.glob("*.zarr"))}
+    raw = {path.stem: path for path in sorted(workspace.raw.glob("*.zarr"))}
     for stem, path in sorted((paths | raw).items()):
         init = from_compact(stem)
         if init is None or init < first or path.is_symlink():

@@ -33,10 +33,9 @@ def ensemble_of():
     """An ensemble with room for as many members as asked for, some of them made."""
     from convcast.forecasts.store import EnsembleStore, ForecastDescription
 
-    def make(path, init, *, leads=(1, 3), members=4, made=4, trained="2024-05-01T00/2024-05-15T00"):
-        description = ForecastDescription(
-            init, leads, leads, FIELDS, GRID, {"simulated": 0}, {"training_hours": trained}
-        )
+    def make(path, init, *, leads=(1, 3), members=4, made=4, trained="2024-05-01T00/2024-05-15T00", model=""):
+        identity = {"simulated": 0, "model_sha256": model}
+        description = ForecastDescription(init, leads, leads, FIELDS, GRID, identity, {"training_hours": trained})
         store = EnsembleStore.prepare(path, description, members=members)
         values = np.stack([np.full(GRID.shape, value, np.float32) for value in (10, 290)])
         for lead in leads:

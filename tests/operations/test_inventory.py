@@ -12,6 +12,7 @@ import zarr
 
 from convcast.dataset import HourStatus
 from convcast.errors import DamagedFileError
+from convcast.forecasts.calibration import EVERYWHERE, Calibration, MemberMap, save_calibration
 from convcast.forecasts.integrity import EVERY_PRODUCT
 from convcast.notation import HOUR
 from convcast.operations.inventory import ForecastSummary, InventoryReader, ModelSummary, read_forecast, read_products
@@ -118,6 +119,31 @@ def test_the_newest_forecast_is_found_however_old(place, ensemble_of):
 
     assert reader.read(NOW, since=NOW - 24 * HOUR).newest is None
     assert reader.newest(before=NOW) == NOW - 99 * HOUR
+
+
+def test_the_newest_calibration_is_that_of_the_model_of_the_newest_members(place, ensemble_of):
+    old, new = "a" * 64, "b" * 64
+    for age, model in ((9, old), (3, old), (1, new)):
+        init = NOW - age * HOUR
+        ensemble_of(place.forecast(init), init, leads=(1,), model=model)
+    ensemble_of(place.raw_forecast(NOW - 2 * HOUR), NOW - 2 * HOUR, leads=(1,), model=old)
+    maps = {"t2m": {"1": {EVERYWHERE: MemberMap()}}}
+
+    def learn(age, model):
+        hour = str(NOW - age * HOUR)
+        save_calibration(Calibration(hour, hour, 12, maps, model=model[:12]), place.calibrations)
+
+    def read(calibration):
+        return reader_of(place, sampling={"members": 4, "calibration": calibration}).read(NOW, since=NOW)
+
+    learn(2, old)
+    assert read(True).calibrated is None
+    learn(5, new)
+    assert read(True).calibrated == NOW - 5 * HOUR
+    assert read(True).other_models == {NOW - age * HOUR for age in (9, 3, 2)}
+    assert read(False).other_models == frozenset()
+    (place.calibrations / "20240520T04.json").write_text("{")
+    assert read(True).calibrated == NOW - 5 * HOUR, "a damaged file counts as none"
 
 
 def products(place, leads=(1, 3)):

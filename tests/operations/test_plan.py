@@ -256,6 +256,7 @@ def test_calibration_is_learnt_once_a_day_from_enough_forecasts_one_of_them_new(
     else:
         there = replace(holding(back(60), model=replace(MODEL, leads=(1,))), raw=inits)
     assert replace(there, calibrated=calibrated).to_calibrate == wanted
+    assert not replace(there, calibrated=calibrated, other_models=inits).to_calibrate
 
 
 def test_a_forecast_in_raw_without_an_analysis_teaches_nothing():
