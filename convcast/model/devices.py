@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
@@ -91,3 +92,14 @@ def use_tensor_cores() -> None:
     """
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def convolutions_in(precision: Literal["float32", "TF32"]) -> Iterator[None]:
+    """Compute float32 convolutions on a GPU in this precision within the context."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision == "TF32"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

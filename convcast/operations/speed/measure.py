@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from convcast.ensemble.tiles import Tiling, cover
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
 from convcast.model import Condition, Forecaster, ModelDescription
+from convcast.model.devices import convolutions_in
 from convcast.model.distributed import Distributed
 from convcast.model.features.condition import Features, channel_count
 from convcast.model.features.inputs import Inputs
@@ -165,8 +166,9 @@ def measure(
         subject = Subject(presets[preset], descriptions[preset])
         work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options), least))
 
-    later("agreement", first, "preparation of a case", preparation)
-    for precision in ("float32", "bfloat16"):
+    for exact in ("float32", "TF32"):
+        later("agreement", first, f"preparation of a case, {exact}", preparation, precision=exact)
+    for precision in ("float32", "TF32", "bfloat16"):
         later("agreement", first, precision, agreement, precision=precision)
     for preset in presets:
         later("training", preset, "channels last", training)
@@ -211,7 +213,11 @@ def peak(clock: Clock, sizes: Sizes) -> Row:
 
 
 def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: str) -> Row:
-    """Compare output and gradient with those of the CPU in float32, for the same weights and inputs."""
+    """Compare output and gradient with those of the CPU in float32, for the same weights and inputs.
+
+    With `TF32` a GPU rounds the factors of convolutions alone, as in training and sampling where the precision is
+    float32.
+    """
     del rate
     torch.manual_seed(0)
     settings = subject.settings
@@ -225,10 +231,11 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
     x, numbers, level = torch.randn(2, fields, *shape), torch.zeros(1, 3), torch.tensor([0.3, 0.7])
 
     def run(network: Network, device: torch.device, half: bool) -> tuple[Tensor, Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            encoded = network.encode(condition.to(device), numbers.to(device), periodic=False)
-            out = network(x.to(device), level.to(device), encoded, periodic=False)
-        (out.square().mean() + encoded.mean.square().mean()).backward()
+        with convolutions_in("TF32" if precision == "TF32" else "float32"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                encoded = network.encode(condition.to(device), numbers.to(device), periodic=False)
+                out = network(x.to(device), level.to(device), encoded, periodic=False)
+            (out.square().mean() + encoded.mean.square().mean()).backward()
         gradient = torch.cat([weights.grad.flatten() for weights in network.parameters() if weights.grad is not None])
         result = torch.cat([out.detach().flatten(), encoded.mean.detach().flatten()]).cpu(), gradient.cpu()
         network.zero_grad()
@@ -241,15 +248,18 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
     return row.filled({"relative error": errors[0], "relative error of the gradient": errors[1]})
 
 
-def preparation(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
+def preparation(
+    row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: Literal["float32", "TF32"]
+) -> Row:
     """Compare what the device makes of a case, before the network sees it, with what the CPU makes; time a batch."""
     del rate
     settings, residuals = subject.settings, subject.description.residuals
 
     def run(windows: list[Window], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         names = settings.model.inputs
-        inputs = Inputs.of(windows, residuals.normalisation, periodic=False, names=names, device=device)
-        made = Features.of(inputs, residuals)
+        with convolutions_in(precision):
+            inputs = Inputs.of(windows, residuals.normalisation, periodic=False, names=names, device=device)
+            made = Features.of(inputs, residuals)
         return made.channels, made.reference, made.scale
 
     one = [made_up.case((sizes.compared, sizes.compared), settings, lead=LEAD)]

@@ -9,13 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from convcast.errors import SettingsError
-from convcast.operations.speed.measure import Clock, Row, _attempt, flops_of_evaluation
+from convcast.operations.speed import made_up
+from convcast.operations.speed.measure import (
+    SMALL,
+    Clock,
+    Row,
+    Subject,
+    _attempt,
+    agreement,
+    flops_of_evaluation,
+    preparation,
+)
 from convcast.operations.speed.report import to_markdown
-from convcast.operations.speed.run import run
+from convcast.operations.speed.run import run, settings
 from convcast.settings.load import load_settings
 
+CPU = torch.device("cpu")
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
 BARE = """
 import sys, runpy
@@ -47,6 +59,13 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """A small model, untrained."""
+    small = settings(small=True)["phase1"]
+    return Subject(small, made_up.description(small))
+
+
 @pytest.mark.slow
 def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_path):
     """Each row has values or says why not, and both files hold them."""
@@ -59,10 +78,11 @@ def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_
     rows = {(row["name"], row["preset"], row["how"]): row for row in found["rows"]}
     assert found["device"] == "CPU"
     assert rows["peak", "", "bfloat16 matrix product"]["values"]["TFLOP/s"] > 0
-    assert rows["agreement", "phase1", "float32"]["values"]["relative error"] < 1e-5
-    prepared = rows["agreement", "phase1", "preparation of a case"]["values"]
-    assert prepared.pop("s a case") > 0
-    assert set(prepared.values()) == {0}  # the CPU with itself
+    for precision in ("float32", "TF32"):
+        assert rows["agreement", "phase1", precision]["values"]["relative error"] < 1e-5
+        prepared = rows["agreement", "phase1", f"preparation of a case, {precision}"]["values"]
+        assert prepared.pop("s a case") > 0
+        assert set(prepared.values()) == {0}  # the CPU with itself
     half = rows["agreement", "phase1", "bfloat16"]["values"]
     assert 1e-4 < half["relative error"] < 0.1
     for preset in ("phase1", "phase2"):
@@ -87,8 +107,35 @@ def test_without_a_gpu_nothing_is_measured_by_mistake(tmp_path):
 @pytest.mark.parametrize(("left", "note"), [(30, "no time was left"), (90, "")])
 def test_what_takes_longer_than_is_left_is_not_begun(left, note):
     empty = Row("training", "phase1", "compiled")
-    made = _attempt(empty, lambda: empty.filled({"s a step": 1.0}), Clock(torch.device("cpu"), left), least=60)
+    made = _attempt(empty, lambda: empty.filled({"s a step": 1.0}), Clock(CPU, left), least=60)
     assert made.note == note
+
+
+@pytest.mark.parametrize(
+    ("compare", "precision", "rounded"),
+    [
+        (agreement, "float32", False),
+        (agreement, "TF32", True),
+        (agreement, "bfloat16", False),
+        (preparation, "float32", False),
+        (preparation, "TF32", True),
+    ],
+)
+def test_convolutions_are_rounded_to_tf32_only_where_the_row_says_so(monkeypatch, subject, compare, precision, rounded):
+    """The rule for CUDA's convolutions is set while those of the row are computed, backward too, and reset after."""
+    seen = set()
+
+    class Rules(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "convolution" in str(function):
+                seen.add(torch.backends.cudnn.allow_tf32)
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not rounded)
+    with Rules():
+        compare(Row("agreement"), Clock(CPU, 600), SMALL, subject, rate=1, precision=precision)
+    assert seen == {rounded}
+    assert torch.backends.cudnn.allow_tf32 is not rounded
 
 
 def test_a_table_says_what_was_not_measured():
@@ -101,6 +148,6 @@ def test_a_table_says_what_was_not_measured():
 
 
 def test_operations_are_counted_by_cells():
-    settings = load_settings(flags={"model": {"base": 8, "multipliers": [1], "attention": []}}, preset="demo")
-    once, twice = (flops_of_evaluation(settings, (16, side)) for side in (32, 64))
+    tiny = load_settings(flags={"model": {"base": 8, "multipliers": [1], "attention": []}}, preset="demo")
+    once, twice = (flops_of_evaluation(tiny, (16, side)) for side in (32, 64))
     assert twice == pytest.approx(2 * once, rel=0.01)  # the embedding of the noise level is counted once
