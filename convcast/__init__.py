@@ -1,6 +1,6 @@
 """convcast: learn to sample the next hours of convection from HRRR analyses.
 
-`open_forecast` is imported when it is asked for: the command line does without xarray where it can.
+`open_forecast` is imported at its first use, since many commands need no xarray, which takes long to import.
 """
 
 from importlib import import_module

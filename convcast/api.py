@@ -1,4 +1,4 @@
-"""The Python face: `convcast.open_forecast`, and the accessor `.convcast` of the datasets that it returns.
+"""The Python interface: `convcast.open_forecast`, and the accessor `.convcast` of the datasets that it returns.
 
 import convcast as cc
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Values = NDArray[np.floating]
 Leads = int | list[int] | None
 ENSEMBLE = ("init_time", "number", "lead_time")
-"""Dimensions that are not places."""
+"""Dimensions of a forecast other than those of space."""
 RADIUS = ProductSettings().neighbourhood
 """Default radius of neighbourhoods, km."""
 
@@ -46,8 +46,8 @@ RADIUS = ProductSettings().neighbourhood
 def open_forecast(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a forecast or its products, lazily, as a dataset with the accessor `.convcast`.
 
-    It is what `xarray.open_zarr` returns, but that `lead_time` counts whole hours, so that `.sel(lead_time=1)` selects,
-    and that a file with lost values is refused. Open several initial times with
+    Two things differ from `xarray.open_zarr`: `lead_time` is in whole hours, so that `.sel(lead_time=1)` works, and a
+    file that has lost values raises an error. Open several initial times with
     `xarray.concat([open_forecast(path) for path in paths], "init_time")`.
 
     Args:
@@ -90,8 +90,8 @@ class Forecast:
     """Methods that convcast adds to a forecast: `forecast.convcast`, where `forecast` is from `open_forecast`.
 
     All methods work on a part of a forecast too: some members, leads or places. Fields are named as in the dataset
-    (`refc`, `t2m`, `d2m`, `u10`, `v10`, `cape`, `cin`). Members that are not complete are left out; where none is, the
-    result is NaN. Products have no members; the methods return what is stored.
+    (`refc`, `t2m`, `d2m`, `u10`, `v10`, `cape`, `cin`). Members that are not complete are left out; where none is
+    complete, the result is NaN. Products have no members; the methods return what is stored.
     """
 
     def __init__(self, data: xr.Dataset) -> None:
@@ -108,23 +108,25 @@ class Forecast:
         """Return the forecast at the grid points nearest to places.
 
         Args:
-            latitude: Latitude, degrees north: a number, or one a place.
+            latitude: Latitude, degrees north: a number, or a sequence with one for each place.
             longitude: Longitude, degrees east (west is negative).
 
         Returns:
-            The dataset without `y` and `x`; of several places, with a dimension `place`.
+            The dataset without `y` and `x`; with a dimension `place` if several places are given.
 
         Raises:
             SettingsError: A place is not on the forecast's grid.
         """
         north, east = np.broadcast_arrays(np.asarray(latitude, float), np.asarray(longitude, float))
         if north.ndim > 1:
-            raise SettingsError("places are not a list", advice="give one latitude and one longitude a place")
+            raise SettingsError(
+                "latitude and longitude have more than one dimension", advice="give one of each for every place"
+            )
         found, near = {}, np.ones(north.shape, bool)
         for name, metres in zip("xy", projection()(east, north), strict=True):
             distances = np.abs(self._data[name].values - np.asarray(metres)[..., None])
             indices = distances.argmin(axis=-1)
-            near &= distances.min(axis=-1) <= SPACING / 2 + 1  # what is no latitude lies at infinity
+            near &= distances.min(axis=-1) <= SPACING / 2 + 1  # pyproj puts an invalid latitude at infinity
             found[name] = xr.Variable("place", indices) if indices.ndim else indices
         if not near.all():
             away = np.flatnonzero(~near)[0]
@@ -139,11 +141,11 @@ class Forecast:
 
         Args:
             field: Name of the field.
-            threshold: Threshold in the field's units. Products hold only their own.
+            threshold: Threshold in the field's units. Products hold only the settings' thresholds.
             lead_time: Lead or leads, hours; all by default.
 
         Returns:
-            Probabilities from 0 to 1, with the dimensions of the field but `number`.
+            Probabilities from 0 to 1, with the dimensions of the field except `number`.
 
         Raises:
             SettingsError: The forecast has no such field, lead or, of products, threshold.
@@ -180,7 +182,7 @@ class Forecast:
         """
         variable = self._variable(field)
         if not {"y", "x"} <= set(self._data.dims):
-            raise SettingsError("places have no neighbourhood", advice="compute it before .nearest(...)")
+            raise SettingsError("single points have no neighbourhood", advice="compute it before .nearest(...)")
         stored = self._data.attrs.get("neighbourhood_km")
         if not self._of_members and stored != radius:
             raise SettingsError(f"the products hold neighbourhoods of {stored:g} km", advice=f"use radius={stored:g}")
@@ -250,7 +252,7 @@ class Forecast:
             units: `si`, or `us` for °F and kt.
 
         Raises:
-            SettingsError: The forecast has no such field or lead, not what the kind shows, or several initial times.
+            SettingsError: The forecast lacks the field, the lead or what the kind shows, or has several initial times.
             DamagedFileError: Values cannot be read.
         """
         from convcast.forecasts.plot import maps_of_dataset

@@ -78,7 +78,7 @@ class Grid:
         return latitude, longitude
 
     def crop(self, rows: slice, columns: slice) -> Grid:
-        """The part of the grid with these rows and columns; a part of the periodic grid is not periodic."""
+        """Return the part of the grid with these rows and columns; a part of the periodic grid is not periodic."""
         y, x = range(self.ny)[rows], range(self.nx)[columns]
         whole = (len(y), len(x)) == self.shape
         return Grid(len(y), len(x), self.y0 + y.start, self.x0 + x.start, self.periodic and whole)
@@ -102,7 +102,7 @@ class Grid:
         return grid
 
     def covers(self, other: Grid) -> bool:
-        """Whether the other rectangle lies within this one."""
+        """Whether `other` lies within this rectangle."""
         return (
             self.y0 <= other.y0
             and self.x0 <= other.x0
@@ -111,7 +111,7 @@ class Grid:
         )
 
     def window(self, other: Grid) -> tuple[slice, slice]:
-        """Rows and columns of this rectangle that are another one, which it covers."""
+        """Return the rows and columns of this rectangle that `other` has, which lies within it."""
         top, left = other.y0 - self.y0, other.x0 - self.x0
         return slice(top, top + other.ny), slice(left, left + other.nx)
 
@@ -173,7 +173,7 @@ def locate(latitude: float, longitude: float, ny: int, nx: int, *, periodic: boo
     """
     x, y = projection()(longitude, latitude)
     x0, y0 = (x - _origin()[0]) / SPACING, (y - _origin()[1]) / SPACING
-    finite = math.isfinite(x0) and math.isfinite(y0)  # what is no latitude lies at infinity
+    finite = math.isfinite(x0) and math.isfinite(y0)  # pyproj puts an invalid latitude at infinity
     if not finite or abs(x0 - round(x0)) > CORNER_TOLERANCE or abs(y0 - round(y0)) > CORNER_TOLERANCE:
         raise DamagedFileError(f"the grid starting at {latitude} N, {longitude} E is not on the HRRR grid")
     grid = Grid(ny, nx, round(y0), round(x0), periodic)
@@ -230,7 +230,7 @@ _BOX = re.compile(rf"{_DEGREES}([NS]):{_DEGREES}([NS]),{_DEGREES}([EW]):{_DEGREE
 
 
 def _in_degrees(text: str, south: float, north: float, west: float, east: float) -> tuple[slice, slice]:
-    """The smallest rectangle of the grid that contains a box in degrees, cut to the grid."""
+    """Return the smallest rectangle of the grid that contains a box in degrees, cut at the grid's edges."""
     if not (south < north and west < east):
         raise SettingsError(f"region {text!r} is empty", advice="write south:north,west:east, as 30N:37N,104W:94W")
     # In this projection a parallel is an arc: its middle lies further south than its ends.

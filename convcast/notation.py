@@ -34,7 +34,7 @@ MAX_DURATION = 100 * 365 * 86400
 
 _TIME = re.compile(
     r"\d{4}(-?)\d\d\1\d\d"
-    # After a date of eight digits the hour needs no T: YYYYMMDDHH.
+    # The T before the hour is optional after a date of eight digits: YYYYMMDDHH.
     r"((?:[T ]|(?<=\d{8}))\d\d(:?\d\d(:?\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?",
     re.ASCII,
 )
@@ -85,7 +85,7 @@ def parse_hours(text: str) -> Hours:
 
 
 def hours_between(start: Hour, end: Hour, step: int = 1) -> Hours:
-    """The hours from `start` to `end`, both included, `step` hours apart.
+    """Return the hours from `start` to `end`, both included, `step` hours apart.
 
     Raises:
         SettingsError: The range ends before it starts.
@@ -96,7 +96,7 @@ def hours_between(start: Hour, end: Hour, step: int = 1) -> Hours:
 
 
 def parse_numbers(text: str, what: str, *, most: int = MAX_MEMBERS) -> tuple[int, ...]:
-    """Parse whole numbers (`1,3,6` or `0-49`) into rising order without repeats.
+    """Parse whole numbers (`1,3,6` or `0-49`) into ascending order without repeats.
 
     Args:
         text: Text to parse.
@@ -139,7 +139,7 @@ def parse_members(text: str) -> tuple[int, ...]:
         return parse_numbers(text, "members", most=MAX_MEMBERS - 1)
     count = _number(text)
     if count == 0:
-        raise SettingsError("an ensemble of no members was asked for", advice="use --members 50")
+        raise SettingsError("an ensemble needs at least one member", advice="use --members 50")
     if count > MAX_MEMBERS:
         raise SettingsError(f"an ensemble has at most {MAX_MEMBERS} members", advice="use --members 50")
     return tuple(range(count))
@@ -196,7 +196,7 @@ def _checked(time: np.datetime64, text: str) -> np.datetime64:
 
 
 def _number(digits: str) -> int:
-    """The number that decimal digits give; of more than 18 digits, one that is too high for any purpose."""
+    """Return the number that decimal digits give; beyond 18 digits, a number that is too high for any purpose."""
     digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= 18 else 10**18
 

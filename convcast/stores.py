@@ -60,7 +60,7 @@ class DurableStore(LocalStore):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         async for name in super().list_dir(prefix):
-            if not name.endswith(PARTIAL):  # zarr warns of what is no part of a hierarchy
+            if not name.endswith(PARTIAL):  # zarr warns of files that are not part of a hierarchy
                 yield name
 
     def _sync_above(self, key: str) -> None:

@@ -38,7 +38,7 @@ class GribKey:
 class Transform:
     """A monotone map from physical values to the values that are normalised and learnt, and its inverse.
 
-    Both are of operators and methods that numpy's arrays and torch's tensors share.
+    Both use only operators and methods that numpy arrays and torch tensors share.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Floor:
 
     A third of the points or more have no echo, and "none" is one number far below the weakest echo. The field is learnt
     in normal scores (convcast.dataset.normal_scores) and continued below its weakest value by the distance to the
-    nearest echo, as a signed-distance transform is; what is below the weakest value is none again
+    nearest echo, like a signed-distance transform. A value below the weakest one becomes "none" again
     (convcast.model.features.floor).
     """
 
@@ -85,7 +85,7 @@ class Collapse:
     """Criterion for faulty single points of a field, which lie far below the points around them."""
 
     below: float
-    """A value that is not lower is never a fault; in units of the field."""
+    """Only lower values can be faults; in units of the field."""
     drop: float
     """Minimum depth of a faulty value below the median of the 5 x 5 points around it."""
 
@@ -111,28 +111,28 @@ class Variable:
     loss_weight: float = 1.0
     colour_map: str = "viridis"
     display: tuple[float, float] = (0.0, 1.0)
-    """Range of values that colours tell apart, of fields with seasons from June to August."""
+    """Range of values that the colour scale covers; for fields with seasons, from June to August."""
     winter_display: tuple[float, float] | None = None
-    """The range from December to February, of fields with seasons; the other months have the middle of both."""
+    """Colour scale's range from December to February, for fields with seasons; other months have the mean of both."""
     spread_display: float = 1.0
-    """Spread of an ensemble at which its colours end."""
+    """Upper end of the colour scale of the ensemble spread."""
     thresholds: tuple[float, ...] = ()
     """Thresholds of events: values at or above them (at or below if `events_below`)."""
     events_below: bool = False
     other_grib: GribKey | None = None
     """Another publisher's key for the same field."""
     may_be_constant: bool = False
-    """A field that may be one value everywhere: no echo, no CAPE, no CIN."""
+    """Whether the field may have one value everywhere: no echo, no CAPE, no CIN."""
     collapse: Collapse | None = None
     comment: str = ""
     other_names: tuple[str, ...] = ()
     """Names in GRIB tables and other programs: short names, long names and names of variables."""
     other_standard_names: tuple[str, ...] = ()
-    """CF standard names that may stand for it too."""
+    """Further CF standard names under which other programs store the field."""
 
     @property
     def grib_keys(self) -> tuple[GribKey, ...]:
-        """The keys by which publishers code this field, HRRR's first."""
+        """GRIB keys that publishers use for this field, HRRR's first."""
         return (self.grib,) if self.other_grib is None else (self.grib, self.other_grib)
 
     @property
@@ -227,7 +227,7 @@ D2M = Variable(
     spread_display=5.0,
     thresholds=(283.15, 288.71, 294.26),
     # HRRR's analyses have scattered points at 192.12 K. At real drylines single points lie up to 39 K below the median
-    # of 5 x 5, but not at so low a value; air that is so dry over a region is not far from its median.
+    # of 5 x 5, but with higher values; where a whole region is that dry, points are close to the median.
     collapse=Collapse(below=233.15, drop=25.0),
     other_names=(
         "2d",
@@ -378,7 +378,7 @@ STATIC: dict[str, Variable] = {v.name: v for v in (TERRAIN, LAND)}
 
 
 def row(name: str) -> Variable:
-    """The row of this field or static field."""
+    """Return the variable with this name, static fields included."""
     return (FIELDS | STATIC)[name]
 
 
@@ -399,7 +399,7 @@ def by_lead(variables: Sequence[Variable], lead: int, dewpoint: str) -> dict[int
 
 
 def select(names: Sequence[str]) -> tuple[Variable, ...]:
-    """The rows of these fields, in this order.
+    """Return the variables with these names, in this order.
 
     Raises:
         SettingsError: A name is unknown or repeated, or there are no names.

@@ -18,8 +18,8 @@ Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SAFE_PATH = ("PYTHONSAFEPATH", "convcast")
-"""Environment variable that keeps child Pythons from importing from the working directory, and its value, which shows
-that convcast set it; any value has that effect."""
+"""Environment variable that keeps child Pythons from importing from the working directory, and its value. Any value has
+that effect; this one shows that convcast set it."""
 TASKS_PER_WORKER = 2
 """Number of tasks queued per worker, so that workers are never idle and results do not pile up."""
 ANSWER_SECONDS = 10.0
@@ -35,7 +35,7 @@ class Workers:
 
     @classmethod
     def chosen(cls, count: int, scheduler: str | None) -> Workers | None:
-        """Workers for these options, or None if everything runs in this process."""
+        """Return the workers that these options choose, or None if everything runs in this process."""
         return cls(count, scheduler) if count > 1 or scheduler else None
 
 

@@ -129,7 +129,9 @@ def _plain(name: str) -> str:
     """Return the name if it is a plain file name, and raise SettingsError otherwise."""
     one = name and name.isprintable() and not name.startswith(".") and PurePath(name).name == name
     if not one or len(name.encode()) > MAX_NAME_BYTES:
-        raise SettingsError(f"{name!r} is no name", advice="choose one of letters, digits, - and _, without / in it")
+        raise SettingsError(
+            f"{name!r} cannot be a file name", advice="choose one of letters, digits, - and _, without / in it"
+        )
     return name
 
 

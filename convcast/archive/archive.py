@@ -44,7 +44,7 @@ class Sidecar:
     source: str
     url: str
     etag: str | None
-    """ETag or Last-Modified of the publisher's file, as it stood when all ranges were read."""
+    """ETag or Last-Modified of the version of the publisher's file from which all ranges were read."""
     ranges: tuple[tuple[Octets, Octets], ...]
     """Byte ranges of the publisher's file that were copied, end excluded."""
     messages: tuple[ArchivedMessage, ...]
@@ -92,7 +92,7 @@ class Archive:
         return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
     def hours(self, *leads: int) -> Hours:
-        """Sorted valid hours for which the files of all these lead times (hours) and their sidecars exist."""
+        """Return the valid hours, ascending, for which the files of all these leads (hours) and their sidecars exist."""
         hours: Hours = reduce(np.intersect1d, map(self._hours, leads))
         return hours
 
@@ -135,7 +135,7 @@ class Archive:
         except ValueError as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise DamagedFileError(
-                f"{file} is no sidecar of convcast's ({reason})", advice="run `convcast fetch` again"
+                f"{file} is not a sidecar of convcast ({reason})", advice="run `convcast fetch` again"
             ) from None
         if size != sidecar.bytes:
             raise DamagedFileError(
@@ -144,7 +144,7 @@ class Archive:
         return sidecar
 
     def has(self, path: Path, names: Sequence[str]) -> Sidecar | None:
-        """The sidecar of a file that is whole and holds these messages, or None if the file must be fetched."""
+        """Return the sidecar of a file that is whole and holds these messages, or None if the file must be fetched."""
         try:
             sidecar = self.sidecar(path)
         except DamagedFileError:
@@ -180,11 +180,11 @@ class Archive:
 
 
 ARCHIVE_NAMES = ("hrrr", "refs", "href", "hrrrcast", "mrms")
-"""Names of the archives of a workspace. RRFS files are stored with REFS, whose members they are."""
+"""Names of the archives of a workspace. RRFS files are stored with REFS, since they are members of it."""
 
 
 def open_archives(root: Path) -> dict[str, Archive]:
-    """The archives under this folder by name, empty or not."""
+    """Return the archives under this folder by name, empty or not."""
     return {name: Archive(root / name) for name in ARCHIVE_NAMES}
 
 

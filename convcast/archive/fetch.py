@@ -113,7 +113,7 @@ def analyses(
     dewpoint: str = "analysis",
     forcing: Forcing | None = None,
 ) -> tuple[Request, ...]:
-    """Requests for the HRRR files of these valid hours and of their forcing, in order and without repeats."""
+    """Return requests for the HRRR files of these valid hours and of their forcing, in order and without repeats."""
     specs = {at: fields(group) for at, group in by_lead(variables, lead, dewpoint).items()}
     valid_hours = np.unique(np.asarray(hours, "datetime64[h]"))
     requests = [
@@ -265,7 +265,7 @@ class _Run:
         return _outcome(request, "transient", reason=self._stop_reason)
 
     def _first(self, request: Request, ask: Callable[[Source], FetchOutcome]) -> FetchOutcome:
-        """The outcome of the first source that has the file, or one that sums up the failures of all sources."""
+        """Return the outcome of the first source that has the file, or one that sums up the failures of all sources."""
         failures: list[tuple[str, Failure]] = []
         for source in self.sources:
             try:
@@ -322,7 +322,7 @@ class _Run:
 
 @contextmanager
 def _started(sources: Sequence[Source], settings: ArchiveSettings, now: np.datetime64) -> Iterator[_Run]:
-    """A run that stops at the deadline."""
+    """Start a run that stops at the deadline."""
     run = _Run(sources, settings, now)
     if settings.deadline is None:
         yield run

@@ -40,7 +40,7 @@ REFLECTIVITY = "MergedReflectivityQCComposite_00.50"
 SCANS = f"CONUS/{REFLECTIVITY}"
 """Folder of the scans in MRMS's bucket, with one folder for each day."""
 HRRRCAST_PRODUCT = "pgrb2"
-"""HRRRCast's files of members; those of their mean and their spread are `avg` and `spr`."""
+"""Product name of HRRRCast's files of members; files of the mean and the spread are `avg` and `spr`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class GribFile:
 
 
 def hrrr(init: Hour, lead: int) -> GribFile:
-    """HRRR's file of surface fields for this init and lead time (hours)."""
+    """Return HRRR's file of surface fields for this init and lead time (hours)."""
     return GribFile("hrrr", SURFACE, init, lead)
 
 
@@ -78,7 +78,7 @@ _LAYOUTS = {
     ("href", False): "href.{day}/ensprod/href.t{hour}z.conus.{product}.f{lead:02d}.grib2",
     ("hrrrcast", True): "hrrrcast.{day}/{hour}/hrrrcast.m{member:02d}.t{hour}z.{product}.f{lead:02d}.grib2",
     ("hrrrcast", False): "hrrrcast.{day}/{hour}/hrrrcast.{product}.t{hour}z.pgrb2.f{lead:02d}.grib2",
-    # The scan nearest the hour; its own time is in its name at the publisher and in the message.
+    # The hour that the scan stands for; its own time is in its name at the publisher and in the message.
     ("mrms", False): f"mrms.{{day}}/mrms.t{{hour}}z.{REFLECTIVITY}.grib2",
 }
 """Paths from the folder of the day on, by model and whether members have files of their own. Lead times have two digits
@@ -110,7 +110,7 @@ _NOMADS_VERSIONS = ("prod", "para")
 
 
 def urls(file: GribFile) -> dict[str, tuple[str, ...]]:
-    """The addresses at which a file may be found, for each of Herbie's sources that publishes it."""
+    """Return the addresses at which a file may be found, for each of Herbie's sources that publishes it."""
     if file.model in _BUCKETS:
         return {"aws": (f"{_BUCKETS[file.model]}/{bucket_path(file)}",)}
     request = SimpleNamespace(
@@ -154,7 +154,7 @@ def _path(layout: str, file: GribFile) -> PurePosixPath:
 
 
 def parse_path(name: str) -> GribFile | None:
-    """The file at a path in the bucket's layout (for HRRR with or without `conus/`), or None for any other path."""
+    """Return the file at a path in the bucket's layout (for HRRR with or without `conus/`); None for any other path."""
     layouts = [*_LAYOUTS.items(), *((kind, path) for kind, path in _BUCKET_LAYOUTS.items() if "{day}" in path)]
     for (model, members), layout in layouts:
         match = _pattern(layout).fullmatch(name)

@@ -26,7 +26,7 @@ class ThreadPool(Generic[T, R]):
     """Threads that apply one function to each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:
-        """Start the threads. Setting `stopped`, from elsewhere, makes `results` end without the unfinished items."""
+        """Start the threads; once `stopped` is set, `results` ends without the unfinished items."""
         self._work = work
         self._waiting = deque(enumerate(items))
         self._unfinished = dict(enumerate(items))

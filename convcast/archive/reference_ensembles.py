@@ -20,15 +20,18 @@ from convcast.archive.request import Request
 from convcast.errors import SettingsError
 from convcast.grib.identity import Limit
 from convcast.notation import HOUR, Hour, Hours
+from convcast.settings import HRRR_LONGEST_LEAD
 from convcast.variables import CAPE, CIN, D2M, FIELDS, REFC, T2M, U10, V10, GribKey, Variable
 
 SYSTEMS = ("refs", "href", "time-lagged", "hrrrcast")
+LONGEST_LEADS = {"hrrr": HRRR_LONGEST_LEAD, "rrfs": 60}
+"""Longest lead, hours, of the forecasts that are members of REFS, by model."""
 HRRRCAST_MEMBERS = 18
 """Number of members that HRRRCast published in August 2026, m00 to m17; it had 9 and 14 before."""
 HRRRCAST_LONGEST, HRRRCAST_SHORT = 48, 18
 """Last lead of HRRRCast's cycles at 00, 06, 12 and 18 UTC, and of the others, hours."""
 LEADS = tuple(range(1, 7))
-"""Lead times that cover every hour once, hours."""
+"""Lead times with which consecutive cycles cover every hour once, hours."""
 
 Kind = Literal["mean", "spread", "matched-mean", "probability"]
 _FILES: dict[Kind, str] = {"mean": "mean", "spread": "sprd", "matched-mean": "pmmn", "probability": "prob"}
@@ -36,13 +39,13 @@ _HRRRCAST_FILES: dict[Kind, str] = {"mean": "avg", "spread": "spr", "matched-mea
 _RESTS: dict[Kind, str] = {
     "mean": r"(wt )?ens mean(:.*)?",
     "spread": r"(wt )?ens (spread|std dev)(:.*)?",
-    # wgrib2 versions describe these differently; the file holds one message for each field.
+    # wgrib2 versions describe these differently; the file holds one message of each field.
     "matched-mean": r".*",
 }
 _DERIVED, _PROBABILITY, _MEMBER = frozenset({2}), frozenset({5}), frozenset({0, 1})
 """Product definition templates, at a point in time: derived from all members, a probability, and one member (or 0)."""
 _ONE_FORECAST = r"(ENS=.*|.*process=.*)?"
-"""Columns of an index after the forecast, of a member; HRRRCast's have none."""
+"""Pattern of a member's index columns after the forecast; HRRRCast's rows have none."""
 MIXED_LAYER = "90-0 mb above ground"
 NEIGHBOURHOOD = {"refs": 39.0, "href": 40.6}
 """Kilometres around a point within which a neighbourhood event may happen: 13 cells of 3 km, 8 of 5.079 km."""
@@ -61,7 +64,7 @@ class Product:
     neighbourhood: float | None = None
     """Radius in km within which the event may happen; None for an event at the point itself."""
     layer: str | None = None
-    """Level in the index if it is not the variable's: CAPE and CIN of another parcel are different quantities."""
+    """Level in the index if it differs from the variable's: CAPE and CIN of another parcel are other quantities."""
     as_member: bool = False
     """Whether its messages are encoded as one member's forecast, so that only the file's name tells them apart."""
 
@@ -75,7 +78,7 @@ class Product:
 
     @property
     def comparable(self) -> bool:
-        """Whether convcast forecasts the quantity of the product."""
+        """Whether convcast forecasts the same quantity."""
         return self.layer is None
 
     @property
@@ -156,7 +159,7 @@ def products(system: str) -> tuple[Product, ...]:
 
 
 def refs_members(cycle: Hour, lead: int) -> tuple[Member, ...]:
-    """The 14 forecasts of which NCEP makes REFS: RRFS's control and five members, and HRRR, of this cycle and the last.
+    """Return REFS's 14 members: RRFS's control and five members, and HRRR, of this cycle and of the one 6 h before.
 
     All have equal weights. Members whose forecasts are too short are left out: HRRR ends at 48 h, RRFS at 60 h.
     """
@@ -169,16 +172,16 @@ def refs_members(cycle: Hour, lead: int) -> tuple[Member, ...]:
             for number in range(1, 6)
         ]
         members.append(Member(f"hrrr{old}", hrrr(init, ahead), age))
-    return tuple(member for member in members if member.file.lead <= (48 if member.file.model == "hrrr" else 60))
+    return tuple(member for member in members if member.file.lead <= LONGEST_LEADS[member.file.model])
 
 
 def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Member, ...]:
-    """HRRR forecasts for the same valid time, from `ages` hours before `init`, with equal weights."""
+    """Return the HRRR forecasts for the same valid time from `ages` hours before `init`; all have equal weights."""
     return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
 
 
 def hrrrcast_members(init: Hour, lead: int) -> tuple[Member, ...]:
-    """HRRRCast's members of a cycle, which are alike: there is no control. None where the cycle is too short."""
+    """Return HRRRCast's members of a cycle, all drawn alike, without a control; empty where the cycle is too short."""
     if lead > hrrrcast_longest(init):
         return ()
     files = (GribFile("hrrrcast", HRRRCAST_PRODUCT, init, lead, number) for number in range(HRRRCAST_MEMBERS))
@@ -186,12 +189,12 @@ def hrrrcast_members(init: Hour, lead: int) -> tuple[Member, ...]:
 
 
 def hrrrcast_longest(init: Hour) -> int:
-    """Last lead, hours, of HRRRCast's cycle at this hour."""
+    """Return the last lead, hours, of HRRRCast's cycle at this hour."""
     return HRRRCAST_LONGEST if init == cycle_of(init) else HRRRCAST_SHORT
 
 
 def cycle_of(init: Hour) -> Hour:
-    """The last cycle of REFS or HREF at or before this hour."""
+    """Return the last cycle of REFS or HREF at or before this hour."""
     hours = int(init.astype("datetime64[h]").astype(int))
     return init - (hours % 6) * HOUR
 
@@ -206,7 +209,7 @@ def requests(
     members: bool = True,
     derived: bool = True,
 ) -> tuple[Request, ...]:
-    """Requests for the files of a reference ensemble.
+    """Return requests for the files of a reference ensemble.
 
     Args:
         system: One of SYSTEMS.
@@ -214,7 +217,7 @@ def requests(
         valid: Valid hours.
         leads: Lead times, hours: of HRRR for time-lagged, and otherwise of the system's cycles.
         names: Names of the fields.
-        members: Request the members of REFS or HRRRCast; time-lagged is nothing but members.
+        members: Request the members of REFS or HRRRCast; time-lagged consists of members alone.
         derived: Request the products of REFS, HREF or HRRRCast.
 
     Raises:
@@ -248,13 +251,13 @@ def _cycles(system: str, valid: Hours, leads: Sequence[int]) -> Iterator[tuple[H
 
 
 def _members(system: str, cycle: Hour, lead: int) -> tuple[Member, ...]:
-    """Members of a cycle; none of HREF, which publishes none."""
+    """Return the members of a cycle; empty for HREF, which publishes none."""
     members = {"refs": refs_members, "hrrrcast": hrrrcast_members}
     return members[system](cycle, lead) if system in members else ()
 
 
 def product_file(system: str, kind: Kind, cycle: Hour, lead: int) -> GribFile:
-    """File of a system's products of a kind."""
+    """Return the file of a system's products of a kind."""
     return GribFile(system, (_HRRRCAST_FILES if system == "hrrrcast" else _FILES)[kind], cycle, lead)
 
 

@@ -26,7 +26,7 @@ SCAN_KEY = GribKey(209, 10, 0, 102, 500.0)
 """MRMS's composite reflectivity: discipline 209 is MRMS's own, and the surface a nominal height of 500 m."""
 SPEC = MessageSpec(REFC.name, "MergedReflectivityQCComposite", "500 m above mean sea level", (SCAN_KEY,))
 TOLERANCE = np.timedelta64(5, "m")
-"""Maximum distance of a scan from the hour that it stands for; storms move three cells in this time."""
+"""Maximum time between a scan and the hour that it stands for; storms move three cells in this time."""
 MAX_SCAN_BYTES = 1 << 26
 """Maximum size of an unpacked scan: real ones have 1 to 5 MB, and a damaged or hostile file may have no end."""
 
@@ -59,12 +59,12 @@ class Scan:
 
 
 def requests(archive: Archive, hours: Hours) -> tuple[Request, ...]:
-    """Requests for the scan nearest each hour."""
+    """Return requests for the scan nearest each hour."""
     return tuple(Request(GribFile("mrms", REFLECTIVITY, hour, 0), (SPEC,), archive) for hour in np.unique(hours))
 
 
 def prefixes(hour: Hour) -> tuple[str, str]:
-    """Beginnings of the names of scans within ten minutes before and after an hour, from the folder of all days."""
+    """Return the beginnings of the paths of scans within ten minutes of an hour, from the folder of all days."""
     times = (str(hour - HOUR), str(hour))
     days = [time[:10].replace("-", "") for time in times]
     return (
@@ -74,14 +74,14 @@ def prefixes(hour: Hour) -> tuple[str, str]:
 
 
 def parse_listing(text: str) -> tuple[Scan, ...]:
-    """Scans in the answer of a bucket to a request for a list of its objects (S3's ListObjectsV2).
+    """Return the scans in the answer of a bucket to a request for a list of its objects (S3's ListObjectsV2).
 
     Raises:
         Bad: The text is no such answer.
         Incomplete: It is cut short.
     """
     if "<ListBucketResult" not in text:
-        raise Bad("the server answered something else than a list of its files")
+        raise Bad("the server's answer is not a list of its files")
     if "</ListBucketResult>" not in text:
         raise Incomplete("the list of files is cut short")
     scans = []
@@ -93,7 +93,7 @@ def parse_listing(text: str) -> tuple[Scan, ...]:
 
 
 def nearest(scans: Iterable[Scan], hour: Hour) -> Scan:
-    """The scan nearest an hour, the earlier of two; raises Absent if none is within the tolerance."""
+    """Return the scan nearest an hour, the earlier of two; raises Absent if none is within the tolerance."""
     near = [(abs(scan.time - hour), scan.time, scan) for scan in scans if scan.time is not None]
     if not near or min(near)[0] > TOLERANCE:
         raise Absent(f"no scan within {TOLERANCE.astype(int)} minutes of the hour")
@@ -101,10 +101,10 @@ def nearest(scans: Iterable[Scan], hour: Hour) -> Scan:
 
 
 def unpack(octets: bytes) -> bytes:
-    """The message of a scan's file, packed or not.
+    """Return the message in a scan's file, which may be gzip or not.
 
     Raises:
-        Bad: The file is no gzip, is followed by other bytes, or is too large.
+        Bad: The file is not gzip, is followed by other bytes, or is too large.
         Incomplete: It is cut short.
     """
     if octets[:4] == b"GRIB":

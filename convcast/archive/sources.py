@@ -43,7 +43,7 @@ NOMADS_PAUSE = 0.6
 COPY_CHUNK = 1 << 16
 """Bytes copied at a time."""
 SIMULATION_PATIENCE = 600.0
-"""Read timeout of the simulated archive in seconds: it simulates weeks before its first hour."""
+"""Read timeout of the simulated archive in seconds, which simulates weeks before it answers for its first hour."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Located:
     lacking: tuple[MessageSpec, ...] = ()
     """Requested messages that the file does not have."""
     packed: bool = False
-    """Whether the span is a whole packed file, of whose message the length is not known before it is unpacked."""
+    """Whether the span is a whole gzip file. The length of its message is known only after it is unpacked."""
 
     def stored(self, size: int) -> tuple[Span, ...]:
-        """The spans as they are in a copy of this size, in bytes."""
+        """Return the spans as they are in a copy of this size, in bytes."""
         return tuple(replace(span, start=0, end=size) for span in self.spans) if self.packed else self.spans
 
     @property
@@ -184,11 +184,11 @@ class WebSource:
             self._access.close(reason)
 
     def _sign(self, url: str) -> str:
-        """The signed address, or the address itself if the server requires no signature; raises a Failure."""
+        """Return the signed address, or the address itself if the server requires no signature; raises a Failure."""
         return url if self._access is None else self._access(url)
 
     def _index(self, file: GribFile) -> tuple[str, str]:
-        """The address at which the file is found, and the text of its index."""
+        """Return the address at which the file is found, and the text of its index."""
         absent = Absent(f"it does not carry {file.model.upper()}")
         for url in self._urls(file):
             try:
@@ -205,7 +205,7 @@ class WebSource:
         return (f"{self._base.rstrip('/')}/{locations.bucket_path(file)}",)
 
     def _closed(self, url: str, span: Span, last: int | None) -> Span:
-        """The span with its end, which is read from the message's header if the index does not give it.
+        """Return the span with its end, which is read from the message's header if the index does not give it.
 
         The message at offset `last` must be the last of the file.
         """
@@ -276,7 +276,7 @@ class DirectorySource:
         for spec in specs:
             matching = [frame for frame in frames if frame.matches(spec, file.lead)]
             if len(matching) > 1:
-                raise Bad(f"the file has {spec.name} {len(matching)} times")
+                raise Bad(f"the file holds {spec.name} {len(matching)} times")
             if matching:
                 spans.append(Span(spec, matching[0].offset, matching[0].offset + matching[0].length))
             else:
@@ -331,7 +331,7 @@ def open_sources(names: Sequence[str], *, workspace: Workspace, settings: Settin
 
 
 def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | None = None) -> Hour:
-    """The last valid hour that should be published, according to the first source that knows it, or else to the clock.
+    """Return the last valid hour that should be published, by the first source that knows it, or else by the clock.
 
     Args:
         sources: Sources of the files.
@@ -342,7 +342,7 @@ def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | Non
         NotPublishedError: There are no sources.
     """
     if not sources:
-        raise NotPublishedError("there is no source to ask for the latest hour")
+        raise NotPublishedError("no source is given, so that the latest hour is unknown")
     for source in sources:
         valid = source.latest(lead)
         if valid is not None:
@@ -353,7 +353,7 @@ def latest(sources: Sequence[Source], *, lead: int = 0, now: np.datetime64 | Non
 
 
 def kind_of(name: str) -> Literal["cloud", "simulated", "address", "folder"]:
-    """Kind of a source by its name; raises SettingsError for an unknown name."""
+    """Return the kind of a source by its name; raises SettingsError for an unknown name."""
     if name in locations.CLOUDS:
         return "cloud"
     if name == SIMULATED:

@@ -19,7 +19,7 @@ from convcast.variables import SIMULATED_STATUS, GribKey
 HEAD = 47
 """Octets of a section that are read: up to the end of a probability's limits."""
 MAX_FIELD_TEMPLATE = 15
-"""Last product definition template that begins like template 0; 8 to 15 are statistics over a period."""
+"""Last product definition template with the layout of template 0; templates 8 to 15 are statistics over a period."""
 PROBABILITY_TEMPLATES = (5, 9)
 MRMS_CENTRE = 161
 """Originating centre (common code table C-11) of MRMS, whose operational files have the status of research."""
@@ -40,7 +40,7 @@ class Identity:
     """The identity of one message; if it holds several fields, that of the first."""
 
     key: GribKey | None
-    """Key of the field; None if HRRR has no fields of its template."""
+    """Key of the field; None if its template is not among those that HRRR uses."""
     init: np.datetime64
     """Reference time, to the second."""
     lead_hours: float
@@ -100,7 +100,7 @@ def _reference_time(identification: bytes) -> np.datetime64:
 
 
 def _product(discipline: int, template: int, section: bytes) -> tuple[GribKey | None, float]:
-    """Key and lead time (hours) from section 4."""
+    """Return the key and the lead time (hours) in section 4."""
     if template > MAX_FIELD_TEMPLATE or len(section) < 28:
         return None, float("nan")
     category, number, unit, surface = section[9], section[10], section[17], section[22]
@@ -109,7 +109,7 @@ def _product(discipline: int, template: int, section: bytes) -> tuple[GribKey | 
 
 
 def _limit(template: int, section: bytes) -> Limit | None:
-    """The event of a probability (code table 4.9): below or above its lower or its upper limit."""
+    """Return the event of a probability (code table 4.9): below or above its lower or its upper limit."""
     if template not in PROBABILITY_TEMPLATES or len(section) < HEAD:
         return None
     kind, lower, upper = section[36], _scaled(section[37:42]), _scaled(section[42:47])

@@ -87,16 +87,16 @@ class MessageHeader(Identity):
     """Keys that must be HRRR's: template, scanning mode, spacing, projection."""
 
     def grid(self) -> Grid:
-        """The message's grid; raises DamagedFileError if it is not part of the HRRR grid."""
+        """Grid of the message; raises DamagedFileError if it is not part of the HRRR grid."""
         if self.handle_grid != tuple(_HRRR_GRID.values()):
             raise DamagedFileError("not on the HRRR grid")
         return locate(self.first_latitude, self.first_longitude, self.ny, self.nx, periodic=self.simulated)
 
     def regular_grid(self) -> RegularGrid:
-        """The message's grid; raises DamagedFileError if it is not of equal steps of latitude and longitude."""
+        """Grid of the message; raises DamagedFileError if its steps of latitude and longitude are not equal."""
         template, scanning, dx, dy, *_ = self.handle_grid
         if (template, scanning) != (0, 0) or dx != dy or dx <= 0:
-            raise DamagedFileError("not on a grid of latitude and longitude from the north-west")
+            raise DamagedFileError("not on a latitude-longitude grid that starts in the north-west")
         return RegularGrid(self.ny, self.nx, self.first_latitude, self.first_longitude, dx / 1e6)
 
 
@@ -109,9 +109,9 @@ class Message:
     """Handle of ecCodes."""
 
     def decode(self, *, into: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Decode the values, (ny, nx), in the message's order, NaN if missing, into the array `into` if it is given.
+        """Decode the values, (ny, nx), NaN if missing, into the array `into` if it is given.
 
-        Row 0 of HRRR's grid is in the south, of a regular one in the north.
+        Rows are in the message's order: row 0 of HRRR's grid is in the south, row 0 of a regular grid in the north.
 
         Raises:
             DamagedFileError: The values cannot be decoded, or have another shape.
@@ -244,7 +244,7 @@ class EnsembleSpec:
 
 
 def _interval(init: Hour, first: int, last: int) -> dict[str, int]:
-    """Keys of the hours from the first to the last lead, in which the highest value counts (code table 4.10, 2)."""
+    """Return the keys of a maximum over the hours from the first to the last lead (code table 4.10, entry 2)."""
     end = (init + last * HOUR).astype("datetime64[s]").astype(datetime)
     maximum, same_start = 2, 2
     return {
@@ -347,7 +347,7 @@ def encode(
 
 
 def opened_sample() -> AbstractContextManager[Any]:
-    """A new GRIB2 message of ecCodes', released at the end of the block."""
+    """Open a GRIB2 sample message of ecCodes, and release it at the end of the block."""
     return _message(eccodes.codes_grib_new_from_samples("GRIB2"))
 
 

@@ -30,7 +30,7 @@ def encode_scan(values: NDArray[np.floating], *, key: GribKey, grid: RegularGrid
     with opened_sample() as handle:
         for name, value in {
             "discipline": key.discipline,
-            "centre": 7,  # and not MRMS's own, whose files are real
+            "centre": 7,  # MRMS's own centre would mark the scan as real
             "tablesVersion": 255,
             "localTablesVersion": 1,
             "significanceOfReferenceTime": 3,

@@ -1,7 +1,7 @@
 """Check the sections of a GRIB2 message before ecCodes decodes it.
 
-ecCodes trusts the counts and widths in a message, and a damaged message may crash the process. ecCodes may refuse
-messages that pass these checks, but with an error.
+ecCodes trusts the counts and widths in a message, and a damaged message may crash the process. A message that passes
+these checks may still be refused by ecCodes, with an error.
 
 Octets are numbered as the WMO Manual on Codes numbers them (volume I.2, FM 92 GRIB edition 2), from 1.
 """
@@ -26,7 +26,7 @@ MAX_EXPONENT = 127
 """Maximum exponent of the powers of two and ten that scale packed values."""
 
 _NEXT = {0: {1}, 1: {2, 3}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4}}
-"""Which section may follow which; after 7, another field of the same message."""
+"""Sections that may follow each section; after section 7, another field of the same message may begin."""
 _MIN_LENGTHS = {1: 21, 2: 5, 3: 14, 4: 34, 5: 21, 6: 6, 7: 5}
 _GRID_LENGTHS = {0: 72, 30: 81}
 """Length of section 3 by template: latitude and longitude, and Lambert conformal."""
@@ -49,7 +49,7 @@ _PNG_CHANNELS = {0: 1, 2: 3, 6: 4}
 def message_length(start: bytes) -> int:
     """Length of a message in octets, from its first 16; raises DamagedFileError if they are not of GRIB2."""
     if len(start) < INDICATOR or start[:4] != START:
-        raise DamagedFileError("no GRIB message stands where one should")
+        raise DamagedFileError("there is no GRIB message at its offset")
     if start[7] != 2:
         raise DamagedFileError("not GRIB edition 2")
     return int.from_bytes(start[8:16], "big")
@@ -166,7 +166,7 @@ def _check_jpeg(section: bytes, values: int) -> None:
     """Check the size marker of a JPEG 2000 code stream (ISO/IEC 15444-1, A.5.1): all values are in one tile."""
     columns, rows, *frame = (_number(section, octet, 4) for octet in range(14, 46, 4))
     fits = section[5:9] == _JPEG and columns * rows == values and frame == [0, 0, columns, rows, 0, 0]
-    # One component of unsigned numbers, each of its own point.
+    # The image has one component of unsigned numbers, one number for each point.
     if (
         not fits
         or len(section) < 50
@@ -188,7 +188,7 @@ def _check_png(section: bytes, values: int, bits: int) -> None:
 
 
 def _complex_octets(packing: bytes, section: bytes, values: int) -> int:
-    """Octets of values packed in groups (templates 7.2 and 7.3), of which the widths and lengths come first."""
+    """Return the number of octets that values packed in groups need (templates 7.2 and 7.3)."""
     bits, groups = packing[19], _number(packing, 32, 4)
     width_bits, length_bits = packing[36], packing[46]
     before = 0
@@ -214,7 +214,7 @@ def _complex_octets(packing: bytes, section: bytes, values: int) -> int:
 
 
 def _unpack(data: bytes, count: int, bits: int) -> NDArray[np.int64]:
-    """`count` numbers of so many bits each, one after the other."""
+    """Unpack `count` numbers of `bits` bits each, stored without gaps."""
     if bits == 0 or count == 0:
         return np.zeros(count, np.int64)
     each = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits).reshape(count, bits)
@@ -233,7 +233,7 @@ def _number(section: bytes, octet: int, count: int) -> int:
 
 
 def _signed(section: bytes, octet: int) -> int:
-    """Two octets, sign and magnitude."""
+    """Decode two octets, sign and magnitude."""
     number = _number(section, octet, 2)
     return -(number & 0x7FFF) if number & 0x8000 else number
 

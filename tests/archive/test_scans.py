@@ -62,7 +62,7 @@ def test_a_list_of_a_bucket_is_read():
 
 
 def test_a_page_and_a_cut_list_are_refused():
-    with pytest.raises(Bad, match="something else"):
+    with pytest.raises(Bad, match="not a list"):
         parse_listing("<html>log in</html>")
     with pytest.raises(Incomplete, match="cut short"):
         parse_listing(listing(scan("20220704-110040"), end=""))

@@ -20,7 +20,7 @@ ELSEWHERE = ["../x", "/etc/x", "..", ".", "", "a/b", "a/../../b", "x/", ".hidden
 @pytest.mark.parametrize("name", ELSEWHERE)
 @pytest.mark.parametrize("room", ["model", "verification", "lock"])
 def test_a_name_is_no_path(tmp_path, room, name):
-    with pytest.raises(SettingsError, match="is no name"):
+    with pytest.raises(SettingsError, match="cannot be a file name"):
         getattr(Workspace(tmp_path), room)(name)
 
 

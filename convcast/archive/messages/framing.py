@@ -91,7 +91,7 @@ def check(
     """
     frames = list(walk(file))
     if len(frames) != len(spans):
-        raise Bad(f"{len(frames)} messages stand where the index has {len(spans)}")
+        raise Bad(f"it has {len(frames)} messages where the index has {len(spans)}")
     for frame, span in zip(frames, spans, strict=True):
         name, length = span.spec.name, span.length
         if frame.length != length:
@@ -99,9 +99,9 @@ def check(
         if not (near or np.equal)(frame.init, init):
             raise Bad(f"the message of {name} belongs to the cycle of {frame.init}")
         if not frame.matches(span.spec, lead):
-            raise Bad(f"the message at {name}'s place is another field or lead")
+            raise Bad(f"the message at the offset of {name} is another field or lead")
     if len({frame.simulated for frame in frames}) > 1:
-        raise Bad("simulated and real messages stand in one file")
+        raise Bad("it has both simulated and real messages")
     return frames[0].simulated
 
 

@@ -2,7 +2,7 @@
 
 The index has one row per message, as wgrib2 writes it:
 `105:64472936:d=2023120100:CAPE:surface:anl:`. Rows are matched by equality of
-whole columns. Patterns are not safe here: `:CAPE:` alone matches nine messages of an HRRR file.
+whole columns. Patterns would be ambiguous: `:CAPE:` alone matches nine messages of an HRRR file.
 """
 
 from __future__ import annotations
@@ -105,16 +105,16 @@ def select(
             lacking.append(spec)
             continue
         if len(matching) > 1:
-            raise Bad(f"the index has {spec.name} {len(matching)} times")
+            raise Bad(f"the index lists {spec.name} {len(matching)} times")
         ((number, row),) = matching
         if row.cycle != cycle:
-            raise Bad(f"the index is of the cycle {row.cycle[:20]}, not {cycle}")
+            raise Bad(f"the index belongs to the cycle {row.cycle[:20]}, not {cycle}")
         spans.append(_span(spec, row, rows[:number], rows[number + 1 :]))
     return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
 
 
 def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
-    """Span of a row's message, which ends where the next one begins."""
+    """Return the span of a row's message, which ends where the next one begins."""
     if row.offset is None:
         raise Bad(f"line {row.line} of the index does not say where {spec.name} lies")
     previous = before[-1].offset if before and before[-1] else None
@@ -137,7 +137,7 @@ def forecast(lead: int) -> str:
 
 
 def missing_messages(specs: Sequence[MessageSpec], lead: int) -> Incomplete:
-    """The failure of a file without these messages."""
+    """Return the failure that a file without these messages is."""
     columns = ", ".join(f"{spec.name} ({spec.index_name}:{spec.index_level}:{forecast(lead)})" for spec in specs)
     static = any(spec.name in STATIC for spec in specs)
     without = "add --set dataset.ground=flat" if static else "leave it out of --fields"

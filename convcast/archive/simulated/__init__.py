@@ -1,0 +1,1 @@
+"""The simulated archive: a world of storms, and a server that publishes it as NOAA publishes HRRR."""

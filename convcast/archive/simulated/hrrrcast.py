@@ -15,21 +15,29 @@ from convcast.archive.locations import HRRRCAST_PRODUCT, GribFile
 from convcast.archive.reference_ensembles import HRRRCAST_MEMBERS
 from convcast.archive.simulated.spectra import Array
 from convcast.notation import Hour
-from convcast.variables import FIELDS, GribKey
+from convcast.variables import FIELDS, GribKey, Variable, select
 
 MEAN, SPREAD = "avg", "spr"
-"""Products of which the files have these names."""
-ORDER: tuple[tuple[str, str, str, GribKey], ...] = (
-    *((name, FIELDS[name].index_name, FIELDS[name].index_level, FIELDS[name].grib) for name in ("cape", "cin", "d2m")),
+"""Product names of the files that hold the members' mean and spread."""
+MessageRow = tuple[str, str, str, GribKey]
+"""A message's name, name and level in the index, and GRIB key."""
+
+
+def message_row(variable: Variable) -> MessageRow:
+    """Return the row of a field's message in a file of HRRR or HRRRCast."""
+    return variable.name, variable.index_name, variable.index_level, variable.grib
+
+
+ORDER: tuple[MessageRow, ...] = (
+    *map(message_row, select(("cape", "cin", "d2m"))),
     ("height", "HGT", "500 mb", GribKey(0, 3, 5, 100, 50_000)),
-    ("refc", FIELDS["refc"].index_name, FIELDS["refc"].index_level, FIELDS["refc"].grib),
-    ("t2m", FIELDS["t2m"].index_name, FIELDS["t2m"].index_level, FIELDS["t2m"].grib),
+    *map(message_row, select(("refc", "t2m"))),
     ("t850", "TMP", "850 mb", GribKey(0, 0, 0, 100, 85_000)),
-    ("u10", FIELDS["u10"].index_name, FIELDS["u10"].index_level, FIELDS["u10"].grib),
+    message_row(FIELDS["u10"]),
     ("u80", "UGRD", "80 m above ground", GribKey(0, 2, 2, 103, 80)),
-    ("v10", FIELDS["v10"].index_name, FIELDS["v10"].index_level, FIELDS["v10"].grib),
+    message_row(FIELDS["v10"]),
 )
-"""Name, index columns and GRIB key of a file's messages. Three resemble requested ones."""
+"""Messages of a file, in order. Those that are no field of convcast resemble requested ones."""
 
 
 def files_of_lead(members: Mapping[str, Array], init: Hour, lead: int) -> Iterator[tuple[GribFile, dict[str, Array]]]:
@@ -52,7 +60,7 @@ def files_of_lead(members: Mapping[str, Array], init: Hour, lead: int) -> Iterat
 
 
 def probability_matched_mean(members: Array) -> Array:
-    """The ensemble mean with the values of all members, (ny, nx) from (member, ny, nx) (Ebert 2001).
+    """Return HRRRCast's probability-matched mean, (ny, nx), of members, (member, ny, nx) (Ebert 2001).
 
     The point with the k-th largest mean has the median of the k-th group of the members' sorted values.
     """

@@ -27,6 +27,7 @@ from convcast.archive.messages.index import forecast
 from convcast.archive.reference_ensembles import HRRRCAST_MEMBERS, hrrrcast_longest
 from convcast.archive.simulated import hrrrcast
 from convcast.archive.simulated.forecast_model import LONGEST_LEAD, ForecastModel
+from convcast.archive.simulated.hrrrcast import MessageRow, message_row
 from convcast.archive.simulated.observation import FIELDS as SIMULATED
 from convcast.archive.simulated.scans import hour_of, make_scan, scan_path
 from convcast.archive.simulated.spectra import Array
@@ -36,7 +37,7 @@ from convcast.files import read_json, write_bytes, write_json
 from convcast.grid import REGIONS, Grid
 from convcast.notation import HOUR, Hour, compact, parse_hour
 from convcast.settings import SimulationSettings
-from convcast.variables import FIELDS, LAND, TERRAIN, GribKey
+from convcast.variables import FIELDS, LAND, TERRAIN, GribKey, select
 
 WORLD_FILE = "world.json"
 STATE_FILE = "state.npz"
@@ -44,19 +45,21 @@ STATE_FILE = "state.npz"
 LOOK_BACK = 12
 """Hours before the first requested one that are published with it, since workers request hours out of order."""
 MAX_RUN_HOURS = 24 * 14
-"""Maximum number of hours that are simulated to reach a requested hour; for a longer gap, a new run is started."""
+"""Maximum number of hours that are simulated to reach a requested hour; beyond a longer gap, a new run starts."""
 FORECASTS_AT_HAND = 48
 """Number of cycles whose forecasts can be continued without starting again, since leads are requested hour by hour."""
 
 _GROUND = GribKey(0, 0, 0, 1, 0)
 _LAYER = GribKey(0, 7, 6, 108, 18000)
-ORDER: tuple[tuple[str, str, str, GribKey], ...] = tuple(
-    [("refc", "REFC", "entire atmosphere", FIELDS["refc"].grib), ("orog", "HGT", "surface", TERRAIN.grib)]
-    + [("ground", "TMP", "surface", _GROUND)]
-    + [(name, FIELDS[name].index_name, FIELDS[name].index_level, FIELDS[name].grib) for name in SIMULATED[1:]]
-    + [("layer", "CAPE", "180-0 mb above ground", _LAYER), ("lsm", "LAND", "surface", LAND.grib)]
+ORDER: tuple[MessageRow, ...] = (
+    message_row(FIELDS["refc"]),
+    message_row(TERRAIN),
+    ("ground", "TMP", "surface", _GROUND),
+    *map(message_row, select(SIMULATED[1:])),
+    ("layer", "CAPE", "180-0 mb above ground", _LAYER),
+    message_row(LAND),
 )
-"""Name, index columns and GRIB key of a file's messages, in the order of HRRR's files."""
+"""Messages of a file, in the order of HRRR's files."""
 
 
 def simulated_grid(size: int) -> Grid:
@@ -87,7 +90,7 @@ class Publisher:
     def publish(self, name: str) -> None:
         """Write this file of the bucket if it does not exist yet and its hour is published.
 
-        The name may be the beginning of scans' names, of which a list is requested.
+        The name may also be a prefix with which a list of scans is requested.
         """
         scanned = hour_of(name)
         if scanned is not None and self.first <= scanned <= self.last:
@@ -113,7 +116,7 @@ class Publisher:
             write_bytes(path, make_scan(self._published(hour)["refc"], self.grid, hour, self._seed))
 
     def keep_state(self) -> None:
-        """Keep the state of the last simulated hour, or the next run would begin weeks before its first hour."""
+        """Save the state of the last simulated hour; else the next run would begin weeks before its first hour."""
         with self._lock:
             if self._last is None:
                 return
@@ -193,7 +196,7 @@ class Publisher:
         return fields
 
     def _published(self, init: Hour) -> dict[str, Array]:
-        """The fields of a published analysis, (ny, nx), as its file has them."""
+        """Return the fields of a published analysis, (ny, nx), as its file has them."""
         names = {key: name for name, _, _, key in ORDER if name in SIMULATED}
         return {
             names[message.header.key]: message.decode().astype(np.float64)
@@ -202,7 +205,7 @@ class Publisher:
         }
 
     def _claim(self, settings: SimulationSettings) -> None:
-        """Record which world this is, which its exact ensemble needs."""
+        """Record the size and seed of the world, which its exact ensemble needs."""
         path = self.root / WORLD_FILE
         world = settings.model_dump()
         if path.is_file():
@@ -254,7 +257,7 @@ class Publisher:
         return grib.encode(values, key=key, grid=self.grid, init=time, lead_hours=lead, simulated=True)
 
     def _constant(self, name: str, key: GribKey, lead: int) -> bytes:
-        """A message of the first hour, whose values are the same at all hours."""
+        """Return a message of values that never change, as encoded for the first hour."""
         if (name, lead) not in self._fixed:
             values = {
                 TERRAIN.name: self._world.terrain,
@@ -270,7 +273,7 @@ class Publisher:
 
 
 def _redate(message: bytes, time: Hour) -> bytes:
-    """The message with another reference time, which is in octets 13 to 16 of section 1, from octet 17 on."""
+    """Return the message with another reference time (octets 13 to 16 of section 1, which begins at octet 17)."""
     date, hour = str(time).split("T")
     year, month, day = (int(part) for part in date.split("-"))
     return message[:28] + year.to_bytes(2, "big") + bytes((month, day, int(hour))) + message[33:]

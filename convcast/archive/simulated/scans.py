@@ -2,7 +2,7 @@
 
 A pixel has the reflectivity of the cell that it lies in, less a part that varies within the cell: the maximum over a
 cell's pixels is near the published analysis, and their mean below it. A sector of the sky, which turns from hour to
-hour, is without coverage. The scans are marked as simulated, and their originating centre is not MRMS's.
+hour, has no coverage. The scans are marked as simulated, and their originating centre is not MRMS's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convcast.notation import Hour, parse_hour
 from convcast.variables import NO_ECHO
 
 NO_COVERAGE, NO_RAIN = -999.0, -99.0
-"""Values of pixels that no radar sees, and without echo."""
+"""Values of pixels that no radar covers, and of pixels without echo."""
 PIXEL = 0.01
 """Distance between pixels, degrees."""
 OFFSET = np.timedelta64(36, "s")
@@ -35,13 +35,13 @@ _PREFIX = re.compile(rf"{re.escape(SCANS)}/(\d{{8}})/MRMS_{re.escape(REFLECTIVIT
 
 
 def hour_of(prefix: str) -> Hour | None:
-    """The hour whose scan has a name with this beginning, as `convcast.archive.scans.prefixes` gives it."""
+    """Return the hour of the scan whose path begins with this prefix, as `convcast.archive.scans.prefixes` gives it."""
     match = _PREFIX.fullmatch(prefix)
     return None if match is None else parse_hour(match[1] + match[2])
 
 
 def scan_path(hour: Hour) -> str:
-    """Path of an hour's scan in the bucket."""
+    """Return the path of an hour's scan in the bucket."""
     day, clock = str(hour + OFFSET).split("T")
     day, clock = day.replace("-", ""), clock.replace(":", "")
     return f"{SCANS}/{day}/MRMS_{REFLECTIVITY}_{day}-{clock}.grib2.gz"

@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.respond(206, data[first : last + 1], headers)
 
     def list_objects(self, prefix: str) -> bytes:
-        """The objects whose names begin so, as S3's ListObjectsV2 lists them."""
+        """Return the objects whose names begin with `prefix`, as S3's ListObjectsV2 lists them."""
         server = cast(Server, self.server)
         if server.publish is not None:
             server.publish(prefix)
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult>{entries}</ListBucketResult>'.encode()
 
     def find(self) -> Path | None:
-        """The requested file, published first if needed; None if there is no such file under the root."""
+        """Return the requested file, after publishing it if needed; None if there is no such file under the root."""
         server = cast(Server, self.server)
         name = self.path.split("?")[0].lstrip("/")
         if server.publish is not None:

@@ -1,10 +1,10 @@
-"""A stochastic model of storms whose exact predictive ensemble is known, by which forecast models can be judged.
+"""A stochastic model of storms with a known exact predictive ensemble, against which forecast models can be judged.
 
 Anomalies of temperature, moisture and wind are driven by correlated noise, persist longer at larger scales, and drift
 with a wind that varies in space and from day to day. Storms start at random where CAPE is high and CIN is low; they
 grow, saturate, move and decay, and leave cold, dry, outflowing air that ends them. The world is Markov in a state that
 the published fields determine (see `observation`). Running it from the fields of an hour with new noise therefore draws
-from the best forecast that any model could make from these fields.
+from the distribution that no model can improve on, given these fields.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ class World:
             state = self._advance_hour(state, hour, [self._nature(hour)])
 
     def observe(self, state: State, time: np.datetime64) -> dict[str, Array]:
-        """The published fields at `time` by name, (member, ny, nx), in K, m/s, dBZ and J/kg, not rounded.
+        """Return the published fields at `time` by name, (member, ny, nx), in K, m/s, dBZ and J/kg, not rounded.
 
         Winds are along the grid.
         """
         return self.ground.observe(state, hours_since_1970(time) % 24)
 
     def recover(self, fields: Mapping[str, Array], time: np.datetime64) -> State:
-        """The state at `time` from published fields, (ny, nx) or (member, ny, nx), which may be rounded."""
+        """Return the state at `time` from published fields, (ny, nx) or (member, ny, nx), which may be rounded."""
         return self.ground.recover(fields, hours_since_1970(time) % 24)
 
     def exact_ensemble(
@@ -170,11 +170,11 @@ class World:
         return ensemble
 
     def _nature(self, hour: int) -> np.random.Generator:
-        """Generator of the truth's noise in the hour that begins at `hour`."""
+        """Return the generator of the truth's noise in the hour that begins at `hour`."""
         return random_generator(NATURE, self.seed, hour)
 
     def _clear_sky(self, hour: int) -> State:
-        """A state at `hour` without anomalies and storms, with a mean wind that no longer depends on its start."""
+        """Return a state without anomalies and storms; its mean wind no longer depends on where it started."""
         wind = np.array([[7.0 / CELLS_PER_HOUR, 0.0]])
         for earlier in range(hour - WIND_SPIN_UP_HOURS, hour):
             for noise in _wind_noise([self._nature(earlier)]):
@@ -183,7 +183,7 @@ class World:
         return State(zero, zero, zero, zero, wind)
 
     def _advance_hour(self, state: State, hour: int, generators: Sequence[np.random.Generator]) -> State:
-        """The state an hour after `hour`, with the noise of one generator per member."""
+        """Return the state an hour after `hour`, with the noise of one generator per member."""
         # The noise of the mean wind is drawn first, so that `_clear_sky` can follow it without the rest.
         for step, wind_noise in enumerate(_wind_noise(generators)):
             noise = np.stack([g.standard_normal((5, *self.terrain.shape)) for g in generators])
@@ -191,7 +191,7 @@ class World:
         return state
 
     def _step(self, state: State, hour: float, wind_noise: Array, noise: Array) -> State:
-        """The state a step after `hour` UTC, with `wind_noise` (member, 2) and `noise` (member, 5, ny, nx)."""
+        """Return the state a step after `hour` UTC, with `wind_noise` (member, 2) and `noise` (member, 5, ny, nx)."""
         spectra = self.ground.spectra
         white = spectra.forward(noise)
         stream = spectra.forward(state.stream_function)
@@ -220,7 +220,7 @@ class World:
         )
 
     def _convect(self, state: State, hour: float, gusts: Array, starts: Array) -> tuple[Array, Array, Array]:
-        """Storm, temperature and moisture after storms have grown or decayed, started, and cooled the air."""
+        """Return storm, temperature and moisture after storms have grown or decayed, started, and cooled the air."""
         climate = self.climate
         cape = self.ground.cape(state.temperature, state.moisture, hour)
         cin = self.ground.cin(state.temperature, state.moisture, hour)
@@ -238,7 +238,7 @@ class World:
         return storm, temperature, moisture
 
     def _turn(self, wind: Array, noise: Array) -> Array:
-        """Mean wind (member, 2), m/s, a step later: speed and direction vary at random about their means."""
+        """Return the mean wind a step later, (member, 2), m/s: speed and direction vary at random about their means."""
         climate = self.climate
         middle = (climate.fastest + climate.slowest) / 2 / CELLS_PER_HOUR
         reach = (climate.fastest - climate.slowest) / 2 / CELLS_PER_HOUR

@@ -21,7 +21,7 @@ RENEWAL_MARGIN = 300.0
 
 
 class _Grant(BaseModel):
-    """The Planetary Computer's answer."""
+    """Answer of the Planetary Computer: a signature and its expiry."""
 
     href: str
     end: AwareDatetime = Field(alias="msft:expiry")
@@ -58,7 +58,7 @@ class SharedAccess:
             grant = _Grant.model_validate_json(self._client.text(self._service + quote(url, safe="")))
             query = urlsplit(grant.href).query
         except (Absent, Bad, ValueError):
-            raise Transient("no access to Azure was given") from None
+            raise Transient("no access to Azure was granted") from None
         if not query:
-            raise Transient("no access to Azure was given")
+            raise Transient("no access to Azure was granted")
         self._query, self._end = query, grant.end.timestamp()

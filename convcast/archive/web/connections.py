@@ -2,7 +2,7 @@
 
 requests carries the connection pool, redirects, proxies and CA bundles (its own environment variables). Its read
 timeout begins again with every byte, so a server that sends its headers one byte at a time would hold a request for
-ever. An Exchange knows the sockets of one request and shuts them down when its time is over, or when it is told to.
+ever. An Exchange knows the sockets of one request and shuts them down at its time limit, or when `end` is called.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def split_credentials(address: str) -> tuple[str, AuthBase | None]:
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it names no server")
+        raise ValueError("it has no host name")
     parts.port  # noqa: B018  raises ValueError if it is invalid
     if parts.username is None:
         return address, None

@@ -1,4 +1,4 @@
-"""Read files over HTTP, retrying transient errors.
+"""Read files over HTTP, and retry transient errors.
 
 Retries are made here and not by urllib3's Retry, which does not cover resets, truncation and stalls within the body.
 Whatever a server sends, a request returns the requested bytes or raises one of the archive's failures.
@@ -115,7 +115,7 @@ class Client:
                 if response.status_code != 200:
                     raise _refusal(response)
                 if _is_page(response):
-                    raise Bad("a web page came in place of the index")
+                    raise Bad("the server sent a web page instead of the index")
                 declared = response.headers.get("Content-Length", "")
                 expected = int(declared) if re.fullmatch(_SIZE, declared) else None
                 if declared.isdecimal() and (expected is None or expected > MAX_INDEX_BYTES):
@@ -142,7 +142,7 @@ class Client:
         return self._retry(attempt)
 
     def size_and_bytes(self, url: str, start: int, count: int) -> tuple[int, bytes]:
-        """The size of a file and `count` bytes of it; raises Absent, Transient or Bad."""
+        """Return the size of a file and `count` bytes of it; raises Absent, Transient or Bad."""
 
         def attempt() -> tuple[int, bytes]:
             with self._request("GET", url, start, start + count - 1) as (response, exchange):
@@ -213,7 +213,7 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever the libraries make of what a server sends is its fault
             raise Bad(f"the server's answer cannot be understood ({type(error).__name__})") from None
         if exchange.ended:
-            # If the connection ends within the headers, urllib3 takes those before for all of them.
+            # If the connection ends within the headers, urllib3 takes the headers so far for all of them.
             response.close()
             raise Transient(self._reason("the server sent no whole answer in time"))
         return response
@@ -251,13 +251,13 @@ class Client:
                 break
             received += len(chunk)
             if received > most:
-                raise Bad("more bytes came than were asked for")
+                raise Bad("the server sent more bytes than requested")
             yield chunk
         if expected is not None and received != expected:
             raise Transient(f"the connection ended after {received} of {expected} bytes")
 
     def _reason(self, otherwise: str) -> str:
-        """Why an exchange was ended."""
+        """Return why an exchange was ended: by `close`, by its time limit, or else `otherwise`."""
         if self.unreachable is not None:
             return self.unreachable
         return self._stop_reason if self._stopping.is_set() else otherwise
@@ -290,7 +290,7 @@ class Client:
         raise failure
 
     def _is_out_of_reach(self, number: int) -> bool:
-        """Whether a connection that could not be made, at this attempt, means that none can be.
+        """Whether a connection that failed at this attempt means that the server cannot be reached at all.
 
         A server that was never reached gets two attempts. One that was reached before gets as many failed attempts in a
         row as all threads together have.
@@ -339,13 +339,17 @@ def _check_range(response: requests.Response, first: int, last: int) -> int | No
     if response.status_code == 416:
         raise Incomplete("the file is shorter than its index says")
     if response.status_code == 200:
-        raise Bad("a web page came in place of the data" if _is_page(response) else "the server ignores Range requests")
+        raise Bad(
+            "the server sent a web page instead of the data"
+            if _is_page(response)
+            else "the server ignores Range requests"
+        )
     if response.status_code != 206:
         raise _refusal(response)
     header = response.headers.get("Content-Range", "")
     match = re.fullmatch(rf"bytes ({_SIZE})-({_SIZE})/({_SIZE}|\*)", header)
     if match is None or int(match[1]) != first or int(match[2]) > last:
-        raise Bad(f"bytes {first}-{last} were asked for and {_brief(header) or 'unnamed ones'} came")
+        raise Bad(f"bytes {first}-{last} were requested, and the server sent {_brief(header) or 'an unknown range'}")
     if int(match[2]) < last:
         raise Incomplete("the file is shorter than its index says")
     return None if match[3] == "*" else int(match[3])
