@@ -92,7 +92,7 @@ class Archive:
         return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
     def hours(self, *leads: int) -> Hours:
-        """Return the valid hours, ascending, for which the files of all these leads (hours) and their sidecars exist."""
+        """Return the valid hours, ascending, with files and sidecars of all these lead times (hours)."""
         hours: Hours = reduce(np.intersect1d, map(self._hours, leads))
         return hours
 
