@@ -228,6 +228,12 @@ def without_credentials(text: str) -> str:
     return re.sub(r"://[^/?#\s]*@", "://", text)
 
 
+def consecutive(hours: Hours) -> list[Hours]:
+    """Split hours into runs in which each hour follows the one before; an empty array has no run."""
+    runs: list[Hours] = np.split(hours, np.flatnonzero(np.diff(hours) != HOUR) + 1)
+    return runs if hours.size else []
+
+
 def describe(times: Sequence[Hour] | Hours) -> str:
     """Summarise times for display (`2024-05-06T21 to 2024-05-08T03 (5 hours)`)."""
     if len(times) == 0:

@@ -15,6 +15,7 @@ from convcast.notation import (
     MAX_LEAD,
     MAX_MEMBERS,
     compact,
+    consecutive,
     describe,
     from_compact,
     join_numbers,
@@ -248,3 +249,9 @@ def test_times_to_the_second():
 def test_numbers_are_written_as_they_are_read(numbers, text):
     assert join_numbers(numbers) == text
     assert parse_numbers(text, "members") == tuple(sorted(numbers))
+
+
+def test_consecutive_hours_are_split_at_gaps_and_where_they_turn_back():
+    hours = np.array(["2024-05-06T21", "2024-05-06T22", "2024-05-07T00", "2024-05-06T23"], "datetime64[h]")
+    assert [run.tolist() for run in consecutive(hours)] == [hours[:2].tolist(), hours[2:3].tolist(), hours[3:].tolist()]
+    assert consecutive(hours[:0]) == []

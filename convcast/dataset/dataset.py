@@ -18,7 +18,7 @@ from convcast.dataset.layout import MEND_HOUR, HourStatus
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
-from convcast.notation import HOUR, Hour, Hours
+from convcast.notation import Hour, Hours, consecutive
 from convcast.variables import Variable
 
 
@@ -31,7 +31,7 @@ class Dataset:
         self.times: Hours
         """Every hour from the first to the last with a known status."""
         self.status: NDArray[np.uint8]
-        """Status of each of `times` (HourStatus): 0 absent, 1 ok, 2 gap, 3 rejected, 4 pruned."""
+        """Status (HourStatus) of each of `times`."""
         self.times, self.status = store.read_status()
 
     @classmethod
@@ -123,11 +123,10 @@ class Dataset:
             return self.cache.read(requested, rows, columns)
         ny, nx = (len(range(n)[part]) for n, part in zip(self.grid.shape, (rows, columns), strict=True))
         stored = np.empty((len(requested), len(self.variables), ny, nx), np.int16)
-        # Zarr reads the files of consecutive hours concurrently.
-        breaks = np.flatnonzero(np.diff(requested) != HOUR) + 1
-        for part in np.split(np.arange(len(requested)), breaks):
-            if part.size:
-                stored[part] = self.store.read(requested[part[0]], part.size, rows, columns)
+        start = 0
+        for run in consecutive(requested):  # zarr reads the files of consecutive hours concurrently
+            stored[start : start + run.size] = self.store.read(run[0], run.size, rows, columns)
+            start += run.size
         for hour, fields in zip(requested, stored, strict=True):
             if (fields[:1] == FILL).all() and (fields == FILL).all():
                 raise DamagedFileError(f"{self.path} has lost its values of {hour}", advice=MEND_HOUR)

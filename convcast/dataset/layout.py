@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -15,8 +15,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from convcast import __version__, stores
 from convcast.conventions import FILL, field_attributes
 from convcast.errors import DamagedFileError, SettingsError
+from convcast.files import parse_json
 from convcast.grid import Grid, spatial_reference
-from convcast.notation import HOUR, Hour
+from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import FIELDS, STATIC, Variable, by_lead
 
 FORMAT, FORMAT_VERSION = "convcast dataset", 2
@@ -35,8 +36,6 @@ STATUS_CHUNK = 1 << 18
 MEND = "run `convcast preprocess`, which repairs it"
 MEND_HOUR = "run `convcast preprocess --verify`, which takes damaged hours from the archive again"
 ELSEWHERE = "rename {path}, and run `convcast preprocess` for a new one"
-
-
 HOURLY = "data", "histograms/values", "histograms/tendencies"
 """Names of the arrays that have a separate file for each hour."""
 
@@ -141,6 +140,43 @@ def index(valid: Hour) -> int:
     if number < 0:
         raise SettingsError(f"{valid} is before {EPOCH}, where datasets begin", advice="choose later hours")
     return number
+
+
+def whole_years(hours: int) -> int:
+    """Round a number of hours up to whole years, by which arrays grow."""
+    return -(-hours // YEAR) * YEAR
+
+
+def stored_hours(array: Path) -> Hours:
+    """Return the hours (or cycles) for which an array in this folder has files, ascending."""
+    indices = [int(folder.name) for folder in (array / "c").glob("*") if folder.name.isdigit()]
+    return EPOCH + np.sort(np.array(indices, np.int64)) * HOUR
+
+
+def read_verdicts(path: Path, first: str) -> Iterator[tuple[Hours, dict[str, Any]]]:
+    """Yield the verdicts in a file, oldest first; lines truncated by a power failure are skipped.
+
+    Args:
+        path: The file, of one JSON object a line; it may be absent.
+        first: Name of the entry with the first hour (or cycle) that a verdict is about; `last` has the last one.
+
+    Yields:
+        The hours that a verdict is about, and the verdict.
+    """
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            entry = parse_json(line)
+            start = np.datetime64(entry[first], "h")
+            end = np.datetime64(entry.get("last", entry[first]), "h")
+            indices = np.arange(index(start), min(index(end) + 1, STATUS_CHUNK))
+        except (AttributeError, KeyError, SettingsError, TypeError, ValueError):
+            continue
+        yield EPOCH + indices * HOUR, entry
+
+
+def status_of(verdict: Mapping[str, Any]) -> HourStatus:
+    """Return the status that a verdict gives; ABSENT if it gives none."""
+    return HourStatus.__members__.get(str(verdict.get("status")).upper(), HourStatus.ABSENT)
 
 
 def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDescription]:

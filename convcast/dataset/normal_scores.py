@@ -46,15 +46,15 @@ class NormalScores:
 
     def forward(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the scores of values; those below the weakest value have its score."""
-        beyond = np.maximum(values - self.values[-1], 0) * self._slope
+        beyond = np.maximum(values - self.values[-1], 0) * self.slope
         return np.asarray(np.interp(values, self.values, self.scores) + beyond)
 
     def inverse(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the values of scores; those below the score of the weakest value have this value."""
-        beyond = np.maximum(scores - self.scores[-1], 0) / self._slope
+        beyond = np.maximum(scores - self.scores[-1], 0) / self.slope
         return np.asarray(np.interp(scores, self.scores, self.values) + beyond)
 
     @property
-    def _slope(self) -> float:
+    def slope(self) -> float:
         """Scores per unit beyond the highest quantile."""
         return float((self.scores[-1] - self.scores[-TAIL]) / (self.values[-1] - self.values[-TAIL]))

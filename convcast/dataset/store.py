@@ -32,18 +32,19 @@ from convcast.dataset.layout import (
     HOURLY,
     MEND,
     MEND_HOUR,
-    STATUS_CHUNK,
     TENDENCY_SCALE,
-    YEAR,
     DatasetDescription,
     HourStatus,
     index,
     layout,
     open_described,
     open_part,
+    read_verdicts,
+    stored_hours,
+    whole_years,
 )
 from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import append_lines, parse_json, signature, sweep, whole_folder
+from convcast.files import append_lines, signature, sweep, whole_folder
 from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import Variable
@@ -219,17 +220,13 @@ class Store:
     def read_verdicts(self) -> dict[Hour, dict[str, Any]]:
         """Read the last verdict on each hour; lines truncated by a power failure are skipped."""
         verdicts: dict[Hour, dict[str, Any]] = {}
-        path = self.path / "status" / "verdicts.jsonl"
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-            try:
-                entry = parse_json(line)
-                first = np.datetime64(entry["valid"], "h")
-                last = np.datetime64(entry.get("last", entry["valid"]), "h")
-                positions = range(index(first), min(index(last) + 1, STATUS_CHUNK))
-            except (AttributeError, KeyError, SettingsError, TypeError, ValueError):
-                continue
-            verdicts |= {EPOCH + position * HOUR: entry for position in positions}
+        for hours, verdict in read_verdicts(self._verdicts, "valid"):
+            verdicts |= dict.fromkeys(hours, verdict)
         return verdicts
+
+    @property
+    def _verdicts(self) -> Path:
+        return self.path / "status" / "verdicts.jsonl"
 
     @property
     def length(self) -> int:
@@ -243,7 +240,7 @@ class Store:
         """
         if self.length > index(valid):
             return
-        length = -(-(index(valid) + 1) // YEAR) * YEAR
+        length = whole_years(index(valid) + 1)
         self._lengthen(length)
         self._write_times(length)
         self._status.resize((length,))
@@ -281,7 +278,7 @@ class Store:
     ) -> None:
         """Commit these hours: append the verdicts, then write the status."""
         self.reserve(max(hours))
-        append_lines(self.path / "status" / "verdicts.jsonl", verdicts)
+        append_lines(self._verdicts, verdicts)
         where = [index(hour) for hour in hours]
         if len(where) == 1:
             self._status[where[0]] = status
@@ -302,7 +299,7 @@ class Store:
         time = open_part(self._group, "time", self.description, self.path)
         known = [index(hour) + 1 for hour in [*status, *self.stored_hours()]]
         lengths = [array.shape[0] for array in (self._data, self._values, self._tendencies, time, self._status)]
-        length = -(-max([*lengths, *known]) // YEAR) * YEAR
+        length = whole_years(max([*lengths, *known]))
         self._lengthen(length)
         if self.length < length:
             self._status.resize((length,))
@@ -331,9 +328,7 @@ class Store:
 
     def stored_hours(self) -> Hours:
         """Return the hours whose fields are on the disk, whatever their status."""
-        folders = (self.path / self._data.path / "c").glob("*")
-        indices = [int(folder.name) for folder in folders if folder.name.isdigit()]
-        return EPOCH + np.sort(np.array(indices, np.int64)) * HOUR
+        return stored_hours(self.path / self._data.path)
 
     def prune(self, hours: Sequence[Hour] | Hours) -> None:
         """Delete these hours: commit them as pruned, then delete their files.

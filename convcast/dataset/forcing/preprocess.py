@@ -24,7 +24,7 @@ from convcast.dataset.preprocessing.quality import QualityFinding, examine, mask
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.files import lock, signature
-from convcast.notation import HOUR, Hour
+from convcast.notation import HOUR, Hour, consecutive
 from convcast.workers import Workers, pool
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ def _gaps(store: ForcingStore, gaps: set[HrrrForecast], reason: str) -> Iterator
     if not gaps:
         return
     lines: list[dict[str, Any]] = []
-    said: list[ForecastVerdict] = []
+    outcomes: list[ForecastVerdict] = []
     for lead, of_lead in groupby(sorted(gaps, key=lambda each: (each.lead, each.cycle)), lambda each: each.lead):
         cycles = np.array([each.cycle for each in of_lead], "datetime64[h]")
-        for part in np.split(cycles, np.flatnonzero(np.diff(cycles) != HOUR) + 1):
+        for part in consecutive(cycles):
             first: Hour = part[0]
             forecast = HrrrForecast(first, lead)
             lines.append(verdict(forecast, HourStatus.GAP, reason, last=str(part[-1])))
-            said.append(ForecastVerdict(forecast, "gap", reason, count=part.size))
+            outcomes.append(ForecastVerdict(forecast, "gap", reason, count=part.size))
     store.commit(HourStatus.GAP, sorted(gaps), lines)
-    yield from said
+    yield from outcomes

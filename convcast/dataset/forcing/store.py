@@ -24,7 +24,6 @@ from convcast.conventions import FILL, pack, unpack
 from convcast.dataset.layout import (
     EPOCH,
     MEND,
-    STATUS_CHUNK,
     YEAR,
     DatasetDescription,
     HourStatus,
@@ -32,10 +31,14 @@ from convcast.dataset.layout import (
     layout,
     open_described,
     open_laid_out,
+    read_verdicts,
     recreate_lost,
+    status_of,
+    stored_hours,
+    whole_years,
 )
-from convcast.errors import DamagedFileError, SettingsError
-from convcast.files import append_lines, parse_json
+from convcast.errors import DamagedFileError
+from convcast.files import append_lines
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import HRRR_LONGEST_LEAD
 
@@ -128,7 +131,7 @@ class ForcingStore:
 
     def reserve(self, cycle: Hour) -> None:
         """Extend the arrays to include this cycle; must be called before several processes write."""
-        length = -(-(index(cycle) + 1) // YEAR) * YEAR
+        length = whole_years(index(cycle) + 1)
         for array in (self._data, self._status):
             if array.shape[0] < length:
                 array.resize((length, *array.shape[1:]))
@@ -136,7 +139,7 @@ class ForcingStore:
     def commit(self, status: HourStatus, forecasts: Sequence[HrrrForecast], verdicts: Sequence[dict[str, Any]]) -> None:
         """Append verdicts, then write the status of these forecasts.
 
-        A verdict names `cycle`, `last` if it is of all cycles from one to the other, `lead`, `status` and `reason`.
+        A verdict names `cycle`, `last` if it is about all cycles from `cycle` to `last`, `lead`, `status` and `reason`.
         """
         self.reserve(max(forecast.cycle for forecast in forecasts))
         append_lines(self.path / FOLDER / VERDICTS, verdicts)
@@ -145,25 +148,18 @@ class ForcingStore:
     def verdicts(self) -> dict[HrrrForecast, dict[str, Any]]:
         """Read the last verdict on each forecast; lines truncated by a power failure are skipped."""
         found: dict[HrrrForecast, dict[str, Any]] = {}
-        path = self.path / FOLDER / VERDICTS
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        for cycles, entry in read_verdicts(self.path / FOLDER / VERDICTS, "cycle"):
             try:
-                entry = parse_json(line)
-                first = np.datetime64(entry["cycle"], "h")
-                last = np.datetime64(entry.get("last", entry["cycle"]), "h")
                 lead = int(entry["lead"])
-                positions = range(index(first), min(index(last) + 1, STATUS_CHUNK))
-            except (AttributeError, KeyError, SettingsError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError):
                 continue
             if 0 < lead < LEADS:
-                found |= {HrrrForecast(EPOCH + position * HOUR, lead): entry for position in positions}
+                found |= {HrrrForecast(cycle, lead): entry for cycle in cycles}
         return found
 
     def stored_cycles(self) -> Hours:
         """Return the cycles with files, whatever their status."""
-        folders = (self.path / DATA / "c").glob("*")
-        numbers = [int(folder.name) for folder in folders if folder.name.isdigit()]
-        return EPOCH + np.sort(np.array(numbers, np.int64)) * HOUR
+        return stored_hours(self.path / DATA)
 
     def prune(self, cycles: Iterable[Hour]) -> None:
         """Delete the forecasts of these cycles: commit them as pruned, then delete their files.
@@ -186,20 +182,17 @@ class ForcingStore:
             return np.asarray(self._status[:], np.uint8)
 
     def _follow_verdicts(self) -> None:
-        """Write the status that the verdicts say where another one, or none that can be read, is stored."""
-        said = {
-            forecast: HourStatus.__members__.get(str(entry.get("status")).upper(), HourStatus.ABSENT)
-            for forecast, entry in self.verdicts().items()
-        }
-        if not said:
+        """Write the status that the verdicts give wherever the stored one differs or cannot be read."""
+        recorded = {forecast: status_of(entry) for forecast, entry in self.verdicts().items()}
+        if not recorded:
             return
-        self.reserve(max(forecast.cycle for forecast in said))
+        self.reserve(max(forecast.cycle for forecast in recorded))
         try:
             known: Mapping[HrrrForecast, HourStatus] = self.statuses()
         except DamagedFileError:
             shutil.rmtree(self.path / STATUS / "c", ignore_errors=True)
             known = {}
-        changed = {forecast: status for forecast, status in said.items() if known.get(forecast) != status}
+        changed = {forecast: status for forecast, status in recorded.items() if known.get(forecast) != status}
         if changed:
             self._write_status(changed)
 
@@ -218,8 +211,8 @@ class ForcingStore:
 
 def verdict(forecast: HrrrForecast, status: HourStatus, reason: str, **more: Any) -> dict[str, Any]:
     """Return the line that records a status."""
-    said = {"cycle": str(forecast.cycle), "lead": forecast.lead, "status": status.name.lower(), "reason": reason}
-    return said | more
+    parts = {"cycle": str(forecast.cycle), "lead": forecast.lead, "status": status.name.lower(), "reason": reason}
+    return parts | more
 
 
 def _layout(description: DatasetDescription) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.files import lock, signature
 from convcast.grid import Grid, parse_region
-from convcast.notation import HOUR, Hour, Hours
+from convcast.notation import HOUR, Hour, Hours, consecutive
 from convcast.settings import DatasetSettings
 from convcast.variables import LAND, STATIC, TERRAIN, by_lead, select
 from convcast.workers import Pool, Workers, pool
@@ -255,7 +255,7 @@ def _todo(
 
 
 def _note_gaps(store: Store, archived: Hours, wanted: Hours, status: dict[Hour, HourStatus]) -> Iterator[HourVerdict]:
-    """Record as gaps the hours that neither the dataset nor the archive has, between the first and the last known."""
+    """Record as gaps the hours, between the first and the last known, that neither dataset nor archive has."""
     ends = np.array([*wanted[[0, -1]], *([min(status), max(status)] if status else [])])
     every = np.arange(ends.min(), ends.max() + HOUR)
     unknown = np.array(
@@ -268,7 +268,7 @@ def _gaps(store: Store, gaps: Hours, reason: str, status: dict[Hour, HourStatus]
     """Commit gaps, with one verdict for each range of hours."""
     if gaps.size == 0:
         return
-    ranges = np.split(gaps, np.flatnonzero(np.diff(gaps) != HOUR) + 1)
+    ranges = consecutive(gaps)
     verdicts = [
         {"valid": str(part[0]), "last": str(part[-1]), "status": "gap", "reason": reason, "hours": part.size}
         for part in ranges

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convcast.dataset.layout import DatasetDescription, HourStatus, layout, open_described, open_part, recreate_lost
+from convcast.dataset.layout import (
+    DatasetDescription,
+    HourStatus,
+    layout,
+    open_described,
+    open_part,
+    recreate_lost,
+    status_of,
+)
 from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError
 from convcast.notation import HOUR, Hour, Hours
@@ -36,17 +44,13 @@ def repair(path: Path, read_static: Callable[[DatasetDescription], NDArray[np.fl
     group, description = open_described(path, writing=True)
     repaired = recreate_lost(group, layout(description), path, lambda name: open_part(group, name, description, path))
     store = Store(path, group, description)
-    repaired += store.restore({hour: _status(verdict) for hour, verdict in store.read_verdicts().items()})
+    repaired += store.restore({hour: status_of(verdict) for hour, verdict in store.read_verdicts().items()})
     try:
         _ = store.static
     except DamagedFileError:
         store.write_static(read_static(description))
         repaired.append("static")
     return list(dict.fromkeys(repaired))
-
-
-def _status(verdict: Mapping[str, Any]) -> HourStatus:
-    return HourStatus.__members__.get(str(verdict.get("status")).upper(), HourStatus.ABSENT)
 
 
 def lost_hours(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convcast.dataset.normal_scores import TAIL, NormalScores
+from convcast.dataset.normal_scores import NormalScores
 from convcast.model.devices import send
 from convcast.variables import Floor
 
@@ -24,7 +24,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The map of NormalScores on a device."""
+    """The map of NormalScores as tensors on a device."""
 
     values: Tensor
     scores: Tensor
@@ -33,9 +33,8 @@ class ScoreTable:
 
     @classmethod
     def of(cls, scores: NormalScores, device: torch.device | str = "cpu") -> ScoreTable:
-        slope = (scores.scores[-1] - scores.scores[-TAIL]) / (scores.values[-1] - scores.values[-TAIL])
         values, found = (torch.from_numpy(table.copy()) for table in (scores.values, scores.scores))
-        return cls(send(values, torch.device(device)), send(found, torch.device(device)), float(slope))
+        return cls(send(values, torch.device(device)), send(found, torch.device(device)), scores.slope)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the scores of values, float64; those below the weakest value have its score."""
