@@ -83,7 +83,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
         truth = dataset.read([init + HOUR])[0]
         for guidance in sorted({run.guidance for run in wanted}):
             with torch.inference_mode():
-                case = TiledDenoiser(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
+                case = TiledDenoiser.of_hours(forecaster, dataset, tiling, init=init, lead=1, guidance=guidance)
                 for run in (run for run in wanted if run.guidance == guidance):
                     rows[run.name].append(statistics(draw(case, run, init, shape, members), truth))
         print(init, flush=True)

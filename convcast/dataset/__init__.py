@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 from convcast.dataset.cases.motion import advect, estimate_motion
 from convcast.dataset.cases.optical_flow import estimate_local_motion
 from convcast.dataset.cases.sun import Sun
-from convcast.dataset.cases.windows import Window, Windows, domain_motion, shuffled_indices, usable_inits, window
+from convcast.dataset.cases.windows import (
+    Window,
+    Windows,
+    domain_motion,
+    shuffled_indices,
+    sun_of,
+    usable_inits,
+    window,
+)
 from convcast.dataset.dataset import Dataset
 from convcast.dataset.forcing.preprocess import ForecastVerdict, preprocess_forcing
 from convcast.dataset.layout import HourStatus
@@ -35,6 +43,7 @@ __all__ = [
     "preprocess_forcing",
     "shuffled_indices",
     "split_hours",
+    "sun_of",
     "usable_inits",
     "window",
 ]

@@ -163,21 +163,36 @@ def _draw_all(
             draw.expect(next_group, next_lead)
         drawn = _step(draw, group, draw.settings.threads, init, lead, None)
         yield from _write(store, writer, drawn, group, requested, lead, started)
-    yield from writer.rest()
     unfinished = sorted({member for lead in rollout_leads for member in store.missing(assigned, lead)})
-    if not unfinished:
-        return
-    past = dataset.read(_history(forecaster, init))
+    past = dataset.read(_history(forecaster, init)) if unfinished else None
     for group, requested in groups(unfinished):
+        assert past is not None
         started = time.perf_counter()
         last = max(lead for lead in rollout_leads if store.missing(requested, lead))
-        for lead, drawn in rollout(partial(_step, step, group, draw.settings.threads), init, past, dataset.variables):
+        advance = partial(_advance, draw, step, group, last)
+        for lead, drawn in rollout(advance, init, past, dataset.variables):
             if lead in rollout_leads:
                 yield from _write(store, writer, drawn, group, store.missing(requested, lead), lead, started)
                 started = time.perf_counter()
             if lead == last:
                 break
-        yield from writer.rest()
+    yield from writer.rest()
+
+
+def _advance(
+    draw: _Drawing,
+    step: DrawStep,
+    members: Sequence[int],
+    last: int,
+    start: Hour,
+    lead: int,
+    pasts: Floats | None,
+) -> Floats:
+    """Draw the next hour of a rollout by `step` while the noise of the hour after it is drawn."""
+    if step is draw:  # walks draw noise of their own
+        for ahead in range(lead, min(lead + 1, last) + 1):
+            draw.expect(members, ahead)
+    return _step(step, members, draw.settings.threads, start, lead, pasts)
 
 
 def _step(step: DrawStep, members: Sequence[int], threads: int, start: Hour, lead: int, pasts: Floats | None) -> Floats:
@@ -361,7 +376,7 @@ class _Drawing:
         if pasts is None and self._direct is not None and self._direct[0] == ahead:
             return self._direct[1]
         self._direct = None  # frees its memory before the next takes as much
-        denoiser = TiledDenoiser(
+        denoiser = TiledDenoiser.of_hours(
             self.forecaster,
             self.dataset,
             self.tiling,
@@ -371,6 +386,7 @@ class _Drawing:
             cached_tiles=self.cached_tiles,
             pasts=pasts,
             forcing=self.forcing.get(ahead) if pasts is None else None,
+            threads=self.settings.threads,
         )
         if pasts is None:
             self._direct = ahead, denoiser

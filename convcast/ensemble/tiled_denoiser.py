@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convcast.archive import HrrrForecast
-from convcast.dataset import Dataset, domain_motion, window
+from convcast.dataset import Dataset, domain_motion, sun_of, window
 from convcast.ensemble.tiles import Tiling
 from convcast.notation import Hour
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     TileIndex = tuple[EllipsisType] | tuple[EllipsisType, slice, slice]
     """The index that cuts a tile from an array (..., y, x)."""
+    Encode = Callable[[slice, slice], Condition]
+    """Encodes the condition of the tile with these rows and columns."""
 
 
 class TiledDenoiser:
@@ -37,6 +41,41 @@ class TiledDenoiser:
     def __init__(
         self,
         forecaster: Forecaster,
+        tiling: Tiling,
+        encode: Encode,
+        *,
+        guidance: float,
+        periodic: bool,
+        cached_tiles: int | None = None,
+    ) -> None:
+        """Encode the condition of the first tiles and blend the reference.
+
+        Args:
+            forecaster: The trained model.
+            tiling: The tiles that cover the domain.
+            encode: Encodes the condition of a tile.
+            guidance: Guidance weight w (see Forecaster.predict_noise).
+            periodic: Whether the domain is a torus.
+            cached_tiles: How many tiles' conditions stay in memory, all by default. The others are encoded again
+                whenever they are needed, to the same bits.
+        """
+        self.forecaster = forecaster
+        self.tiling = tiling
+        self.guidance = guidance
+        self._encode, self._periodic = encode, periodic
+        self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
+        self._cache_size = len(tiling.tiles) if cached_tiles is None else cached_tiles
+        self._conditions: dict[int, Condition] = {}
+        self._scale: Tensor | None = None
+        self._reference, self._scale = self._blend(self._reference_and_scale)
+        self._conditions = {k: self._rescaled(k, condition) for k, condition in self._conditions.items()}
+        # Bounds and fields of a state are the same whichever tile's reference it is a residual from.
+        self._domain = self._condition(0).for_domain(self._reference, self._scale)
+
+    @classmethod
+    def of_hours(
+        cls,
+        forecaster: Forecaster,
         dataset: Dataset,
         tiling: Tiling,
         *,
@@ -46,8 +85,9 @@ class TiledDenoiser:
         cached_tiles: int | None = None,
         pasts: NDArray[np.float32] | None = None,
         forcing: tuple[HrrrForecast, int] | None = None,
-    ) -> None:
-        """Encode the condition of the first tiles and blend the reference.
+        threads: int = 1,
+    ) -> TiledDenoiser:
+        """Condition the model on the hours before `init`.
 
         Args:
             forecaster: The trained model.
@@ -56,31 +96,40 @@ class TiledDenoiser:
             init: The initial time of this forecast.
             lead: Lead time in hours from `init`; one that the model was trained for.
             guidance: Guidance weight w (see Forecaster.predict_noise).
-            cached_tiles: How many tiles' conditions stay in memory, all by default. The others are encoded again
-                whenever they are needed, to the same bits.
+            cached_tiles: How many tiles' conditions stay in memory, all by default.
             pasts: Histories (member, history, variable, y, x) of the members, in place of the dataset's hours.
             forcing: HRRR's forecast for the valid time and its age, hours; None withholds it.
+            threads: Threads that estimate the motion of the members.
 
         Raises:
             MissingInputError: The dataset lacks an hour of the history, or the HRRR forecast.
         """
-        self.forecaster = forecaster
-        self.tiling = tiling
-        self.guidance = guidance
-        self._dataset, self._init, self._lead, self._pasts = dataset, init, lead, pasts
-        self._forcing = forcing
-        self._weights = [torch.from_numpy(weight).to(forecaster.device) for weight in tiling.weights]
-        self._cache_size = len(tiling.tiles) if cached_tiles is None else cached_tiles
-        self._conditions: dict[int, Condition] = {}
-        self._motions = [
-            domain_motion(dataset, init, history=forecaster.settings.history, past=past)
-            for past in ([None] if pasts is None else pasts)
-        ]
-        self._scale: Tensor | None = None
-        self._reference, self._scale = self._blend(self._reference_and_scale)
-        self._conditions = {k: self._rescaled(k, condition) for k, condition in self._conditions.items()}
-        # Bounds and fields of a state are the same whichever tile's reference it is a residual from.
-        self._domain = self._condition(0).for_domain(self._reference, self._scale)
+        history, grid = forecaster.settings.history, dataset.grid
+        given: list[NDArray[np.float32] | None] = [None] if pasts is None else list(pasts)
+        estimate = partial(domain_motion, dataset, init, history=history)
+        with ThreadPoolExecutor(min(threads, len(given)), thread_name_prefix="motion") as pool:
+            motions = list(pool.map(lambda past: estimate(past=past), given))
+
+        def encode(rows: slice, columns: slice) -> Condition:
+            sun = sun_of(grid.crop(rows, columns), init, lead)
+            windows = [
+                window(
+                    dataset,
+                    init,
+                    lead,
+                    history=history,
+                    rows=rows,
+                    columns=columns,
+                    past=past,
+                    motion=motion,
+                    sun=sun,
+                    forcing=forcing,
+                )
+                for past, motion in zip(given, motions, strict=True)
+            ]
+            return forecaster.condition(windows, periodic=grid.periodic and tiling.whole)
+
+        return cls(forecaster, tiling, encode, guidance=guidance, periodic=grid.periodic, cached_tiles=cached_tiles)
 
     def _reference_and_scale(self, k: int, _: TileIndex) -> Tensor:
         """Return the reference forecast of tile k and the scale of its residuals, (2, row, variable, y, x)."""
@@ -109,7 +158,7 @@ class TiledDenoiser:
             settings=settings,
             clamp=self.clamp,
             noise=lambda k: noise(1 + k),
-            periodic=self._dataset.grid.periodic,
+            periodic=self._periodic,
         )
         return self.fields(state)
 
@@ -125,23 +174,7 @@ class TiledDenoiser:
         """Return the condition of tile k."""
         if k in self._conditions:
             return self._conditions[k]
-        rows, columns = self.tiling.tiles[k]
-        history, dataset = self.forecaster.settings.history, self._dataset
-        windows = [
-            window(
-                dataset,
-                self._init,
-                self._lead,
-                history=history,
-                rows=rows,
-                columns=columns,
-                past=past,
-                motion=motion,
-                forcing=self._forcing,
-            )
-            for past, motion in zip([None] if self._pasts is None else self._pasts, self._motions, strict=True)
-        ]
-        made = self.forecaster.condition(windows, periodic=dataset.grid.periodic and self.tiling.whole)
+        made = self._encode(*self.tiling.tiles[k])
         if self._scale is not None:
             made = self._rescaled(k, made)
         # Tiles are visited in the same order at each step, so a least-recently-used cache would never hold the next

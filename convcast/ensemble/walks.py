@@ -69,7 +69,7 @@ class Walks:
         return np.stack([on_lattice(v, fields[:, i]) for i, v in enumerate(self.dataset.variables)], axis=1)
 
     def _denoiser(self, model: Forecaster, start: Hour, lead: int, pasts: Floats) -> TiledDenoiser:
-        return TiledDenoiser(
+        return TiledDenoiser.of_hours(
             model,
             self.dataset,
             self.tiling,
@@ -77,6 +77,7 @@ class Walks:
             lead=lead,
             guidance=self.settings.guidance,
             pasts=pasts,
+            threads=self.settings.threads,
         )
 
     def _shape(self, members: Sequence[int]) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 from itertools import islice
 
 import numpy as np
@@ -103,6 +105,23 @@ class TestRollout:
         # What was yielded is on the disk; those of a block of ten that were already written behind it may be too.
         assert 60 - 30 - 10 <= len(done) <= 60 - 30
         xr.testing.assert_identical(finished, rolled)
+
+    def test_noise_of_the_next_hour_is_drawn_while_the_network_is_busy(self, dataset, tmp_path, monkeypatch):
+        begun, waited = threading.Event(), []
+
+        def noise(seed, init, member, lead, shape, **options):
+            if lead == 2:
+                begun.set()
+            return member_noise(seed, init, member, lead, shape, **options)
+
+        class Slow(GaussianForecaster):
+            def predict_noise(self, x, t, condition, *, guidance=1.0):
+                waited.append(begun.wait(10))
+                return super().predict_noise(x, t, condition, guidance=guidance)
+
+        monkeypatch.setattr(sys.modules["convcast.ensemble.sample"], "member_noise", noise)
+        draw(dataset, tmp_path / "f.zarr", leads=(2,), members=(0,), forecaster=Slow())
+        assert waited[0]  # a call of the first hour
 
     def test_leads_of_an_ensemble_are_fixed_when_it_is_made(self, dataset, tmp_path):
         path = tmp_path / "f.zarr"

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from gaussian import INIT, SPREAD, VARIABLES, GaussianForecaster, make_dataset
 
+from convcast.dataset import sun_of, window
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.ensemble.tiles import cover
 from convcast.grid import Grid
+from convcast.notation import HOUR
 
 GRID = Grid(50, 70, 300, 800)
 TILING = cover(GRID, tile=30, overlap=12)
@@ -48,7 +52,7 @@ def forecaster():
 
 @pytest.fixture
 def case(dataset, forecaster):
-    return TiledDenoiser(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0)
+    return TiledDenoiser.of_hours(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0)
 
 
 def blended_reference(forecaster):
@@ -80,7 +84,9 @@ def test_each_tile_sees_the_same_noisy_fields_as_residuals_from_its_own_referenc
 @pytest.mark.parametrize("cached_tiles", [None, 2])
 def test_tiles_with_scales_of_their_own_are_given_the_blended_scale(dataset, forecaster, cached_tiles):
     forecaster.growth = 0.3
-    case = TiledDenoiser(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0, cached_tiles=cached_tiles)
+    case = TiledDenoiser.of_hours(
+        forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0, cached_tiles=cached_tiles
+    )
     blended = torch.zeros(1, len(VARIABLES), *GRID.shape)
     for number, (weight, (rows, columns)) in enumerate(zip(TILING.weights, TILING.tiles, strict=True)):
         blended[..., rows, columns] += torch.from_numpy(weight) * (1 + 0.3 * number) * SPREAD
@@ -117,3 +123,36 @@ def test_a_clamped_state_has_fields_within_bounds_and_is_not_changed_by_clamping
         assert variable.bounds[0] - 1e-2 <= fields[:, i].min()
         assert fields[:, i].max() <= variable.bounds[1] + 1e-2
     torch.testing.assert_close(clamped, case.clamp(clamped), rtol=1e-4, atol=1e-4)
+
+
+def test_motions_of_the_members_are_estimated_at_once_and_each_goes_to_its_member(dataset, forecaster, monkeypatch):
+    both, given = threading.Barrier(2, timeout=10), []
+
+    def estimate(dataset, init, *, history, past):
+        both.wait()
+        return np.full((2, 8, 10), past[0, 0, 0, 0], np.float16)
+
+    def encode(windows, *, periodic):
+        given.append([float(window.motion[0, 0, 0]) for window in windows])
+        return Recording.condition(forecaster, windows, periodic=periodic)
+
+    monkeypatch.setattr("convcast.ensemble.tiled_denoiser.domain_motion", estimate)
+    monkeypatch.setattr(forecaster, "condition", encode)
+    past = dataset.read(INIT + np.arange(-3, 1) * HOUR)
+    pasts = np.stack([np.full_like(past, number) for number in (1, 2, 3, 4)])
+    TiledDenoiser.of_hours(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0, pasts=pasts, threads=2)
+    assert given[0] == [1, 2, 3, 4]
+
+
+def test_the_members_of_a_tile_share_its_sun(dataset, forecaster, monkeypatch):
+    """It is the same for all, and to find the places of a tile takes longer than the rest of its window."""
+    suns = []
+    monkeypatch.setattr(
+        "convcast.ensemble.tiled_denoiser.sun_of",
+        lambda grid, init, lead: suns.append(sun_of(grid, init, lead)) or suns[-1],
+    )
+    past = dataset.read(INIT + np.arange(-3, 1) * HOUR)
+    TiledDenoiser.of_hours(forecaster, dataset, TILING, init=INIT, lead=1, guidance=1.0, pasts=np.stack([past] * 3))
+    assert len(suns) == len(TILING.tiles)
+    for (rows, columns), sun in zip(TILING.tiles, suns, strict=True):
+        np.testing.assert_array_equal(sun, window(dataset, INIT, 1, rows=rows, columns=columns).sun)

@@ -198,7 +198,7 @@ def test_no_tile_goes_through_the_cpu(with_edges, make_settings, monkeypatch):
             bare = description.network()
         forecaster = Forecaster(description, bare.to(CUDA), "", device=str(CUDA))
         init = latest_init(with_edges, forecaster)
-        denoiser = TiledDenoiser(forecaster, with_edges, tiling, init=init, lead=1, guidance=1.0)
+        denoiser = TiledDenoiser.of_hours(forecaster, with_edges, tiling, init=init, lead=1, guidance=1.0)
         state = torch.empty(2, FIELDS, *tiling.shape, device=CUDA)
         with NoWaiting():
             predicted = denoiser.clamp(denoiser.predict_noise(state, 20))

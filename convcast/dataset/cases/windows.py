@@ -18,6 +18,7 @@ from convcast.dataset.cases.patches import Patch, Patches, count_echoes
 from convcast.dataset.cases.sun import Sun
 from convcast.dataset.dataset import Dataset
 from convcast.errors import SettingsError
+from convcast.grid import Grid
 from convcast.notation import HOUR, Hour, Hours
 from convcast.variables import REFC
 
@@ -95,6 +96,7 @@ def window(
     with_target: bool = False,
     past: Floats | None = None,
     motion: Lattice | None = None,
+    sun: Floats | None = None,
     forcing: tuple[HrrrForecast, int] | None = None,
 ) -> Window:
     """Read one case on a sub-grid of a dataset.
@@ -110,6 +112,7 @@ def window(
         past: Fields (history, variable, y, x) of the whole domain, used instead of the dataset's hours by a forecast
             that continues from an earlier forecast.
         motion: The result of `domain_motion` for this case, where it is known.
+        sun: The result of `sun_of` for this sub-grid, where it is known.
         forcing: HRRR's forecast for the valid time and its age (Window.age), which the dataset holds.
 
     Raises:
@@ -122,11 +125,10 @@ def window(
     if motion is None:
         motion = domain_motion(dataset, init, history=history, past=past)
     box = dataset.grid.crop(rows, columns)
-    sun = Sun(*box.latitude_longitude())
     return _assemble(
         values[:history],
         dataset.static[:, rows, columns],
-        np.stack([sun.cosine(init), sun.cosine(init + lead * HOUR)]),
+        sun_of(box, init, lead) if sun is None else sun,
         init=init,
         lead=lead,
         motion=_motion_at(motion, dataset, rows, columns),
@@ -134,6 +136,12 @@ def window(
         periodic=box.periodic,
         forcing=None if forcing is None else (dataset.read_forecast(forcing[0], rows, columns), forcing[1]),
     )
+
+
+def sun_of(grid: Grid, init: Hour, lead: int) -> Floats:
+    """Return the cosine of the solar zenith angle at `init` and `lead` hours later, (2, y, x)."""
+    sun = Sun(*grid.latitude_longitude())
+    return np.stack([sun.cosine(init), sun.cosine(init + lead * HOUR)])
 
 
 def domain_motion(dataset: Dataset, init: Hour, *, history: int = 4, past: Floats | None = None) -> Lattice:
