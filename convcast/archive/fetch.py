@@ -343,7 +343,7 @@ def _refuse_isolation(sources: Sequence[Source]) -> None:
         names = ", ".join(source.name for source in sources)
         raise MissingInputError(
             f"nothing can be fetched from {names}: {reasons[0]}",
-            advice="mend the network, or go on with `--source <directory>` or `convcast demo`",
+            advice="restore the network, or go on with `--source <directory>` or `convcast demo`",
         )
 
 

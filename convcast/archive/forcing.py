@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -71,6 +72,14 @@ class Forcing:
         """Return the forecasts that these init times need at all leads and ages, in order and without repeats."""
         every = (self.forecast(i, lead, age) for i in inits for lead in self.leads for age in self.ages)
         return tuple(sorted({forecast for forecast in every if forecast is not None}))
+
+    def archived(self, archive: Archive) -> dict[HrrrForecast, Path]:
+        """Return the forecasts of `hrrr_leads` that the archive holds, with their files."""
+        return {
+            HrrrForecast(valid - lead * HOUR, lead): archive.path(valid, lead)
+            for lead in self.hrrr_leads
+            for valid in archive.hours(lead)
+        }
 
     def requests(
         self, archive: Archive, inits: Hours | Sequence[Hour], variables: Sequence[Variable]

@@ -1,7 +1,7 @@
 """A cache of uncompressed, memory-mapped hours, the fastest source of random training windows.
 
 Each hour is one .npy file of stored integers, int16 (variable, y, x). The file name contains the signature of the
-dataset's file, so that an hour that was preprocessed again is unpacked again. Files are renamed into place when
+dataset's file, so an hour that was preprocessed again is also unpacked again. Files are renamed into place when
 complete, and the folder may be deleted at any time.
 """
 
@@ -72,7 +72,7 @@ class HourCache:
         mapped = _whole(file)
         if mapped is None:
             with _unpacking:
-                mapped = _whole(file)  # another thread may have unpacked it meanwhile
+                mapped = _whole(file)  # another thread may have unpacked it in the meantime
                 if mapped is None:
                     self._unpack(valid, file)
                     mapped = _map(file)

@@ -24,7 +24,7 @@ FORMAT, FORMAT_VERSION = "convcast dataset", 2
 EPOCH = np.datetime64("2014-07-01T00", "h")
 """Hour of index 0: the month in which NOAA's HRRR archive begins."""
 YEAR = 366 * 24
-"""Hours by which the arrays grow."""
+"""Number of hours by which the arrays grow at a time."""
 TILE = 128
 """Side of a chunk, cells; a random window reads all chunks that it touches."""
 BINS = 65536

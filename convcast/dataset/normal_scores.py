@@ -1,7 +1,7 @@
 """Normal scores of a field that has a value for "none": the map from its quantiles to those of a normal distribution.
 
-Reflectivity has a sharp upper end: members that add normal noise to it in dBZ have too many strong cores. In normal
-scores the noise makes as many as there are. The map is the Gaussian anamorphosis of geostatistics (Journel and
+Reflectivity has a sharp upper end: members that add normal noise to it in dBZ have too many strong cores. Noise in
+normal scores gives the right number. The map is the Gaussian anamorphosis of geostatistics (Journel and
 Huijbregts 1978, section 7.2), with linear tails.
 """
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 LEVELS = np.concatenate([[0.0005], np.linspace(0.005, 0.995, 100), [0.999, 0.9999]])
 """Probabilities of the quantiles."""
 SHARE_OF_NONE = 0.85
-"""Probability of "none" that the scores assume, whatever it is in the data, so that the scores of an echo are alike in
-wet and dry regions. Measured on radar (docs/method.md): 0.85 is as good as 0.7 or 0.5 or better in every score."""
+"""Probability of "none" that the scores assume. It does not follow the data, so that an echo has the same score in wet
+and dry regions. Measured on radar (docs/method.md): 0.85 is at least as good as 0.7 and 0.5 in every score."""
 TAIL = 12
 """Number of the highest quantiles whose mean slope continues the map beyond the highest."""
 
@@ -35,7 +35,7 @@ class NormalScores:
         """Build the map from the quantiles of a field at LEVELS."""
         from scipy.special import ndtri
 
-        # Packed values repeat; a map needs them apart.
+        # Packed values repeat, and a strictly increasing map needs distinct ones.
         apart = np.maximum.accumulate(quantiles + 1e-4 * np.arange(len(quantiles)))
         return cls(apart, ndtri(SHARE_OF_NONE + (1 - SHARE_OF_NONE) * LEVELS))
 

@@ -23,8 +23,8 @@ class Split:
     bounds: tuple[Hour, Hour, Hour, Hour, Hour]
     """End of training, start and end of the last validation, start and end of test; ends are exclusive."""
     earlier: tuple[tuple[Hour, Hour, Hour, Hour], ...] = ()
-    """Earlier periods of validation within the training: end of the training before it, start, end, and start of the
-    training after it; ends are exclusive."""
+    """Earlier periods of validation, between parts of the training. Each has the end of the training before it, its
+    start and end, and the start of the training after it; ends are exclusive."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the bounds, and the size and first and last hour of each part, for JSON."""

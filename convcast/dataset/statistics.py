@@ -28,7 +28,8 @@ _ARRAYS = "mean", "std", "quantiles", "tendency_mean", "tendency_std"
 class FieldStatistics:
     """Statistics of transformed values (Variable.transform.forward), each array float64, (variable,).
 
-    Those of a field with a floor are of its normal scores, where "none" counts as `Floor.depth` below the weakest.
+    For a field with a floor they are statistics of its normal scores, in which "none" counts as `Floor.depth` below the
+    weakest value.
     """
 
     names: tuple[str, ...]
@@ -36,8 +37,8 @@ class FieldStatistics:
     std: NDArray[np.float64]
     """Standard deviation; 1 for a constant field, so that it can be a divisor."""
     quantiles: NDArray[np.float64]
-    """Quantiles at LEVELS (convcast.dataset.normal_scores) of the values that are not none, of fields with a floor
-    (Variable.floor), (variable, level); NaN for other fields, and the value for none where there is no other."""
+    """Quantiles at LEVELS (convcast.dataset.normal_scores) of the values above the floor (Variable.floor), (variable,
+    level). They are NaN for fields without a floor, and the value for none where no value is above it."""
     tendency_mean: NDArray[np.float64]
     tendency_std: NDArray[np.float64]
     """Standard deviation of the change in an hour, over pairs of consecutive hours; 1 if there are none."""
@@ -49,7 +50,7 @@ class FieldStatistics:
         """Compute the statistics of these hours; raises MissingInputError if one is not ok or there are none."""
         dataset.require(hours)
         if len(hours) == 0:
-            raise MissingInputError("statistics of no hours were asked for", advice="add hours to the dataset")
+            raise MissingInputError("there are no hours to compute statistics of", advice="add hours to the dataset")
         counts = np.zeros((len(dataset.variables), BINS), np.int64)
         changes = np.zeros_like(counts)
         pairs = np.intersect1d(hours, np.asarray(hours) + HOUR)
@@ -125,7 +126,7 @@ def _transformed(variable: Variable, quantiles: NDArray[np.float64]) -> NDArray[
 
 
 def _moments(counts: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation, (variable,), of histograms (variable, bin); bin 0 counts missing values."""
+    """Return mean and standard deviation, (variable,), of histograms (variable, bin); bin 0 counts missing values."""
     weights = counts[:, 1:].astype(np.float64)
     values = np.broadcast_to(values, counts.shape)[:, 1:]
     total = np.maximum(weights.sum(axis=1), 1)

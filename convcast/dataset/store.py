@@ -1,12 +1,12 @@
 """The dataset on disk: a Zarr v3 group that stays consistent if a writer is killed at any time.
 
-    data        int16 (time, variable, y, x), on the lattice 1/scale of each variable, one file an hour
+    data        int16 (time, variable, y, x), on the lattice 1/scale of each variable, one file for each hour
     status      uint8 (time,), one file: the commit record, written last; only hours that are ok here exist
     time        int64 (time,), hours since EPOCH
     static      float32 (static, y, x): terrain height (m), land mask
     histograms/values      uint32 (time, variable, bin): counts of the stored integers
     histograms/tendencies  uint32 (time, variable, bin): counts of the transformed change from the hour before
-    status/verdicts.jsonl  reasons for the status: one line for each hour and attempt, of which the last counts
+    status/verdicts.jsonl  reasons for the status: one line for each hour and attempt; the last one counts
 
 The index of an hour is its distance from EPOCH, so that earlier hours can be added at any time; absent hours take no
 space. Arrays grow by a year at a time, `status` last.
@@ -51,7 +51,7 @@ from convcast.variables import Variable
 
 
 class Store:
-    """The arrays of one dataset, for reading and, if opened so, for writing."""
+    """The arrays of one dataset, opened for reading, or for reading and writing."""
 
     def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
         self.path = path
@@ -171,8 +171,8 @@ class Store:
 
         Args:
             valid: The hour.
-            known: Signatures of its files when it was committed. Files that still have them count as readable unread;
-                without known signatures, so do files that are not empty.
+            known: Signatures of its files when it was committed. Files that still have them are not read
+                and count as whole; without known signatures, the same holds for files that are not empty.
             read: Read the files in any case.
         """
         try:

@@ -17,17 +17,17 @@ from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.notation import Hour
 
 NONE = "none"
-"""Value of the attribute `calibration` of members for which nothing was learnt yet."""
+"""Value of the attribute `calibration` of members for which there was no calibration."""
 
 
 def choose_calibration(folder: Path, stored: Sequence[Path], init: Hour, model: str) -> Calibration | None:
-    """Return the calibration of a forecast: that of what is stored of it, else the newest that knows nothing later.
+    """Return the calibration that a forecast was stored with, or else the newest that was learnt from nothing later.
 
     A calibration from another model's forecasts is not used.
 
     Args:
         folder: Folder of the calibrations.
-        stored: Stores of the calibrated members and of products of them, which may exist.
+        stored: Paths of the calibrated members and of their products, which need not exist.
         init: Initial time.
         model: Short name of the model that draws the members (`convcast.forecasts.open.model_identity`).
 

@@ -3,8 +3,8 @@
 The map of a field without a floor multiplies a member's departure from the ensemble mean by a factor and shifts the
 mean; both have the least CRPS (Van Schaeybroeck and Vannitsem 2015, doi:10.1002/qj.2397). The map of reflectivity also
 maps the values from the quantiles of the forecasts to those of the truth, which corrects the frequency of each event.
-All maps rise, so that a member keeps its rank at every point. Maps differ only from regime to regime and are blended
-across the borders of regimes, so that a member keeps its structure in space.
+All maps are increasing, so that a member keeps its rank at every point. Maps differ between regimes only and are
+blended across the regimes' borders, so that a member keeps its structure in space.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BLEND = 9
 EVERYWHERE = "all"
 """Name of the map that is used where a regime has none, or is not known."""
 MAX_FACTOR = 5.0
-"""Maximum factor of departures; an ensemble that would need more has no spread worth scaling."""
+"""Maximum factor of departures from the mean; an ensemble that needs more has almost no spread to scale."""
 Factor = Annotated[float, Field(gt=0, le=MAX_FACTOR)]
 
 
@@ -47,9 +47,9 @@ class MemberMap:
     shift: float = 0.0
     """Added to the ensemble mean, in the field's units."""
     forecast: tuple[float, ...] = ()
-    """Quantiles of the forecasts, rising; empty for a field without a quantile map."""
+    """Quantiles of the forecasts, strictly increasing; empty for a field without a quantile map."""
     observed: tuple[float, ...] = ()
-    """Quantiles of the truth at the same probabilities, not falling."""
+    """Quantiles of the truth at the same probabilities, not decreasing."""
     points: int = 0
     """Number of points from which the map was learnt."""
 
@@ -86,7 +86,7 @@ class Calibration:
     """Short name of the model that drew the forecasts (`convcast.forecasts.open.model_identity` makes it)."""
 
     def find(self, field: str, lead: int) -> Mapping[str, MemberMap]:
-        """The maps of a field at a lead by regime; empty where none were learnt."""
+        """Return the maps of a field at a lead by regime; empty where none were learnt."""
         return self.maps.get(field, {}).get(str(lead), {})
 
     @property
@@ -96,7 +96,7 @@ class Calibration:
         return f"{compact(parse_hour(self.last))} {digest[:12]}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of the file."""
+        """Return the content of the file."""
         values: dict[str, Any] = _CALIBRATIONS.dump_python(self, mode="json")
         return values
 
@@ -140,7 +140,7 @@ def _weights(
     whole = maps[EVERYWHERE]
     if regimes is None:
         return [(whole, np.ones(shape, np.float32))]
-    from scipy.ndimage import uniform_filter  # which a cycle that draws no member can do without
+    from scipy.ndimage import uniform_filter  # imported here, since a cycle that draws no member does without it
 
     parts = []
     rest = np.ones(shape, np.float32)
@@ -166,7 +166,7 @@ def read_calibration(path: Path) -> Calibration:
     """Read a calibration.
 
     Raises:
-        DamagedFileError: The file is no calibration.
+        DamagedFileError: The file is not a calibration.
     """
     try:
         calibration = _CALIBRATIONS.validate_json(path.read_text(encoding="utf-8"), strict=False)
@@ -177,13 +177,13 @@ def read_calibration(path: Path) -> Calibration:
     except (OSError, ValueError, SettingsError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DamagedFileError(
-            f"{path} is no calibration ({reason})", advice="delete it and run `convcast calibrate`"
+            f"{path} is not a calibration ({reason})", advice="delete it and run `convcast calibrate`"
         ) from None
     return calibration
 
 
 def _check(maps: Mapping[str, MemberMap]) -> None:
-    """Raise ValueError for maps that are incomplete or do not rise."""
+    """Raise ValueError for maps that are incomplete or not increasing."""
     if EVERYWHERE not in maps or not set(maps) <= {EVERYWHERE, *REGIMES}:
         raise ValueError("it has maps of unknown regimes")
     for one in maps.values():
@@ -191,11 +191,11 @@ def _check(maps: Mapping[str, MemberMap]) -> None:
         if len(one.forecast) != len(one.observed) or not np.isfinite(numbers).all():
             raise ValueError("its quantiles are not pairs of numbers")
         if (np.diff(one.forecast) <= 0).any() or (np.diff(one.observed) < 0).any():
-            raise ValueError("its quantiles do not rise")
+            raise ValueError("its quantiles are not increasing")
 
 
 def calibrations_before(folder: Path, init: Hour) -> list[Path]:
-    """The calibrations that were learnt from nothing later than an initial time, newest first."""
+    """Return the files of the calibrations that were learnt from nothing later than `init`, newest first."""
     found: list[tuple[Hour, Path]] = []
     for path in folder.glob("*.json"):
         hour = from_compact(path.stem)

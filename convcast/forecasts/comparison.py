@@ -1,4 +1,4 @@
-"""Maps compare a forecast with the analysis of its valid time and with HRRR's forecast, which are read here."""
+"""Read the fields with which maps compare a forecast: the analysis of its valid time and HRRR's forecast."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from convcast.workspace import Workspace
 Floats = NDArray[np.floating]
 
 
-class Comparison:
-    """Fields of a workspace on the grid of a forecast; None stands for one that is not there or cannot be read."""
+class ReferenceFields:
+    """Fields of a workspace on the grid of a forecast; None for those that are absent or cannot be read."""
 
     def __init__(self, workspace: Workspace, grid: Grid, *, simulated: bool) -> None:
         self._workspace, self._grid, self._simulated = workspace, grid, simulated
@@ -58,7 +58,7 @@ class Comparison:
         return None
 
     def hrrr(self, variable: Variable, init: Hour, lead: int) -> Floats | None:
-        """Return HRRR's forecast from `init` for `lead` hours ahead, (y, x), of the cycle that the analysis is from."""
+        """Return HRRR's forecast from `init` for `lead` hours ahead, (y, x), from the cycle of the initial analysis."""
         file = self._hrrr_file(init, lead)
         with suppress(ConvcastError, OSError):
             archive = open_archives(self._workspace.archive)["hrrr"]
@@ -79,6 +79,6 @@ class Comparison:
         return f"convcast fetch --what time-lagged --leads {file.lead} {times} -w {self._workspace.root}"
 
     def _hrrr_file(self, init: Hour, lead: int) -> GribFile:
-        """Return the file of the cycle that the analysis is from: the one before where f01 takes its place."""
+        """Return HRRR's file from the cycle of the initial analysis, which is the cycle before if analyses are f01."""
         late = 0 if self._dataset is None else self._dataset.analysis_lead
         return hrrr(init - late * HOUR, lead + late)

@@ -107,8 +107,8 @@ def to_grib(
     """Export the members of an ensemble, or its products, to one GRIB2 file, and write its index beside it.
 
     The exported products are those with a GRIB template: mean, spread, and probability of events at a point, at the
-    lead and at any lead up to it. Messages
-    name NCEP as their centre, since its tables define the fields, and no generating process.
+    lead and at any lead up to it. Messages name NCEP as their centre, since its tables define the fields, and no
+    generating process.
 
     Args:
         source: Forecast file to export.

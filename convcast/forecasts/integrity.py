@@ -139,7 +139,7 @@ def read_values(field: xr.DataArray, path: Path) -> NDArray[np.floating]:
                 _finite(field.isel(number=position))
             except DamagedFileError as member_error:
                 raise _lost(field.isel(number=position), path, str(member_error)) from error
-        raise  # each member could be read this time
+        raise  # each member could be read on its own
 
 
 def _finite(field: xr.DataArray) -> NDArray[np.floating]:
@@ -206,7 +206,7 @@ def require_coordinates(group: zarr.Group, path: Path) -> None:
 
 
 def _counts_from_itself(array: zarr.Array) -> bool:
-    """Check whether a time coordinate has another reference date than convcast's.
+    """Whether a time coordinate has another reference date than convcast's.
 
     xarray writes a copy with times relative to the first one, so that a single time is 0 and has no chunk file.
     """

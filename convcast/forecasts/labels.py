@@ -1,4 +1,4 @@
-"""CF attributes of what is computed from an ensemble's members, in products and in memory."""
+"""CF attributes of quantities that are computed from an ensemble's members, in products and in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from convcast import conventions
 from convcast.variables import Variable
 
 THRESHOLD = "the threshold"
-"""Name of the limit of probabilities whose thresholds are a coordinate."""
+"""Name that stands for the threshold where thresholds are a coordinate."""
 
 
 def statistic(variable: Variable, what: str, cell_methods: str = "") -> dict[str, Any]:
-    """Attributes of a statistic in the field's units.
+    """Return the attributes of a statistic in the field's units.
 
     Args:
         variable: The field.
@@ -35,7 +35,7 @@ def spread(variable: Variable) -> dict[str, Any]:
 
 
 def maximum(variable: Variable) -> dict[str, Any]:
-    """Attributes of the highest value of any member, or the lowest of fields whose events are low values."""
+    """Return the attributes of the highest value of any member, or the lowest of fields whose events are low values."""
     extreme = "minimum" if variable.events_below else "maximum"
     return statistic(variable, f"ensemble {extreme}", f"realization: {extreme}")
 
@@ -47,7 +47,7 @@ def matched_mean(variable: Variable) -> dict[str, Any]:
 def probability(
     variable: Variable, limit: str = THRESHOLD, *, within: float | None = None, any_time: bool = False
 ) -> dict[str, Any]:
-    """Attributes of the probability of an event.
+    """Return the attributes of the probability of an event.
 
     Args:
         variable: The field.

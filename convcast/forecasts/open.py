@@ -76,7 +76,7 @@ def open_forecast(path: Path) -> xr.Dataset:
 
 
 def made_by(attributes: Mapping[str, Any]) -> str:
-    """Return what made the members, of the attributes of a forecast: `model demo`, or walks about its reference."""
+    """Return what made the members of a forecast with these attributes, for titles: `model demo`, or its walks."""
     model = f"model {attributes.get('model', 'unknown')}"
     if attributes.get("method") != "walks":
         return model
@@ -85,7 +85,7 @@ def made_by(attributes: Mapping[str, Any]) -> str:
 
 
 def model_identity(attributes: Mapping[str, Any]) -> str:
-    """Return a short name of what made the members, by which verifications find their warnings; empty if unknown."""
+    """Return a short name of what made the members, by which certificates and calibrations are found; '' if unknown."""
     digest = str(attributes.get("model_sha256", ""))[:IDENTITY]
     return f"{digest} walks" if digest and attributes.get("method") == "walks" else digest
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from convcast.conventions import COMPLETE
 from convcast.errors import SettingsError
-from convcast.forecasts.comparison import Comparison
+from convcast.forecasts.comparison import ReferenceFields
 from convcast.forecasts.integrity import read_values
 from convcast.forecasts.open import StoredForecast, made_by, model_identity, open_forecast, read_grid, select_leads
 from convcast.forecasts.products import ANY_TIME
@@ -31,7 +31,7 @@ Rest = Callable[..., ForecastField]
 """Constructor of `ForecastField` with the arguments that all fields of a forecast share already given."""
 WINDS = (U10.name, V10.name)
 ROUNDING = 0.02
-"""Difference, in the field's units, up to which a converted threshold is taken for one of the field's own."""
+"""Maximum difference, in the field's units, at which a converted threshold counts as one of the field's thresholds."""
 
 
 def select_maps(
@@ -107,12 +107,12 @@ def maps_of_dataset(
         workspace: Workspace of the forecast, whose analyses the maps show.
         variables: Fields to plot.
         leads: Lead times, hours.
-        threshold: As for `select_maps`, like all that follow.
-        kinds: Kinds of plots.
-        chosen: Whether the user chose the kinds.
-        most: Maximum number of members to read.
-        system: System of units.
-        radius: Radius of neighbourhood probabilities, km.
+        threshold: Threshold of the event probabilities, in the maps' units; None for the middle one of each field.
+        kinds: Kinds of plots requested.
+        chosen: Whether the user chose the kinds, so that an unavailable kind is an error instead of omitted.
+        most: Maximum number of members to read; None for all.
+        system: System of units of the maps.
+        radius: Radius, km, of neighbourhood probabilities that are computed from members.
     """
     init, of_members = data.init_time.values[0].astype("datetime64[h]"), "number" in data.dims
     if chosen and not of_members and not OF_MEMBERS.isdisjoint(kinds):
@@ -122,7 +122,7 @@ def maps_of_dataset(
         )
     grid = read_grid(data, path)
     simulated = bool(data.attrs.get("simulated", 0))
-    comparison = Comparison(workspace, grid, simulated=simulated)
+    comparison = ReferenceFields(workspace, grid, simulated=simulated)
     rest = partial(
         ForecastField,
         init=init,
@@ -162,14 +162,14 @@ def maps_of_dataset(
 
 
 def _threshold(variable: Variable, requested: float | None, system: UnitSystem) -> float:
-    """Return a threshold in the field's units: one of the field's own where it is that one, rounded."""
+    """Return a threshold in the field's units, exactly one of the field's thresholds if it is equal up to rounding."""
     if requested is None:
         return variable.middle_threshold
     limit = display_units(variable, system).original(requested)
     return next((own for own in variable.thresholds if abs(own - limit) < ROUNDING), limit)
 
 
-def _unavailable(kind: str, shown: ForecastField, comparison: Comparison) -> SettingsError:
+def _unavailable(kind: str, shown: ForecastField, comparison: ReferenceFields) -> SettingsError:
     if kind == "difference":
         return SettingsError(
             f"there is no HRRR forecast of {shown.variable.name} from {shown.init} for {shown.lead} h ahead",
@@ -193,7 +193,7 @@ def _from_members(
     most: int | None,
     radius: float,
 ) -> ForecastField | None:
-    """Return None if no member is complete yet."""
+    """Make the maps of one lead from members; None if no member is complete yet."""
     _require(here, path, variable, variable.name)
     numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
     if numbers.size == 0:
@@ -278,7 +278,7 @@ def _require(here: xr.Dataset, path: Path, variable: Variable, stored: str) -> N
 
 
 def _wind(here: xr.Dataset, path: Path, most: int | None) -> Wind | None:
-    """Return the wind of a lead; of products, whose members are gone, the speed is that of the mean wind."""
+    """Return the wind of a lead; from products, the speed is that of the mean wind, since members are not stored."""
     if all(name in here for name in WINDS):
         numbers = np.flatnonzero(here.complete.values == COMPLETE)[:most]
         if numbers.size == 0:

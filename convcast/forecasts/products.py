@@ -2,7 +2,7 @@
 
 The products of each field are its mean, spread, quantiles, and probabilities of its events at a point and in a
 neighbourhood. Fields that are constant over large areas, such as reflectivity, also have a probability-matched mean.
-Forecasts of several leads have the probabilities of reflectivity at any lead up to each.
+Forecasts of several leads also have the probabilities of reflectivity at any lead up to each lead.
 The store is written under a temporary name and then renamed.
 """
 
@@ -194,7 +194,7 @@ def _any_time(
 ) -> dict[str, xr.Variable]:
     """Return the maps of ANY_TIME, (init_time, lead_time, threshold, y, x).
 
-    There are none of a single lead, and none where the members of a lead have been deleted.
+    There are none if the forecast has a single lead, or if the members of a lead have been deleted.
     """
     stored_leads = attribute_leads(dict(group.attrs))
     if REFC not in description.variables or len(leads) < 2 or not set(leads) <= set(stored_leads):
@@ -262,14 +262,14 @@ def _attributes(description: ForecastDescription, members: Sequence[int], settin
 
 
 def _replace(path: Path, data: xr.Dataset) -> None:
-    """Write under a temporary name, then rename; readers find the old products, the new, or for an instant none."""
+    """Write under a temporary name, then rename: readers find the old products, the new ones, or briefly none."""
     compressor = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=4)
     for variable in data.variables.values():
         variable.encoding = {
             name: v for name, v in variable.encoding.items() if name in ("dtype", "_FillValue", "units")
         }
     for coordinate in data.coords.values():
-        coordinate.encoding["_FillValue"] = None  # CF allows none on coordinates
+        coordinate.encoding["_FillValue"] = None  # CF allows no fill value on coordinates
     encoding = {
         str(name): conventions.ENCODING | {"chunks": (1,) * (v.ndim - 2) + v.shape[-2:], "compressors": compressor}
         for name, v in data.data_vars.items()

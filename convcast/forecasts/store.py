@@ -49,7 +49,7 @@ class ForecastDescription:
 
     init: Hour
     leads: tuple[int, ...]
-    """Lead times, hours, rising."""
+    """Lead times, hours, ascending."""
     direct: tuple[int, ...]
     """Leads, hours, that the model forecasts in one step; others are chains of one-hour forecasts."""
     variables: tuple[Variable, ...]
@@ -163,7 +163,7 @@ class EnsembleStore:
             DamagedFileError: Values are not finite.
         """
         position = 0, member, self.description.leads.index(lead)
-        if self.complete()[position[1:]]:  # its values are lost; clear the flag while new ones are written
+        if self.complete()[position[1:]]:  # The values are lost: clear the flag while new ones are written.
             self._complete[position] = conventions.ABSENT
         for variable, values in zip(self.description.variables, fields, strict=True):
             if not np.isfinite(values).all():

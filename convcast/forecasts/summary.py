@@ -163,7 +163,7 @@ class _Events:
         self._at_points = self._nearby = np.zeros((), np.int32)
 
     def add(self, field: Floats) -> None:
-        """Take one member's field (y, x)."""
+        """Count the events in one member's field (y, x)."""
         if not self._packed:
             self._packed = [np.zeros(field.shape, np.uint32) for _ in self._thresholds]
         bit = np.uint32(1 << self._waiting)

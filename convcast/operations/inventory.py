@@ -251,9 +251,7 @@ class InventoryReader:
         forcing = Forcing.of(self.settings.model, self.settings.dataset.analysis_lead)
         if forcing is None:
             return frozenset(), frozenset()
-        archived = {
-            HrrrForecast(valid - lead * HOUR, lead) for lead in forcing.hrrr_leads for valid in archive.hours(lead)
-        }
+        archived = forcing.archived(archive)
         try:
             status = Dataset.open(self.workspace.dataset).forecast_status
         except (SettingsError, DamagedFileError):  # there is none yet, or preprocessing repairs it

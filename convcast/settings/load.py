@@ -105,13 +105,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not readable TOML: {error}", advice=f"mend {path}") from None
+        raise SettingsError(f"{path} is not readable TOML: {error}", advice=f"correct {path}") from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _known(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the settings in this group."""
+    """Return the names of the settings in this group."""
     model: type[BaseModel] = Settings
     for name in path:
         if name.isdecimal():  # of a list

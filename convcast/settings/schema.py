@@ -62,7 +62,7 @@ def _check_hour(text: str) -> str:
 
 
 def _check_tile(value: object) -> object:
-    """Check the value before pydantic tries each type of the union, whose message would name the first one alone."""
+    """Check the value before pydantic does, whose message would name only the first type of the union."""
     if value != "auto" and not (str(value).isdecimal() and int(str(value)) >= SMALLEST_TILE):
         raise ValueError(f"it must be auto, or a number of cells from {SMALLEST_TILE}")
     return value
@@ -72,7 +72,7 @@ SMALLEST_TILE = 16
 """Minimum side of a tile, cells."""
 Tile = Annotated[Literal["auto"] | int, BeforeValidator(_check_tile)]
 HRRR_LONGEST_LEAD = 48
-"""Hours to which the HRRR cycles of 00, 06, 12 and 18 UTC run; the others run to 18 h."""
+"""Longest lead time, hours, of the HRRR cycles of 00, 06, 12 and 18 UTC; the others run to 18 h."""
 ForcingAges = Annotated[
     tuple[Annotated[int, Field(ge=0, le=24)], ...],
     Field(min_length=1, max_length=8),
@@ -133,7 +133,7 @@ class DatasetSettings(Group):
 
     @property
     def leads(self) -> tuple[int, ...]:
-        """Hours ahead of the forecasts whose files an hour is made of."""
+        """Lead times, hours, of the files from which an hour is made."""
         return tuple(by_lead(select(self.fields), self.analysis_lead, self.dewpoint))
 
 
@@ -153,7 +153,7 @@ class SplitSettings(Group):
 class ModelSettings(Group):
     """The neural network and the diffusion process."""
 
-    # The upper bounds let a network be laid out, without memory, whatever a model.json from elsewhere says.
+    # The upper bounds keep a model.json from elsewhere from describing a network that is too large to lay out.
 
     leads: ModelLeads = (1,)
     """Lead times that the model is trained for, in hours; 0 alone is a model that perturbs states (docs/method.md)."""
@@ -342,11 +342,11 @@ class SamplingSettings(Group):
     """Number of CPU threads; another number changes the last bits of members."""
 
     def of_method(self) -> SamplingSettings:
-        """Return the settings that count: walks have no forcing, and their noise differs from hour to hour."""
+        """Return the settings in force: for `walks`, without forcing and lead correlation, which they do not have."""
         return self.model_copy(update={"forcing": False, "lead_correlation": 0.0} if self.method == "walks" else {})
 
     def evaluations(self, diffusion_steps: int) -> int:
-        """Number of network evaluations per member and lead time, for a model with this many diffusion steps."""
+        """Return the number of network evaluations per member and lead, for a model with this many diffusion steps."""
         if self.steps is not None:
             return self.steps
         return diffusion_steps if self.solver == "ddpm" else min(DEFAULT_EVALUATIONS, diffusion_steps)

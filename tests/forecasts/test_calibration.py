@@ -127,5 +127,5 @@ def test_other_files_are_refused(tmp_path, change):
     change(content)
     path = tmp_path / "20240506T12.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(DamagedFileError, match="no calibration"):
+    with pytest.raises(DamagedFileError, match="not a calibration"):
         read_calibration(path)

@@ -9,7 +9,7 @@ import pytest
 
 from convcast.archive.locations import hrrr
 from convcast.errors import SettingsError
-from convcast.forecasts.comparison import Comparison
+from convcast.forecasts.comparison import ReferenceFields
 from convcast.forecasts.open import StoredForecast
 from convcast.forecasts.plot import select_maps
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
@@ -35,7 +35,7 @@ def publish(real):
 
 
 def test_analysis_and_hrrr_are_read_on_the_forecast_s_grid(real):
-    beside = Comparison(real.workspace, GRID, simulated=False)
+    beside = ReferenceFields(real.workspace, GRID, simulated=False)
     np.testing.assert_array_equal(beside.analysis(T2M, INIT, 1), real.dataset.read([INIT + HOUR])[0, 1])
     assert beside.analysis(T2M, INIT, 2) is None, "the dataset ends before"
     assert beside.hrrr(CAPE, INIT, 1) is None, "not fetched"
@@ -47,8 +47,8 @@ def test_analysis_and_hrrr_are_read_on_the_forecast_s_grid(real):
 def test_the_real_world_is_not_drawn_beside_the_simulated_one_or_elsewhere(real):
     publish(real)
     for beside in (
-        Comparison(real.workspace, GRID, simulated=True),
-        Comparison(real.workspace, Grid(24, 36, 100, 100), simulated=False),
+        ReferenceFields(real.workspace, GRID, simulated=True),
+        ReferenceFields(real.workspace, Grid(24, 36, 100, 100), simulated=False),
     ):
         assert beside.analysis(T2M, INIT, 1) is None
         assert beside.hrrr(T2M, INIT, 1) is None or not beside._simulated

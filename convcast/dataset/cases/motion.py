@@ -4,7 +4,7 @@ The estimate is the phase correlation (Kuglin and Hines, 1975) of all fields and
 cross spectra are added before the peak is located. skimage's phase_cross_correlation takes a single pair of fields,
 whose peak is ambiguous if the fields show little but storms. With all fields, the error in the mean wind of the
 simulated world is 0.2 cells per hour (median; 0.4 in 90 % of the cases). The module `optical_flow` estimates
-the motion of each place.
+the motion at each point.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 REFINEMENTS = 2
-"""Fixed-point iterations for the point of departure, which use the motion along the path and not that at its end."""
+"""Fixed-point iterations for the point of departure: they follow the motion along the path, not only at its end."""
 FASTEST = 40.0
 """Maximum motion, cells per hour (33 m/s); no storm moves faster."""
 SMOOTHING = 0.2
@@ -131,18 +131,18 @@ def advect(frames: NDArray[np.floating], displacement: NDArray[np.floating], *, 
 
 
 def _arriving(n: int, cells: float) -> slice:
-    """Rows or columns whose point of departure is within the domain: fields that leave it have no error there."""
+    """Return which rows or columns have their point of departure within the domain; only there the error counts."""
     margin = int(np.ceil(abs(cells)))
     return slice(margin, n) if cells > 0 else slice(0, n - margin)
 
 
 def _error(forecast: NDArray[np.float32], frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean square difference of each field, (variable,)."""
+    """Return the mean square difference of each field, (variable,)."""
     error: NDArray[np.float32] = ((forecast - frames) ** 2).mean(axis=(-2, -1))
     return error
 
 
 def _vertex(three: NDArray[np.floating]) -> float:
-    """Position of the maximum of the parabola through values at -1, 0 and 1."""
+    """Return the position of the maximum of the parabola through values at -1, 0 and 1."""
     curvature = float(three[0] - 2 * three[1] + three[2])
     return 0.5 * float(three[0] - three[2]) / curvature if curvature < 0 else 0.0

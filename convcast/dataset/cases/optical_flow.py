@@ -1,4 +1,4 @@
-"""Estimate the motion of each place from past hours: optical flow of reflectivity where there is echo.
+"""Estimate the motion at each point from past hours, by the optical flow of reflectivity where there is echo.
 
 The optical flow is DIS (Kroeger et al. 2016, arXiv 1603.03590), as OpenCV implements it. On 58 cases of real radar
 (10-minute steps on cells of 3 km, 6 events), advection by it has 4 %, 5 % and 4 % less absolute error 1, 3 and 6 steps
@@ -21,22 +21,22 @@ Floats = NDArray[np.float32]
 Lattice = NDArray[np.float16]
 
 SPACING = 8
-"""Cells between the points at which the motion is kept: it is smooth, and a year of hours fits into memory."""
+"""Cells between the points at which the smooth motion is stored, so that a year of hours fits into memory."""
 
 WEAKEST, STRONGEST = -10.0, 55.0
-"""Reflectivities, dBZ, between which the optical flow sees differences."""
+"""Range of reflectivity, dBZ, that is mapped to grey levels; weaker and stronger echoes have the end levels."""
 WIDTH = 6.0
 """Standard deviation, cells, of the Gaussian filter that smooths the motion of echoes."""
 BACKGROUND = 0.03
-"""Weight of the motion of the whole domain, in units of the share of echo within WIDTH."""
+"""Weight of the domain's motion relative to that of echo: both are equal where this share of the area has echo."""
 MAX_SIDE = 512
 """Longest side, cells, of fields from which the motion of the whole domain is estimated; larger fields are averaged."""
 MARGIN = 32
-"""Cells by which a torus is continued on each side, so that the optical flow sees across its edges."""
+"""Cells by which a torus is continued on each side, so that echoes are followed across its edges."""
 
 
 def estimate_local_motion(history: Floats, variables: Sequence[Variable], *, periodic: bool) -> Lattice:
-    """Estimate the motion of each place over the past hours.
+    """Estimate the motion at each point over the past hours.
 
     Args:
         history: Fields (time, variable, y, x) of the whole domain, one hour apart, GRIB units; NaN where missing.
@@ -97,7 +97,7 @@ def _flow(earlier: Floats, later: Floats, domain: Floats, periodic: bool) -> tup
 
     cv2.setNumThreads(1)
     dy, dx = (round(float(cells)) for cells in domain)
-    # Motions of tens of cells are beyond the optical flow's pyramid, so whole cells of the domain's motion go first.
+    # The optical flow cannot find motions of tens of cells, so the domain's motion is removed first, in whole cells.
     if periodic:
         moved = np.roll(earlier, (dy, dx), (0, 1))
     else:

@@ -40,7 +40,7 @@ def count_echoes(reflectivity: NDArray[np.floating]) -> NDArray[np.int64]:
     """
     ny, nx = reflectivity.shape
     padded = np.zeros((-(-ny // BLOCK) * BLOCK, -(-nx // BLOCK) * BLOCK), bool)
-    padded[:ny, :nx] = reflectivity >= ECHO  # not where it is missing
+    padded[:ny, :nx] = reflectivity >= ECHO  # False where it is missing
     blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK)
     counts: NDArray[np.int64] = blocks.sum(axis=(1, 3), dtype=np.int64)
     return counts

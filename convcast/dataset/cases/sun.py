@@ -33,7 +33,7 @@ class Sun:
 
 
 def _position(time: Hour) -> tuple[float, float]:
-    """Declination and Greenwich hour angle of the sun, radians."""
+    """Return the declination and the Greenwich hour angle of the sun, radians."""
     hour = time.astype("datetime64[h]")
     day = (hour - hour.astype("datetime64[Y]")) / np.timedelta64(24, "h")
     g = 2 * np.pi * float(day) / 365.2422

@@ -36,8 +36,8 @@ class Window:
     lead: int
     """Lead time, hours."""
     history: Floats
-    """Hourly fields up to `init`, (history, variable, y, x); the dataset's integers, int16, where Windows are asked to
-    leave them as stored, and `target` likewise."""
+    """Hourly fields up to `init`, (history, variable, y, x). With `Windows(stored=True)`, it and `target` are the
+    dataset's integers, int16."""
     static: Floats
     """Terrain height (m) and land mask, (2, y, x)."""
     sun: Floats
@@ -45,7 +45,7 @@ class Window:
     hour: Floats
     """Sine and cosine of the UTC hour of day of `init`, (2,)."""
     motion: Floats
-    """Motion (dy, dx) of each point, cells per hour, (2, y, x), estimated from the history of the whole domain
+    """Motion (dy, dx) at each point, cells per hour, (2, y, x), estimated from the history of the whole domain
     (convcast.dataset.cases.optical_flow)."""
     periodic: bool
     """Whether the fields are a whole torus."""
@@ -60,7 +60,7 @@ class Window:
 
     @cached_property
     def advected(self) -> Floats:
-        """The last frame advected by `motion * lead`, (variable, y, x)."""
+        """Return the last frame advected by `motion * lead`, (variable, y, x)."""
         return advect(self.history[-1], self.motion * self.lead, periodic=self.periodic)
 
     def roll(self, rows: int, columns: int) -> Window:
@@ -145,7 +145,7 @@ def sun_of(grid: Grid, init: Hour, lead: int) -> Floats:
 
 
 def domain_motion(dataset: Dataset, init: Hour, *, history: int = 4, past: Floats | None = None) -> Lattice:
-    """Estimate the motion of the whole domain's places (estimate_local_motion), from the same hours as `window`."""
+    """Estimate the motion over the whole domain (estimate_local_motion), from the same hours as `window`."""
     values = dataset.read(_hours_of(init, 0, history, with_target=False)) if past is None else past
     return estimate_local_motion(values, dataset.variables, periodic=dataset.grid.periodic)
 
@@ -173,7 +173,7 @@ def shuffled_indices(count: int, *, seed: int, rank: int = 0, world_size: int = 
     turn = 0
     while True:
         order = _generator(seed, turn, stream=1).permutation(count) + turn * count
-        # Dealing continues where the last pass stopped; otherwise one rank would always get an extra case.
+        # Ranks take turns across passes; otherwise one rank would always get an extra case.
         yield from (int(i) for k, i in enumerate(order) if (turn * count + k) % world_size == rank)
         turn += 1
 
@@ -184,8 +184,8 @@ class Windows:
     There is a case for each initial time and lead. An index of `len(windows)` or more is the same case again with new
     draws, so that passes differ. Small datasets are held in memory; others are read patch by patch.
 
-    Processes that take different indices share no draw: `shuffled_indices(..., rank, world_size)` deals them out, and a
-    DataLoader's workers, which take the indices of one sampler, need no seed of their own.
+    Processes that take different indices share no draw. `shuffled_indices(..., rank, world_size)` distributes the
+    indices, and the workers of a DataLoader, which share one sampler, need no seeds of their own.
     """
 
     def __init__(

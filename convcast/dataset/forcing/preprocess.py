@@ -1,7 +1,7 @@
 """Preprocess the archived HRRR forecasts that force a model: decode, check, store and commit those that are new.
 
-They are checked as analyses are. A damaged forecast is rejected and stops no other; one that is needed and not in the
-archive is recorded as a gap.
+They are checked like analyses. A damaged forecast is rejected, and the others are preprocessed. A forecast that is
+needed and not in the archive is recorded as a gap.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from convcast.workers import Workers, pool
 if TYPE_CHECKING:
     from convcast.archive import Archive
 
-KNOWN = (HourStatus.OK, HourStatus.PRUNED)
+SETTLED = (HourStatus.OK, HourStatus.PRUNED)
+"""Statuses of forecasts that are not preprocessed again."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +115,19 @@ def preprocess_forcing(
         store = ForcingStore.prepare(path)
         crop = hours.archived_grid.window(hours.description.grid)
         status, verdicts = store.statuses(), store.verdicts()
-        archived = _archived(archive, forcing)
+        archived = forcing.archived(archive)
         ok = [forecast for forecast, code in status.items() if code == HourStatus.OK]
         lost = {each for each in ok if not (store.is_whole(each) if verify else store.has_file(each))}
         if lost:
             tell(f"{len(lost)} HRRR forecasts lost their fields, the first is that of {min(lost)}")
 
-        def wanted(forecast: HrrrForecast) -> bool:
+        def is_due(forecast: HrrrForecast) -> bool:
             code = status.get(forecast, HourStatus.ABSENT)
             if code == HourStatus.REJECTED:
                 return bool(verdicts.get(forecast, {}).get("file") != signature(archived[forecast]))
-            return forecast in lost or code not in KNOWN
+            return forecast in lost or code not in SETTLED
 
-        todo = sorted(filter(wanted, archived))
+        todo = sorted(filter(is_due, archived))
         gone = "its fields are lost, and the archive does not have it any more"
         yield from _gaps(store, lost - archived.keys(), gone)
         times, codes = hours.read_status()
@@ -137,15 +138,6 @@ def preprocess_forcing(
             hours.sweep()
             store.reserve(todo[-1].cycle)
         yield from _ingest(archive, store, archived, todo, ForecastIngester(path, *crop, max_missing_points), workers)
-
-
-def _archived(archive: Archive, forcing: Forcing) -> dict[HrrrForecast, Path]:
-    """Return the archived forecasts that force the model, with their files."""
-    return {
-        HrrrForecast(valid - lead * HOUR, lead): archive.path(valid, lead)
-        for lead in forcing.hrrr_leads
-        for valid in archive.hours(lead)
-    }
 
 
 def _ingest(

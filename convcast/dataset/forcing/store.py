@@ -1,10 +1,10 @@
-"""HRRR's forecasts on the disk, by cycle and lead, in the Zarr group of a dataset.
+"""HRRR's forecasts that force a model, by cycle and lead, in the Zarr group of a dataset.
 
-    forcing/data            int16 (cycle, lead, variable, y, x), stored as the hours are, one file a cycle and lead
+    forcing/data            int16 (cycle, lead, variable, y, x), stored like the hours, one file for each cycle and lead
     forcing/status          uint8 (cycle, lead): the commit record, written last; only forecasts that are ok here exist
-    forcing/verdicts.jsonl  reasons for the status: one line for each forecast and attempt, of which the last counts
+    forcing/verdicts.jsonl  reasons for the status: one line for each forecast and attempt; the last one counts
 
-A dataset without the folder has no forcing. The index of a cycle is that of an hour, and the index of a lead its hours.
+A dataset without the folder has no forcing. Cycles are indexed as hours are in the dataset, and leads by their hours.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LEADS = HRRR_LONGEST_LEAD + 1
 
 
 class ForcingStore:
-    """The forecasts of one dataset, for reading and, if opened so, for writing."""
+    """The forecasts of one dataset, opened for reading, or for reading and writing."""
 
     def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
         self.path = path

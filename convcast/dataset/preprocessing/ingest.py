@@ -110,7 +110,7 @@ class HourIngester:
         return time.perf_counter() - started
 
     def _load(self, source: ArchivedHour) -> NDArray[np.float32]:
-        """The fields (variable, y, x) of an hour, from one file or several."""
+        """Read the fields (variable, y, x) of an hour, from one file or several."""
         description = self._store.description
         values = np.empty((len(description.variables), *description.grid.shape), np.float32)
         for file in source.files:

@@ -127,7 +127,7 @@ def preprocess(
             for number, verdict in enumerate(judged, 1):
                 yield replace(verdict, share=number / todo.size)
         if workers is not None:
-            store.sweep()  # a worker that died leaves the file that it was writing
+            store.sweep()  # a worker that died may have left the file that it was writing
 
 
 def _prepare(

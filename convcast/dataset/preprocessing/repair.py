@@ -61,7 +61,8 @@ def lost_hours(
     Args:
         store: The dataset.
         status: Status of each hour.
-        verdicts: Last verdict on each hour; a file with the signature in its verdict counts as complete unread.
+        verdicts: Last verdict on each hour; a file that still has the signature in its verdict is not read
+            and counts as whole.
         read: Read all files, whatever their signature.
 
     Returns:
