@@ -1,7 +1,7 @@
-"""Scores of ensembles: sums over points and cases, the formulas that end them, and bootstrap intervals.
+"""Scores of ensembles: sums over points and cases, the formulas of scores, and bootstrap intervals.
 
-`from convcast.metrics import crps_ensemble` gives the scores of xarray objects. They are imported when they are asked
-for, since they import numba and xarray, which an hourly run can do without.
+`from convcast.metrics import crps_ensemble` gives the scores of xarray objects. They are imported at first use, since
+they import numba and xarray, which an hourly run does not need.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
 """Bootstrap intervals of scores, by resampling whole days.
 
 The hours and points of one day see the same weather, so they are not independent; days nearly are. Days are drawn with
-replacement, each with all its forecasts, and a score is ended from the sums of the days drawn: a ratio of resampled
-sums, never a mean of daily ratios. All scores of a verification share the draws, which makes the interval of a
+replacement, each with all its forecasts, and a score is computed from the sums over the drawn days: a ratio of
+resampled sums, not a mean of daily ratios. All scores of a verification share the draws, which makes the interval of a
 difference a paired one.
 """
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FEW_DAYS = 20
-"""Below this many days a percentile interval is too narrow to be relied on."""
+"""Number of days below which a percentile interval is too narrow to be relied on."""
 UNDEFINED = 0.2
-"""Share of resamples without a value from which there is no interval. Where only one day has what the score needs, such
-as an event, at least a quarter of the resamples lack that day; of two days, at most 0.14 lack both."""
+"""Share of resamples without a value from which on there is no interval. If only one day has what the score needs, such
+as an event, at least a quarter of the resamples lack that day; if two days have it, at most 0.14 lack both."""
 
 
 @dataclass(frozen=True)

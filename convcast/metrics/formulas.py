@@ -1,7 +1,7 @@
-"""Formulas that several scores share, from sums over any cases.
+"""Formulas of scores, from sums over any cases.
 
 Each function works along the last axis (or the last two, for tables) and over any leading ones. A value that the sums
-leave undefined is NaN.
+do not define is NaN.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def spread_error_ratio(variance: Floats, squared_error: Floats, members: int | F
 def correlation(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
     """Pearson correlation of two quantities from their count, sums, sums of squares and sum of products."""
     spread = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
-    # Rounding of sums leaves a constant quantity with a trace of variance.
+    # Rounding of sums gives a constant quantity a small variance.
     trace = 1e-24 * np.abs(n * xx) * np.abs(n * yy)
     return ratio(n * xy - x * y, np.where(spread > trace, np.sqrt(spread), 0.0))
 
@@ -70,8 +70,8 @@ def brier_parts(table: Floats) -> tuple[Floats, Floats, Floats]:
 def roc_area(table: Floats) -> Floats:
     """Area under the ROC curve through all M + 1 probabilities (Mason and Graham 2002).
 
-    It is the probability that more members have the event where it happened than where it did not; ties count half, and
-    0.5 is no discrimination. It is NaN if the event happened everywhere or nowhere.
+    It is the probability that more members have the event where it happened than where it did not, with ties counted
+    as half; 0.5 is no discrimination. It is NaN if the event happened everywhere or nowhere.
     """
     without, events = table[..., 0], table[..., 1]
     below = np.cumsum(without, -1) - without
@@ -79,13 +79,13 @@ def roc_area(table: Floats) -> Floats:
 
 
 def contingency(table: Floats, fewest: int) -> tuple[Floats, Floats, Floats]:
-    """Hits, misses and false alarms if the event counts as forecast from `fewest` members on."""
+    """Return hits, misses and false alarms if the event counts as forecast when `fewest` members or more have it."""
     forecast, otherwise = table[..., fewest:, :].sum(-2), table[..., :fewest, :].sum(-2)
     return forecast[..., 1], otherwise[..., 1], forecast[..., 0]
 
 
-def half(members: int) -> int:
-    """Smallest number of members with a probability of 50 % or more."""
+def fewest_of_half(members: int) -> int:
+    """Return the smallest number of members that is half of all members or more."""
     return -(-members // 2)
 
 

@@ -1,8 +1,8 @@
 """Compiled kernels of the scores at points: one pass over an ensemble.
 
 A block of points is copied, examined and sorted in the processor's cache, by a network of comparisons that is the same
-for every point, so that one instruction compares many points; ties and the order of the data change nothing. Memory
-beyond the arguments and the results is one block a thread.
+for every point, so that one instruction compares many points; ties and the order of the data change nothing. The
+memory beyond arguments and results is one block for each thread.
 
 Missing values: a point at which the observation or any member is not finite is missing. It has NaN scores and
 counts of -1, and enters no sum; an ensemble is not silently made smaller.
@@ -67,7 +67,7 @@ class PointScores:
         return np.asarray(np.sqrt(self.variance))
 
     def without_missing(self) -> PointScores:
-        """Results at the present points alone."""
+        """Return the results at the present points alone."""
         if self.present.all():
             return self
         names = [field.name for field in fields(self) if field.name != "members"]
@@ -86,7 +86,7 @@ class PointScores:
 
 
 def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: Estimator) -> Floats:
-    """CRPS of (member, point) forecasts against (point,) observations, (point,), computed by `threads()` threads.
+    """Compute the CRPS, (point,), of (member, point) forecasts against (point,) observations, on `threads()` threads.
 
     Raises:
         SettingsError: The ensemble has no member.
@@ -104,7 +104,8 @@ def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: 
 
 
 def float_type(dtype: np.dtype[Any]) -> type[np.float32 | np.float64]:
-    """Floating-point type in which values of a type are scored: float32 if it holds them exactly, else float64.
+    """Return the floating-point type in which values of a type are scored: float32 if it holds them exactly, else
+    float64.
 
     Raises:
         SettingsError: Values of this type are not real numbers.
@@ -126,20 +127,20 @@ def as_floats(values: NDArray[Any]) -> NDArray[np.floating]:
 
 
 def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Forecasts (member, point) and contiguous observations (point,) in the wider of their floating-point types.
+    """Return forecasts (member, point) and contiguous observations (point,) in the wider of their floating-point types.
 
     Raises SettingsError where there is no member.
     """
     if len(forecasts) == 0:
-        raise SettingsError("an ensemble of no members cannot be scored")
+        raise SettingsError("an ensemble without members cannot be scored")
     members, truth = as_floats(forecasts), as_floats(observations)
     kind = np.result_type(members, truth)
     return np.asarray(members, kind), np.ascontiguousarray(truth, kind)
 
 
 def threads() -> int:
-    """Number of threads that this process may use: OMP_NUM_THREADS (dask sets it for its workers), else one a core."""
-    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP takes a list, one number a level
+    """Return the number of threads that this process may use: OMP_NUM_THREADS, which dask sets, else one a core."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP accepts a list
     return (int(setting) if setting.isdecimal() and len(setting) < 5 else 0) or os.cpu_count() or 1
 
 
@@ -160,7 +161,7 @@ def _parts(points: int) -> list[slice]:
 
 @lru_cache(maxsize=128)
 def sorting_network(n: int) -> NDArray[np.int32]:
-    """Comparisons of Batcher's odd-even merge sort (1968) of n values: (comparison, 2) positions to put in order."""
+    """Return the comparisons of Batcher's odd-even merge sort (1968) of n values: pairs of positions, (comparison, 2)."""
     comparisons: list[tuple[int, int]] = []
     p = 1
     while p < n:
@@ -190,10 +191,10 @@ def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointSc
 
 
 def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArray[np.bool_]:
-    """Points (...) where neither the observation (...) nor a member (member, ...) is missing."""
+    """Return the points (...) where neither the observation (...) nor a member (member, ...) is missing."""
     present = np.ascontiguousarray(np.isfinite(as_floats(observations)))
     members, points = as_floats(forecasts).reshape(len(forecasts), present.size), present.reshape(-1)
-    # A sum is finite only where all its values are, and takes a fifth of the time of a look at each point.
+    # A sum is finite only if all its values are, and takes a fifth of the time of testing each value.
     with np.errstate(over="ignore", invalid="ignore"):
         sums = members @ np.ones(points.size, members.dtype)
     if np.isfinite(sums).all():
@@ -264,7 +265,8 @@ def sums_by_class(classes: NDArray[np.intp], quantities: Sequence[Floats], count
 
 
 def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
-    """Rank histogram of the observation among the members, (members + 1,); it sums to the number of present points.
+    """Return the rank histogram of the observation among the members, (members + 1,); it sums to the number of present
+    points.
 
     A tie with k members is shared in equal parts by the k + 1 possible ranks. Hamill (2001) breaks ties at random; this
     is the expectation of that, and reproducible.
@@ -346,7 +348,8 @@ def _sort_and_sum(block, network, pair):  # type: ignore[no-untyped-def]  # noqa
     for c in range(network.shape[0]):
         low, high = block[network[c, 0]], block[network[c, 1]]
         for i in range(BLOCK):
-            # Without the zeros LLVM stores by mask what changes, which takes four times as long without AVX-512.
+            # Without this fill LLVM compiles masked stores, which take four times as long on a processor without
+            # AVX-512.
             a, b = low[i] + zero, high[i] + zero
             low[i] = a if a < b else b
             high[i] = b if a < b else a

@@ -36,10 +36,10 @@ def count_near(packed: NDArray[np.uint32], radius: float) -> Counts:
 
 @compiled
 def _in_disk(events: NDArray[Events], half: NDArray[np.int64], step: int) -> NDArray[Events]:  # pragma: no cover
-    """`half` is the half-width of the disk by distance of the row from its middle.
+    """Combine events in disks, row by row; `half` is the half-width of the disk by the row's distance from its middle.
 
-    Any stretch of a row is the union of two stretches whose length is a power of 2, which are themselves unions of two
-    of half their length.
+    Any stretch of a row is the union of two stretches with a power of 2 as length, and each of those is the union of
+    two stretches of half its length.
     """
     ny, nx = events.shape
     radius = len(half) - 1
@@ -74,7 +74,7 @@ def _in_disk(events: NDArray[Events], half: NDArray[np.int64], step: int) -> NDA
 def box_means(
     field: NDArray[np.float64], width: int, *, periodic: bool, box: tuple[slice, slice] = (slice(None), slice(None))
 ) -> NDArray[np.float64]:
-    """Compute the means of a field (y, x) over squares of an odd `width` around each point, or those of a `box`.
+    """Compute the means of a field (y, x) over squares of an odd `width` around each point, or each point of a `box`.
 
     Zeros lie around the field, unless it is periodic.
     """
@@ -87,9 +87,9 @@ def box_means(
 
 @compiled
 def _box_means(field, width, periodic, rows, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
-    """Each sum is the one before it, changed by the point that comes and the one that goes; columns first, then rows.
+    """Compute the means by running sums, which gain one point and lose another at each step; columns first, then rows.
 
-    Bits are those of scipy's uniform_filter, of which one axis alone takes longer.
+    The result is that of scipy's uniform_filter bit for bit, in less time than it takes for one axis.
     """
     ny, nx = field.shape
     reach = width // 2
@@ -118,7 +118,7 @@ def _box_means(field, width, periodic, rows, columns):  # type: ignore[no-untype
         for x in range(min(nx, columns[1])):
             inner += around[x + 2 * reach] - (around[x - 1] if x > 0 else 0.0)
             sums[x] = inner
-        for x in range(columns[0], columns[1]):  # by itself, so that several points are divided at once
+        for x in range(columns[0], columns[1]):  # in a loop of its own, which the compiler vectorises
             means[y - rows[0], x - columns[0]] = sums[x] / width
     return means
 
@@ -129,7 +129,7 @@ def smoothed(probability: NDArray[np.float64], window: int) -> NDArray[np.float6
 
 
 def far_from_missing(present: NDArray[np.bool_], reach: float, *, step: int = 1) -> NDArray[np.bool_]:
-    """Points (y, x) that are farther than `reach` cells from any missing point and from the edge.
+    """Return the points (y, x) that are farther than `reach` cells from any missing point and from the edge.
 
     The result holds every point, or each `step`-th row and column.
     """

@@ -1,8 +1,8 @@
-"""Convective regimes: points sorted by the analysis of the forecast's initial hour.
+"""Convective regimes: classes of points by the analysis at the forecast's initial hour.
 
-Sorting by the outcome would reward forecasts that always announce storms (Lerch et al. 2017,
-doi:10.1214/16-STS588), and no ensemble is calibrated where storms happened. Sorted by the initial analysis, every
-system is judged at the same points, and a calibrated ensemble is calibrated in each regime.
+Classes by the outcome would reward forecasts that always predict storms (Lerch et al. 2017, doi:10.1214/16-STS588), and
+no ensemble is calibrated at the points where storms happened. With classes by the initial analysis, every system is
+judged at the same points, and a calibrated ensemble is calibrated in each regime.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | 
         cape: CAPE, (y, x), J/kg; None if not known.
 
     Returns:
-        Index into REGIMES, (y, x), UNKNOWN where missing values leave it open; None if neither field is known.
+        Index into REGIMES, (y, x), UNKNOWN where missing values do not decide it; None if neither field is known.
     """
     known = [field for field in (refc, cape) if field is not None]
     if not known:
@@ -40,7 +40,7 @@ def sort_points(refc: NDArray[np.floating] | None, cape: NDArray[np.floating] | 
         regimes[cape >= UNSTABLE] = REGIMES.index("unstable")
         regimes[~np.isfinite(cape)] = UNKNOWN
     if refc is not None:
-        # Imported here since it imports numba, which sampling does without.
+        # Imported here since it imports numba, which sampling does not need.
         from convcast.metrics.neighbourhood import RADIUS, happens_near
 
         missing = ~np.isfinite(refc)

@@ -1,4 +1,4 @@
-"""Neighbourhoods of the scores of whole fields, and the fields of a case as those scores see them."""
+"""Neighbourhoods of scores of whole fields, and the case that these scores get."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEIGHBOURLY = (REFC, CAPE)
 
 
 def odd_width(kilometres: float) -> int:
-    """Odd number of cells along a square whose side is nearest to this many kilometres."""
+    """Return the odd number of cells along a square whose side is nearest to this many kilometres."""
     return 2 * round((1000 * kilometres / SPACING - 1) / 2) + 1
 
 
@@ -34,13 +34,13 @@ class Scales:
 
     @classmethod
     def of(cls, kilometres: tuple[float, ...], shape: tuple[int, int], *, periodic: bool) -> Scales:
-        """Scales of these widths in kilometres, in odd numbers of cells, at most half as wide as the domain."""
+        """Convert widths in kilometres to odd numbers of cells, at most half as wide as the domain."""
         widths = map(odd_width, kilometres)
         return cls(tuple(dict.fromkeys(w for w in widths if 1 <= w <= min(shape) // 2)), periodic)
 
 
 class ObservedResults:
-    """Results that scores compute from the observation alone, kept for the next system at the same points."""
+    """Results that scores compute from the observation alone, stored for the next system at the same points."""
 
     def __init__(self) -> None:
         self._observations: NDArray[np.floating] | None = None
@@ -48,14 +48,14 @@ class ObservedResults:
         self._kept: dict[Hashable, Any] = {}
 
     def begin(self, observations: NDArray[np.floating], present: NDArray[np.bool_]) -> None:
-        """Forget the results, unless they are of these observations (y, x) at these points (y, x)."""
+        """Discard the results, unless they belong to these observations (y, x) and points (y, x)."""
         before = self._present
         if self._observations is not observations or before is None or not np.array_equal(before, present):
             self._kept.clear()
             self._observations, self._present = observations, present
 
     def get(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """Return the result of this key, computed where it is not kept."""
+        """Return the result of this key, after computing it if it is not stored."""
         if key not in self._kept:
             self._kept[key] = compute()
         kept: Result = self._kept[key]
@@ -75,14 +75,12 @@ class FieldCase:
     variable: Variable
     scales: Scales
     packed: NDArray[np.uint32] | None = None
-    """Members with the event of each of the field's thresholds, one bit each, (word, threshold, y, x).
-
-    A score without events does without.
-    """
+    """Members with the event of each of the field's thresholds, one bit each, (word, threshold, y, x); None if there
+    are no events to score."""
     around: tuple[NDArray[np.bool_], ...] = ()
     """Strong echoes of the same members an hour earlier and later, (member, y, x) each, where there are forecasts."""
     changes: Changes = field(default_factory=dict)
-    """CRPS of the changes between successive leads, where several are scored as one."""
+    """CRPS of the changes between successive leads, where several leads are scored as one extreme."""
     observed: ObservedResults = field(default_factory=ObservedResults)
     """Results that do not depend on the members."""
 
@@ -92,6 +90,6 @@ class FieldCase:
         return self.variable.thresholds if self.variable in NEIGHBOURLY else ()
 
     def events(self) -> Iterator[tuple[float, NDArray[np.uint32]]]:
-        """Each of `thresholds`, and the members with its event, one bit each, (word, y, x)."""
+        """Yield each of `thresholds`, and the members with its event, one bit each, (word, y, x)."""
         assert self.packed is not None
         return zip(self.thresholds, np.moveaxis(self.packed, 1, 0), strict=False)

@@ -49,7 +49,7 @@ class Storms:
         return KDTree(self.centres, boxsize=self.shape if self.periodic else None)
 
     def by_size(self) -> NDArray[np.float64]:
-        """Number of storms in each class of SIZES."""
+        """Return the number of storms in each class of SIZES."""
         classes = np.searchsorted(SIZES, self.sizes, side="right") - 1
         return np.bincount(classes, minlength=len(SIZES)).astype(np.float64)
 
@@ -82,24 +82,24 @@ def find_storms(strong: NDArray[np.bool_], *, periodic: bool) -> Storms:
 def _centres(
     at: NDArray[np.int64], storm: NDArray[np.int64], sizes: NDArray[np.int64], extent: int, periodic: bool
 ) -> NDArray[np.float64]:
-    """Mean row or column of each storm; on a circle where the domain has no edge."""
+    """Return the mean row or column of each storm, computed on a circle if the domain is periodic."""
     if not periodic:
         return np.bincount(storm, at, minlength=len(sizes)) / np.maximum(sizes, 1)
     angle = 2 * np.pi * at / extent
     east, north = (np.bincount(storm, part, minlength=len(sizes)) for part in (np.cos(angle), np.sin(angle)))
-    # The second remainder is for an angle that rounds to a whole turn.
+    # The second remainder turns n, from an angle that rounds to a whole turn, into 0.
     return np.arctan2(north, east) % (2 * np.pi) * extent / (2 * np.pi) % extent
 
 
 @compiled
 def _areas(strong, periodic):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
-    """Number the areas of cells that touch: the area of each strong cell, in the order of rows and columns.
+    """Number the areas of touching cells; return the area of each strong cell, in the order of rows and columns.
 
-    scipy.ndimage.label takes four times as long on a large domain with few strong cells, and knows no periodic one.
+    scipy.ndimage.label takes four times as long on a large domain with few strong cells, and has no periodic domain.
     """
     ny, nx = strong.shape
     areas = np.zeros(np.count_nonzero(strong), np.int64)
-    joined = np.zeros(areas.size, np.int64)  # a lower number of the same area, or the number itself
+    joined = np.zeros(areas.size, np.int64)  # for each number, a lower number of the same area, or itself
     top, above, row = np.full((3, nx), -1, np.int64)
     count, at = 0, 0
     for y in range(ny):
@@ -139,7 +139,7 @@ def _areas(strong, periodic):  # type: ignore[no-untyped-def]  # noqa: ANN001, A
 
 @compiled
 def _join(joined, one, other):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # pragma: no cover
-    """Join two areas under the lower of their numbers, and return it; a negative `other` is none."""
+    """Join two areas under the lower of their numbers, and return it; nothing is joined if `other` is negative."""
     while joined[one] != one:
         one = joined[one]
     if other < 0:

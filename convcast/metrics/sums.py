@@ -1,6 +1,6 @@
-"""Sums and counts of a scored case, from which every score, interval and figure is made.
+"""Sums and counts of a scored case, from which all scores, intervals and figures are made.
 
-The statistics of two sets of cases add up to those of both, so they may be gathered by points, hours, days or workers
+The statistics of two sets of cases add up to those of both, so they may be added over points, hours, days or workers
 in any order. Their size does not grow with the number of points.
 """
 
@@ -40,7 +40,7 @@ Integers = NDArray[np.int64]
 CHUNK = 1 << 17
 """Number of points scored at a time, which bounds the memory of a large domain."""
 BINS = 56
-"""Number of classes of ensemble spread, four an octave."""
+"""Number of classes of ensemble spread, four for each octave."""
 FINEST_BIN = 2.0**-14
 """Spread at the upper edge of the first class, in units of the field's display range."""
 
@@ -53,26 +53,22 @@ POINT_SUMS: dict[str, Callable[[PointScores], Floats]] = {"points": lambda point
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sufficient statistics of one system's forecasts of one field.
-
-    Attributes
-    ----------
-    members : number of members of every ensemble
-    sums : sums of POINT_SUMS over points, by name; a mean is a sum over `sums["points"]`
-    tables : (threshold, members + 1, 2) points by number of members with the event, and by whether it was observed
-    ranks : (members + 1,) points by rank of the observation, ties shared
-    spread_bins : (BINS, 3) points, sum of variance and sum of squared error of the mean, by class of spread
-    regimes : (regime,) the `sums` over the points of each of REGIMES; zeros where regimes are not known
-    whole_fields : sums over cases that FIELD_SCORES add, by name; none where they are not computed
-    """
+    """Sums over one system's forecasts of one field, from which all its scores follow."""
 
     members: int
+    """Number of members of every ensemble."""
     sums: dict[str, Floats]
+    """Sums of POINT_SUMS over points, by name; a mean is a sum over `sums["points"]`."""
     tables: Integers
+    """Numbers of points by number of members with the event and by outcome, (threshold, members + 1, 2)."""
     ranks: Floats
+    """Numbers of points by rank of the observation, ties shared, (members + 1,)."""
     spread_bins: Floats
+    """Number of points, sum of variance and sum of squared error of the mean, by class of spread, (BINS, 3)."""
     regimes: dict[str, Floats]
+    """The `sums` over the points of each of REGIMES, (regime,); zeros where regimes are not known."""
     whole_fields: dict[str, Floats]
+    """Sums over cases that FIELD_SCORES add, by name; empty where they are not computed."""
 
     def __add__(self, other: Statistics) -> Statistics:
         """Pool two sets of cases.
@@ -124,7 +120,7 @@ def score_field(
         scales: Scales of the scores of whole fields, whose sums are left out without them.
         around: Strong echoes of the same members an hour earlier and later, (member, y, x) each, where known.
         changes: CRPS of the changes between successive leads, where the forecasts are extremes over several.
-        observed: Results of the observation that an earlier system left, and that this one leaves.
+        observed: Results of the observation that an earlier system stored, and that this one adds to.
         chunk: Number of points scored at a time.
 
     Raises:
@@ -138,7 +134,7 @@ def score_field(
     kinds = np.full(truth.size, -1, np.int8) if regimes is None else regimes.reshape(-1)
     present = np.zeros(truth.size, bool)
     if truth.size == 0:
-        raise SettingsError(f"there is no point of {variable.name} to score")
+        raise SettingsError(f"{variable.name} has no point to score")
 
     def score(start: int) -> Statistics:
         part = slice(start, start + chunk)

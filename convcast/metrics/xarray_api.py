@@ -1,8 +1,8 @@
 """Scores of ensembles as plain functions on xarray objects, in xskillscore's order of arguments.
 
 Observations are (...), forecasts (member_dim, ...) over the same dimensions. `dim` names the dimensions that are
-averaged over, all of them by default and none for `()`. Every score is a statistic of each point that is averaged
-and then finished, so scores of parts may be joined. A point at which the observation or any member is missing is
+averaged over, all of them by default and none for `()`. Every score averages quantities of single points, and computes
+its formula from the averages. A point at which the observation or any member is missing is
 left out. Values of any real type are scored as floating-point numbers. Dask arrays are worked on chunk by chunk, with
 all members of a point in one chunk.
 """
@@ -47,7 +47,7 @@ def crps_ensemble(
     """Continuous ranked probability score, in the units of the field; 0 is perfect.
 
     The score is mean|x_i - y| - sum_{i<j}|x_i - x_j| / (M (M - 1)) for `fair` (Ferro 2014), which does not favour
-    larger ensembles and may be negative at a point. For `ensemble` (Gneiting and Raftery 2007) M² stands in place of
+    larger ensembles and may be negative at a point. `ensemble` (Gneiting and Raftery 2007) has M² in place of
     M (M - 1): the score of the members' empirical distribution, as in properscoring and xskillscore.
 
     Args:
@@ -57,13 +57,16 @@ def crps_ensemble(
         dim: Dimensions to average over; all by default, none with [].
         estimator: `fair` or `ensemble`.
 
+    Returns:
+        The score, over the remaining dimensions.
+
     Raises:
         SettingsError: There is no member, one member with `fair`, or no such estimator.
     """
     if estimator not in ("fair", "ensemble"):
         raise SettingsError(f"there is no CRPS estimator {estimator!r}", advice="use fair or ensemble")
     needed = 2 if estimator == "fair" else 1
-    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} CRPS")
+    observations, forecasts, _ = _converted(observations, forecasts, member_dim, needed, f"the {estimator} CRPS")
     score = _at_points(lambda f, o: crps_points(f, o, estimator), observations, forecasts, member_dim)
     return _describe(_mean(score, dim), f"{estimator} CRPS", observations)
 
@@ -73,9 +76,21 @@ def spread_error_ratio(
 ) -> xr.DataArray:
     """Spread over error of the ensemble mean, with the (M + 1) / M factor (Fortin et al. 2014); 1 is reliable.
 
-    Below 1 the ensemble is over-confident. Raises SettingsError for fewer than two members.
+    Below 1 the ensemble is over-confident.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to average over; all by default, none with [].
+
+    Returns:
+        The ratio, over the remaining dimensions.
+
+    Raises:
+        SettingsError: There are fewer than two members.
     """
-    observations, forecasts, members = _enter(observations, forecasts, member_dim, 2, "spread")
+    observations, forecasts, members = _converted(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
     squared: xr.DataArray = error * error
     ratio = _apply(lambda v, e: formulas.spread_error_ratio(v, e, members), [_mean(variance, dim), _mean(squared, dim)])
@@ -88,9 +103,21 @@ def spread_error_correlation(
     """Correlation of the ensemble's spread with the absolute error of its mean.
 
     A perfect ensemble stays well below 1, and near 0 if uncertainty is the same everywhere (Whitaker and Loughe 1998);
-    compare with the exact ensemble if there is one. Raises SettingsError for fewer than two members.
+    compare with the exact ensemble if there is one.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions over which to correlate; all by default.
+
+    Returns:
+        The correlation, over the remaining dimensions.
+
+    Raises:
+        SettingsError: There are fewer than two members.
     """
-    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 2, "spread")
+    observations, forecasts, _ = _converted(observations, forecasts, member_dim, 2, "spread")
     variance, error = _moments(observations, forecasts, member_dim)
     spread, distance = np.sqrt(variance), np.abs(error)
     means = [_mean(m, dim) for m in (spread, distance, variance, error * error, spread * distance)]
@@ -107,15 +134,26 @@ def brier_score(
     fair: bool = True,
     events_below: bool = False,
 ) -> xr.DataArray:
-    """Brier score: mean squared error of the share of members at or above the threshold.
+    """Brier score: mean squared error of the share of members with the event; 0 is perfect.
 
-    By `events_below` it is a value at or below it.
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        threshold: Threshold of the event, in the units of the field.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to average over; all by default, none with [].
+        fair: Remove what the finite number of members adds (Ferro 2014), so that ensembles of different sizes may be
+            compared.
+        events_below: Whether the event is a value at or below the threshold, instead of at or above it.
 
-    `fair` removes what a finite ensemble adds (Ferro 2014), so that ensembles of different sizes may be compared.
-    Raises SettingsError for no member, and for one with `fair`.
+    Returns:
+        The score, over the remaining dimensions.
+
+    Raises:
+        SettingsError: There is no member, or one member with `fair`.
     """
     needed, what = (2, "the fair Brier score") if fair else (1, "a probability")
-    observations, forecasts, members = _enter(observations, forecasts, member_dim, needed, what)
+    observations, forecasts, members = _converted(observations, forecasts, member_dim, needed, what)
 
     def score(f: Values, o: Values) -> Values:
         k, event = _events(f, o, threshold, events_below)
@@ -130,12 +168,24 @@ def brier_score(
 def rank_histogram(
     observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str = "number", dim: Dimensions = None
 ) -> xr.DataArray:
-    """Rank histogram of the observation among the members, (..., rank); flat if members and truth are alike.
+    """Rank histogram of the observation among the members; flat if members and truth are alike.
 
-    Ties are shared in equal parts by the ranks they could have: deterministic, the expectation of the random choice
-    of Hamill (2001). Raises SettingsError for no member.
+    Ties are shared in equal parts by the ranks that they could have, which is the expectation of the random choice of
+    Hamill (2001).
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to count over, at least one; all by default.
+
+    Returns:
+        Numbers of points, over the remaining dimensions and `rank`, from 0 to the number of members.
+
+    Raises:
+        SettingsError: There is no member, or no dimension to count over.
     """
-    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a rank")
+    observations, forecasts, members = _converted(observations, forecasts, member_dim, 1, "a rank")
 
     def count(f: Values, o: Values) -> Values:
         scores = score_points(f, o)
@@ -152,12 +202,25 @@ def reliability(
     dim: Dimensions = None,
     events_below: bool = False,
 ) -> xr.DataArray:
-    """Counts of points by number of members with the event and by outcome, (..., forecast_count, observed).
+    """Counts of points by number of members with the event and by outcome: the table of a reliability diagram.
 
-    Row k has forecast probability k / M; no probability is rounded into a bin. Events are at or above the threshold
-    (`events_below`: at or below). Raises SettingsError for no member.
+    Row k has forecast probability k / M; no probability is rounded into a bin.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        threshold: Threshold of the event, in the units of the field.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to count over, at least one; all by default.
+        events_below: Whether the event is a value at or below the threshold, instead of at or above it.
+
+    Returns:
+        Numbers of points, over the remaining dimensions, `forecast_count` (0 to M) and `observed` (0 or 1).
+
+    Raises:
+        SettingsError: There is no member, or no dimension to count over.
     """
-    observations, forecasts, members = _enter(observations, forecasts, member_dim, 1, "a probability")
+    observations, forecasts, members = _converted(observations, forecasts, member_dim, 1, "a probability")
 
     def count(f: Values, o: Values) -> NDArray[np.int64]:
         k, event = _events(f, o, threshold, events_below)
@@ -177,8 +240,21 @@ def roc_area(
 ) -> xr.DataArray:
     """Area under the ROC curve of the share of members with the event (Mason and Graham 2002); 0.5 is no skill.
 
-    From exact counts, ties half; NaN where there are only events, or none. It does not see a bias. Raises SettingsError
-    for no member.
+    It is computed from all M + 1 probabilities, and does not see a bias.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        threshold: Threshold of the event, in the units of the field.
+        member_dim: Name of the dimension of members.
+        dim: Dimensions to count over, at least one; all by default.
+        events_below: Whether the event is a value at or below the threshold, instead of at or above it.
+
+    Returns:
+        The area, over the remaining dimensions; NaN where the event happened always or never.
+
+    Raises:
+        SettingsError: There is no member, or no dimension to count over.
     """
     table = reliability(observations, forecasts, threshold, member_dim, dim, events_below)
     return _describe(
@@ -195,14 +271,27 @@ def fractions_skill_score(
     spatial_dims: tuple[str, str] = ("y", "x"),
     periodic: bool = False,
 ) -> xr.DataArray:
-    """Fractions skill score (Roberts and Lean 2008) of squares of an odd number of cells, `width`; 1 is perfect.
+    """Fractions skill score (Roberts and Lean 2008) of the share of each square with the event; 1 is perfect.
 
-    Of an ensemble, the share of a square with the event is that in the mean over members (NEP: Schwartz and Sobash
-    2017), which larger ensembles have smoother. Events are values at or above the threshold. Squares that leave the
-    domain, unless it is `periodic`, or hold a missing point are left out. Raises SettingsError for no member, and for a
-    width that is even or larger than the domain.
+    The forecast share is the mean over members (NEP: Schwartz and Sobash 2017), which is smoother for larger ensembles.
+    Squares that hold a missing point are left out.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        threshold: Threshold of the event, in the units of the field: a value at or above it.
+        width: Side of the squares, cells, an odd number.
+        member_dim: Name of the dimension of members.
+        spatial_dims: Names of the dimensions along the sides of the squares.
+        periodic: Whether the domain is a torus; otherwise squares that leave it are left out.
+
+    Returns:
+        The score over all points of all other dimensions, without dimensions.
+
+    Raises:
+        SettingsError: There is no member, or `width` is even or larger than the domain.
     """
-    observations, forecasts, _ = _enter(observations, forecasts, member_dim, 1, "a probability")
+    observations, forecasts, _ = _converted(observations, forecasts, member_dim, 1, "a probability")
     sizes = [observations.sizes[name] for name in spatial_dims]
     if width % 2 == 0 or not 1 <= width <= min(sizes):
         raise SettingsError(f"a square of {width} cells has no centre in a domain of {sizes[0]} x {sizes[1]}")
@@ -226,13 +315,27 @@ def energy_score(
 ) -> xr.DataArray:
     """Energy score (Gneiting et al. 2008) of whole fields over the root of their size, in the field's units; 0 is best.
 
-    mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)) for `fair`, M² for `ensemble`; of one member it is the RMSE. The
-    dimensions that are not spatial stay. Raises SettingsError as `crps_ensemble` does.
+    The score is mean|X_i - y| - sum_{i<j}|X_i - X_j| / (M (M - 1)) for `fair`, with M² in place of M (M - 1) for
+    `ensemble`. For one member `ensemble` is the RMSE.
+
+    Args:
+        observations: Observations, of any dimensions.
+        forecasts: Members, with the dimensions of the observations and `member_dim`.
+        member_dim: Name of the dimension of members.
+        spatial_dims: Names of the dimensions of a field.
+        estimator: `fair` or `ensemble`.
+
+    Returns:
+        The score of each field, over the remaining dimensions; NaN for a field without a point.
+
+    Raises:
+        SettingsError: There is no member, one member with `fair`, or no such estimator.
     """
     if estimator not in ("fair", "ensemble"):
         raise SettingsError(f"there is no estimator {estimator!r} of the energy score", advice="use fair or ensemble")
     needed = 2 if estimator == "fair" else 1
-    observations, forecasts, _ = _enter(observations, forecasts, member_dim, needed, f"the {estimator} energy score")
+    what = f"the {estimator} energy score"
+    observations, forecasts, _ = _converted(observations, forecasts, member_dim, needed, what)
 
     def score(o: Values, f: Values) -> float:
         present = present_points(f, o)
@@ -243,7 +346,7 @@ def energy_score(
     return _describe(result, f"{estimator} energy score", observations)
 
 
-def _enter(
+def _converted(
     observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str, needed: int, what: str
 ) -> tuple[xr.DataArray, xr.DataArray, int]:
     """Convert both to floating-point numbers, and count the members; raises SettingsError for unusable arrays."""
@@ -265,7 +368,7 @@ def _as_floats(values: xr.DataArray) -> xr.DataArray:
 
 
 def _events(f: Values, o: Values, threshold: float, events_below: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Number of members (member, point) with the event, and whether it was observed (point,)."""
+    """Return the number of members with the event, (point,), and whether it was observed, (point,)."""
     return exceedances(f, threshold, events_below=events_below), happens(o, threshold, events_below=events_below)
 
 
@@ -315,7 +418,7 @@ def _at_points(
 
 
 def _moments(observations: xr.DataArray, forecasts: xr.DataArray, member_dim: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Unbiased variance of the members, and error of their mean, NaN where missing."""
+    """Return the unbiased variance of the members, and the error of their mean; NaN where missing."""
     variance = _at_points(lambda f, o: score_points(f, o).variance, observations, forecasts, member_dim)
     return variance, _at_points(lambda f, o: score_points(f, o).error, observations, forecasts, member_dim)
 

@@ -106,7 +106,7 @@ def test_a_single_member_is_scored_by_its_absolute_error():
 
 def test_no_member_is_refused():
     for score in (score_points, lambda f, o: crps_points(f, o, "fair")):
-        with pytest.raises(SettingsError, match="no members"):
+        with pytest.raises(SettingsError, match="without members"):
             score(np.empty((0, 4)), np.zeros(4))
 
 

@@ -1,7 +1,7 @@
 """The scores, one class each, in the order in which scores.json has them.
 
-To add a score, write its class in a file of this folder and enter it here; it is then computed, given an interval and
-written like the others.
+To add a score, write its class in a file of this folder and add it to a tuple below; it is then computed, given an
+interval and written like the others.
 """
 
 from convcast.metrics.scores.base import EventScore, FieldScore, PointScore

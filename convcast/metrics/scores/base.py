@@ -1,8 +1,8 @@
-"""Kinds of scores: what each sums over points and cases, and how it ends.
+"""Kinds of scores: the sums that each needs over points and cases, and its formula.
 
-A score is a class. It names the sums that it needs, says how to compute those that it adds, and ends them by a formula.
-A formula works along the last axes and over any leading ones, so that the same few lines end a single day, the whole
-period and two thousand bootstrap resamples. A score that the sums leave undefined is NaN.
+A score is a class. It names the sums that it needs, computes those that no other score has, and has a formula of the
+sums. The formula works along the last axes and over any leading ones, so that it serves for a single day, the whole
+period and two thousand bootstrap resamples alike. A score that the sums do not define is NaN.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from convcast.variables import Variable
 Floats = NDArray[np.float64]
 
 NOT_COMPUTED = "not computed:"
-"""Start of the note of a score that missing points leave undefined; the reason follows."""
+"""Start of the note of a score that cannot be computed because of missing points; the reason follows."""
 PointQuantities = Mapping[str, Callable[[PointScores], Floats]]
 """Quantities at points, by name."""
 
 
 @dataclass(frozen=True)
 class ScoreValue:
-    """A value of a score before it is computed."""
+    """One value of a score: its formula, and the daily sums from which it is computed."""
 
     name: str
     """Name in scores.json."""
@@ -47,11 +47,11 @@ class Score(ABC):
     name: ClassVar[str]
     """Name in scores.json."""
     estimator: ClassVar[str | None] = None
-    """Which of several estimators the score uses, as scores.json says it."""
+    """Name in scores.json of the estimator that the score uses."""
 
 
 class PointScore(Score):
-    """A score that ends sums over points, such as mean CRPS."""
+    """A score that is computed from sums over points, such as mean CRPS."""
 
     sums: ClassVar[tuple[str, ...]]
     """Names of the sums that `value` needs."""
@@ -68,18 +68,18 @@ class PointScore(Score):
 
     @abstractmethod
     def value(self, sums: Mapping[str, Floats]) -> Floats:
-        """The score of these sums by name; `members` is there too, the size of the ensembles."""
+        """Compute the score from these sums by name, which include `members`, the size of the ensembles."""
 
 
 class EventScore(Score):
-    """A score of probabilities of an event, from a table of points by members with the event and by outcome."""
+    """A score of an event's probabilities, from the numbers of points by members with the event and by outcome."""
 
     probability: ClassVar[float | None] = None
     """Probability from which the event counts as forecast, for scores of yes-or-no forecasts."""
 
     @abstractmethod
     def value(self, table: Floats) -> Floats:
-        """The score of a table (..., members + 1, 2)."""
+        """Compute the score from a table (..., members + 1, 2)."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,16 @@ class DailyFieldSums:
 
 
 class FieldScore(Score):
-    """A score of whole fields, which sees displaced storms and unrealistic members; no point shows these by itself."""
+    """A score of whole fields, which shows displaced storms and unrealistic members; scores of points do not."""
 
     title: ClassVar[str]
-    """Name in sentences of the report."""
+    """Name in the report."""
 
     @abstractmethod
     def sums(self, case: FieldCase) -> dict[str, Floats]:
         """Compute what one case adds to the sums over cases, by name.
 
-        Shapes depend on the field, the scales and the number of members alone. Zeros stand for what cannot be computed.
+        Shapes depend on the field, the scales and the number of members alone. Sums that cannot be computed are zeros.
         """
 
     @abstractmethod
@@ -124,7 +124,7 @@ def event_values(
     """
     labels["events"] = int(table[..., 1].sum())
     if labels["events"] == 0 and table[:, 1:].sum() == 0:
-        # A score of 0 for what never happened and was never forecast would read as perfection.
+        # A score of 0 for an event that never happened and was never forecast would look perfect.
         table = np.zeros_like(table)
         labels.setdefault("note", "no events")
     for score in scores:

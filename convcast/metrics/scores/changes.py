@@ -1,4 +1,4 @@
-"""CRPS of the change of a field from one lead to the next, which tells whether members are one story in time."""
+"""CRPS of the change of a field from one lead to the next, which shows whether members are consistent in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ChangeCrps(FieldScore):
     estimator = "fair"
 
     def sums(self, case: FieldCase) -> dict[str, Floats]:
-        """`change_1_3` and so on, (2,) each: points, and their CRPS."""
+        """Return `change_1_3` and so on, (2,) each: number of points, and sum of their CRPS."""
         return {
             f"change_{first}_{last}": np.array([np.count_nonzero(case.present), crps[case.present].sum()], float)
             for (first, last), crps in case.changes.items()
@@ -46,7 +46,7 @@ def changes_of(sums: Mapping[str, Floats]) -> Iterator[tuple[dict[str, int], tup
 def crps_of_change(forecasts: NDArray[np.floating], observed: NDArray[np.floating]) -> Floats:
     """Compute the fair CRPS at each point, (y, x), of changes (member, y, x) against the observed change (y, x).
 
-    Points without a value have any number.
+    The result at points without a value is arbitrary.
     """
     points = crps_points(forecasts.reshape(len(forecasts), -1), observed.reshape(-1), "fair")
     return points.reshape(observed.shape)

@@ -18,7 +18,7 @@ from convcast.metrics.spatial import FieldCase, ObservedResults, Scales
 
 
 class FractionsSkillScore(FieldScore):
-    """Agreement of the share of a square with the event, in the mean over members (NEP), with the observed share.
+    """Agreement of the share of each square with the event, as a mean over members (NEP), with the observed share.
 
     Squares that hold a missing point or leave the domain are left out; a periodic domain has no edge.
     """
@@ -34,7 +34,7 @@ class FractionsSkillScore(FieldScore):
             case.thresholds,
             case.scales,
             counts=counts,
-            kept=case.observed,
+            observed=case.observed,
         )
         return {"fractions": sums}
 
@@ -59,21 +59,31 @@ def fraction_sums(
     scales: Scales,
     *,
     counts: Sequence[Counts] | None = None,
-    kept: ObservedResults | None = None,
+    observed: ObservedResults | None = None,
 ) -> Floats:
-    """Sums over the squares of one case, (threshold, width, 4): count, N², O² and N O.
+    """Sum over the squares of one case.
 
-    N is the probability of the event in the mean over a square and the members, and O the observed share. `counts` are
-    the members with each event, (y, x), where they are known already; `kept` holds what depends on the observation.
+    Args:
+        forecasts: Members, (member, y, x).
+        observations: Observations, (y, x).
+        present: Points where nothing is missing, (y, x).
+        thresholds: Thresholds of the events.
+        scales: Widths of the squares, and whether the domain is periodic.
+        counts: Number of members with each event, (y, x), where it is known already.
+        observed: Results of the observation that an earlier system stored, and that this one adds to.
+
+    Returns:
+        Number of squares and sums of N², O² and N O, (threshold, width, 4). N is the mean over a square of the share
+        of members with the event, and O the observed share.
     """
     if not thresholds:
         return np.zeros((0, len(scales.widths), 4))
     counts = counts or [exceedances(forecasts, threshold) for threshold in thresholds]
-    kept = ObservedResults() if kept is None else kept
+    observed = ObservedResults() if observed is None else observed
     inside = [_whole_squares(present, width, periodic=scales.periodic) for width in scales.widths]
 
     def means(share: Floats) -> list[Floats | None]:
-        """Mean of a share over the whole squares of each width, (square,); None where there is no event."""
+        """Return the means of a share over the whole squares of each width, (square,); None where there is no event."""
         if not share.any():
             return [None] * len(inside)
         squares: list[Floats | None] = []
@@ -83,21 +93,21 @@ def fraction_sums(
             squares.append((found if isinstance(where, tuple) else found[where]).ravel())
         return squares
 
-    def observed(threshold: float) -> list[tuple[Floats | None, float]]:
+    def observed_shares(threshold: float) -> list[tuple[Floats | None, float]]:
         found = means(np.where(present & happens(observations, threshold), 1.0, 0.0))
         return [(o, _product(o, o)) for o in found]
 
     sums = np.zeros((len(thresholds), len(scales.widths), 4))
     for row, (threshold, count) in enumerate(zip(thresholds, counts, strict=True)):
         forecast = means(np.where(present, count / len(forecasts), 0))
-        truth = kept.get(("fractions", threshold), partial(observed, threshold))
+        truth = observed.get(("fractions", threshold), partial(observed_shares, threshold))
         for column, (n, (o, o_o)) in enumerate(zip(forecast, truth, strict=True)):
             sums[row, column] = present[inside[column]].size, _product(n, n), o_o, _product(n, o)
     return sums
 
 
 def _product(one: Floats | None, other: Floats | None) -> float:
-    """Sum of the products of two shares, of which None is zero everywhere."""
+    """Return the sum of the products of two shares; None is zero everywhere."""
     return 0.0 if one is None or other is None else float(one @ other)
 
 

@@ -38,7 +38,7 @@ class NeighbourhoodMaxima(FieldScore):
     scores: tuple[EventScore, ...] = (BrierScore(), BrierSkill(), RocArea())
 
     def sums(self, case: FieldCase) -> dict[str, Floats]:
-        """(threshold, members + 1, 2) every STEP-th point by number of members with the event, and by outcome."""
+        """Count every STEP-th point by number of members with the event and by outcome, (threshold, members + 1, 2)."""
         tables = np.zeros((len(case.thresholds), len(case.forecasts) + 1, 2))
         _near(case, tables)
         return {"near": tables}

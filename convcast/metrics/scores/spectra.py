@@ -29,13 +29,13 @@ class LogSpectralDistance(FieldScore):
     name, title = "log_spectral_distance", "Spectra"
 
     def sums(self, case: FieldCase) -> dict[str, Floats]:
-        """(2, band) power of the members and of the observation, and the number of cases."""
+        """Return the power of the members and of the observation, (2, band), and the number of cases."""
         if not case.present.all() or min(case.present.shape) < CELLS:
             return {"power": np.zeros((2, len(BANDS) - 1)), "spectra": np.zeros(())}
         periodic = case.scales.periodic
         of_members = [spectrum(member, periodic=periodic)[0] for member in case.forecasts[:MEMBERS]]
         observed, waves = case.observed.get("spectrum", lambda: spectrum(case.observations, periodic=periodic))
-        # Both are known to a step of the lattice: what is weaker than its noise is alike.
+        # Values are rounded to a lattice: power below that of its rounding errors counts as equal.
         rounding = waves / (12 * case.variable.scale**2)
         power = np.stack([np.mean(of_members, axis=0) + rounding, observed + rounding])
         return {"power": power, "spectra": np.ones(())}
@@ -52,9 +52,9 @@ class LogSpectralDistance(FieldScore):
 
 
 def spectrum(field: NDArray[np.floating], *, periodic: bool) -> tuple[Floats, Floats]:
-    """Power spectrum of a field (y, x): variance times number of points, and number of waves, by band, (band,) each.
+    """Return the power spectrum of a field (y, x): variance times number of points, and number of waves, (band,) each.
 
-    A domain with edges is tapered by a Hann window first, whose loss of variance is the same for all fields.
+    A domain with edges is tapered by a Hann window first, which loses the same share of the variance of all fields.
     """
     values = as_floats(field)
     from_mean = values - values.mean(dtype=np.float64)
@@ -73,9 +73,9 @@ def spectrum(field: NDArray[np.floating], *, periodic: bool) -> tuple[Floats, Fl
 
 @lru_cache(maxsize=1)
 def _bands(ny: int, nx: int) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Band of each wave of rfft2 (1 is the first of BANDS), how often a wave counts (x,), and waves by band (band,)."""
+    """Return each wave's band (1 is the first of BANDS), how often it counts (x,), and the waves by band (band,)."""
     times = np.ones(nx // 2 + 1)
-    times[1 : (nx + 1) // 2] = 2  # the half of the plane that rfft2 leaves out
+    times[1 : (nx + 1) // 2] = 2  # waves of the half of the plane that rfft2 leaves out count here
     wave = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)).ravel()
     length = np.divide(1, wave, out=np.full_like(wave, np.inf), where=wave > 0)
     band = np.digitize(length, BANDS)
@@ -83,5 +83,5 @@ def _bands(ny: int, nx: int) -> tuple[NDArray[np.int64], Floats, Floats]:
 
 
 def _by_band(band: NDArray[np.int64], values: Floats) -> Floats:
-    """Sum over the waves of each band, (band,)."""
+    """Return the sum over the waves of each band, (band,)."""
     return np.asarray(np.bincount(band, values.ravel(), len(BANDS) + 1)[1 : len(BANDS)], float)

@@ -1,4 +1,4 @@
-"""Scores of storms as objects: are they forecast, where, when, how many and how large."""
+"""Scores of storms as objects: whether they are forecast, how many, and how large."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from convcast.metrics.storms import REACH, SIZES, SMALLEST, STRONG, Storms, find
 from convcast.variables import REFC
 
 COUNTS = "cases", "observed", "forecast", "matched", "confirmed", "count_crps", "timely_observed", "timely_matched"
-"""Sums over cases, of members in their mean: storms that were observed and forecast; observed ones that a member has
-within reach, and forecast ones with an observed one within reach; the fair CRPS of their number; and the observed and
-matched ones of the cases with forecasts an hour earlier or later, which may match too."""
+"""Names of the sums over cases, which are means over members: number of cases; observed storms and forecast storms;
+observed storms that a member has within reach (matched); forecast storms with an observed one within reach (confirmed);
+the fair CRPS of the number of storms; and, of cases with forecasts an hour earlier or later, observed storms and those
+that a member has within reach in one of these hours (timely)."""
 
 
 class StormScores(FieldScore):
-    """Storms that members have within 40 km, and within an hour, and the numbers of storms by size."""
+    """Shares of storms that members have within 40 km, also within an hour, and numbers of storms by size."""
 
     name, title = "storms", "Storms as objects"
 
     def sums(self, case: FieldCase) -> dict[str, Floats]:
-        """`storms` (COUNTS,), and `storm_sizes` (2, SIZES): observed, and forecast in the mean of the members."""
+        """Return `storms`, (COUNTS,), and `storm_sizes`, (2, SIZES): observed storms, and the mean over members."""
         if case.variable is not REFC or not case.present.any():
             return {"storms": np.zeros(len(COUNTS)), "storm_sizes": np.zeros((2, len(SIZES)))}
         observed = case.observed.get("storms", lambda: self._storms(case, case.observations >= STRONG))

@@ -1,8 +1,8 @@
-"""Scores of the yes-or-no forecast of an event: forecast where half of the members or more have it."""
+"""Scores of a yes-or-no forecast of an event, which is forecast where half of the members or more have it."""
 
 from __future__ import annotations
 
-from convcast.metrics.formulas import contingency, half, ratio
+from convcast.metrics.formulas import contingency, fewest_of_half, ratio
 from convcast.metrics.scores.base import EventScore, Floats
 
 
@@ -12,7 +12,7 @@ class CriticalSuccessIndex(EventScore):
     name, estimator, probability = "csi", "ensemble", 0.5
 
     def value(self, table: Floats) -> Floats:
-        hits, misses, false_alarms = contingency(table, half(table.shape[-2] - 1))
+        hits, misses, false_alarms = contingency(table, fewest_of_half(table.shape[-2] - 1))
         return ratio(hits, hits + misses + false_alarms)
 
 
@@ -22,7 +22,7 @@ class ProbabilityOfDetection(EventScore):
     name, estimator, probability = "pod", "ensemble", 0.5
 
     def value(self, table: Floats) -> Floats:
-        hits, misses, _ = contingency(table, half(table.shape[-2] - 1))
+        hits, misses, _ = contingency(table, fewest_of_half(table.shape[-2] - 1))
         return ratio(hits, hits + misses)
 
 
@@ -32,5 +32,5 @@ class SuccessRatio(EventScore):
     name, estimator, probability = "success_ratio", "ensemble", 0.5
 
     def value(self, table: Floats) -> Floats:
-        hits, _, false_alarms = contingency(table, half(table.shape[-2] - 1))
+        hits, _, false_alarms = contingency(table, fewest_of_half(table.shape[-2] - 1))
         return ratio(hits, hits + false_alarms)

@@ -49,7 +49,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
             roc.plot([1, *false_rate, 0], [1, *pod, 0], dashes, label=label, **style)
             success = hits[seen] / (hits + false_alarms)[seen]
             performance.plot(success, pod[seen], dashes, **style)
-            middle = formulas.half(total.members) - 1
+            middle = formulas.fewest_of_half(total.members) - 1
             if system == MODEL and seen[middle]:
                 ratio = hits[middle] / (hits + false_alarms)[middle]
                 performance.plot(ratio, pod[middle], "o", color=colour, alpha=shade, ms=6, mec="white")
