@@ -161,7 +161,7 @@ def _parts(points: int) -> list[slice]:
 
 @lru_cache(maxsize=128)
 def sorting_network(n: int) -> NDArray[np.int32]:
-    """Return the comparisons of Batcher's odd-even merge sort (1968) of n values: pairs of positions, (comparison, 2)."""
+    """Return the comparisons of Batcher's odd-even merge sort (1968) of n values: positions, (comparison, 2)."""
     comparisons: list[tuple[int, int]] = []
     p = 1
     while p < n:
