@@ -13,17 +13,20 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from convcast.dataset import Window
-from convcast.ensemble.tiles import Tiling, cover
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
+from convcast.ensemble.tiles import cover
 from convcast.errors import SettingsError
 from convcast.grid import CONUS, Grid
 from convcast.model import Condition, Forecaster, ModelDescription
-from convcast.model.devices import convolutions_in
+from convcast.model.devices import convolutions_in, send
 from convcast.model.distributed import Distributed
 from convcast.model.features.condition import Features, channel_count
 from convcast.model.features.inputs import Inputs
@@ -37,8 +40,14 @@ from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings, Settings
 GIGABYTE = 1e9
 LEAD = 1
 """Lead time, hours, of the members."""
-COMPILING = 120.0
-"""Seconds that must be left for a measurement that compiles the network first."""
+COMPILING = 180.0
+"""Seconds that must be left for the first measurement that compiles the network."""
+BUILDING = 15.0
+"""Seconds that must be left for a measurement to make its model and inputs."""
+SLOWEST, LIKELY = 0.1, 0.3
+"""Shares of the measured peak at which a device computes the network: the least, and a likely one."""
+MEMBERS_TIME = 60.0
+"""Seconds that the members of a row may take at the likely share; else fewer are drawn together."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Sizes:
     matrix: int = 8192
     """Rows of the matrices whose product is taken for the device's peak."""
     members: int = 4
-    """Members drawn together in tiles."""
+    """Members drawn together in tiles, at most."""
     evaluations: tuple[int, ...] = (DEFAULT_EVALUATIONS, 10)
     """Numbers of evaluations of the denoiser for a member: that of `convcast sample`, and a round one to compare by."""
     warm_up: int = 3
@@ -100,11 +109,17 @@ class Subject:
     description: ModelDescription
 
 
+class OutOfTimeError(Exception):
+    """A measurement would end after the time limit."""
+
+
 class Clock:
     """The time limit, and waits for the device."""
 
     def __init__(self, device: torch.device, seconds: float) -> None:
         self.device = device
+        self.compiling = COMPILING
+        """Seconds that a compilation of the network takes, as far as is known."""
         self._ends = time.monotonic() + seconds
 
     @property
@@ -112,19 +127,36 @@ class Clock:
         """Seconds that are left."""
         return self._ends - time.monotonic()
 
-    def seconds(self, run: Callable[[], object], *, warm_up: int, repeats: int) -> float:
-        """Return the mean time of `run`; stop repeating when the time is up."""
+    def require(self, seconds: float) -> None:
+        """Raise OutOfTimeError where fewer seconds are left."""
+        if self.left < seconds:
+            raise OutOfTimeError
+
+    def once(self, run: Callable[[], object]) -> float:
+        """Return the time of one run."""
+        self.wait()
+        started = time.perf_counter()
+        run()
+        self.wait()
+        return time.perf_counter() - started
+
+    def seconds(self, run: Callable[[], object], *, each: float = 0.0, warm_up: int = 0, repeats: int = 1) -> float:
+        """Return the mean time of `run`, which takes at most some `each` seconds; repeat it less if time is short.
+
+        Raises:
+            OutOfTimeError: There is no time for one.
+        """
+        self.require((warm_up + 1) * each)
         for _ in range(warm_up):
-            run()
-        self.wait()
-        started, count = time.perf_counter(), 0
-        while count < repeats and (count == 0 or self.left > 0):
-            run()
-            count += 1
-            if self.left < 30:
-                self.wait()
-        self.wait()
-        return (time.perf_counter() - started) / count
+            each = self.once(run)
+        self.require(each)
+        count = max(1, min(repeats, int(self.left / each))) if each else repeats
+
+        def repeat() -> None:
+            for _ in range(count):
+                run()
+
+        return self.once(repeat) / count
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -149,7 +181,8 @@ def measure(
     Args:
         presets: Settings by the name of their preset.
         device: The device.
-        seconds: Time limit. A measurement that has begun is finished.
+        seconds: Time limit. No measurement begins that would end after it, by the operations that it takes and the
+            times of those before.
         sizes: How much is computed; by default as much as the presets do.
     """
     sizes = Sizes() if sizes is None else sizes
@@ -159,12 +192,12 @@ def measure(
     rate = row.values["TFLOP/s"]
     first = next(iter(presets))
     descriptions = {preset: made_up.description(settings) for preset, settings in presets.items()}
-    work: list[tuple[Row, Callable[[], Row], float]] = []
+    work: list[tuple[Row, Callable[[], Row]]] = []
 
-    def later(name: str, preset: str, how: str, run: Callable[..., Row], *, least: float = 0, **options: Any) -> None:
+    def later(name: str, preset: str, how: str, run: Callable[..., Row], **options: Any) -> None:
         empty = Row(name, preset, how)
         subject = Subject(presets[preset], descriptions[preset])
-        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options), least))
+        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options)))
 
     for exact in ("float32", "TF32"):
         later("agreement", first, f"preparation of a case, {exact}", preparation, precision=exact)
@@ -175,8 +208,6 @@ def measure(
     later("member", first, "tiles", member, whole=False)
     later("member", first, "one piece", member, whole=True)
     for preset in presets:
-        later("training", preset, "channels last, compiled", training, least=COMPILING, compiled=True)
-    for preset in presets:
         later("batch", preset, "largest", largest_batch)
     for preset in presets:
         later("training", preset, "channels first", training, channels_last=False)
@@ -184,24 +215,27 @@ def measure(
         if preset != first:
             later("member", preset, "tiles", member, whole=False)
             later("member", preset, "one piece", member, whole=True)
-    for empty, run, least in work:
-        yield _attempt(empty, run, clock, least=least)
+    for preset in presets:  # last, since the time of a compilation is known least
+        later("training", preset, "channels last, compiled", training, compiled=True)
+    for empty, run in work:
+        yield _attempt(empty, run, clock)
 
 
-def _attempt(empty: Row, run: Callable[[], Row], clock: Clock, *, least: float) -> Row:
-    """Run one measurement, if more than `least` seconds are left, and say why if it is not possible."""
-    note = "no time was left"
-    if clock.left > least:
-        try:
-            return run()
-        except torch.OutOfMemoryError:
-            note = "does not fit into the device's memory"
-        except SettingsError as error:
-            note = str(error)
-        finally:
-            gc.collect()
-            if clock.device.type == "cuda":
-                torch.cuda.empty_cache()
+def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
+    """Run one measurement, and say why if it is not possible."""
+    try:
+        clock.require(BUILDING)
+        return run()
+    except OutOfTimeError:
+        note = "no time was left"
+    except torch.OutOfMemoryError:
+        note = "does not fit into the device's memory"
+    except SettingsError as error:
+        note = str(error)
+    finally:
+        gc.collect()
+        if clock.device.type == "cuda":
+            torch.cuda.empty_cache()
     return Row(empty.name, empty.preset, empty.how, note=note)
 
 
@@ -284,14 +318,19 @@ def training(
     """Measure an optimiser step without accumulation, with the preset's batch and draws."""
     if compiled and clock.device.type == "cpu":
         return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
-    trainer, settings = _trainer(subject, clock.device, compiled=compiled), subject.settings
-    trainer.objective.lay_out(torch.channels_last if channels_last else torch.contiguous_format)
+    settings = subject.settings
     cases, rows = settings.training.batch, settings.training.batch * settings.training.draws
-    step = _stepper(trainer, _batch(settings, sizes, clock.device, cases=cases))
-    step()
-    gigabytes = clock.peak(step)
-    seconds = clock.seconds(step, warm_up=sizes.warm_up, repeats=sizes.repeats)
     flops = flops_of_step(settings, (sizes.side, sizes.side), cases=cases, rows=rows)
+    slowest = flops / (SLOWEST * rate * 1e12)
+    clock.require(BUILDING + slowest + (clock.compiling if compiled else 0))
+    trainer = _trainer(subject, clock.device, compiled=compiled)
+    trainer.objective.lay_out(torch.channels_last if channels_last else torch.contiguous_format)
+    step = _stepper(trainer, _batch(settings, sizes, clock.device, cases=cases))
+    first = clock.once(step)
+    if compiled:
+        clock.compiling = 1.5 * first  # the next network is larger
+    gigabytes = clock.peak(step)
+    seconds = clock.seconds(step, each=min(first, slowest), warm_up=sizes.warm_up, repeats=sizes.repeats)
     values = {"s a step": seconds, "rows a second": rows / seconds, "share of the peak": flops / seconds / rate / 1e12}
     return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
 
@@ -309,9 +348,11 @@ def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rat
         return clock.peak(step)
 
     one, two = gigabytes(1), gigabytes(2)
+    each = clock.once(_stepper(trainer, _batch(settings, sizes, clock.device, cases=1)))
     total = torch.cuda.get_device_properties(clock.device).total_memory / GIGABYTE
     cases = max(1, int(1 + (0.95 * total - one) / max(two - one, 1e-3)))
     while cases > 1:
+        clock.require(3 * cases * each)
         try:
             return row.filled({"cases": cases, "draws": settings.training.draws, "GB": gigabytes(cases)})
         except torch.OutOfMemoryError:
@@ -321,49 +362,47 @@ def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rat
 
 
 def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, whole: bool) -> Row:
-    """Measure a member over the domain with the default solver, from its noise to its fields on the device."""
+    """Measure a member over the domain with the default solver, as `convcast sample` draws it.
+
+    It begins with noise and ends with fields in the machine's memory. All tiles have the condition of one case; the
+    noise is drawn before.
+    """
     settings, described = subject.settings, subject.description
-    forecaster = Forecaster(described, described.network(), "", device=str(clock.device), precision="auto")
-    tile = max(sizes.grid.shape) if whole else sizes.tile
-    tiling = cover(sizes.grid, tile=tile, overlap=sizes.overlap)
-    condition = forecaster.condition([made_up.case(tiling.tile_shape, settings, lead=LEAD)], periodic=False)
+    tiling = cover(sizes.grid, tile=max(sizes.grid.shape) if whole else sizes.tile, overlap=sizes.overlap)
     flops = flops_of_evaluation(settings, tiling.tile_shape) * len(tiling.tiles)
-    weights = [torch.from_numpy(weight).to(clock.device) for weight in tiling.weights]
     members = 1 if whole else sizes.members
+    while members > 1 and (1 + sum(sizes.evaluations)) * members * flops > MEMBERS_TIME * LIKELY * rate * 1e12:
+        members //= 2
+    clock.require(BUILDING + 2 * members * flops / (SLOWEST * rate * 1e12))
+    forecaster = Forecaster(described, described.network(), "", device=str(clock.device), precision="auto")
+    case = made_up.case(tiling.tile_shape, settings, lead=LEAD)
+    noise = torch.randn(members, len(forecaster.variables), *tiling.shape)
 
     @torch.inference_mode()
-    def draw(evaluations: int) -> Tensor:
-        shape = (members, len(forecaster.variables), *tiling.shape)
-        return forecaster.solve(
-            lambda x, t: _blended(forecaster, condition, tiling, weights, x, t),
-            torch.randn(shape, device=clock.device),
-            settings=SamplingSettings(steps=evaluations),
-            clamp=lambda x: x,
-            noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
-            periodic=False,
-        )
+    def denoiser() -> TiledDenoiser:
+        def encode(*_: slice) -> Condition:
+            return forecaster.condition([case], periodic=False)
 
-    gigabytes = clock.peak(partial(draw, min(sizes.evaluations)))
-    values = {"members at once": float(members), "TFLOP an evaluation": flops / 1e12}
-    for evaluations in sizes.evaluations:
-        seconds = clock.seconds(partial(draw, evaluations), warm_up=0, repeats=2) / members
+        return TiledDenoiser(forecaster, tiling, encode, guidance=1.0, periodic=False)
+
+    @torch.inference_mode()
+    def draw(evaluations: int) -> NDArray[np.float32]:
+        return made.draw(lambda _: send(noise, clock.device), SamplingSettings(steps=evaluations))
+
+    encoding = clock.once(denoiser)
+    made = denoiser()
+    gigabytes = clock.peak(partial(draw, 1))
+    first = clock.once(partial(draw, 1))
+    values = {"members at once": float(members), "s for the conditions": encoding, "TFLOP an evaluation": flops / 1e12}
+    for number, evaluations in enumerate(sizes.evaluations):
+        if number > 0 and clock.left < evaluations * first:
+            break
+        seconds = clock.seconds(partial(draw, evaluations), each=evaluations * first) / members
         values |= {
             f"s a member, {evaluations} evaluations": seconds,
             f"share of the peak, {evaluations} evaluations": evaluations * flops / seconds / rate / 1e12,
         }
     return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
-
-
-def _blended(
-    forecaster: Forecaster, condition: Condition, tiling: Tiling, weights: list[Tensor], x: Tensor, t: int
-) -> Tensor:
-    """Predict the noise on the domain; all tiles have one condition, which costs the same."""
-    if tiling.whole:
-        return forecaster.predict_noise(x, t, condition)
-    blended = torch.zeros_like(x)
-    for (rows, columns), weight in zip(tiling.tiles, weights, strict=True):
-        blended[..., rows, columns] += weight * forecaster.predict_noise(x[..., rows, columns], t, condition)
-    return blended
 
 
 def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, rows: int) -> float:

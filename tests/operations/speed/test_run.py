@@ -5,29 +5,36 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convcast.ensemble.tiled_denoiser import TiledDenoiser
 from convcast.errors import SettingsError
-from convcast.operations.speed import made_up
+from convcast.grid import Grid
+from convcast.operations.speed import made_up, measure
 from convcast.operations.speed.measure import (
+    COMPILING,
     SMALL,
     Clock,
+    OutOfTimeError,
     Row,
     Subject,
-    _attempt,
     agreement,
     flops_of_evaluation,
+    member,
     preparation,
 )
 from convcast.operations.speed.report import to_markdown
 from convcast.operations.speed.run import run, settings
 from convcast.settings.load import load_settings
+from convcast.variables import REFC
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
 BARE = """
 import sys, runpy
@@ -90,6 +97,7 @@ def test_the_script_measures_everything_with_the_few_packages_that_it_names(tmp_
         assert rows["training", preset, "channels first"]["values"]["rows a second"] > 0
         tiles, piece = (rows["member", preset, how]["values"] for how in ("tiles", "one piece"))
         assert tiles["TFLOP an evaluation"] > piece["TFLOP an evaluation"] > 0
+        assert tiles["s for the conditions"] > 0
         assert all(tiles[f"s a member, {evaluations} evaluations"] > 0 for evaluations in (1, 2))
         assert "not counted on a CPU" in rows["batch", preset, "largest"]["note"]
     assert all(row["values"] or row["note"] for row in rows.values())
@@ -104,11 +112,78 @@ def test_without_a_gpu_nothing_is_measured_by_mistake(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("left", "note"), [(30, "no time was left"), (90, "")])
-def test_what_takes_longer_than_is_left_is_not_begun(left, note):
-    empty = Row("training", "phase1", "compiled")
-    made = _attempt(empty, lambda: empty.filled({"s a step": 1.0}), Clock(CPU, left), least=60)
-    assert made.note == note
+@pytest.mark.parametrize(
+    ("name", "options", "enough"),
+    [
+        ("training", {}, 20),  # BUILDING, and 1e12 operations at a tenth of 1e13 a second
+        ("training", {"compiled": True}, 20 + COMPILING),
+        ("member", {"whole": False}, 20),
+        ("member", {"whole": True}, 20),
+    ],
+)
+def test_what_takes_longer_than_is_left_is_not_begun(monkeypatch, subject, name, options, enough):
+    begun = []
+
+    def begin(*arguments, **options):
+        begun.append(arguments)
+        raise SettingsError("begun")
+
+    monkeypatch.setattr(measure, "flops_of_step", lambda *_, **__: 5e12)
+    monkeypatch.setattr(measure, "flops_of_evaluation", lambda _, shape: 2.5e12 / (1 if options["whole"] else 4))
+    monkeypatch.setattr(measure, "Trainer", begin)
+    monkeypatch.setattr(measure, "Forecaster", begin)
+    sizes = replace(SMALL, grid=Grid(48, 48, 400, 900), overlap=16, members=1)  # four tiles
+    for left, said in ((enough - 5, "no time was left"), (enough + 5, "begun")):
+        clock = Clock(GPU, left)
+        run = partial(getattr(measure, name), Row(name), clock, sizes, subject, rate=10.0, **options)
+        assert measure._attempt(Row(name), run, clock).note == said
+    assert len(begun) == 1
+
+
+def test_a_step_is_repeated_only_while_there_is_time(monkeypatch):
+    """By a clock that a run of 4 s puts forward: a first run that says how long one takes, then as many as fit."""
+    now = [0.0]
+    monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+
+    def run():
+        now[0] += 4
+
+    assert Clock(CPU, 30).seconds(run, each=10, warm_up=1, repeats=9) == 4
+    assert now[0] == 28
+    with pytest.raises(OutOfTimeError):
+        Clock(CPU, 9).seconds(run, each=10)
+    assert now[0] == 28
+
+
+@pytest.mark.parametrize(("rate", "members"), [(1e3, 8), (1e-4, 1)])
+def test_fewer_members_are_drawn_together_on_a_slow_device(subject, rate, members):
+    sizes = replace(SMALL, members=8, evaluations=(1, 2))
+    row = member(Row("member"), Clock(CPU, 1e9), sizes, subject, rate=rate, whole=False)
+    assert row.values["members at once"] == members
+
+
+def test_a_member_s_time_includes_its_bounds_and_fields(monkeypatch, subject):
+    seen = []
+
+    class Noted(TiledDenoiser):
+        def clamp(self, x0):
+            seen.append("clamp")
+            return super().clamp(x0)
+
+        def fields(self, x0):
+            fields = super().fields(x0)
+            refc = fields[:, subject.settings.dataset.fields.index("refc")]
+            assert refc.min() >= REFC.bounds[0]
+            assert refc.max() <= REFC.bounds[1]
+            seen.append("fields")
+            return fields
+
+    monkeypatch.setattr(measure, "TiledDenoiser", Noted)
+    member(Row("member"), Clock(CPU, 1e9), SMALL, subject, rate=1, whole=True)
+    draws = "".join(mark[0] for mark in seen).split("f")
+    assert len(draws) == 5  # one evaluation three times, then two
+    assert all("c" in draw for draw in draws[:-1])
 
 
 @pytest.mark.parametrize(
