@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,9 @@ Floats = NDArray[np.float32]
 
 IN_MEMORY = 1 << 30
 """Maximum size, bytes, of the decoded fields that Windows holds in memory."""
+
+_MOTION_FOUND = threading.Condition()
+"""Notified when a motion has been estimated. It is no attribute of Windows, which could not be pickled then."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,7 @@ class Windows:
         else:
             dataset.make_room(hours)
         self._motion: dict[Hour, Lattice] = {}
+        self._estimated: set[Hour] = set()
 
     def __len__(self) -> int:
         return len(self.inits) * len(self.leads) * max(1, len(self._grid))
@@ -329,21 +334,36 @@ class Windows:
             first = self._memory_index[hours[0]]
             past = self._memory[first : first + self.history, :, rows, columns]
             target = self._memory[self._memory_index[hours[-1]], :, rows, columns]
-        if init not in self._motion:
-            whole = None if self._memory is None else self._memory[first : first + self.history]
-            self._motion[init] = domain_motion(self.dataset, init, history=self.history, past=whole)
+        whole = None if self._memory is None else self._memory[first : first + self.history]
         return _assemble(
             past,
             self.dataset.static[:, rows, columns],
             np.stack([self._sun.cosine(time, rows, columns) for time in (init, init + lead * HOUR)]),
             init=init,
             lead=lead,
-            motion=_motion_at(self._motion[init], self.dataset, rows, columns),
+            motion=_motion_at(self._motion_from(init, whole), self.dataset, rows, columns),
             target=target,
             periodic=self.periodic,
             weight=patch.weight,
             forcing=self._forcing(init, lead, patch, age),
         )
+
+    def _motion_from(self, init: Hour, past: Floats | None) -> Lattice:
+        """Return the motion of the domain from `init` on, which one thread estimates once."""
+        with _MOTION_FOUND:
+            while init in self._estimated:
+                _MOTION_FOUND.wait()
+            if init in self._motion:
+                return self._motion[init]
+            self._estimated.add(init)
+        try:
+            motion = domain_motion(self.dataset, init, history=self.history, past=past)
+            self._motion[init] = motion
+        finally:
+            with _MOTION_FOUND:
+                self._estimated.discard(init)
+                _MOTION_FOUND.notify_all()
+        return motion
 
 
 def _assemble(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -178,6 +181,28 @@ def test_memory_and_disk_agree(long_dataset, monkeypatch):
     monkeypatch.setattr(windows, "IN_MEMORY", 0)
     read = make(long_dataset, patch=16)
     assert all(same(held[i], read[i]) for i in (0, 9, 50))
+
+
+def test_threads_that_want_the_motion_of_one_hour_estimate_it_once(long_dataset, monkeypatch):
+    """The second thread comes while the first estimates; where this fails, the next thread tries."""
+    calls, estimate = [], windows.domain_motion
+
+    def slow(*arguments, **options):
+        calls.append(arguments)
+        time.sleep(0.1)
+        if len(calls) == 1:
+            raise OSError("unreadable")
+        return estimate(*arguments, **options)
+
+    monkeypatch.setattr(windows, "domain_motion", slow)
+    cases = make(long_dataset, augment=False)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(cases.__getitem__, 0) for _ in range(4)]
+    assert sum(one.exception() is not None for one in done) == 1
+    assert len(calls) == 2
+    (motion, *rest) = [one.result().motion for one in done if one.exception() is None]
+    assert all(np.array_equal(motion, other) for other in rest)
+    pickle.loads(pickle.dumps(cases))
 
 
 def test_inits_across_a_gap_are_refused(long_dataset):
