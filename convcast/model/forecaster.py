@@ -53,6 +53,7 @@ class Forecaster:
         """Lead times, hours."""
         self.forcing = description.forcing
         """The HRRR forecasts that force the model; None for a model without forcing."""
+        devices.use_tensor_cores()
         self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
         self.schedule = self._diffusion.schedule
         self._flows: dict[int, LinearFlow] = {}

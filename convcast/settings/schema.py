@@ -264,7 +264,8 @@ class TrainingSettings(Group):
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which sampling uses."""
     precision: Precision = "auto"
-    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere. On a GPU the
+    factors of float32 convolutions are rounded to TF32, those of matrix products are not."""
     threads: int = Field(2, ge=1)
     """Number of CPU threads per process."""
     recompute: bool = False
@@ -337,7 +338,8 @@ class SamplingSettings(Group):
     overlap: int = Field(64, ge=0)
     """Overlap of neighbouring tiles, in grid cells."""
     precision: Precision = "auto"
-    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere."""
+    """Precision of the network; `auto` is bfloat16 where the processor supports it, and float32 elsewhere. On a GPU the
+    factors of float32 convolutions are rounded to TF32, those of matrix products are not."""
     threads: int = Field(2, ge=1)
     """Number of CPU threads; another number changes the last bits of members."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convcast.errors import SettingsError
-from convcast.model.devices import SideQueue, resolve, resolve_precision
+from convcast.model.devices import SideQueue, convolutions_in, resolve, resolve_precision, use_tensor_cores
 
 
 def test_auto_is_the_gpu_where_there_is_one():
@@ -27,6 +27,21 @@ def test_auto_precision_is_what_the_processor_computes_in(monkeypatch):
         assert resolve_precision("bfloat16", cpu) == "bfloat16"
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     assert resolve_precision("auto", cpu) == "float32"
+
+
+def test_tf32_is_for_convolutions_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        use_tensor_cores()
+        assert torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    with convolutions_in("float32"):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_a_side_queue_on_a_cpu_works_at_once():

@@ -50,7 +50,7 @@ def train(
     directory = workspace.model(name)
     lacks = missed(settings.training.compile, resolve())
     if lacks is not None:
-        terminal.say(f"{name}: trains without torch.compile, more slowly: {lacks}")
+        terminal.say(f"{name}: trains without torch.compile: {lacks}")
     dataset = Dataset.open(workspace.dataset, cache=workspace.cache if settings.training.cache else None)
     with lock(workspace.lock(f"train-{name}"), f"training {name}") if first else nullcontext():
         last = None

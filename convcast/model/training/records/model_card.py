@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from convcast.errors import DamagedFileError
+from convcast.files import read_json
 from convcast.model.checkpoint import ModelDescription
 from convcast.model.skill import Validation
+from convcast.settings import DEFAULT_EVALUATIONS
 from convcast.text import markdown
 from convcast.variables import FIELDS
 
+NOT_MEASURED = "not measured; `convcast check --gpu` measures a card"
 
-def card(name: str, description: ModelDescription) -> str:
+
+def speed(directory: Path, description: ModelDescription) -> str:
+    """Return what gpu.json in the model's folder says of a network of its preset, if there is one."""
+    preset = description.settings.get("preset")
+    try:
+        found = read_json(directory / "gpu.json")
+        seconds = [
+            (float(row["values"][f"s a member, {DEFAULT_EVALUATIONS} evaluations"]), str(row["how"]))
+            for row in found["rows"]
+            if row["name"] == "member" and row["preset"] == preset and row["values"]
+        ]
+        least, how = min(seconds)
+        name = markdown(str(found["device"]))
+    except (DamagedFileError, FileNotFoundError, KeyError, TypeError, ValueError):
+        return NOT_MEASURED
+    return f"{name}: {least:.2g} s a member over CONUS in {markdown(how)} with preset {preset}"
+
+
+def card(name: str, description: ModelDescription, speed: str = NOT_MEASURED) -> str:
     """Return the card as Markdown."""
     d, model = description, description.model
     parameters = d.parameters
@@ -40,6 +64,7 @@ A conditional diffusion model that draws ensembles of the coming hours (convcast
 | diffusion steps | {model.diffusion_steps}, {model.parameterisation} noise prediction |
 | training | {d.trained} steps{chosen}, {d.minutes:.1f} minutes, settings {d.settings_digest} |
 | loss on the validation hours | {loss} |
+| speed on a GPU | {speed} |
 {_scores(d)}
 ## Limits
 

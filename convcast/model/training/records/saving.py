@@ -26,7 +26,7 @@ from convcast.model.checkpoint import (
 )
 from convcast.model.skill import Validation
 from convcast.model.tensors import digest, read_header, read_tensors, write_tensors
-from convcast.model.training.records.model_card import card
+from convcast.model.training.records.model_card import card, speed
 from convcast.model.training.records.progress import Tally, TrainingProgress
 
 AVERAGE = "average."
@@ -158,7 +158,7 @@ def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkp
         write_tensors(directory / WEIGHTS, best, facts)
     description = checkpoint.description
     _refresh(directory / DESCRIPTION, description.to_json())
-    _refresh(directory / CARD, card(directory.name, description).encode())
+    _refresh(directory / CARD, card(directory.name, description, speed(directory, description)).encode())
     for old in checkpoints(directory)[:-keep]:
         old.unlink()
     return checkpoint
