@@ -398,6 +398,12 @@ def by_lead(variables: Sequence[Variable], lead: int, dewpoint: str) -> dict[int
     return ({lead: rest} if rest else {}) | {1: ahead}
 
 
+def wind_indices(variables: Sequence[Variable]) -> tuple[int, int] | None:
+    """Return the positions of the winds along y and along x among the variables; None unless both are there."""
+    names = [variable.standard_name for variable in variables]
+    return (names.index("y_wind"), names.index("x_wind")) if {"y_wind", "x_wind"} <= set(names) else None
+
+
 def select(names: Sequence[str]) -> tuple[Variable, ...]:
     """Return the variables with these names, in this order.
 

@@ -1,4 +1,4 @@
-"""Work beside the drawing of members: noise drawn ahead, and finished members written."""
+"""Threads that draw noise ahead and write finished members while members are drawn."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch import Tensor
 Done = TypeVar("Done")
 Floats = NDArray[np.float32]
 Draw = Callable[[int, int], Floats]
-"""Draws the noise of a member for a step of the solver, (variable, y, x)."""
+"""Function that draws the noise (variable, y, x) of a member number for a step of the solver."""
 
 
 class NoiseAhead:
-    """Draws noise on threads, also before it is needed; numpy draws without holding the interpreter."""
+    """Draws noise on threads before it is needed; numpy releases the interpreter's lock while it draws."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="noise")
         self._coming: dict[tuple[tuple[int, ...], int, int], list[Future[Floats]]] = {}
 
     def expect(self, draw: Draw, members: Sequence[int], lead: int, step: int = 0) -> None:
-        """Begin to draw what `take` will be asked for."""
+        """Begin to draw the noise that `take` will return for the same members, lead and step."""
         key = tuple(members), lead, step
         if key not in self._coming:
             self._coming[key] = [self._pool.submit(draw, member, step) for member in members]
@@ -37,7 +37,7 @@ class NoiseAhead:
         return torch.from_numpy(np.stack([one.result() for one in self._coming.pop((tuple(members), lead, step))]))
 
     def close(self) -> None:
-        """End the threads, without what was not begun."""
+        """End the threads; noise that was not begun is not drawn."""
         self._coming.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

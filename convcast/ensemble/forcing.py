@@ -34,8 +34,8 @@ def choose(
         forecaster: The trained model.
         dataset: The dataset.
         init: Initial time.
-        settings: With `forcing` false, all is withheld.
-        stored: Forecast files of this initial time, of which the first that exists counts.
+        settings: Settings of sampling; without `forcing`, all forcing is withheld.
+        stored: Forecast files of this initial time, in the order in which they are consulted.
 
     Returns:
         The choice for each lead of the model; empty for a model without forcing.
@@ -46,14 +46,14 @@ def choose(
     if not settings.forcing:
         return dict.fromkeys(forecaster.leads)
     for path in stored:
-        said = _said(path, forcing, init)
-        if said is not None:
-            return said
+        recorded = _recorded(path, forcing, init)
+        if recorded is not None:
+            return recorded
     return {lead: _at_age(forcing, init, lead, dataset.ages(forcing, init, lead)[:1]) for lead in forecaster.leads}
 
 
 def described(choice: Choice) -> dict[str, str]:
-    """Return what the attribute `forcing` of a forecast file says: HRRR's forecast by lead, or `none`."""
+    """Return the value of the attribute `forcing` of a forecast file: HRRR's forecast by lead, or `none`."""
     return {str(lead): NONE if chosen is None else str(chosen[0]) for lead, chosen in choice.items()}
 
 
@@ -66,13 +66,11 @@ def notes(forecaster: Forecaster, init: Hour, choice: Choice) -> list[str]:
     sentences = []
     if withheld:
         leads = ", ".join(map(str, withheld))
-        sentences.append(
-            f"the dataset has no HRRR forecast for {init} + {leads} h, so that its members are drawn without forcing"
-        )
+        sentences.append(f"the dataset has no HRRR forecast for {init} + {leads} h: members are drawn without forcing")
     for lead, chosen in choice.items():
         newest = forcing.forecast(init, lead, forcing.ages[0])
         if chosen is not None and newest is not None and chosen[0] != newest:
-            sentences.append(f"HRRR's forecast of {newest} is not here: {chosen[0]} forces {init} + {lead} h")
+            sentences.append(f"the dataset lacks HRRR's forecast of {newest}: {chosen[0]} forces {init} + {lead} h")
     return sentences
 
 
@@ -84,7 +82,7 @@ def _at_age(forcing: Forcing, init: Hour, lead: int, ages: Sequence[int]) -> tup
     return None
 
 
-def _said(path: Path, forcing: Forcing, init: Hour) -> Choice | None:
+def _recorded(path: Path, forcing: Forcing, init: Hour) -> Choice | None:
     """Return the choice that a stored forecast records; None if it records none for the leads of the model."""
     recorded = stores.stored_attribute(path, "forcing")
     if not isinstance(recorded, dict) or set(recorded) != set(map(str, forcing.leads)):

@@ -17,13 +17,13 @@ from convcast.model import Forecaster
 from convcast.settings import SamplingSettings
 
 TILE = 256
-"""Cells along each side of a tile where none is set: the patch of the presets for HRRR."""
+"""Default side of a tile, cells: the patch of the presets for HRRR."""
 CPU_CELLS = 40960
-"""Cells of one network call on the CPU: larger calls leave the caches, smaller calls spend time between layers."""
+"""Cells of one network call on the CPU: larger calls exceed the caches, smaller ones have too much overhead."""
 CPU_GROUP = 10
 """Maximum number of members drawn together on a CPU."""
 GPU_GROUP = 16
-"""Maximum number of members drawn together on a GPU: its multiprocessors are busy by then."""
+"""Maximum number of members drawn together on a GPU, which are enough to keep it busy."""
 STATE_COPIES = 12
 """Copies of a member's state, including blending buffers, that a solver holds at once."""
 WAITING_COPIES = 3
@@ -51,8 +51,8 @@ def block_size(tiling: Tiling) -> int:
 
     Convolutions and matrix products differ in the last bits with the number of rows, and in float32 even with the
     position of a row (measured: oneDNN on two threads). A member is therefore always drawn in the same block, and n
-    follows from the tile alone. Measured with 0.8 and 32 million parameters: 10 x 64² and 1 or 2 x 128² cells
-    a call are best, 1.8 and 1.5 times as fast as 1 and 10.
+    follows from the tile alone. Measured with 0.8 and 32 million parameters: calls of 10 x 64² and of 1 or 2 x 128²
+    cells are fastest: 1.8 and 1.5 times as fast as 1 x 64² and 10 x 128².
     """
     ny, nx = tiling.tile_shape
     return min(CPU_GROUP, max(1, CPU_CELLS // (ny * nx)))
@@ -79,7 +79,7 @@ def plan(forecaster: Forecaster, tiling: Tiling, *, gigabytes: float | None, bat
     def needed(members: int) -> float:
         return shared + members * each
 
-    # A condition that is not kept is encoded again at every step, which costs more than fewer members at once.
+    # A condition that is not in memory is encoded again at every step, which costs more than fewer members at once.
     others = 0 if rollout else (len(tiling.tiles) - 1) * condition
     reserved = shared + others if shared + others + each <= room else shared
     fitting = max(1, min(GPU_GROUP, int((room - reserved) / each)))
@@ -106,16 +106,16 @@ def choose_tiling(
         forecaster: The trained model, on its device.
         grid: The domain.
         settings: Tile, overlap and memory.
-        stored: Forecast files of this initial time, of which the first that exists counts.
+        stored: Forecast files of this initial time, in the order in which they are consulted.
     """
     if settings.tile != "auto":
         return cover(grid, tile=settings.tile, overlap=settings.overlap)
     tiles = cover(grid, tile=TILE, overlap=settings.overlap)
     whole = cover(grid, tile=max(grid.shape), overlap=settings.overlap)
     for path in stored:
-        said = stores.stored_attribute(path, "tiles")
-        if isinstance(said, str):
-            return whole if said == str(whole) else tiles
+        recorded = stores.stored_attribute(path, "tiles")
+        if isinstance(recorded, str):
+            return whole if recorded == str(whole) else tiles
     if tiles.whole or forecaster.device.type == "cpu":
         return tiles
     shared, each, _ = _needs(forecaster, whole, rollout=True)

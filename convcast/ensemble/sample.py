@@ -83,7 +83,7 @@ def sample(
         leads: Lead times, hours.
         settings: Solver, steps, tiles, seed and the like.
         name: The model's name in the file; by default the start of its digest.
-        stored: Other files of this initial time, whose forcing is taken again (convcast.ensemble.forcing.choose).
+        stored: Other files of this initial time, to whose forcing the members are drawn (convcast.ensemble.forcing).
         perturbation: The model that perturbs states, for the method `walks`.
         rank: The rank of this process among those that share the members of the ensemble.
         world_size: The number of those processes.
@@ -189,7 +189,7 @@ def _advance(
     pasts: Floats | None,
 ) -> Floats:
     """Draw the next hour of a rollout by `step` while the noise of the hour after it is drawn."""
-    if step is draw:  # walks draw noise of their own
+    if step is draw:  # walks draw their noise themselves
         for ahead in range(lead, min(lead + 1, last) + 1):
             draw.expect(members, ahead)
     return _step(step, members, draw.settings.threads, start, lead, pasts)
@@ -230,11 +230,11 @@ def describe(
     perturbation: Forecaster | None = None,
     tiling: Tiling | None = None,
 ) -> ForecastDescription:
-    """Describe the ensemble as its file does.
+    """Return the description that is stored with the ensemble.
 
     The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
     has room for all leads (hours) that the model was trained for and for the requested `leads`. Forcing and tiles are
-    those of the files `stored`, where they have them.
+    those of the files `stored`, if any of these exists.
     """
     settings = settings.of_method()
     forcing = described(choose(forecaster, dataset, init, settings, stored=stored))
@@ -293,7 +293,7 @@ def _check(
     if rollout_leads and 1 not in forecaster.leads:
         trained = ",".join(map(str, forecaster.leads))
         raise SettingsError(
-            f"the model was not trained for a lead of {rollout_leads[0]} h, nor for 1 h, by which others are reached",
+            f"the model was not trained for a lead of {rollout_leads[0]} h, nor for steps of 1 h",
             advice=f"use --leads {trained}, or run `convcast train --model hourly --set model.leads=[1]`",
         )
     if settings.evaluations(forecaster.schedule.steps) > forecaster.schedule.steps:
@@ -342,7 +342,7 @@ class _Drawing:
     forcing: Choice
     _noise: NoiseAhead = field(init=False)
     _direct: tuple[int, TiledDenoiser] | None = None
-    """The last denoiser that started from analyses, and its hours ahead."""
+    """The last denoiser that started from analyses, and its lead, hours."""
 
     def __post_init__(self) -> None:
         self._noise = NoiseAhead(self.settings.threads)
@@ -375,7 +375,7 @@ class _Drawing:
         ahead = lead - int((start - self.init) / HOUR)
         if pasts is None and self._direct is not None and self._direct[0] == ahead:
             return self._direct[1]
-        self._direct = None  # frees its memory before the next takes as much
+        self._direct = None  # frees its memory before the next one is allocated
         denoiser = TiledDenoiser.of_hours(
             self.forecaster,
             self.dataset,
@@ -413,7 +413,7 @@ def _write(
     lead: int,
     started: float,
 ) -> Iterator[MemberDone]:
-    """Queue the requested ones of the members drawn together, and yield those that are written."""
+    """Queue the requested members of a group to be written, and yield members that have been written."""
     share = (time.perf_counter() - started) / max(1, len(requested))
 
     def write(member: int, fields: Floats) -> MemberDone:

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 class TiledDenoiser:
-    """The model conditioned on the history before `init`, for all denoising steps of one lead.
+    """Predicts noise on the whole domain, conditioned on one history, for all denoising steps of one lead.
 
     Each tile has a reference forecast of its own, which differs near its edges. The state of the domain is the residual
-    from the blend R of the tiles' references R_k, in units of the blend s of their residuals' scales. Tile k is
-    therefore given x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
+    from the blend R of the tiles' references R_k, in units of the blend s of their residuals' scales. Tile k therefore
+    gets x_t + √ᾱ_t (R - R_k)/s: the same noisy fields, as residuals from its own reference.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class TiledDenoiser:
     def draw(self, noise: Callable[[int], Tensor], settings: SamplingSettings) -> NDArray[np.float32]:
         """Draw physical fields (member, variable, y, x), in GRIB units, by the solver of the settings.
 
-        `noise` returns unit noise of that shape: 0 is what the solver starts from, k + 1 belongs to its step k.
+        `noise(0)` is the unit noise of that shape from which the solver starts, and `noise(k + 1)` that of its step k.
         """
         state = self.forecaster.solve(
             self.predict_noise,

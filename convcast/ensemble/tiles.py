@@ -1,7 +1,7 @@
 """Overlapping tiles, of the size of the training patches, that cover a domain of any size.
 
-A network with attention or spatial normalisation gives other results on another extent, so a tile in sampling has the
-size of a patch in training. Tiles are blended at every denoising step (multi-diffusion: Bar-Tal et al. 2023, arXiv
+A network with attention or spatial normalisation gives other results on another extent, so tiles in sampling have the
+size of patches in training. Tiles are blended at every denoising step (multi-diffusion: Bar-Tal et al. 2023, arXiv
 2302.08113), so that neighbours agree on one state and no seam is left.
 """
 
@@ -46,7 +46,7 @@ class Tiling:
 
     @cached_property
     def weights(self) -> list[NDArray[np.float32]]:
-        """The weight of each tile's cells (y, x): positive, smooth across overlaps, summing to one at every cell."""
+        """Weights of each tile's cells (y, x): positive, smooth across overlaps, with a sum of one at every cell."""
         down, along = _weights(self.rows, self.shape[0]), _weights(self.columns, self.shape[1])
         return [np.outer(d, a).astype(np.float32) for d in down for a in along]
 
@@ -58,7 +58,7 @@ class Tiling:
 def cover(grid: Grid, *, tile: int, overlap: int) -> Tiling:
     """Cover a grid by tiles of at most `tile` cells a side that share at least `overlap` cells with each neighbour.
 
-    A domain that is no larger than a tile, or periodic, is one tile: a torus has no edge at which a tile could end.
+    A domain that is no larger than a tile is one tile, and so is a periodic domain, which has no edges.
 
     Raises:
         SettingsError: The overlap is not smaller than the tile.

@@ -1,9 +1,9 @@
-"""Ensembles by walks: a model perturbs the state, the reference forecast carries it on for an hour, and so on.
+"""Ensembles by walks: each hour, a diffusion model perturbs the state and the reference forecast advances it.
 
 This is Diffusion-augmented Ensemble Forecasting as published (DEF, arXiv 2506.07324). A diffusion model of a state,
-conditioned on the same state, is sampled with a guidance below 1, which leans towards any state and so perturbs this
-one. A deterministic model then makes one step. Here it is the reference forecast of the model that `convcast sample`
-loads.
+conditioned on the same state, is sampled with a guidance below 1, which leans towards the states of all times and so
+perturbs this one. A deterministic model then advances it by one hour. Here that model is the reference forecast of the
+model that `convcast sample` loads.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def check_walks(forecaster: Forecaster, perturbation: Forecaster | None, setting
     if settings.method != "walks":
         if 0 in forecaster.leads:
             raise SettingsError(
-                "this model perturbs the state of an hour and forecasts none",
+                "this model perturbs the state of an hour and cannot forecast",
                 advice="run `convcast sample --set sampling.method=walks` with a model of lead 1",
             )
         return

@@ -1,7 +1,7 @@
-"""Models on disk, as safetensors and JSON files that cannot run code; each file is written whole or not at all.
+"""Models on disk, as safetensors and JSON files, which cannot run code; each file is written atomically.
 
-models/<name>/model.json              what the model is: settings, fields, normalisation, reference, data, dates
-              model.safetensors       the averaged weights that are sampled from, of the best checkpoint so far
+models/<name>/model.json              settings, fields, normalisation, reference, data and dates of the model
+              model.safetensors       the averaged weights of the best checkpoint so far, which sampling uses
               checkpoints/<step>      weights, averages and optimiser, from which training resumes
               log.jsonl               the progress of the training
               MODEL_CARD.md           a summary for people
@@ -70,13 +70,13 @@ class ModelDescription:
     settings_digest: str
     version: str = convcast.__version__
     steps: int = 0
-    """Optimiser steps behind the weights."""
+    """Number of optimiser steps after which these weights were saved."""
     minutes: float = 0.0
     """Training time, minutes."""
     validation: Validation | None = None
     """Scores of these weights; None where no hours were left for validation."""
     trained: int = 0
-    """Optimiser steps of the whole training, which may go beyond the step of the best weights."""
+    """Number of optimiser steps of the whole training, which may be more than `steps`, those of the best weights."""
     stale: int = 0
     """Number of validations after that of the best weights, none of which was better."""
 
@@ -91,7 +91,7 @@ class ModelDescription:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of each weight of the network, found without allocating it."""
+        """Shape of each weight of the network, found without allocating the network."""
         return _shapes(len(self.variables), self.model.model_dump_json())
 
     @property
@@ -101,9 +101,9 @@ class ModelDescription:
 
     @property
     def origin(self) -> str:
-        """Digest of what a training starts from: model settings, data and statistics, but not its progress.
+        """Digest of the model settings, data and statistics with which a training starts, without its progress.
 
-        Two trainings of one origin can resume from each other's checkpoints, with other settings of `training`.
+        Two trainings with one origin can resume from each other's checkpoints, with other settings of `training`.
         """
         progress = ("version", "steps", "trained", "stale", "minutes", "validation", "settings", "settings_digest")
         start = {name: value for name, value in self.to_dict().items() if name not in progress}
@@ -171,7 +171,7 @@ class ModelDescription:
         return description
 
     def to_json(self) -> bytes:
-        """Return the contents of model.json, one line for each value: it has more numbers than a person reads."""
+        """Return the contents of model.json, with one line for each value to keep the file short."""
         lines = [f"  {json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in self.to_dict().items()]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
@@ -192,8 +192,8 @@ class ModelDescription:
         written = values.get("format") if isinstance(values, dict) else None
         if isinstance(written, str) and written.startswith("convcast model") and written != FORMAT:
             raise DamagedFileError(
-                f"{path} is of another version of convcast ({written})",
-                advice=f"run `convcast train --model another`, and use that one, or delete {directory} and train again",
+                f"{path} was written by another version of convcast ({written})",
+                advice=f"run `convcast train --model another` and use it, or delete {directory} and train again",
             )
         if written != FORMAT:
             raise DamagedFileError(f"{path} does not describe a convcast model", advice=TRAIN_ANOTHER)
@@ -208,7 +208,7 @@ def _network(fields: int, settings: ModelSettings) -> Network:
     return Network(fields, channels, settings, numbers=number_count(forced=settings.forced))
 
 
-@lru_cache  # each save describes the same network again
+@lru_cache  # each save describes the network of the same settings
 def _shapes(fields: int, settings: str) -> dict[str, Shape]:
     with torch.device("meta"):
         network = _network(fields, ModelSettings.model_validate_json(settings))
@@ -240,12 +240,12 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 
 def load_network(directory: Path, description: ModelDescription) -> tuple[Network, str]:
-    """Load the network in `directory` and the digest of its weights, which is the model's identity.
+    """Load the network in `directory`; return it with the digest of its weights, which is the model's identity.
 
     Raises:
         DamagedFileError: The weights are missing, damaged or those of another network.
         SettingsError: The network does not fit into memory.
-        Both are raised before memory of the network's size is allocated.
+        Both are raised before memory for the network is allocated.
     """
     path = directory / WEIGHTS
     if read_header(path).shapes != description.shapes:

@@ -31,7 +31,7 @@ def resolve(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
         reason = str(error).splitlines()[0]
         raise SettingsError(f"there is no device {name!r} here ({reason})", advice="use --device cpu") from None
     return device
@@ -59,7 +59,7 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 
 
 class SideQueue:
-    """A queue of work beside that of the network, which a GPU does at the same time; a CPU does it at once."""
+    """A queue of work that a GPU does at the same time as the network's; a CPU does the work immediately."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -69,20 +69,20 @@ class SideQueue:
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def put(self, work: Callable[[], Made]) -> tuple[Made, torch.cuda.Event | None]:
-        """Queue the work; return its result, which is not computed yet, and the event that says when it is."""
+        """Queue the work; return its result, which may not be computed yet, and an event that tells when it is."""
         if self._stream is None:
             return work(), None
         with torch.cuda.stream(self._stream):
             return work(), self._stream.record_event()
 
     def let_wait(self, event: torch.cuda.Event | None, tensors: Iterable[Tensor]) -> None:
-        """Let later work of the network wait for the event, before it reads these results."""
+        """Make later work of the network wait for the event before it reads these tensors."""
         if event is None:
             return
         network = torch.cuda.current_stream(self._device)
         network.wait_event(event)
         for tensor in tensors:
-            tensor.record_stream(network)  # else their memory could be taken again while the network reads them
+            tensor.record_stream(network)  # otherwise their memory could be reused while the network reads them
 
 
 def use_tensor_cores() -> None:

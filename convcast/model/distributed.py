@@ -1,4 +1,4 @@
-"""The processes that work together: those that torchrun started, or a single one."""
+"""The processes that train or sample together: those that torchrun started, or a single one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from convcast.model import devices
 
 TIMEOUT = timedelta(days=7)
-"""Maximum wait for the other processes, whose parts of the work may be unequal."""
+"""Maximum time to wait for the other processes, whose parts of the work may be unequal."""
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Distributed:
         """Return the first process's value: clocks differ, and all processes must stop at the same step."""
         if self.world_size == 1:
             return value
-        first = torch.tensor([value], dtype=torch.float64)  # over gloo: a GPU need not finish its work for it
+        first = torch.tensor([value], dtype=torch.float64)  # over gloo, so that a GPU need not finish its work first
         dist.broadcast(first, src=0)
         return float(first)
 

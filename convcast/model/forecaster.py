@@ -47,7 +47,7 @@ class Forecaster:
         """The model's identity: the digest of its weights, whatever file they are in."""
         self.device = devices.resolve(device)
         self.precision = devices.resolve_precision(precision, self.device)
-        """bfloat16 or float32."""
+        """Precision of the network: bfloat16 or float32."""
         self.variables, self.settings = description.variables, description.model
         self.leads = description.model.leads
         """Lead times, hours."""
@@ -57,7 +57,7 @@ class Forecaster:
         self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
         self.schedule = self._diffusion.schedule
         self._flows: dict[int, LinearFlow] = {}
-        # Inference is 4 to 20 % faster so, training is slower.
+        # This layout makes inference 4 to 20 % faster, and training slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)
         self._network.eval()
@@ -113,11 +113,11 @@ class Forecaster:
         return Condition(lead, periodic, encoded, features.reference, features.scale, low, high)
 
     def call_bytes(self, cells: int) -> int:
-        """Peak memory, in bytes, of a network call on `cells` cells of all members together."""
+        """Return the peak memory, in bytes, of a network call on `cells` cells of all members together."""
         return self._features(cells) * WORKING_FEATURES
 
     def condition_bytes(self, cells: int) -> int:
-        """Memory, in bytes, of the condition of one case on `cells` cells."""
+        """Return the memory, in bytes, of the condition of one case on `cells` cells."""
         return self._features(cells) + 6 * len(self.variables) * cells * FLOAT
 
     def _features(self, cells: int) -> int:
@@ -128,9 +128,9 @@ class Forecaster:
     def predict_noise(self, x: Tensor, t: int, condition: Condition, *, guidance: float = 1.0) -> Tensor:
         """Predict the noise in `x` (member, variable, y, x) at step `t`, float32: ε_∅ + guidance (ε_c - ε_∅).
 
-        Guidance below 1 leans towards the unconditional prediction, a residual of average spread: measured
-        narrower over storms, a little wider in unstable air (docs/method.md; Ho & Salimans 2022,
-        arXiv 2207.12598, and DEF, arXiv 2506.07324); at 1 the network is run once.
+        Guidance (Ho & Salimans 2022, arXiv 2207.12598) below 1 leans towards the unconditional prediction, a residual
+        of average spread, as in DEF (arXiv 2506.07324): members were narrower over storms and a little wider in
+        unstable air (docs/method.md). At 1 the network is run once.
         """
         x = x.to(self.device, torch.float32)
         steps = torch.full((1,), t, device=self.device)

@@ -1,4 +1,4 @@
-"""Weights in half precision, in which the package brings a model: a file half as large."""
+"""Weights in half precision, as the package holds its pretrained model: a file half as large."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def restore(halved: Path, target: Path) -> None:
     except (OSError, safetensors.SafetensorError) as error:
         raise DamagedFileError(f"{halved} is missing or damaged ({error})", advice="install convcast again") from error
     if metadata.get("format") != FORMAT:
-        raise DamagedFileError(f"{halved} is of another version of convcast", advice="install convcast again")
+        raise DamagedFileError(f"{halved} belongs to another version of convcast", advice="install convcast again")
     write_tensors(target, {name: tensor.float() for name, tensor in tensors.items()}, json.loads(metadata["facts"]))

@@ -12,11 +12,11 @@ from pydantic import TypeAdapter
 from convcast.errors import TRAIN_ANOTHER, DamagedFileError
 
 LEAST_OBSERVED = 1e-3
-"""Share of observed points below which the frequency bias of an event does not count: it would be noise."""
+"""Minimum share of observed points with an event for its frequency bias to count; below it would be noise."""
 MOST_BIAS = 10.0
-"""Frequency bias beyond which a larger one counts no more, nor a smaller one than its inverse."""
+"""Limit of the frequency bias in the criterion: biases are clipped to between its inverse and it."""
 PRICE_OF_BIAS = 0.05
-"""Relative increase of the criterion for a frequency bias that is wrong by a factor of e."""
+"""Relative increase of the criterion for a frequency bias of e or 1/e."""
 PRICE_OF_SPECTRUM = 0.01
 """Relative increase of the criterion for each decibel of log-spectral distance."""
 
@@ -28,7 +28,7 @@ class EventFrequency:
     lead: int
     """Hours."""
     threshold: float | None
-    """Threshold of the event, in the field's units; None for any value other than none (any echo)."""
+    """Threshold of the event, in the field's units; None for any value above the floor (any echo)."""
     forecast: float
     """Share of the members' points with the event."""
     observed: float
@@ -57,8 +57,8 @@ class FieldSkill:
     correlation: dict[str, float | None]
     """Correlation of spread with absolute error of the mean in each regime (convcast.metrics.regimes)."""
     rmse: float | None = None
-    """Root mean square error of the ensemble mean, without the part that follows from its few members; None in models
-    of earlier versions, as are the scores below."""
+    """Root mean square error of the ensemble mean, without the part that is due to the small number of members. It and
+    the scores below are None in models of earlier versions."""
     reference_rmse: float | None = None
     """Root mean square error of the reference forecast, around which members are drawn."""
     log_spectral_distance: float | None = None
@@ -68,15 +68,15 @@ class FieldSkill:
 
     @property
     def rmse_ratio(self) -> float | None:
-        """Error of the ensemble mean over that of the reference: above 1, training has made the mean worse."""
+        """Error of the ensemble mean over that of the reference; above 1, the network makes the mean worse."""
         return self.rmse / self.reference_rmse if self.rmse is not None and self.reference_rmse else None
 
     @property
     def penalty(self) -> float:
         """Factor, at least 1, for faults that the CRPS of a few members hardly shows.
 
-        A mean that is worse than the reference counts in full, frequency bias and log-spectral distance count by
-        PRICE_OF_BIAS and PRICE_OF_SPECTRUM.
+        `rmse_ratio` counts in full if it is above 1; frequency bias and log-spectral distance count by PRICE_OF_BIAS
+        and PRICE_OF_SPECTRUM.
         """
         biases = [
             min(abs(math.log(max(event.bias, 1e-9))), math.log(MOST_BIAS))
@@ -105,7 +105,7 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """Criterion of the best checkpoint (lowest).
+        """Criterion by which the best checkpoint is chosen; the lowest is best.
 
         It is the mean over fields of CRPS over persistence's error, times the field's `penalty`; the loss where no
         ensembles were drawn.

@@ -43,13 +43,13 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a safetensors file with `facts` as JSON in its header, whole or not at all."""
+    """Write a safetensors file with `facts` as JSON in its header, atomically."""
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 
 
 def read_header(path: Path, *, advice: str = TRAIN_ANOTHER) -> SafetensorsHeader:
-    """Read the header without memory for the tensors, however large the file says that they are.
+    """Read the header without allocating the tensors, however large the header says that they are.
 
     Raises:
         DamagedFileError: The file is missing, damaged or was not written by convcast.
@@ -64,7 +64,7 @@ def read_header(path: Path, *, advice: str = TRAIN_ANOTHER) -> SafetensorsHeader
             raise DamagedFileError(f"{path} was not written by convcast", advice=advice)
         facts = parse_json(metadata["facts"])
         if others or not isinstance(facts, dict):
-            raise DamagedFileError(f"{path} holds contents that convcast does not write", advice=advice)
+            raise DamagedFileError(f"{path} has contents that convcast does not write", advice=advice)
         return SafetensorsHeader(shapes, facts)
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise DamagedFileError(f"{path} is missing or damaged ({error})", advice=advice) from error

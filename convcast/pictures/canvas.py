@@ -1,4 +1,4 @@
-"""All maps share this: the figure, an image of a field on it, the colour bar and the observed outline."""
+"""Parts that all maps share: the figure, an image of a field, the colour bar and the observed outline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def new_page(shown: ForecastField) -> tuple[Figure, Axes]:
 
 
 def _across(shown: ForecastField) -> float:
-    """Width of the map, inches."""
+    """Return the width of the map, inches."""
     return shown.width or 7.6
 
 
@@ -57,10 +57,10 @@ def close_page(
         shown: What is shown.
         what: Statistic in the title.
         note: Sentence that is added to the note.
-        name: Name in the title, if it is not the field's.
-        times: Second line of the title, if it is not that of the field's lead.
+        name: Name in the title; by default, the field's.
+        times: Second line of the title; by default, that of the field's lead.
         handles: Entries of the legend.
-        body: Height of the maps and the bar, inches, if it is not that of one map.
+        body: Height of the maps and the bar, inches; by default, that of one map.
     """
     return finish(
         figure,
@@ -92,7 +92,7 @@ def draw_bar(
     named: Sequence[float] | None = None,
     extend: str = "both",
 ) -> None:
-    """Draw a colour bar below the maps; it names the values `named`, or those of matplotlib's choice."""
+    """Draw a colour bar below the maps, with labels at the values `named`, or at those that matplotlib chooses."""
     bar = figure.colorbar(
         image,
         ax=axes,
@@ -131,13 +131,13 @@ def draw_observed(axes: Axes, shown: ForecastField) -> list[Artist]:
 
 
 def line_width(shown: ForecastField, points: float) -> float:
-    """Return the width of an outline: `points`, and less where cells are so small that it would hide them."""
+    """Return the width of an outline, points: `points`, or less where it would hide small cells."""
     cell = 72 * _across(shown) / shown.base_map.grid.nx
     return points * float(np.clip(1.5 * cell, 0.35, 1))
 
 
 def shape(shown: ForecastField) -> float:
-    """Height over width of the domain."""
+    """Return the height of the domain over its width."""
     ny, nx = shown.base_map.grid.shape
     return float(np.clip(ny / nx, 0.3, 1.6))
 

@@ -1,7 +1,7 @@
 """Colours of fields, of probabilities and of members.
 
-Tables of fields with one direction run from light to dark and change hue where forecasters expect it, so that people
-who do not tell red from green read them too. What is below the first level, such as no echo, is not drawn.
+Sequential tables run from light to dark, so that people who cannot tell red from green can read them, and change hue
+where forecasters expect it. Values below the first level, such as no echo, are not drawn.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from convcast.variables import Variable
 
 @dataclass(frozen=True)
 class ColourSteps:
-    """Colour table with steps: a colour between each two levels, and one below and above them."""
+    """A colour table in steps, with a colour between each two levels, and one below and one above all levels."""
 
     levels: tuple[float, ...]
     colours: tuple[str, ...]
     under: str
     over: str
     labels: tuple[float, ...] | None = None
-    """Levels that the colour bar names; None for a choice of its own."""
+    """Levels that the colour bar labels; None for matplotlib's choice."""
 
 
 BLANK = "#ffffff00"
-"""Colour of what is not drawn."""
+"""Colour of values that are not drawn."""
 MISSING = "#d0d0d0"
 """Colour of points without a value."""
 TABLES = {
@@ -60,7 +60,7 @@ TABLES = {
 
 
 Colours = tuple[Colormap, Normalize]
-"""Colour map, and the normalisation of values to it."""
+"""A colour map, and the normalisation of values to it."""
 
 
 def field_colours(variable: Variable, month: int | None = None) -> Colours:
@@ -84,7 +84,7 @@ def bar_labels(variable: Variable) -> tuple[float, ...] | None:
 
 
 def displayed_range(variable: Variable, month: int | None = None) -> tuple[float, float]:
-    """Return the range of values that a field's colours tell apart in a month, 1 to 12, or in summer."""
+    """Return the range of values of a field's colour scale in a month, 1 to 12, or in summer."""
     low, high = variable.display
     if variable.winter_display is None or month in (6, 7, 8, None):
         return variable.display
@@ -95,7 +95,7 @@ def displayed_range(variable: Variable, month: int | None = None) -> tuple[float
 
 
 def spread_colours(top: float) -> Colours:
-    """Return the colour map and normalisation of an ensemble's spread up to `top`; almost none is not drawn."""
+    """Return the colour map and normalisation of an ensemble's spread up to `top`; spread near 0 is not drawn."""
     top = _round(top)
     return _steps("YlGnBu", (top / 20, *(top * step / 10 for step in range(1, 11))))
 
@@ -139,7 +139,7 @@ def _round(value: float) -> float:
 
 
 FEW = 8
-"""Maximum number of members that have a colour each; a reader tells no more apart."""
+"""Maximum number of members with a colour each; readers cannot tell more apart."""
 MEMBERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#5b2c83")
 """Colours of up to FEW members, after Okabe and Ito (2008)."""
 SEVERAL = "#3a3a3a"
@@ -147,6 +147,6 @@ SEVERAL = "#3a3a3a"
 
 
 def count_colours(members: int) -> tuple[ListedColormap, tuple[int, ...]]:
-    """Return the colours of numbers of members, and the first number of each class, of which the first class is 1."""
+    """Return the colours of classes of numbers of members, and the smallest number of each class, from 1."""
     firsts = tuple(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n <= members)
     return ListedColormap(colormaps["viridis_r"](np.linspace(0.02, 1, len(firsts)))), firsts

@@ -24,7 +24,7 @@ KINDS: dict[str, Callable[[ForecastField], bytes]] = {
     "difference": single_maps.draw_difference,
 }
 OF_SEVERAL_LEADS = ("any-time", "any-time-neighbourhood")
-"""Kinds that need two leads or more, which the first lead of a forecast has not."""
+"""Kinds that need two leads or more, and so cannot show the first lead of a forecast."""
 OF_MEMBERS = frozenset({"stamps", "maximum", "paintball", "spaghetti"})
 """Kinds that need members."""
 

@@ -30,12 +30,12 @@ class Wind:
     speed: Floats
     """Ensemble mean of the speed, which is larger than the speed of the mean wind."""
     of_mean: bool = False
-    """Whether `speed` is that of the mean wind instead, since the members are not kept."""
+    """Whether `speed` is that of the mean wind instead, since the members are not stored."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForecastField:
-    """One field of an ensemble forecast at one lead, with its members or products alone."""
+    """One field of an ensemble forecast at one lead, with its members or only its products."""
 
     variable: Variable
     threshold: float
@@ -78,7 +78,7 @@ class ForecastField:
     model: str = ""
     """First digits of the model's identity; empty if it is unknown."""
     warnings: tuple[str, ...] = ()
-    """Sentences on what verification has found wrong with such forecasts."""
+    """Sentences on faults that verification has found in such forecasts."""
     system: UnitSystem = "si"
     """System of units of the map."""
     width: float | None = None

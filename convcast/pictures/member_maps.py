@@ -33,7 +33,8 @@ from convcast.variables import Variable
 COLUMNS = 8
 """Maximum number of columns of member maps."""
 PIXELS = 1.7
-"""Minimum number of pixels a cell of a member map; smaller cells are aggregated, or drawing would drop some of them."""
+"""Minimum size of a cell of a member map, pixels; smaller cells are aggregated, since drawing would drop some of
+them."""
 LINE = "#0072b2"
 """Colour of the outlines of many members."""
 
@@ -73,7 +74,7 @@ def draw_stamps(shown: ForecastField) -> bytes:
 
 
 def draw_paintball(shown: ForecastField) -> bytes:
-    """Draw where members have the event: each in its colour if they are few, else how many they are."""
+    """Draw where members have the event: each member in a colour of its own if they are few, else their number."""
     members = _members(shown)
     events = shown.happens(members)
     count = events.sum(axis=0)

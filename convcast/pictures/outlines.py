@@ -30,7 +30,7 @@ def outline(event: NDArray[np.bool_], base_map: BaseMap) -> NDArray[np.float64]:
 def _edges(change: NDArray[np.int8]) -> NDArray[np.float64]:
     """Return the edges (x, y) at which the event begins or ends along each row, in cells from the first corner.
 
-    Edges run to the south where it begins, to the north where it ends.
+    Edges point south where the event begins, and north where it ends.
     """
     rows, columns = np.nonzero(change)
     begins = change[rows, columns] > 0

@@ -31,7 +31,7 @@ from convcast.variables import U10
 BARBS = 18
 """Approximate number of wind barbs across a map."""
 KNOTS, METRES = 5.0, 2.0
-"""Step of the colours of wind speed, knots and m/s."""
+"""Step of the colours of wind speed, in knots and in m/s."""
 
 
 def draw_mean(shown: ForecastField) -> bytes:
@@ -126,7 +126,7 @@ def draw_wind(shown: ForecastField) -> bytes:
     step = max(1, round(shown.base_map.grid.nx / BARBS))
     rows, columns = slice(step // 2, None, step), slice(step // 2, None, step)
     full = {"half": 5, "full": 10, "flag": 50}
-    scale = display_units(U10, "us").factor  # a barb counts in knots in all countries
+    scale = display_units(U10, "us").factor  # barbs are in knots in all countries
     axes.barbs(
         shown.base_map.x[columns],
         shown.base_map.y[rows],

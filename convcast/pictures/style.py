@@ -32,7 +32,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.dpi": 110,
     "savefig.facecolor": "white",
-    "text.parse_math": False,  # names and units come from outside, where $ is a dollar
+    "text.parse_math": False,  # names and units come from files, in which $ is a dollar sign and not mathematics
 }
 TITLE, NARROW_TITLE = 12.5, 10.0
 """Font size, points, of titles of wide and of narrow figures."""
@@ -49,16 +49,16 @@ SIMULATED = {"boxstyle": "round,pad=0.35", "facecolor": "#fde2b3", "edgecolor": 
 
 @dataclass(frozen=True)
 class Margins:
-    """Room for the labels of panels, inches; to measure every label takes matplotlib as long as to draw the figure."""
+    """Room for the labels of panels, inches: measuring them would take matplotlib as long as drawing the figure."""
 
     left: float
     right: float
     top: float
     bottom: float
     columns: float = 0.0
-    """Between two columns."""
+    """Width of the gap between two columns."""
     rows: float = 0.0
-    """Between two rows."""
+    """Height of the gap between two rows."""
 
 
 @contextmanager

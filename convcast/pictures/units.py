@@ -1,4 +1,4 @@
-"""Units of a map: those of the field, or those that forecasters in the United States read."""
+"""Units of maps: those of the fields, or those that forecasters in the United States use."""
 
 from __future__ import annotations
 

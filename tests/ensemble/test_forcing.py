@@ -76,7 +76,8 @@ def test_the_older_cycle_forces_where_the_newest_is_late(dataset, tmp_path):
     assert forecaster.seen == [(1, 0, 10.0), (3, 1, 31.0)]
     assert said(tmp_path / "f.zarr")["3"] == "2024-05-06T02 + 4 h"
     (note,) = notes(forecaster, INIT, choose(forecaster, dataset, INIT, FAST))
-    assert note == "HRRR's forecast of 2024-05-06T03 + 3 h is not here: 2024-05-06T02 + 4 h forces 2024-05-06T03 + 3 h"
+    lacking, older = "2024-05-06T03 + 3 h", "2024-05-06T02 + 4 h"
+    assert note == f"the dataset lacks HRRR's forecast of {lacking}: {older} forces {lacking}"
 
 
 def test_a_dataset_without_forcing_runs_the_model_without_and_says_so(dataset, tmp_path):

@@ -132,7 +132,7 @@ class TestRollout:
             draw(dataset, path, leads=(5,))
 
     def test_without_one_hour_forecasts_there_is_no_rollout(self, dataset, tmp_path):
-        with pytest.raises(SettingsError, match="lead of 2 h, nor for 1 h") as caught:
+        with pytest.raises(SettingsError, match="lead of 2 h, nor for steps of 1 h") as caught:
             draw(dataset, tmp_path / "f.zarr", leads=(2,), forecaster=GaussianForecaster(leads=(3,)))
         assert "--leads 3" in caught.value.advice
 

@@ -143,7 +143,7 @@ def test_a_model_of_another_version_is_named_as_such(directory, tmp_path):
     broken = copy(directory, tmp_path / "older")
     values = json.loads((broken / DESCRIPTION).read_text()) | {"format": "convcast model 1"}
     (broken / DESCRIPTION).write_text(json.dumps(values))
-    with pytest.raises(DamagedFileError, match="of another version of convcast"):
+    with pytest.raises(DamagedFileError, match="by another version of convcast"):
         Forecaster.load(broken)
 
 

@@ -557,7 +557,7 @@ def test_late_forcing_makes_no_analysis_late(world):
 
 def test_the_journal_says_which_forcing_was_taken(world):
     there = world()
-    note = "HRRR's forecast of 2024-05-20T05 + 1 h is not here: 2024-05-20T04 + 2 h forces 2024-05-20T05 + 1 h"
+    note = "the dataset lacks HRRR's forecast of 2024-05-20T05 + 1 h: 2024-05-20T04 + 2 h forces 2024-05-20T05 + 1 h"
 
     def sample(words):
         init = np.datetime64(words[words.index("--init") + 1], "h")

@@ -1,0 +1,1 @@
+"""The diffusion process: its noise schedule, its noise prediction, and the solvers that reverse it."""

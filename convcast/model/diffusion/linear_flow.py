@@ -6,9 +6,10 @@ With φ = arctan(b / a), from π/2 at pure noise to 0, the probability flow (Son
 
 in the terms of convcast.model.diffusion.noise_prediction. The first term is linear in the bands of x. On a periodic
 domain each wavenumber is therefore a linear system with one unknown for each field, which is solved here with its
-dependence on φ. F alone is extrapolated from step to step, at all scales alike: an exponential integrator of second
-order (Cox & Matthews 2002, doi:10.1006/jcph.2002.6995, section 2). Solvers that integrate both parts alike shrink the
-domain's mean and the largest scales, whose variance a thousand pixels share, unless they take many steps.
+dependence on φ. Only F is extrapolated from step to step, at all scales alike: this is an exponential integrator of
+second order (Cox & Matthews 2002, doi:10.1006/jcph.2002.6995, section 2). Solvers that integrate both parts numerically
+need many steps, or else they shrink the domain's mean and the largest scales, in which thousands of pixels vary
+together.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class LinearFlow:
             self._of_network.append(torch.from_numpy(_fitted(constant, waves)).float().to(device))
 
     def split(self, x: Tensor, k: int, *, periodic: bool) -> tuple[Tensor, Tensor]:
-        """Return E[v | x] for the states x (row, variable, y, x) of evaluation k, and x carried on without F."""
+        """Return E[v | x] for states x (row, variable, y, x) of evaluation k, and the states of k + 1 if F were 0."""
         expected, carried = _combine(self._of_state[k], x, periodic=periodic).chunk(2, dim=1)
         return expected, carried
 
@@ -69,9 +70,9 @@ class LinearFlow:
         """Return the states of evaluation k + 1, or those without noise after the last one.
 
         Args:
-            carried: The states of evaluation k carried on without F (from `split`), (row, variable, y, x).
+            carried: The states of evaluation k + 1 if F were 0 (from `split`), (row, variable, y, x).
             now: F at evaluation k, shaped as `carried`.
-            before: F at evaluation k - 1; at the first evaluation anything of this shape.
+            before: F at evaluation k - 1; at the first evaluation it has no effect.
             k: Number of the evaluation, from 0.
             periodic: Whether the domain is a torus.
         """

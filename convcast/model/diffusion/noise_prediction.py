@@ -56,7 +56,7 @@ class Diffusion:
         self._gains: Tensor | None = None
         spectral = settings.parameterisation == "spectral"
         self.spectrum = spectrum if spectral else Spectrum.white(len(spectrum.moments))
-        """Spectrum from which the linear part of the prediction follows; white where there is none."""
+        """Spectrum from which the linear part of the prediction follows; white noise's if there is no linear part."""
         if spectral:
             gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
             self._gains = torch.from_numpy(gains).float().flatten(2).to(device)
@@ -124,7 +124,7 @@ class Diffusion:
         if self._gains is None:
             return 0.0
         parts = flat_bands(x, periodic=periodic)
-        with torch.autocast(x.device.type, enabled=False):  # a state's finest bands are differences, which need float32
+        with torch.autocast(x.device.type, enabled=False):  # the finest bands are small differences, in need of float32
             expected: Tensor = (self._gains[t] @ parts).view_as(x)
         return expected
 

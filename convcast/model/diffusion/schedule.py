@@ -12,14 +12,14 @@ OFFSET = 0.008
 """s of Nichol & Dhariwal (2021), which keeps β from vanishing at the first steps."""
 MAX_BETA = 0.999
 FIRST, LAST = -4.5, 4.0
-"""First and last half log signal-to-noise ratio of a sampler: noise 90 times the signal, and a 55th of it."""
+"""First and last log(signal / noise) of a sampler: the noise is 90 times the signal, and a 55th of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε for t = 0 … T-1; all tables (T,) in float64.
 
-    At t = T-1 next to nothing of the state is left: √ᾱ is 2.5e-4 for T = 200 and 4.9e-5 for T = 1000.
+    At t = T-1 almost nothing of the state is left: √ᾱ is 2.5e-4 for T = 200 and 4.9e-5 for T = 1000.
     """
 
     alpha_bar: NDArray[np.float64]

@@ -1,8 +1,8 @@
 """Solvers that integrate the diffusion process from pure noise to a state, given a noise prediction.
 
-In each, `x` is a float32 tensor of unit normal noise; `denoise(x_t, t)` predicts the noise in
-it, `clamp` brings a predicted state into its bounds, `noise(k)` is fresh unit noise for step k of a stochastic sampler.
-All solvers return the state x_0. Coefficients are float64 until they meet the tensor.
+In each solver, `x` is a float32 tensor of unit normal noise, `denoise(x_t, t)` predicts the noise in x_t, `clamp`
+brings a predicted state into its bounds, and `noise(k)` is fresh unit noise for step k of a stochastic solver. All
+solvers return the state x_0. Coefficients are computed in float64.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def ddim(
     noise: Noise,
     eta: float = 0.0,
 ) -> Tensor:
-    """Song et al. (2021), arXiv 2010.02502, equations 12 and 16: deterministic for η = 0, ancestral for η = 1."""
+    """DDIM (Song et al. 2021, arXiv 2010.02502, equations 12 and 16): deterministic for η = 0, ancestral for η = 1."""
     timesteps = schedule.timesteps(steps)
     for k, (t, s) in enumerate(pairwise(timesteps)):
         x0 = _state(denoise, x, t, schedule, clamp)
@@ -75,8 +75,8 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, cla
 def unipc(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp: Clamp, noise: Noise) -> Tensor:  # noqa: ARG001
     """UniPC of second order, B(h) = e^h - 1, on predicted states (Zhao et al. 2023, arXiv 2302.04867, section 3.3).
 
-    Each evaluation also corrects the step that led to it, so that a corrector costs nothing. The first step is of
-    first order.
+    Each evaluation also corrects the step that led to it, so that the corrector needs no evaluation. The first step
+    is of first order.
     """
     timesteps = schedule.timesteps(steps)
     half_log_snr = np.log(schedule.signal / schedule.noise)
@@ -119,7 +119,7 @@ def exponential(
 ) -> Tensor:
     """Exponential integrator of second order (convcast.model.diffusion.linear_flow), exact for normal residuals.
 
-    `flow` is that of the same steps, and `periodic` whether the domain is a torus.
+    `flow` was solved for the same number of steps; `periodic` says whether the domain is a torus.
     """
     before = state = predicted = torch.zeros_like(x)
     for k, t in enumerate(schedule.timesteps(steps)):
@@ -129,7 +129,7 @@ def exponential(
         expected, carried = flow.split(x, k, periodic=periodic)
         now = (a * x - state) / b - expected
         x, before = flow.advance(carried, now, before, k, periodic=periodic), now
-    return torch.where(state == predicted, clamp(x), state)  # what was last brought to its bounds stays there
+    return torch.where(state == predicted, clamp(x), state)  # values at their bounds stay there
 
 
 def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh: float = 0.0) -> Tensor:
@@ -139,12 +139,12 @@ def _advance(x: Tensor, x0: Tensor, t: int, s: int, schedule: Schedule, *, fresh
 
 
 def _state(denoise: Denoise, x: Tensor, t: int, schedule: Schedule, clamp: Clamp) -> Tensor:
-    """Return the state that the predicted noise implies, within its bounds."""
+    """Return the state x_0 that the predicted noise implies, within its bounds."""
     return clamp(_predicted(denoise, x, t, schedule))
 
 
 def _predicted(denoise: Denoise, x: Tensor, t: int, schedule: Schedule) -> Tensor:
-    """Return the state that the predicted noise implies."""
+    """Return the state x_0 that the predicted noise implies."""
     return (x - float(schedule.noise[t]) * denoise(x, int(t))) / float(schedule.signal[t])
 
 

@@ -1,11 +1,11 @@
 """Covariances of the residuals by scale and direction, and the linear denoiser that follows from them.
 
-It is the linear denoiser of least squared error that knows spectra and cross-spectra alone (Wiener 1949). In a smooth
-field nearly all variance at the finest scales is noise, and in two fields that vary together so is the part that they
-do not share. The network need not learn this.
+The denoiser has the least squared error of all linear ones, given spectra and cross-spectra (Wiener 1949). In a noisy
+state of a smooth field, nearly all variance at the finest scales is noise; in two fields that vary together, so is the
+part that they do not share. The network need not learn this.
 
-A band knows whether it varies along x, along y or along both: winds that turn rather than converge have their
-fine structure across themselves. With bands alike in all directions, training narrowed the members of winds by a tenth.
+Bands distinguish variation along x, along y and along both, since winds that rotate rather than converge vary most
+across their direction. With bands alike in all directions, training narrowed the members of winds by a tenth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPACINGS = (1, 2, 4, 8, 16)
 BANDS = 3 * len(SPACINGS) + 1
 """Number of bands: three directions at each distance, and what the last smoothing leaves."""
 EMPTY_BAND = 1e-13
-"""Variance added to every band, so that a band that a small torus does not have gets the gain 0."""
+"""Variance added to every band, so that a band that is empty on a small torus gets the gain 0."""
 MOST_WAVES = 256
 """Maximum number of waves along an axis from which the moments of white noise are computed."""
 
@@ -34,7 +34,8 @@ def bands(fields: Tensor, *, periodic: bool) -> Iterator[Tensor]:
 
     This is the undecimated separable wavelet transform (Mallat 2009, A Wavelet Tour of Signal Processing, section 5.2)
     with weights (1, 2, 1) / 4: what a smoothing along x, along y or along both removes, the finest first, and what the
-    last one leaves. On a domain with edges the fields go on as in a mirror, so that a cosine wave stays one.
+    last one leaves. On a domain with edges the fields are continued by their mirror image, so that a cosine wave stays
+    one.
     """
     left = fields
     for spacing in SPACINGS:
@@ -60,7 +61,7 @@ def responses(along_y: NDArray[np.float64], along_x: NDArray[np.float64]) -> NDA
 
 def _smooth(x: Tensor, spacing: int, axis: int, *, periodic: bool) -> Tensor:
     """Average with the points `spacing` cells away along an axis of a torus, or of a domain mirrored at its edges."""
-    if periodic:  # also where the domain is smaller than the spacing
+    if periodic:  # holds also if the domain is smaller than the spacing
         before, middle, after = torch.roll(x, spacing, axis), x, torch.roll(x, -spacing, axis)
     else:
         size = x.shape[axis]
@@ -72,8 +73,8 @@ def _smooth(x: Tensor, spacing: int, axis: int, *, periodic: bool) -> Tensor:
 def _mirrored(x: Tensor, margin: int, axis: int) -> Tensor:
     """Continue fields beyond both edges of an axis by their mirror image, which begins with the edge itself.
 
-    Repeated edge values would be worse: in a corner of 40 x 40 cells white noise would have 21 times its variance on a
-    torus at the coarsest scale, for 4 times with the mirror image.
+    Repeated edge values would be worse: in a corner of 40 x 40 cells, white noise at the coarsest scale would have 21
+    times its variance on a torus; with the mirror image it has 4 times.
     """
     size = x.shape[axis]
     if margin <= size:
@@ -131,18 +132,18 @@ class Spectrum:
     def __post_init__(self) -> None:
         count = len(self.moments)
         if self.moments.shape != (count, BANDS, count, BANDS):
-            raise ValueError(f"moments of shape {self.moments.shape}")
+            raise ValueError(f"the moments have the shape {self.moments.shape}")
         if self.noise.shape != (BANDS, BANDS):
-            raise ValueError(f"moments of noise of shape {self.noise.shape}")
+            raise ValueError(f"the moments of noise have the shape {self.noise.shape}")
 
     @classmethod
     def independent(cls, moments: NDArray[np.float64]) -> Spectrum:
-        """Spectrum of independent variables, from the `moments` (variable, band, band) of each."""
+        """Return the spectrum of independent variables, from the `moments` (variable, band, band) of each."""
         return cls(_independent(moments))
 
     @classmethod
     def white(cls, variables: int) -> Spectrum:
-        """Spectrum of unit white noise on a large torus."""
+        """Return the spectrum of unit white noise on a large torus."""
         return cls.independent(np.stack([_noise_on_a_large_torus()] * variables))
 
     def gains(self, signal: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:

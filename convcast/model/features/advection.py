@@ -9,7 +9,7 @@ from torch.nn import functional
 from convcast.dataset.cases.motion import REFINEMENTS
 
 PIECES = 3
-"""Pieces of the path of air; more are no better in the simulated world."""
+"""Number of pieces in which the path of air is followed; more are no better in the simulated world."""
 
 
 def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
@@ -24,7 +24,7 @@ def advect(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
 
 
 def travelled(displacement: Tensor, *, periodic: bool) -> Tensor:
-    """Return the displacement from the point of departure to each point, by the motion half-way and not at the end.
+    """Return the displacement from the point of departure to each point, by the motion half-way along the path.
 
     Args:
         displacement: Displacement in cells along y and x at each point, (row, 2, y, x).
@@ -54,10 +54,10 @@ def distance_outside(displacement: Tensor, *, periodic: bool) -> Tensor:
 
 
 def path(wind: Tensor, motion: Tensor, *, periodic: bool) -> Tensor:
-    """Compute the displacement of the air that arrives at each point, in a wind whose pattern moves meanwhile.
+    """Compute the displacement of the air that arrives at each point, in a wind field that itself moves.
 
-    The wind of an hour is seen where it was: at any time of the way, the wind at a point is that of the last frame,
-    moved by `motion` up to this time. The path is followed back from its end in PIECES pieces.
+    At any time, the wind at a point is that of the last frame, moved by `motion` up to this time. The path is followed
+    back from its end in PIECES pieces.
 
     Args:
         wind: Displacement by the wind of the last frame over the lead, cells along y and x, (row, 2, y, x).

@@ -1,10 +1,10 @@
-"""The condition of the network: its only input besides the noisy state and the noise level.
+"""The condition of the network, which is its only input besides the noisy state and the noise level.
 
-Channels: every frame of the history, each of them advected to the valid time, the last one moved by the wind, the
-reference forecast, the expected size of its residuals, the ground here, the ground that the air came from, where the
-air comes from outside the domain, the sun now and at the valid time. Numbers: lead and hour of day. A model with
-forcing has HRRR's forecast for the valid time too, a channel that is 1 where there is one and 0 where it is withheld,
-and its age among the numbers.
+The channels are the frames of the history, the frames advected to the valid time, the last frame moved by the wind, the
+reference forecast, the expected size of its residuals, the ground at the point and where the air came from, the inflow
+from outside the domain, and the sun at the initial and the valid time. The numbers are lead and hour of day. A model
+with forcing also has the channels of HRRR's forecast for the valid time, a channel that is 1 if there is such a
+forecast and 0 if it is withheld, and the age of the forecast as a number.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LONGEST_LEAD = 24.0
 
 
 def channel_count(fields: int, history: int, *, forced: bool = False) -> int:
-    """Number of channels of the condition for `fields` fields and `history` hours."""
+    """Return the number of channels of the condition for `fields` fields and `history` hours."""
     return fields * (2 * history + 3) + 8 + forced * (fields + 1)
 
 
 def number_count(*, forced: bool = False) -> int:
-    """Number of `numbers` of the condition."""
+    """Return the number of `numbers` of the condition."""
     return 3 + forced
 
 
@@ -77,7 +77,7 @@ def numbers(inputs: Inputs, *, forced: bool = False) -> Tensor:
 
 
 class Features(NamedTuple):
-    """The condition before it is encoded, and what turns residuals into fields; one row for each case."""
+    """The condition before it is encoded, with the reference and scale of the residuals; one row for each case."""
 
     channels: Tensor
     numbers: Tensor
@@ -97,7 +97,7 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Condition:
-    """The encoded condition, and what turns residuals into fields: one row for all members, or one for each."""
+    """The encoded condition, with reference, scale and bounds of residuals: one row for all members or for each."""
 
     lead: int
     periodic: bool
@@ -119,7 +119,7 @@ class Condition:
     def for_domain(self, reference: Tensor, scale: Tensor) -> Condition:
         """Return the condition of a tile with the reference and scale of its domain, for the bounds and fields there.
 
-        Its encoded part stays the tile's.
+        The encoded part stays that of the tile.
         """
         low, high = (
             ((end * self.scale + self.reference)[..., :1, :1] - reference) / scale for end in (self.low, self.high)

@@ -1,14 +1,14 @@
 """Nonlinear correction of the regression: a small convolutional network.
 
-Storms grow where there is CAPE, little CIN and an echo to begin with, a product that no linear forecast has, and the
+Storms grow where there is CAPE, little CIN and already an echo, which is a product that no linear forecast has, and the
 edges of an echo move as it grows. A network sees the regression's predictors of the convective fields within MARGIN
 cells (advected, averaged, and their changes) and is fitted to the regression's errors in about a minute. A network
 that forecasts the mean, below a diffusion model of what is left, is also how CorrDiff divides the task (Mardani et al.
 2025, arXiv 2309.15214).
 
 A network errs less in the cases it was fitted to. So there are FOLDS networks, each fitted to the training cases
-outside its fold (cross-fitting). In training the residuals of a case are those from the network that has not seen it,
-as large as on a new day; a forecast takes the mean of all networks.
+outside its fold (cross-fitting). In training, the residuals of a case are those from the network that was not fitted
+to it, so that they are as large as on a new day. A forecast uses the mean of all networks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FOLDS = 4
 MAX_BLOCK = 72.0
 """Maximum length, hours, of the blocks of successive hours that belong to one fold."""
 BLOCKS_A_FOLD = 3
-"""Minimum number of blocks of a fold, in short training periods."""
+"""Minimum number of blocks of a fold, to which blocks are shortened in short training periods."""
 
 PATCH = 40
 """Maximum side, cells, of the patches to which a correction is fitted."""
@@ -55,14 +55,14 @@ PARTS = 3
 PASSES = 24
 """Number of times that a network sees each patch."""
 MAX_STEPS = 600
-"""Maximum number of steps of the fit of a network; with eight times as many it learns its own cases by heart."""
+"""Maximum number of steps of the fit of a network; with eight times as many it overfits."""
 BATCH = 8
 LEARNING_RATE = 3e-3
 """Learning rate of the first and the last convolution and of the biases, by AdamW."""
 HIDDEN_RATE = 0.02
 """Learning rate of the convolutions between them, by Muon."""
 WARM_UP = 0.1
-"""Share of the steps in which the learning rates rise; then they fall to zero."""
+"""Share of the steps in which the learning rates rise; afterwards they fall to zero."""
 
 Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 """Weights (output, input, y, x) and bias (output,) of each convolution, of half precision."""
@@ -77,8 +77,8 @@ def fold_of(init: Hour, first: Hour, last: Hour) -> int:
 def convective(predictors: int, variables: Sequence[Variable]) -> list[int]:
     """Return the indices of those of the regression's predictors that the correction sees.
 
-    They are those of the fields with a loss weight above 1. By the others, and by the ground and the sun, a network
-    knows its training days from each other: with them it was worse on days apart.
+    They are those of the fields with a loss weight above 1. The other fields, the ground and the sun would let a
+    network recognise its training days: with them it was worse on other days.
     """
     weather = range(PLACE_AND_TIME, predictors)
     return [i for i in weather if variables[(i - PLACE_AND_TIME) % len(variables)].loss_weight > 1]
@@ -89,7 +89,8 @@ class Correction:
     """Corrections of the regression of some fields, in standardised units."""
 
     networks: dict[Kind, tuple[Layers, ...]]
-    """Networks by kind of case, one for each fold, which was not fitted to it; empty for no correction."""
+    """Networks by kind of case. Each kind has one for each fold, which was fitted to the other folds; empty for
+    none."""
 
     def predict(
         self, rows: Tensor, kinds: Sequence[Kind], *, periodic: bool, folds: Sequence[int] | None = None
@@ -100,7 +101,8 @@ class Correction:
             rows: `convective` predictors, (row, predictor, y, x).
             kinds: Kind of each row.
             periodic: Whether the domain is a torus.
-            folds: Fold of each training case, whose own network predicts; None for the mean of all networks.
+            folds: Fold of each training case, for the network that was not fitted to it; None for the mean of all
+                networks.
         """
         padded = _padded(rows, periodic=periodic)
         of_rows: Sequence[int | None] = [None] * len(kinds) if folds is None else folds
@@ -157,7 +159,7 @@ class CorrectionFit:
         self._folds: list[int] = []
 
     def add(self, rows: Tensor, errors: Tensor, *, fold: int, periodic: bool) -> None:
-        """Take patches of a case.
+        """Add patches of a case.
 
         Args:
             rows: `convective` predictors, (predictor, y, x).
@@ -179,29 +181,29 @@ class CorrectionFit:
     def solve(self) -> tuple[Layers, ...]:
         """Fit a network for each fold to the errors of the cases outside it, or to all if there are no others.
 
-        All networks are scaled by a factor between 0 and 1 of least squared error, each on its own fold, so that the
-        correction vanishes where it has learnt only its own cases.
+        All networks are scaled by the factor between 0 and 1 with the least squared error of each network on its own
+        fold, so that the correction vanishes if it does not carry over to other cases.
         """
         rows, errors, folds = torch.stack(self._rows), torch.stack(self._errors), torch.tensor(self._folds)
-        center, width = _center_and_width(rows)
-        _, size = _center_and_width(errors)
+        centre, width = _centre_and_width(rows)
+        _, size = _centre_and_width(errors)
         scaled = errors / size[:, None, None]
         networks, found = [], torch.zeros_like(errors)
         for fold in range(FOLDS):
             own, others = folds == fold, folds != fold
             others = others if others.any() else own
-            networks.append(layers := self._fitted(rows[others], scaled[others], center, width))
+            networks.append(layers := self._fitted(rows[others], scaled[others], centre, width))
             if own.any():
                 with torch.no_grad():
-                    found[own] = torch.cat([_network(layers, part) for part in _standardised(rows[own], center, width)])
+                    found[own] = torch.cat([_network(layers, part) for part in _standardised(rows[own], centre, width)])
         scale = size * _share(found, scaled)
-        return tuple(_folded(layers, center, width, scale) for layers in networks)
+        return tuple(_folded(layers, centre, width, scale) for layers in networks)
 
-    def _fitted(self, rows: Tensor, errors: Tensor, center: Tensor, width: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _fitted(self, rows: Tensor, errors: Tensor, centre: Tensor, width: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Train a network on patches: predictors (patch, predictor, y, x) and errors (patch, field, y, x).
 
-        Muon (Jordan et al. 2024) makes each step of a matrix of weights orthogonal, so that it learns along all its
-        directions at once; it takes half of AdamW's steps.
+        Muon (Jordan et al. 2024) makes each step of a matrix of weights orthogonal, so that it learns in all directions
+        at once; it needs half as many steps as AdamW.
         """
         shapes = _shapes(rows.shape[1], errors.shape[1])
         with torch.random.fork_rng(devices=[]):
@@ -225,7 +227,7 @@ class CorrectionFit:
 
         for _ in range(steps):
             chosen = torch.randint(len(rows), (BATCH,), generator=self._generator)
-            (batch,) = _standardised(rows[chosen], center, width)
+            (batch,) = _standardised(rows[chosen], centre, width)
             squares = (_network(layers(), batch) - errors[chosen]).square() * present[chosen]
             squares.sum(dim=1).mean().backward()
             for optimiser, schedule in zip(optimisers, schedules, strict=True):
@@ -236,15 +238,15 @@ class CorrectionFit:
 
 
 def _rate(progress: float) -> float:
-    """Share of the learning rates at a share of the steps: it rises from 0.01, then falls to zero."""
+    """Return the factor of the learning rates after a share of the steps: it rises from 0.01, then falls to zero."""
     return min(0.01 + progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
 
 
-def _folded(layers: Sequence[tuple[Tensor, Tensor]], center: Tensor, width: Tensor, scale: Tensor) -> Layers:
-    """Let the first convolution take predictors in their own units, and the last return corrections in theirs."""
+def _folded(layers: Sequence[tuple[Tensor, Tensor]], centre: Tensor, width: Tensor, scale: Tensor) -> Layers:
+    """Make the first convolution take predictors in their own units, and the last return corrections in theirs."""
     (first, bias), *blocks, (last, last_bias) = layers
     first = first / width[:, None, None]
-    bias = bias - (first * center[:, None, None]).sum(dim=(1, 2, 3))
+    bias = bias - (first * centre[:, None, None]).sum(dim=(1, 2, 3))
     found = [(first, bias), *blocks, (last * scale[:, None, None, None], last_bias * scale)]
     return tuple((_halved(weight.numpy()), _halved(offset.numpy())) for weight, offset in found)
 
@@ -254,7 +256,7 @@ def _tensors(layers: Layers, device: torch.device) -> list[tuple[Tensor, Tensor]
 
 
 def _shapes(predictors: int, fields: int) -> list[tuple[int, int, int, int]]:
-    """Shapes of the weights of all convolutions, (output, input, y, x)."""
+    """Return the shapes of the weights of all convolutions, (output, input, y, x)."""
     blocks = [(HIDDEN, HIDDEN, 3, 3)] * (2 * BLOCKS)
     return [(HIDDEN, predictors, 1, 1), *blocks, (fields, HIDDEN, 1, 1)]
 
@@ -274,27 +276,27 @@ def _padded(rows: Tensor, *, periodic: bool) -> Tensor:
     return functional.pad(rows, (MARGIN,) * 4, mode="circular" if periodic else "replicate")
 
 
-def _standardised(rows: Tensor, center: Tensor, width: Tensor) -> Iterator[Tensor]:
+def _standardised(rows: Tensor, centre: Tensor, width: Tensor) -> Iterator[Tensor]:
     """Yield batches of patches (patch, predictor, y, x) in standardised units."""
     for batch in rows.split(BATCH):
-        yield ((batch.float() - center[:, None, None]) / width[:, None, None]).contiguous(
+        yield ((batch.float() - centre[:, None, None]) / width[:, None, None]).contiguous(
             memory_format=torch.channels_last
         )
 
 
-def _center_and_width(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of patches (patch, channel, y, x), without missing values."""
+def _centre_and_width(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of patches (patch, channel, y, x), without missing values."""
     columns = [patches[:, channel].float().flatten() for channel in range(patches.shape[1])]
     columns = [column[torch.isfinite(column)] for column in columns]
-    center = torch.stack([column.mean() if len(column) else torch.zeros(()) for column in columns])
+    centre = torch.stack([column.mean() if len(column) else torch.zeros(()) for column in columns])
     width = torch.stack([column.std() if len(column) > 1 else torch.zeros(()) for column in columns])
-    return center, width + 1e-3
+    return centre, width + 1e-3
 
 
 def _share(found: Tensor, errors: Tensor) -> Tensor:
     """Return the factor of corrections (patch, field, y, x) that suits errors to which they were not fitted, (field,).
 
-    It is the least of those of PARTS successive parts: a few days or events say little of the next ones.
+    It is the least of the factors of PARTS successive parts, since a few days or events need not be typical.
     """
     found, errors = torch.where(torch.isfinite(errors), found, 0.0), errors.nan_to_num()
     parts = zip(found.chunk(PARTS), errors.chunk(PARTS), strict=True)

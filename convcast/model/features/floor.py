@@ -1,7 +1,7 @@
-"""Normal scores of a field with a floor, continued by the distance to the nearest point that has a value.
+"""Normal scores of a field with a floor, continued where there is none by the distance to the nearest value.
 
-"No echo" is one number far below the weakest echo, so half of what a network learns would be a jump, and a mean across
-the jump loses echo. A signed-distance transform continues the field smoothly, and its inverse is a threshold. LDCast
+"No echo" is one number far below the weakest echo, so a network would mostly learn this jump, and a mean of both sides
+has too little echo. A signed-distance transform continues the field smoothly, and its inverse is a threshold. LDCast
 (Leinonen et al. 2023, arXiv 2304.12891) smooths the same edge with a Gaussian filter.
 """
 
@@ -19,7 +19,7 @@ from convcast.model.devices import send
 from convcast.variables import Floor
 
 ROUNDING = 1e-4
-"""Tolerance of scores for float32, so that the weakest value stays a value."""
+"""Tolerance for rounding to float32, so that the weakest value is not turned into none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def from_scores(fields: Tensor, floor: Floor, scores: NormalScores, table: Score
 def squared_distance(points: Tensor, reach: int, *, periodic: bool) -> Tensor:
     """Return the squared distance of each cell to the nearest of `points`, (..., y, x) bool, as float32.
 
-    It is exact up to `reach` cells; what is farther away is given a larger number than reach². Rows and columns are
+    It is exact up to `reach` cells; cells farther away have a larger number than reach². Rows and columns are
     independent (Felzenszwalb & Huttenlocher 2012), so that a few shifts of the field along each axis suffice.
     """
     far = float(2 * (reach + 1) ** 2)

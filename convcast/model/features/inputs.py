@@ -16,15 +16,15 @@ from convcast.model.devices import send
 from convcast.model.features.advection import advect, distance_outside, path, smooth, travelled, upstream
 from convcast.model.features.normalisation import Floats, Normalisation
 from convcast.settings import ALL_INPUTS, InputName
-from convcast.variables import Variable
+from convcast.variables import Variable, wind_indices
 
 SECONDS_PER_HOUR = 3600.0
 STEERING_WIDTH = 47
-"""Cells over which the wind is averaged that moves the wind itself: a pattern does not move with its own anomaly."""
+"""Cells over which the wind that moves the wind field is averaged: a pattern does not move with its own anomaly."""
 INFLOW_WIDTH = 5
 """Cells over which the edge between air from inside and air from outside the domain is smoothed."""
 INFLOW_DEPTH = 15.0
-"""Distance outside the domain, cells, from which on the second channel of `Inputs.inflow` is 1."""
+"""Distance outside the domain, cells, at which the second channel of `Inputs.inflow` reaches 1."""
 Kind = tuple[int, int | None]
 """Lead time and age of the forcing, hours; None without forcing. The reference is fitted for each."""
 
@@ -59,12 +59,12 @@ class Inputs:
     history_advected: Tensor
     """All frames advected to the valid time by the motion of the history, newest first."""
     advected_by_wind: Tensor
-    """The last frame advected by the local wind, as near-surface air is and storms may be; the wind itself by the wind
-    averaged over STEERING_WIDTH cells."""
+    """The last frame advected by the local wind, as near-surface air is and storms may be; the winds are advected by
+    the wind averaged over STEERING_WIDTH cells."""
     static: Tensor
     """Terrain and land mask."""
     static_advected: Tensor
-    """Terrain and land mask where the air came from: their imprint on a field does not move with the air."""
+    """Terrain and land mask where the air came from, since their imprint on a field does not move with the air."""
     inflow: Tensor
     """Share of air from outside the domain, and its distance from the domain at `init` as a share of INFLOW_DEPTH,
     (row, 2, y, x). There the frames moved to the valid time repeat the values of the edge. Zero on a torus."""
@@ -73,11 +73,12 @@ class Inputs:
     hour: Tensor
     """Sine and cosine of the hour of day, (row, 2)."""
     forcing: Tensor | None = None
-    """HRRR's forecast for the valid time, (row, variable, y, x); None in cases without."""
+    """HRRR's forecast for the valid time, (row, variable, y, x); None without forcing."""
     age: int | None = None
     """Age of the forcing, hours, the same in all rows."""
     folds: tuple[int, ...] | None = None
-    """Fold of each training case (convcast.model.features.correction); None for cases that were not fitted."""
+    """Fold of each training case (convcast.model.features.correction); None for cases that no correction was fitted
+    to."""
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -100,7 +101,7 @@ class Inputs:
         return self.history_advected[:, : self.fields]
 
     def advected_before(self, hours: int) -> Tensor:
-        """The frame of `hours` before the last one, advected to the valid time, (row, variable, y, x)."""
+        """Return the frame `hours` before the last one, advected to the valid time, (row, variable, y, x)."""
         return self.history_advected[:, hours * self.fields : (hours + 1) * self.fields]
 
     @property
@@ -164,7 +165,7 @@ class Inputs:
         wind = _displacement(past[:, -1], motion, leads, normalisation.variables)
         moving = torch.cat([history[:, -1], static], dim=1)
         moved = upstream(moving, path(wind, motion * leads, periodic=periodic), periodic=periodic)
-        if along := _winds(normalisation.variables):
+        if along := wind_indices(normalisation.variables):
             steering = smooth(wind, STEERING_WIDTH, periodic=periodic)
             steered = advect(torch.stack([moving[:, i] for i in along], dim=1), steering, periodic=periodic)
             for number, i in enumerate(along):
@@ -215,15 +216,8 @@ def _displacement(last: Tensor, motion: Tensor, leads: Tensor, variables: tuple[
     It follows the wind of the last frame (row, variable, y, x; GRIB units), or the motion of the history where the
     fields include no wind.
     """
-    along = _winds(variables)
-    if not along:
+    indices = wind_indices(variables)
+    if indices is None:
         return motion * leads
-    wind = torch.stack([last[:, i] for i in along], dim=1)
+    wind = torch.stack([last[:, i] for i in indices], dim=1)
     return (wind * (leads * (SECONDS_PER_HOUR / SPACING))).nan_to_num()
-
-
-def _winds(variables: tuple[Variable, ...]) -> tuple[int, ...]:
-    """Return the indices of the wind along y and along x, or none where the fields include no wind."""
-    names = [variable.standard_name for variable in variables]
-    components = ("y_wind", "x_wind")
-    return tuple(map(names.index, components)) if set(components) <= set(names) else ()

@@ -38,13 +38,13 @@ class Normalisation:
     static_mean: NDArray[np.float64]
     """Mean of terrain and land mask over the whole domain, (2,)."""
     static_std: NDArray[np.float64]
-    """Their standard deviation, (2,)."""
+    """Standard deviation of terrain and land mask, (2,)."""
 
     @classmethod
     def of(cls, dataset: Dataset, statistics: FieldStatistics) -> Normalisation:
         std = dataset.static.std(axis=(1, 2), dtype=np.float64)
         mean = dataset.static.mean(axis=(1, 2), dtype=np.float64)
-        # The standard deviation of flat ground is rounding error, by which nothing may be divided.
+        # The standard deviation of flat ground is a rounding error, and not a divisor.
         return cls(
             dataset.variables,
             statistics.mean,
@@ -56,7 +56,7 @@ class Normalisation:
 
     @cached_property
     def scores(self) -> tuple[NormalScores | None, ...]:
-        """The map to normal scores of each field with a floor."""
+        """Map to normal scores of each field with a floor."""
         return tuple(
             None if variable.floor is None else NormalScores.of(quantiles)
             for variable, quantiles in zip(self.variables, self.quantiles, strict=True)
@@ -95,12 +95,12 @@ class Normalisation:
         return torch.stack(parts, dim=-3)
 
     def standardise(self, fields: Floats, *, periodic: bool) -> Floats:
-        """`standardised` of an array."""
+        """Apply `standardised` to an array."""
         out: Floats = self.standardised(torch.from_numpy(fields), periodic=periodic).numpy()
         return out
 
     def restore(self, values: Floats) -> Floats:
-        """`restored` of an array."""
+        """Apply `restored` to an array."""
         out: Floats = self.restored(torch.from_numpy(values)).numpy()
         return out
 
@@ -148,7 +148,7 @@ class Normalisation:
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the normalisation is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
         if [a.shape for a in arrays] != [(len(variables),)] * 2 + [(len(variables), len(LEVELS))] + [(2,)] * 2:
-            raise DamagedFileError("the normalisation is not of the model's fields", advice=TRAIN_ANOTHER)
+            raise DamagedFileError("the normalisation belongs to other fields than the model's", advice=TRAIN_ANOTHER)
         floors = [quantiles for v, quantiles in zip(variables, arrays[2], strict=True) if v.floor is not None]
         if not all(np.isfinite(quantiles).all() for quantiles in floors):
             raise DamagedFileError("the normalisation lacks quantiles", advice=TRAIN_ANOTHER)

@@ -1,6 +1,6 @@
-"""Linear regression forecast of each field from the inputs, fitted in closed form by least squares.
+"""Linear regression of each field on the inputs, fitted in closed form by least squares.
 
-It is a small kind of model output statistics (Glahn & Lowry 1972), fitted in seconds. It relieves the network of the
+It is a small kind of model output statistics (Glahn & Lowry 1972), fitted in seconds. The network need not learn the
 linear part of the forecast: the imprint of the ground, the daily cycle, and the loss of memory at each scale. Where
 HRRR's forecast forces the model, it is the model output statistics of that forecast, fitted for each lead and age.
 """
@@ -24,7 +24,7 @@ WIDTHS = (3, 7, 15)
 INFLOW_WIDTHS = WIDTHS[1:]
 """Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
 RIDGE = 1e-5
-"""Ridge penalty as a share of the number of cells: enough for predictors that never vary."""
+"""Ridge penalty as a share of the number of cells, which keeps predictors that never vary from being singular."""
 
 
 def predictors(inputs: Inputs) -> Tensor:
@@ -35,7 +35,7 @@ def predictors(inputs: Inputs) -> Tensor:
     def smoothed(fields: Tensor, widths: Sequence[int]) -> list[Tensor]:
         return [smooth(fields, width, periodic=inputs.periodic) for width in widths]
 
-    # Where the air comes from outside, frames moved to the valid time say less, and HRRR's forecast more.
+    # Where air comes from outside, advected frames are worth less, and HRRR's forecast more.
     arrived = inputs.inflow[:, :1]
     averages = smoothed(inputs.advected, WIDTHS)
     parts = [
@@ -53,7 +53,7 @@ def predictors(inputs: Inputs) -> Tensor:
     ]
     moved = [inputs.last, inputs.advected, averages[-1], inputs.advected_by_wind]
     parts += [arrived * fields for fields in moved]
-    if inputs.frames > 1:  # what grew on its way, as in the autoregressive model of STEPS (Bowler et al. 2006)
+    if inputs.frames > 1:  # changes along the motion, as in the autoregressive model of STEPS (Bowler et al. 2006)
         change = inputs.advected_before(1) - inputs.advected
         parts += [change, *smoothed(change, WIDTHS)]
         parts += smoothed(inputs.advected_before(inputs.frames - 1) - inputs.advected, WIDTHS[-1:])
@@ -65,8 +65,8 @@ def predictors(inputs: Inputs) -> Tensor:
 
 
 PLACE_AND_TIME = 3 * 5 + 2 + 6
-"""Number of the first `predictors`, which know the place, its distance from the edges upstream and the time of day, but
-nothing of the weather."""
+"""Number of the first `predictors`: those of place, distance from the edges upstream and time of day, without
+weather."""
 
 
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:

@@ -1,8 +1,8 @@
-"""Residuals of the coming fields from a reference forecast; these are what is diffused.
+"""Residuals of the coming fields from a reference forecast, which the diffusion model samples.
 
-A denoising error of a given size is small against a whole field and large against an hour's change, so the network
-learns the change, in units of its expected size for each field, lead and point. Reference and sizes are fitted for each
-kind of case: a lead without forcing, and a lead with HRRR's forecast of one age.
+A denoising error that is small compared to a whole field is large compared to an hour's change. The network therefore
+learns the residuals, in units of their expected size for each field, lead and point. Reference and sizes are fitted for
+each kind of case: a lead without forcing, and a lead with HRRR's forecast of one age.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MIN_VARIANCE = 1e-8
 """Minimum of the expected squared size of a residual, standardised units."""
 
 LEAST_PRESENT = 0.5
-"""Share of a target's points that must be present for it to count in the spectrum."""
+"""Minimum share of present points of a target that enters the spectrum."""
 
 FittingCases = Iterable[tuple[Inputs, Tensor]]
 
@@ -64,8 +64,8 @@ class Residuals:
 
         The correction is fitted to the cases `corrected`, which are read once more, or to the same.
 
-        Missing points of the targets (NaN) are left out; for the spectrum, they count as the reference, and what they
-        lack of the variance is made up for.
+        Missing points of the targets (NaN) are left out. For the spectrum their residual is 0, and the moments are
+        scaled up for the variance that they lack.
         """
         references = tuple(names.get(v.name, names["default"]) for v in normalisation.variables)
         regression, correction = Regression({}), Correction({})
@@ -188,9 +188,9 @@ class Residuals:
         fields = len(self.normalisation.variables)
         names = get_args(ReferenceName)
         if len(self.references) != fields or not all(name in names for name in self.references):
-            raise ValueError(f"{self.references!r} are not the references of {fields} fields")
+            raise ValueError(f"there are references {self.references!r} for {fields} fields")
         if len(self.spectrum.moments) != fields:
-            raise ValueError(f"a spectrum of {len(self.spectrum.moments)} fields, not {fields}")
+            raise ValueError(f"the spectrum has {len(self.spectrum.moments)} fields, not {fields}")
         with_floor = int(np.isfinite(self.normalisation.weakest()).sum())
         for kind, rows in self.spread.items():
             forced = kind[1] is not None
@@ -213,14 +213,14 @@ class Residuals:
 
 
 def corrected_fields(normalisation: Normalisation, references: Sequence[ReferenceName]) -> list[int]:
-    """Return the indices of the fields whose regression is corrected: all, if there are convective fields to see."""
+    """Return the indices of the fields with a corrected regression: all, if there are convective predictors."""
     if not any(variable.loss_weight > 1 for variable in normalisation.variables):
         return []
     return [i for i, name in enumerate(references) if name == "regression"]
 
 
 def _places(indices: Sequence[int], like: Tensor) -> Tensor:
-    """Return indices on the device of a tensor; a list in their place would be copied there while the caller waits."""
+    """Return indices as a tensor on the device of `like`; indexing by a list would wait for a copy to the device."""
     return send(torch.tensor(indices), like.device)
 
 

@@ -1,7 +1,7 @@
 """Expected size of a residual at each point, fitted by non-negative least squares of its square.
 
-Residuals are large where storms are and small elsewhere. Divided by their expected size they are nearly alike
-everywhere, so that their covariances describe them all.
+Residuals are large in and near storms and small elsewhere. Divided by their expected size, they have nearly the same
+variance everywhere, so that one set of covariances describes them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ WIDTHS = (3, 7, 15)
 ACTIVE_WIDTHS = (7, 15)
 """Cells over which the excess of a field with a floor over its weakest value is averaged."""
 EXPECTED_WIDTHS = (1, 7)
-"""Cells over which the same excess of the reference forecast is averaged, from far below the weakest value on."""
+"""Cells over which the same excess of the reference forecast is averaged, beginning far below the weakest value."""
 CONSTANT_SHARE = 0.15
-"""Share of the mean variance that every point has: a storm may be born anywhere."""
+"""Share of the mean variance that every point has, since a storm may form anywhere."""
 
 RIDGE = 1e-6
-"""Added to the normalised squares of the features, so that features that are alike share their weight."""
+"""Ridge penalty on normalised features, so that similar features share their weight."""
 
 
 def spread_features(
@@ -57,7 +57,7 @@ def spread_features(
                 (expected if width == 1 else smoothed(expected, width)).expand_as(last) for width in EXPECTED_WIDTHS
             ]
     features += [share.expand_as(last) for share in inputs.inflow.split(1, dim=1)]
-    if inputs.forcing is not None:  # what HRRR expects, and where it differs from what moves along
+    if inputs.forcing is not None:  # HRRR's forecast, and its difference from the advected field
         forcing, difference = inputs.forcing, (inputs.forcing - last) ** 2
         features += [torch.relu(smoothed(forcing**2, width) - smoothed(forcing, width) ** 2) for width in WIDTHS]
         features += [smoothed(difference, width) for width in WIDTHS]
@@ -88,7 +88,7 @@ class SpreadFit:
         rows, squared = features.flatten(2), residual.flatten(1) ** 2
         present = torch.isfinite(squared)
         squared = torch.nan_to_num(squared)
-        # An error in the variance counts by its share of the variance: storms would decide alone otherwise.
+        # Errors are weighted by the inverse of the variance; otherwise storms alone would decide.
         weights = present / (0.05 + rows[:, 1] + rows[:, 2])
         weighted = rows * weights[:, None]
         self._squares = self._squares + (weighted @ rows.transpose(1, 2)).double()
@@ -107,7 +107,7 @@ class SpreadFit:
         for i, (square, product) in enumerate(zip(self._squares.numpy(), self._products.numpy(), strict=True)):
             scale = np.sqrt(np.maximum(np.diag(square), 1e-12))
             scaled = square / np.outer(scale, scale) + RIDGE * np.eye(len(scale))
-            # Features may be the same, as where no forecast expects an echo; rounding then makes a Cholesky root fail.
+            # Features may be equal, as where no forecast has an echo; rounding may then make a Cholesky root fail.
             values, vectors = np.linalg.eigh(scaled)
             root = np.sqrt(np.maximum(values, RIDGE))
             solution, _ = nnls(root[:, None] * vectors.T, vectors.T @ (product[:, 0] / scale) / root)

@@ -1,0 +1,1 @@
+"""The neural network: its layers, and their compilation."""

@@ -1,4 +1,4 @@
-"""Compilation of the network by torch.compile, which fuses what lies between convolutions."""
+"""Compilation of the network by torch.compile, which fuses the operations between convolutions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def compile_network(
 
 
 def missed(choice: CompileChoice, device: torch.device) -> str | None:
-    """Return why `auto` does not compile on a GPU, where it would be faster; None where it does or should not."""
+    """Return why `auto` cannot compile on a GPU, where it would be faster; None if it can, or should not."""
     return obstacle(device) if choice == "auto" and device.type == "cuda" else None
 
 

@@ -1,4 +1,4 @@
-"""Layers of the network, none of which computes a statistic over space.
+"""Layers of the network; none of them computes a statistic over space.
 
 With a normalisation over the domain a pixel's output would depend on the size of the domain. Normalisation here runs
 over the channels of one pixel, and attention over windows of a fixed size, so tiles behave as training patches do.
@@ -55,7 +55,7 @@ class _Wrap(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        """Each margin's gradient belongs to the opposite side."""
+        """Add each margin's gradient to the opposite side."""
         down = gradient[..., 1:-1, :].clone()
         down[..., -1, :] += gradient[..., 0, :]
         down[..., 0, :] += gradient[..., -1, :]
@@ -68,8 +68,8 @@ class _Wrap(torch.autograd.Function):
 class ChannelNorm(nn.Module):
     """Root-mean-square normalisation over the channels of each pixel (Zhang & Sennrich 2019), without a gain.
 
-    The mean square is float32, and the result has the type of `x`. Left to autocast, it would differ by device: CUDA's
-    has norms and roots on its float32 list and would keep float32 features, the CPU's has not.
+    The mean square is float32, and the result has the type of `x`. Autocast would give different types on
+    different devices: CUDA's autocast computes norms and roots in float32 and keeps that type, the CPU's does not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def _windows(x: Tensor, heads: int, rows: int, columns: int) -> Tensor:
 
 
 class Embedding(nn.Module):
-    """Embedding of a few numbers between -1 and 1: their sines and cosines through two linear layers."""
+    """Embedding of a few numbers between -1 and 1: two linear layers of their sines and cosines."""
 
     def __init__(self, numbers: int, width: int, *, frequencies: int = 8) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The network: an encoder of the condition, run once a forecast, and a denoiser, run once a step and member."""
+"""The network: an encoder of the condition, run once for each forecast, and a denoiser, run at each step and member."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class UNet(nn.Module):
         return functional.silu(self.norm(h))
 
     def receptive_radius(self, downsampling: int) -> int:
-        """Distance, in cells, of the farthest input of an output; a pixel of `h` has `downsampling` cells a side."""
+        """Return the distance, cells, of an output's farthest input; a pixel of `h` has `downsampling` cells a side."""
         cells, scale = 0, downsampling
         for part in (*self.down, *self.middle, *self.up):
             if isinstance(part, Downsample):
@@ -223,11 +223,12 @@ class Network(nn.Module):
         Attention is counted with its windows in the worst position.
         """
         scale = self.unshuffle
-        ends = 4 * scale + 2 * (scale - 1)  # reading and writing of the two networks, and cells that share a pixel
+        # The first and last convolutions of both networks, and the cells that are folded into one pixel.
+        ends = 4 * scale + 2 * (scale - 1)
         return self.encoder.receptive_radius(scale) + self.denoiser.receptive_radius(scale) + ends
 
     def recompute(self, wanted: bool) -> None:
-        """Set whether training recomputes activations instead of keeping them (Chen et al. 2016, arXiv 1604.06174)."""
+        """Set whether training recomputes activations instead of storing them (Chen et al. 2016, arXiv 1604.06174)."""
         self.encoder.recompute = self.denoiser.recompute = wanted
 
     def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:

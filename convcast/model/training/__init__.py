@@ -1,0 +1,1 @@
+"""Training of the network, its validation, and the files that it writes."""

@@ -28,7 +28,7 @@ Group = TypeVar("Group")
 IN_MEMORY = 2 << 30
 """Maximum size, in bytes, of prepared cases that are kept in memory."""
 AHEAD = 4
-"""Batches prepared while the network is busy."""
+"""Number of batches prepared ahead while the network is busy."""
 
 
 class Batch(NamedTuple):
@@ -66,7 +66,7 @@ class DrawnCase(NamedTuple):
     age: int | None
     """Age of its forcing."""
     window: Window | None
-    """The window in this orientation; None if the prepared case is kept."""
+    """The window in this orientation; None if the prepared case is in memory."""
     shift: tuple[int, ...] | None
     """Rows and columns by which the torus is rolled."""
 
@@ -74,8 +74,8 @@ class DrawnCase(NamedTuple):
 class Cases:
     """Cases of Windows, prepared as tensors.
 
-    Where windows cover a whole, small domain, each case is prepared once for each orientation and kept in memory. It
-    cannot be augmented by Windows then, so the random shift of a torus happens here.
+    Where windows cover a whole, small domain, each case is prepared once for each orientation and kept in memory. The
+    random shift of a torus then happens here, and not in Windows.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Cases:
             residuals: Reference forecast and scale of the residuals.
             inputs: Names of the inputs besides the fields (`model.inputs`).
             roll: Shift a torus at random.
-            orientations: Orientations of which each case gets a random one.
+            orientations: Orientations, from which one is drawn for each case.
             withheld: Fraction of cases without their forcing; the others get that of a random age. None gives each
                 case its newest forcing.
             fitted: First and last hour of the cases to which the reference was fitted, if these are among them.
@@ -129,7 +129,7 @@ class Cases:
         return self._kept is not None
 
     def drawn(self, number: int) -> DrawnCase:
-        """Make the random draws of a case, and read it unless it is kept."""
+        """Make the random draws of a case, and read it unless it is in memory."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, number]))
         turn = int(generator.integers(len(self.orientations)))
         age = self._age(number, generator)
@@ -150,10 +150,10 @@ class Cases:
         return made if case.shift is None else made.rolled(*case.shift)
 
     def together(self, drawn: Sequence[DrawnCase], device: torch.device | str = "cpu") -> Batch:
-        """Prepare cases that were read on the device as one batch.
+        """Prepare cases as one batch on the device.
 
-        Cases with forcing of one age take one pass: a GPU works for a shorter time on a case than its few thousand
-        operations take to be queued.
+        Cases with forcing of one age are prepared in one pass, since queueing the operations of a case takes longer
+        than a GPU takes to do them.
         """
         rows: dict[int, Batch] = {}
         for age in {case.age for case in drawn}:
@@ -188,7 +188,7 @@ class Cases:
         targets = [window.target for window in windows if window.target is not None]
         observed = on_device(targets, normalisation, torch.device(device))
         target = normalisation.standardised(observed, periodic=periodic)
-        # bfloat16 is what the network computes in, and half the memory to keep and to roll.
+        # bfloat16 is the precision of the network, and takes half the memory.
         return Batch(made.channels.bfloat16(), made.numbers, (target - made.reference) / made.scale)
 
 

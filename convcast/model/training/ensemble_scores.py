@@ -55,7 +55,7 @@ def unpack(sums: Sums) -> dict[str, Sums]:
 
 
 def events_of(variable: Variable) -> tuple[float | None, ...]:
-    """Return the thresholds of a field's events; None, which stands for any value but none, is first."""
+    """Return the thresholds of a field's events. With a floor, the first is None, for any value above the floor."""
     return ((None,) if variable.floor is not None else ()) + variable.thresholds
 
 
@@ -83,7 +83,7 @@ def case_sums(
     Returns:
         The sums of PARTS, (variable, WIDTH); zeros for a field without observations.
     """
-    # Sampling imports this package and does without numba, which takes seconds to import.
+    # Imported here, since sampling imports this package and does not need numba, which takes seconds to import.
     from convcast.metrics.kernels import score_points
 
     assert window.target is not None
@@ -115,7 +115,7 @@ def case_sums(
 
 
 def _power(members: Floats, observed: Floats, variable: Variable, *, periodic: bool) -> Sums:
-    """Power of the members and of the observation by band, (2, BANDS), as verification has it."""
+    """Return the power of the members and of the observation by band, (2, BANDS), as verification has it."""
     from convcast.metrics.scores.spectra import LogSpectralDistance
     from convcast.metrics.spatial import FieldCase, Scales
 

@@ -51,7 +51,7 @@ def train(dataset: Dataset, directory: Path, settings: Settings) -> Iterator[Tra
         DamagedFileError: The model in `directory` is damaged or was trained on other data.
     """
     torch.set_num_threads(settings.training.threads)
-    torch.set_flush_denormal(True)  # weights that decay to nothing must not slow the arithmetic down
+    torch.set_flush_denormal(True)  # denormal numbers of weights that decay would slow the arithmetic down
     with process_group() as distributed:
         yield from _train(dataset, directory, settings, distributed)
 
@@ -84,7 +84,7 @@ def _train(
         return
     trainer.description = trainer.description.under(settings)
     cases, validator = preparation.cases(dataset, description, settings)
-    started = time.monotonic()  # the time to train in is not spent on preparing
+    started = time.monotonic()  # preparation does not count as time of training
 
     def minutes() -> float:
         return before + (time.monotonic() - started) / 60
@@ -117,11 +117,11 @@ def _train(
         trainer.learn(parts, rate, tally)
         done, score = fraction(), None
         judging = done >= 1 or trainer.step % settings.training.checkpoint_every == 0
-        # The first step is reported too: it says that training has begun, and how fast.
+        # The first step is reported too, to show that training has begun, and how fast.
         due = done >= 1 or trainer.step == 1 or trainer.step % settings.training.log_every == 0
         if (judging or due) and (sound := trainer.sound_step) < trainer.step:
             raise stop("is not finite", sound)
-        # The processes agree on the time at reports alone: to do so at each step would keep the GPUs waiting.
+        # The processes agree on the time only at reports; at each step the GPUs would have to wait.
         saving = judging or (due and distributed.broadcast(minutes() - kept) >= settings.training.checkpoint_minutes)
         if saving and tally.loss > DIVERGED:
             raise stop(f"has grown to {tally.loss:.1f}", trainer.step)

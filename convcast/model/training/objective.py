@@ -23,7 +23,7 @@ class NoisedBatch(NamedTuple):
     blank: Tensor
 
     def divided(self, parts: int) -> list[NoisedBatch]:
-        """Divide in order; `parts` must divide the number of cases."""
+        """Divide the batch into `parts` equal parts, in order; the number of cases must be a multiple of `parts`."""
         draws = (values.chunk(parts) for values in (self.t, self.noise, self.blank))
         return [NoisedBatch(*part) for part in zip(self.batch.divided(parts), *draws, strict=True)]
 
@@ -32,7 +32,7 @@ class Objective(nn.Module):
     """The loss of a noised batch: each condition is encoded once, and the noise predicted in each of its draws."""
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, device: torch.device) -> None:
-        """`settings.precision` is bfloat16 or float32."""
+        """Create the network and the diffusion process; `settings.precision` is bfloat16 or float32."""
         super().__init__()
         self.network: Network = description.network().to(device)
         # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.

@@ -1,4 +1,4 @@
-"""Mirrored and turned cases, which physics allows as training cases: winds and motion turn, terrain moves along."""
+"""Mirror and turn training cases, as physics allows: winds and motion are turned as vectors, terrain moves along."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcast.dataset import Window
-from convcast.variables import Variable
+from convcast.variables import Variable, wind_indices
 
 Floats = NDArray[np.float32]
 
@@ -28,8 +28,7 @@ class Orientation:
         """Return the window in this orientation; an exchange needs a square."""
         if self == Orientation():
             return window
-        names = [variable.standard_name for variable in variables]
-        wind = (names.index("y_wind"), names.index("x_wind")) if {"x_wind", "y_wind"} <= set(names) else None
+        wind = wind_indices(variables)
 
         def turned(fields: Floats, vector: tuple[int, int] | None) -> Floats:
             out = fields[..., :: -1 if self.rows else 1, :: -1 if self.columns else 1]

@@ -60,11 +60,11 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     """Describe a model before its training: statistics and reference from the training hours of the dataset.
 
     Raises:
-        MissingInputError: There are too few training hours, or HRRR forecasts that are to force the model.
+        MissingInputError: There are too few training hours, or too few HRRR forecasts to force the model.
     """
     split = split_hours(dataset.hours, settings.split)
     normalisation = Normalisation.of(dataset, FieldStatistics.from_hours(dataset, split.training))
-    # Averages are fitted, so the patches are drawn uniformly.
+    # Averages over all patches are fitted, so the patches are drawn uniformly.
     windows = _windows(dataset, split.training, settings, augment=not _whole(dataset, settings))
     fitted = evenly_spaced(len(windows), FITTED_CASES * len(settings.model.leads))
     corrected = evenly_spaced(len(windows), max(CORRECTED_CASES, len(fitted)))
@@ -77,7 +77,7 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
     case_bytes = FLOAT * (2 * settings.model.history + 4 + ages) * len(dataset.variables) * math.prod(windows.shape)
     kept = case_bytes * (len(fitted) + len(corrected)) <= IN_MEMORY
 
-    @lru_cache(maxsize=None if kept else 0)  # the fit reads the cases four times
+    @lru_cache(maxsize=None if kept else 0)  # since the fit reads the cases four times
     def prepared(number: int, turn: Orientation) -> list[tuple[Inputs, Tensor]]:
         window = turn.apply(windows.forced(number, None), dataset.variables)
         assert window.target is not None

@@ -58,10 +58,10 @@ def whole(value: Tensor) -> Tensor:
 def sharded_like(value: Tensor, like: Tensor) -> Tensor:
     """Shard a whole tensor as `like` is sharded."""
     if not hasattr(like, "full_tensor"):
-        # The fused optimiser on a GPU wants its moments to lie in memory as the weights do.
+        # The fused optimiser on a GPU needs its moments in the memory layout of the weights.
         return torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)
     value = value.to(like.device)
-    from torch.distributed.tensor import DTensor, distribute_tensor  # imports that one process does without
+    from torch.distributed.tensor import DTensor, distribute_tensor  # a single process does not need it
 
     if isinstance(like, DTensor) and value.shape == like.shape:
         return distribute_tensor(value, like.device_mesh, like.placements)

@@ -1,6 +1,6 @@
 """Validation of a model in training: the scores of small ensembles on hours that training does not see.
 
-The loss hardly shows that a model overfits or is over-confident, but its ensembles do.
+Ensembles show that a model overfits or is over-confident, which the loss hardly does.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ SPACINGS = (0.25, 0.5, 1, 2, 5, 10)
 LINES = 4
 """Approximate number of meridians or parallels on a map."""
 SPECKS = 130
-"""Lakes and islands narrower than this fraction (1 / SPECKS) of the map are left out, or they would clutter CONUS."""
+"""Lakes and islands narrower than 1 / SPECKS of the map are left out, since they would clutter CONUS."""
 NEAR = 3.0
 """Margin around a map, degrees, within which points of borders are kept."""
 COUNTIES = 700.0
 """Maximum width of a map with county lines, km; on wider ones they would hide the weather."""
 WATER = "#e3ecf2"
-"""Colour of lakes and sea, which no table of a field has."""
+"""Colour of lakes and sea, which is not in any field's colour table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ class BaseMap:
 
     @cached_property
     def _coasts(self) -> list[NDArray[np.float64]]:
-        """Coastlines, km, each (point, 2), without small lakes and islands; of the real world if no mask is known."""
+        """Coastlines, km, each (point, 2), without small lakes and islands; real ones if no land mask is known."""
         if self.land is None:
             return self._near(coast_lines()) if self.borders else []
         land = self.land >= 0.5
@@ -119,7 +119,7 @@ class BaseMap:
 
     @cached_property
     def _box(self) -> tuple[float, float, float, float]:
-        """Western, southern, eastern and northern limit of what is near the rectangle, degrees."""
+        """Western, southern, eastern and northern limit, degrees, of the area near the rectangle."""
         latitude, longitude = self.grid.latitude_longitude()
         west, south = float(longitude.min()) - NEAR, float(latitude.min()) - NEAR
         return west, south, float(longitude.max()) + NEAR, float(latitude.max()) + NEAR

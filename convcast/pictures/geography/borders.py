@@ -33,8 +33,8 @@ def coast_lines() -> tuple[Line, ...]:
 def _read(lines: str, meta: str, area: float | None = None) -> tuple[Line, ...]:
     """Return lines that touch the conterminous USA as (longitude, latitude), each (point, 2).
 
-    The table has a line's type, area in km², number of points, southern and northern limit, first byte and number of
-    bytes of a polyline of float32 pairs.
+    Each row of the table has a line's type, area (km²), number of points, southern and northern limit, first byte and
+    number of bytes; the bytes are a polyline of float32 pairs.
     """
     data = (DATA / f"{lines}.dat").read_bytes()
     south, north, west, east = UNITED_STATES
@@ -43,7 +43,7 @@ def _read(lines: str, meta: str, area: float | None = None) -> tuple[Line, ...]:
         _, size_of_area, _, lowest, highest, first, size, *_ = row.split()
         if float(highest) < south or float(lowest) > north:
             continue
-        if area is not None and float(size_of_area) < area:  # of lines it is -1
+        if area is not None and float(size_of_area) < area:  # lines have the area -1
             continue
         line = np.frombuffer(data, "<f4", int(size) // 4, int(first)).reshape(-1, 2).astype(float)
         line[:, 0] -= 360 * (line[:, 0] > 180)

@@ -1,4 +1,4 @@
-"""Where a point is, from a packaged table of towns (GeoNames, CC BY 4.0; made by docs/places.py)."""
+"""Describe where a point is, by a packaged table of towns (GeoNames, CC BY 4.0; made by docs/places.py)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from convcast.grid import EARTH_RADIUS
 Floats = NDArray[np.float64]
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 IN_TOWN = 5.0
-"""Distance, km, up to which a point is at a town."""
+"""Distance, km, up to which a point counts as in a town."""
 FAR = 250.0
-"""Distance, km, from which the nearest town says little, as at sea."""
+"""Distance, km, from which the nearest town is not a useful description, as at sea."""
 
 
 def describe_place(latitude: float, longitude: float) -> str:

@@ -62,7 +62,7 @@ def test_it_takes_the_newest_cycle_there_is_and_says_which(convcast, dataset):
     said = json.loads(done.stdout)
     assert said["forcing"] == {str(INIT): {"1": str(older), "3": f"{INIT} + 3 h"}}
     (note,) = said["notes"]
-    assert note == f"HRRR's forecast of {INIT} + 1 h is not here: {older} forces {INIT} + 1 h"
+    assert note == f"the dataset lacks HRRR's forecast of {INIT} + 1 h: {older} forces {INIT} + 1 h"
     assert note in done.stderr
 
 

@@ -140,7 +140,7 @@ def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
 def test_a_spectrum_of_each_field_by_itself_is_refused(fit):
     residuals = fit(default="persistence")
     own = np.einsum("ibic->ibc", residuals.spectrum.moments)
-    with pytest.raises(DamagedFileError, match="moments of shape"):
+    with pytest.raises(DamagedFileError, match="moments have the shape"):
         Residuals.from_dict(residuals.normalisation, residuals.to_dict() | {"spectrum": own.tolist()})
 
 

@@ -59,7 +59,7 @@ A conditional diffusion model that draws ensembles of the coming hours (convcast
 | leads | {", ".join(str(lead) for lead in model.leads)} h |
 | sees | the last {model.history} hours of its fields, terrain and land, sun, hour of day, lead |
 | forced by | {_forcing(d)} |
-| departs from | {references} |
+| reference forecast | {references} |
 | parameters | {parameters / 1e6:.2f} million |
 | diffusion steps | {model.diffusion_steps}, {model.parameterisation} noise prediction |
 | training | {d.trained} steps{chosen}, {d.minutes:.1f} minutes, settings {d.settings_digest} |
@@ -69,9 +69,9 @@ A conditional diffusion model that draws ensembles of the coming hours (convcast
 ## Limits
 
 - It was trained and checked on the hours, the grid and the leads above, and on nothing else.
-- What is better than persistence on a few validation hours may not be elsewhere. Scores on other days, beside \
-baselines and with intervals over days, are what `convcast verify` reports.
-- Probabilities of what is rarer than its training hours show (strong storms, other seasons) are extrapolated.
+- A model that is better than persistence on a few validation hours need not be elsewhere. `convcast verify` reports \
+scores on other days, beside baselines and with intervals over days.
+- Probabilities of weather that its training hours lack (strong storms, other seasons) are extrapolated.
 - Its members are statistical samples and obey no physical budget.
 {_inherited(d)}\
 - It is a research tool. Warnings are the business of the national weather services.

@@ -60,7 +60,7 @@ _PROGRESS = TypeAdapter(TrainingProgress)
 
 @dataclass
 class Tally:
-    """Sums since the last report, kept on the device: reading one would wait for all steps before it."""
+    """Sums since the last report. They stay on the device, since reading one would wait for all steps before it."""
 
     steps: int = 0
     samples: int = 0
@@ -70,7 +70,7 @@ class Tally:
     by_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
     in_level: Tensor = field(default_factory=lambda: torch.zeros(LEVELS))
     waited: float = 0.0
-    """Seconds without a batch to learn."""
+    """Seconds spent waiting for batches."""
     since: float = field(default_factory=time.monotonic)
 
     def add(self, losses: Losses, level: Tensor) -> None:
@@ -104,7 +104,7 @@ class Tally:
         """Inverse of `to_dict`; raises ValueError for damaged values."""
         sums = {name: torch.tensor(values[name], dtype=torch.float32) for name in SUMS}
         if any(sums[name].shape != (LEVELS,) for name in ("by_level", "in_level")):
-            raise ValueError("the sums by noise level are not one for each")
+            raise ValueError("there is not one sum for each part of the noise levels")
         steps, samples, gradient = int(values["steps"]), int(values["samples"]), float(values["gradient"])
         return cls(steps, samples, gradient, sums["noise"], sums["guess"], sums["by_level"], sums["in_level"])
 

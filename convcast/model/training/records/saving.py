@@ -55,7 +55,7 @@ class Checkpoint:
     def to_dict(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "minutes": self.description.minutes,  # the description rounds them
+            "minutes": self.description.minutes,  # the description rounds the minutes
             "description": self.description.to_dict(),
             "weights": self.weights,
             "validation": None if self.validation is None else self.validation.to_dict(),
@@ -94,7 +94,7 @@ def newest(directory: Path) -> tuple[Path, Checkpoint] | None:
     if not paths:
         if described:
             raise DamagedFileError(
-                f"{directory} has no checkpoint to go on from", advice="train under another name (--model)"
+                f"{directory} has no checkpoint to resume from", advice="train under another name (--model)"
             )
         return None
     path, advice = paths[-1], advice_for(directory)
@@ -165,7 +165,7 @@ def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkp
 
 
 def _best(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkpoint) -> Mapping[str, Tensor] | None:
-    """Return the best weights so far, if a checkpoint has them."""
+    """Return the best weights so far; None if no checkpoint has them."""
     steps = checkpoint.description.steps
     if steps == checkpoint.step:
         return averages

@@ -39,7 +39,7 @@ class TrainingLog:
 
     def _write_events(self, report: TrainingProgress) -> None:
         if self._writer is None:
-            from tensorboardX import SummaryWriter  # two seconds of imports that sampling does without
+            from tensorboardX import SummaryWriter  # takes two seconds, and sampling does not need it
 
             folder = str(self._directory / EVENTS)
             self._writer = SummaryWriter(folder, purge_step=self._hidden_from, flush_secs=30)
@@ -93,7 +93,7 @@ def _cut(log: Path, step: int) -> int | None:
                     break
                 last = int(number)
             except (KeyError, TypeError, ValueError):
-                pass  # torn in the middle of an earlier run; readers pass over it
+                pass  # a line that an earlier run left incomplete, which readers skip
             size += len(line)
     if size < log.stat().st_size:
         os.truncate(log, size)
