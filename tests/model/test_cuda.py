@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,15 +15,19 @@ from fake_cuda import CUDA, NoWaiting, SavedTensors, fake_cuda, pinned
 from convcast.dataset.cases import windows
 from convcast.ensemble import cover, latest_init
 from convcast.ensemble.tiled_denoiser import TiledDenoiser
+from convcast.grid import Grid
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS
 from convcast.model.diffusion.spectrum import BANDS, Spectrum
-from convcast.model.features.condition import channel_count
+from convcast.model.features.condition import channel_count, number_count
 from convcast.model.network.network import Network
 from convcast.model.training import preparation
-from convcast.settings import ModelSettings
+from convcast.model.training.batches import Batch
+from convcast.model.training.objective import NoisedBatch, Objective
+from convcast.operations.speed import made_up
+from convcast.settings import ModelSettings, Settings
 from convcast.settings.load import load_settings
 
 FIELDS = 7
@@ -62,37 +69,44 @@ def placed(process: Diffusion) -> Diffusion:
     return process
 
 
-def training_step(
-    settings: ModelSettings, *, side: int, cases: int, draws: int, precision: torch.dtype, periodic=False
-):
-    """The forward pass of one batch: the network, its parts' outputs, the losses and the saved tensors."""
-    real = tables(settings)
+@cache
+def fitted() -> ModelDescription:
+    """A description whose reference is fitted to made-up weather, on which no network depends."""
+    return made_up.description(load_settings(preset="phase1"))
+
+
+def training_step(settings: Settings, *, side: int, cases: int, draws: int, periodic: bool = False):
+    """The network after the forward pass of one batch, its parts' outputs, the loss's terms, and the saved tensors."""
+    model = settings.model
+    forced = model.forcing != "none"
+    # A copy, since what is described once keeps the fake tensors of another test.
+    description = replace(deepcopy(fitted()), model=model, grid=Grid(side, side, 300, 800, periodic))
     with fake_cuda():
-        net, process = network(settings), placed(real)
+        objective = Objective(description, settings.training, CUDA)
+        net = objective.network
         outputs, saved = observed(net), SavedTensors()
-        half = precision == torch.bfloat16
-        condition = torch.empty(cases, channel_count(FIELDS, settings.history), side, side, device=CUDA)
-        rows = cases * draws
-        with torch.autocast("cuda", torch.bfloat16, enabled=half), saved, NoWaiting():
-            encoded = net.encode(condition.to(precision), torch.empty(cases, 3, device=CUDA), periodic=periodic)
-            losses = process.losses(
-                net,
-                torch.empty(cases, FIELDS, side, side, device=CUDA),
-                torch.empty(rows, FIELDS, side, side, device=CUDA),
-                torch.empty(rows, dtype=torch.int64, device=CUDA),
-                encoded,
-                torch.empty(rows, 1, 1, 1, dtype=torch.bool, device=CUDA),
-                periodic=periodic,
-            )
+        rows, channels = cases * draws, channel_count(FIELDS, model.history, forced=forced)
+        batch = Batch(
+            torch.empty(cases, channels, side, side, dtype=torch.bfloat16, device=CUDA),
+            torch.empty(cases, number_count(forced=forced), device=CUDA),
+            torch.empty(cases, FIELDS, side, side, device=CUDA),
+        )
+        noised = NoisedBatch(
+            batch,
+            torch.empty(rows, dtype=torch.int64, device=CUDA),
+            torch.empty(rows, FIELDS, side, side, device=CUDA),
+            torch.empty(rows, 1, 1, 1, dtype=torch.bool, device=CUDA),
+        )
+        with saved, NoWaiting():
+            loss, losses = objective(noised)
+        assert (loss.dtype, loss.device, loss.shape) == (torch.float32, CUDA, ())
         return net, outputs, losses, saved
 
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_every_feature_of_a_training_step_on_a_gpu_is_bfloat16(make_settings, periodic):
-    settings = make_settings(model={"attention": [4], "dropout": 0.1}).model
-    net, outputs, losses, _ = training_step(
-        settings, side=16, cases=2, draws=3, precision=torch.bfloat16, periodic=periodic
-    )
+    settings = make_settings(model={"attention": [4], "dropout": 0.1}, training={"precision": "bfloat16"})
+    net, outputs, losses, _ = training_step(settings, side=16, cases=2, draws=3, periodic=periodic)
     found = {name: out.dtype for name, out in outputs.items() if name}
     assert {name for name, dtype in found.items() if dtype != torch.bfloat16} == set()
     assert outputs[""].dtype == torch.float32
@@ -107,14 +121,16 @@ def test_every_feature_of_a_training_step_on_a_gpu_is_bfloat16(make_settings, pe
 
 
 def test_every_feature_is_float32_where_that_is_the_precision(make_settings):
-    _, outputs, _, _ = training_step(make_settings().model, side=16, cases=1, draws=1, precision=torch.float32)
+    settings = make_settings(training={"precision": "float32"})
+    _, outputs, _, _ = training_step(settings, side=16, cases=1, draws=1)
     assert {out.dtype for out in outputs.values()} == {torch.float32}
 
 
 def test_a_gpu_and_a_cpu_compute_in_the_same_types(make_settings):
     """Autocast has other lists on each; the network leaves nothing to them."""
-    settings = make_settings(model={"dropout": 0.1}).model
-    _, on_gpu, _, _ = training_step(settings, side=16, cases=1, draws=1, precision=torch.bfloat16)
+    changed = make_settings(model={"dropout": 0.1}, training={"precision": "bfloat16"})
+    settings = changed.model
+    _, on_gpu, _, _ = training_step(changed, side=16, cases=1, draws=1)
     net = Network(FIELDS, channel_count(FIELDS, settings.history), settings)
     on_cpu = observed(net)
     with torch.autocast("cpu", torch.bfloat16):
@@ -221,11 +237,9 @@ def test_the_gains_of_the_bands_are_applied_in_float32(make_settings):
 @pytest.mark.parametrize("preset", ["phase1", "phase2"])
 def test_a_preset_fits_its_gpu_and_takes_what_the_documentation_says(preset):
     """A card of 24 GiB; a quarter is left for libraries, the working space of convolutions and fragments."""
-    settings = load_settings(preset=preset)
+    settings = load_settings(preset=preset, flags={"training": {"precision": "bfloat16"}})
     training = settings.training
-    net, _, _, saved = training_step(
-        settings.model, side=training.patch, cases=training.batch, draws=training.draws, precision=torch.bfloat16
-    )
+    net, _, _, saved = training_step(settings, side=training.patch, cases=training.batch, draws=training.draws)
     parameters = sum(weights.numel() for weights in net.parameters())
     static, kept = 20e-9 * parameters, sum(saved.bytes_by_dtype(net).values()) / 1e9
     assert static + kept < 0.75 * 24 * 1.024**3
