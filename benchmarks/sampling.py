@@ -1,11 +1,13 @@
 """What sampling costs: seconds a member and step, the network's share of them, and the memory of the whole domain.
 
-    python benchmarks/sampling.py [--threads 1] [--sides 64,128,256,512] [--full-domain]
+    python benchmarks/sampling.py [--threads 1] [--sides 64,128,256,512] [--full-domain] [--host]
 
 The model is that of phase 1 with random weights, on hours of made-up weather. The peer is diffusers' DDIM pipeline
 around a UNet2DModel of the same widths, blocks and attention levels, in the same run. `--full-domain` draws one member
 over 1059 x 1799 points in two steps, in a process of its own, and extrapolates. Estimates for GPUs are made from the
-counted FLOPs by benchmarks/network.py.
+counted FLOPs by benchmarks/network.py. `--host` times what the CPU does for a member over the whole domain, beside the
+network of a GPU: its noise, its files, and in a rollout its motion and windows. Times of a processor, since they may
+share it with the GPU's driver.
 """
 
 from __future__ import annotations
@@ -16,19 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from network import FIELDS, ours, peer
+from scipy.ndimage import gaussian_filter
 
 import convcast.grib  # noqa: F401
-from convcast.dataset import Dataset, HourStatus
+from convcast.conventions import on_lattice
+from convcast.dataset import Dataset, HourStatus, domain_motion, sun_of, window
 from convcast.dataset.layout import DatasetDescription
 from convcast.dataset.normal_scores import LEVELS
 from convcast.dataset.store import Store
-from convcast.ensemble import cover, sample
+from convcast.ensemble import cover, member_noise, sample
+from convcast.ensemble.background import NoiseAhead
+from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import CONUS, SPACING, Grid
 from convcast.model import Forecaster, ModelDescription
 from convcast.model.devices import resolve_precision
@@ -41,7 +49,7 @@ from convcast.model.features.spread import feature_count
 from convcast.notation import HOUR
 from convcast.settings import DEFAULT_EVALUATIONS, SamplingSettings
 from convcast.settings.load import load_settings
-from convcast.variables import FIELDS as ROWS, STATIC
+from convcast.variables import FIELDS as ROWS, STATIC, Variable
 
 START = np.datetime64("2024-05-06T00", "h")
 HISTORY = 4
@@ -186,6 +194,78 @@ def full_domain(threads: int, gigabytes: float) -> None:
     print(f"so about {hours:.1f} h for one member in {DEFAULT_EVALUATIONS} steps on {threads} thread(s): use a GPU")
 
 
+def host(repeats: int) -> None:
+    """What the CPU does for a member over CONUS, in seconds of a processor and of time."""
+    generator = np.random.default_rng(0)
+    smooth = gaussian_filter(generator.standard_normal(CONUS.shape), 8)
+    smooth = smooth / smooth.std()
+    variables = tuple(ROWS.values())
+    members = np.stack([_weather_like(variable, smooth, generator) for variable in variables])
+    shape = len(variables), *CONUS.shape
+    init = START + (HISTORY - 1) * HOUR
+    numbers = range(4)
+
+    def noise(member: int, step: int) -> np.ndarray:
+        return member_noise(0, init, member, 1, shape, step=step)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        store = EnsembleStore.prepare(
+            root / "f.zarr", ForecastDescription(init, (1,), (1,), variables, CONUS, {}, {}), members=50
+        )
+        dataset = weather(root / "d.zarr", CONUS)
+        past = np.stack([members] * HISTORY)
+        for hour in range(HISTORY):
+            past[hour] = np.roll(members, (2 * hour, 5 * hour), (1, 2))
+        tiles = cover(CONUS, tile=256, overlap=64).tiles
+        motion = domain_motion(dataset, init, past=past)
+        suns = [sun_of(CONUS.crop(*tile), init, 1) for tile in tiles]
+        ahead, written = NoiseAhead(1), iter(range(50))
+
+        def joined() -> None:
+            ahead.take(noise, numbers, 1, 0)
+
+        def windows() -> None:
+            for (rows, columns), sun in zip(tiles, suns, strict=True):
+                window(dataset, init, 1, rows=rows, columns=columns, past=past, motion=motion, sun=sun)
+
+        def newest() -> None:
+            rounded = np.stack([on_lattice(variable, members[i]) for i, variable in enumerate(variables)])
+            np.concatenate([past[1:], rounded[None]])
+
+        work: dict[str, tuple[Callable[[], object], float]] = {
+            "noise, on threads, ahead": (lambda: noise(0, 0), 1),
+            "noise of members joined": (joined, len(numbers)),
+            "a copy of as many numbers in memory": (lambda: torch.from_numpy(members).clone(), 1),
+            "writing: rounding, compression, checksums, sync": (lambda: store.write(next(written), 1, members), 1),
+            "in a rollout: motion, on threads": (lambda: domain_motion(dataset, init, past=past), 1),
+            "in a rollout: windows of 60 tiles": (windows, 1),
+            "in a rollout: the newest hour joins the history": (newest, 1),
+        }
+        print("| a member over CONUS | s of a processor | s |\n|---|---|---|")
+        for name, (run, count) in work.items():
+            spent = []
+            for _ in range(repeats):
+                if run is joined:  # drawn before, as members are
+                    ahead.expect(noise, numbers, 1)
+                    wait(ahead._coming[tuple(numbers), 1, 0])
+                cpu, wall = time.process_time(), time.perf_counter()
+                run()
+                spent.append(((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count))
+            cpu, wall = np.median(spent, axis=0)
+            print(f"| {name} | {cpu:.3f} | {wall:.3f} |", flush=True)
+        ahead.close()
+
+
+def _weather_like(variable: Variable, smooth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A field as hard to compress as a member's: smooth, with noise of some lattice steps, and its floor in half."""
+    low, high = variable.display
+    values = (low + high) / 2 + (high - low) / 8 * smooth + generator.normal(0, 4 / variable.scale, smooth.shape)
+    if variable.floor is not None:
+        values = np.where(smooth > 0, values, variable.floor.none)
+    return np.clip(values, *variable.bounds).astype(np.float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -193,12 +273,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precisions", help="float32,bfloat16 (default: those in which this processor computes)")
     parser.add_argument("--full-domain", action="store_true")
+    parser.add_argument("--host", action="store_true", help="what the CPU does for a member over the whole domain")
     parser.add_argument("--memory", type=float, default=6.0, help="GB, of --full-domain")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.make:
         weather(arguments.make, CONUS)
+    elif arguments.host:
+        host(arguments.repeats)
     elif arguments.full_domain:
         full_domain(arguments.threads, arguments.memory)
     else:
