@@ -8,17 +8,20 @@ reads the integers and does nothing else; so do zarrs and tensorstore, which are
 (`pip install zarrs tensorstore`). Each of these three is also tried in a forked process after the parent has read.
 `convcast` looks up which hours are there, reads and checks checksums. A training case is read by threads as
 integers, with its terrain, sun and motion, and prepared (standardised, advected, with its reference forecast) by the
-device that trains. Prints tables in Markdown.
+device that trains. A case of phase 2 has the forecast that forces it, too. Last, a loop that sleeps for as long as a
+GPU would compute a batch (estimates) takes batches from the presets' threads, and notes how long it waits for them.
+Prints tables in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,21 +29,29 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from convcast.dataset import Dataset, Windows, open_dataset, usable_inits
+from convcast.archive import Forcing
+from convcast.dataset import Dataset, Windows, domain_motion, open_dataset, usable_inits
 from convcast.dataset.cases import windows
+from convcast.dataset.forcing.store import ForcingStore
 from convcast.dataset.layout import DatasetDescription, HourStatus, index
 from convcast.dataset.store import Store
 from convcast.grid import CONUS
-from convcast.model.training.batches import Cases
+from convcast.model.features.residual import Residuals
+from convcast.model.training.batches import Cases, _ahead
 from convcast.model.training.orientation import orientations
 from convcast.notation import HOUR
 from convcast.operations.speed import made_up
+from convcast.settings import Settings
 from convcast.settings.load import load_settings
 from convcast.variables import FIELDS
 
 START = np.datetime64("2024-05-06T00", "h")
 HOURS = 12
 PATCH = 256
+LEADS = {1: (1,), 2: (1, 3)}
+"""Lead times of the cases of each phase, which the few hours have; phase 2 itself has longer ones too."""
+GPU_SECONDS = {1: {"RTX 4090": 0.22, "H100": 0.037}, 2: {"RTX 4090": 0.49, "H100": 0.082}}
+"""ESTIMATES of the time of the network for a batch, by phase: counted FLOPs at 35 % of the makers' bfloat16 figures."""
 FORK_PATIENCE = 20
 """Seconds after which a forked process that reads one window is taken to hang."""
 
@@ -65,6 +76,13 @@ def publish(path: Path) -> None:
             fields.append(field)
         store.write_hour(START + hour * HOUR, np.stack(fields).astype(np.float32))
     store.write_status(START + np.arange(HOURS) * HOUR, HourStatus.OK, [])
+    forcing = Forcing.of(preset_of(2).model, 0)
+    assert forcing is not None
+    needed = forcing.needed(usable_inits(START + np.arange(HOURS) * HOUR, history=4, leads=LEADS[2]))
+    forecasts = ForcingStore.prepare(path)
+    for number, forecast in enumerate(needed):
+        forecasts.write(forecast, np.roll(np.stack(fields), number, -1).astype(np.float32))
+    forecasts.commit(HourStatus.OK, needed, [])
 
 
 def places(count: int) -> list[tuple[int, slice, slice]]:
@@ -139,31 +157,80 @@ def survives_fork(read: Callable[[int, slice, slice], object]) -> str:
     return "yes" if process.exitcode == 0 else f"no: exit code {process.exitcode}"
 
 
-def cases(path: Path, cache: Path, repeats: int) -> dict[str, float]:
-    """Milliseconds of a processor that phase 1 takes for a training case."""
-    settings = load_settings(preset="phase1")
-    residuals = made_up.description(settings).residuals
-    spent = {}
+def preset_of(phase: int) -> Settings:
+    """The settings of a phase, for the leads that the few hours have."""
+    return load_settings(flags={"model": {"leads": list(LEADS[phase])}}, preset=f"phase{phase}")
+
+
+def cases_of(dataset: Dataset, settings: Settings, residuals: Residuals) -> Cases:
+    """Training cases of a preset; the motion of each hour has been estimated."""
     windows.IN_MEMORY = 0  # as with a dataset that does not fit
-    for name, dataset in {"Zarr": Dataset.open(path), "cache": Dataset.open(path, cache=cache)}.items():
-        inits = usable_inits(dataset.hours, history=4, leads=(1,))
-        drawn = Windows(
-            dataset, inits, leads=(1,), history=4, patch=PATCH, seed=0, augment=True, convective=0.5, stored=True
-        )
-        turns = orientations(settings.training.augmentation)
-        made = Cases(drawn, residuals, inputs=settings.model.inputs, roll=False, orientations=turns, seed=0)
-        for number in range(len(made)):
-            made.drawn(number)  # the motion of each hour is estimated once
+    model = settings.model
+    drawn = Windows(
+        dataset,
+        usable_inits(dataset.hours, history=model.history, leads=model.leads),
+        leads=model.leads,
+        history=model.history,
+        patch=PATCH,
+        seed=0,
+        augment=True,
+        convective=settings.training.convective,
+        forcing=Forcing.of(model, 0),
+        stored=True,
+    )
+    turns = orientations(settings.training.augmentation)
+    withheld = model.forcing_dropout if model.forced else None
+    made = Cases(drawn, residuals, inputs=model.inputs, roll=False, orientations=turns, withheld=withheld, seed=0)
+    for number in range(len(made)):
+        made.drawn(number)
+    return made
+
+
+def cases(path: Path, cache: Path, residuals: Residuals, repeats: int) -> dict[str, float]:
+    """Milliseconds of a processor that a training case takes."""
+    spent = {}
+
+    def spend(name: str, run: Callable[[int], object], count: int) -> None:
         started = time.process_time()
-        for number in range(repeats):
-            made.drawn(number)
-        spent[f"read from the {name}"] = 1e3 * (time.process_time() - started) / repeats
-    case, few = made.drawn(0), 3
-    started = time.process_time()
-    for _ in range(few):
-        made.prepared(case)
-    spent["prepared, where a CPU does it"] = 1e3 * (time.process_time() - started) / few
+        for number in range(count):
+            run(number)
+        spent[name] = 1e3 * (time.process_time() - started) / count
+
+    datasets = {"Zarr": Dataset.open(path), "cache": Dataset.open(path, cache=cache)}
+    for phase in LEADS:
+        for name, dataset in datasets.items():
+            forced = ", and its forecast from the Zarr" if phase == 2 else ""
+            made = cases_of(dataset, preset_of(phase), residuals)
+            spend(f"phase {phase}, read from the {name}{forced}", made.drawn, repeats)
+    unforced = cases_of(datasets["cache"], preset_of(1), residuals)
+    case = unforced.drawn(0)
+    spend("phase 1, prepared, where a CPU does it", lambda _: unforced.prepared(case), 3)
+    hours = unforced.windows.inits
+    spend("motion, once for each initial hour", lambda i: domain_motion(datasets["cache"], hours[i]), len(hours))
     return spent
+
+
+def waiting(cache: Dataset, residuals: Residuals, batches: int) -> Iterator[str]:
+    """Share of the time that a loop waits for the presets' threads, if a GPU computed each batch in so many seconds."""
+    for phase, cards in GPU_SECONDS.items():
+        settings = preset_of(phase)
+        made, training = cases_of(cache, settings, residuals), settings.training
+
+        def read(numbers: Sequence[int], made: Cases = made) -> list[object]:
+            return [made.drawn(number) for number in numbers]
+
+        for card, computing in cards.items():
+            groups = _ahead(read, itertools.count(), training.batch, training.workers)
+            next(groups)
+            waited, cpu, started = 0.0, time.process_time(), time.perf_counter()
+            for _ in range(batches):
+                time.sleep(computing)
+                asked = time.perf_counter()
+                next(groups)
+                waited += time.perf_counter() - asked
+            share = waited / (time.perf_counter() - started)
+            used = (time.process_time() - cpu) / batches
+            yield f"| {phase} | {card} | {1e3 * computing:.0f} | {training.workers} | {1e3 * used:.0f} | {share:.1%} |"
 
 
 def main() -> None:
@@ -188,8 +255,13 @@ def main() -> None:
         for name, (cpu, wall) in times.items():
             print(f"| {name} | {cpu:.1f} | {wall:.1f} | {survives_fork(alone[name])} |", flush=True)
         print("\n| a training case | ms of CPU | a second and core |\n|---|---|---|")
-        for name, spent in cases(path, cache, repeats).items():
-            print(f"| {name} | {spent:.1f} | {1e3 / spent:.1f} |")
+        residuals = made_up.description(load_settings(preset="phase1")).residuals
+        for name, spent in cases(path, cache, residuals, repeats).items():
+            print(f"| {name} | {spent:.1f} | {1e3 / spent:.1f} |", flush=True)
+        print("\n| phase | GPU | ms of its network a batch | threads | ms of CPU a batch | waits |")
+        print("|---|---|---|---|---|---|")
+        for row in waiting(Dataset.open(path, cache=cache), residuals, repeats):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":
