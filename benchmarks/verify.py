@@ -2,15 +2,18 @@
 
     python benchmarks/verify.py --fields refc --cases 2
     python benchmarks/verify.py --fields all --cases 24 --against persistence,climatology,advection
+    python benchmarks/verify.py --digest
 
 Ensembles are written as `convcast sample` writes them. Each run is a process of its own whose peak memory is read at
 its end, on Linux (what getrusage says of a process is what its parent had, if that was more). Prints a table in
-Markdown.
+Markdown. `--digest` prints the SHA-256 of all statistics of 128 ensembles in its place: two versions that compute the
+same bits print the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +149,59 @@ def peers(root: Path) -> dict[str, float]:
     return times
 
 
+def digests() -> dict[str, str]:
+    """SHA-256 of the statistics of ensembles of 1 to 50 members, on a torus and with edges, without holes and with."""
+    from convcast.metrics.regimes import REGIMES
+    from convcast.metrics.spatial import Scales
+    from convcast.metrics.sums import score_field
+
+    found = {}
+    sizes = np.unique(np.round(np.linspace(1, 50, 32)).astype(int)).tolist()
+    for where, periodic in (("torus", True), ("with edges", False)):
+        for kind, holes in (("no holes", False), ("holes", True)):
+            digest = hashlib.sha256()
+            for number, members in enumerate(sizes):
+                generator = np.random.default_rng([number, periodic, holes])
+                variable = tuple(FIELDS.values())[number % len(FIELDS)]
+                shape = 61, 77
+                fields = _patterns(generator, (members + 1, *shape), variable)
+                if holes:
+                    fields[generator.random(fields.shape) < 0.002] = np.nan
+                statistics = score_field(
+                    fields[1:],
+                    fields[0],
+                    variable,
+                    regimes=generator.integers(-1, len(REGIMES), shape).astype(np.int8),
+                    scales=Scales.of((3.0, 9.0, 27.0, 81.0), shape, periodic=periodic),
+                    chunk=1000,
+                )
+                for name, values in sorted(_arrays(asdict(statistics))):
+                    digest.update(f"{name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+            found[f"{where}, {kind}, {len(sizes)} ensembles"] = digest.hexdigest()
+    return found
+
+
+def _patterns(generator: np.random.Generator, shape: tuple[int, ...], variable: Variable) -> NDArray[np.float32]:
+    """Smooth patterns of rounded values, so that members tie, with the floor of the field in half of the points."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(generator.standard_normal(shape), (0, 3, 3))
+    low, high = variable.display
+    values = (low + high) / 2 + (high - low) / 4 * smooth / smooth.std()
+    if variable.floor is not None:
+        values = np.where(smooth > 0, values, variable.floor.none)
+    rounded: NDArray[np.float32] = (np.round(values * variable.scale) / variable.scale).astype(np.float32)
+    return rounded
+
+
+def _arrays(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _arrays(value, f"{prefix}{name} ")
+        else:
+            yield prefix + name, np.asarray(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=50)
@@ -155,7 +212,12 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, help="folder in which the files stay; they are written only once")
     parser.add_argument("--twice", action="store_true", help="also with twice the cases, again, and on two workers")
     parser.add_argument("--peers", action="store_true", help="also packages that compute some of the scores of REFC")
+    parser.add_argument("--digest", action="store_true", help="print the SHA-256 of all statistics of small ensembles")
     asked = parser.parse_args()
+    if asked.digest:
+        for name, digest in digests().items():
+            print(f"{digest}  {name}", flush=True)
+        return
     names = tuple(FIELDS) if asked.fields == "all" else asked.fields.split(",")
     with tempfile.TemporaryDirectory(prefix="convcast-verify-") as folder:
         root = asked.workspace or Path(folder)
