@@ -1,4 +1,4 @@
-"""Selection of the forecasts that are scored, and the reasons why others are left out."""
+"""Select the forecasts that are scored, and count the others by the reason why they are left out."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def complete(cases: Sequence[ForecastCase], left_out: Counter[str]) -> tuple[int
     members = max(Counter(sizes).items(), key=lambda item: (item[0] > 1, item[1], item[0]))[0]
     if members < 2:
         raise SettingsError(
-            f"{cases[0].ensemble.path} has {members} complete members, and an ensemble is scored from 2 on",
+            f"{cases[0].ensemble.path} has {members} complete members, and scores need 2 or more",
             advice="run `convcast sample --members 50`",
         )
     whole = [case for case, size in zip(cases, sizes, strict=True) if size >= members]
@@ -230,24 +230,24 @@ def with_baselines(
     Raises:
         MissingInputError: No case is left; the advice names the command that fetches what a baseline lacks.
     """
-    kept: list[ForecastCase] = []
-    lost: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
+    remaining: list[ForecastCase] = []
+    lacking: dict[str, tuple[Baseline, str, list[ForecastCase]]] = {}
     for case in cases:
         for baseline in baselines:
             reason = next(filter(None, (baseline.missing(case.init, lead) for lead in case.leads)), None)
             if reason:
                 left_out[f"no {baseline.name} for the case"] += 1
-                lost.setdefault(baseline.name, (baseline, reason, []))[2].append(case)
+                lacking.setdefault(baseline.name, (baseline, reason, []))[2].append(case)
                 break
         else:
-            kept.append(case)
-    if not kept:
-        baseline, reason, without = next(iter(lost.values()))
-        others = [b.name for b in baselines if b.name not in lost] or ["persistence"]
+            remaining.append(case)
+    if not remaining:
+        baseline, reason, without = next(iter(lacking.values()))
+        others = [b.name for b in baselines if b.name not in lacking] or ["persistence"]
         leave_out = f"leave it out: use {' '.join(f'--against {other}' for other in others)}"
         command = baseline.remedy([(case.init, lead) for case in without for lead in case.leads])
         raise MissingInputError(
             f"no case is left to compare with {baseline.name}: {reason}",
             advice=f"run `{command}`, or {leave_out}" if command else leave_out,
         )
-    return kept
+    return remaining

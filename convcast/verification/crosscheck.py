@@ -80,10 +80,10 @@ def package() -> str:
 
 
 def _properscoring() -> Any:
-    """Import properscoring, and keep its compiled code in numba's cache: it would compile at each import."""
+    """Import properscoring with numba's cache, since otherwise it compiles at each import."""
     guvectorize = numba.guvectorize
     with warnings.catch_warnings():
-        # The docstrings of properscoring contain invalid escapes, of which newer Pythons warn.
+        # The docstrings of properscoring contain invalid escapes, about which newer Pythons warn.
         warnings.simplefilter("ignore")
         try:
             numba.guvectorize = partial(guvectorize, cache=True)

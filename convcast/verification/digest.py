@@ -1,4 +1,4 @@
-"""Hashes by which stored scores are known."""
+"""Hashes that identify stored scores."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def digest(*parts: object) -> str:
-    """Return a hash of the printed form of these parts, which must show everything that matters."""
+    """Return a hash of the printed form of these parts, which must contain everything that matters."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

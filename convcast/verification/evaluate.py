@@ -91,7 +91,7 @@ class Evaluation:
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings
         self._records, self._workers = records, workers
-        # Nothing is looked up without a folder.
+        # Without a folder, no stored scores are looked up.
         self._source = kept_digest(records.folder, *COMPUTED_BY) if records.folder else ""
         self.damaged = list(damaged)
         """Errors of the forecast files that were left out."""
@@ -132,7 +132,7 @@ class Evaluation:
     def _outcomes(
         self, cases: Sequence[ForecastCase], tasks: Sequence[ScoringTask], outcomes: Iterator[ScoringOutcome]
     ) -> Iterator[CaseScored]:
-        """Enter the outcomes of the tasks, and what is stored of the others, in the order of the cases."""
+        """Add the outcomes of the tasks, and the stored records of all other cases, in the order of the cases."""
         for case, task in zip(cases, tasks, strict=True):
             outcome = next(outcomes) if task.systems else ScoringOutcome({})
             stored = self._stored(case, [*task.systems, *outcome.records])
@@ -196,14 +196,14 @@ class Evaluation:
         return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
 
     def _over_time(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
-        """Note on what is scored where it is the extremes over several leads."""
+        """Return a note on what is scored if it is the extremes over several leads."""
         leads = done[0].leads
         if len(leads) == 1:
             return ()
         return (
-            f"Scored is not a lead, but at each point the highest value (of CIN the lowest) at the leads "
-            f"{', '.join(map(str, leads))} h: an event is one at any of these times. Members of climatology and "
-            f"advection are drawn anew at each lead, so that theirs are too strong, and their changes too large",
+            f"Instead of single leads, the highest value (for CIN the lowest) at each point over the leads "
+            f"{', '.join(map(str, leads))} h is scored: an event may happen at any of these times. Climatology and "
+            f"advection draw new members at each lead, so that their extremes and their changes are too large",
         )
 
     def _key(self, system: str, case: ForecastCase) -> str:
@@ -219,16 +219,16 @@ class Evaluation:
         made = {one.name: one.fingerprint for one in self._baselines} | {
             p.folder: p.fingerprint for p in self._products
         }
-        # A member that lacks points reduces the points at which baselines are scored.
+        # Points that a member lacks are not scored in baselines either.
         return digest(*parts, *(made[system](case.init, lead) for lead in case.leads), *model)
 
     def _systems(self, case: ForecastCase) -> dict[str, type]:
-        """Systems to be scored on a case, and the class of their statistics."""
+        """Return the systems to be scored on a case, and the class of their statistics."""
         kinds: dict[str, type] = dict.fromkeys((MODEL, *(baseline.name for baseline in self._baselines)), Statistics)
         return kinds | {one.folder: ComparisonSums for one in self._products if one.has(case.init, case.lead)}
 
     def _stored(self, case: ForecastCase, due: Sequence[str]) -> dict[str, Record]:
-        """Stored records of a case, except those of systems that are due."""
+        """Return the stored records of a case, except those of systems that are due."""
         records = {}
         for system, kind in self._systems(case).items():
             if system in due:
@@ -245,7 +245,7 @@ class Evaluation:
         return ScoringTask(case, due, narrowing)
 
     def _beside(self, system: str, narrowing: Iterable[str], case: ForecastCase) -> str:
-        """Digest of the systems whose missing points reduce the points that this one is scored at."""
+        """Return a digest of the systems that lack points, at which this system is not scored either."""
         if any(system == one.folder for one in self._products):
             return ""
         return digest(sorted((other, self._key(other, case)) for other in narrowing if other != system))
@@ -302,13 +302,11 @@ class Evaluation:
         return [f"FSS in squares of {km:g} km is not computed: they do not fit into the domain twice" for km in wide]
 
     def _names(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
-        """Note on the source of the verified ensemble where another program made it."""
+        """Return a note on the source of the verified ensemble if another program made it."""
         others = sorted({_model(case.ensemble) for case in done if "model_sha256" not in case.ensemble.attributes})
         if not others:
             return ()
-        return (
-            f"Named {MODEL} here is the ensemble that is verified, whose file says of its source: {', '.join(others)}",
-        )
+        return (f"{MODEL} stands for the verified ensemble, which names its source as {', '.join(others)}",)
 
     def _not_compared(self) -> tuple[str, ...]:
         return tuple(
@@ -367,7 +365,7 @@ def evaluate(
             with the truth, and a damaged file is an error; a damaged file of a workspace is left out.
         within: Score the extremes over the leads up to this one (hours), in place of each lead.
         keep: Folder in which scores are stored and looked up, if any.
-        workers: Workers that score the cases; this process does without them.
+        workers: Workers that score the cases; by default this process.
 
     Raises:
         NotPublishedError: Every valid time is later than the last analysis.

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,13 @@ Floats = NDArray[np.floating]
 MIN_POINTS = 500
 """Minimum number of points from which a map is fitted."""
 MIN_DAYS = 3
-"""Number of days from which the error of a parameter is taken from days; else each forecast counts by itself."""
+"""Minimum number of days for the error of a parameter to be estimated over days; otherwise it is over forecasts."""
 MAX_BLOCKS = 10
 """Maximum number of blocks of days that are left out in turn."""
 MAX_POINTS = 6_000
 """Maximum number of points to which factor and shift are fitted; more would not change them."""
 TAIL_EVENTS = 20
-"""Number of points of the truth beyond the last quantile; rarer values are not told apart."""
+"""Number of points of the truth beyond the last quantile; the map does not distinguish rarer values."""
 LEVELS = 80
 """Number of probabilities at which quantiles are compared."""
 SMALLEST_FACTOR = 0.2
@@ -96,8 +97,8 @@ def fit_maps(
 ) -> dict[str, MemberMap]:
     """Fit a field's maps at one lead, for each regime that has enough points, to points of several forecasts.
 
-    A map corrects only what is certain: each parameter is drawn towards that of no correction, and a regime's towards
-    that of the map of all points, the more the larger its error over days (`shrunk`). Strong echoes of all regimes
+    Parameters are shrunk by their error over days (`shrunk`): those of the map of all points towards no correction, and
+    those of a regime towards the map of all points. Strong echoes of all regimes
     share one line (`convcast.verification.strong_echoes`).
 
     Args:
@@ -113,12 +114,12 @@ def fit_maps(
         for name, points in one.items():
             groups.setdefault(name, {}).setdefault(block, []).append(points)
     maps: dict[str, MemberMap] = {}
-    fit = _fit_floored if variable.floor is not None else _fit_shift_and_factor
+    fit = partial(_fit_floored, floor=variable.floor.none) if variable.floor is not None else _fit_shift_and_factor
     for name in sorted(groups, key=lambda name: name != EVERYWHERE):
         blocks = _Blocks(list(groups[name].values()))
         if blocks.points < MIN_POINTS or (name != EVERYWHERE and EVERYWHERE not in maps):
             continue
-        maps[name] = fit(blocks, variable, maps.get(EVERYWHERE))
+        maps[name] = fit(blocks, maps.get(EVERYWHERE))
     if variable.floor is not None and maps:
         line = fit_certain_line(_echoes(maps, groups, variable.floor.none))
         maps = {name: with_line(one, line) for name, one in maps.items()}
@@ -128,7 +129,7 @@ def fit_maps(
 def _of_one_size(drawn: Sequence[Mapping[str, DrawnPoints]]) -> list[dict[str, DrawnPoints]]:
     """Return the points with the number of members that most forecasts have.
 
-    Members are alike, so that a larger ensemble is cut; the points of a smaller one are left out.
+    Members are exchangeable, so a larger ensemble is cut; the points of a smaller one are left out.
     """
     sizes = Counter(len(points.members) for one in drawn for points in one.values())
     size = max(sizes, key=lambda number: (sizes[number], number), default=0)
@@ -145,9 +146,10 @@ def _of_one_size(drawn: Sequence[Mapping[str, DrawnPoints]]) -> list[dict[str, D
 def _echoes(
     maps: Mapping[str, MemberMap], groups: Mapping[str, Mapping[int, Sequence[DrawnPoints]]], floor: float
 ) -> list[list[Echoes]]:
-    """Find the echoes of each block, with the spread of their regime's map, in all regimes or, without, everywhere.
+    """Find the echoes of each block, with the spread of their regime's map; without regimes, in the points of
+    everywhere.
 
-    Regimes are drawn alike, so that the points of the few cells near echoes hold most of the strong ones.
+    As many points are drawn from each regime, so most strong echoes are among the points of the few cells near echoes.
     """
     by_block: dict[int, list[Echoes]] = {}
     for name in set(groups) - {EVERYWHERE} or {EVERYWHERE}:
@@ -161,7 +163,7 @@ def _echoes(
 
 
 class _Blocks:
-    """Points of a field and regime by blocks of time, of which each can be left out."""
+    """Points of a field and regime in blocks of time, so that each block can be left out."""
 
     def __init__(self, blocks: Sequence[Sequence[DrawnPoints]]) -> None:
         self._members = [np.concatenate([one.members for one in b], axis=1).astype(np.float64) for b in blocks]
@@ -169,7 +171,7 @@ class _Blocks:
         self.points = sum(observed.size for observed in self._observed)
 
     def all(self) -> tuple[Floats, Floats]:
-        """Members, (member, point), and truth, (point)."""
+        """Return all members, (member, point), and the truth, (point)."""
         return np.concatenate(self._members, axis=1), np.concatenate(self._observed)
 
     def without_each(self) -> Iterator[tuple[Floats, Floats]]:
@@ -194,7 +196,7 @@ def _blocks(inits: Sequence[Hour]) -> list[int]:
 
 
 def shrunk(value: Floats, without: Sequence[Floats]) -> Floats:
-    """Draw a value towards 0 by its error, as the positive-part estimator of James and Stein does.
+    """Shrink a value towards 0 by its error, as the positive-part estimator of James and Stein does.
 
     Args:
         value: Estimates from all blocks.
@@ -213,11 +215,11 @@ def shrunk(value: Floats, without: Sequence[Floats]) -> Floats:
     return drawn_in
 
 
-def _fit_shift_and_factor(blocks: _Blocks, variable: Variable, base: MemberMap | None) -> MemberMap:
+def _fit_shift_and_factor(blocks: _Blocks, base: MemberMap | None) -> MemberMap:
     """Fit the certain part of shift and factor, beyond those of `base`."""
     begun = _parameters(base or MemberMap())
-    found = _parameters(fit_shift_and_factor(*blocks.all(), variable)) - begun
-    rest = [_parameters(fit_shift_and_factor(*points, variable)) - begun for points in blocks.without_each()]
+    found = _parameters(fit_shift_and_factor(*blocks.all())) - begun
+    rest = [_parameters(fit_shift_and_factor(*points)) - begun for points in blocks.without_each()]
     shift, log_factor = begun + shrunk(found, rest)
     return MemberMap(min(float(np.exp(log_factor)), MAX_FACTOR), float(shift), points=blocks.points)
 
@@ -226,10 +228,8 @@ def _parameters(one: MemberMap) -> Floats:
     return np.array([one.shift, np.log(one.factor)])
 
 
-def _fit_floored(blocks: _Blocks, variable: Variable, base: MemberMap | None) -> MemberMap:
-    """Fit the certain part of the factor, or take that of `base`, and of the correction of quantiles beyond `base`."""
-    assert variable.floor is not None
-    floor = variable.floor.none
+def _fit_floored(blocks: _Blocks, base: MemberMap | None, floor: float) -> MemberMap:
+    """Fit the certain part of the correction of quantiles, beyond `base`, and of the factor, without `base`."""
     if base is None:
         found = np.log(fit_factor(*blocks.all(), floor))
         rest = [np.log(fit_factor(*points, floor)) for points in blocks.without_each()]
@@ -250,20 +250,20 @@ def _fit_floored(blocks: _Blocks, variable: Variable, base: MemberMap | None) ->
 
 
 def crps_of_members(members: Floats, observed: Floats) -> float:
-    """Mean CRPS of members as they are, (member, point), and truth, (point).
+    """Return the mean CRPS of members, (member, point), as an empirical distribution, given the truth, (point).
 
-    The fair estimator is not used for the fit, since it supposes that members are independent: those that are spread
-    about their own mean are not, and its least value is at too large a spread (by 11 % with 20 members).
+    The fair estimator is not used for the fit, since it assumes independent members. Members that are spread about
+    their own mean are not independent, and its minimum is at too large a spread (by 11 % with 20 members).
     """
     return float(crps_points(members, observed, "ensemble").mean())
 
 
-def fit_shift_and_factor(members: Floats, observed: Floats, variable: Variable) -> MemberMap:  # noqa: ARG001
+def fit_shift_and_factor(members: Floats, observed: Floats) -> MemberMap:
     """Fit the shift of the mean and the factor of the departures that have the least CRPS."""
     few, truth = _thinned(members, observed)
     mean = few.mean(0)
     departure = few - mean
-    # Half the mean difference of two members is what the CRPS lacks of the mean absolute error; the factor scales it.
+    # The CRPS is the mean absolute error minus half the mean difference of two members, which the factor scales.
     half = float(np.abs(departure).mean()) - crps_of_members(departure, np.zeros(truth.shape))
 
     def crps(parameters: Floats) -> float:
@@ -294,7 +294,7 @@ def fit_factor(members: Floats, observed: Floats, floor: float) -> float:
 
 
 def match_quantiles(forecast: Floats, observed: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return quantiles of forecasts, of any shape, strictly rising, and of the truth at the same probabilities.
+    """Return quantiles of forecasts, of any shape, strictly increasing, and of the truth at the same probabilities.
 
     The probabilities are dense in the upper tail, to the one beyond which TAIL_EVENTS points of the truth lie.
     """
@@ -314,13 +314,13 @@ def _thinned(members: Floats, observed: Floats) -> tuple[Floats, Floats]:
 def learn(
     workspace: Workspace, dataset: Dataset, settings: VerificationSettings, *, until: Hour | None = None
 ) -> Calibration:
-    """Learn a calibration from the workspace's forecasts of the last days, those of one model: the newest one's.
+    """Learn a calibration from the workspace's forecasts of the last days by the model that drew the newest one.
 
-    Points drawn from a forecast are kept, so that the next refit reads only new forecasts; those of forecasts before
-    the days are deleted.
+    Points drawn from a forecast are stored, so that the next fit reads only new forecasts; points of older forecasts
+    are deleted.
 
     Args:
-        workspace: Workspace with the forecasts; those in raw/ come before calibrated ones.
+        workspace: Workspace with the forecasts; members in raw/ are used instead of calibrated ones.
         dataset: The analyses that are the truth.
         settings: Days, points and seed.
         until: Last valid hour that may be used; by default the newest analysis.
@@ -381,7 +381,7 @@ def learn(
 
 
 def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[Path]:
-    """Yield the ensembles as they were drawn, by rising initial time."""
+    """Yield the ensembles as they were drawn, in order of initial time."""
     paths = {path.stem: path for path in sorted(workspace.forecasts.glob("*.zarr"))}
     raw = {path.stem: path for path in sorted(workspace.raw.glob("*.zarr"))}
     for stem, path in sorted((paths | raw).items()):
@@ -396,16 +396,16 @@ def _uncalibrated(workspace: Workspace, first: Hour) -> Iterator[Path]:
 def _points_of(
     folder: Path, ensemble: Ensemble, lead: int, truth: Truth, settings: VerificationSettings
 ) -> dict[str, dict[str, DrawnPoints]] | None:
-    """Points of a case by field and regime, kept or drawn now; None where fewer than two members are complete."""
+    """Return the points of a case by field and regime, stored or drawn now; None with fewer than two members."""
     members = ensemble.members(lead)
     if len(members) < 2:
         return None
     valid = ensemble.init + lead * HOUR
     key = digest(ensemble.fingerprint, truth.fingerprint(valid), settings.calibration_points, len(members))
     path = folder / f"{compact(ensemble.init)}+{lead:03d}h.npz"
-    kept = _load(path, key)
-    if kept is not None:
-        return kept
+    stored = _load(path, key)
+    if stored is not None:
+        return stored
     regimes = find_regimes(truth, ensemble.init)
     points = {
         variable.name: draw_points(
@@ -429,7 +429,7 @@ def _points_of(
 
 
 def _load(path: Path, key: str) -> dict[str, dict[str, DrawnPoints]] | None:
-    """Points that were kept under this key; None where there are none, or the file cannot be read."""
+    """Return the points stored under this key; None if there are none, or the file cannot be read."""
     if not path.is_file():
         return None
     try:
@@ -448,7 +448,7 @@ def _load(path: Path, key: str) -> dict[str, dict[str, DrawnPoints]] | None:
 
 
 def _forget(folder: Path, first: Hour) -> None:
-    """Delete the points of forecasts before the days that are learnt from."""
+    """Delete the points of forecasts that start before `first`."""
     for path in folder.glob("*.npz"):
         init = from_compact(path.name.split("+")[0])
         if init is not None and init < first:

@@ -1,4 +1,4 @@
-"""Reading on a thread what is needed next, while the caller computes."""
+"""Read the next value on a thread while the caller computes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Scoring of one case: each field of each system, at the points where the truth and all systems have a value.
 
 Each field is read, scored and released; it is read again only where a system read later lacks points. Scorers, tasks
-and outcomes are small whatever the size of domain and ensemble, so that cases can be scored on workers.
+and outcomes are small whatever the size of domain and ensemble, so that workers can score cases.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ Field = NDArray[np.float32]
 Members = tuple[Field, Changes]
 """Members of a system, (member, y, x), and the CRPS of their changes between the case's leads."""
 SAMPLED = 4096
-"""Number of points at which members are compared."""
+"""Number of points at which members are compared to find identical ones."""
 ROOM = 4
-"""Free memory, in ensembles of one field, from which on the next field is read while one is scored."""
+"""Minimum free memory, in ensembles of one field, for the next field to be read while one is scored."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ScoringTask:
     case: ForecastCase
     systems: tuple[str, ...]
     narrowing: frozenset[str] = frozenset()
-    """Systems known to lack points that the truth has."""
+    """Systems that are known to lack points that the truth has."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Scorer:
         self._truth, self._products = truth, list(products)
         self._baselines = {baseline.name: baseline for baseline in baselines}
         self._members, self._check_points, self._seed = members, check_points, settings.seed
-        # A truth that is part of the simulated world has edges, and is not periodic.
+        # A part of the simulated world has edges, and is not periodic.
         periodic = truth.dataset is not None and truth.dataset.grid.periodic
         self.scales = Scales.of(settings.neighbourhoods, truth.points.shape, periodic=periodic)
         self._ahead: ReadAhead[tuple[Hour, int, Variable], Members] | None = None
@@ -167,12 +167,12 @@ class Scorer:
             narrowing |= {system for system, count in points.lacking.items() if count}
             overlap |= points.lacking.get(MODEL, 0) < points.of_truth
         if MODEL in records and duplicates.found:
-            raise _RefusedError("two members are the same forecast")
+            raise _RefusedError("two members are identical")
         if not overlap:
-            raise _RefusedError("no point has both forecast and truth")
+            raise _RefusedError("no point has both a forecast and a truth")
         judged = [record for system, record in records.items() if system == MODEL or system in self._baselines]
         if judged and not any(its.sums["points"] for record in judged for its in record.statistics.values()):
-            raise _RefusedError("no point has the truth and a value of every system")
+            raise _RefusedError("no point has a truth and a forecast of every system")
         return ScoringOutcome(records, narrowing=frozenset(narrowing))
 
     def _score_field(
@@ -236,7 +236,7 @@ class Scorer:
             baseline = self._baselines[system]
             return self._over_leads(case, variable, lambda lead: baseline.read(variable, case.init, lead))
         except DamagedFileError as error:
-            raise _RefusedError(f"no {system} that can be read ({error})") from error
+            raise _RefusedError(f"{system} cannot be read ({error})") from error
 
     def _read_model(self, case: ForecastCase, variable: Variable) -> Members:
         numbers = case.members[: self._members]
@@ -288,7 +288,7 @@ class Scorer:
         try:
             compared = one.score(variable, case.init, case.lead, members, truth)
         except DamagedFileError as error:
-            raise _RefusedError(f"no {one.system} that can be read ({error})") from error
+            raise _RefusedError(f"{one.system} cannot be read ({error})") from error
         if compared is not None:
             record.statistics[variable.name] = compared
 
@@ -302,7 +302,7 @@ class Scorer:
         return case.extreme(variable, lambda lead: self._truth.read(variable, valid(case.init, lead)))
 
     def _inside(self, observed: Field) -> Field:
-        """Observed field without its rim, which weather from outside the domain reaches within the lead time."""
+        """Return the observed field without its rim, which weather from outside may reach within the lead time."""
         if self._rim == 0:
             return observed
         inner = (slice(self._rim, -self._rim),) * 2
@@ -321,7 +321,7 @@ class Scorer:
 
 
 class DuplicateMemberCheck:
-    """Detector of identical members, which show that an ensemble was padded."""
+    """Detects identical members, with which an ensemble was filled up."""
 
     def __init__(self, members: int) -> None:
         self._samples = [b""] * members

@@ -1,8 +1,8 @@
-"""Fit one straight line to the values of all strong echoes, so that rare ones are corrected by what many others tell.
+"""Fit one straight line to the values of all strong echoes, so that rare ones are corrected together with others.
 
-Few points of a few days exceed 50 dBZ, and they belong to even fewer storms. A correction of their own quantile is
-uncertain, and as frequencies fall by a factor of e in three or four dBZ, errors of either sign make strong echoes more
-frequent on average. The line has two parameters, which all echoes from START on decide.
+Few points of a few days exceed 50 dBZ, and they belong to even fewer storms. A correction of their quantiles alone is
+uncertain. Since frequencies fall by a factor of e in three or four dBZ, random errors of such corrections make strong
+echoes more frequent on average. The line has two parameters, which are fitted to all echoes from START on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ START = ECHO
 EDGES = np.append(np.arange(START, 61.0, 2.5), np.inf)
 """Edges, dBZ, of the bins in which points of the truth are counted."""
 MIDDLE = 40.0
-"""Reflectivity, dBZ, where the offset is told; its error there and that of the slope are about independent."""
+"""Reflectivity, dBZ, for which the offset is given; its error there is nearly independent of the slope's."""
 KNOTS = np.arange(START, 86.0, 5.0)
 """Reflectivity of forecasts, dBZ, at which a map has the values of the line."""
 MIN_EVENTS = 20
@@ -36,7 +36,7 @@ SLOPES = -0.5, 0.6
 TOLERANCE = 0.01, 0.001
 """Errors of offset, dBZ, and slope that do not matter."""
 UNSEEN = 0.05
-"""Members that are added to the count of each bin, since one without any can hold a point of the truth."""
+"""Number of members added to each bin, since a bin without members may have a point of the truth."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def find_echoes(members: Floats, observed: Floats) -> Echoes:
 def fit_line(parts: Sequence[Echoes]) -> Floats:
     """Fit the line that makes the numbers of echoes in each bin most likely.
 
-    The numbers of points of the truth in the bins are taken for Poisson variables, whose expectations are the mean
-    numbers of the mapped members. A value x from START on is mapped to x + offset + slope (x - MIDDLE).
+    The numbers of points of the truth in the bins are treated as Poisson variables, with the mean numbers of the mapped
+    members as expectations. A value x from START on is mapped to x + offset + slope (x - MIDDLE).
 
     Args:
         parts: Echoes of several forecasts, with as many members each.
@@ -102,11 +102,11 @@ def fit_line(parts: Sequence[Echoes]) -> Floats:
 
 
 def fit_certain_line(blocks: Sequence[Sequence[Echoes]]) -> Floats:
-    """Fit the line to all blocks, and draw both parameters towards 0 by the same factor.
+    """Fit the line to all blocks, and shrink both parameters towards 0 by the same factor.
 
-    The factor is 1 - 1 / q, or 0 where that is negative. Here q is the square of the line in units of its covariance,
-    which the jackknife takes from the fits without each block. With a factor for each parameter, the slope's own error
-    would leave a part of a fault that is certain as a whole.
+    The factor is 1 - 1 / q, or 0 if that is negative, where q is the square of the line in units of its covariance. The
+    jackknife estimates the covariance from the fits without each block. With a factor for each parameter, a fault that
+    is certain as a whole would be corrected only in part, because of the error of the slope.
 
     Args:
         blocks: Echoes by block of days.
@@ -121,7 +121,7 @@ def fit_certain_line(blocks: Sequence[Sequence[Echoes]]) -> Floats:
     rest = [fit_line([part for m, block in enumerate(blocks) if m != n for part in block]) for n in range(count)]
     departures = np.asarray(rest) - np.mean(rest, axis=0)
     covariance = (count - 1) / count * departures.T @ departures
-    # The fit is found to within its tolerances, so that a smaller variance means nothing.
+    # The fit has finite tolerances, so the variance is at least theirs.
     square = float(line @ np.linalg.solve(covariance + np.diag(np.square(TOLERANCE)), line))
     certain: Floats = line * max(0.0, 1 - 1 / square) if square > 0 else line
     return certain

@@ -441,7 +441,7 @@ def test_wind_that_says_east_alone_is_left_out_and_said(ours, truth, tmp_path):
         (lambda p: p.write_bytes(p.read_bytes()[:-7]), "cannot be read after byte", "copy it again"),
         (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(400)), "does not open as a NetCDF file", "copy it again"),
         (lambda p: p.write_bytes(p.read_bytes() * 2), "refc of member 0 twice", "keep one"),
-        (lambda p: (p.unlink(), p.mkdir()), "is a folder and no Zarr store", "/*.grib2"),
+        (lambda p: (p.unlink(), p.mkdir()), "is a folder and not a Zarr store", "/*.grib2"),
     ],
     ids=["text", "cut", "netcdf", "twice", "folder"],
 )
@@ -461,7 +461,7 @@ def test_files_that_are_not_there(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(SettingsError, match="given twice"):
         expand([tmp_path / "a", tmp_path / "." / "a"], "--ensemble")
-    with pytest.raises(SettingsError, match="files of this machine"):
+    with pytest.raises(SettingsError, match="files on this machine"):
         expand([tmp_path.__class__("s3://bucket/e.zarr")], "--truth")
 
 

@@ -145,7 +145,7 @@ def test_the_ensemble_of_another_program_is_not_taken_for_convcast_s(ours, obser
     other.attrs = {"simulated": 1, "title": "ensemble of somebody"}
     found = score([write(other, tmp_path / "e.zarr")], write(observed.copy(), tmp_path / "t.zarr"))
     assert found.facts.models == ("ensemble of somebody",)
-    assert found.facts.notes[0].endswith("whose file says of its source: ensemble of somebody")
+    assert found.facts.notes[0].endswith("which names its source as ensemble of somebody")
 
 
 def test_valid_time_of_one_start_is_understood(ours, observed, tmp_path):
@@ -189,7 +189,7 @@ def test_truth_that_is_missing_everywhere_is_left_out(ours, observed, tmp_path):
     for name in OBSERVED:
         holed[name][7] = np.nan  # of the first forecast
     found = score([write(ours.copy(), tmp_path / "e.zarr")], write(holed, tmp_path / "t.zarr"), against=())
-    assert found.facts.left_out == {"no point has both forecast and truth": 1}
+    assert found.facts.left_out == {"no point has both a forecast and a truth": 1}
     assert found.facts.cases == 3
 
 
@@ -218,7 +218,7 @@ def test_members_that_are_copies_are_left_out(ours, observed, tmp_path):
     for name in observed.data_vars:
         padded[name][1, 5] = padded[name][1, 2]
     found = score([write(padded, tmp_path / "e.zarr")], write(observed.copy(), tmp_path / "t.zarr"))
-    assert found.facts.left_out == {"two members are the same forecast": 1}
+    assert found.facts.left_out == {"two members are identical": 1}
 
 
 def mislabelled_rain(data):
@@ -235,17 +235,20 @@ def celsius_that_says_kelvin(data):
     ("change", "said"),
     [
         (lambda d: d.assign(refc=d["refc"].assign_attrs(units="mm/h")), "refc in mm/h, not in dBZ"),
-        (lambda d: d.assign(t2m=d["t2m"].drop_attrs()), "does not say the units of t2m"),
+        (lambda d: d.assign(t2m=d["t2m"].drop_attrs()), "does not give the units of t2m"),
         (celsius_that_says_kelvin, "t2m from .* which is not K"),
-        (lambda d: d.assign(refc=d["refc"].assign_attrs(standard_name="rainfall_rate")), "rainfall_rate as refc"),
+        (
+            lambda d: d.assign(refc=d["refc"].assign_attrs(standard_name="rainfall_rate")),
+            "refc with the standard name rainfall_rate",
+        ),
         (
             lambda d: d.assign(cape=d["cape"].assign_attrs(standard_name=d["cape"].standard_name[:-7] + "parcel")),
-            "parcel as cape",
+            "cape with the standard name .*parcel, not",
         ),
         (lambda d: d.isel(number=0), "no dimension number"),
         (lambda d: d[["t2m"]].rename(t2m="mine").assign(mine=d["t2m"].drop_attrs().rename("mine")), "does not hold"),
-        (lambda d: d.assign_coords(x=d["x"] + 1500), "same ground with other points"),
-        (lambda d: d.drop_vars(["y", "x", "latitude", "longitude"]), "does not say where its points are"),
+        (lambda d: d.assign_coords(x=d["x"] + 1500), "same area with different points"),
+        (lambda d: d.drop_vars(["y", "x", "latitude", "longitude"]), "no coordinates of its points"),
     ],
     ids=["mm/h", "no units", "celsius", "rain", "parcel", "no members", "no fields", "between", "nowhere"],
 )
@@ -260,7 +263,7 @@ def test_rain_that_is_called_reflectivity_is_found_by_its_zeros(ours, observed, 
     echoes = observed.copy(deep=True)
     echoes["refc"] = echoes["refc"].where(echoes["refc"] > 15, -10.0).assign_attrs(observed["refc"].attrs)
     ensemble = write(mislabelled_rain(ours.copy()), tmp_path / "e.zarr")
-    with pytest.raises(DamagedFileError, match=r"where there is none, refc is 0 in .* and -10 in the truth"):
+    with pytest.raises(DamagedFileError, match=r"refc has 0 for none in .* and -10 in the truth"):
         score([ensemble], write(echoes, tmp_path / "t.zarr"))
 
 
@@ -281,7 +284,7 @@ def test_no_overlap_in_time(ours, observed, tmp_path, days):
 
 def test_one_member_is_refused(ours, observed, tmp_path):
     ensemble = write(ours.isel(number=[0]), tmp_path / "e.zarr")
-    with pytest.raises(SettingsError, match="scored from 2 on"):
+    with pytest.raises(SettingsError, match="scores need 2 or more"):
         score([ensemble], write(observed.copy(), tmp_path / "t.zarr"))
 
 

@@ -239,7 +239,7 @@ def test_a_field_that_is_all_missing_is_said_and_the_others_are_scored(ours, ful
     sound = score(
         [ensemble], write(full.drop_vars("refc"), tmp_path / "s.zarr"), against=["persistence", "climatology"]
     )
-    assert found.facts.left_out == {"refc alone, no point has the truth and a value of every system": len(INITS)}
+    assert found.facts.left_out == {"refc alone, no point has a truth and a forecast of every system": len(INITS)}
     assert found.find("refc", "crps", "convcast") is None
     assert found.case.variable.name == "cape"
     mine = [row for row in found.scores if not row.get("regime")]
@@ -263,7 +263,7 @@ def test_gaps_that_leave_no_common_point_are_said(ours, full, tmp_path):  # noqa
     halves["t2m"].values[::2, :16] = np.nan
     halves["t2m"].values[1::2, 16:] = np.nan
     ensemble, truth = write(ours[["t2m"]].copy(), tmp_path / "e.zarr"), write(halves, tmp_path / "t.zarr")
-    with pytest.raises(MissingInputError, match="no point has the truth and a value of every system"):
+    with pytest.raises(MissingInputError, match="no point has a truth and a forecast of every system"):
         score([ensemble], truth)
     assert score([ensemble], truth, against=[]).facts.cases == len(INITS)
 

@@ -55,14 +55,14 @@ def in_blocks(members, observed):
 def test_lost_spread_and_bias_are_found_again():
     members, observed = exchangeable()
     mean = members.mean(0)
-    fit = fit_shift_and_factor(mean + 0.5 * (members - mean) + 1.5, observed, T2M)
+    fit = fit_shift_and_factor(mean + 0.5 * (members - mean) + 1.5, observed)
     assert fit.factor == pytest.approx(2, abs=0.08)
     assert fit.shift == pytest.approx(-1.5, abs=0.08)
     assert fit.points == observed.size
 
 
 def test_a_calibrated_ensemble_is_left_as_it_is():
-    fit = fit_shift_and_factor(*exchangeable(), T2M)
+    fit = fit_shift_and_factor(*exchangeable())
     assert fit.factor == pytest.approx(1, abs=0.04)
     assert fit.shift == pytest.approx(0, abs=0.08)
 

@@ -132,7 +132,7 @@ def test_maps_of_a_lead_carry_no_warning_about_several_leads(place, forecasts):
 
 def test_the_report_says_what_is_scored(verified):
     notes = " ".join(verified(6).facts.notes)
-    assert "at each point the highest value (of CIN the lowest) at the leads 1, 2, 4 h" in notes
+    assert "the highest value (for CIN the lowest) at each point over the leads 1, 2, 4 h" in notes
     assert "highest value" not in " ".join(verified(None).facts.notes)
 
 

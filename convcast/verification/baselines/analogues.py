@@ -22,7 +22,7 @@ Field = NDArray[np.float32]
 NEAR_HOUR = 1
 """Maximum difference in time of day, hours, between a case and its analogues."""
 HISTORY = 4
-"""Number of analyses from which motion is estimated, the last one included; a model has as many."""
+"""Number of analyses from which motion is estimated, the last one included, as in the presets' models."""
 
 
 class ArrayCache:
@@ -47,13 +47,13 @@ class ArrayCache:
 
 
 class TruthBaseline(Baseline):
-    """Base of baselines that are made of the truth: they forecast all its fields and need no other files."""
+    """Base class of baselines made of the truth alone: they forecast all its fields and need no other files."""
 
     def __init__(self, truth: Truth, cache: ArrayCache) -> None:
         self._truth, self._cache = truth, cache
 
     def _field(self, variable: Variable, hour: Hour) -> Field:
-        """Field at an hour, (y, x). Whole hours are cached, those of a dataset as integers to save memory."""
+        """Return a field at an hour, (y, x). Whole hours are cached, those of a dataset as integers to save memory."""
         index, dataset = self._index(variable), self._truth.dataset
         if dataset is not None:
             stored: NDArray[np.int16] = self._cache.get(("stored", hour), lambda: dataset.read_stored([hour])[0])
@@ -109,11 +109,11 @@ class AnalogueHours:
         self._count = min([members, *sizes])
 
     def draw(self, init: Hour, lead: int) -> Hours:
-        """Draw hours without replacement, rising; fewer than 2 where training has no similar hours."""
+        """Draw hours without replacement, in ascending order; fewer than 2 if training has no similar hours."""
         return self._order(init, lead)[: self._count]
 
     def spares(self, init: Hour, lead: int) -> Hours:
-        """Draw up to as many further hours, which fill missing values of those drawn."""
+        """Draw up to as many further hours, to fill missing values of the drawn hours."""
         return self._order(init, lead)[self._count : 2 * self._count]
 
     def _order(self, init: Hour, lead: int) -> Hours:
@@ -142,7 +142,7 @@ class AnalogueHours:
 
 
 class Climatology(TruthBaseline):
-    """Analyses of training hours within an hour of the same time of day, drawn without replacement."""
+    """Climatology: analyses of training hours within an hour of the same time of day, drawn without replacement."""
 
     name = "climatology"
 
@@ -178,7 +178,7 @@ class Climatology(TruthBaseline):
 
 
 class Advection(TruthBaseline):
-    """Advection of the last analysis plus resampled residuals: the best forecast here without a network.
+    """Advection of the last analysis plus resampled residuals: the best baseline made of analyses alone.
 
     The last analysis is advected by the motion estimated from the history. Each member adds the residual (analysis
     minus advected analysis, all fields of the same hour) of a training case near the same time of day, drawn without

@@ -1,4 +1,4 @@
-"""The interface of baselines: forecasts that a model is compared with on the same cases."""
+"""The interface of baselines, with which an ensemble is compared on the same cases."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Baseline(ABC):
 
     @abstractmethod
     def missing(self, init: Hour, lead: int) -> str | None:
-        """Return the reason why a case has no such forecast, or None where it has one."""
+        """Return the reason why the system has no forecast of a case, or None if it has one."""
 
     def lacks(self, variable: Variable) -> str | None:  # noqa: ARG002
-        """Return the reason why the system does not forecast a field, or None where it does."""
+        """Return the reason why the system does not forecast a field, or None if it does."""
         return None
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str | None:  # noqa: ARG002
-        """Return the command that may fetch what these cases lack, if there is one."""
+        """Return the command that may fetch the missing files of these cases, if there is one."""
         return None
 
     @abstractmethod

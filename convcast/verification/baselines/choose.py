@@ -1,6 +1,6 @@
 """Choice of baselines by name.
 
-Reference ensembles are compared by their members where the archive has them, else by their published products.
+Reference ensembles are compared by their members if the archive has them, and otherwise by their published products.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from convcast.workspace import Workspace
 REFERENCES = ("refs", "href", "hrrrcast")
 """Names of the reference ensembles."""
 SIMULATED_REFERENCES = ("hrrrcast",)
-"""Those that the simulated world has too."""
+"""Reference ensembles that the simulated world has too."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ReferenceEnsembles:
     baselines: tuple[ReferenceMembers, ...] = ()
     products: tuple[PublishedProducts, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences of the report on which ensemble is compared how."""
+    """Sentences of the report on how each ensemble is compared."""
 
 
 def make_baselines(
@@ -137,7 +137,7 @@ def make_references(
     notes: list[str] = []
 
     def open_members(kind: type[ReferenceMembers], products: PublishedProducts, missing: MissingInputError) -> None:
-        """Compare by members, else by products; raise `missing` where the archive has neither."""
+        """Compare by members, or else by products; raise `missing` if the archive has neither."""
         try:
             found = kind(truth, workspace, cases)
         except MissingInputError:
@@ -165,8 +165,8 @@ def make_references(
         if "refs" in requested or not with_href:
             title = "REFS" if "refs" in requested else "HREF or REFS"
             command = (refs if "refs" in requested else href).remedy(cases)
-            asked = next(name for name in requested if name != "hrrrcast")
-            open_members(ReferenceMembers, refs, _nothing_of(title, asked, command))
+            first = next(name for name in requested if name != "hrrrcast")
+            open_members(ReferenceMembers, refs, _nothing_of(title, first, command))
         elif len(with_href) < len(cases) and any(refs.has(*case) for case in cases if case not in with_href):
             chosen.append(refs)
             notes.append("Where HREF has no files, products of REFS, which replaces it, stand in its place")

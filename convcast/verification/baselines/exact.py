@@ -1,7 +1,7 @@
 """Exact predictive ensemble of the simulated world: its simulator run from the analysis with new noise.
 
-No model that knows the same analysis can do better, so its scores are the limit that others are compared with. On a
-part of the world it is run from the whole world's analysis in the archive. Members are stored in the workspace and
+No model with the same analysis can do better, so its scores are the limit for other systems. On a part of the world it
+is run from the whole world's analysis in the archive. Members are stored in the workspace and
 computed only once.
 """
 
@@ -59,7 +59,7 @@ class Exact(Baseline):
         self._whole = simulated_grid(size)
         if not self._whole.covers(dataset.grid):
             raise SettingsError(
-                f"the dataset is no part of the world of {size} x {size} points that {WORLD_FILE} names",
+                f"the dataset is not a part of the world of {size} x {size} points in {WORLD_FILE}",
                 advice="leave out --against exact",
             )
         # On a part of the world the ensemble is run from the whole world, which the archive has.
@@ -122,7 +122,7 @@ class Exact(Baseline):
         points = Points.of_grid(self._dataset.grid)
         ensembles = open_ensembles(path, fields=self._dataset.variables, points=points, simulated=True).ensembles
         if not ensembles:
-            raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, which is made again")
+            raise DamagedFileError(f"{path} holds no forecast", advice=f"delete {path}, and it is made again")
         return ensembles[0]
 
     def _make(self, init: Hour) -> Path:
@@ -152,7 +152,7 @@ class Exact(Baseline):
         return path
 
     def _analysis(self, init: Hour) -> NDArray[np.float32]:
-        """The published fields of the whole world, (variable, y, x)."""
+        """Return the published fields of the whole world, (variable, y, x)."""
         if self._archive is None:
             known: NDArray[np.float32] = self._dataset.read([init])[0]
             return known
@@ -191,10 +191,10 @@ def _require_world(dataset: Dataset) -> None:
 
 
 def _read_world(path: Path) -> tuple[int, int]:
-    """Size and seed of the simulated world."""
+    """Read size and seed of the simulated world."""
     if not path.is_file():
         raise MissingInputError(
-            f"{path} is not there, which says what the simulated world is",
+            f"{path}, which describes the simulated world, is not there",
             advice="run `convcast fetch --source simulated`, or leave out --against exact",
         )
     world = read_json(path)

@@ -1,9 +1,9 @@
 """Comparison of the products that REFS, HREF and HRRRCast publish with the same products made of our members.
 
-Probabilities are of the same event (anywhere within 39 or 40.6 km where theirs are, smoothed as theirs are, at or above
-the threshold) and of as many of our members as theirs has, since no fair estimator exists of a smoothed probability.
-The observed field has the event by the same rule. Mean and spread stand for a normal distribution, ours too, and for
-near-normal fields only.
+Our probabilities are of the same event (at or above the threshold, within the same neighbourhood of 39 or 40.6 km, with
+the same smoothing) and of the same number of members, since smoothed probabilities have no fair estimator. The observed
+field has the event by the same rule. Mean and spread are scored as a normal distribution, for ours and theirs, and only
+for near-normal fields.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Field = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 SIZES = {"refs": 14, "href": 10, "hrrrcast": HRRRCAST_MEMBERS}
-"""Number of members that the products are made of."""
+"""Number of members from which each system's products are made."""
 NEAR_NORMAL = (T2M, D2M, U10, V10)
 """Nearly normal fields, which mean and spread describe; reflectivity, CAPE and CIN have a floor and a long tail."""
 WINDOW = {"refs": 8, "href": 5}
@@ -111,7 +111,7 @@ class PublishedProducts:
             )
 
     def has(self, init: Hour, lead: int) -> bool:
-        """Return whether the archive holds a comparable product for this case."""
+        """Whether the archive holds a comparable product for this case."""
         return any(self._comparisons(variable, init, lead) for variable in self._truth.variables)
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str:
@@ -123,7 +123,7 @@ class PublishedProducts:
         return fingerprint(self._archives, [file for file in files if available_messages(self._archives, file)])
 
     def lacks(self, variable: Variable) -> str | None:
-        """Return the reason why nothing is compared of a field, or None where something is."""
+        """Return the reason why no product of a field is compared, or None if one is."""
         reasons = [refusal(self.system, product) for product in products(self.system) if product.variable == variable]
         if not reasons:
             return "it does not publish the field"
@@ -183,7 +183,7 @@ class PublishedProducts:
 
     @property
     def _reach(self) -> float:
-        """Cells from which weather can reach into a smoothed neighbourhood probability."""
+        """Distance, cells, from which weather affects a smoothed neighbourhood probability."""
         return CELLS[self.system] + 2**0.5 * WINDOW[self.system]
 
     def _too_small(self, variable: Variable) -> bool:
@@ -194,7 +194,7 @@ class PublishedProducts:
         return near and not far_from_missing(inside, self._reach).any()
 
     def _comparisons(self, variable: Variable, init: Hour, lead: int) -> list[Comparison]:
-        """Comparisons of a field whose products are in the archive."""
+        """Return the comparisons of a field whose products are in the archive."""
         return [
             one
             for one in possible_comparisons(self.system)
@@ -207,7 +207,7 @@ class PublishedProducts:
         return product.name in available_messages(self._archives, self._file(product.kind, init, lead))
 
     def _published(self, product: Product, init: Hour, lead: int) -> Field:
-        """Product on the points that are compared, (y, x)."""
+        """Return a product on the points that are compared, (y, x)."""
         file = self._file(product.kind, init, lead)
         header, values = read_message(
             self._archives, file, product.name, product.spec.keys, simulated=self._truth.simulated
@@ -236,7 +236,7 @@ def refusal(system: str, product: Product) -> str | None:
 
 
 def possible_comparisons(system: str) -> list[Comparison]:
-    """Return the comparisons with a system of which the products may be in the archive."""
+    """Return the comparisons for which a system publishes a product."""
     comparisons = []
     for product in products(system):
         if product.kind == "spread" or refusal(system, product):

@@ -1,4 +1,4 @@
-"""The members of a forecast as the model drew them, beside the calibrated ones."""
+"""Baseline of the members as the model drew them, beside the calibrated ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Raw(Baseline):
 
     def _find(self, init: Hour) -> Ensemble | None:
         path = self._workspace.raw_forecast(init)
-        if not path.is_dir():  # a forecast from before calibration was switched on is raw itself
+        if not path.is_dir():  # a forecast that was drawn without calibration is raw itself
             path = self._workspace.forecast(init)
             if not path.is_dir() or is_calibrated(path):
                 return None

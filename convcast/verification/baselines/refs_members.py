@@ -23,7 +23,7 @@ MIN_AVAILABILITY = 0.5
 
 
 class ReferenceMembers(Baseline):
-    """Members of REFS in the archive: RRFS and HRRR forecasts of the last cycle before each case, and six hours before.
+    """Members of REFS in the archive: RRFS and HRRR forecasts of the last cycle before each case and of the one before.
 
     Every case has the same members: those that most cases have. A case that lacks one of them is left out; a field that
     fewer than two of them have is not compared.
@@ -60,7 +60,7 @@ class ReferenceMembers(Baseline):
 
     @property
     def described(self) -> str:
-        """Sentence on the number of members by field."""
+        """Return a sentence on the number of members by field."""
         sizes: dict[int, list[str]] = {}
         for name, members in self._members.items():
             sizes.setdefault(len(members), []).append(name.upper())
@@ -100,7 +100,7 @@ class ReferenceMembers(Baseline):
         return refs_members(*cycle_and_lead(self.name, self._truth, init, lead))
 
     def _available(self, init: Hour, lead: int) -> dict[str, frozenset[str]]:
-        """Fields in the archive by member."""
+        """Return the fields in the archive by member."""
         if (init, lead) not in self._held:
             self._held[init, lead] = {m.name: available_messages(self._archives, m.file) for m in self._all(init, lead)}
         return self._held[init, lead]
@@ -109,7 +109,8 @@ class ReferenceMembers(Baseline):
 class HrrrcastMembers(ReferenceMembers):
     """Members of HRRRCast in the archive, of the cycle that the case starts from.
 
-    HRRRCast is published five to seven hours after its cycle: it is compared as a system, and not as what could be had.
+    HRRRCast is published five to seven hours after its cycle, so this compares the systems, not what users have in
+    time.
     """
 
     name = "hrrrcast"

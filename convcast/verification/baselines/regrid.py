@@ -1,8 +1,8 @@
 """Interpolation from a part of the HRRR grid to HREF's grid, NCEP grid 227.
 
-Members and truth are interpolated to this coarser grid, on which HREF is verified in operations (NCEP's EVS): to the
-nearest point for reflectivity, whose echoes must not be averaged away, and bilinearly for smooth fields, as NCEP does
-with its members. Winds would have to be rotated and are refused.
+Members and truth are interpolated to this coarser grid, on which HREF is verified in operations (NCEP's EVS).
+Reflectivity is taken from the nearest point, so that echoes are not averaged, and smooth fields are interpolated
+bilinearly, as NCEP does with its members. Winds would have to be rotated and are refused.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Regridder:
 
     @cached_property
     def _whole(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Row and column in the source, cells, of every point of grid 227."""
+        """Rows and columns in the source, cells, of all points of grid 227."""
         projection_227 = Proj(PROJECTION)
         x0, y0 = projection_227(FIRST_LONGITUDE, FIRST_LATITUDE)
         x, y = np.meshgrid(x0 + CELL * np.arange(NX), y0 + CELL * np.arange(NY))

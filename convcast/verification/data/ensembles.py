@@ -49,7 +49,7 @@ class Ensemble:
     box: Box | None = None
     """Rows and columns that are scored, where these are not all."""
     files: tuple[Path, ...] = ()
-    """Files that hold the ensemble, where it is no Zarr store."""
+    """Files that hold the ensemble, if it is not a Zarr store."""
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Ensemble:
             return parse_hour(str(first)), parse_hour(str(last))
         except (TypeError, ValueError, SettingsError) as error:
             raise DamagedFileError(
-                f"{self.path} says {stated!r} for the hours that its model was trained on",
+                f"{self.path} has {stated!r} as the hours that its model was trained on",
                 advice="set its attribute training_hours to first/last, or remove it",
             ) from error
 
@@ -92,7 +92,7 @@ class Ensemble:
             for key in _keys(array, self.init_index):
                 try:
                     file = (self.path / name / key).stat()
-                except FileNotFoundError:  # a chunk of nothing but the fill value
+                except FileNotFoundError:  # a chunk of fill values, for which zarr writes no file
                     continue
                 digest.update(f"{name} {key} {file.st_size} {file.st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -110,7 +110,7 @@ class Ensemble:
         Args:
             variable: Field to read.
             lead: Lead time, hours.
-            members: Indices along `number`, rising.
+            members: Indices along `number`, ascending.
 
         Returns:
             Values, (member, y, x).
@@ -140,7 +140,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class OpenedEnsembles:
-    """Ensembles of a store, one an initial time, with the points and fields that they share with the truth."""
+    """Ensembles of a store, one for each initial time, with the points and fields that they share with the truth."""
 
     ensembles: list[Ensemble]
     fields: tuple[Variable, ...]
@@ -148,7 +148,7 @@ class OpenedEnsembles:
     """Shared rows and columns of the truth."""
     points: Points
     field_report: dict[str, Any]
-    """Description, for scores.json, of the variable used for each field and of the variables that are not scored."""
+    """Description, for scores.json, of the variable used for each field and of variables that are not scored."""
     left_out: tuple[LeftOut, ...]
     """Forecasts that cannot be scored, by time."""
 
@@ -166,7 +166,7 @@ def open_ensembles(
         foreign: Whether another program made the ensembles, which may hold some of the fields on a part of the points.
 
     Raises:
-        DamagedFileError: The source is no ensemble of these fields at these points, or holds a forecast twice.
+        DamagedFileError: The source is not an ensemble of these fields at these points, or holds a forecast twice.
         SettingsError: Forecasts and truth do not overlap, or one is simulated and the other real.
     """
     if isinstance(source, Path):
@@ -220,7 +220,7 @@ def open_ensembles(
 
 
 def _stored_axis(path: Path, data: xr.Dataset, scored: dict[Variable, MatchedVariable]) -> int | None:
-    """Axis of the initial times in the stored arrays; None where they have none."""
+    """Return the axis of the initial times in the stored arrays; None if they have none."""
     first = next(iter(scored.values())).name
     array, dimensions = zarr.open_group(path, mode="r", use_consolidated=False)[first], data[first].dims
     assert isinstance(array, zarr.Array)
@@ -228,7 +228,7 @@ def _stored_axis(path: Path, data: xr.Dataset, scored: dict[Variable, MatchedVar
 
 
 def _keys(array: zarr.Array, index: tuple[int, int] | None) -> Iterator[str]:
-    """Names of the chunk files of an array, or of those at an index along an axis."""
+    """Return the names of an array's chunk files, or of those at an index along an axis."""
     sizes = array.shards or array.chunks
     counts = [range(-(-length // size)) for length, size in zip(array.shape, sizes, strict=True)]
     if index is not None and index[0] < len(counts):

@@ -26,7 +26,7 @@ from convcast.verification.digest import digest
 
 Field = NDArray[np.float32]
 HELD = 12
-"""Number of hours kept in memory, since several leads and initial times have the same valid hour."""
+"""Number of hours in memory, since several leads and initial times have the same valid hour."""
 
 
 class Mrms:
@@ -39,7 +39,7 @@ class Mrms:
 
         Args:
             archive: Folder of the workspace's archives.
-            known: Analyses, from which baselines and regimes are made, and whose grid is verified on.
+            known: Analyses, from which baselines and regimes are made, and on whose grid forecasts are scored.
             cells: Take the maximum or the mean of a cell's pixels.
 
         Raises:
@@ -67,7 +67,7 @@ class Mrms:
         self._held: OrderedDict[Hour, Field] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without what a worker makes anew."""
+        """Return the state without the parts that a worker makes again."""
         return self.__dict__ | {"_cells": None, "_held": OrderedDict()}
 
     def read(self, variable: Variable, hour: Hour) -> Field:  # noqa: ARG002  it has one field

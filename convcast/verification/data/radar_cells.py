@@ -1,7 +1,7 @@
 """Bring a scan of pixels of 0.01 degrees to the cells of the HRRR grid, by their maximum or their mean.
 
-A cell of 3 km holds about nine pixels of MRMS. The maximum keeps the cores of storms, as HRRR's composite reflectivity
-has them: a model's cell is judged by the strongest echo in it. The mean is that of the reflectivity factor Z
+A cell of 3 km holds about nine pixels of MRMS. The maximum keeps the cores of storms, which HRRR's composite
+reflectivity has too: a model's cell is compared with its strongest echo. The mean is that of the reflectivity factor Z
 (mm6 m-3), in which radar data are averaged, and not of its logarithm; pixels without echo count as Z = 0. Means of
 cells have fewer high values than the maxima.
 """
@@ -18,11 +18,11 @@ from convcast.variables import NO_ECHO
 
 CellChoice = Literal["maximum", "mean"]
 NO_COVERAGE, LOWEST = -900.0, -90.0
-"""Values below which a pixel is without coverage (-999 in the files), and without echo (-99)."""
+"""Values below which a pixel has no coverage (-999 in the files), and no echo (-99)."""
 COVERED = 0.5
 """Minimum fraction of a cell's pixels with coverage; with less the cell is missing."""
 _ROWS = 500
-"""Rows of pixels whose cells are found at a time."""
+"""Number of rows of pixels that are assigned to cells at a time."""
 
 Floats = NDArray[np.float32]
 
@@ -34,8 +34,8 @@ class RadarCells:
         """Find the cells; a pixel belongs to the cell whose centre is nearest in the projection."""
         self.pixels, self.grid = pixels, grid
         self._outside = grid.ny * grid.nx
-        """Number of a place beside the cells, for the pixels outside the grid."""
-        # On a tangent cone a point's distance from the apex depends on its latitude alone, its angle on its longitude.
+        """Index after the last cell, for pixels outside the grid."""
+        # On a tangent cone the distance from the apex depends on latitude alone, and the angle on longitude alone.
         apex = EARTH_RADIUS / np.tan(np.deg2rad(LATIN))
         _, along = projection()(np.full(pixels.ny, ORIENTATION), pixels.latitudes)
         radius = apex - np.asarray(along)
@@ -59,7 +59,7 @@ class RadarCells:
             choice: Take the maximum or the mean of a cell's pixels.
 
         Returns:
-            Reflectivity, (ny, nx) of the grid, dBZ: NO_ECHO where there is none or a weaker one, NaN without coverage.
+            Reflectivity, (ny, nx) of the grid, dBZ, at least NO_ECHO; NaN without coverage.
         """
         values = scan.ravel()
         seen = self._sum(values > NO_COVERAGE)
@@ -76,5 +76,5 @@ class RadarCells:
         return cells.reshape(self.grid.shape)
 
     def _sum(self, weights: NDArray[np.generic] | None) -> NDArray[np.float64]:
-        """Sum over the pixels of each cell; their number without weights."""
+        """Return the sum of weights over the pixels of each cell; without weights, the number of pixels."""
         return np.bincount(self._cell, weights, minlength=self._outside + 1)[:-1].astype(np.float64)

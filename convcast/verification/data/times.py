@@ -78,11 +78,11 @@ def nearest_hours(times: NDArray[Any], path: Path) -> tuple[Hours, NDArray[np.bo
     """Return the nearest hour to each time, and whether the time equals it up to rounding.
 
     Raises:
-        DamagedFileError: The values are no dates.
+        DamagedFileError: The values are not dates.
     """
     if times.dtype.kind != "M":
         raise DamagedFileError(
-            f"{path} has times of type {times.dtype}, which are no dates",
+            f"{path} has times of type {times.dtype}, which are not dates",
             advice='give the coordinate units such as "hours since 1970-01-01", in the standard calendar',
         )
     exact = times.astype("datetime64[us]")

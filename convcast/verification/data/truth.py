@@ -41,7 +41,7 @@ class Truth(Protocol):
     points: Points
     """Coordinates of the grid points."""
     hours: Hours
-    """Hours that are available, rising."""
+    """Hours that are available, ascending."""
     simulated: bool
     """Whether the fields are of the simulated world."""
     analysis_lead: int
@@ -49,11 +49,11 @@ class Truth(Protocol):
     source: str
     """Name of the truth, as reports print it."""
     dataset: Dataset | None
-    """The convcast dataset, where the truth is all of one."""
+    """The convcast dataset, if the truth is a whole one."""
 
     @property
     def known(self) -> Truth:
-        """Fields of which baselines and regimes are made: what was known at an initial time."""
+        """Fields from which baselines and regimes are made: those known at an initial time."""
 
     def read(self, variable: Variable, hour: Hour) -> Field:
         """Return a field at an hour, (y, x), NaN where missing."""
@@ -62,13 +62,13 @@ class Truth(Protocol):
         """Return a hash that changes with the values of this hour."""
 
     def crop(self, box: Box, variables: Sequence[Variable]) -> Truth:
-        """Return the truth of these rows, columns and fields alone."""
+        """Return the part of the truth with these rows, columns and fields."""
 
     def field_report(self, scored: Sequence[Variable]) -> dict[str, Any]:
         """Describe, for scores.json, which variable is used for each scored field, and why others are not scored."""
 
     def advice(self, missing: Hours) -> str:
-        """Advise how to get the missing hours of which forecasts are."""
+        """Return advice on how to get missing valid hours."""
 
 
 class Analyses:
@@ -144,7 +144,8 @@ class StoredTruth:
         if absent or "number" in data.sizes:
             lacking = f"no dimension {' '.join(absent)}" if absent else f"{data.sizes['number']} members"
             raise DamagedFileError(
-                f"{path} is not a truth: it has {lacking}", advice="give one field an hour, dimensions (time, y, x)"
+                f"{path} is not a truth: it has {lacking}",
+                advice="give one field for each hour: dimensions (time, y, x)",
             )
         self.path, self._data, self._gathered = path, data, gathered
         self.points = read_points(data, path)
@@ -225,7 +226,7 @@ def open_truth(*paths: Path) -> Truth:
             return Analyses(Dataset.open(files[0]))
         except DamagedFileError as error:
             raise DamagedFileError(
-                str(error), advice="run `convcast preprocess` in the workspace that it is of, or give another --truth"
+                str(error), advice="run `convcast preprocess` in its workspace, or give another --truth"
             ) from error
     return StoredTruth(gather_truth(files))
 

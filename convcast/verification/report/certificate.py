@@ -1,4 +1,4 @@
-"""The certificate as a page of HTML."""
+"""Make the HTML page of a certificate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convcast.verification.report.html import title
 
 
 def render_certificate(certificate: dict[str, Any]) -> str:
-    """Return the page of a certificate (convcast.verification.results.certificate.certify)."""
+    """Return the HTML page of a certificate that `convcast.verification.results.certificate.certify` made."""
     environment = page_templates("convcast.verification.report")
     environment.globals |= {"event": _event, "number": _number, "interval": _interval, "title": title}
     return environment.get_template("certificate.html.jinja").render(**certificate)

@@ -288,7 +288,7 @@ def _reliability(curve: Axes, counts: Axes, daily: Floats, system: str, *, bars:
     colour, marker = SYSTEMS[system]
     members = daily.shape[1] - 1
     k = np.arange(members + 1)
-    # 0 % and 100 % are statements of their own; between, ten classes of whole counts.
+    # 0 % and 100 % are classes of their own; between them are ten classes of whole counts.
     classes = np.where(k == 0, 0, np.where(k == members, 11, 1 + np.minimum(10 * k // members, 9)))
     member_of = (classes[None] == np.arange(12)[:, None]).astype(float)
     total = np.tensordot(member_of, daily.sum(0), axes=1)
@@ -329,7 +329,7 @@ def log_axis(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with one panel a field and at least one for the legend."""
+    """Return a figure with one panel for each field and at least one for the legend."""
     columns = min(4, len(variables) + 1) if len(variables) != 4 else 3
     rows = -(-(len(variables) + 1) // columns)
     figure = Figure(figsize=(8.4, 1.1 + 8.4 / columns * rows))
@@ -337,7 +337,7 @@ def panels_of(variables: Sequence[Variable]) -> tuple[Figure, list[Axes]]:
 
 
 def shared_legend(panels: list[Axes], used: int) -> None:
-    """Draw the legend of the first panel in the first of the panels after `used`, and hide the others."""
+    """Draw the legend of the first panel in the first unused panel, and hide the other unused ones."""
     handles, labels = panels[0].get_legend_handles_labels()
     for axes in panels[used:]:
         axes.set_axis_off()

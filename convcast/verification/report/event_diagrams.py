@@ -22,7 +22,7 @@ SHADES = (1.0, 0.72, 0.5, 0.3)
 
 
 def draw_discrimination(verification: Verification) -> Drawing | None:
-    """Draw ROC and performance diagram of the field shown in maps, one curve a threshold."""
+    """Draw ROC and performance diagram of the field shown in maps, with one curve for each threshold."""
     variable, lead = verification.case.variable, verification.facts.leads[0]
     model = verification.ledger.total(MODEL, variable.name, lead)
     kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= MIN_EVENTS]

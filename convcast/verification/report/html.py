@@ -117,7 +117,7 @@ def render_report(verification: Verification, figures: Sequence[ReportFigure]) -
 
 
 def warnings(verification: Verification) -> list[str]:
-    """Return what is wrong with the forecasts at the first and the last lead, as sentences."""
+    """Return sentences on the faults of the forecasts at the first and the last lead."""
     facts = verification.facts
     few = f" By intervals from only {facts.days} days." if facts.few_days else ""
     return [
@@ -176,7 +176,7 @@ def _diagnosis(verification: Verification, field: str, lead: int) -> str:
 
 
 def _calibration(verification: Verification, lead: int) -> str:
-    """Sentence on calibration by field; fields without an interval are named as such."""
+    """Return a sentence on calibration by field; fields without an interval are named as such."""
     names = [variable.name for variable in verification.scored(lead)]
     fields_by_diagnosis: dict[str, list[str]] = {}
     for name in names:
@@ -202,7 +202,7 @@ def title(system: str) -> str:
 
 
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
-    """Phrase like `better than advection on T2M; not clearly different from advection on REFC`."""
+    """Return a phrase like `better than advection on T2M; not clearly different from advection on REFC`."""
     names = [variable.name for variable in verification.scored(lead)]
     name = title(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
@@ -223,7 +223,7 @@ def caveats(verification: Verification) -> list[str]:
     facts = verification.facts
     notes = []
     if facts.simulated:
-        notes.append("This is simulated weather: it says how well the method works, and nothing about the atmosphere.")
+        notes.append("The weather is simulated: scores show how well the method works, not how the atmosphere behaves.")
     elif "HRRR" in facts.truth:
         notes.append(
             f"Truth is {facts.truth}, the same system that the model learnt from; no independent observation is used."
@@ -233,10 +233,10 @@ def caveats(verification: Verification) -> list[str]:
     if not facts.simulated and set(HRRR_BASED) & {*facts.systems, *facts.products} and "HRRR" in facts.truth:
         notes.append(
             "HRRR analyses are not independent of HRRR's own forecasts, nor of ensembles that have them as members: "
-            "against observations these would score worse."
+            "their scores against observations would be worse."
         )
     if facts.days == 1:
-        notes.append("All forecasts start on one day, from which no interval can be had and little can be concluded.")
+        notes.append("All forecasts start on one day, so that there is no interval and little can be concluded.")
     elif facts.few_days:
         notes.append(
             f"Few days: intervals from resampling {facts.days} days are too narrow. Take them as a lower bound of the "
@@ -256,7 +256,7 @@ def caveats(verification: Verification) -> list[str]:
 
 
 def _not_computed(verification: Verification) -> list[str]:
-    """Sentences on scores that missing points leave undefined in all or some forecasts."""
+    """Return sentences on scores that are undefined in all or some forecasts because of missing points."""
     fields: dict[tuple[str, str], list[str]] = {}
     for row in verification.scores:
         if row["system"] == MODEL and row.get("note", "no events") != "no events":
@@ -305,7 +305,7 @@ def product_table_rows(verification: Verification, system: str, lead: int) -> li
 
 
 def _storms(verification: Verification, lead: int) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Scores of storms as objects by system: the value and its interval of each of STORM_COLUMNS."""
+    """Return the scores of storms as objects by system: value and interval of each of STORM_COLUMNS."""
     lines = []
     for system in verification.facts.systems:
         rows = [verification.find("refc", score, system, lead_hours=lead) for score in STORM_COLUMNS]
@@ -315,7 +315,7 @@ def _storms(verification: Verification, lead: int) -> list[tuple[str, list[tuple
 
 
 def _changes(verification: Verification) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """CRPS of the changes between leads: field and unit, the two leads, and value and interval by system."""
+    """Return the CRPS of changes between leads: field and unit, the two leads, and value and interval by system."""
     found = [row for row in verification.scores if row["score"] == ChangeCrps.name and row["system"] == MODEL]
     lines = []
     for row in found:
@@ -330,7 +330,7 @@ def _changes(verification: Verification) -> list[tuple[str, str, list[tuple[str,
 
 
 def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, str]]:
-    """Event, number of points with it, fair Brier score and its interval, by event."""
+    """Return, for each event, its name, number of points, fair Brier score and interval."""
     lines = []
     for variable in verification.variables:
         for threshold in variable.thresholds:

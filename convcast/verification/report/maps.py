@@ -35,7 +35,7 @@ def draw_case(verification: Verification) -> Drawing:
     named = bar_labels(variable)
     _map(figure, observed, case, case.observed, colours, f"observed ({units})", context, named=named)
     _map(figure, mean, case, case.members.mean(0), colours, f"ensemble mean ({units})", context, named=named)
-    # By rows, because numpy's std copies its whole input.
+    # In blocks of rows, because numpy's std copies its whole input.
     rows = np.array_split(case.members, max(1, case.members.shape[1] // ROWS), axis=1)
     deviation = np.concatenate([part.std(0, ddof=1) for part in rows])
     _map(
@@ -140,7 +140,7 @@ def _map(
 
 
 def _margins(context: BaseMap | None) -> Margins:
-    """Room for the titles of maps, and for coordinates where there is no base map."""
+    """Return the room for the titles of maps, and for coordinates where there is no base map."""
     if context is not None:
         return Margins(0.12, 0.12, 0.28, 0.1, columns=0.1, rows=0.3)
     return Margins(0.58, 0.12, 0.28, 0.45, columns=0.2, rows=0.36)
@@ -157,7 +157,7 @@ def _month(case: CaseShown) -> int:
 
 
 def _shape(case: CaseShown) -> float:
-    """Height over width of the domain, limited to fit a page."""
+    """Return the height of the domain over its width, limited to fit a page."""
     return float(np.clip(case.points.shape[0] / case.points.shape[1], 0.45, 1.4))
 
 

@@ -23,7 +23,7 @@ class Ledger:
         self.days: dict[Key, dict[Day, Statistics]] = {}
         self.cases: dict[Key, dict[Hour, dict[str, Floats]]] = {}
         self.compared: dict[Key, dict[Hour, ComparisonSums]] = {}
-        """Comparisons with published products, under the name of their system."""
+        """Comparisons with published products, by the name of their system."""
 
     def add(self, system: str, field: str, lead: int, init: Hour, statistics: Statistics) -> None:
         """Add one case, under the UTC day of its initial time."""
@@ -33,12 +33,12 @@ class Ledger:
         self.cases.setdefault(key, {})[init] = statistics.sums
 
     def daily(self, system: str, field: str, lead: int) -> list[Statistics]:
-        """Statistics by day, in order."""
+        """Return the statistics by day, in order."""
         days = self.days[system, field, lead]
         return [days[day] for day in sorted(days)]
 
     def total(self, system: str, field: str, lead: int | None = None) -> Statistics:
-        """Statistics of all days, and of all leads if none is given."""
+        """Return the statistics of all days, and of all leads if none is given."""
         parts = [
             statistics
             for (s, f, at), days in self.days.items()
@@ -51,7 +51,7 @@ class Ledger:
         return total
 
     def dataset(self, units: Mapping[str, str]) -> xr.Dataset:
-        """Scores of every case, (system, field, lead_time, init_time), NaN where there is no such case."""
+        """Return the scores of every case, (system, field, lead_time, init_time), NaN where there is no such case."""
         systems = list(dict.fromkeys(key[0] for key in self.cases))
         fields = list(dict.fromkeys(key[1] for key in self.cases))
         leads = sorted({key[2] for key in self.cases})

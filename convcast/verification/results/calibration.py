@@ -1,8 +1,8 @@
-"""Calibration of an ensemble in words, as far as its intervals allow.
+"""Describe the calibration of an ensemble in words, as far as its intervals allow.
 
-Three properties of a calibrated ensemble, whose members and truth are alike: its mean is not biased; its spread is as
-large as its error, once the bias is taken off, which would pass for a lack of spread; and the truth lies beyond all
-members as often as any two of M + 1 like values would.
+A calibrated ensemble, in which members and truth are exchangeable, has three properties. Its mean is not biased. Its
+spread is as large as its error without the bias, which would look like a lack of spread. The truth lies beyond all
+members with probability 2 / (M + 1).
 """
 
 from __future__ import annotations

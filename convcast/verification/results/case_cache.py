@@ -43,7 +43,7 @@ class Record:
 
 
 class Records:
-    """Records in a folder; without a folder nothing is kept."""
+    """Records in a folder; without a folder nothing is stored."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ class Records:
         if path is None or not path.is_file():
             return {}
         try:
-            # numpy leaves a file open that it cannot read, where it is given a path.
+            # Given a path, numpy leaves a file open if it cannot read it.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files if name in HEAD or name.startswith(prefix)}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):

@@ -25,7 +25,7 @@ class Coverage:
             self._lacking.setdefault(field, Counter())[system] += int(record.notes.get(f"{LACKING}{field}", 0))
 
     def sentences(self, systems: Sequence[str]) -> list[str]:
-        """Sentences about points that were left out, for the report."""
+        """Return sentences about points that were left out, for the report."""
         sentences = []
         for field, of_truth in self._of_truth.items():
             if self._scored[field] == of_truth:

@@ -1,4 +1,4 @@
-"""Scores of what reference ensembles publish (probabilities, means, spreads) beside the same products of ours."""
+"""Scores of the products of reference ensembles (probabilities, means, spreads) and of the same products of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convcast.verification.results.verification import Verification
 
 
 def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
-    """Rows of scores of a system's published products, of the same products of ours, and of the difference."""
+    """Return rows of scores of a system's published products, of the same products of ours, and of the difference."""
     cases = ledger.compared.get((system, variable.name, lead), {})
     known = {one.name: one for one in possible_comparisons(system)}
     for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
@@ -64,7 +64,7 @@ def find_product_rows(verification: Verification, system: str, lead: int) -> lis
 
 
 def comparison_label(row: Row) -> str:
-    """Label of a comparison, such as `REFC ≥ 40 dBZ within 40.6 km`."""
+    """Return the label of a comparison, such as `REFC ≥ 40 dBZ within 40.6 km`."""
     variable = FIELDS[row["field"]]
     if "threshold" not in row:
         return f"{variable.name.upper()} as a normal distribution ({variable.sign})"

@@ -1,8 +1,8 @@
-"""Digest of the source code that computes a score, which tells stored scores of another version apart.
+"""Digest of the source code that computes a score, by which stored scores of other versions are recognised.
 
 It covers the functions, classes and constants that the roots reach by name, in whichever modules of convcast they are.
 Comments, docstrings, type hints of functions, error messages, formatting, and code that is not reached do not count.
-Neither does the place of a definition: a module can be moved.
+Nor does the place of a definition, so that a module can be moved.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from convcast.verification.digest import digest
 
 PACKAGE = "convcast"
 KEPT = "source.json"
-"""File of a folder in which a digest is kept until a source file changes."""
+"""Name of the file that stores a digest until a source file changes."""
 IGNORED = frozenset({"colour_map", "comment", "long_name"})
 """Arguments and attributes that change drawings and descriptions of fields, but no score."""
 LEFT_OUT = frozenset({"convcast", "convcast.errors", "convcast.files"})
@@ -42,13 +42,13 @@ class _Module:
 
 @cache
 def source_digest(*roots: Any) -> str:
-    """Digest of the definitions that these functions and classes use, computed once in a process."""
+    """Return the digest of the definitions that these functions and classes use, computed once in a process."""
     definitions = reached(*((root.__module__, root.__qualname__) for root in roots))
     return digest(*sorted(definitions.values()))
 
 
 def kept_digest(folder: Path, *roots: Any) -> str:
-    """Return the `source_digest` that a folder keeps; compute and keep it after a change of any source file."""
+    """Return the `source_digest` stored in a folder; compute and store it after a change of any source file."""
     files = [(str(file), file.stat()) for file in sorted(Path(convcast.__file__).parent.rglob("*.py"))]
     stamps = [convcast.__version__, *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)]
     stamps += [f"{root.__module__} {root.__qualname__}" for root in roots]
@@ -60,7 +60,7 @@ def kept_digest(folder: Path, *roots: Any) -> str:
     except (OSError, ConvcastError, KeyError, TypeError):
         pass
     source = source_digest(*roots)
-    with suppress(OSError, ConvcastError):  # the next run computes it again
+    with suppress(OSError, ConvcastError):  # without the file, the next run computes it again
         write_json(folder / KEPT, {"stamp": stamp, "digest": source})
     return source
 
@@ -113,7 +113,7 @@ def reached(*roots: Name, read: Callable[[str], str | None] | None = None) -> di
 
 
 def read_source(name: str) -> str | None:
-    """The source of a module of convcast, None where there is no such module."""
+    """Return the source of a module of convcast; None if there is no such module."""
     try:
         spec = find_spec(name)
     except ModuleNotFoundError:
@@ -138,7 +138,7 @@ def _parse(source: str) -> _Module:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """Each statement, and what holds statements; expressions, of which there are many more, are passed over."""
+    """Yield each statement and other nodes that contain statements; the many expressions are not visited."""
     due: deque[ast.AST] = deque([tree])
     while due:
         node = due.popleft()
@@ -158,7 +158,7 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
 
 
 def _uses(statement: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Each name that is read, with the attribute that is taken of it."""
+    """Yield each name that is read, with the attribute that is accessed."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield node.value.id, node.attr
@@ -167,7 +167,7 @@ def _uses(statement: ast.stmt) -> Iterator[tuple[str, str]]:
 
 
 class _Plain(ast.NodeTransformer):
-    """Takes away what does not change a value."""
+    """Removes the parts of code that do not change a value."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         for argument in ast.walk(node.args):

@@ -1,4 +1,4 @@
-"""The table of scores: one tidy row a value, each with a bootstrap interval over days."""
+"""The table of scores: one row for each value, with a bootstrap interval over days."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Daily:
         return self._sums[name]
 
     def within(self, regime: str) -> dict[str, Floats]:
-        """The sums of a regime's points, by name."""
+        """Return the sums of a regime's points, by name."""
         return {name: daily[:, REGIMES.index(regime)] for name, daily in self._regimes.items()}
 
 
@@ -72,7 +72,7 @@ def rows_of(
     cases: int,
     **counts: int,
 ) -> Iterator[Row]:
-    """Compute values; neighbours that have the same sums share their resamples."""
+    """Compute values; successive values of the same sums share their resamples."""
     for _, neighbours in groupby(values, key=lambda value: tuple(map(id, value.sums))):
         group = list(neighbours)
         estimates = bootstrap.estimates([value.formula for value in group], *group[0].sums)
@@ -110,7 +110,7 @@ def _values(daily: Daily, variable: Variable, scales: Scales) -> Iterator[ScoreV
 def _point_values(
     sums: Daily | dict[str, Floats], scores: Sequence[PointScore], members: int, variable: Variable, **labels: Any
 ) -> Iterator[ScoreValue]:
-    """Return the values of scores that end sums over points, of all points or of some."""
+    """Return the values of scores from sums over points, of all points or of a regime."""
     for score in scores:
         if score.needs_members and members < 2:
             continue
@@ -145,7 +145,7 @@ def _comparisons(system: str, days: Mapping[str, Daily], variable: Variable) -> 
 
 
 def _compared_changes(system: str, days: Mapping[str, Daily], variable: Variable) -> Iterator[ScoreValue]:
-    """Return comparisons of the CRPS of changes between leads, paired likewise."""
+    """Return comparisons of the CRPS of changes between leads, also paired."""
     crps = {name: list(changes_of(daily.whole_fields)) for name, daily in days.items()}
     for other, theirs in crps.items():
         for (leads, (points, its)), (_, (_, reference)) in zip(crps[system], theirs, strict=True):
@@ -181,7 +181,7 @@ def verdict(difference: Row | None) -> str:
 
 
 def numbers(estimate: Estimate) -> dict[str, float | None]:
-    """Value and interval of a row; None if undefined, since JSON has no NaN."""
+    """Return value and interval of a row; None if undefined, since JSON has no NaN."""
     return {
         name: float(value) if np.isfinite(value) else None
         for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))

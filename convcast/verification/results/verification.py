@@ -1,4 +1,4 @@
-"""The result of a verification: scores, the facts behind them, and the case that is drawn."""
+"""The result of a verification: scores, facts about them, and the case that is drawn."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Facts:
     """Reports on files of other programs: the variable of each field, and what is not scored, with the reason."""
 
     window: tuple[int, ...] = ()
-    """Leads over which extremes are scored as one quantity, hours; none where each lead is scored."""
+    """Leads over which extremes are scored as one quantity, hours; empty if each lead is scored."""
 
     def when(self, lead: int) -> str:
         """Name a lead in titles: `at 6 h`, or where events at several leads are scored as one `at any of 1, 6 h`."""
@@ -98,14 +98,14 @@ class Verification:
     agreement: Agreement
     case: CaseShown
     beside: tuple[tuple[str, Verification], ...] = ()
-    """The same forecasts judged by other truths, with the names of these."""
+    """Verifications of the same forecasts by other truths, with the names of the truths."""
 
     def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
         """Find the first row with these entries, of the shortest lead by default; None if there is none."""
         return find(self.scores, field=field, score=score, system=system, **more)
 
     def scored(self, lead: int) -> tuple[Variable, ...]:
-        """The fields that have scores at a lead: those with a point that the truth and all systems have."""
+        """Return the fields that have scores at a lead: those with a point that the truth and all systems have."""
         return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.ledger.days)
 
     def verdict(self, field: str, lead: int, against: str = "advection") -> str:
@@ -114,7 +114,7 @@ class Verification:
         return verdict(find(self.scores, field=field, score="crps_difference", **wanted))
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of scores.json."""
+        """Return the content of scores.json."""
         return {
             "schema": SCHEMA,
             "convcast_version": __version__,

@@ -1,4 +1,4 @@
-"""Sentences that warn a forecaster of what verification has found wrong with the forecasts.
+"""Sentences that warn a forecaster of faults that verification has found in the forecasts.
 
 A warning needs an interval that excludes the right value, and a fault that is large enough to matter.
 """
@@ -17,7 +17,7 @@ from convcast.variables import U10, V10, Variable
 from convcast.verification.results.table import Row, find
 
 MATTERS = 1.1
-"""Ratio to the right value, or its reciprocal, from which a fault matters."""
+"""Minimum ratio to the right value (or of the right value to it) for a fault to be reported."""
 
 
 def warnings_of(scores: Sequence[Row], variable: Variable, lead: int) -> list[str]:
@@ -48,7 +48,7 @@ def warnings_of_model(folder: Path, model: str, variable: Variable, lead: int) -
             if model in facts["models"] and not facts.get("window"):
                 return warnings_of(document["scores"], variable, lead)
         except (DamagedFileError, FileNotFoundError, KeyError, TypeError):
-            continue  # a warning is no reason to draw nothing
+            continue  # maps are drawn without warnings rather than not at all
     return []
 
 
@@ -67,7 +67,7 @@ def warnings_of_map(folder: Path, model: str, kind: str, variable: Variable, lea
 
 
 def _frequency(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
-    """Yield a warning about the threshold whose frequency is farthest off."""
+    """Yield a warning about the threshold with the most wrong frequency."""
     off = [row for row in rows if row["score"] == "frequency_bias" and _excludes(row, 1.0) and _matters(row["value"])]
     if off:
         worst = max(off, key=lambda row: abs(math.log(max(row["value"], 1e-9))))
@@ -76,7 +76,7 @@ def _frequency(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
 
 
 def _reliability(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
-    """Yield a warning about the threshold whose probabilities are worst, if its mean frequency is a better forecast."""
+    """Yield a warning about the threshold with the worst probabilities, if its mean frequency is a better forecast."""
     off = [row for row in rows if row["score"] == "brier_skill" and row["high"] is not None and row["high"] < 0]
     if off:
         worst = min(off, key=lambda row: float(row["value"]))

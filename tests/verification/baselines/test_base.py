@@ -135,13 +135,13 @@ def test_exact_of_a_part_of_the_world_is_run_from_the_whole_worlds_analysis(smal
 
 def test_exact_of_points_outside_the_world_is_refused(small):
     (small.workspace.simulated / WORLD_FILE).write_text(json.dumps({"size": 16, "seed": 3}))
-    with pytest.raises(SettingsError, match="no part of the world of 16 x 16 points"):
+    with pytest.raises(SettingsError, match="not a part of the world of 16 x 16 points"):
         make(small, "exact")
 
 
 def test_exact_without_its_world_is_refused(small):
     (small.workspace.simulated / WORLD_FILE).unlink()
-    with pytest.raises(MissingInputError, match=r"world\.json is not there"):
+    with pytest.raises(MissingInputError, match=r"world\.json, which describes the simulated world, is not there"):
         make(small, "exact")
 
 

@@ -96,7 +96,7 @@ def test_a_file_of_another_hour_leaves_the_case_out_and_says_why(real):
     file = hrrr(INITS[1], 1)
     put(real.workspace, file, forecast(hrrr(INITS[1] - HOUR, 1), {n: weather(v, WIDE, 1) for n, v in FIELDS.items()}))
     (reason,) = run(real, ["hrrr"]).facts.left_out
-    assert reason.startswith("no hrrr that can be read")
+    assert reason.startswith("hrrr cannot be read")
     assert "where the file's name says 2026-11-20T09 + 1 h" in reason
 
 

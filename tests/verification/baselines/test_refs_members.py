@@ -141,7 +141,7 @@ def test_a_damaged_member_leaves_the_case_out(real):
     values = {name: weather(FIELDS[name], WIDE, 1) for name in ("refc", "t2m", "cape")}
     put(real.workspace, member.file, forecast(other.file, values, keys=WMO), lacking=("d2m", "u10", "v10", "cin"))
     (reason,) = run(real).facts.left_out
-    assert reason.startswith("no refs that can be read")
+    assert reason.startswith("refs cannot be read")
 
 
 def test_members_of_a_smaller_area_than_the_truth_are_not_taken(real):

@@ -50,7 +50,7 @@ MAX_OUT_OF_BOUNDS = 0.001
 FLOOR_FRACTION = 0.2
 """Fraction of points at a field's minimum above which the minimum means "none", as no echo does."""
 FLOOR_TOLERANCE = 1.0
-"""Maximum difference between the values by which two files mean "none", in the field's units."""
+"""Maximum difference between two files' values for "none", in the field's units."""
 
 
 def by_role(data: xr.Dataset, path: Path) -> xr.Dataset:
@@ -69,7 +69,7 @@ def by_role(data: xr.Dataset, path: Path) -> xr.Dataset:
             data = data.squeeze(name)
     times = named.get("time", [])
     if "lead_time" in named and "init_time" not in named and times:
-        # ECMWF's `time` is that of the analysis, and `valid_time` that of the forecast.
+        # In ECMWF's files `time` is the initial time, and `valid_time` the valid time.
         begins = "time" if "time" in times else times[0]
         named["init_time"] = [begins]
         times.remove(begins)
@@ -99,8 +99,8 @@ def with_leads(data: xr.Dataset, path: Path) -> xr.Dataset:
     if "lead_time" not in data.sizes and "time" in data.coords and "init_time" in data:
         if data.sizes.get("init_time", 1) != 1:
             raise DamagedFileError(
-                f"{path} has dimensions of initial and valid time: convcast reads leads",
-                advice="give it a dimension lead_time in place of the valid time, one file an initial time",
+                f"{path} has dimensions of initial and valid time, and convcast needs leads",
+                advice="give it a dimension lead_time instead of the valid time, with one file for each initial time",
             )
         if "time" not in data.sizes:
             data = data.expand_dims("time")
@@ -144,7 +144,7 @@ def as_truth(data: xr.Dataset, path: Path) -> xr.Dataset:
         hours = lead_hours(data["lead_time"], path)
         if len(hours) != 1:
             raise DamagedFileError(
-                f"{path} holds forecasts of {len(hours)} leads, and a truth has one map an hour",
+                f"{path} holds forecasts of {len(hours)} leads, and a truth has one map for each hour",
                 advice="choose the lead that is the truth: data.isel(lead_time=[0])",
             )
         valid = data["init_time"].values + np.timedelta64(round(3600 * hours[0]), "s")
@@ -219,16 +219,16 @@ def check_values(variable: Variable, values: NDArray[np.floating], path: Path) -
         raise DamagedFileError(
             f"{path} has {variable.name} from {finite.min():g} to {finite.max():g}, which is not {variable.units}: "
             f"convcast knows {low:g} to {high:g}",
-            advice="look at its units",
+            advice="check its units",
         )
 
 
 def check_floors(
     variable: Variable, forecasts: NDArray[np.floating], truth: NDArray[np.floating], paths: Sequence[object]
 ) -> None:
-    """Check that forecasts and truth mean "none" by the same value.
+    """Check that forecasts and truth have the same value for "none".
 
-    They differ where one is reflectivity and the other rain in mm/h, or no echo is 0 dBZ in one and -10 in the other.
+    They differ if one is reflectivity and the other rain in mm/h, or if no echo is 0 dBZ in one and -10 in the other.
 
     Args:
         variable: Field that is checked.
@@ -242,8 +242,8 @@ def check_floors(
     floors = [_floor(values) for values in (forecasts, truth)]
     if variable.may_be_constant and None not in floors and abs(floors[0] - floors[1]) > FLOOR_TOLERANCE:  # type: ignore[operator]
         raise DamagedFileError(
-            f"where there is none, {variable.name} is {floors[0]:g} in {paths[0]} and {floors[1]:g} in {paths[1]}",
-            advice=f"both must be in {variable.units} and mean none by one value",
+            f"{variable.name} has {floors[0]:g} for none in {paths[0]} and {floors[1]:g} in {paths[1]}",
+            advice=f"convert both to {variable.units}, with the same value for none",
         )
 
 

@@ -1,4 +1,4 @@
-"""Match of a file's variables to fields, by standard name, short name, long name and name, in this order.
+"""Match a file's variables to fields by standard name, short name, long name and name, in this order.
 
 Every field and variable that is not matched is reported with the reason.
 """
@@ -93,7 +93,7 @@ class FieldMatches:
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """Describe in a sentence what is scored of a file and what is not, from its entry in scores.json."""
+    """Return a sentence on what is scored of a file and what is not, from its entry in scores.json."""
     scored = ", ".join(f"{name} is {variable}" for name, variable in report["scored"].items()) or "nothing is scored"
     lacking = [f"{name} ({reason})" for name, reason in report["fields_not_scored"].items()]
     left = report["variables_not_scored"]
@@ -145,7 +145,7 @@ def find_fields(data: xr.Dataset, path: Path) -> FieldMatches:
                 standard = _text(maps[variable.name], "standard_name")
                 if standard and not _means(variable, standard):
                     raise DamagedFileError(
-                        f"{path} has {standard} as {variable.name}, where convcast has {variable.standard_name}",
+                        f"{path} has {variable.name} with the standard name {standard}, not {variable.standard_name}",
                         advice=f'rename it: data.rename({variable.name}="another_name"), or correct its standard_name',
                     )
             matches.lacking[variable.name] = next(
@@ -205,7 +205,7 @@ def turned(
 
 
 def _angle(points: Points) -> NDArray[np.float32]:
-    """The angle between north and the grid's y axis in HRRR's projection, (y, x), radians."""
+    """Return the angle between north and the grid's y axis in HRRR's projection, (y, x), radians."""
     assert points.latitude_longitude is not None
     longitude = points.latitude_longitude[1]
     return np.asarray(np.radians(np.sin(np.radians(LATIN)) * (longitude - ORIENTATION)), np.float32)
@@ -223,7 +223,7 @@ def _known_by(array: xr.DataArray, name: str, variable: Variable) -> list[bool]:
 
 
 def _mismatch(array: xr.DataArray, name: str, variable: Variable, known: list[bool]) -> str | None:
-    """Reason why a variable with the field's name is another quantity (level, period); None where it is not."""
+    """Return why a variable with the field's name is another quantity (level, period); None if it is not."""
     attributes = array.attrs
     kind = str(attributes.get("GRIB_stepType", attributes.get("step_type", "instant")))
     if kind != "instant":
@@ -251,7 +251,7 @@ def _mismatch(array: xr.DataArray, name: str, variable: Variable, known: list[bo
 
 
 def _choose(candidates: dict[str, list[bool]], variable: Variable, path: Path) -> tuple[str, str]:
-    """Variable that KEYS identify best, in their order, and the first key that identifies it."""
+    """Return the variable that the most reliable of KEYS identifies, and that key."""
     left = dict(candidates)
     for key in range(len(KEYS)):
         agreeing = {name: known for name, known in left.items() if known[key]}
@@ -272,7 +272,7 @@ def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path:
     units = array.attrs.get("units")
     if units is None:
         raise DamagedFileError(
-            f"{path} does not say the units of {name}",
+            f"{path} does not give the units of {name}",
             advice=f'set them: data["{name}"].attrs["units"] = "{variable.units}"',
         )
     convert = conversion(str(units), variable.units)
@@ -285,12 +285,12 @@ def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path:
 
 
 def is_named(variable: Variable, text: str) -> bool:
-    """Return whether a short name, a long name or the name of a variable is the field's."""
+    """Whether a short name, a long name or the name of a variable is one of the field's."""
     return _plain(text) in _names(variable)
 
 
 def is_level(variable: Variable, type_of_level: str) -> bool:
-    """Return whether the field is defined at this type of level, in ecCodes' naming."""
+    """Whether the field is defined at this type of level, in ecCodes' naming."""
     return _SURFACES.get(type_of_level) == variable.grib.surface
 
 
@@ -317,5 +317,5 @@ def _names(variable: Variable) -> frozenset[str]:
 
 
 def _plain(text: str) -> str:
-    """Lower case, words joined by one underscore."""
+    """Convert a text to lower case with words joined by one underscore."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

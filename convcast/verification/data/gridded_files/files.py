@@ -65,7 +65,7 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
             continue
         if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
             raise SettingsError(
-                f"{option} reads files of this machine, and {path} is none", advice="copy it here first"
+                f"{option} reads files on this machine, and {path} is an address", advice="copy it here first"
             )
         named = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 (a pattern may be absolute)
         named = [one for one in named if one.suffix != ".idx"]
@@ -82,7 +82,7 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
 
 
 def is_zarr(path: Path) -> bool:
-    """Return whether a path is a folder, which may be a Zarr store."""
+    """Whether a path is a folder, which may be a Zarr store."""
     return path.is_dir()
 
 
@@ -104,7 +104,7 @@ def open_zarr(path: Path, what: str) -> xr.Dataset:
     """
     if path.is_dir() and not any((path / name).exists() for name in _ZARR):
         raise DamagedFileError(
-            f"{path} is a folder and no Zarr store", advice=f"name the files in it by a pattern: '{path}/*.grib2'"
+            f"{path} is a folder and not a Zarr store", advice=f"name the files in it by a pattern: '{path}/*.grib2'"
         )
     advice = "give the path of a Zarr store, or write it again with the program that made it"
     complaint = f"{path} does not open as a Zarr {what}"
@@ -152,7 +152,7 @@ def _open_netcdf(path: Path, engine: str) -> xr.Dataset:
 
 def _with_coordinates(data: xr.Dataset) -> xr.Dataset:
     for name, coordinate in data.coords.items():
-        if name != "complete":  # a running sampling may still change it
+        if name != "complete":  # a running `convcast sample` may still change it
             coordinate.load()
     return data
 
@@ -183,7 +183,7 @@ def _open_grib(path: Path) -> Iterator[OpenedFile]:
 
 
 def _check_messages(path: Path) -> None:
-    """Raise DamagedFileError where the sections of a message are inconsistent: ecCodes would end the process."""
+    """Raise DamagedFileError if the sections of a message are inconsistent, since ecCodes would end the process."""
     size, offset = path.stat().st_size, 0
     with open(path, "rb") as file:
         while offset < size:
@@ -203,7 +203,7 @@ def _check_messages(path: Path) -> None:
 
 
 def _fields_of(path: Path) -> tuple[dict[Variable, list[Any]], dict[str, str]]:
-    """Offsets of the messages of each field, and reasons why others are not opened.
+    """Return the offsets of the messages of each field, and reasons why others are not opened.
 
     Raises DamagedFileError where two messages hold the same field of one member, time and lead.
     """

@@ -1,4 +1,4 @@
-"""Assembly of the files of one verification, where members, leads and hours may lie in separate files."""
+"""Gather the files of one verification, in which members, leads and hours may be in separate files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Map:
 _Key = tuple[np.datetime64, int, float, str]
 """Initial time, member, lead (hours) and name of a map."""
 _ALONE = -1
-"""Member number of a map whose file does not number members."""
+"""Member number of maps in files that do not number their members."""
 
 
 def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
@@ -53,7 +53,7 @@ def gather_ensembles(paths: Sequence[Path]) -> Iterator[GatheredFiles]:
     Members are identified by their number or, where the files have none, by their file.
 
     Raises:
-        DamagedFileError: Files are no ensemble, have different points, or hold a member twice.
+        DamagedFileError: Files are not an ensemble, have different points, or hold a member twice.
     """
     others: list[Path] = []
     for path in paths:
@@ -76,7 +76,7 @@ def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
     """Return the maps of one Zarr store, or of other files together, with dimensions (time, y, x).
 
     Raises:
-        DamagedFileError: Files are no truth, have different points, or hold an hour twice.
+        DamagedFileError: Files are not a truth, have different points, or hold an hour twice.
     """
     if len(paths) == 1 and is_zarr(paths[0]):
         return GatheredFiles(
@@ -85,7 +85,7 @@ def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
     for path in paths:
         if is_zarr(path):
             raise DamagedFileError(
-                f"{path} is a folder among several files of --truth",
+                f"{path} is a folder, and --truth has several files",
                 advice="give one Zarr store, or NetCDF and GRIB2 files",
             )
     opened = [one for path in paths for one in open_file(path)]
@@ -98,7 +98,7 @@ def gather_truth(paths: Sequence[Path]) -> GatheredFiles:
         path = part.opened.path
         if "time" not in part.data.sizes:
             raise DamagedFileError(
-                f"{path} does not say which hour it is for",
+                f"{path} does not give its hour",
                 advice="give it a coordinate time: data.assign_coords(time=...)",
             )
         for name, array in part.maps:
@@ -122,7 +122,7 @@ class _Part:
 
     @property
     def maps(self) -> Iterator[tuple[str, xr.DataArray]]:
-        """Variables with dimensions y and x, by name."""
+        """Return the variables with dimensions y and x, by name."""
         for name, array in self.data.data_vars.items():
             if {"y", "x"} <= set(array.dims):
                 yield str(name), array
@@ -137,7 +137,7 @@ def _by_member(parts: Sequence[_Part]) -> dict[_Key, _Map]:
     for maps in by_file.values():
         first = 0
         if not all(key[1] != _ALONE for key, _ in maps):
-            # The file is one member: it takes the first number that is free for all of its maps.
+            # The file is one member, and gets the first number that is free for all its maps.
             while any((key[0], first, *key[2:]) in numbered_maps for key, _ in maps):
                 first += 1
         for (init, number, lead, name), one in maps:
@@ -164,7 +164,7 @@ def _maps_of(part: _Part) -> Iterator[tuple[_Key, _Map]]:
     complete = data["complete"] if "complete" in data.coords else None
     for name, array in part.maps:
         extra = set(array.dims) - {"init_time", "number", "lead_time", "y", "x"}
-        if extra:  # a variable that is no known field may have any dimensions
+        if extra:  # variables that are not known fields may have any dimensions
             continue
         for i, m, h in product(range(len(inits)), range(len(numbers or [0])), range(len(hours))):
             index = {"init_time": i, "number": m, "lead_time": h}

@@ -122,7 +122,7 @@ def read_points(data: xr.Dataset, path: Path) -> Points:
     if y is None or x is None:
         if angles is None:
             raise DamagedFileError(
-                f"{path} does not say where its points are: it has no coordinates y and x, latitude and longitude",
+                f"{path} has no coordinates of its points: neither y and x, nor latitude and longitude",
                 advice="add them, as the CF conventions describe",
             )
         return _from_angles(angles, shape)
@@ -140,7 +140,7 @@ def read_points(data: xr.Dataset, path: Path) -> Points:
 
 
 def shared(one: Points, other: Points) -> tuple[Box, Box] | None:
-    """Return the rows and columns, of each, of the points that both have; None where the two are apart.
+    """Return, for each of the two, the rows and columns of the points that both have; None if they do not overlap.
 
     Raises:
         DamagedFileError: Both cover the same area with different points, or cannot be compared.
@@ -154,27 +154,25 @@ def shared(one: Points, other: Points) -> tuple[Box, Box] | None:
             return boxes
         if _apart(one.rows, other.rows) or _apart(one.columns, other.columns):
             return None
-        raise DamagedFileError("the two cover the same ground with other points")
+        raise DamagedFileError("the two cover the same area with different points")
     mine, theirs = one.latitude_longitude, other.latitude_longitude
     if mine is None or theirs is None:
-        raise DamagedFileError("one says latitude and longitude and the other says neither")
-    if one.shape == other.shape and all(
-        np.allclose(a, b, rtol=0, atol=2e-3) for a, b in zip(mine, theirs, strict=True)
-    ):
+        raise DamagedFileError("only one of the two has latitude and longitude")
+    if one.shape == other.shape and all(map(_close, mine, theirs)):
         whole = np.arange(one.shape[0]), np.arange(one.shape[1])
         return whole, whole
     if _apart(mine[0], theirs[0]) or _apart(mine[1], theirs[1]):
         return None
-    raise DamagedFileError("the two cover the same ground with other points")
+    raise DamagedFileError("the two cover the same area with different points")
 
 
 def _close(one: Floats, other: Floats) -> bool:
-    """Whether angles, degrees, are equal up to the rounding of files."""
+    """Whether angles, degrees, are equal up to ANGLE, the rounding of files."""
     return np.allclose(one, other, rtol=0, atol=ANGLE)
 
 
 def _same(one: Floats, other: Floats) -> Box:
-    """Indices, in each array, of the values that both have within the tolerance, in the order of `other`."""
+    """Return the indices, in each array, of the values that both have within the tolerance, in the order of `other`."""
     order = np.argsort(one)
     spacing = min(np.abs(np.diff(a)).min() if a.size > 1 else np.inf for a in (one, other))
     tolerance = TOLERANCE * (spacing if np.isfinite(spacing) else SPACING)
@@ -249,8 +247,8 @@ def _from_axes(y: Floats, x: Floats, *, periodic: bool) -> Grid | None:
 
 
 def _from_angles(angles: tuple[Floats, Floats], shape: tuple[int, int]) -> Points:
-    """Points known by latitude and longitude alone, with HRRR's coordinates where they lie on its grid."""
-    for rows in (slice(None), slice(None, None, -1)):  # from the south, or from the north
+    """Return points given by latitude and longitude alone, with HRRR's coordinates if they are points of its grid."""
+    for rows in (slice(None), slice(None, None, -1)):  # rows from the south, or from the north
         latitude, longitude = (angle[rows] for angle in angles)
         try:
             grid = locate(float(latitude[0, 0]), float(longitude[0, 0]), *shape)
