@@ -1,1 +1,1 @@
-"""The command line, one module a verb. Only this package writes to the terminal."""
+"""The command line, with one module for each verb. Only this package writes to the terminal."""

@@ -25,8 +25,8 @@ def check(
 ) -> None:
     """Check settings, packages, GPU, disk, memory, sources and clock, and show a fix for each problem.
 
-    It needs no workspace. Exit code 2 means that something must be fixed first. With --gpu it measures instead: the GPU
-    against the CPU, training steps of the presets, the batch that fits, and members over CONUS.
+    It needs no workspace. Exit code 2 means that something must be fixed first. With --gpu it measures the GPU instead:
+    agreement with the CPU, training steps of the presets, the largest batch, and members over CONUS.
     """
     if gpu:
         _measure(command, output, 60 * minutes, small=small)

@@ -32,7 +32,7 @@ def cycle(
 ) -> None:
     """Fetch, preprocess, sample the newest hour, verify, catch up, publish and prune what is due. Run it every hour.
 
-    It is safe to start at any time: a second cycle exits with 5 at once, and where nothing is due it takes seconds.
+    It is safe to start at any time: a second cycle exits with 5 at once, and one without anything due takes seconds.
     Exit code 4 means that the newest hour is not published yet and that everything else was done.
     """
     from convcast.files import lock

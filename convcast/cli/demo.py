@@ -18,17 +18,18 @@ from convcast.cli.common.session import Command, verb
 DAYS = 64
 """Days of simulated weather: 56 to train on and 8 to test on."""
 FIRST_HOURS = {False: ("2024-03-28T00", "2024-03-28T10"), True: ("2024-05-22T20", "2024-05-23T06")}
-"""Hours that are fetched first, of which the first figure is; with a model that is trained already, True, the last."""
+"""First and last hour of the first fetch, from which the first figure is drawn, without (False) and with (True) a
+trained model."""
 LAST_HOUR = "2024-05-30T23"
 TEST_INITS = "2024-05-23T06/2024-05-30T22/8h"
 QUICK_INITS = "2024-05-23T06/2024-05-30T22/24h"
 FEW_INITS = "2024-05-23T06/2024-05-30T22/48h"
-"""Initial times with a model that is trained already: to see a report soon, not to judge the model by it."""
+"""Initial times with the pretrained model: few, so that the report is ready soon; too few to judge the model."""
 MEMBERS, FEW_MEMBERS = 50, 12
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-"""Folder of the model that the package brings; benchmarks/pretrain.py makes it."""
+"""Folder of the package's pretrained model, which benchmarks/pretrain.py makes."""
 HALVED = "half.safetensors"
-"""Name of its weights, in half precision."""
+"""File name of the pretrained weights, in half precision."""
 CURVE = "training.png"
 FIGURE = "world.png"
 """Name of the first figure, in the workspace."""
@@ -73,7 +74,7 @@ def demo(
         model = ["--model", PRETRAINED.name]
         steps += [[*world, "--start", first, "--end", LAST_HOUR], ["preprocess"]]
     else:
-        model, against = [], [*against, "--against", "advection", "--against", "climatology"]  # of the training days
+        model, against = [], [*against, "--against", "advection", "--against", "climatology"]
         train = [f"--max-minutes={minutes}"] if minutes is not None else []
         steps += [[*world, "--days", str(DAYS)], ["preprocess"], ["train", *train]]
     steps += [
@@ -115,7 +116,7 @@ def _draw_world(workspace: Path, figure: Path) -> Path:
 
 
 def _install(workspace: Path) -> Path:
-    """Copy the model of the package into the workspace, and return its folder."""
+    """Copy the pretrained model into the workspace, and return its folder."""
     from convcast.files import whole_folder
     from convcast.model.checkpoint import WEIGHTS
     from convcast.model.half_precision import restore

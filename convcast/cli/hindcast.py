@@ -1,4 +1,4 @@
-"""`convcast hindcast`: forecast days that training held back, and score the forecasts."""
+"""`convcast hindcast`: forecast days that training did not use, and score the forecasts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def hindcast(
 ) -> None:
     """Hold days back, train on the others, forecast the days held back and score the forecasts: one report.
 
-    It runs `convcast train` where there is no model of this name, `convcast sample`, and `convcast verify --name
-    hindcast`. A model that is there is used as it is, with the days that its training held back.
+    It runs `convcast train` if there is no model of this name, `convcast sample`, and `convcast verify --name
+    hindcast`. An existing model is used as it is, with the days that its training held back.
     """
     from convcast.dataset import Dataset, Split, usable_inits
     from convcast.model import ModelDescription

@@ -35,7 +35,7 @@ class Program(TyperGroup):
             if explain is None:
                 raise
             code = SettingsError.exit_code
-            if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
+            if type(error).__name__ != "NoArgsIsHelpError":  # typer has printed the help
                 path = getattr(getattr(error, "ctx", None), "command_path", "convcast")
                 terminal = Terminal(as_json="--json" in (sys.argv[1:] if args is None else args))
                 with suppress(typer.Exit):

@@ -1,4 +1,4 @@
-"""Alerts of events that the newest forecast makes probable near the points of the settings; each is sent once."""
+"""Send an alert, once, for each event that the newest forecast makes probable near a point in the settings."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def send_alerts(
 
 
 def find_alert(workspace: Workspace, init: Hour, point: AlertPoint) -> dict[str, Any] | None:
-    """Return the document of a point's alert, or None where the forecast does not exceed its limit.
+    """Return the document of a point's alert; None if the forecast does not exceed its limit.
 
-    The probability comes from the products where they have the event, else from the fraction of members.
+    The probability is that of the products if they have the event, and otherwise the fraction of members.
 
     Raises:
-        MissingInputError: Neither members nor a probability of this event were kept.
+        MissingInputError: Neither members nor a probability of this event are stored.
         SettingsError: The point is outside the domain, or the forecast does not have its field.
         DamagedFileError: The forecast cannot be read.
     """
@@ -114,7 +114,7 @@ def _chances(source: StoredForecast, point: AlertPoint, variable: Variable) -> t
     path = source.members
     if path is None:
         raise MissingInputError(
-            f"products from {source.init} have no probability of {name} at {point.threshold:g}, and members are gone",
+            f"products from {source.init} have no probability of {name} at {point.threshold:g}, nor members",
             advice=f"choose from {' '.join(f'{t:g}' for t in variable.thresholds)}, or "
             "run `convcast cycle --set sampling.keep=both`",
         )

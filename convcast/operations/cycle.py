@@ -142,7 +142,7 @@ class Cycle:
         ended = stages.run(
             [*words, "-w", str(self.workspace.root)], seconds=self._seconds_left(), grace=self.settings.operations.grace
         )
-        # A stage that somebody told to end is unfinished, and no bug.
+        # A stage that was told to end is unfinished, which is not a bug.
         code = 3 if ended.code == INTERRUPTED else ended.code if ended.code in CODES else 1
         done = StageResult(step.stage, _about(step, inventory), code, in_words(code), ended.seconds)
         if ended.stopped:
@@ -154,7 +154,7 @@ class Cycle:
         if step.stage == "verify" and (code == 0 or ended.result.get("report")):
             kept = self._run_here("verify", self._keep_scores)
             kept = replace(kept, seconds=round(kept.seconds + ended.seconds, 3))
-            # A damaged forecast is named by the exit code and keeps no other from being scored.
+            # A damaged forecast sets the exit code, and the others are still scored.
             done = kept if code == 0 or kept.code else replace(done, about=kept.about, seconds=kept.seconds)
         if code == 3 and waiting and not ended.result.get("report"):
             return replace(
@@ -166,7 +166,8 @@ class Cycle:
     def _fetch_references(self, cases: frozenset[tuple[Hour, int]]) -> list[str]:
         """Fetch what verification of these cases needs, and return the names of what is not published yet.
 
-        What cannot be had is noted and fails nothing: verification leaves out the cases that lack it, and says so.
+        A failure is noted and does not fail the cycle: verification leaves out the cases that lack the files, and
+        reports it.
         """
         options, late = self.settings.verification, self.settings.dataset.analysis_lead
         waiting = []
@@ -185,10 +186,10 @@ class Cycle:
         return waiting
 
     def _judge_fetch(self, done: StageResult, ended: stages.ProcessResult) -> StageResult:
-        """Set the exit code of fetching by its hours: late, or missing where one is unavailable or bad."""
+        """Set the exit code of fetching by its hours: late, or missing if one is unavailable or bad."""
         outcomes = ended.result.get("outcomes", [])
         analyses = [outcome for outcome in outcomes if self._is_analysis(outcome)]
-        self._unreachable = not outcomes  # another try would wait for the network as long
+        self._unreachable = not outcomes  # another attempt would wait for the network as long
         by_status = {
             status: [outcome for outcome in outcomes if outcome["status"] == status]
             for status in ("late", "transient", "bad", "gap", "ok")
@@ -209,7 +210,7 @@ class Cycle:
         return file is None or file.lead in self.settings.dataset.leads
 
     def _run_here(self, stage: Stage, work: Callable[[], str]) -> StageResult:
-        """Run work in this process and return its result; an error becomes an exit code, as that of a verb does."""
+        """Run work in this process and return its result; an error becomes an exit code, as it does in a verb."""
         begun = time.monotonic()
         code, about, message = 0, "", ""
         try:
@@ -262,7 +263,7 @@ class Cycle:
             return str(newest)
 
         done = [self._run_here("publish", work) for work in (point, warn, draw)]
-        for document in published:  # with the page in place, which the command may copy
+        for document in published:  # after the page is written, since the command may copy it
             self._notes += self._hooks.published(document)
         bad = worst(one.code for one in done)
         first = next(one for one in done if one.code == bad)

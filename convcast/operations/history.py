@@ -1,6 +1,6 @@
 """The score history: the scores of every verified case, one JSON line per case and one file per month.
 
-Forecasts are pruned after some days; these lines of 1.5 kB are kept for ever.
+Forecasts are pruned after some days; these lines of 1.5 kB are never deleted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCORES = ("crps", "rmse", "spread", "error")
-"""Variables of scores.zarr that are kept: fair CRPS, and RMSE, spread and bias of the ensemble mean."""
+"""Variables of scores.zarr that are stored: fair CRPS, RMSE and bias of the ensemble mean, and spread."""
 DIGITS = 5
-"""Significant digits of a kept score."""
+"""Significant digits of a stored score."""
 LONGEST_LEAD = 48
 """Longest lead time of a forecast, hours."""
 
@@ -47,7 +47,7 @@ class ScoredCase:
     """Scores of each system, by the field's name."""
 
     def of_model(self) -> Iterator[tuple[str, Systems]]:
-        """Yield the fields, with their scores, for which there is a CRPS of the model."""
+        """Yield the fields for which there is a CRPS of the model, with their scores."""
         return ((name, systems) for name, systems in self.scores.items() if "crps" in systems.get(MODEL, {}))
 
 
@@ -124,7 +124,7 @@ class ScoreHistory:
         return added
 
     def recent(self, newest: Hour, days: float) -> list[Skill]:
-        """Mean scores of the cases that start within so many days before `newest`, field by field."""
+        """Return the mean scores, by field, of the cases that start within so many days before `newest`."""
         by_field: dict[str, list[Systems]] = {}
         members = 2
         for case in self.cases(newest - round(24 * days) * HOUR):
@@ -134,7 +134,7 @@ class ScoreHistory:
         return [_mean(name, cases, members) for name, cases in by_field.items()]
 
     def valid_within(self, hours: int, until: Hour) -> list[LeadScores]:
-        """Mean scores, by lead and field, of the cases that came true within so many hours up to `until`."""
+        """Return the mean scores, by lead and field, of the cases that are valid within so many hours up to `until`."""
         groups: dict[tuple[int, int], list[ScoredCase]] = {}
         order = list(FIELDS)
         for case in self.cases(until - (hours + LONGEST_LEAD) * HOUR):
@@ -146,7 +146,7 @@ class ScoreHistory:
 
 
 def _read(line: str) -> ScoredCase | None:
-    """A case from its line, or None for a line that is damaged, as by a power cut."""
+    """Return the case in a line; None for a line that is damaged, for example by a power cut."""
     try:
         case = parse_json(line)
         scores = _SCORES.validate_python(case["scores"])
@@ -156,7 +156,7 @@ def _read(line: str) -> ScoredCase | None:
 
 
 def _values(case: xr.Dataset) -> dict[str, Systems]:
-    """Scores of one case by field, then system; nothing where it was not scored."""
+    """Return the scores of one case by field, then system; empty if it was not scored."""
     by_field: dict[str, Systems] = {}
     for name in case["field"].values:
         for system in case["system"].values:

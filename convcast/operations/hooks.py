@@ -44,7 +44,7 @@ class Hooks:
         if command:
             yield from _run(f"operations.{setting}", command, text, self._settings.hook_seconds)
         if post and self._settings.webhook is not None:
-            # A thread can be abandoned; a look-up of a host name cannot be interrupted.
+            # A look-up of a host name cannot be interrupted, but a thread can be abandoned.
             url = self._settings.webhook.get_secret_value()
             for notes in ThreadPool(lambda _: list(_post(url, text)), [()], 1, Event()).results():
                 yield from notes

@@ -34,16 +34,16 @@ from convcast.workspace import Workspace
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 """Files of a model, named here because convcast.model would import torch."""
 CALIBRATION_AGE = np.timedelta64(24, "h")
-"""Time after which a calibration is learnt again."""
+"""Age at which a calibration is replaced by a new one."""
 FIRST_CASES = 12
-"""Number of forecasts, of one lead each, from which a calibration is learnt."""
+"""Minimum number of forecasts, of one lead each, from which a calibration is learnt."""
 VERIFICATION = "operational"
 """Name of the verification that cycles update."""
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """The parts of a model's settings that are read here."""
+    """The parts of a model's settings that planning needs."""
 
     history: HistoryLength
     leads: ModelLeads
@@ -119,7 +119,7 @@ class Inventory:
 
     @property
     def left_alone(self) -> list[str]:
-        """One sentence for each ignored file."""
+        """Sentences on the ignored files, one for each."""
         return [f"{path} {fault} and is left alone" for path, fault in self.ignored_files.items()]
 
     def ok(self, hour: Hour) -> bool:
@@ -254,7 +254,7 @@ class InventoryReader:
         archived = forcing.archived(archive)
         try:
             status = Dataset.open(self.workspace.dataset).forecast_status
-        except (SettingsError, DamagedFileError):  # there is none yet, or preprocessing repairs it
+        except (SettingsError, DamagedFileError):  # there is no dataset yet, or preprocessing repairs it
             status = {}
 
         def unseen(forecast: HrrrForecast) -> bool:

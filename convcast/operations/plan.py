@@ -35,7 +35,8 @@ class Step:
         """Words of the command line, after `convcast`."""
         match self.stage:
             case "fetch":
-                # The cycle judges the outcome of each hour itself: a gap of last week must not fail every cycle.
+                # The cycle itself judges the outcome of each hour, so that a gap of last week does not fail every
+                # cycle.
                 return ["fetch", "--start", str(self.hours[0]), "--end", str(self.hours[-1]), "--max-missing", "1"]
             case "calibrate":
                 return ["calibrate", "--until", str(self.hours[0])]
@@ -56,7 +57,7 @@ class CycleLimits:
     calibrate: bool = False
     """Whether a calibration is learnt each day."""
     history: int = 4
-    """Hours to fetch up to the initial one, included, while there is no model that says how many it needs."""
+    """Number of hours to fetch, the initial one included, while there is no model whose history determines it."""
 
 
 def next_step(
@@ -110,7 +111,7 @@ def next_step(
 
 
 def _back(hour: Hour, count: int) -> list[Hour]:
-    """Return `count` hours, from `hour` back."""
+    """Return `count` hours that end with `hour`, newest first."""
     return list(hour - np.arange(count) * HOUR)
 
 
@@ -188,10 +189,10 @@ def reference_fetches(
     """Return the words that fetch what verification needs for cases, by the name that `fetch --what` has for it.
 
     Args:
-        names: Names of baselines and truths; those that need no files are passed over.
+        names: Names of baselines and truths; those that need no files are ignored.
         cases: Initial times and leads, hours.
         ages: Ages, hours, of the forecasts in the time-lagged ensemble.
-        late: Lead of the analyses, hours: 1 where f01 stands for the analysis, and forecasts of the cycle before count.
+        late: Lead time, hours, of the analyses: 1 if they are f01, so that cycles are an hour older.
     """
     if not cases:
         return {}

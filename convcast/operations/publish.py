@@ -15,7 +15,7 @@ from convcast.workspace import Workspace
 def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tuple[dict[str, Any], bool]:
     """Point latest.json at a complete forecast; return its content and whether that is new.
 
-    Paths are relative to the workspace, so that they hold in a copy of it.
+    Paths are relative to the workspace, so that they are valid in a copy of it.
     """
     ensemble, products = workspace.forecast(init), workspace.product(init)
     report = workspace.verification(VERIFICATION) / "report.html"
@@ -29,7 +29,7 @@ def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tupl
             for name, path in (("forecast", ensemble), ("products", products), ("report", report))
         },
     }
-    with suppress(FileNotFoundError, DamagedFileError):  # a damaged one is replaced
+    with suppress(FileNotFoundError, DamagedFileError):  # a damaged file is replaced
         if read_json(workspace.latest) == document:
             return document, False
     write_json(workspace.latest, document)

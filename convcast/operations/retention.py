@@ -1,7 +1,7 @@
 """Prune a workspace so that its disk use stays bounded.
 
-A pure function, `plan_prune`, chooses what is deleted; a kill at any instant leaves nothing half deleted. What an
-unfinished run needs is kept whatever its age, and folders that another run has locked are left for the next cycle.
+A pure function, `plan_prune`, chooses what is deleted; a kill at any instant leaves nothing half deleted. Files that an
+unfinished run needs are kept, however old, and folders that another run has locked are left for the next cycle.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ class PruneResult:
 
 
 def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, keep: RetentionSettings) -> PrunePlan:
-    """Choose what is older than the settings keep and is not needed any more.
+    """Choose what is older than the settings keep and no longer needed.
 
-    Still needed are: hours that a cycle may fetch, decode or start from; archived hours that were not preprocessed;
+    Needed are: hours that a cycle may fetch, decode or start from; archived hours that were not preprocessed;
     members that are incomplete or to be scored, as far back as a cycle catches up; the analyses to score them by; and
     the dataset's hours of the model's training period. Ages count from the newest stored hour.
     """
-    # After an outage, or with a wrong clock, nothing is old before newer hours are stored.
+    # After an outage, or with a wrong clock, nothing counts as old before newer hours are stored.
     newest = min(
         inventory.expected,
         max([*inventory.archived, *filter(inventory.ok, inventory.hour_status)], default=inventory.expected),
@@ -138,19 +138,19 @@ def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, ke
 
 
 def _before(newest: Hour, hours: float) -> Hour:
-    """Return the hour before which things are pruned; the year 1 where all is kept."""
+    """Return the hour before which files are pruned; the year 1 if all are kept."""
     return newest - round(hours) * HOUR if math.isfinite(hours) else np.datetime64("0001-01-01", "h")
 
 
 def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
-    """List the stored files, and the hours of the dataset where `dataset` says that it is to be pruned."""
+    """List the stored files and, with `dataset`, the hours of the dataset."""
     archive = {}
     for publisher in open_archives(workspace.archive).values():
         for path in publisher.files():
             file = parse_path(path.relative_to(publisher.root).as_posix())
             if file is not None:
                 archive[path] = file.valid, file.model == "hrrr" and file.lead == analysis_lead
-    for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # made again when requested
+    for path in workspace.simulated.glob("hrrr.*/conus/*.grib2"):  # files that are made again when requested
         file = parse_path(path.relative_to(workspace.simulated).as_posix())
         if file is not None:
             archive[path] = file.valid, True
@@ -178,7 +178,7 @@ def _dataset_hours(workspace: Workspace) -> tuple[Hour, ...]:
 def _forcing_cycles(workspace: Workspace) -> tuple[Hour, ...]:
     try:
         store = ForcingStore.open(workspace.dataset)
-    except (DamagedFileError, SettingsError):  # preprocessing repairs it
+    except (DamagedFileError, SettingsError):  # a damaged dataset, which preprocessing repairs
         return ()
     return () if store is None else tuple(store.stored_cycles())
 
@@ -199,7 +199,7 @@ def _by_init(folder: Path, pattern: str) -> dict[Path, Hour]:
 
 
 def prune(workspace: Workspace, plan: PrunePlan) -> PruneResult:
-    """Delete what a plan says, oldest first, holding the lock of each folder."""
+    """Delete the files and hours of a plan, oldest first, while holding the lock of each folder."""
     done = PruneResult()
 
     def prune_hour(hour: Hour) -> None:
@@ -246,9 +246,9 @@ def _prune_folder(
 
 
 def _delete_archived(path: Path) -> int:
-    """Delete an archived file, its sidecar first: a file without one does not count."""
+    """Delete an archived file after its sidecar, since a file without a sidecar does not count."""
     sidecar_path(path).unlink(missing_ok=True)
-    path.with_name(f"{path.name}.idx").unlink(missing_ok=True)  # of the simulated publisher, likewise
+    path.with_name(f"{path.name}.idx").unlink(missing_ok=True)  # the simulated publisher's index
     try:
         size = path.stat().st_size
         path.unlink()
@@ -281,7 +281,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def sweep(workspace: Workspace, inits: Iterable[Hour]) -> int:
-    """Delete what killed runs left half-written, and return the number of leftovers.
+    """Delete the partial files of killed runs, and return their number.
 
     Only the forecasts of the given initial times are searched. The next preprocessing sweeps the dataset.
     """

@@ -29,7 +29,7 @@ PROGRAM = (sys.executable, "-P", "-m", "convcast")
 """Command that runs the program; -P keeps modules of the working directory from being imported."""
 STOPPED = "told to stop at the deadline"
 INTERRUPTED_GRACE = 1.0
-"""Seconds a process has to end when its caller is interrupted, which itself has two."""
+"""Seconds that a process has to end after its caller is interrupted, which itself has two seconds."""
 LAST_WORDS = 400
 """Maximum number of characters kept of the end of stderr."""
 
@@ -46,7 +46,7 @@ class ProcessResult:
     said: str
     """The end of its stderr."""
     stopped: bool = False
-    """Whether it was told to stop because its time was up."""
+    """Whether it was stopped at its time limit."""
 
 
 def run(words: Sequence[str], *, seconds: float, grace: float) -> ProcessResult:
@@ -81,7 +81,7 @@ def run_command(
             text=True,
             errors="replace",
             env=env,
-            start_new_session=True,  # so that what it starts ends with it
+            start_new_session=True,  # so that processes that it starts end with it
         ) as process,
     ):
         try:
@@ -152,13 +152,13 @@ class StageResult:
 
     stage: Stage
     about: str
-    """Hours that the stage was about, or what it found."""
+    """Hours of the stage, or its findings."""
     code: int
     outcome: str
     """Name of the exit code, or `deadline`."""
     seconds: float
     said: str = ""
-    """The end of its stderr where it failed, else empty."""
+    """The end of its stderr if it failed, otherwise empty."""
 
 
 def in_words(code: int) -> str:

@@ -1,4 +1,4 @@
-"""Verbs that a verb runs one after the other, as a user would."""
+"""Run verbs from a verb, one after the other, as a user would."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def run_verb(terminal: Terminal, words: list[str], *, result: bool) -> float:
         advice = "fix the problem and run the same command again; it continues from there"
         stopped = ConvcastError(f"`convcast {words[0]}` stopped with {finished.returncode}", advice=advice)
         stopped.exit_code = finished.returncode if finished.returncode > 0 else 1
-        terminal.as_json = terminal.as_json and not result  # the last verb has printed the failure itself
+        terminal.as_json = terminal.as_json and not result  # the verb that failed has printed the failure
         terminal.fail(stopped)
     return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""A workspace keeps the choices that it was made with, and commands refuse others later."""
+"""Refuse options that differ from those that a workspace was made with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convcast.errors import SettingsError
 
 
 def remembered(sources: Sequence[str]) -> list[str] | None:
-    """Return sources as a settings file keeps them: folders absolute; none if an address has a password."""
+    """Return sources as a settings file has them, with absolute folders; None if an address has a password."""
     from convcast.archive.sources import kind_of
     from convcast.notation import without_credentials
 

@@ -3,8 +3,8 @@
 stdout carries a table, or with --json exactly one JSON object. stderr carries progress: bars on a terminal, elsewhere
 one plain line per finished unit, so that cron mail and log files stay readable.
 
-Any text may come from outside, so none is read as markup, and control characters are shown as escapes. That includes
-line ends: each line is an argument of its own.
+Any text may come from outside, so none is interpreted as markup, and control characters are shown as escapes. That
+includes line ends: each line is an argument of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from convcast.text import printable
 
 Unit = TypeVar("Unit")
 Cell = str | Sequence[str]
-"""A table cell of one line or several."""
+"""A cell of a table, with one line or several."""
 WIDE = 10_000
 """Width of a table that is not printed to a terminal, columns."""
 
@@ -39,9 +39,9 @@ class Terminal:
         self.verbose = verbose
         self.quiet = quiet
         self._result: dict[str, Any] = {}
-        """Result of the command, kept for --json."""
+        """Result of the command, which --json prints at the end."""
         plain = partial(Console, soft_wrap=True, highlight=False, markup=False, emoji=False)
-        # A file or a pipe has no width to fit a table into.
+        # The output to a file or a pipe has no width.
         self.out = plain(width=None if sys.stdout.isatty() else WIDE)
         self.err = plain(stderr=True)
 
@@ -84,7 +84,7 @@ class Terminal:
                     self.say(f"{title} {count}: {text}")
                 yield unit
             return
-        from rich.progress import (  # help does without
+        from rich.progress import (  # imported here, since help does not need it
             BarColumn,
             MofNCompleteColumn,
             Progress,
@@ -130,11 +130,11 @@ class Terminal:
         self._result = {}
         if self.as_json and value:
             sys.stdout.write(json.dumps(value, default=str) + "\n")
-        sys.stdout.flush()  # so that a full disk fails here, not when the interpreter ends
+        sys.stdout.flush()  # so that a full disk raises an error here and not when the interpreter ends
 
     def fail(self, error: ConvcastError) -> NoReturn:
         """Print an error and its advice, and end the command with the error's exit code."""
-        with suppress(OSError):  # stdout itself may have failed
+        with suppress(OSError):  # stdout itself may be the failure
             self.end(error)
         self._print(f"convcast: {error}", style="red")
         if error.advice:
@@ -165,7 +165,7 @@ def table(*columns: Cell, title: str | None = None, rows: Iterable[Iterable[Cell
 
 
 def _records(wide: Table) -> Text:
-    """Return a table that is wider than the terminal as one block of lines a row, which loses no number."""
+    """Return a table that is too wide for the terminal as one block of lines for each row, without losing numbers."""
     blocks = [] if wide.title is None else [Text(str(wide.title))]
     names = [" ".join(str(column.header).split("\n")) for column in wide.columns]
     for cells in zip(*(column.cells for column in wide.columns), strict=True):
@@ -178,7 +178,7 @@ def _records(wide: Table) -> Text:
 
 
 def _one_line(cell: Any) -> str:
-    """Return a cell in one line: a value, and in brackets what stands below it."""
+    """Return a cell in one line: its first line, and the others in brackets."""
     value, _, below = str(cell).partition("\n")
     return f"{value} ({' '.join(below.split())})" if below else value
 

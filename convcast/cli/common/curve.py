@@ -36,10 +36,10 @@ def _is_loss(report: Any) -> bool:
 
 
 def draw_loss(reports: list[dict[str, Any]], *, columns: int = WIDTH + BESIDE) -> str:
-    """Draw training and validation loss by step, without colours, in at most so many columns, but never below 40."""
+    """Draw training and validation loss by step, without colours, in at most `columns` columns, at least 40."""
     from plotille import Figure
 
-    by_step = {report["step"]: report for report in reports}  # of a step that was trained again, the last report counts
+    by_step = {report["step"]: report for report in reports}  # the last report counts if a step was trained again
     steps = sorted(by_step)
     width = min(WIDTH, max(40, columns) - BESIDE)
     figure = Figure()
@@ -51,7 +51,7 @@ def draw_loss(reports: list[dict[str, Any]], *, columns: int = WIDTH + BESIDE) -
     between = max(1, ceil(steps[-1] / width * TICKS))  # whole steps between two labels
     figure.set_x_limits(min_=0, max_=between * width / TICKS)
     figure.plot(steps, [by_step[step]["loss"] for step in steps], label="training")
-    # Logs of older versions have a number in place of an object.
+    # Logs of older versions have a number instead of an object.
     checked = [step for step in steps if _is_loss(by_step[step].get("validation"))]
     if checked:
         losses = [by_step[step]["validation"]["loss"] for step in checked]

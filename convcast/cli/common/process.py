@@ -39,8 +39,8 @@ def prepare() -> None:
     columns = os.environ.get("COLUMNS", "")
     if columns and not (columns.isdecimal() and len(columns) < 5 and int(columns) in WIDTHS):
         del os.environ["COLUMNS"]
-    os.environ.setdefault(*SAFE_PATH)  # for processes that the run starts
-    os.environ["MPLBACKEND"] = "agg"  # a notebook sets one that only it can load
+    os.environ.setdefault(*SAFE_PATH)  # also for processes that the run starts
+    os.environ["MPLBACKEND"] = "agg"  # a notebook sets a backend that only it can load
     _find_a_home()
     _escape_what_others_print()
 
@@ -74,7 +74,7 @@ def _end_soon(reader: int) -> None:
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that can write any character, and ignores that its reader has closed the pipe."""
+    """A standard stream that can write any character, and goes on if its reader has closed the pipe."""
 
     @classmethod
     def over(cls, stream: Any, number: int) -> _Stream:
@@ -106,7 +106,7 @@ class _Stream(io.TextIOWrapper):
 
 
 def _open_closed_streams() -> None:
-    """Open streams that `>&-` closed; otherwise the next file opened would take their number."""
+    """Open streams that `>&-` closed; otherwise the next opened file would get their number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

@@ -114,7 +114,7 @@ class Command:
 
 
 def given(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings by group and name, without the options that were not given and the groups that are then empty."""
+    """Return the settings by group and name, without options that were not given and groups that are then empty."""
     typed = {group: {name: v for name, v in values.items() if v is not None} for group, values in flags.items()}
     return {group: values for group, values in typed.items() if values}
 
@@ -126,7 +126,7 @@ class InterruptedRunError(ConvcastError):
 
 
 def verb(*, without: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a verb of the program.
+    """Register a function as a verb of the program.
 
     The function's first parameter is the Command; the others are the verb's own options. Those of COMMON_OPTIONS are
     added, except the parameters named in `without`. An expected error becomes one sentence and its documented exit
@@ -175,7 +175,7 @@ def _run_reporting_errors(function: Callable[..., None], common: dict[str, Any],
 
 
 def in_workspace(advice: str, root: Path) -> str:
-    """Add the workspace to the commands of an advice that work in one and do not name it."""
+    """Add --workspace to the commands in an advice that work in a workspace and do not name one."""
 
     def complete(command: re.Match[str]) -> str:
         words = command[0].removesuffix("`")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ANY = "any echo"
-"""Name of the event that a field has any value but none."""
+"""Name of the event that a field has any value above its floor."""
 
 
 def last_validation(reports: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""Verbs that take one step from the archive to scores or products, one module a verb."""
+"""Verbs that take one step from the archive to scores or products, one module for each verb."""

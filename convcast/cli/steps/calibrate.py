@@ -16,7 +16,9 @@ def calibrate(
     until: Annotated[
         str | None, typer.Option("--until", help="Last valid hour to learn from (default: the newest analysis).")
     ] = None,
-    days: Annotated[float | None, typer.Option("--days", min=0.1, help="Days before it (default: 5).")] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", min=0.1, help="Number of days to learn from (default: 5).")
+    ] = None,
 ) -> None:
     """Learn maps of members by field, lead and regime from the forecasts of the last days and their analyses.
 

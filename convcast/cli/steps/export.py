@@ -61,9 +61,7 @@ def export(
     for kept in available(workspace, init):
         source = {"members": kept.members, "products": kept.products}.get(what or "", kept.members or kept.products)
         if source is None:
-            raise MissingInputError(
-                f"no {what} were kept of the forecast from {kept.init}", advice=f"sample with --keep {what}"
-            )
+            raise MissingInputError(f"the forecast from {kept.init} has no {what}", advice=f"sample with --keep {what}")
         kind = "members" if source == kept.members else "products"
         suffix = "nc" if file_format == Format.netcdf else "grib2"
         target = folder / f"{compact(kept.init)}_{kind}.{suffix}"

@@ -65,14 +65,14 @@ def fetch(
 ) -> None:
     """Fetch hourly HRRR analyses: only the needed messages, by byte range.
 
-    A new workspace is made where there is none, and keeps the --preset, --source, --fields, --analysis-lead and
-    --dewpoint it was made with. About 10 MB an hour, 3.3 GB for 14 days of all seven fields. Run again, it fetches what
+    If there is no workspace, one is made, which keeps these --preset, --source, --fields, --analysis-lead and
+    --dewpoint. An hour takes about 10 MB, and 14 days of all seven fields 3.3 GB. The same command fetches later what
     is still missing.
 
     With model.forcing=hrrr, the HRRR forecasts that force a model started from these hours are fetched too.
 
-    With --what, what `convcast verify` compares with or judges by (--truth mrms), for the same hours. A scan is the one
-    nearest its hour, within five minutes.
+    With --what, it fetches other forecasts or radar scans for `convcast verify --against` and `--truth mrms`, for the
+    same hours. A scan is the one nearest the hour, within five minutes.
     """
     import numpy as np
 
@@ -96,7 +96,10 @@ def fetch(
 
     terminal = command.terminal
     if (days is not None and start) or (end and not start):
-        raise SettingsError("--days goes alone, --end goes with --start", advice="use --days 14, or --start and --end")
+        raise SettingsError(
+            "--days does not go with --start, and --end needs --start",
+            advice="use --days 14, or --start and --end",
+        )
     _check(what, leads, only)
     ahead = parse_leads(leads) if leads else reference_ensembles.LEADS
     chosen: dict[str, dict[str, Any]] = {
@@ -132,7 +135,7 @@ def fetch(
     tables = given({"dataset": chosen["dataset"], "archive": {"sources": remembered(source) if source else None}})
     with ExitStack() as until_the_end:
         workspace = Workspace(root)
-        if "simulated" in settings.archive.sources:  # which publishes its files into the workspace
+        if "simulated" in settings.archive.sources:  # the simulated archive publishes its files into the workspace
             if dry_run:
                 published = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="convcast-dry-run-"))
                 publisher = Workspace(Path(published))
@@ -215,7 +218,9 @@ def _check(what: str, leads: str | None, only: str | None) -> None:
 
 def _describe(outcome: FetchOutcome) -> str:
     analysis = not outcome.file or (outcome.file.startswith("hrrr.") and outcome.file.endswith("f00.grib2"))
-    what = str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file  # NaT is not itself
+    what = (
+        str(outcome.valid) if analysis and outcome.valid == outcome.valid else outcome.file
+    )  # NaT is not equal to itself
     if outcome.reason:
         return f"{what} {outcome.status}: {outcome.reason}"
     return f"{what} {outcome.status}" + (f" {size(outcome.bytes)} from {outcome.source}" if outcome.bytes else "")

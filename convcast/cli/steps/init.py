@@ -47,7 +47,7 @@ def init(
         kept = remembered(source)
         tables["archive"] = {**tables["archive"], "sources": kept} if kept else {}
     file, text = root / SETTINGS_FILE, settings_text(settings.preset, tables)
-    # A run that was killed after it wrote the file has done all that this one would do.
+    # The file may come from a run that was killed after writing it, which leaves nothing to do.
     if file.is_file() and file.read_text(encoding="utf-8", errors="replace") != text:
         raise SettingsError(f"{root} is a workspace already", advice=f"edit {file}")
     workspace = create_workspace(root, text=text)

@@ -63,8 +63,8 @@ def plot(
 ) -> None:
     """Draw maps of a forecast, one PNG each; the analysis is outlined in black where the dataset has it.
 
-    Maps are drawn from the members where they were kept, else from the products, which give no stamps, maximum,
-    paintball or spaghetti. `difference` is the ensemble mean minus HRRR's forecast, where the archive has that.
+    Maps are drawn from the members if they are stored, and otherwise from the products, which have no stamps, maximum,
+    paintball or spaghetti. `difference` is the ensemble mean minus HRRR's forecast, if that is in the archive.
     """
     from convcast.files import sweep, write_bytes
     from convcast.forecasts.open import available
@@ -75,7 +75,7 @@ def plot(
     from convcast.verification.results.warnings import warnings_of_map
 
     if threshold is not None and not math.isfinite(threshold):
-        raise SettingsError(f"{threshold} is no threshold", advice="use --threshold 40")
+        raise SettingsError(f"{threshold} is not a threshold", advice="use --threshold 40")
     terminal = command.terminal
     workspace, settings = command.open()
     variables = select([name.strip() for name in fields.split(",")])

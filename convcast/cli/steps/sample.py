@@ -159,10 +159,10 @@ def sample(
         return
     made = [hour for hour in inits if hour not in missing]
     forcing = {hour: choose(forecaster, dataset, hour, sampling, stored=files(hour)) for hour in made}
-    said = [note for hour, choice in forcing.items() for note in notes(forecaster, hour, choice)]
-    if said and sampling.forcing:
-        more = f" (and {len(said) - 1} more such leads or initial times)" if len(said) > 1 else ""
-        terminal.warn(said[0] + more)
+    forcing_notes = [note for hour, choice in forcing.items() for note in notes(forecaster, hour, choice)]
+    if forcing_notes and sampling.forcing:
+        more = f" (and {len(forcing_notes) - 1} more such leads or initial times)" if len(forcing_notes) > 1 else ""
+        terminal.warn(forcing_notes[0] + more)
     forecasts = [str(workspace.forecast(hour)) for hour in made] if kept != "products" else []
     products = [str(workspace.product(hour)) for hour in made] if kept != "members" else []
     paths = products or forecasts
@@ -180,7 +180,7 @@ def sample(
                 if forecaster.forcing
                 else {}
             ),
-            **({"notes": said} if said and sampling.forcing else {}),
+            **({"notes": forcing_notes} if forcing_notes and sampling.forcing else {}),
         },
         table("forecasts", "members", "leads", "drawn now", rows=[counts]),
         paths[0] if len(paths) == 1 else f"{paths[0]} … {paths[-1]}" if paths else "nothing",
@@ -215,7 +215,7 @@ def _with_products(
     leads: Sequence[int],
     draw: Callable[[Hour, Path], Iterator[MemberDone]],
 ) -> Iterator[MemberDone]:
-    """Yield the members of one initial time as they are finished, and make products of them after the last one."""
+    """Yield the members of one initial time as they are finished, and make their products after the last one."""
     from convcast.files import discard
     from convcast.forecasts.products import make_products, readable_leads
 
@@ -224,7 +224,7 @@ def _with_products(
     readable = readable_leads(target, description, members, settings.products)
     if only_products and set(leads) <= readable:
         return
-    # Members that an earlier run kept are used and stay.
+    # Members that an earlier run stored are used and not deleted.
     path = workspace.forecast(init)
     if only_products and not path.exists():
         path = temporary

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convcast.model import TrainingProgress
 
 NOTABLE_WAITING = 0.1
-"""Fraction of the time waiting for cases from which on progress says so."""
+"""Fraction of the time spent waiting for cases from which on progress reports it."""
 
 
 @verb()
@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train the model, or continue a training that was stopped.
 
-    The schedule ends at --max-steps or --max-minutes where given. Weights, settings and statistics go to
+    The schedule ends at --max-steps or --max-minutes, if given. Weights, settings and statistics go to
     models/<name>/ with a model card; `convcast status` draws the loss. On several GPUs:
     torchrun --nproc-per-node 4 -m convcast train --phase 1
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ANALYSES, MRMS = NAMED = ("analyses", "mrms")
 """Truths that --truth names instead of a file."""
 DRAWN_WITH = ("method", "walks", "perturbation", "seed", "solver", "steps", "eta", "guidance", "lead_correlation")
-"""Attributes of a forecast that are settings of sampling, under the same names."""
+"""Attributes of a forecast that are settings of sampling with the same names."""
 
 
 @verb()
@@ -47,17 +47,16 @@ def verify(
         list[Path] | None,
         typer.Option(
             "--ensemble",
-            help="Anybody's ensemble, in place of the workspace's forecasts: Zarr, NetCDF or GRIB2; repeated, or a "
-            "pattern in quotes ('mem*.grib2'), where members, leads or initial times lie in files of their own.",
+            help="Any ensemble, instead of the workspace's forecasts: Zarr, NetCDF or GRIB2; repeated, or a pattern in "
+            "quotes ('mem*.grib2'), if members, leads or initial times are in separate files.",
         ),
     ] = None,
     truth: Annotated[
         list[Path] | None,
         typer.Option(
             "--truth",
-            help="analyses, or mrms: radar scans of `fetch --what mrms`; both for a report of both (default: "
-            "verification.truths, analyses). Or "
-            "fields (time, y, x): Zarr, NetCDF or GRIB2; repeated, or a pattern in quotes.",
+            help="analyses, mrms (radar scans of `fetch --what mrms`) or both (default: verification.truths); or files "
+            "with fields (time, y, x): Zarr, NetCDF or GRIB2, repeated, or a pattern in quotes.",
         ),
     ] = None,
     within: Annotated[
@@ -65,7 +64,7 @@ def verify(
         typer.Option(
             "--within",
             min=2,
-            help="Score the extremes over the leads up to this one, hours, in place of each lead: events at any time.",
+            help="Score the extremes over all leads up to this one, hours, instead of each lead: events at any time.",
         ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Folder of the results under verification/.")] = "latest",
@@ -78,7 +77,7 @@ def verify(
     """Score ensembles against the analyses of their valid times: fair CRPS, spread and error, reliability, ranks.
 
     Writes scores.json, scores.zarr, report.html and PNGs to verification/<name>/. Forecasts from within the model's
-    training period are left out, and counted. What was scored before is not scored again.
+    training period are left out, and counted. Cases that were scored before are not scored again.
 
     With --ensemble and --truth it needs neither a workspace nor torch.
     """
@@ -108,7 +107,7 @@ def verify(
     named = [str(path) for path in truth or () if str(path) in NAMED]
     if named and len(named) < len(truth or ()):
         raise SettingsError(
-            f"--truth {named[0]} does not go with a file", advice="verify against each in a run of its own"
+            f"--truth {named[0]} does not go with a file", advice="verify against each in a separate run"
         )
     judge = open_truth(*truth) if truth and not named else Analyses(Dataset.open(open_workspace(root).dataset))
     flags = {"verification": {"against": against or (["persistence"] if judge.dataset is None else None)}}
@@ -116,7 +115,7 @@ def verify(
     options = settings.verification
     systems = options.against
     if settings.sampling.calibration and not (against or ensemble):
-        systems = (*systems, "raw")  # raw and calibrated members, side by side
+        systems = (*systems, "raw")  # compare raw and calibrated members
     if not (truth or ensemble):
         named = list(options.truths)
     judges: dict[str, Truth] = {ANALYSES: judge}

@@ -1,4 +1,4 @@
-"""Sentences on the highest probability of each field's event, and where and when it is."""
+"""Sentences on the highest probability of each field's event, with its place and time."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def describe_highest(
 ) -> dict[str, str]:
     """Return a sentence by field: its highest probability in the neighbourhood, the place and the hour.
 
-    Among points of equal probability the one counts that is likeliest to have the event itself. Fields without their
-    middle threshold have no sentence.
+    Among points of equal probability, the point with the highest probability of the event itself is taken. Fields
+    without their middle threshold have no sentence.
 
     Args:
         path: Zarr store of the products, or of the members.
         init: Initial time.
         variables: Fields.
         leads: Lead times, hours.
-        near: Radius of the neighbourhood, km; that of products is theirs.
-        simulated: Whether the weather is simulated, where towns say nothing.
+        near: Radius of the neighbourhood, km, for members; products have their own.
+        simulated: Whether the weather is simulated, so that towns do not describe a place.
 
     Raises:
         DamagedFileError: The file cannot be read.

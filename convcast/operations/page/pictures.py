@@ -1,4 +1,4 @@
-"""Pictures of the page: maps of each field and lead, drawn once a forecast."""
+"""Pictures of the page: maps of each field and lead, drawn once for each forecast."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ WIDTH, DOTS = 4.6, 170
 """Width (inches) and resolution (dots per inch) of the pictures, readable on a phone and on a large screen."""
 PICTURE = re.compile(r"(\d{8}T\d{2})_[0-9a-f]{8}_\w+_f\d+_[\w-]+\.png")
 ANY_TIME = "any-time-neighbourhood"
-"""Kind of map that reflectivity has from the second lead on."""
+"""Kind of map that only reflectivity has, from the second lead on."""
 MAPS = ("neighbourhood", "probability", "mean", "spread", ANY_TIME)
-"""Kinds of maps that products suffice for, in the order of the page."""
+"""Kinds of maps that can be drawn from products, in the order of the page."""
 DRAWING = 5
-"""Version of the drawing; a change draws the pictures of the newest forecast again."""
+"""Version of the drawing; after a change the pictures of the newest forecast are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -69,41 +69,41 @@ class Picture:
 
 
 def describe(source: StoredForecast, fields: Sequence[str], near: float) -> About | None:
-    """Read the properties of a forecast, or None where no file of it is left.
+    """Read the properties of a forecast; None if none of its files is left.
 
     Args:
         source: The forecast.
-        fields: Names of the fields to show, in their order; if empty or of none that the forecast has, all.
+        fields: Names of the fields to show, in order; all fields if it is empty or the forecast has none of them.
         near: Radius of neighbourhood probabilities, km, where there are no products.
 
     Raises:
         DamagedFileError: A file cannot be read.
     """
-    said: list[dict[str, Any]] = []
+    attributes: list[dict[str, Any]] = []
     names: set[str] = set()
     count = 0
     for path in filter(None, (source.members, source.products)):
         with open_forecast(path) as data:
-            said.append(dict(data.attrs))
+            attributes.append(dict(data.attrs))
             names |= {str(name).split("_")[0] for name in data.data_vars} & set(FIELDS)
             if path == source.members:
                 count = data.sizes["number"]
             else:
                 near = float(data.attrs["neighbourhood_km"])
                 count = count or _count(data)
-    if not said:
+    if not attributes:
         return None
     order = [name for name in fields if name in names] or sorted(
         names, key=lambda name: (name != REFC.name, list(FIELDS).index(name))
     )
     return About(
         variables=tuple(FIELDS[name] for name in order),
-        simulated=bool(said[0].get("simulated", 0)),
-        made_by=made_by(said[0]),
-        identity=model_identity(said[0]),
+        simulated=bool(attributes[0].get("simulated", 0)),
+        made_by=made_by(attributes[0]),
+        identity=model_identity(attributes[0]),
         members=count,
         near=near,
-        digest=_hash([__version__, DRAWING, said, count, near]),
+        digest=_hash([__version__, DRAWING, attributes, count, near]),
     )
 
 
@@ -131,8 +131,8 @@ def draw_pictures(
 ) -> Iterator[Picture]:
     """Draw the pictures that are missing, and yield all, by field and lead.
 
-    Each picture carries the warnings of the newest verification of the model. Pictures are drawn again when warnings
-    come or go, but not when only their numbers change.
+    Each picture carries the warnings of the newest verification of the model. Pictures are drawn again when a warning
+    appears or disappears, but not when only its numbers change.
     """
     from convcast.pictures.forecast import draw
 
@@ -159,7 +159,7 @@ def draw_pictures(
 def _select(
     workspace: Workspace, source: StoredForecast, about: About, variable: Variable, lead: int, kinds: Sequence[str]
 ) -> Iterator[tuple[str, ForecastField]]:
-    """Yield kinds, and what they show: products where possible, which take less memory than members."""
+    """Yield kinds with the fields that they show, from products where possible, which take less memory than members."""
     from convcast.forecasts.plot import select_maps
 
     maps = StoredForecast(source.init, None if source.products else source.members, source.products)

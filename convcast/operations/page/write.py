@@ -69,9 +69,9 @@ def write_page(
         init: Initial time of the forecast.
         leads: Lead times to show, hours.
         history: Scores of earlier forecasts.
-        max_age: Hours after `init` from which the page says that the forecast is old.
+        max_age: Hours after `init` from which on the page marks the forecast as old.
         fields: Names of the fields to show; if empty, all.
-        near: Radius of neighbourhood probabilities, km, of a forecast without products; that of products is theirs.
+        near: Radius of neighbourhood probabilities, km, for a forecast without products, which have their own.
 
     Raises:
         DamagedFileError: The forecast cannot be read.
@@ -130,7 +130,7 @@ def _render(
 def _viewer(
     workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int], pictures: Sequence[Picture]
 ) -> dict[str, Any]:
-    """Return what the page's script shows: fields, kinds and leads, the pictures of each, sentences and warnings."""
+    """Return the data of the page's script: fields, kinds and leads, the pictures of each, sentences and warnings."""
     shown = [variable for variable in about.variables if any(p.field == variable.name for p in pictures)]
     path = source.products or source.members
     assert path is not None

@@ -26,11 +26,11 @@ ARCHIVE_AN_HOUR = 9.8e6
 DATASET_AN_HOUR = 9.1e6
 """Bytes of one hour of seven fields over CONUS, in the archive and in the dataset."""
 HOURS = 14 * 24
-"""Hours of analyses that the disk is expected to hold: two weeks."""
+"""Number of hours for which disk space is checked: two weeks."""
 FULL = 1e9
 """Bytes of free disk below which the check fails."""
 LITTLE_MEMORY = 4e9
-"""Bytes of memory below which one tile of the network with 33 M parameters may not fit."""
+"""Bytes of memory below which a tile of the network with 33 M parameters may not fit."""
 SKEW = 60
 """Maximum error of the clock, seconds; the clock decides which hours are requested."""
 
@@ -43,7 +43,7 @@ WORKS = {
     "stores": "Zarr arrays are written and read",
     "addresses": "Herbie gives the addresses of NOAA's files",
 }
-"""Detail of a passed check, by step of convcast.operations.readiness.libraries."""
+"""Text of a passed check, by step of convcast.operations.readiness.libraries."""
 FIXES = {
     "GRIB and maps": "unset PROJ_DATA and PROJ_LIB, or pip install --force-reinstall eccodes eccodeslib pyproj",
     "scores": "pip install --force-reinstall numba llvmlite",
@@ -102,7 +102,7 @@ def _libraries() -> Iterator[CheckResult]:
 
 
 def _ignored() -> str:
-    from convcast.grib import IGNORED  # not before ecCodes is known to load
+    from convcast.grib import IGNORED  # imported only after ecCodes is known to load
 
     return f"; {', '.join(IGNORED)} not used" if IGNORED else ""
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 
 def grib() -> None:
-    """Write and read a message and locate HRRR's corner: some wheels of ecCodes and PROJ break each other."""
+    """Write and read a message and locate HRRR's corner, since some wheels of ecCodes and PROJ are incompatible."""
     import numpy as np
 
     import convcast.grib as door
@@ -29,10 +29,10 @@ def grib() -> None:
         door.encode(values, key=T2M.grib, grid=grid, init=init, lead_hours=0, simulated=False)
     )
     if (header.key, header.init) != (T2M.grib, init) or not np.allclose(decoded, values, atol=0.04):
-        raise RuntimeError("a GRIB message is not read as it was written")
+        raise RuntimeError("a GRIB message that was written is read with other values")
     latitude, longitude = CONUS.latitude_longitude()
     if abs(float(latitude[0, 0]) - 21.138) > 0.01 or abs(float(longitude[0, 0]) + 122.72) > 0.01:
-        raise RuntimeError("PROJ puts the HRRR grid elsewhere")
+        raise RuntimeError("PROJ gives a wrong position of the HRRR grid")
 
 
 def scores() -> None:
@@ -43,7 +43,7 @@ def scores() -> None:
 
     crps = crps_points(np.array([[0.0], [2.0]]), np.array([1.0]), "fair")
     if not np.allclose(crps, 0):
-        raise RuntimeError(f"a CRPS of 0 comes out as {crps[0]:g}")
+        raise RuntimeError(f"a CRPS of 0 is computed as {crps[0]:g}")
 
 
 def pictures() -> None:
@@ -53,7 +53,7 @@ def pictures() -> None:
 
     with styled():
         if not finish(Figure((2, 2)), title="trial", note="trial", simulated=False).startswith(b"\x89PNG"):
-            raise RuntimeError("a picture is no PNG")
+            raise RuntimeError("a picture is not a PNG file")
 
 
 def stores() -> None:
@@ -65,7 +65,7 @@ def stores() -> None:
         array = zarr.create_array(Path(folder) / "trial.zarr", shape=(3,), dtype="int16", zarr_format=3)
         array[:] = np.arange(3)
         if not np.array_equal(np.asarray(array[:]), np.arange(3)):
-            raise RuntimeError("a Zarr array is not read as it was written")
+            raise RuntimeError("a Zarr array that was written is read with other values")
 
 
 def addresses() -> None:

@@ -1,4 +1,4 @@
-"""Made-up weather and untrained models, which measurements need instead of files."""
+"""Made-up weather and untrained models, with which the network is measured without files."""
 
 from __future__ import annotations
 

@@ -41,18 +41,18 @@ GIGABYTE = 1e9
 LEAD = 1
 """Lead time, hours, of the members."""
 COMPILING = 180.0
-"""Seconds that must be left for the first measurement that compiles the network."""
+"""Minimum time left, seconds, for the first measurement that compiles the network."""
 BUILDING = 15.0
-"""Seconds that must be left for a measurement to make its model and inputs."""
+"""Minimum time left, seconds, for a measurement to make its model and inputs."""
 SLOWEST, LIKELY = 0.1, 0.3
-"""Shares of the measured peak at which a device computes the network: the least, and a likely one."""
+"""Shares of the measured peak at which a device computes the network: the lowest, and a likely one."""
 MEMBERS_TIME = 60.0
-"""Seconds that the members of a row may take at the likely share; else fewer are drawn together."""
+"""Maximum time, seconds, of the members of a row at the likely share; if they take longer, fewer are drawn together."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed."""
+    """Sizes of the computations that are measured."""
 
     grid: Grid = CONUS
     tile: int = 256
@@ -62,7 +62,7 @@ class Sizes:
     compared: int = 128
     """Cells along each side of the patch on which device and CPU are compared."""
     matrix: int = 8192
-    """Rows of the matrices whose product is taken for the device's peak."""
+    """Rows of the matrices with whose product the device's peak is measured."""
     members: int = 4
     """Members drawn together in tiles, at most."""
     evaluations: tuple[int, ...] = (DEFAULT_EVALUATIONS, 10)
@@ -87,15 +87,19 @@ class Row:
     values: dict[str, float] = field(default_factory=dict)
     """Numbers with their units in their names."""
     note: str = ""
-    """Why there are no values."""
+    """Reason why there are no values."""
 
     def filled(self, values: dict[str, float]) -> Row:
         """Return the row with values."""
         return replace(self, values=values)
 
+    @property
+    def result(self) -> str:
+        """The values, or why there are none."""
+        return self.note or ", ".join(f"{name} {value:.3g}" for name, value in self.values.items())
+
     def __str__(self) -> str:
-        result = self.note or ", ".join(f"{name} {value:.3g}" for name, value in self.values.items())
-        return " · ".join(part for part in (self.name, self.preset, self.how, result) if part)
+        return " · ".join(part for part in (self.name, self.preset, self.how, self.result) if part)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,21 +118,21 @@ class OutOfTimeError(Exception):
 
 
 class Clock:
-    """The time limit, and waits for the device."""
+    """Measures times on the device, within a time limit."""
 
     def __init__(self, device: torch.device, seconds: float) -> None:
         self.device = device
         self.compiling = COMPILING
-        """Seconds that a compilation of the network takes, as far as is known."""
+        """Time, seconds, of a compilation of the network, as far as is known."""
         self._ends = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
+        """Time left, seconds."""
         return self._ends - time.monotonic()
 
     def require(self, seconds: float) -> None:
-        """Raise OutOfTimeError where fewer seconds are left."""
+        """Raise OutOfTimeError if fewer seconds are left."""
         if self.left < seconds:
             raise OutOfTimeError
 
@@ -176,14 +180,14 @@ class Clock:
 def measure(
     presets: dict[str, Settings], device: torch.device, *, seconds: float, sizes: Sizes | None = None
 ) -> Iterator[Row]:
-    """Measure in order of importance, each row as it is ready; what no time is left for becomes a note.
+    """Measure in order of importance, and yield each row as it is ready; one without time left has a note.
 
     Args:
         presets: Settings by the name of their preset.
         device: The device.
-        seconds: Time limit. No measurement begins that would end after it, by the operations that it takes and the
-            times of those before.
-        sizes: How much is computed; by default as much as the presets do.
+        seconds: Time limit. A measurement does not begin if it would end later, as estimated from its operations and
+            the times of the measurements before.
+        sizes: Sizes of the computations; by default those of the presets.
     """
     sizes = Sizes() if sizes is None else sizes
     clock = Clock(device, seconds)
@@ -215,14 +219,14 @@ def measure(
         if preset != first:
             later("member", preset, "tiles", member, whole=False)
             later("member", preset, "one piece", member, whole=True)
-    for preset in presets:  # last, since the time of a compilation is known least
+    for preset in presets:  # last, since the time of a compilation is the least certain
         later("training", preset, "channels last, compiled", training, compiled=True)
     for empty, run in work:
         yield _attempt(empty, run, clock)
 
 
 def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
-    """Run one measurement, and say why if it is not possible."""
+    """Run one measurement; return a row with the reason if it is not possible."""
     try:
         clock.require(BUILDING)
         return run()
@@ -240,7 +244,7 @@ def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
 
 
 def peak(clock: Clock, sizes: Sizes) -> Row:
-    """Measure the rate of a bfloat16 matrix product, the most that the device gives."""
+    """Measure the rate of a bfloat16 matrix product, the highest that the device reaches."""
     a, b = (torch.randn(sizes.matrix, sizes.matrix, device=clock.device, dtype=torch.bfloat16) for _ in range(2))
     seconds = clock.seconds(lambda: a @ b, warm_up=sizes.warm_up, repeats=4 * sizes.repeats)
     return Row("peak", how="bfloat16 matrix product", values={"TFLOP/s": 2e-12 * sizes.matrix**3 / seconds})
@@ -258,7 +262,7 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
     fields = len(settings.dataset.fields)
     network = Network(fields, channel_count(fields, settings.model.history), settings.model).eval()
     for weights in network.parameters():
-        if weights.ndim > 1 and not weights.any():  # layers that start at zero would hide those before them
+        if weights.ndim > 1 and not weights.any():  # layers that start at zero would hide the layers before them
             torch.nn.init.normal_(weights, std=0.02)
     shape = (sizes.compared, sizes.compared)
     condition = torch.randn(1, channel_count(fields, settings.model.history), *shape)
@@ -285,7 +289,7 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
 def preparation(
     row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: Literal["float32", "TF32"]
 ) -> Row:
-    """Compare what the device makes of a case, before the network sees it, with what the CPU makes; time a batch."""
+    """Compare the features of a case on the device with those on the CPU, and time a batch."""
     del rate
     settings, residuals = subject.settings, subject.description.residuals
 
@@ -336,7 +340,7 @@ def training(
 
 
 def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
-    """Find the most cases in a batch: by the memory of one and two cases, then tried."""
+    """Find the largest batch: estimate it from the memory of one and two cases, then try it."""
     del rate
     if clock.device.type != "cuda":
         return Row(row.name, row.preset, row.how, note="memory is not counted on a CPU")
@@ -364,8 +368,8 @@ def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rat
 def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, whole: bool) -> Row:
     """Measure a member over the domain with the default solver, as `convcast sample` draws it.
 
-    It begins with noise and ends with fields in the machine's memory. All tiles have the condition of one case; the
-    noise is drawn before.
+    The measured time is from noise, which is drawn before, to fields in the machine's memory. All tiles have the
+    condition of one case.
     """
     settings, described = subject.settings, subject.description
     tiling = cover(sizes.grid, tile=max(sizes.grid.shape) if whole else sizes.tile, overlap=sizes.overlap)

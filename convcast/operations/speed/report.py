@@ -1,4 +1,4 @@
-"""The JSON and the table of the measurements of one device."""
+"""Write the measurements of one device as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def to_markdown(known: dict[str, Any], rows: Sequence[Row]) -> str:
         "|---|---|---|---|",
     ]
     for row in rows:
-        result = row.note or ", ".join(f"{name} {value:.3g}" for name, value in row.values.items())
-        lines.append(f"| {row.name} | {row.preset} | {row.how} | {result} |")
+        lines.append(f"| {row.name} | {row.preset} | {row.how} | {row.result} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,7 @@ def run(folder: Path, device: str = "auto", *, seconds: float, small: bool = Fal
         folder: Where the files go; after each row they hold all rows so far.
         device: The torch device; `auto` is the GPU.
         seconds: Time limit.
-        small: Compute little, as on a CPU.
+        small: Use small sizes, as for a CPU.
 
     Raises:
         SettingsError: There is no GPU, and `small` is not set.
@@ -47,7 +47,7 @@ def run(folder: Path, device: str = "auto", *, seconds: float, small: bool = Fal
 
 def settings(*, small: bool) -> dict[str, Settings]:
     """Return the settings to measure by the name of their preset."""
-    changed: dict[str, dict[str, Any]] = {"model": {"forcing": "none"}}  # made-up weather has no forecasts of HRRR
+    changed: dict[str, dict[str, Any]] = {"model": {"forcing": "none"}}  # made-up weather has no HRRR forecasts
     if small:
         changed = {"model": changed["model"] | SMALL_MODEL, "training": {"batch": 2, "draws": 2, "threads": 1}}
     return {preset: load_settings(flags=changed, preset=preset) for preset in PRESETS}
