@@ -36,7 +36,7 @@ DESCRIPTION = ForecastDescription(
 
 @pytest.fixture(scope="module")
 def drawn():
-    """(member, lead, variable, y, x)."""
+    """Return members (member, lead, variable, y, x)."""
     generator = np.random.default_rng(3)
     shape = len(MEMBERS), 2, *GRID.shape
     storms = np.where(generator.random(shape) < 0.02, generator.uniform(30, 60, shape), -10)

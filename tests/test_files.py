@@ -123,7 +123,7 @@ def test_a_line_that_is_cut_short_swallows_no_other(tmp_path, monkeypatch):
     to_file, filled = os.write, iter([False, True])
 
     def filling(descriptor, data):
-        """As on a disk that fills within a write: what fits is written, and the next write fails."""
+        """Write as on a disk that fills within a write: a part is written, and the next write fails."""
         if next(filled):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return to_file(descriptor, data[:9])

@@ -29,7 +29,7 @@ REFS_LINES = """\
 8:700:d=2026112006:TMP:2 m above ground:3 hour fcst:prob <273.15:prob fcst 0/14
 9:800:d=2026112006:JFWPRB:10 m above ground:3 hour fcst:prob >=9 <20:prob fcst 0/14
 """
-"""As wgrib2 lists REFS: with a closing colon, without, and with the process."""
+"""Rows as wgrib2 lists REFS: with a closing colon, without, and with the process."""
 
 
 def wanted(system, *names):

@@ -1,4 +1,4 @@
-"""One way to run a verb: as the program does, with its streams and exit code."""
+"""Fixture that runs a verb as the program does, with its streams and exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong is one sentence, the next thing to do, and the documented exit code."""
+"""A failure is one sentence, the next thing to do, and the documented exit code."""
 
 import errno
 import os

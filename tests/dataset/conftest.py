@@ -53,7 +53,7 @@ def message(name: str, values, valid, *, lead=0, grid=GRID, simulated=False, key
 
 @dataclass
 class SmallArchive:
-    """What preprocess uses of convcast.archive.Archive."""
+    """Stand-in for convcast.archive.Archive with the parts that preprocessing uses."""
 
     root: Path
     grid: Grid = GRID
@@ -101,7 +101,7 @@ class SmallArchive:
         )
 
     def add_hour(self, valid, *, lead=0, changed=None, **how):
-        """An hour of good weather; `changed` fields in place of the good ones, None for one that is missing."""
+        """Add an hour of plausible weather; `changed` replaces fields, with None for a missing one."""
         fields = weather(valid, self.grid) | (changed or {})
         options = {"grid": self.grid, "simulated": self.simulated} | how
         content = [
@@ -112,7 +112,7 @@ class SmallArchive:
 
 @pytest.fixture(scope="session")
 def three_hours(tmp_path_factory) -> SmallArchive:
-    """Three hours from START on, which tests have copies of."""
+    """Archive of three hours from START on, which tests copy."""
     root = tmp_path_factory.mktemp("three_hours") / "archive"
     root.mkdir()
     made = SmallArchive(root)
@@ -124,7 +124,7 @@ def three_hours(tmp_path_factory) -> SmallArchive:
 
 @pytest.fixture(scope="session")
 def three_hours_dataset(three_hours) -> Path:
-    """The dataset made of the three hours, which tests have copies of."""
+    """Dataset of the three hours, which tests copy."""
     path = three_hours.root.with_name("dataset.zarr")
     list(preprocess(three_hours, path, settings=DatasetSettings()))
     return path
@@ -132,14 +132,14 @@ def three_hours_dataset(three_hours) -> Path:
 
 @pytest.fixture
 def archive(three_hours, tmp_path) -> SmallArchive:
-    """Three hours from START on."""
+    """Copy of the archive of three hours."""
     shutil.copytree(three_hours.root, tmp_path / "archive")
     return replace(three_hours, root=tmp_path / "archive", present=dict(three_hours.present))
 
 
 @pytest.fixture
 def preprocessed(archive, three_hours_dataset, tmp_path) -> Dataset:
-    """The dataset that `run(archive)` makes of the three hours, where it makes it."""
+    """Copy of the dataset of the three hours, where `run(archive)` would make it."""
     shutil.copytree(three_hours_dataset, tmp_path / "dataset.zarr")
     return Dataset.open(tmp_path / "dataset.zarr")
 
@@ -157,7 +157,7 @@ def small_archive(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Preprocess into tmp_path: the verdicts by hour after START, and the dataset."""
+    """Return a function that preprocesses into tmp_path, and returns verdicts by hour after START and the dataset."""
 
     def run_preprocess(archive, **settings):
         path = tmp_path / "dataset.zarr"
@@ -176,7 +176,7 @@ def long_dataset(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def torus(tmp_path_factory) -> Dataset:
-    """The same in a world without edges."""
+    """The same as `long_dataset`, on a torus."""
     return _long(tmp_path_factory.mktemp("torus"), simulated=True)
 
 

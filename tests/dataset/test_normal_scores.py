@@ -28,7 +28,7 @@ def test_back_and_there_is_the_score(scores):
 
 
 def test_scores_are_those_of_the_upper_end_of_a_normal_distribution(scores):
-    """With SHARE_OF_NONE of all values below them."""
+    """The scores are those with SHARE_OF_NONE of all values below the quantiles."""
     values = echoes()
     probability = ndtr(scores.forward(values))
     for level in (0.1, 0.5, 0.9, 0.99):

@@ -19,7 +19,7 @@ START = np.datetime64("2024-05-06T00", "h")
 
 
 def transformed(dataset, hours):
-    """(time, variable, y, x), float64: normal scores of reflectivity."""
+    """Return transformed fields (time, variable, y, x), float64: normal scores of reflectivity."""
     values = dataset.read(hours).astype(np.float64)
     fields = [v.transform.forward(values[:, i]) for i, v in enumerate(dataset.variables)]
     echo = fields[0] > -10

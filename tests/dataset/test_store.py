@@ -30,7 +30,7 @@ def large(tmp_path):
 
 
 def some_values(seed=0):
-    """(variable, y, x) on the lattice."""
+    """Return fields (variable, y, x) on the lattice."""
     integers = np.random.default_rng(seed).integers(0, 800, (3, 300, 200))
     return (integers / np.array([16, 16, 4])[:, None, None]).astype(np.float32)
 

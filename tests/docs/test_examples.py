@@ -22,7 +22,7 @@ WITH_COMMANDS = [path for path in EXAMPLES if path.name != "logrotate"]  # which
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMANDS = typer.main.get_command(app).commands
 RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-"""Of the five columns of a crontab."""
+"""Ranges of the five columns of a crontab."""
 COMMAND = re.compile(r"(?:^|[\s(;&|$/=])(?:convcast|-m convcast) (?P<rest>[a-z][^;&|)#>]*)")
 
 
@@ -32,12 +32,12 @@ def joined(text: str) -> list[str]:
 
 
 def commands(lines):
-    """What follows `convcast` in these lines."""
+    """Return the words after `convcast` in these lines."""
     return [match["rest"].strip() for line in lines for match in COMMAND.finditer(line)]
 
 
 def problem(command: str) -> str | None:
-    """What convcast would say of the verb and the options, without running it."""
+    """Return the error of convcast for the verb and its options, without running it."""
     verb, *words = shlex.split(command)
     if verb not in COMMANDS:
         return f"there is no verb {verb}"
@@ -96,7 +96,7 @@ def test_every_command_of_an_example_exists(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_of_a_page_exists(path):
-    """In its blocks of code, where a command is meant to be typed."""
+    """Return the lines of a page's code blocks, which are to be typed."""
     blocks = re.findall(r"^```(?:console|bash|sh)?\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     blocks += re.findall(r"(?:^    .*\n)+", path.read_text(), re.MULTILINE)
     lines = [line.split("  #")[0] for block in blocks for line in joined(block)]

@@ -1,4 +1,4 @@
-"""What is built from the repository holds what it needs: the wheel, the image by its own steps, the conda recipe."""
+"""Packages built from the repository are complete: the wheel, the image by its own steps, the conda recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others forecast and observe, fetched and compared as a user does, by hand and in a cycle."""
+"""Reference forecasts and observations are fetched and compared as a user does, by hand and in a cycle."""
 
 from __future__ import annotations
 

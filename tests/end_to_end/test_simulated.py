@@ -13,7 +13,7 @@ import xarray as xr
 pytestmark = pytest.mark.slow
 
 INITS = "2024-05-12T12/2024-05-12T18/3h"
-"""As `five_verbs` has sampled."""
+"""Initial times that `five_verbs` has sampled."""
 PRODUCTS = [
     *("sample", "--init", "2024-05-12T21", "--members", "3", "--leads", "1-2"),
     *("--steps", "2", "--keep", "products"),

@@ -29,13 +29,13 @@ INIT = START + 3 * HOUR
 VARIABLES = select(["refc", "t2m", "cape"])
 BASE = np.array([20, 290, 1000], np.float32)[:, None, None]
 SPREAD = torch.tensor([4.0, 2.0, 200.0])[:, None, None]
-"""Of residuals."""
+"""Standard deviation of residuals."""
 SCHEDULE = cosine(50)
 FAST = SamplingSettings(steps=6, threads=1, precision="float32")
 
 
 def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, simulated=False, variables=VARIABLES):
-    """Hours of smooth weather, all ok."""
+    """Make a dataset of hours of smooth weather, all ok."""
     store = Store.create(
         path, DatasetDescription(variables, grid, simulated, 0), np.zeros((2, *grid.shape), np.float32)
     )
@@ -50,12 +50,12 @@ def make_dataset(path: Path, grid: Grid = Grid(20, 24, 300, 800), *, hours=5, si
 
 @cache
 def white_flow(fields: int, steps: int) -> LinearFlow:
-    """Solved once for all forecasters, as a Forecaster solves it once."""
+    """Solve the flow once for all forecasters, as each Forecaster does once."""
     return LinearFlow(Spectrum.white(fields), SCHEDULE, SCHEDULE.timesteps(steps).tolist())
 
 
 class GaussianCondition(SimpleNamespace):
-    """Stands for convcast.model.Condition: the reference and the scale turn residuals into fields."""
+    """Stand-in for convcast.model.Condition, with the reference and the scale of residuals."""
 
     def for_domain(self, reference, scale):
         return GaussianCondition(**vars(self) | {"reference": reference, "scale": scale})
@@ -66,11 +66,11 @@ class GaussianCondition(SimpleNamespace):
 
 @dataclass
 class GaussianForecaster:
-    """Residuals from the moved frame are N(mean, 1) in units of SPREAD, independent from cell to cell."""
+    """Forecaster with residuals from the advected frame that are N(mean, 1) in units of SPREAD, independent by cell."""
 
     mean: float = 0.5
     border: float = 0.0
-    """Error of the noise, per unit of signal, at the border of what the network is given, where networks are worst."""
+    """Error of the noise, per unit of signal, at the border of the network's input, where networks are worst."""
     leads: tuple[int, ...] = (1, 3)
     simulated: bool = False
     spacing: float = SPACING
@@ -125,7 +125,7 @@ class GaussianForecaster:
 
 
 class Still(GaussianForecaster):
-    """Residuals from the last frame itself, so that no interpolation smooths the noise of an hour before."""
+    """Forecaster with residuals from the last frame itself, so that no interpolation smooths the previous noise."""
 
     def condition(self, windows, *, periodic):
         still = [replace(window, motion=np.zeros_like(window.motion)) for window in windows]
@@ -133,7 +133,7 @@ class Still(GaussianForecaster):
 
 
 def draw_members(dataset: Path, path: Path, members: int, drawn: Connection) -> None:
-    """Sample members, and say of each that it is drawn: the work of a process that may be killed."""
+    """Sample members in a process that may be killed, and report each one that is drawn."""
     from convcast.ensemble import sample
 
     for done in sample(

@@ -21,7 +21,7 @@ TILING = cover(CONUS, tile=256, overlap=64)
 
 @dataclass
 class Large(GaussianForecaster):
-    """As much memory as a network of base 64 takes."""
+    """Forecaster that takes as much memory as a network of base 64."""
 
     def __post_init__(self):
         super().__post_init__()

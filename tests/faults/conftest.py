@@ -25,7 +25,7 @@ def bucket(tmp_path_factory):
 
 @dataclass
 class Run:
-    """What a run of fetch said and left behind."""
+    """Result of a run of fetch: what it reported, and the archive."""
 
     outcomes: list[FetchOutcome]
     archive: Archive

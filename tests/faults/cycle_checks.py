@@ -1,4 +1,4 @@
-"""Looks at a workspace while cycles run in it, and holds what is there against what was published."""
+"""Check a workspace while cycles run in it, against the versions that were published."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from convcast.variables import FIELDS
 from convcast.workspace import Workspace
 
 
-class Witness:
-    """Looks at a workspace every hour, for what is complete must be right at any time."""
+class WorkspaceChecks:
+    """Checks of a workspace after every hour, since complete files must be right at any time."""
 
     def __init__(self, place: Workspace, publisher: Publisher) -> None:
         self.place, self.publisher = place, publisher
         self.seen: dict[np.datetime64, int] = {}
-        """Which upload of an hour the dataset holds."""
+        """Number of the version of each hour that the dataset holds."""
         self.forecasts: set[np.datetime64] = set()
         self.largest: Counter[str] = Counter()
-        """Bytes of a room's largest thing, and of all rooms but the page, whose pictures are counted."""
+        """Bytes of the largest item of each folder, and of all folders except the page, for which pictures are
+        counted."""
         self.most: Counter[str] = Counter()
-        """Things in a room."""
+        """Maximum number of items of each folder."""
 
     def look(self) -> None:
         if self.place.dataset.exists():
@@ -54,7 +55,7 @@ class Witness:
                 assert archive.sidecar(archive.path(hour, 0)).sha256 == versions[number].sha256
 
     def _forecast(self, path: Path) -> None:
-        """Members are copies of the analysis: the stand-in's."""
+        """Check that members are copies of the analysis, as the stand-in for sampling makes them."""
         group = zarr.open_group(path, mode="r", use_consolidated=False)
         there = np.asarray(group["complete"])[0, :, 0] > 0
         stored = np.stack([np.asarray(group[name][0, there, 0]) for name in FIELDS], 1)

@@ -1,9 +1,10 @@
-"""Forks cycles whose stages are forks too, so that a cycle takes a second: imports are done once.
+"""Program that runs cycles, and their stages, as forks of itself, so that a cycle takes a second: it imports only once.
 
-Each line on stdin is JSON: `now`, the `count` of cycles and further `words` for them; to have them killed, as `kill`
-how many seconds after the how manieth stage began, and whether its stage is killed with it, as by a power cut; and as
-`full` after how many files a process finds the disk full, where none really is. The answer is their exit codes.
-Sampling and scoring are stand-ins that write what the real ones write. Pictures are one pixel each.
+Each line on stdin is a JSON object with `now`, the `count` of cycles and further `words` for their command lines.
+`kill` makes it kill them: it has the number of a stage, the seconds after the stage began, and whether the stage is
+killed too, as by a power cut. `full` is a number of files after which a process is told that the disk is full. The
+answer on stdout is the exit codes of the cycles. Sampling and scoring are stand-ins that write files like the real
+ones. Pictures are one pixel each.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ from convcast.workspace import Workspace
 
 PLACE = Workspace(Path(sys.argv[1]))
 BEGUN = PLACE.root.with_name("begun.jsonl")
-"""A line for each stage of the cycles under way."""
+"""File with a line for each stage that a running cycle has begun."""
 MEMBERS = 4
 
 
@@ -92,7 +93,7 @@ def say(value):
 
 
 def work(words):
-    """A verb in this process; its exit code."""
+    """Run a verb in this process, and return its exit code."""
     try:
         if words[0] in ("sample", "verify"):
             say({"sample": sample, "verify": verify}[words[0]](words))
@@ -112,7 +113,7 @@ def work(words):
 
 
 def forked(words, *, seconds, grace):
-    """As convcast.operations.stages.run, but for the deadline."""
+    """Replace convcast.operations.stages.run by a fork, without a deadline."""
     begun = time.monotonic()
     out, into = os.pipe()
     child = os.fork()
@@ -134,7 +135,7 @@ def forked(words, *, seconds, grace):
 
 
 def cycle(now, words, full):
-    """A forked cycle."""
+    """Fork a cycle."""
     child = os.fork()
     if child == 0:
         stages.run = forked
@@ -146,7 +147,7 @@ def cycle(now, words, full):
 
 
 def filling(count):
-    """An os.fsync that finds the disk full after so many files."""
+    """Return an os.fsync that raises ENOSPC after `count` files."""
     written = itertools.count()
     to_disk = os.fsync
 
@@ -159,17 +160,17 @@ def filling(count):
 
 
 def begun():
-    """The processes of the stages that have begun."""
+    """Return the processes of the stages that have begun."""
     return [json.loads(line)["pid"] for line in BEGUN.read_text().splitlines()] if BEGUN.exists() else []
 
 
 def over(running):
-    """Whether all have ended; they can still be waited for."""
+    """Whether all processes have ended; they can still be waited for."""
     return all(os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) for process in running)
 
 
 def run(wanted):
-    """The exit codes of the cycles."""
+    """Run the cycles of a request, and return their exit codes."""
     BEGUN.unlink(missing_ok=True)
     running = [cycle(wanted["now"], wanted["words"], wanted["full"]) for _ in range(wanted["count"])]
     if wanted["kill"]:
@@ -187,12 +188,12 @@ def run(wanted):
 
 if __name__ == "__main__":
     load_settings(PLACE.settings_file)
-    assert all((fetch, preprocess, decode, cycles, prometheus))  # imported here, once
+    assert all((fetch, preprocess, decode, cycles, prometheus))  # imported before the first fork
     locations.prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     http.FIRST_WAIT = 0.01
-    gc.freeze()  # forks need not look at what is imported
+    gc.freeze()  # the garbage collector of forks skips the imported modules
     with nothing_drawn():
         for line in sys.stdin:
             say(run(json.loads(line)))

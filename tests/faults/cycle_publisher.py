@@ -1,4 +1,4 @@
-"""A publisher for cycles: it uploads hours once or again, remembers what, and fails in the laboratory's ways."""
+"""A publisher for tests of cycles: it uploads hours, records each version, and has the faults of `laboratory`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRID = Grid(24, 32, 300, 800)
 TYPICAL = {"refc": 10, "t2m": 295, "d2m": 285, "u10": 5, "v10": -3, "cape": 900, "cin": -80, "orog": 200, "lsm": 1}
 NAMES = {variable.grib: name for name, variable in (FIELDS | STATIC).items()}
 TOO_WARM = 100
-"""Kelvin that no weather adds."""
+"""Change of temperature, K, that quality control must reject."""
 
 FAULTS = {
     "5xx": (".grib2", lab.status(503, Retry_After="0")),
@@ -38,7 +38,7 @@ FAULTS = {
     "web page": (".grib2", lab.page),
     "web page for an index": (".grib2.idx", lab.page),
 }
-"""Each with the end of the path that it befalls; all pass."""
+"""Faults by name: the end of the paths that have the fault, and the answer; all faults are transient."""
 REPLACED = "replaced under way"
 
 
@@ -47,24 +47,24 @@ class Version:
     """One upload of an hour."""
 
     sha256: str
-    """Of the messages that an archive keeps."""
+    """SHA-256 of the messages that an archive stores."""
     packed: np.ndarray
-    """As a dataset stores them, (field, y, x)."""
+    """Fields as a dataset stores them, (field, y, x)."""
 
 
 class Publisher:
-    """Its bucket lies under `root`; `script` is what the server goes by (laboratory.faulty)."""
+    """Publishes to a bucket under `root`, whose server follows `script` (laboratory.faulty)."""
 
     def __init__(self, root: Path, first: np.datetime64) -> None:
-        """`first` is hour number 0."""
+        """Create an empty bucket; `first` is hour number 0."""
         self.root, self.first = root, first
         self.versions: dict[np.datetime64, list[Version]] = {}
         self.script = lab.Script()
         self.served: Counter[str] = Counter()
-        """Faults, by kind."""
+        """Number of faults that were served, by kind."""
 
     def publish(self, number: int, *, warmer: float = 0) -> None:
-        """Upload an hour, or upload it again, other than it was; `warmer` in kelvin."""
+        """Upload an hour, or upload a changed version of it; `warmer` is added to temperatures, K."""
         init = self.first + number * HOUR
         earlier = self.versions.setdefault(init, [])
         generator = np.random.default_rng([1000 + number, len(earlier)])
@@ -84,7 +84,7 @@ class Publisher:
         _replace(path.with_name(f"{path.name}.idx"), lab.index(init, encoded).encode())
 
     def trouble(self, chance: random.Random, count: int) -> None:
-        """Some faults for the next requests, and none that are left of before."""
+        """Draw `count` faults for the next requests, in place of earlier ones."""
         rules = []
         for name in chance.sample([*FAULTS, REPLACED], count):
             ending, answer = FAULTS.get(name, (".grib2", self._replace_under_way))
@@ -100,7 +100,7 @@ class Publisher:
         return fault
 
     def _replace_under_way(self, handler: lab.FaultyHandler) -> bool:
-        """The hour is uploaded again between the index and the data."""
+        """Upload the hour again between the requests for its index and its data."""
         init = next(init for init in self.versions if handler.path.endswith(str(lab.place(Path("/"), init))))
         self.publish(int((init - self.first) / HOUR))
         return False

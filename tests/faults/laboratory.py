@@ -1,4 +1,4 @@
-"""A small bucket of real GRIB2, and a server of it that fails on request."""
+"""A small bucket of real GRIB2 files, and a server that fails as a script tells it to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS = (
 
 
 def messages(init, *, simulated=False, rows=ROWS, salt=0) -> list[bytes]:
-    """One message a row; no two rows, hours or salts have the same values."""
+    """Make one message for each row; the values of all rows, hours and salts differ."""
     encoded = []
     for number, (_, _, key) in enumerate(rows):
         seed = [number, int(init.astype(int)), salt]
@@ -65,19 +65,19 @@ def publish(root: Path, init, **options) -> None:
 
 
 def subset(init, wanted=VARIABLES, **options) -> bytes:
-    """What an archive file of this hour must hold, byte for byte."""
+    """Return the bytes that an archive file of this hour must have."""
     keys = {variable.grib for variable in wanted}
     rows = options.get("rows", ROWS)
     return b"".join(m for m, (_, _, key) in zip(messages(init, **options), rows, strict=True) if key in keys)
 
 
 Answer = Callable[["FaultyHandler"], bool]
-"""Whether it answered the request; otherwise the ordinary answer follows."""
+"""Function that may answer a request; it returns whether it did, and otherwise the ordinary answer follows."""
 
 
 @dataclass
 class Rule:
-    """A fault for the first `times` requests whose path ends so."""
+    """A fault for the first `times` requests of paths with this ending."""
 
     ending: str
     answer: Answer
@@ -91,7 +91,7 @@ class Script:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     bytes_sent: int = 0
     credentials: list[str] = field(default_factory=list)
-    """Authorization headers that came."""
+    """Authorization headers of all requests."""
 
 
 class FaultyHandler(Handler):
@@ -124,7 +124,7 @@ class FaultyHandler(Handler):
         super().respond(status, body, (headers or {}) | (self.extra or {}))
 
     def hang_up(self) -> None:
-        """Close without ceremony: the client sees a reset."""
+        """Close the connection with a reset."""
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
@@ -149,7 +149,7 @@ def reset(handler) -> bool:
 
 
 def _begin(handler) -> bytes:
-    """Send the head of the proper answer to a range request; returns the body that should follow."""
+    """Send the head of the correct answer to a range request, and return the body that should follow."""
     first, last = (int(n) for n in handler.headers["Range"].removeprefix("bytes=").split("-"))
     data = handler.load(handler.find())
     handler.send_response(206)
@@ -202,7 +202,7 @@ def drip(handler) -> bool:
 
 
 def slow(handler, pause=0.005) -> bool:
-    """Slower than usual, and not so slow that it counts as stalled."""
+    """Send slowly, but not so slowly that it counts as stalled."""
     body = _begin(handler)
     for start in range(0, len(body), 128):
         handler.wfile.write(body[start : start + 128])
@@ -212,7 +212,7 @@ def slow(handler, pause=0.005) -> bool:
 
 
 def _until_gone(handler, pieces, pause: float) -> bool:
-    """Send the pieces, over and over, until the client has gone."""
+    """Send the pieces again and again until the client disconnects."""
     handler.close_connection = True
     try:
         while True:
@@ -225,7 +225,7 @@ def _until_gone(handler, pieces, pause: float) -> bool:
 
 
 def drip_headers(handler) -> bool:
-    """A proper beginning, then one header after the other, letter by letter, for ever."""
+    """Send a correct status line, then headers letter by letter without end."""
     handler.wfile.write(b"HTTP/1.1 206 Partial Content\r\n")
     return _until_gone(handler, [bytes([letter]) for letter in b"X-Cache: miss\r\n"], 0.02)
 
@@ -235,19 +235,19 @@ def drip_status(handler) -> bool:
 
 
 def mute(handler) -> bool:
-    """Not a byte, for as long as the client waits."""
+    """Send nothing for as long as the client waits."""
     handler.close_connection = True
     handler.connection.recv(1)
     return True
 
 
 def wait_for_ever(handler) -> bool:
-    """`100 Continue`, again and again: each begins the wait for headers anew."""
+    """Send `100 Continue` again and again, which restarts the client's wait for headers."""
     return _until_gone(handler, [b"HTTP/1.1 100 Continue\r\n\r\n"], 0.001)
 
 
 def drip_chunk(handler) -> bool:
-    """A body whose first chunk never says how long it is."""
+    """Send a chunked body in which the size of the first chunk has no end."""
     first, last = (int(n) for n in handler.headers["Range"].removeprefix("bytes=").split("-"))
     head = f"HTTP/1.1 206 P\r\nContent-Range: bytes {first}-{last}/99999999\r\nTransfer-Encoding: chunked\r\n\r\n5;"
     handler.wfile.write(head.encode())
@@ -255,13 +255,13 @@ def drip_chunk(handler) -> bool:
 
 
 def endless_redirect(handler) -> bool:
-    """A redirect whose body has no end."""
+    """Send a redirect with an endless body."""
     handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: " + handler.path.encode() + b"?\r\n\r\n")
     return _until_gone(handler, [bytes(1 << 16)], 0)
 
 
 def raw(data: bytes) -> Answer:
-    """These bytes in place of an answer."""
+    """Send these bytes instead of an answer."""
 
     def answer(handler):
         handler.wfile.write(data)
@@ -290,7 +290,7 @@ def content_range(text: str | None) -> Answer:
 
 
 def misjudge(factor: float) -> Answer:
-    """The right Content-Range above a body of another length, which Content-Length confirms."""
+    """Send the right Content-Range with a body, and a Content-Length, of another length."""
 
     def answer(handler):
         asked = handler.headers["Range"].removeprefix("bytes=")
@@ -336,7 +336,7 @@ def tag(text: str) -> Answer:
 
 
 def headers(**fields: str) -> Answer:
-    """The ordinary answer, with these headers in it or in place of its own."""
+    """Send the ordinary answer with these headers added or replaced."""
 
     def answer(handler):
         handler.extra = {name.replace("_", "-"): value for name, value in fields.items()}

@@ -1,6 +1,6 @@
-"""A disk whose power may be cut at any instant: what was not synced may be lost.
+"""Simulated power cuts at any instant, which may lose everything that was not synced.
 
-`Disk` watches one folder. Before each sync, rename, deletion and new folder it notes what a cut would leave there.
+`Disk` watches one folder. Before each sync, rename, deletion and new folder it records what a power cut would leave.
 POSIX promises the data of files that were synced, and the names in folders that were synced; anything else may or may
 not have reached the disk, in any order.
 """
@@ -19,7 +19,7 @@ HOOKS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "link")
 
 
 class Disk:
-    """Watches the folder `root`, which must be empty, as a context manager; `states` is what power cuts would leave."""
+    """Context manager that watches the folder `root`, which must be empty; `states` are what power cuts would leave."""
 
     def __init__(self, root: Path, seed: int = 0) -> None:
         self.root = root
@@ -61,7 +61,7 @@ class Disk:
 
     def _synced(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
-        # So that no other file gets its number; a duplicate would also hold its locks.
+        # The file stays open so that no other file gets its number; a duplicate would also hold its locks.
         self._pins.append(os.open(f"/proc/self/fd/{descriptor}", os.O_PATH))
         if stat.S_ISDIR(found.st_mode):
             self._folders[found.st_ino] = _listing(descriptor)
@@ -69,7 +69,7 @@ class Disk:
             self._files[found.st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
 
     def cut(self) -> None:
-        """Note what a power cut at this instant would leave: nothing unsynced, all names, and a part of them."""
+        """Record what a power cut now would leave: synced data, with none, all or some of the unsynced names."""
         self.cuts += 1
         current: dict[int, dict[str, tuple[int, bool]]] = {}
         pending = [self.root]
@@ -103,7 +103,7 @@ def _frozen(tree: Tree) -> tuple:
 
 
 def lay_out(tree: Tree, folder: Path) -> None:
-    """Put what a power cut left into a new folder."""
+    """Write a recorded state into a new folder."""
     folder.mkdir()
     for name, each in tree.items():
         if isinstance(each, dict):

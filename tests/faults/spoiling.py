@@ -1,4 +1,4 @@
-"""Ways to spoil what was whole: bytes, lines of text, values of a JSON document."""
+"""Hypothesis strategies that damage bytes and JSON documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 
 def examples(count: int) -> settings:
-    """So many examples, the same in each run; twenty times as many, and others each time, in the profile `thorough`."""
+    """Settings for `count` examples, always the same; the profile `thorough` has twenty times as many random ones."""
     return settings(
         max_examples=20 * count if THOROUGH else count,
         phases=[Phase.generate],
@@ -33,12 +33,12 @@ ODD = st.one_of(
     st.lists(st.integers(-2, 2), max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-"""What a number, a name or a list might be in a document that somebody else wrote."""
+"""Odd values that may replace a number, a name or a list in a document from elsewhere."""
 
 
 @st.composite
 def spoilt_bytes(draw, data: bytes, *, within: int | None = None) -> bytes:
-    """Some of the first `within` bytes changed, bytes put in or taken out, or the end cut off."""
+    """Change some of the first `within` bytes, insert or delete bytes, or cut off the end."""
     spoilt, most = bytearray(data), within or len(data)
     for _ in range(draw(st.integers(1, 3))):
         where = draw(st.integers(0, min(most, len(spoilt)) - 1)) if spoilt else 0
@@ -56,7 +56,7 @@ def spoilt_bytes(draw, data: bytes, *, within: int | None = None) -> bytes:
 
 @st.composite
 def spoilt_json(draw, document) -> bytes:
-    """Values replaced or left out, or, at times, bytes of the text spoilt."""
+    """Replace or delete values, or sometimes damage bytes of the text."""
     spoilt = json.loads(json.dumps(document))
     for _ in range(draw(st.integers(1, 2))):
         if not spoilt:
@@ -72,7 +72,7 @@ def spoilt_json(draw, document) -> bytes:
 
 @st.composite
 def _places(draw, document):
-    """A value of a document that is not empty, as where it stands and its key or number there."""
+    """Choose a value of a non-empty document, as its container and its key or index there."""
     keys = list(document) if isinstance(document, dict) else range(len(document))
     key = draw(st.sampled_from(keys))
     inner = document[key]

@@ -20,8 +20,8 @@ from pathlib import Path
 import laboratory as lab
 import numpy as np
 import pytest
+from cycle_checks import WorkspaceChecks
 from cycle_publisher import Publisher
-from cycle_witness import Witness
 
 from convcast.archive import Archive, verify_archive
 from convcast.archive.simulated.server import serve
@@ -74,7 +74,7 @@ KEPT = {"archive": 10 + 2, "dataset": 12 + 1, "forecasts": 8 + 1, "page": 2 * 5}
 """Hours that retention leaves, the newest and the static fields among them, and pictures of two forecasts."""
 UNPRUNED = 6
 """Hours for which cycles may be killed before they prune."""
-NURSERY = Path(__file__).with_name("cycle_nursery.py")
+FORKS = Path(__file__).with_name("cycle_forks.py")
 
 
 @pytest.fixture
@@ -110,12 +110,12 @@ def place(disk, publisher):
 
 
 @pytest.fixture
-def nursery(place, monkeypatch):
+def run_cycles(place, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    beside = str(NURSERY.parents[1] / "pictures")
+    beside = str(FORKS.parents[1] / "pictures")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [beside, os.environ.get("PYTHONPATH")])))
     with subprocess.Popen(
-        [sys.executable, str(NURSERY), str(place.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(FORKS), str(place.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
 
@@ -134,7 +134,7 @@ def nursery(place, monkeypatch):
 
 
 def litter(place):
-    """What kills leave that come at worse moments than those of this test."""
+    """Leave files as kills do at worse moments than those of this test."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     forecast = sorted(place.forecasts.glob("*.zarr"))[-1]
@@ -160,7 +160,7 @@ def entries(path: Path) -> tuple[list[dict], int]:
 
 
 def publish(publisher: Publisher, number: int) -> None:
-    """What comes in this hour."""
+    """Publish the versions of this hour."""
     for one in range(max(0, number - 2), number + 1):
         if one % PERIOD not in LOST and one + LATE.get(one % PERIOD, 0) == number:
             publisher.publish(one, warmer=100 * (one % PERIOD in IMPLAUSIBLE))
@@ -168,47 +168,47 @@ def publish(publisher: Publisher, number: int) -> None:
         publisher.publish(number - number % PERIOD + one)
 
 
-def fill(nursery, disk: Path, mounted: bool, number: int, chance: random.Random) -> list[int]:
+def fill(run_cycles, disk: Path, mounted: bool, number: int, chance: random.Random) -> list[int]:
     """A cycle on a disk that fills while it runs."""
     if not mounted:
-        return nursery(number, full=chance.randint(0, 20))
+        return run_cycles(number, full=chance.randint(0, 20))
     ballast = disk / "ballast"
     room = shutil.disk_usage(disk).free - 4096 * chance.randint(0, 50)
     with open(ballast, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, room)
     try:
-        return nursery(number)
+        return run_cycles(number)
     finally:
         ballast.unlink()
 
 
-def live(nursery, disk, number: int, chance: random.Random) -> tuple[str, list[int]]:
+def live(run_cycles, disk, number: int, chance: random.Random) -> tuple[str, list[int]]:
     """An hour's cycle: what it met, and how it ended."""
     match number % PERIOD:
         case 2:
-            found = nursery(number, count=2)
+            found = run_cycles(number, count=2)
             assert 5 in found, "the second of two leaves at once"
             return "two at once", found
         case 4:
-            assert nursery(number, "--set", "operations.least_free=1e6") == [3]
-            found = fill(nursery, *disk, number, chance)
+            assert run_cycles(number, "--set", "operations.least_free=1e6") == [3]
+            found = fill(run_cycles, *disk, number, chance)
             return ("full disk" if 3 in found else "nearly full disk"), found
         case 8:
-            return "clock a day ahead", nursery(number + 24)
+            return "clock a day ahead", run_cycles(number + 24)
         case 10:
-            return "clock behind", nursery(number - chance.randint(3, 6))
+            return "clock behind", run_cycles(number - chance.randint(3, 6))
         case _:
             kill = chance.randint(0, 7), chance.uniform(0, 0.4), chance.choice(["all", "alone"])
-            found = nursery(number, kill=kill)
+            found = run_cycles(number, kill=kill)
             if number % PERIOD == PERIOD - 1:  # cron's next start, so that a period's outage ends
-                found += nursery(number)
+                found += run_cycles(number)
             return ("killed" if -signal.SIGKILL in found else "too fast to be killed"), found
 
 
-def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, publisher, disk):
+def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, run_cycles, publisher, disk):
     begun = time.monotonic()
     chance = random.Random(SEED)
-    witness = Witness(place, publisher)
+    checks = WorkspaceChecks(place, publisher)
     for number in range(-5, 0):
         publisher.publish(number)
     met: Counter[str] = Counter()
@@ -217,10 +217,10 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
         publisher.trouble(chance, chance.randint(0, 3))
         if number % PERIOD in OFF:
             continue
-        what, codes = live(nursery, disk, number, chance)
+        what, codes = live(run_cycles, disk, number, chance)
         met[what] += 1
         assert set(codes) <= {-signal.SIGKILL, 0, 3, 4, 5}, (number, what, codes)
-        witness.look()
+        checks.look()
     assert met["killed"] >= HOURS // 6, met
 
     publisher.script.rules = []
@@ -230,14 +230,14 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
             os.utime(path, (0, 0))
     last = HOURS - 1
     for _ in range(8):  # what killed cycles had started may still be at it
-        if nursery(last) == [0]:
+        if run_cycles(last) == [0]:
             break
         time.sleep(0.5)
     for number in range(last - 3, last + 1):
         publisher.publish(number)
-    assert nursery(last + 1) == [4], "which asks for all from the gap to the hour that is not there yet"
-    assert nursery(last) == [0]
-    witness.look()
+    assert run_cycles(last + 1) == [4], "which asks for all from the gap to the hour that is not there yet"
+    assert run_cycles(last) == [0]
+    checks.look()
 
     settings = load_settings(place.settings_file)
     expected = FIRST + last * HOUR
@@ -248,8 +248,8 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
     # Every hour is complete and what its publisher published, or named as a gap.
     hours = {FIRST + number * HOUR for number in range(HOURS)}
     lost = {hour for hour in hours if _within(hour) in LOST}
-    rejected = {hour for hour in hours - set(witness.seen) if _within(hour) in IMPLAUSIBLE}
-    assert hours - set(witness.seen) == lost | rejected
+    rejected = {hour for hour in hours - set(checks.seen) if _within(hour) in IMPLAUSIBLE}
+    assert hours - set(checks.seen) == lost | rejected
     assert {there.hour_status[hour] for hour in lost} <= {HourStatus.GAP, HourStatus.PRUNED}
     assert {there.hour_status[hour] for hour in rejected} <= {HourStatus.REJECTED, HourStatus.PRUNED}
     assert {str(hour) for hour in lost | rejected} <= {gap for entry in cycles for gap in entry["gaps"]}
@@ -257,7 +257,7 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
         str(hour) for hour in lost | rejected if hour > expected - 9 * HOUR
     )
     assert {outcome.status for outcome in verify_archive(Archive(place.archive / "hrrr"))} == {"ok"}
-    kept_first = [hour for hour, number in witness.seen.items() if number < len(publisher.versions[hour]) - 1]
+    kept_first = [hour for hour, number in checks.seen.items() if number < len(publisher.versions[hour]) - 1]
     assert len(kept_first) >= 4, "what is uploaded again changes no hour that is here"
 
     # Every forecast that can be there is, once, with its own members.
@@ -274,23 +274,23 @@ def test_chaos_loses_nothing_and_leaves_nothing_half_written(place, nursery, pub
     # Nothing half-written, nothing beyond its bound, and lines torn only where a stage met the full disk.
     assert list(place.root.rglob("*.partial")) == []
     assert torn <= 4 * (met["full disk"] + met["nearly full disk"])
-    witness.most.clear()
-    witness.look()
-    assert all(witness.most[room] <= most for room, most in KEPT.items()), witness.most
-    bound = sum((most + UNPRUNED) * witness.largest[room] for room, most in KEPT.items())
-    assert witness.largest["all"] <= bound
+    checks.most.clear()
+    checks.look()
+    assert all(checks.most[room] <= most for room, most in KEPT.items()), checks.most
+    bound = sum((most + UNPRUNED) * checks.largest[room] for room, most in KEPT.items())
+    assert checks.largest["all"] <= bound
     figures = {
         "hours": HOURS,
         "seed": SEED,
         "cycles": dict(met),
         "faults": dict(publisher.served),
-        "complete": len(hours & set(witness.seen)),
+        "complete": len(hours & set(checks.seen)),
         "lost": len(lost),
         "rejected": len(rejected),
         "uploaded again, first kept": len(kept_first),
-        "forecasts": len(witness.forecasts),
+        "forecasts": len(checks.forecasts),
         "scored": len(cases),
-        "bytes": witness.largest["all"],
+        "bytes": checks.largest["all"],
         "bound": bound,
         "seconds": round(time.monotonic() - begun, 1),
     }

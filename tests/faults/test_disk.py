@@ -1,4 +1,4 @@
-"""What a run must leave on the disk when the disk, the archive or the user gets in its way."""
+"""A run that fails because of the disk, the archive or the user leaves complete files."""
 
 from __future__ import annotations
 

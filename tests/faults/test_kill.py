@@ -19,7 +19,7 @@ KILLS = 15
 
 # Imports are done once; each line on stdin forks a run that fetches everything and is killed so many seconds
 # later, or at its first bytes.
-NURSERY = """
+FORKS = """
 import os, signal, sys, time
 from pathlib import Path
 import numpy as np
@@ -55,11 +55,11 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def nursery(bucket, tmp_path):
+def forks(bucket, tmp_path):
     script = lab.Script([lab.Rule(".grib2", lab.slow)])
     with serve(bucket, handler=lab.faulty(script)) as server:
         start, end = str(lab.HOURS[0]), str(lab.HOURS[-1] + 1)
-        command = [sys.executable, "-c", NURSERY, server.url, str(tmp_path / "archive"), start, end]
+        command = [sys.executable, "-c", FORKS, server.url, str(tmp_path / "archive"), start, end]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "ready\n"
 
@@ -81,8 +81,8 @@ def all_named_files_are_whole(archive: Archive) -> bool:
     return True
 
 
-def test_killed_runs_leave_whole_files_and_the_next_completes(nursery):
-    run, archive, _ = nursery
+def test_killed_runs_leave_whole_files_and_the_next_completes(forks):
+    run, archive, _ = forks
     instants, killed = random.Random(KILLS), 0
     for _ in range(KILLS):
         code = run(instants.uniform(0, 0.3))
@@ -98,8 +98,8 @@ def test_killed_runs_leave_whole_files_and_the_next_completes(nursery):
     assert archive.hours(0).tolist() == lab.HOURS.tolist()
 
 
-def test_interrupted_run_cleans_up_after_itself(nursery):
-    run, archive, script = nursery
+def test_interrupted_run_cleans_up_after_itself(forks):
+    run, archive, script = forks
     # Long enough that even a busy machine interrupts it before its end.
     script.rules = [lab.Rule(".grib2", lab.very_slow)]
     assert run("writing", signal.SIGINT) == 130
@@ -112,7 +112,7 @@ def test_two_runs_at_once_do_no_harm(bucket, tmp_path):
     """Without the command line's lock: both finish, and every file and sidecar agree."""
     with serve(bucket) as server:
         start, end = str(lab.HOURS[0]), str(lab.HOURS[-1] + 1)
-        command = [sys.executable, "-c", NURSERY, server.url, str(tmp_path / "archive"), start, end]
+        command = [sys.executable, "-c", FORKS, server.url, str(tmp_path / "archive"), start, end]
         processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
         ]

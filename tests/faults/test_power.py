@@ -1,4 +1,4 @@
-"""What power cuts leave: files, folders and journals whole or absent, and nothing that was said to be done is lost."""
+"""After power cuts, files, folders and journals are whole or absent, and no reported work is lost."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def storms(seed, lead):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """(member, lead, variable, y, x), on the lattice."""
+    """Return members (member, lead, variable, y, x), on the lattice."""
     return np.stack([[storms(member, lead) for lead in (1, 2)] for member in MEMBERS])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def near_by_hand(event, radius):
-    """Any event in a disk around each point, one shift after the other."""
+    """Return whether there is an event in a disk around each point, by one shift after the other."""
     found, around = np.zeros_like(event), np.pad(event, radius)
     for dy in range(-radius, radius + 1):
         for dx in range(-radius, radius + 1):

@@ -1,4 +1,4 @@
-"""Members and truth drawn together, for tests of scores of events."""
+"""Draw members and truth with the same probabilities, for tests of scores of events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def table_of(generator, members=10, points=3000):
-    """Members and truth at points whose chance of an event differs, and their table."""
+    """Draw members and truth at points with different probabilities of an event; return them and their table."""
     chance = generator.beta(0.5, 2, points)
     count = generator.binomial(members, chance)
     event = generator.random(points) < chance

@@ -1,4 +1,4 @@
-"""A small dataset of weather that moves, on the simulated world's torus, and settings for a network that is quick."""
+"""Fixtures: a small dataset of moving weather on a torus, and settings of a small network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TYPICAL = {
 }
 """Mean and spread of each field."""
 CORRECTION_STEPS = 8
-"""Steps in which the correction of a reference is fitted, where that is not what is tested."""
+"""Number of steps of the fit of the correction, except in tests of the correction."""
 
 TINY = {
     "split": {"validation_days": 0.3, "test_days": 0, "gap_hours": 1},
@@ -62,7 +62,7 @@ TINY = {
 
 
 def weather(hour: int, side: int) -> np.ndarray:
-    """(variable, y, x): shapes that move one cell up and two to the right each hour, and fade into others."""
+    """Return fields (variable, y, x) of shapes that move by one row and two columns each hour, and change slowly."""
     fields = []
     for k, (name, (mean, spread)) in enumerate(TYPICAL.items()):
         noise = np.random.default_rng(k).normal(size=(2, side, side))
@@ -100,7 +100,7 @@ def dataset(make_dataset) -> Dataset:
 
 @pytest.fixture(scope="session")
 def make_settings():
-    """The tiny settings, with changes: make_settings(training={"steps": 3})."""
+    """Return a function that makes the small settings with changes: make_settings(training={"steps": 3})."""
 
     def make(**changes):
         flags = {group: TINY.get(group, {}) | changes.get(group, {}) for group in TINY.keys() | changes.keys()}

@@ -1,4 +1,4 @@
-"""Tensors that claim to be on a GPU, on a machine without one: shapes, types, layouts and devices, but no values.
+"""Fake GPU tensors, on a machine without a GPU: they have shapes, types, layouts and devices, but no values.
 
 torch's FakeTensorMode runs each operation's own rules, those of CUDA's autocast included, and autograd records what it
 keeps. A build without CUDA lacks a device guard, which this takes from the meta device, and cannot run a backward pass.
@@ -50,7 +50,7 @@ def _guard() -> Iterator[None]:
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses copies between CPU and GPU for which the CPU waits; fake tensors refuse to be read as numbers anyway."""
+    """Refuses copies between CPU and GPU for which the CPU waits; fake tensors already refuse to be read as numbers."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -76,7 +76,7 @@ def pinned() -> Iterator[None]:
 
 
 def moved(module: nn.Module, *arguments: object, **options: object) -> nn.Module:
-    """nn.Module.to for weights without values, which torch's own refuses."""
+    """Replace nn.Module.to, which does not accept weights without values."""
     device, dtype, _, layout = torch._C._nn._parse_to(*arguments, **options)
     for part in module.modules():
         for values in (part._parameters, part._buffers):
@@ -92,7 +92,7 @@ def moved(module: nn.Module, *arguments: object, **options: object) -> nn.Module
 
 
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
-    """Keeps what autograd saves for the backward pass."""
+    """Collects the tensors that autograd saves for the backward pass."""
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
@@ -103,7 +103,7 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         return tensor
 
     def bytes_by_dtype(self, module: nn.Module) -> dict[torch.dtype, int]:
-        """Bytes of the storages, each counted once, without those of the module's weights."""
+        """Return the bytes of the storages by type, each counted once, without the module's weights."""
         weights = {values.untyped_storage()._cdata for values in (*module.parameters(), *module.buffers())}
         storages = {tensor.untyped_storage()._cdata: tensor for tensor in self.tensors}
         total: dict[torch.dtype, int] = {}

@@ -42,7 +42,7 @@ def network(settings: ModelSettings) -> Network:
 
 
 def observed(net: Network) -> dict[str, torch.Tensor]:
-    """What each part of the network returns, filled as it runs."""
+    """Outputs of each part of the network, filled while it runs."""
     outputs: dict[str, torch.Tensor] = {}
 
     def record(name):
@@ -180,7 +180,7 @@ def with_edges(make_dataset):
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_cases_are_prepared_on_the_gpu_without_a_wait(dataset, with_edges, make_settings, monkeypatch, periodic):
-    """From the dataset's integers on: unpacking, standardising, advection, the reference and its errors' sizes."""
+    """Prepare cases from the dataset's integers: unpacking, standardising, advection, reference and scale."""
     monkeypatch.setattr(windows, "IN_MEMORY", 0)
     dataset = dataset if periodic else with_edges
     settings = make_settings()

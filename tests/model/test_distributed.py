@@ -36,7 +36,7 @@ list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=jso
 """
 """Trains a model, in one process or as each of torchrun's ranks."""
 
-NURSERY = """
+FORKS = """
 import json, os, sys
 import torch.distributed.fsdp
 from torch.distributed.run import main as torchrun, run_script_path
@@ -68,7 +68,7 @@ for line in sys.stdin:
 then the exit code. Imports are done and the reference is fitted once for all of them."""
 
 
-class Nursery:
+class Forks:
     """The process that forks trainings, and its answers."""
 
     def __init__(self, process: subprocess.Popen[bytes], script: Sequence[str]) -> None:
@@ -90,16 +90,16 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def nursery(dataset, settings, models):
+def forks(dataset, settings, models):
     """It has trained the model `one`, by one rank."""
     (models / "train.py").write_text(SCRIPT)
     script = [str(models / "train.py"), str(dataset.path)]
     first = [CORRECTION_STEPS, *script, str(models / "one"), settings(batch=4).model_dump_json()]
-    command = [sys.executable, "-c", NURSERY, json.dumps(first)]
+    command = [sys.executable, "-c", FORKS, json.dumps(first)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
-        yield Nursery(process, script)
+        yield Forks(process, script)
         process.stdin.close()
 
 
@@ -130,11 +130,11 @@ STRATEGIES = {"ddp": 10**9, "fsdp2": 0}
 
 
 @pytest.fixture(scope="module")
-def one_and_two(settings, nursery, models):
+def one_and_two(settings, forks, models):
     """A folder of models: `one`, trained by one rank, and those of each strategy, by two with half the batch."""
     for strategy, above in STRATEGIES.items():
-        nursery.begin(models / strategy, settings(batch=2, shard_above=above), ranks=2)
-        assert nursery.ended() == 0
+        forks.begin(models / strategy, settings(batch=2, shard_above=above), ranks=2)
+        assert forks.ended() == 0
     return models
 
 
@@ -185,7 +185,7 @@ def test_ranks_take_their_own_cases_and_the_same_draws(dataset, make_settings):
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, nursery, tmp_path):
+def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, settings, forks, tmp_path):
     """SIGKILL, twice, each at some moment after a checkpoint; then the same command until it is done."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     long = settings(batch=2, steps=12, checkpoint_every=3, accumulation=1, validation_cases=1)
@@ -193,14 +193,14 @@ def test_a_training_killed_at_any_instant_reaches_the_same_weights(dataset, sett
     patience = random.Random(4)
     for _ in range(2):
         before = checkpoints(killed)[-1:]
-        process = nursery.begin(killed, long)
-        while checkpoints(killed)[-1:] == before and not select.select([nursery.stdout], [], [], 0.01)[0]:
+        process = forks.begin(killed, long)
+        while checkpoints(killed)[-1:] == before and not select.select([forks.stdout], [], [], 0.01)[0]:
             pass
         time.sleep(patience.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
-        assert nursery.ended() == -signal.SIGKILL
-    nursery.begin(killed, long)
-    assert nursery.ended() == 0
+        assert forks.ended() == -signal.SIGKILL
+    forks.begin(killed, long)
+    assert forks.ended() == 0
     expected, found = state(whole), state(killed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     best, again = (load_file(path / WEIGHTS) for path in (whole, killed))

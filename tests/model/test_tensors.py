@@ -1,4 +1,4 @@
-"""What a file says of its tensors is looked at before they take memory, and tells one model from another."""
+"""The header of a file is checked before its tensors take memory, and digests distinguish models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets and ensembles of a few points, in a fraction of a second."""
+"""Fixtures that make datasets and ensembles of a few points, in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dataset_of():
 
 @pytest.fixture
 def ensemble_of():
-    """An ensemble with room for as many members as asked for, some of them made."""
+    """Return a function that makes an ensemble with room for `members` members, the first `made` of them complete."""
     from convcast.forecasts.store import EnsembleStore, ForecastDescription
 
     def make(path, init, *, leads=(1, 3), members=4, made=4, trained="2024-05-01T00/2024-05-15T00", model=""):

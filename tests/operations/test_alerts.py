@@ -1,4 +1,4 @@
-"""Who is told that an event is probable near a point: by what, how near, once."""
+"""Alerts are sent once for each event that is probable within the radius of a point."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from convcast.workspace import create_workspace
 CLOCK = np.datetime64("2024-05-20T06:05", "s")
 NOW = np.datetime64("2024-05-20T05", "h")
 GRID = Grid(6, 8, 300, 800)
-"""Of the ensembles that `ensemble_of` makes."""
+"""Grid of the ensembles that `ensemble_of` makes."""
 MODEL = ModelSummary(4, (1,), (NOW - 900 * HOUR, NOW - 800 * HOUR))
 
 

@@ -16,7 +16,7 @@ SYSTEMS, FIELDS = ("convcast", "persistence"), ("refc", "t2m")
 
 
 def scores(inits, *, leads=(1, 3), crps=1.0, without=()):
-    """As scores.zarr has them: persistence twice as bad; cases `without` have no points."""
+    """Make scores as in scores.zarr: persistence is twice as bad; cases `without` have no points."""
     shape = len(SYSTEMS), len(FIELDS), len(leads), len(inits)
     values = np.full(shape, crps)
     values[1] *= 2

@@ -1,4 +1,4 @@
-"""What is read of a workspace is what the verbs left there."""
+"""The inventory of a workspace is what the verbs have written."""
 
 from __future__ import annotations
 

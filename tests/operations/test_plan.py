@@ -1,4 +1,4 @@
-"""What a cycle does next is a function of what is there: no process, no file."""
+"""The next step of a cycle is a function of the inventory: tests need no process and no file."""
 
 from dataclasses import replace
 
@@ -64,7 +64,7 @@ def names(done):
 
 
 def everything(before):
-    """As an earlier hour's cycle left it."""
+    """Make the inventory that the cycle of an earlier hour left."""
     hours = [hour for hour in back(60) if hour <= before]
     inits = [init for init in hours if init > before - 12 * HOUR]
     scored = [(init, lead) for init in inits for lead in (1, 3) if init + lead * HOUR <= before]

@@ -1,4 +1,4 @@
-"""What is let go, what stays whatever its age, and that a kill in the middle of it leaves nothing half there."""
+"""Old files are deleted, needed ones stay, and a kill in between leaves nothing half deleted."""
 
 from __future__ import annotations
 

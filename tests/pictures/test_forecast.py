@@ -84,7 +84,7 @@ def pixels(png):
 
 
 def share(png, colour):
-    """Of the picture that has this colour, within rounding."""
+    """Return the share of the picture with this colour, within rounding."""
     return float((np.abs(pixels(png) - colour).max(axis=-1) <= 2).mean())
 
 

@@ -20,7 +20,7 @@ def test_names_are_no_formulas_and_hold_no_control_characters(name):
 
 
 def test_settings_of_others_change_nothing():
-    """As a matplotlibrc in the working directory does; text.usetex would start LaTeX."""
+    """Set a style as a matplotlibrc in the working directory does; text.usetex would start LaTeX."""
 
     def drawn():
         with styled():

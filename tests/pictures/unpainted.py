@@ -1,4 +1,4 @@
-"""Figures that are laid out and not painted, which takes seconds each, or not even laid out."""
+"""Replace the painting of figures, which takes seconds each, by one pixel; figures may also not be laid out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-"""A PNG."""
+"""A PNG of one pixel."""
 
 
 def unpainted(print_png, texts=None):
-    """Make a FigureCanvasAgg.print_png that writes one pixel, and adds the texts beside the axes to a list."""
+    """Return a FigureCanvasAgg.print_png that writes one pixel, and adds the texts beside the axes to a list."""
 
     def written(self, file, **options):
         if "draw" in vars(self.figure):  # matplotlib asks for the size of texts

@@ -1,4 +1,4 @@
-"""A small simulated workspace: four days of hours, forecasts of the last two by an ensemble that is calibrated."""
+"""Fixtures: a small simulated workspace with four days of hours, and calibrated forecasts of the last two days."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def physical(anomaly, variable):
 
 @cache
 def truth_anomalies():
-    """(hour, variable, y, x): an autoregression in time, so that the exact forecast of an hour is known."""
+    """Return anomalies (hour, variable, y, x), an autoregression in time, so that the exact forecast is known."""
     generator = np.random.default_rng(0)
     anomalies = [noise(generator, len(VARIABLES))]
     for _ in HOURS[1:]:
@@ -56,7 +56,7 @@ def truth_anomalies():
 
 @dataclass
 class Small:
-    """A workspace, its dataset, and the forecasts that were there when this was made."""
+    """A workspace, its dataset, and the paths of its forecasts when this was made."""
 
     workspace: Workspace
     dataset: Dataset
@@ -81,7 +81,7 @@ def write_forecast(path, init, members, variables=VARIABLES, **attributes):
 
 
 def leave_unpainted(monkeypatch):
-    """Make figures without painting them, which takes seconds each; the texts beside the axes, of each figure."""
+    """Make figures without painting them, which takes seconds each; return the list of each figure's texts."""
     texts = []
     monkeypatch.setattr(FigureCanvasAgg, "print_png", unpainted(FigureCanvasAgg.print_png, texts))
     return texts
@@ -115,18 +115,18 @@ def make_workspace(root, variables=VARIABLES):
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """Not to be changed."""
+    """A workspace with all fields, which tests must not change."""
     return make_workspace(tmp_path_factory.mktemp("verification") / "workspace")
 
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory):
-    """Of two fields, since each takes its time to score; not to be changed."""
+    """A workspace with two fields, which is faster to score; tests must not change it."""
     return make_workspace(tmp_path_factory.mktemp("few") / "workspace", FEW)
 
 
 def copied(made, root):
-    """The same workspace in another folder, which may be changed; the dataset is shared."""
+    """Copy a workspace to another folder, where it may be changed; the dataset is shared."""
     shutil.copytree(
         made.workspace.root, root, ignore=shutil.ignore_patterns(made.dataset.path.name), dirs_exist_ok=True
     )
@@ -135,5 +135,5 @@ def copied(made, root):
 
 @pytest.fixture
 def small(whole, tmp_path):
-    """Whose forecasts and baselines may be changed; the dataset is shared."""
+    """A copy of `whole` with forecasts and baselines that may be changed; the dataset is shared."""
     return copied(whole, tmp_path / "workspace")

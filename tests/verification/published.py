@@ -1,4 +1,4 @@
-"""A workspace of real weather, small, and files of publishers in its archive as fetch leaves them."""
+"""Make a small workspace with weather that is not simulated, and publishers' files in its archive."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ GRID = Grid(24, 36, 500, 900)
 WIDE = Grid(40, 50, 490, 890)
 OURS = {"model_sha256": "0123456789abcdef"}
 INSIDE = slice(10, 34), slice(10, 46)
-"""GRID in WIDE."""
+"""Rows and columns of GRID within WIDE."""
 
 
 def weather(variable, grid, seed):
-    """Any weather of a field, on HRRR's lattice; half of the points without echo, CAPE and CIN, strong echoes rare."""
+    """Make a random field on HRRR's lattice, with echo, CAPE and CIN at half of the points and few strong echoes."""
     generator = np.random.default_rng([seed, sum(variable.name.encode())])
     low, high = variable.display
     values = generator.uniform(low, high, grid.shape)
@@ -48,7 +48,7 @@ class Real:
 
 
 def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid=GRID):
-    """Analyses of every hour around these initial times, and an ensemble of each."""
+    """Make a workspace with analyses of every hour around these initial times, and an ensemble for each of these."""
     workspace = Workspace(root)
     variables = tuple(FIELDS[name] for name in fields)
     store = Store.create(
@@ -70,7 +70,7 @@ def make_workspace(root, inits, *, lead=1, members=6, fields=tuple(FIELDS), grid
 
 
 def put(workspace, file, messages, *, lacking=(), simulated=False):
-    """A file of a publisher in the archive with its sidecar; `messages` are bytes by convcast's name."""
+    """Write a publisher's file with its sidecar into the archive; `messages` are bytes by convcast's name."""
     room = {"rrfs": "refs"}.get(file.model, file.model)
     archive = open_archives(workspace.archive)[room]
     path = archive.root / archive_path(file)
@@ -98,7 +98,7 @@ def put(workspace, file, messages, *, lacking=(), simulated=False):
 
 
 def forecast(file, values, *, grid=WIDE, keys=None, simulated=False):
-    """Messages of a deterministic forecast by field; `values` are (y, x) by field, `keys` GRIB keys by field."""
+    """Encode a deterministic forecast's messages by field; `values` are (y, x) by field, `keys` GRIB keys by field."""
     return {
         name: encode(
             field,
@@ -113,7 +113,7 @@ def forecast(file, values, *, grid=WIDE, keys=None, simulated=False):
 
 
 def altered(message, keys, values=None):
-    """The message with other keys, and values on its points."""
+    """Return the message with other keys and values."""
     handle = eccodes.codes_new_from_message(message)
     for name, value in keys.items():
         eccodes.codes_set(handle, name, value)
@@ -140,7 +140,7 @@ GRID_227 = {
 
 
 def product_message(product, file, values, *, grid=None):
-    """What an ensemble's publisher makes of a field; on HREF's grid where no part of HRRR's is given."""
+    """Encode a product of a field; on HREF's grid if no part of HRRR's grid is given."""
     keys = {"productDefinitionTemplateNumber": 2, "derivedForecast": 0 if product.kind == "mean" else 2}
     if product.limit is not None:
         side = "Lower" if product.limit.below else "Upper"

@@ -78,7 +78,7 @@ def opened(paths, truth, foreign=True):
 
 
 def assert_reads(found, ours, names=tuple(FIELDS), rtol=0.0):
-    """That an ensemble holds what our forecast does."""
+    """Check that an ensemble has the values of our forecast."""
     (ensemble,) = found.ensembles
     assert ensemble.init == INITS[0]
     assert [v.name for v in found.fields] == list(names)
@@ -88,7 +88,7 @@ def assert_reads(found, ours, names=tuple(FIELDS), rtol=0.0):
 
 
 def as_cfgrib_writes(exported, attributes=True):
-    """What `cfgrib to_netcdf` and people's merges of cfgrib's datasets hold: scalars time, step and valid_time."""
+    """Make a file as `cfgrib to_netcdf` and merges of cfgrib's datasets do: scalars time, step and valid_time."""
     import cfgrib
 
     parts = cfgrib.xarray_store.open_variable_datasets(str(exported), backend_kwargs={"indexpath": "", "squeeze": True})
@@ -174,7 +174,7 @@ def test_the_digits_of_a_file_s_ensemble_change_with_it(ours, truth, tmp_path):
 
 @pytest.fixture
 def stormcast(ours, tmp_path):
-    """As earth2studio's ZarrBackend writes a `run.ensemble` of StormCast: no attributes, hrrr_y and hrrr_x."""
+    """Write as earth2studio's ZarrBackend writes a `run.ensemble` of StormCast: no attributes, hrrr_y and hrrr_x."""
     coordinates = {
         "ensemble": np.arange(MEMBERS),
         "time": INITS[:1].astype("datetime64[ns]"),
@@ -279,7 +279,7 @@ def test_winds_are_scored_once_they_say_which_way_they_point(dynamical, truth, t
 
 
 def test_winds_towards_east_and_north_are_turned_to_the_grid(dynamical, ours, truth, tmp_path):
-    """By a projection of pyproj's: what a step to the east and one to the north are on the grid."""
+    """Return steps to the east and to the north on the grid, by a projection of pyproj."""
     from pyproj import Geod
 
     from convcast.grid import PROJECTION, projection
@@ -320,7 +320,7 @@ def test_a_truth_of_forecasts_says_their_lead(ours, tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("unpainted")
 def test_members_in_grib2_by_a_zarr_end_to_end(ours, dynamical, tmp_path, monkeypatch):
-    """What is scored and what is not is said in the progress, in the JSON and in the report."""
+    """Progress, JSON and report tell what is scored and what is not."""
     for member in range(MEMBERS):
         messages = [encode(ours[name].values[0, member, 0], name) for name in FIELDS]
         (tmp_path / f"mem{member}.grib2").write_bytes(b"".join(messages))
@@ -415,7 +415,7 @@ def test_a_refusal_names_the_edit_that_helps(ours, truth, tmp_path, change, said
 
 
 def test_a_temperature_of_another_level_or_of_a_period_is_not_taken(ours, tmp_path):
-    """What is called air temperature may be of any height."""
+    """A variable called air temperature may be of any height."""
     high = ours["t2m"].isel(init_time=0, number=0, lead_time=0)
     data = xr.Dataset({"t850": high, "tx": high.assign_attrs(step_type="max")})
     matches = find_fields(data, tmp_path)

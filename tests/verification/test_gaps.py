@@ -53,7 +53,7 @@ def holed(data, share, names=None, seed=0):
 
 
 def common(truth, init, field):
-    """Where the analyses of the initial and of the valid hour both have a value."""
+    """Return where the analyses of the initial and of the valid hour both have a value."""
     at = int((init - HOURS[0]) / HOUR)
     return np.isfinite(truth[field].values[at]) & np.isfinite(truth[field].values[at + 1])
 
@@ -135,7 +135,7 @@ def test_spatial_scores_are_those_of_the_points_that_all_have(found, gappy, ours
 
 
 def test_missing_points_change_no_neighbourhood_that_has_none():
-    """What lies under a gap may be anything."""
+    """Values under a gap do not matter."""
     generator = np.random.default_rng(5)
     members, truth = generator.normal(20, 15, (6, 60, 60)), generator.normal(20, 15, (60, 60))
     truth[10:12, 20] = np.nan
@@ -170,7 +170,7 @@ def test_every_baseline_of_a_truth_with_gaps(paths, against):
 
 
 def test_spare_hours_stand_in_for_the_gaps_of_those_drawn():
-    """Whose gaps together would leave no point."""
+    """Make forecasts that together have gaps at every point."""
     pool = HOURS[:40]
     analogues = AnalogueHours(lambda init, lead: pool, cases=[(INITS[0], 1)], members=12, key=(0, 1))
     generator = np.random.default_rng(2)
@@ -193,7 +193,7 @@ def test_spare_hours_stand_in_for_the_gaps_of_those_drawn():
 
 
 def test_the_control_and_all_others_of_a_dataset_with_gaps(small, monkeypatch):
-    """As convcast's own datasets may have them."""
+    """Make gaps as convcast's own datasets may have them."""
     dataset = small.dataset
     gaps = np.random.default_rng(1).random((len(HOURS), 8, 8)) < 0.1
 

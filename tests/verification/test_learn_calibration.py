@@ -191,7 +191,7 @@ def test_learning_uses_no_hour_after_the_last_one(sharp):
 
 
 def test_forecasts_of_another_model_teach_nothing(sharp):
-    """Of four forecasts the older two are another model's: they are passed over, and it takes none of the maps."""
+    """The older two of four forecasts are another model's: they are not used, and their model gets none of the maps."""
     settings = sharp.settings(calibration_points=300)
     for path in sharp.paths[:2]:
         zarr.open_group(path, mode="r+").attrs["model_sha256"] = "fedcba9876543210"
@@ -270,7 +270,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
 
 
 def test_products_stay_with_the_calibration_of_their_members(sharp):
-    """Of a forecast of which only products are kept, nothing else says how it was calibrated."""
+    """If only products are stored, they alone record the calibration."""
     folder, init = sharp.workspace.calibrations, INITS[3]
     settings = sharp.settings(calibration_points=300)
     earlier = learn(sharp.workspace, sharp.dataset, settings, until=INITS[2])

@@ -34,7 +34,7 @@ GRID = Grid(16, 18, 418, 888)
 
 
 def by_hand(scan, choice):
-    """Of each cell, the pixels whose projection rounds to it, one by one."""
+    """Return the pixels of each cell, found one by one by rounding their projection."""
     cells = [[[] for _ in range(GRID.nx)] for _ in range(GRID.ny)]
     for i, latitude in enumerate(PIXELS.latitudes):
         for j, longitude in enumerate(PIXELS.longitudes):

@@ -1,4 +1,4 @@
-"""What is read ahead is what would have been read, also where the caller leaves something out or reading fails."""
+"""Reading ahead gives the same values, also if the caller skips one or reading fails."""
 
 from __future__ import annotations
 

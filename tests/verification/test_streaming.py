@@ -65,7 +65,7 @@ def counted(monkeypatch):
 
 @pytest.mark.parametrize("chunks", [(1, 8, 1, 32, 32), (1, 1, 1, 32, 32), (1, 3, 1, 5, 32), (1, 8, 1, 7, 9)])
 def test_scores_are_the_same_for_any_chunks_on_disk(small, expected, chunks):
-    """Of two files; the others keep theirs."""
+    """Every other file is written with these chunks."""
     for path in small.paths[::2]:
         data = xr.open_zarr(path, consolidated=False).load()
         for variable in data.variables.values():

@@ -85,7 +85,7 @@ def test_no_lead_of_whole_hours_is_refused_by_name(first, truth, tmp_path):
 
 
 def test_times_that_were_rounded_are_their_hours(ours, truth, tmp_path):  # noqa: F811
-    """As files have them that count days in floating point."""
+    """Times as in files that count days in floating point."""
     late, early = np.timedelta64(300, "ms"), np.timedelta64(-300, "ms")
     rounded = at(ours, ours["init_time"].values + np.array([late, early, early, late]))
     found = score([write(rounded, tmp_path / "e.zarr")], truth)

@@ -44,7 +44,7 @@ def cases():
 
 
 def departures_from_uniform(members, truth):
-    """Of the truth's rank: its mean's and its variance's departure from uniform, in standard errors.
+    """Return the departure of mean and variance of the truth's rank from uniform, in standard errors.
 
     Points of a case share their noise, so that each case counts once, by its mean over the points.
     """

@@ -34,7 +34,7 @@ class Signer(Handler):
 
 @pytest.fixture
 def access(tmp_path, monkeypatch):
-    """What signs, and what it asked for."""
+    """Return a function that makes a SharedAccess, and gives it with the list of its requests."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
 
     def access(**options):

@@ -1,4 +1,4 @@
-"""What comes from outside is text: no markup, no escape sequence, no further line, wherever it is shown."""
+"""Text from outside is shown as text: no markup, no escape sequence and no further line."""
 
 import json
 

@@ -122,7 +122,7 @@ def test_what_libraries_print_steers_no_terminal(place):
 
 
 def test_a_stranger_s_library_in_the_working_directory_is_not_run(place):
-    """By a stage that a cycle starts, nor by `python -m`, which puts the working directory first."""
+    """Neither a stage of a cycle nor `python -m`, which puts the working directory first, imports from there."""
     (place / "runpy.py").unlink()  # Python itself looks for that one before anything of ours
     code, _, said = shell(place, f"{sys.executable} -m convcast train --help")
     assert code == 0, said

@@ -1,4 +1,4 @@
-"""What `verify` says of options that do not go together, or lead nowhere."""
+"""Options of `verify` that do not go together, or lead nowhere, are refused."""
 
 from __future__ import annotations
 

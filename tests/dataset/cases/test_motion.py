@@ -13,7 +13,7 @@ def cloud(seed, shape=(64, 64), smooth=2.0):
 
 
 def moving(motion, *, frames=4, shape=(64, 64), periodic=True):
-    """(time, 2, y, x): two patterns moved by Fourier shifts; a part of a larger torus where not periodic."""
+    """Return (time, 2, y, x): two patterns moved by Fourier shifts; a part of a larger torus if not periodic."""
     large = shape if periodic else (2 * shape[0], 2 * shape[1])
     sequence = [
         np.stack(

@@ -20,7 +20,7 @@ HOURS = 4
 
 
 def storms(place, shape, *, period=None):
-    """(time, 1, y, x): echoes of 50 dBZ around the points (row, column) that `place(hour)` returns."""
+    """Return (time, 1, y, x): echoes of 50 dBZ around the points (row, column) that `place(hour)` returns."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     history = []
     for hour in range(HOURS):
@@ -35,7 +35,7 @@ def storms(place, shape, *, period=None):
 
 
 def temperature(motion, shape):
-    """(time, 1, y, x): a pattern without storms that moves by whole cells each hour."""
+    """Return (time, 1, y, x): a pattern without storms that moves by whole cells each hour."""
     pattern = 290 + 40 * ndimage.gaussian_filter(np.random.default_rng(2).normal(size=(400, 400)), 4)
     starts = [[100 - cells * hour for cells in motion] for hour in range(HOURS)]
     cut = [pattern[row : row + shape[0], column : column + shape[1]] for row, column in starts]

@@ -27,7 +27,7 @@ def echoes(reflectivity):
 
 
 def odds(patches, echoes, share) -> np.ndarray:
-    """By enumeration: over each block as often as it has echoes, then every patch that holds its centre alike."""
+    """Enumerate the probabilities: each block by its number of echoes, then every patch with its centre alike."""
     table = np.zeros(tuple(n - s + 1 for n, s in zip(DOMAIN, SIDE, strict=True)))
     for (i, j), count in np.ndenumerate(echoes):
         y, x = min(i * BLOCK + BLOCK // 2, 69), min(j * BLOCK + BLOCK // 2, 99)

@@ -19,7 +19,7 @@ START = np.datetime64("2024-05-06T00", "h")
 
 
 def contents(path) -> dict[str, bytes]:
-    """What the files of a dataset hold, but for when the verdicts were passed."""
+    """Return the contents of a dataset's files, without the times of the verdicts."""
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in path.rglob("*")

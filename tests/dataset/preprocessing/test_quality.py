@@ -111,7 +111,7 @@ def test_no_echo_over_the_continent_is_a_warning():
 D2M_ROW = list(FIELDS).index("d2m")
 ALL = tuple(FIELDS.values())
 FLOOR = np.float32(192.12479)
-"""What HRRR's analyses hold at scattered points, in K."""
+"""Value of HRRR's analyses at scattered faulty points, K."""
 
 
 def test_collapsed_dewpoints_are_masked_and_counted_and_reject_no_hour_of_a_small_domain(good):

@@ -1,4 +1,4 @@
-"""Verbs that are run once and watched, and again from each moment at which they could have been cut off."""
+"""Fixtures for verbs that are run once and traced, and again from each moment at which they could have been killed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from convcast.settings import SimulationSettings
 
 
 @dataclass
-class Nursery:
-    """Runs verbs in one folder, for which all states are laid out."""
+class Forks:
+    """Runs verbs, as forks of one process, in one folder, into which states are restored."""
 
     process: subprocess.Popen
     root: Path
 
     def run(self, words: list[str], **request: Any) -> dict[str, Any]:
-        """Run `convcast WORDS`; its exit code, what it printed, and its seconds."""
+        """Run `convcast WORDS`; return its exit code, its output and its seconds."""
         counts = self.root.with_name("counts")
         counts.unlink(missing_ok=True)
         Path(f"{counts}.trace").unlink(missing_ok=True)
@@ -46,7 +46,7 @@ class Nursery:
 
 @dataclass
 class Watched:
-    """What an undisturbed run met and made."""
+    """Trace and result of an undisturbed run."""
 
     words: list[str]
     start: str
@@ -58,19 +58,19 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory):
+def forks(tmp_path_factory):
     """The process whose forks run verbs."""
     folder = tmp_path_factory.mktemp("crashes")
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environment |= {"NO_COLOR": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
-    script = Path(__file__).with_name("nursery.py")
+    script = Path(__file__).with_name("verb_forks.py")
     beside = str(script.parents[2] / "pictures")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [beside, os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        yield Nursery(process, folder / "w")
+        yield Forks(process, folder / "w")
         process.stdin.close()
 
 
@@ -82,7 +82,7 @@ def states(tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="session")
 def bucket(states):
-    """A folder of simulated hours, laid out as the publisher's."""
+    """A folder of simulated hours in the publisher's layout."""
     folder = states.folder.with_name("bucket")
     with FileLock(f"{folder}.lock"), short_spin_up():
         publisher = Publisher(folder, SimulationSettings(size=32, days=1))
@@ -95,8 +95,8 @@ def bucket(states):
 
 
 @pytest.fixture(scope="session")
-def watched(nursery, states, bucket):
-    """Run a scenario undisturbed, after those that it needs; each is run by the first process that asks for it."""
+def watched(forks, states, bucket):
+    """Run a scenario undisturbed, after those that it needs; each runs once, in the first process that needs it."""
     known: dict[str, Watched] = {}
 
     def watch(name: str) -> Watched:
@@ -111,17 +111,17 @@ def watched(nursery, states, bucket):
 
     def run(scenario, before):
         if before:
-            states.lay_out(before, nursery.root)
+            states.lay_out(before, forks.root)
         else:
-            shutil.rmtree(nursery.root, ignore_errors=True)  # another test may have left it
+            shutil.rmtree(forks.root, ignore_errors=True)  # another test may have left it
         if scenario.settings:
-            nursery.root.mkdir(exist_ok=True)
-            (nursery.root / "convcast.toml").write_text(scenario.settings.replace("{bucket}", str(bucket)))
-        start = states.keep(nursery.root)
+            forks.root.mkdir(exist_ok=True)
+            (forks.root / "convcast.toml").write_text(scenario.settings.replace("{bucket}", str(bucket)))
+        start = states.keep(forks.root)
         words = [word.replace("{bucket}", str(bucket)) for word in scenario.words]
-        said = nursery.run(words, states=str(states.folder) if scenario.tested else None)
+        said = forks.run(words, states=str(states.folder) if scenario.tested else None)
         assert said["code"] == 0, said["err"]
-        end = states.keep(nursery.root)
+        end = states.keep(forks.root)
         return {"words": words, "start": start, "end": end, "trace": said["trace"], "cpu": said["cpu"]}
 
     return watch

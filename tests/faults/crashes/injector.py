@@ -1,8 +1,8 @@
-"""Sees every call that changes a workspace's files, and can make one of them fail.
+"""Intercept every call that changes a workspace's files, and make one of them fail.
 
 Python tells an audit hook of each open, rename, link, removal and creation of a folder, whoever makes the call and by
-whatever name it was imported (https://docs.python.org/3/library/audit_events.html), just before it is made. Of fsync
-it tells nothing, so `os.fsync` and `os.fdatasync` are replaced. Forked processes inherit both.
+whatever name it was imported (https://docs.python.org/3/library/audit_events.html), just before it is made. It
+does not cover fsync, so `os.fsync` and `os.fdatasync` are replaced. Forked processes inherit both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NEEDS_SPACE = ("open", "mkdir", "link", "symlink", "fsync")
-"""Calls that a full disk refuses; it lets files be renamed and removed."""
+"""Calls that fail on a full disk; files can still be renamed and removed."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One call, named by its kind, by the pattern of its path and by how many of the same came before it."""
+    """One call, identified by its kind with the pattern of its path, and by the number of such calls before it."""
 
     kind: str
     number: int
@@ -34,7 +34,7 @@ class Point:
 
 
 def kind_of(call: str, path: str) -> str:
-    """`rename dataset.zarr/…/zarr.json`: numbers and random digits are left out, and so are the folders between."""
+    """Return `rename dataset.zarr/…/zarr.json`, without numbers, random digits and the folders between."""
     path = re.sub(r"[0-9a-f]{32}|(?<=_)[0-9a-f]{8}(?=_)|[0-9a-f]{8}-\d+-\d+(?=\.partial)", "*", path)
     parts = Path(re.sub(r"\d+", "#", path)).parts
     return f"{call} {'/'.join(parts if len(parts) <= 3 else (*parts[:2], '…', parts[-1]))}"
@@ -50,7 +50,7 @@ class Injector:
         self._one_at_a_time = threading.Lock()
 
     def arm(self) -> None:
-        """Begin; it cannot be undone in this process."""
+        """Begin to intercept calls, which cannot be undone in this process."""
         for name in ("fsync", "fdatasync"):
             setattr(os, name, self._before(name, getattr(os, name)))
         sys.addaudithook(self._audit)
@@ -113,7 +113,7 @@ class Injector:
 
 
 def failing(point: Point, number: int) -> Callable[[Point, str], None]:
-    """A disk that fails at this point: once with EIO, and with ENOSPC from there on in all that needs space."""
+    """Return a `visit` that fails with this error at the point; with ENOSPC later calls that need space fail too."""
     full = False
 
     def visit(met: Point, path: str) -> None:
@@ -126,7 +126,7 @@ def failing(point: Point, number: int) -> Callable[[Point, str], None]:
 
 
 def signalled(point: Point, number: int) -> Callable[[Point, str], None]:
-    """This process and all of its group, as of a service that is stopped, get a signal at this point."""
+    """Return a `visit` that sends a signal to the process group at this point, as when a service is stopped."""
 
     def visit(met: Point, path: str) -> None:
         if met == point:

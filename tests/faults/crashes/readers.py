@@ -1,4 +1,4 @@
-"""Reads a workspace in which a run was cut off, and holds what counts as whole against what the run would have made."""
+"""Read a workspace after a run was killed, and compare complete files with those of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convcast.workspace import Workspace
 
 
 def look(root: Path, expected: Path) -> int:
-    """An exit code: 0 where all that counts as whole is."""
+    """Return an exit code: 0 if all files that count as complete are."""
     if not root.exists():
         return 0
     there, whole = Workspace(root), Workspace(expected)
@@ -85,7 +85,7 @@ def products(path: Path, wanted: Path) -> Iterator[str]:
 
 
 def model(folder: Path) -> None:
-    """Raises where the weights, if there are any, are not those of a network as described."""
+    """Raise if there are weights that do not fit the described network."""
     from convcast.model import Forecaster
 
     if (folder / "model.safetensors").exists():

@@ -1,4 +1,4 @@
-"""The verbs that are cut off, each with what it starts from: a small simulated world, a network of a few channels."""
+"""The verbs that are killed, each with its initial state: a small simulated world, a network of a few channels."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ SAMPLE = ["sample", "--init", INIT, "--leads", "1-2"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A verb, and the scenario that it starts from the end of."""
+    """A verb, and the scenario after which it runs."""
 
     words: list[str]
     after: str | None = None
     settings: str | None = None
-    """What convcast.toml is to hold from here on."""
+    """Content of convcast.toml from this scenario on."""
     tested: bool = True
     elsewhere: tuple[str, ...] = ()
-    """Folders whose calls are tried by default with other verbs alone."""
+    """Folders in which calls are tried only with other verbs, by default."""
 
 
 SCENARIOS = {

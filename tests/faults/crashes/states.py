@@ -1,4 +1,4 @@
-"""What a workspace holds at one moment: kept by contents, laid out again, and compared with another."""
+"""States of a workspace: stored by content, restored, and compared."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ VOLATILE = {
     "samples_per_second",
     "waiting",
 }
-"""Names in JSON of values that differ between two runs of the same work: times of day and how long things took."""
+"""Names in JSON of values that differ between two runs of the same work: times and durations."""
 SIGNATURES = {"chunks", "file"}
-"""Names of signatures of files, [bytes, time], which have the times at which they were written."""
+"""Names in JSON of signatures of files, [bytes, time], which contain the time of writing."""
 VOLATILE_TEXT = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?|\d+(\.\d+)? (minutes?|seconds?|min|s)\b"
 )
 OURS = re.compile(r"-\d+-\d+\.partial$")
-"""The name of a partial file that says which process made it (convcast.files)."""
+"""Pattern of a partial file's name, which contains the process that made it (convcast.files)."""
 SETTLED = 50_000_000
-"""Nanoseconds without a change after which a file's time tells it from any later content."""
+"""Nanoseconds without a change after which a file's time distinguishes it from any later content."""
 UNCOMPARED = re.compile(r"(^|/)locks/|\.lock$|(^|/)events/|^journal\.jsonl$|^cycle\.json$|^metrics\.prom$")
-"""Locks, which are empty, and logs of what each run did."""
+"""Files that are not compared: locks, which are empty, and logs of each run."""
 
 
 class States:
-    """Moments of a workspace, each a JSON of its files, whose contents are kept once."""
+    """Stored states of a workspace. Each is a JSON file that names the files, whose contents are stored once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class States:
         folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, root: Path) -> str:
-        """The name of the state of this folder, which follows from all that it holds."""
+        """Store the state of a folder, and return its name, which depends on all its contents."""
         found: dict[str, Any] = {}
         self._look(os.fspath(root), "", found)
         there = {path: entry[:1] if entry else entry for path, entry in found.items()}
@@ -70,7 +70,7 @@ class States:
             found[path] = [self._keep_file(entry), entry.stat().st_mtime_ns]
 
     def _keep_file(self, entry: os.DirEntry[str]) -> str:
-        """The digest of a file's content; one that has not changed for a while is not read again."""
+        """Store a file's content, and return its digest; an unchanged file is not read again."""
         before = entry.stat()
         now = before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns
         if now not in self._digests:
@@ -90,7 +90,7 @@ class States:
             temporary.rename(path)
 
     def lay_out(self, name: str, root: Path, *, later: bool = False) -> None:
-        """Make the folder what it was; where that was long ago (`later`), partial files of no known process are old."""
+        """Restore the folder; with `later`, partial files of unknown processes get an old time."""
         shutil.rmtree(root, ignore_errors=True)
         for path, entry in json.loads((self.folder / f"{name}.json").read_bytes()).items():
             target = root / path
@@ -106,7 +106,7 @@ class States:
 
 
 def differences(expected: Path, found: Path) -> list[str]:
-    """What the second workspace has otherwise than the first, by content."""
+    """Return the differences in content of the second workspace from the first."""
     before, after = _files(expected), _files(found)
     wrong = []
     arrays = set()
@@ -148,7 +148,7 @@ def _same(one: Path, other: Path) -> bool:
             return _same_tensors(one, other)
         case ".npz":
             with np.load(one) as first, np.load(other) as second:
-                # The key of a record follows from the times of the files that it was computed from.
+                # The key of a record depends on the times of the files from which it was computed.
                 names = [sorted(set(each) - {"key"}) for each in (first, second)]
                 return names[0] == names[1] and all(_equal(first[name], second[name]) for name in names[0])
         case ".nc":
@@ -176,9 +176,9 @@ def _steady(value: Any) -> Any:
 
 
 def _last_lines(path: Path) -> dict[Any, Any]:
-    """The last line of each hour, step or case, which counts where work was done again.
+    """Return the last line of each hour, step or case, which counts if work was repeated.
 
-    A log may lack the line of what was complete just before the process died.
+    A log may lack the line of work that was complete just before the process died.
     """
     lines = {}
     for line in path.read_text().splitlines():

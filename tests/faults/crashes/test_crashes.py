@@ -25,7 +25,7 @@ EVERY = os.environ.get("CRASH_POINTS") == "all"
 QUICK = TESTED if os.environ.get("CRASH_POINTS") else [name for name in TESTED if name != "cycle"]
 """By default a cycle that prunes stands for the longer one."""
 SECONDS = 0.5
-"""Of a processor for each test of each verb, by default, or as many as its share of the calls takes."""
+"""CPU seconds for each test of each verb by default, or more if its share of the calls takes more."""
 KILLED, FAILED, TOLD = slice(0, None, 2), slice(1, None, 4), slice(3, None, 4)
 """Shares of the calls, so that together the tests meet each call of each verb."""
 ORDER = ("rename", "remove", "link", "fsync", "truncate", "open", "rmdir", "mkdir", "symlink")
@@ -62,11 +62,11 @@ def chosen(watched, scenario, share, *, cost=1.0):
 class Trial:
     """Lays out a state, looks at it, runs the command again and compares."""
 
-    def __init__(self, scenario, watched, nursery, states, expected):
-        self.scenario, self.watched, self.nursery, self.states, self.expected = (
+    def __init__(self, scenario, watched, forks, states, expected):
+        self.scenario, self.watched, self.forks, self.states, self.expected = (
             scenario,
             watched,
-            nursery,
+            forks,
             states,
             expected,
         )
@@ -74,19 +74,19 @@ class Trial:
         states.lay_out(watched.end, expected)
 
     def goes_on_from(self, state, what):
-        """What is wrong after the same command is run from this state, seen after `what`."""
+        """Run the same command from this state, recorded after `what`; return the faults."""
         if state in self.sound:
             return []
         self.sound.add(state)
-        root = self.nursery.root
+        root = self.forks.root
         self.states.lay_out(state, root, later=True)
         wrong = []
         if (root / "convcast.toml").exists():
-            said = self.nursery.run(["status"])
+            said = self.forks.run(["status"])
             wrong += [f"status: {said['code']} {said['err'][-300:]}"] * (said["code"] != 0)
-        looked = self.nursery.run(["look", str(root), str(self.expected)])
+        looked = self.forks.run(["look", str(root), str(self.expected)])
         wrong += [f"it counts as whole: {looked['out']}{looked['err'][-600:]}"] * (looked["code"] != 0)
-        again = self.nursery.run(self.watched.words)
+        again = self.forks.run(self.watched.words)
         if again["code"] != 0:
             wrong.append(f"the same command ends with {again['code']}: {again['err'][-600:]}")
         else:
@@ -95,8 +95,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(request, watched, nursery, states, tmp_path):
-    return Trial(SCENARIOS[request.param], watched(request.param), nursery, states, tmp_path / "expected")
+def trial(request, watched, forks, states, tmp_path):
+    return Trial(SCENARIOS[request.param], watched(request.param), forks, states, tmp_path / "expected")
 
 
 def by_verb(names):
@@ -123,11 +123,11 @@ def test_disk_that_fails_at_any_call(trial):
     for turn, point in enumerate(tried):
         for number in [errno.ENOSPC, errno.EIO] if EVERY else [(errno.ENOSPC, errno.EIO)[turn % 2]]:
             what = f"{errno.errorcode[number]} at {point['kind']} #{point['number']} {point['path']}"
-            trial.states.lay_out(trial.watched.start, trial.nursery.root)
-            said = trial.nursery.run(trial.watched.words, point=(point["kind"], point["number"]), errno=number)
+            trial.states.lay_out(trial.watched.start, trial.forks.root)
+            said = trial.forks.run(trial.watched.words, point=(point["kind"], point["number"]), errno=number)
             if said["code"] not in EXPECTED or "Traceback" in said["err"]:
                 wrong.append(f"{what}: exit code {said['code']}: {said['err'][-1500:]}")
-            wrong += trial.goes_on_from(trial.states.keep(trial.nursery.root), what)
+            wrong += trial.goes_on_from(trial.states.keep(trial.forks.root), what)
     assert not wrong, "\n".join(wrong)
 
 
@@ -138,12 +138,10 @@ def test_told_to_end_at_any_call(trial):
     wrong = []
     for point in ordered[:most]:
         what = f"told to end at {point['kind']} #{point['number']} {point['path']}"
-        trial.states.lay_out(trial.watched.start, trial.nursery.root)
-        said = trial.nursery.run(
-            trial.watched.words, point=(point["kind"], point["number"]), signal=int(signal.SIGTERM)
-        )
+        trial.states.lay_out(trial.watched.start, trial.forks.root)
+        said = trial.forks.run(trial.watched.words, point=(point["kind"], point["number"]), signal=int(signal.SIGTERM))
         if said["code"] not in {0, INTERRUPTED} or "Traceback" in said["err"]:
             wrong.append(f"{what}: exit code {said['code']}: {said['err'][-1500:]}")
-        wrong += [f"{what}: {path} is left" for path in leftovers(trial.nursery.root)]
-        wrong += trial.goes_on_from(trial.states.keep(trial.nursery.root), what)
+        wrong += [f"{what}: {path} is left" for path in leftovers(trial.forks.root)]
+        wrong += trial.goes_on_from(trial.states.keep(trial.forks.root), what)
     assert not wrong, "\n".join(wrong)

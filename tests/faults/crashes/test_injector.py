@@ -50,17 +50,17 @@ def test_every_way_of_changing_a_file_is_seen_and_nothing_else(tmp_path):
     assert finished.stdout.splitlines() == [*expected, "remove a/part-# #0", "remove a/part-# #1", "rmdir a #0"]
 
 
-def test_what_is_kept_of_a_moment_is_what_a_kill_leaves(nursery, watched, states, tmp_path):
+def test_what_is_kept_of_a_moment_is_what_a_kill_leaves(forks, watched, states, tmp_path):
     fetched = watched("fetch")
     point = next(one for one in fetched.trace if one["kind"].startswith("open archive") and one["number"] == 1)
-    states.lay_out(fetched.start, nursery.root)
+    states.lay_out(fetched.start, forks.root)
 
-    said = nursery.run(fetched.words, point=(point["kind"], point["number"]), signal=int(signal.SIGKILL))
+    said = forks.run(fetched.words, point=(point["kind"], point["number"]), signal=int(signal.SIGKILL))
 
     assert said["code"] == -signal.SIGKILL
     states.lay_out(point["state"], tmp_path / "kept")
-    assert differences(tmp_path / "kept", nursery.root) == []
-    assert differences(nursery.root, tmp_path / "kept") == []
+    assert differences(tmp_path / "kept", forks.root) == []
+    assert differences(forks.root, tmp_path / "kept") == []
 
 
 def test_states_are_laid_out_as_they_were(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs verbs in forks of a process that has imported everything, so that each takes a fraction of a second.
+"""Program that runs verbs as forks of itself, after importing everything, so that each takes a fraction of a second.
 
 Each line on stdin is a request in JSON (the fields of `Request`), each line on stdout its answer: the exit code and
 what the verb printed. A cycle's stages are forks too.
@@ -29,17 +29,17 @@ from states import States
 from unpainted import nothing_drawn
 
 LONGEST = 600
-"""Seconds after which a verb hangs."""
+"""Seconds after which a verb counts as hanging."""
 
 
 @dataclass
 class Request:
     words: list[str]
-    """Of the command, without the program's name; `look` alone looks at the workspace (readers.py)."""
+    """Words of the command without the program's name, or `look`, which checks the workspace (readers.py)."""
     root: str
     counts: str
     states: str | None = None
-    """Where to keep the states before each point, and to write the points with the states' names: a trace."""
+    """Folder for the state before each point, and for the trace: the points with the names of their states."""
     point: tuple[str, int] | None = None
     errno: int | None = None
     signal: int | None = None
@@ -68,7 +68,7 @@ def tracer(request: Request) -> Any:
 
 
 def run_here(words: list[str]) -> int:
-    """The program in this process, as its entry point runs it; its exit code."""
+    """Run the program in this process, as its entry point does, and return its exit code."""
     from convcast.cli.main import run
 
     sys.argv = ["convcast", *words]
@@ -83,7 +83,7 @@ def run_here(words: list[str]) -> int:
 
 
 def forked(work: Any, *, stdout: int, stderr: int) -> int:
-    """Fork a process for the work, which gives an exit code; the process's number."""
+    """Fork a process that does the work, which returns an exit code; return the process id."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -97,13 +97,13 @@ def forked(work: Any, *, stdout: int, stderr: int) -> int:
         except BaseException:  # noqa: BLE001  nothing may go on in the fork
             traceback.print_exc()
         finally:
-            threading._shutdown()  # as the interpreter: threads finish what they are at
+            threading._shutdown()  # as the interpreter does: threads finish their work
             os._exit(code)
     return child
 
 
 def forked_stage(words: Any, *, seconds: float, **_: Any) -> Any:
-    """As convcast.operations.stages.run, but for the deadline."""
+    """Replace convcast.operations.stages.run by a fork, without a deadline."""
     from convcast.operations.stages import ProcessResult
 
     begun = time.monotonic()
@@ -153,7 +153,7 @@ def answer(request: Request) -> dict[str, Any]:
 
 
 def prepare() -> None:
-    """Import what verbs import late, and settle what would make two runs of the same work differ."""
+    """Import modules that verbs import late, and remove differences between two runs of the same work."""
     import zarr
 
     import convcast
@@ -164,18 +164,18 @@ def prepare() -> None:
     # One thread writes at a time, so that each run meets the same points in the same order.
     zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
     locations.prepare()
-    correction.MAX_STEPS = 2  # a fit of many steps changes no file
+    correction.MAX_STEPS = 2  # a fit of many steps would only take time
     stages.run = forked_stage
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
     others = ["cv2", "dask.array", "filelock", "jinja2", "netCDF4", "plotille", "tensorboardX"]
     for name in [*(name for name in ours if not name.endswith("__main__")), *others]:
         importlib.import_module(name)
     warm_up()
-    gc.freeze()  # forks need not look at what is imported, which copies its pages
+    gc.freeze()  # else the garbage collector of each fork would copy the pages of imported modules
 
 
 def warm_up() -> None:
-    """Do once what each process of a verb does only once, in seconds: compile, and read the program's own source."""
+    """Compile, and read the program's own source, which each process would otherwise do in seconds."""
     import numpy as np
     import properscoring
     import torch
@@ -201,7 +201,7 @@ if __name__ == "__main__":
     prepare()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    with nothing_drawn():  # pictures would take most of the time, and are tested elsewhere
+    with nothing_drawn():  # drawing would take most of the time, and is tested elsewhere
         for line in sys.stdin:
             sys.stdout.write(json.dumps(answer(Request(**json.loads(line)))) + "\n")
             sys.stdout.flush()

@@ -102,7 +102,7 @@ def test_velocity_is_v_prediction_from_the_noise_side(make_settings):
 
 
 def test_a_silent_network_leaves_what_the_spectrum_cannot_tell(make_settings):
-    """Of the noise that velocity leaves in a smooth field, spectral prediction has most before any training."""
+    """Spectral prediction removes most of the noise that velocity leaves in a smooth field, before any training."""
     smooth = smooth_fields(16, 1)
     spectrum = of(smooth)
     noise, t = torch.randn_like(smooth), torch.tensor([25])

@@ -38,7 +38,7 @@ def test_timesteps_start_at_pure_noise_and_fall(steps):
 
 @pytest.mark.parametrize("spread", [20, 5, 1, 0.2, 0.05])
 def test_timesteps_suit_components_of_every_spread(spread):
-    """What 20 steps of DPM-Solver++ keep of the spread of a normal component, in closed form."""
+    """Return the share of a normal component's spread that 20 steps of DPM-Solver++ keep, in closed form."""
     from convcast.model.diffusion.solvers import dpmpp_2m
 
     schedule = cosine(200)

@@ -70,7 +70,7 @@ def test_a_band_depends_on_nothing_beyond_its_smoothings():
 
 @pytest.mark.parametrize("signal", [0.99, 0.8, 0.5, 0.2])
 def test_the_denoiser_tells_most_of_what_wieners_does(signal):
-    """Of the variance of v that a linear denoiser can tell, the bands tell two thirds or more."""
+    """The bands explain two thirds or more of the variance of v that a linear denoiser can explain."""
     x0, power = red(40, seed=1)
     a, b = signal, (1 - signal**2) ** 0.5
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
@@ -124,7 +124,7 @@ def related(rows: int, *, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("steps", [10, 40])
 def test_fields_that_vary_together_are_drawn_together(steps):
-    """Of the correlation and the variance that they were told."""
+    """The fields have the given correlation and variance."""
     x0 = related(60, seed=1)
     schedule = cosine(200)
     gains = torch.from_numpy(of(x0).gains(schedule.signal, schedule.noise)).float()

@@ -248,7 +248,7 @@ def test_targets_that_are_mostly_missing_are_refused(case, normalisation):
 
 
 def test_regression_beats_advection(fit, case):
-    """In weather that moves, turns and changes with the hour."""
+    """Test in weather that moves, turns and changes with the hour."""
     errors = {}
     for name in ("advected", "regression"):
         residuals = fit(default=name)

@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_checkpoint(dataset, make_
 
 
 def test_a_loss_that_grows_stops_before_it_is_saved(dataset, make_settings, tmp_path, monkeypatch):
-    """At a report that is no checkpoint, and at a checkpoint."""
+    """Stop at a report without a checkpoint, and at a checkpoint."""
     learn = Trainer.learn
 
     def astray(self, batches, rate, tally):
@@ -245,7 +245,7 @@ def test_the_best_weights_are_those_that_are_sampled_from(dataset, make_settings
 
 
 def test_recomputed_activations_change_nothing_but_memory(dataset, make_settings, tmp_path):
-    """With dropout, whose masks must be the same again."""
+    """Test with dropout, which must have the same masks again."""
     found = []
     for recompute in (False, True):
         settings = make_settings(
@@ -266,7 +266,7 @@ def test_tensorboard_can_read_the_course(trained):
 
 
 def events(directory):
-    """Of the event files: TFRecords of a length, its checksum, the event, its checksum."""
+    """Read the steps of event files: TFRecords of a length, its checksum, the event and its checksum."""
     for path in sorted((directory / EVENTS).iterdir()):
         data = path.read_bytes()
         while data:

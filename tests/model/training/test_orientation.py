@@ -91,7 +91,7 @@ def by_wind(window):
 @pytest.mark.parametrize("orientation", EIGHT)
 @pytest.mark.parametrize("periodic", [True, False])
 def test_what_moves_in_the_turned_world_is_what_moved_turned(window, orientation, periodic):
-    """By the motion of each place, and by the wind of each place."""
+    """Test with motion and with wind that differ from point to point."""
     window = replace(window, periodic=periodic)
     for name in ("motion", "wind"):
 
@@ -162,7 +162,7 @@ def test_training_sees_every_orientation_and_validation_one(dataset, make_settin
 
 
 def test_a_training_with_rotations_runs(make_dataset, make_settings, tmp_path):
-    """On reflectivity alone, whose reference forecast has no preferred direction."""
+    """Test with reflectivity alone, which has a reference forecast without preferred direction."""
     settings = make_settings(model={"inputs": []}, training={"augmentation": "rotations", "steps": 4})
     reports = list(train(make_dataset(("refc",)), tmp_path / "model", settings))
     assert reports[-1].finished

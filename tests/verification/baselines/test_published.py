@@ -1,4 +1,4 @@
-"""What REFS and HREF publish, beside the same made of ours by a plain reference."""
+"""Products of REFS and HREF are compared with the same products of our members as in a plain reference."""
 
 from __future__ import annotations
 

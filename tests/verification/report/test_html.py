@@ -175,7 +175,7 @@ def test_no_label_leaves_a_figure_or_lies_on_another_panel(verification, unpaint
 
 
 def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_path):
-    """As the real hours at hand: six fields, f01 for the analysis, a day of dry weather, persistence alone."""
+    """Verification like that of the real hours: six fields, f01 as analysis, a dry day, persistence alone."""
     workspace = create_workspace(tmp_path / "workspace")
     variables = tuple(v for name, v in FIELDS.items() if name != "refc")
     grid = Grid(12, 20, 500, 600)

@@ -25,7 +25,7 @@ from convcast.model.training.records.tensorboard import TrainingLog
 from convcast.model.training.trainer import Trainer
 
 SCORES = {1: 0.5, 2: 0.4, 3: 0.7, 4: 0.9}
-"""By step: a save whose weights are the first, one with better ones, and a last one with worse ones than before."""
+"""Saves by step: the first weights, better ones, and last worse ones."""
 TIMES = ("minutes", "samples_per_second", "waiting", "at")
 
 
@@ -42,7 +42,7 @@ def described(dataset, make_settings):
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick(described):
-    """What is not tested here is not computed again for each training."""
+    """Compute statistics and reference only once, since they are not tested here."""
     prepare, prepared = preparation.cases, {}
 
     def describe(_, settings):
@@ -166,7 +166,7 @@ def test_a_finished_training_is_not_touched(dataset, settings, trained):
 
 
 def test_a_checkpoint_of_other_settings_is_refused(dataset, make_settings, settings, trained):
-    """As a run leaves it that was killed before its first description; the networks have one shape."""
+    """Make the state of a run that was killed before its first description; the networks have one shape."""
     (trained / DESCRIPTION).unlink()
     (trained / WEIGHTS).unlink()
     training = settings.training.model_dump()
