@@ -1,12 +1,12 @@
-"""What each part of the method is worth: the same training without it, on the simulated archive.
+"""Measure what each part of the method is worth, by the same training without it, on the simulated archive.
 
     python benchmarks/ablations.py --workspace DIR [--variants chosen,raw] [--seeds 0,1,2] [--steps 200] [--threads 1]
         [--world 1] [--set 'model.parameterisation="preconditioned"']
 
 Every variant has the same weather, the same number of steps and the same test cases; only what its name says differs.
 The score is fair CRPS divided by that of the exact ensemble; an interval is Student's over the training seeds, of the
-ratio to the chosen recipe of the same seed. What is there already is kept, so a run can be stopped and extended.
-World 1 has the demo's test days; what is to be chosen is compared on another, in a workspace of its own.
+ratio to the chosen recipe of the same seed. Results that exist are kept, so a run can be stopped and extended.
+World 1 has the demo's test days; variants for a choice are compared on another world, in a separate workspace.
 Prints a table in Markdown.
 """
 
@@ -88,13 +88,13 @@ def measure(
 
 
 def results(root: Path, variant: str, seed: int, guidances: list[float]) -> dict[float, Path]:
-    """By guidance."""
+    """Return the files of the results by guidance."""
     named = {1.0: variant} | ({w: f"{variant}, guidance {w:g}" for w in guidances} if variant == "chosen" else {})
     return {w: root / "scores" / f"{name} {seed}.json" for w, name in named.items()}
 
 
 def scores(path: Path, score: str) -> dict[str, float]:
-    """Of convcast, by field."""
+    """Return a score of convcast by field."""
     rows: list[dict[str, Any]] = json.loads(path.read_text())["scores"]
     return {
         row["field"]: row["value"]
@@ -104,13 +104,13 @@ def scores(path: Path, score: str) -> dict[str, float]:
 
 
 def ratio(path: Path, field: str) -> float:
-    """CRPS over the exact ensemble's, of a field or in the mean of the fields."""
+    """Return CRPS over the exact ensemble's, for a field or as the mean over fields."""
     by_field = scores(path, "crps_ratio_exact")
     return float(np.mean(list(by_field.values()))) if field == "mean" else by_field[field]
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval (Student), in logarithms."""
+    """Return the mean and 95 % interval (Student), computed from logarithms."""
     logs = np.log(values)
     half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
     return tuple(

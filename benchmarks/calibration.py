@@ -1,9 +1,9 @@
-"""Calibration that a cycle learns, on the simulated world: raw and calibrated scores of later days.
+"""Measure the calibration that a cycle learns, on the simulated world: raw and calibrated scores of later days.
 
-The exact ensemble of each hour is spoilt in a known way, as a model might spoil it: too little spread, a bias of
+Known errors are added to the exact ensemble of each hour, as a model might have them: too little spread, a bias of
 temperature, and reflectivity that is too strong. Each day the maps are fitted to the forecasts of the last days whose
 truth is known at the first initial time of the day, and applied to the forecasts of that day. In the drifted world the
-faults are switched on in the middle. Intervals are of 95 %, by drawing days.
+errors begin in the middle. Intervals are of 95 %, by resampling days.
 
 `python benchmarks/calibration.py --days 20 --window 5`
 
@@ -51,7 +51,7 @@ Fields = dict[str, np.ndarray]
 
 
 def too_sharp(members: Fields) -> Fields:
-    """Members with too little spread, a warm bias, and echoes that are too strong."""
+    """Return members with too little spread, a warm bias, and echoes that are too strong."""
     spoilt = {name: values.mean(0) + 0.7 * (values - values.mean(0)) for name, values in members.items()}
     spoilt["t2m"] = spoilt["t2m"] + 0.8
     refc = members["refc"]
@@ -62,7 +62,7 @@ def too_sharp(members: Fields) -> Fields:
 
 
 def fair_crps(members: np.ndarray, observed: np.ndarray) -> float:
-    """Mean fair CRPS of members, (member, point)."""
+    """Return the mean fair CRPS of members, (member, point)."""
     count = len(members)
     weights = (2 * np.arange(count) - count + 1) / (count * (count - 1))
     half = np.tensordot(weights, np.sort(members, axis=0), 1)
@@ -79,7 +79,7 @@ PARTS = 3 + 2 * len(THRESHOLDS)
 
 
 def sums_of(members: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Sums of one case over its points, divided by their number, (PARTS,)."""
+    """Return the mean over a case's points of each of PARTS, (PARTS,)."""
     flat, truth = members.reshape(len(members), -1).astype(np.float64), observed.ravel().astype(np.float64)
     size = (len(flat) + 1) / len(flat)
     events = [float((values >= threshold).mean()) for threshold in THRESHOLDS for values in (flat, truth)]
@@ -88,7 +88,7 @@ def sums_of(members: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def scores(sums: np.ndarray, name: str) -> dict[str, float]:
-    """Scores of the sums of several cases, (case, PARTS)."""
+    """Return the scores of several cases from their sums, (case, PARTS)."""
     mean = sums.mean(0)
     found = {"crps": mean[0], "spread_error": np.sqrt(mean[2] / mean[1])}
     if name == "refc":
@@ -99,7 +99,7 @@ def scores(sums: np.ndarray, name: str) -> dict[str, float]:
 
 
 def with_intervals(of_days: dict[str, list[np.ndarray]], name: str) -> dict[str, dict[str, list[float]]]:
-    """Value, low and high of each score by kind of ensemble, and of its CRPS over that of the raw one.
+    """Return value, low and high of each score by kind of ensemble, and of its CRPS over that of the raw one.
 
     Args:
         of_days: Sums of the cases of each day, (case, PARTS), by kind.
@@ -139,7 +139,7 @@ class Case:
 
 
 def simulate(days: int, lead: int, seed: int) -> list[list[Case]]:
-    """Exact ensembles of every EVERY hours, by day."""
+    """Return exact ensembles of every EVERY hours, by day."""
     world = World(SIZE, SIZE, seed)
     truth = {time: world.observe(state, time) for time, state in world.nature_run(START, days * 24 + lead + 1)}
     cases: list[list[Case]] = [[] for _ in range(days)]
@@ -159,7 +159,7 @@ def simulate(days: int, lead: int, seed: int) -> list[list[Case]]:
 
 
 def read_cases(root: Path, lead: int) -> list[list[Case]]:
-    """The ensembles in raw/ of a workspace, and their analyses, by day."""
+    """Read the ensembles in raw/ of a workspace, and their analyses, by day."""
     truth = Analyses(Dataset.open(root / "dataset.zarr"))
     known = set(truth.hours.tolist())
     days: dict[np.datetime64, list[Case]] = {}
@@ -231,7 +231,7 @@ def main() -> None:
         cases = read_cases(options.workspace, options.lead)
         NAMES = tuple(cases[0][0].members)
         first = next(n for n, of in enumerate(cases) if str(of[0].init.astype("datetime64[D]")) >= options.first)
-        middle = max(first - 5, 1)  # so that the days that are judged are those after five days of drift
+        middle = max(first - 5, 1)  # so that the scored days are those after five days of drift
         faulty = {"as the network draws": lambda _: sound}
     worlds = faulty | {"faults from the middle on": lambda day: too_sharp if day >= middle else sound}
     report: dict[str, dict] = {}

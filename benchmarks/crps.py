@@ -1,4 +1,4 @@
-"""CRPS of an ensemble of 50 on the whole HRRR domain: convcast's kernel beside its peers.
+"""Measure the CRPS of an ensemble of 50 on the whole HRRR domain: convcast's kernel beside its peers.
 
     python benchmarks/crps.py --repeats 3
 
@@ -35,7 +35,7 @@ def convcast_fair(forecasts: Field, observed: Field) -> float:
 
 
 def convcast_all(forecasts: Field, observed: Field) -> float:
-    """Every statistic of the report, by one thread."""
+    """Compute every statistic of the report, on one thread."""
     from convcast.metrics.sums import score_field
     from convcast.variables import REFC
 
@@ -50,7 +50,7 @@ def properscoring_ensemble(forecasts: Field, observed: Field) -> float:
 
 
 def properscoring_last(forecasts: Field, observed: Field) -> float:
-    """With members last, as it likes them best; `forecasts` are given so."""
+    """Compute the CRPS by properscoring with members last, its fastest layout, which `forecasts` have."""
     from properscoring import crps_ensemble
 
     return float(np.mean(crps_ensemble(observed, forecasts, axis=-1)))

@@ -1,4 +1,4 @@
-"""One hour of seven CONUS fields: convcast's decoding and quality control beside bare ecCodes and cfgrib.
+"""Measure decoding of one hour of seven CONUS fields: convcast, with quality control, beside ecCodes and cfgrib.
 
     python benchmarks/decode.py --repeats 7
 
@@ -24,7 +24,7 @@ from convcast.dataset.preprocessing.quality import compare_means, examine, field
 from convcast.grid import CONUS
 from convcast.variables import FIELDS
 
-import eccodes  # isort: skip  after convcast.grib, which sees to its order
+import eccodes  # isort: skip  after convcast.grib, which imports libraries in the right order
 
 INIT = np.datetime64("2024-05-06T21", "h")
 ROUGHNESS = {"refc": 200, "t2m": 14, "d2m": 14, "u10": 14, "v10": 14, "cape": 200, "cin": 200}

@@ -1,4 +1,4 @@
-"""How much more two processes train than one: samples a second under torchrun, on the simulated archive.
+"""Measure how much faster two processes train than one: samples a second under torchrun, on the simulated archive.
 
     python benchmarks/distributed.py --workspace DIR [--steps 60] [--repeats 3]
 
@@ -22,7 +22,7 @@ def run(*command: str) -> None:
 
 
 def rate(workspace: Path, processes: int, steps: int) -> float:
-    """Samples a second in the second half of a training."""
+    """Return the samples a second in the second half of a training."""
     model = workspace / "models" / "distributed"
     shutil.rmtree(model, ignore_errors=True)
     settings = {"threads": 1, "log_every": steps // 2, "checkpoint_every": 10**6, "minutes": 1e6, "validation_cases": 0}

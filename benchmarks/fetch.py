@@ -1,10 +1,10 @@
-"""Twelve hours over a slow line: convcast's fetch beside FastHerbie's download, of the same files from the same server.
+"""Measure the fetch of twelve hours over a slow line: convcast beside FastHerbie, for the same files and server.
 
     python benchmarks/fetch.py --round-trip 40 --workers 8 --repeats 3
 
 Files are of HRRR's size and have its five ranges for the seven fields. Every request, and every new connection, waits
-one round trip. convcast checks, hashes, syncs and records what it brings; Herbie writes what comes. obstore is run
-where it is installed, as a bound: it brings the same ranges and does nothing else. Prints a table in Markdown.
+one round trip. convcast checks, hashes, syncs and records the messages; Herbie writes them unchecked. obstore is run if
+it is installed, as a bound: it only transfers the same ranges. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEARCH = ":REFC:entire atmosphere:|:(?:TMP|DPT):2 m above|:[UV]GRD:10 m above|:(
 
 
 def publish(root: Path, scale: int = 1) -> int:
-    """A bucket of these hours, a `scale`th of the domain wide; returns the bytes of the seven fields."""
+    """Publish a bucket of these hours, a `scale`th of the domain wide; return the bytes of the seven fields."""
     from convcast import grib
     from convcast.archive import locations
     from convcast.grid import CONUS, Grid
@@ -39,7 +39,7 @@ def publish(root: Path, scale: int = 1) -> int:
     rows: list[tuple[str, str, GribKey, bool]] = []
     filler = iter(range(100, 120))
     for name, variable in (FIELDS | STATIC).items():
-        if name not in ("v10", "cin"):  # these follow their neighbours in HRRR's files; all others stand apart
+        if name not in ("v10", "cin"):  # these are adjacent in HRRR's files; all others are apart
             rows.append(("TMP", f"{next(filler)} mb", GribKey(0, 0, 0, 100, len(rows)), False))
         rows.append((variable.index_name, variable.index_level, variable.grib, name in FIELDS))
     generator = np.random.default_rng(0)
@@ -120,13 +120,13 @@ CONTENDERS = {"convcast": with_convcast, "FastHerbie": with_herbie, "obstore, by
 
 
 def peak() -> float:
-    """Most resident memory so far, MB."""
+    """Return the peak of resident memory so far, MB."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def run(name: str, url: str, workers: int) -> None:
-    """One contender in this process; prints seconds and the memory it took beyond its imports."""
+    """Run one contender in this process; print seconds, and the memory that it took beyond its imports."""
     import convcast.grib  # pyproj before ecCodes, for all
 
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def run(name: str, url: str, workers: int) -> None:
 
 
 def measure(root: Path, names: list[str], arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Seconds (least of the repeats), memory growth in MB (most) and bytes sent for one run, by contender."""
+    """Return seconds (minimum of the repeats), memory growth in MB (maximum) and bytes sent in a run, by contender."""
     from convcast.archive.simulated.server import Handler, serve
 
     sent, lock = [0], threading.Lock()

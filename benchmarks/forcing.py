@@ -1,4 +1,4 @@
-"""What HRRR's forecast is worth to the model, on a part of the simulated world that does not know what flows in.
+"""Measure what forcing by HRRR is worth, on a part of the simulated world, which does not see the air that flows in.
 
     python benchmarks/forcing.py --workspace DIR [--seeds 0,1,2] [--steps 300] [--threads 1] [--world 1] [--days 44]
         [--test-days 8] [--size 96] [--side 40] [--base 32] [--every 12]
@@ -6,8 +6,8 @@
 A model with forcing and one without are trained alike on the middle of the torus, for 1, 3 and 6 h, and draw the same
 test forecasts; the first draws them once more with its forcing withheld. All are scored beside the exact ensemble,
 which is run from the whole world, the raw forecast of the simulated publisher, its time-lagged ensemble, and the forced
-reference alone (model output statistics, one forecast). The reference is fitted once for all seeds, since nothing of
-its fit is random here. What is there already is kept, so a run can be stopped and extended.
+reference alone (model output statistics, one forecast). The reference is fitted once for all seeds, since
+its fit is not random here. Results that exist are kept, so a run can be stopped and extended.
 
 Ratios of CRPS are paired by case and resampled over days (95 %), each seed apart and all seeds together.
 """
@@ -161,7 +161,7 @@ class Benchmark:
         np.save(self.root / "scores" / f"mos {seed}.npy", errors)
 
     def crps(self, seed: int) -> dict[str, xr.DataArray]:
-        """CRPS (init_time, lead_time, field) by system."""
+        """Return the CRPS (init_time, lead_time, field) by system."""
         found = {}
         for system in RUNS:
             with xr.open_zarr(self.scores(system, seed), consolidated=False) as opened:
@@ -178,7 +178,7 @@ class Benchmark:
         return found
 
     def spread_error(self, system: str, seeds: list[int]) -> dict[int, float]:
-        """Spread over error by lead, in the mean of the fields."""
+        """Return spread over error by lead, as the mean over fields."""
         by_lead = {}
         for number, lead in enumerate(LEADS):
             values = []
@@ -215,7 +215,7 @@ class Benchmark:
     def _ratio(
         self, crps: dict[int, dict[str, xr.DataArray]], one: str, other: str, lead: int, names: list[str]
     ) -> str:
-        """The ratio of mean CRPS, in the mean of the fields, with its interval over days."""
+        """Return the ratio of mean CRPS, as the mean over fields, with its interval over days."""
         sums: list[list[np.ndarray]] = [[], []]
         days = None
         for by_system in crps.values():

@@ -1,12 +1,12 @@
-"""Speed, memory and correctness of the network on the GPU of this machine, in at most eight minutes.
+"""Measure speed, memory and correctness of the network on this machine's GPU, in at most eight minutes.
 
     python benchmarks/gpu.py [--minutes 8] [--output .]
     python benchmarks/gpu.py --small                     # a few seconds of each on the CPU, to try the script
 
 It is `convcast check --gpu` for a machine without convcast's dependencies. From a checkout it needs torch, numpy,
-scipy, xarray, numba, safetensors, and of the others only those in NEEDED with what these depend on. Where no index can
-be reached, carry a folder of wheels: `pip download -d wheels` of NEEDED, then `pip install --no-index -f wheels` of
-them. It writes gpu.json and gpu.md.
+scipy, xarray, numba, safetensors, and the packages in NEEDED with their dependencies. Without access to a package
+index, use a folder of wheels: `pip download -d wheels` of NEEDED, then `pip install --no-index -f wheels` of them. It
+writes gpu.json and gpu.md.
 """
 
 from __future__ import annotations

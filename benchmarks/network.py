@@ -1,13 +1,14 @@
-"""What the 32 M network costs: memory and time of a forward pass and of a training step, beside diffusers.
+"""Measure the network of 32 M parameters beside diffusers: memory and time of a forward pass and a training step.
 
     python benchmarks/network.py [--threads 1] [--repeats 5] [--full-domain] [--accounted]
 
-Each measurement of memory has a process of its own, since peaks do not fall. `--accounted` adds what the tensors of a
-training step take, from their sizes and without computing them, for processors that only imitate bfloat16. The peer is
+Each measurement of memory has a process of its own, since peaks do not fall. `--accounted` adds the
+memory of the tensors of a training step, from their sizes and without computing them, for processors that emulate
+bfloat16. The peer is
 diffusers' UNet2DModel with the same widths, blocks and attention levels; both are given random weights and, as in
-sampling, channels last in memory, and runs alternate. bfloat16 is measured where the processor computes in it, or by
-`--precision bfloat16`, slowly, where it imitates it. `--full-domain` adds one forward pass over 1059 x 1799 points,
-tile by tile as sampling does it and in one piece. Estimates for GPUs follow from counted FLOPs and are labelled
+sampling, channels last in memory, and runs alternate. bfloat16 is measured where the processor computes in it, or
+slowly, with `--precision bfloat16`, where it is emulated. `--full-domain` adds one forward pass over 1059 x 1799
+points, tile by tile as sampling does it and in one piece. Estimates for GPUs follow from counted FLOPs and are labelled
 estimates.
 """
 
@@ -38,7 +39,7 @@ FIELDS = 7
 GPUS = {"RTX 4090": 165e12, "H100": 989e12}
 """Dense bfloat16 FLOP/s by the makers' data sheets."""
 UTILISATION = 0.35
-"""Of them, assumed: what convolutional U-Nets of this size are commonly seen to reach."""
+"""Assumed share of these that convolutional U-Nets of this size commonly reach."""
 
 
 def ours() -> Network:
@@ -47,7 +48,7 @@ def ours() -> Network:
 
 
 def peer(inputs: int = FIELDS + channel_count(FIELDS, 4)) -> Any:
-    """diffusers' U-Net of the same widths, blocks and attention levels, for so many channels."""
+    """Make diffusers' U-Net of the same widths, blocks and attention levels, for `inputs` channels."""
     from diffusers import UNet2DModel
 
     blocks = ["DownBlock2D"] * 3 + ["AttnDownBlock2D"] * 2
@@ -80,7 +81,7 @@ def training_step(side: int, *, recompute: bool) -> Callable[[], object]:
 
 
 def learner(side: int, *, recompute: bool) -> tuple[Network, torch.optim.Optimizer, Callable[[], object]]:
-    """A network, its optimiser, and what makes a step."""
+    """Return a network, its optimiser, and a function that makes a step."""
     net = ours()
     net.recompute(recompute)
     optimiser = torch.optim.AdamW(net.parameters(), fused=True)
@@ -97,7 +98,7 @@ def learner(side: int, *, recompute: bool) -> tuple[Network, torch.optim.Optimiz
 
 
 def accounted(side: int, *, recompute: bool, precision: str) -> float:
-    """GB of all tensors at the peak of a training step, weights and optimiser included, by their sizes alone."""
+    """Return the GB of all tensors at the peak of a training step, with weights and optimiser, by their sizes alone."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -129,7 +130,7 @@ def full_domain(*, tiled: bool) -> Callable[[], object]:
 
 
 def convolution_peak() -> float:
-    """FLOP/s of a 3 x 3 convolution of 128 channels."""
+    """Measure the FLOP/s of a 3 x 3 convolution of 128 channels."""
     layer = torch.nn.Conv2d(128, 128, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.randn(4, 128, 64, 64).to(memory_format=torch.channels_last)
     flops = 2 * 9 * 128 * 128 * 4 * 64 * 64
@@ -143,7 +144,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def memory(what: str, threads: int, precision: str) -> tuple[float, float]:
-    """Peak resident memory in GB and seconds, in a process of its own."""
+    """Measure peak resident memory in GB, and seconds, in a separate process."""
     command = [sys.executable, __file__, "--alone", what, "--threads", str(threads), "--precision", precision]
     peak, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return float(peak), float(seconds)
@@ -191,7 +192,7 @@ def compare(side: int, repeats: int) -> None:
 
 
 def estimates() -> None:
-    """Of a member and lead over CONUS with the default evaluations: a forward pass a tile, each counted at 256²."""
+    """Estimate a member and lead over CONUS with the default evaluations, with a forward pass of 256² for each tile."""
     with torch.inference_mode():
         run = forward_of_ours(64)  # which encodes the condition, once for all evaluations
         with FlopCounterMode(display=False) as counter:

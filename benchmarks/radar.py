@@ -1,4 +1,4 @@
-"""Skill on real radar beside STEPS: train on some events, forecast others.
+"""Measure skill on real radar beside STEPS: train on some events, forecast others.
 
     python benchmarks/radar.py --train FILE.npz [--test FILE.npz] [--minutes 15] [--workspace DIR] [--json]
 
@@ -133,7 +133,7 @@ def convcast(workspace: Path, *words: str, accept: tuple[int, ...] = (0,)) -> No
 def prepare(
     workspace: Path, training: Mapping[str, Floats], test: Mapping[str, Floats], minutes: float
 ) -> dict[str, Hour]:
-    """Fetch, preprocess and train in `workspace`; what is there already is kept. Returns the sequences' first hours."""
+    """Fetch, preprocess and train in `workspace`; results that exist are kept. Return the sequences' first hours."""
     starts, validation_days, test_days = lay_out(training, test)
     split = ["--set", f"split.validation_days={validation_days}", "--set", f"split.test_days={test_days}"]
     if not (workspace / "dataset.zarr").exists():

@@ -1,4 +1,4 @@
-"""What sampling costs: seconds a member and step, the network's share of them, and the memory of the whole domain.
+"""Measure sampling: seconds for each member and step, the network's share of them, and memory on the whole domain.
 
     python benchmarks/sampling.py [--threads 1] [--sides 64,128,256,512] [--full-domain] [--host]
 
@@ -56,7 +56,7 @@ HISTORY = 4
 
 
 def weather(path: Path, grid: Grid) -> Dataset:
-    """Hours of smooth made-up weather, all ok."""
+    """Make a dataset of hours of smooth made-up weather, all ok."""
     variables = tuple(ROWS.values())
     store = Store.create(
         path, DatasetDescription(variables, grid, False, 0), np.zeros((len(STATIC), *grid.shape), np.float32)
@@ -71,7 +71,7 @@ def weather(path: Path, grid: Grid) -> Dataset:
 
 
 def untrained(precision: str) -> Forecaster:
-    """The phase 1 model with random weights."""
+    """Return the phase 1 model with random weights."""
     settings = load_settings(preset="phase1").model
     variables = tuple(ROWS.values())
     count = len(variables)
@@ -107,7 +107,7 @@ def untrained(precision: str) -> Forecaster:
 def seconds(
     forecaster: Forecaster, dataset: Dataset, path: Path, *, members: int, steps: int, threads: int, tile: int
 ) -> tuple[float, float]:
-    """Of drawing members, from the dataset to the disk: in all, and within the network."""
+    """Return the seconds of drawing members, from the dataset to the disk: in all, and within the network."""
     inside = 0.0
     predict = forecaster.predict_noise
 
@@ -129,7 +129,7 @@ def seconds(
 
 
 def of_peer(side: int, steps: int, precision: str) -> float:
-    """Seconds that diffusers' DDIM pipeline takes for one sample without a condition."""
+    """Return the seconds that diffusers' DDIM pipeline takes for one sample without a condition."""
     from diffusers import DDIMPipeline, DDIMScheduler
 
     network = peer(FIELDS).to(memory_format=torch.channels_last)
@@ -162,7 +162,7 @@ def table(sides: list[int], threads: int, repeats: int, precisions: list[str]) -
 
 
 def linear(threads: int) -> None:
-    """Time against members and steps, at 64 x 64."""
+    """Print time against members and steps, at 64 x 64."""
     forecaster = untrained("float32")
     print("| members | steps | s | s per member and step |\n|---|---|---|---|")
     for members, steps in ((10, 5), (20, 5), (40, 5), (10, 10), (10, 20)):
@@ -175,7 +175,7 @@ def linear(threads: int) -> None:
 
 
 def full_domain(threads: int, gigabytes: float) -> None:
-    """One member over CONUS, in this process, whose peak is printed."""
+    """Draw one member over CONUS in this process, and print the peak of its memory."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         # Made by another process, whose memory does not count here.
@@ -195,7 +195,7 @@ def full_domain(threads: int, gigabytes: float) -> None:
 
 
 def host(repeats: int) -> None:
-    """What the CPU does for a member over CONUS, in seconds of a processor and of time."""
+    """Measure the CPU's work for a member over CONUS, in CPU seconds and in seconds."""
     generator = np.random.default_rng(0)
     smooth = gaussian_filter(generator.standard_normal(CONUS.shape), 8)
     smooth = smooth / smooth.std()
@@ -258,7 +258,7 @@ def host(repeats: int) -> None:
 
 
 def _weather_like(variable: Variable, smooth: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A field as hard to compress as a member's: smooth, with noise of some lattice steps, and its floor in half."""
+    """Make a field that compresses like a member's: smooth, with noise of some lattice steps, and its floor in half."""
     low, high = variable.display
     values = (low + high) / 2 + (high - low) / 8 * smooth + generator.normal(0, 4 / variable.scale, smooth.shape)
     if variable.floor is not None:

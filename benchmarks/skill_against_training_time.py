@@ -1,9 +1,9 @@
-"""Skill against training time on the simulated archive: how far from the exact ensemble after 1, 2, 5, ... minutes?
+"""Measure skill against training time on the simulated archive: CRPS over the exact ensemble's after 1, 2, 5, ... min.
 
     python benchmarks/skill_against_training_time.py --minutes 1,2,5,10,20 --workspace DIR
 
 Each time is a training of its own, since the learning rate falls to zero at its end. All are scored on the same 24
-forecasts of 8 days that none has seen. The default takes about 45 minutes on two idle cores; what is there already is
+forecasts of 8 days that no training used. The default takes about 45 minutes on two idle cores; results that exist are
 kept. Writes skill.json and skill.png to the workspace.
 """
 
@@ -34,7 +34,7 @@ def convcast(workspace: Path, *words: str) -> dict[str, Any]:
 
 
 def measure(root: Path, minutes: float) -> list[dict[str, Any]]:
-    """CRPS over exact of the model and of the advection baseline, by field."""
+    """Return the CRPS over the exact ensemble's, of the model and of the advection baseline, by field."""
     workspace = root / f"{minutes:g}-minutes"
     done = workspace / "verification" / "skill" / "scores.json"
     if not done.exists():

@@ -1,10 +1,10 @@
-"""What solvers and steps are worth: CRPS and spread against the exact ensemble, on the simulated archive.
+"""Compare solvers and numbers of steps: CRPS and spread against the exact ensemble, on the simulated archive.
 
     python benchmarks/solvers.py --workspace DIR [--minutes 10] [--threads 1] [--guidance 0.7,0.85,1.15]
 
 One model, trained once, draws the same initial hours with every solver and number of steps, from the same noise.
 Scores are of 48 initial hours on 8 days that the model has not seen; intervals are bootstrapped over days, those
-against DDPM at all T steps in pairs. What is there already is kept. Prints tables in Markdown.
+of differences from DDPM at all T steps are paired. Results that exist are kept. Prints tables in Markdown.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Run:
 
 
 def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> None:
-    """Draw every initial hour in every way that has no file yet, and keep CRPS and variance, (init, field, 2)."""
+    """Draw every initial hour in every way that has no file yet, and store CRPS and variance, (init, field, 2)."""
     wanted = [run for run in runs if not (workspace / f"{run.name}.npy").exists()]
     if not wanted:
         return
@@ -92,7 +92,7 @@ def measure(workspace: Path, runs: list[Run], members: int, threads: int) -> Non
 
 
 def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], members: int) -> NDArray[np.float32]:
-    """(member, variable, y, x), each member from the noise that `convcast sample` gives it."""
+    """Draw members (member, variable, y, x), each from the noise that `convcast sample` gives it."""
 
     def noise(step: int) -> torch.Tensor:
         return torch.from_numpy(np.stack([member_noise(0, init, m, 1, shape, step=step) for m in range(members)]))
@@ -101,7 +101,7 @@ def draw(case: TiledDenoiser, run: Run, init: Hour, shape: tuple[int, ...], memb
 
 
 def statistics(members: NDArray[np.float32], truth: NDArray[np.float32]) -> Floats:
-    """Fair CRPS and variance of each field, (field, 2)."""
+    """Return fair CRPS and variance of each field, (field, 2)."""
     drawn = xr.DataArray(members.astype(float), dims=("number", "field", "y", "x"))
     observed = xr.DataArray(truth.astype(float), dims=("field", "y", "x"))
     crps = crps_ensemble(observed, drawn, member_dim="number", estimator="fair", dim=["y", "x"])
@@ -109,7 +109,7 @@ def statistics(members: NDArray[np.float32], truth: NDArray[np.float32]) -> Floa
 
 
 def exact_statistics(workspace: Path) -> Floats:
-    """Of the exact ensembles that verification made, (init, field, 2)."""
+    """Return `statistics` of the exact ensembles that verification made, (init, field, 2)."""
     dataset, rows = Dataset.open(workspace / "dataset.zarr"), []
     for path in sorted((workspace / "baselines" / "exact").glob("*.zarr")):
         with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as data:
@@ -120,13 +120,13 @@ def exact_statistics(workspace: Path) -> Floats:
 
 
 def resampled(days: int, per_day: int) -> NDArray[np.int64]:
-    """Indices of initial hours, (resample, init), whole days drawn with replacement."""
+    """Return indices of initial hours, (resample, init), with whole days drawn with replacement."""
     chosen = np.random.default_rng(0).integers(days, size=(RESAMPLES, days))
     return (chosen[:, :, None] * per_day + np.arange(per_day)).reshape(RESAMPLES, -1)
 
 
 def ratio(ours: Floats, other: Floats) -> Floats:
-    """Ratio of CRPS, in the mean over fields, of arrays (…, init, field)."""
+    """Return the ratio of CRPS, as the mean over fields, of arrays (…, init, field)."""
     found: Floats = (ours.mean(axis=-2) / other.mean(axis=-2)).mean(axis=-1)
     return found
 
@@ -173,7 +173,7 @@ def main() -> None:
     members = arguments.members
     exact = root / "exact.npy"
     if not exact.exists():
-        # Any forecasts will do for the exact ensembles of their hours to be made.
+        # Verification makes the exact ensembles of the hours of any forecasts.
         convcast(root, "sample", "--init", INITS, "--members", "2", "--steps", "1", threads=threads)
         baseline = ["--against", "exact", "--set", f"verification.baseline_members={EXACT_MEMBERS}"]
         convcast(root, "verify", *baseline, "--name", "solvers", threads=threads)

@@ -1,12 +1,12 @@
-"""Ways to an ensemble, judged by the exact one: diffusion, one evaluation of it, and walks, on two simulated worlds.
+"""Compare ways to make an ensemble with the exact one: diffusion, one evaluation, and walks, on two simulated worlds.
 
     python benchmarks/three_ways.py --workspace DIR [--seconds 75] [--seeds 0,1,2] [--worlds demo,larger] [--json]
 
 All models have the same weather, one fitted reference, and the same CPU time to train in: the steps of a training
 follow from the CPU seconds of a step, measured once in each world on one thread. The guidance of the walks is chosen on
 a third world. Scores are of days that no model has seen. Intervals are Student's over the training seeds, of the
-difference from diffusion with the same seed, and bootstrapped over days, of the mean of the seeds. What is there
-already is kept, so a run can be stopped and extended. Prints tables in Markdown.
+difference from diffusion with the same seed, and bootstrapped over days, of the mean of the seeds. Results that
+exist are kept, so a run can be stopped and extended. Prints tables in Markdown.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LEADS = (1, 3)
 PATCH = 40
 """Cells along each side of a training patch: the demo's world here, a part of the larger one."""
 CALIBRATION = 8
-"""Number of steps of which the CPU time is measured, after a few others."""
+"""Number of steps whose CPU time is measured, after some steps of warm-up."""
 SCORES = {
     "crps_ratio_exact": "CRPS / exact",
     "spread_error_ratio": "spread / error",
@@ -82,18 +82,18 @@ TUNING = World(40, 3, "2024-05-23T18/2024-05-30T22/24h")
 
 
 UNTRAINED = "reference"
-"""The model of which only the reference forecast is used."""
+"""Name of the model from which only the reference forecast is used."""
 TRAININGS: dict[str, tuple[str, ...]] = {
     "diffusion": (),
     "perturbation": ("model.leads=[0]", 'model.reference={default="direct"}'),
     UNTRAINED: (),
 }
-"""Settings that only this training has, by training."""
+"""Settings by training, in which trainings differ."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to an ensemble: the model that is drawn from, and how."""
+    """A way to make an ensemble: the model, and the settings of sampling."""
 
     model: str
     settings: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """One world: its workspace, and what all of its trainings share."""
+    """One world: its workspace, and the data that all its trainings share."""
 
     workspace: Workspace
     world: World
@@ -284,14 +284,14 @@ def values(
 
 
 def student(numbers: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half of the 95 % interval."""
+    """Return the mean, and half of the 95 % interval."""
     count = len(numbers)
     half = stats.t.ppf(0.975, count - 1) * np.std(numbers, ddof=1) / np.sqrt(count) if count > 1 else np.nan
     return float(np.mean(numbers)), float(half)
 
 
 def over_days(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]] | None, lead: int) -> tuple[float, ...]:
-    """CRPS over that of the exact ensemble, or of other runs, in the mean over fields: the value, and its interval."""
+    """Return value and interval of CRPS over that of the exact ensemble or of other runs, as the mean over fields."""
     keys = [key for key in runs[0]["daily"] if key.startswith(f"{MODEL} ") and key.endswith(f" {lead}")]
     its = np.array([[run["daily"][key] for run in runs] for key in keys]).sum(axis=1)  # (field, day)
     if others is None:

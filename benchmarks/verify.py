@@ -1,13 +1,13 @@
-"""Memory and time of verification on the whole HRRR domain, beside packages that compute some of the scores.
+"""Measure memory and time of verification on the whole HRRR domain, beside packages that compute some of the scores.
 
     python benchmarks/verify.py --fields refc --cases 2
     python benchmarks/verify.py --fields all --cases 24 --against persistence,climatology,advection
     python benchmarks/verify.py --digest
 
 Ensembles are written as `convcast sample` writes them. Each run is a process of its own whose peak memory is read at
-its end, on Linux (what getrusage says of a process is what its parent had, if that was more). Prints a table in
-Markdown. `--digest` prints the SHA-256 of all statistics of 128 ensembles in its place: two versions that compute the
-same bits print the same.
+its end, on Linux (getrusage reports the parent's peak if that was higher). Prints a table in
+Markdown. `--digest` prints instead the SHA-256 of all statistics of 128 ensembles, which is equal for versions that
+compute the same bits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from convcast.variables import FIELDS, REFC, Variable
 
 START = np.datetime64("2026-07-01T00", "h")
 DIFFERENT = 3
-"""Number of ensembles that are written; those of later hours are hard links to their chunks, to save the disk."""
+"""Number of different ensembles; those of later hours are hard links to their chunks, to save disk space."""
 
 
 def publish(root: Path, cases: int, members: int, names: Sequence[str], *, history: int) -> None:
@@ -52,7 +52,7 @@ def publish(root: Path, cases: int, members: int, names: Sequence[str], *, histo
     shapes = [shape / shape.std() for shape in shapes]
 
     def field(variable: Variable, number: int) -> NDArray[np.float32]:
-        """Most of the domain is at the bound of fields that have a floor, as it is without storms."""
+        """Make a field; with a floor, most of the domain is at the floor, as it is without storms."""
         low, high = variable.display
         if variable is REFC:
             values = np.clip(25 * shapes[number % 4] - 10, -10, 70)
@@ -114,7 +114,7 @@ def measure(root: Path, cases: int, *, against: str, workers: int = 0, keep: str
 
 
 def peers(root: Path) -> dict[str, float]:
-    """Seconds that other packages take for some of the scores of REFC, its members and truth in memory."""
+    """Return the seconds of other packages for some of the scores of REFC, with members and truth in memory."""
     import properscoring
     import xarray as xr
     import xskillscore
@@ -150,7 +150,7 @@ def peers(root: Path) -> dict[str, float]:
 
 
 def digests() -> dict[str, str]:
-    """SHA-256 of the statistics of ensembles of 1 to 50 members, on a torus and with edges, without holes and with."""
+    """Return the SHA-256 of statistics of ensembles of 1 to 50 members, with and without edges and missing points."""
     from convcast.metrics.regimes import REGIMES
     from convcast.metrics.spatial import Scales
     from convcast.metrics.sums import score_field
@@ -182,7 +182,7 @@ def digests() -> dict[str, str]:
 
 
 def _patterns(generator: np.random.Generator, shape: tuple[int, ...], variable: Variable) -> NDArray[np.float32]:
-    """Smooth patterns of rounded values, so that members tie, with the floor of the field in half of the points."""
+    """Return smooth patterns of rounded values, so that members tie, with half of the points at the field's floor."""
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(generator.standard_normal(shape), (0, 3, 3))

@@ -64,7 +64,7 @@ NO_ECHO = -10.0
 
 @dataclass(frozen=True)
 class Floor:
-    """How a field with a value for "none" is continued where there is none, so that what is learnt has no cliff.
+    """Continuation of a field with a value for "none", so that the learnt field has no jump.
 
     A third of the points or more have no echo, and "none" is one number far below the weakest echo. The field is learnt
     in normal scores (convcast.dataset.normal_scores) and continued below its weakest value by the distance to the

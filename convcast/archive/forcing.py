@@ -39,7 +39,7 @@ class HrrrForecast:
 
 @dataclass(frozen=True)
 class Forcing:
-    """Which HRRR forecasts force a model."""
+    """The HRRR forecasts that force a model, by lead and age."""
 
     leads: tuple[int, ...]
     """Lead times of the model, hours."""

@@ -23,7 +23,7 @@ PRICE_OF_SPECTRUM = 0.01
 
 @dataclass(frozen=True)
 class EventFrequency:
-    """How often an event is forecast and observed at one lead time."""
+    """Forecast and observed frequency of an event at one lead time."""
 
     lead: int
     """Hours."""

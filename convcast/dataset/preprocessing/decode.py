@@ -25,7 +25,7 @@ class DecodedFields:
     """The requested fields of one GRIB file."""
 
     values: NDArray[np.float32]
-    """(variable, y, x), GRIB units, row 0 in the south, NaN where missing."""
+    """Fields (variable, y, x), GRIB units, row 0 in the south, NaN where missing."""
     grid: Grid
     simulated: bool
 

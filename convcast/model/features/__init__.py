@@ -1,1 +1,1 @@
-"""What the network is given and what it predicts: inputs, the reference forecast, and residuals from it."""
+"""Inputs of the network, the reference forecast, and the residuals from it that the network predicts."""

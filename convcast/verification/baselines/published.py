@@ -74,7 +74,7 @@ class ComparisonSums:
     members: int
     names: tuple[str, ...]
     sums: Floats
-    """(comparison, len(SUMS))"""
+    """Sums by comparison, (comparison, len(SUMS))."""
 
     def __add__(self, other: ComparisonSums) -> ComparisonSums:
         """Add the sums of two sets of cases, each of which may lack products that were not published."""

@@ -38,7 +38,7 @@ class _Map:
 
     path: Path
     values: xr.DataArray
-    """(y, x)"""
+    """Values of the field, (y, x)."""
 
 
 _Key = tuple[np.datetime64, int, float, str]
