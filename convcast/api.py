@@ -59,11 +59,11 @@ def open_forecast(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Raises:
         MissingInputError: There is no such folder.
-        DamagedFileError: It is no forecast of convcast, or has lost values that it marks as complete.
+        DamagedFileError: It is not a forecast of convcast, or has lost values that it marks as complete.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingInputError(f"{path} is not there", advice="run `convcast sample --init latest`, or name another")
+        raise MissingInputError(f"{path} does not exist", advice="run `convcast sample --init latest`, or name another")
     data = files.open_forecast(path)
     hours = (data.lead_time.values / HOUR).astype(np.int64)
     counted = data.assign_coords(lead_time=("lead_time", hours, data.lead_time.attrs | {"units": "hours"}))

@@ -105,7 +105,7 @@ def from_os_error(error: OSError) -> ConvcastError | None:
     if "temporary directory" in str(error):  # tempfile has no error type of its own
         return SettingsError("no folder for temporary files can be written to", advice="set TMPDIR to one that can")
     if error.errno == errno.ENOENT and not _is_here():
-        return SettingsError("the working directory is no more", advice="change to a folder that is there (cd)")
+        return SettingsError("the working directory was deleted", advice="change to a folder that exists (cd)")
     return None
 
 

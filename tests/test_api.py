@@ -94,7 +94,7 @@ class TestOpen:
         assert not forecast.refc._in_memory
 
     def test_absent_and_foreign_folders_are_named(self, tmp_path, workspace):
-        with pytest.raises(MissingInputError, match="is not there"):
+        with pytest.raises(MissingInputError, match="does not exist"):
             cc.open_forecast(tmp_path / "f.zarr")
         (tmp_path / "g.zarr").mkdir()
         with pytest.raises(DamagedFileError, match=r"g\.zarr"):

@@ -77,7 +77,7 @@ def parse_listing(text: str) -> tuple[Scan, ...]:
     """Return the scans in the answer of a bucket to a request for a list of its objects (S3's ListObjectsV2).
 
     Raises:
-        Bad: The text is no such answer.
+        Bad: The text is not such an answer.
         Incomplete: It is cut short.
     """
     if "<ListBucketResult" not in text:

@@ -201,7 +201,7 @@ def _any_time(
         return {}
     advice = "run the same command again, which draws it again"
     positions = [stored_leads.index(lead) for lead in leads]
-    complete = stores.open_array(group, "complete", complaint=f"{ensemble} is no ensemble", advice=advice)
+    complete = stores.open_array(group, "complete", complaint=f"{ensemble} is not an ensemble", advice=advice)
     if not np.all(read_flags(complete)[0][np.ix_(list(members), positions)] == conventions.COMPLETE):
         return {}
     array = group[REFC.name]

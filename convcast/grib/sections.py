@@ -133,7 +133,7 @@ def _check_packing(section: bytes) -> None:
         raise DamagedFileError(f"a GRIB message is packed by template 5.{template}, which convcast does not read")
     exponents = [abs(_signed(section, octet)) for octet in (16, 18)]
     if len(section) != _PACKING_LENGTHS[template] or section[19] > MAX_BITS or max(exponents) > MAX_EXPONENT:
-        raise _damaged("section 5 is no packing")
+        raise _damaged("section 5 is not a valid packing")
 
 
 def _check_bitmap(section: bytes, *, points: int, values: int) -> None:
@@ -142,7 +142,7 @@ def _check_bitmap(section: bytes, *, points: int, values: int) -> None:
     elif section[5] == 0 and len(section) == 6 + -(-points // 8):
         present = int(np.unpackbits(np.frombuffer(section, np.uint8, offset=6), count=points).sum())
     else:
-        raise _damaged("section 6 is no bitmap")
+        raise _damaged("section 6 is not a valid bitmap")
     if present != values:
         raise _damaged(f"{values} values for {present} points")
 
@@ -174,17 +174,17 @@ def _check_jpeg(section: bytes, values: int) -> None:
         or section[47] >= MAX_BITS
         or section[48:50] != b"\1\1"
     ):
-        raise _damaged(f"section 7 is no image of {values} values")
+        raise _damaged(f"section 7 is not an image of {values} values")
 
 
 def _check_png(section: bytes, values: int, bits: int) -> None:
     """Check the header of a PNG image (ISO/IEC 15948, 11.2.2): a pixel for each value, with its bits, in order."""
     columns, rows = _number(section, 22, 4), _number(section, 26, 4)
     if len(section) < 34 or section[5:21] != _PNG or columns * rows != values:
-        raise _damaged(f"section 7 is no image of {values} values")
+        raise _damaged(f"section 7 is not an image of {values} values")
     depth, colour, compression, filtering, interlaced = section[29:34]
     if depth * _PNG_CHANNELS.get(colour, 0) != bits or compression or filtering or interlaced:
-        raise _damaged(f"section 7 is no image of {bits} bits a value")
+        raise _damaged(f"section 7 is not an image of {bits} bits per value")
 
 
 def _complex_octets(packing: bytes, section: bytes, values: int) -> int:

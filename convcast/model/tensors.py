@@ -57,7 +57,7 @@ def read_header(path: Path, *, advice: str = TRAIN_ANOTHER) -> SafetensorsHeader
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is not a mapping
             shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
             others = {part.get_dtype() for part in parts.values()} - {"F32"}
         if metadata.get("format") != FORMAT:

@@ -371,7 +371,7 @@ def evaluate(
         NotPublishedError: Every valid time is later than the last analysis.
         MissingInputError: No case is left.
         SettingsError: A file or baseline cannot be used with this truth.
-        DamagedFileError: A file cannot be read or is no ensemble.
+        DamagedFileError: A file cannot be read or is not an ensemble.
     """
     judge: Truth = Analyses(truth) if isinstance(truth, Dataset) else truth
     if foreign:

@@ -37,7 +37,7 @@ ORDER: tuple[MessageRow, ...] = (
     ("u80", "UGRD", "80 m above ground", GribKey(0, 2, 2, 103, 80)),
     message_row(FIELDS["v10"]),
 )
-"""Messages of a file, in order. Those that are no field of convcast resemble requested ones."""
+"""Messages of a file, in order. Messages of other fields than convcast's resemble requested ones."""
 
 
 def files_of_lead(members: Mapping[str, Array], init: Hour, lead: int) -> Iterator[tuple[GribFile, dict[str, Array]]]:

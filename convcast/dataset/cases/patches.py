@@ -33,7 +33,7 @@ def count_echoes(reflectivity: NDArray[np.floating]) -> NDArray[np.int64]:
     """Count the cells with an echo in each block of a reflectivity field.
 
     Args:
-        reflectivity: Reflectivity, dBZ, (y, x); missing values are no echoes.
+        reflectivity: Reflectivity, dBZ, (y, x); missing values do not count as echoes.
 
     Returns:
         Counts, (block, block); the last blocks along each axis may be smaller.

@@ -29,7 +29,7 @@ IN_MEMORY = 1 << 30
 """Maximum size, bytes, of the decoded fields that Windows holds in memory."""
 
 _MOTION_FOUND = threading.Condition()
-"""Notified when a motion has been estimated. It is no attribute of Windows, which could not be pickled then."""
+"""Notified when a motion has been estimated. As an attribute it would keep Windows from being pickled."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Windows:
     There is a case for each initial time and lead. An index of `len(windows)` or more is the same case again with new
     draws, so that passes differ. Small datasets are held in memory; others are read patch by patch.
 
-    Processes that take different indices share no draw. `shuffled_indices(..., rank, world_size)` distributes the
+    Processes with different indices have different draws. `shuffled_indices(..., rank, world_size)` distributes the
     indices, and the workers of a DataLoader, which share one sampler, need no seeds of their own.
     """
 

@@ -1,7 +1,7 @@
 """Ingest single hours into a dataset: decode the file, check the fields, write them and their histograms.
 
-Hours share no file, so that several processes may ingest at once. An hour exists only after `preprocess` has committed
-it, and ingesting it twice gives the same files.
+Each hour has its own files, so that several processes may ingest at once. An hour exists only after `preprocess` has
+committed it, and ingesting it twice gives the same files.
 """
 
 from __future__ import annotations
