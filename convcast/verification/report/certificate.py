@@ -7,12 +7,14 @@ from typing import Any
 from convcast.text import page_templates
 from convcast.variables import FIELDS
 from convcast.verification.report.html import title
+from convcast.verification.results.certificate import TOLERANCES, widest_interval
 
 
 def render_certificate(certificate: dict[str, Any]) -> str:
     """Return the HTML page of a certificate that `convcast.verification.results.certificate.certify` made."""
     environment = page_templates("convcast.verification.report")
     environment.globals |= {"event": _event, "number": _number, "interval": _interval, "title": title}
+    environment.globals |= {"tolerance": _tolerance}
     return environment.get_template("certificate.html.jinja").render(**certificate)
 
 
@@ -20,6 +22,12 @@ def _event(row: dict[str, Any]) -> str:
     if "regime" in row:
         return f"regime {row['regime']}"
     return FIELDS[row["field"]].event(row["threshold"]) if "threshold" in row else ""
+
+
+def _tolerance(score: str) -> str:
+    """Describe when a ratio is reliable: by its value, and by its interval."""
+    value, interval = ("{:.2f} to {:.2f}".format(*bounds) for bounds in (TOLERANCES[score], widest_interval(score)))
+    return f"the value is {value} and its interval within {interval}"
 
 
 def _number(value: float | None) -> str:

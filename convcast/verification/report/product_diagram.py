@@ -40,7 +40,7 @@ def draw_products(verification: Verification) -> Drawing | None:
     axes.set_xlabel(f"difference of scores (left: {MODEL} is better)")
     return Drawing(
         "products",
-        "Beside what others publish",
+        "Beside published products",
         f"Statements that others publish, {lead} h",
         f"Difference of Brier score, or of the CRPS of a normal distribution, from that of the publisher's product, in "
         f"percent of it, for the same event made of as many of {MODEL}'s members. Bars are {facts.confidence:.0%} "

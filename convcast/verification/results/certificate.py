@@ -132,7 +132,14 @@ def _judge(row: Row, *, few: bool, members: int) -> str:
     lowest, highest = TOLERANCES[row["score"]]
     if not lowest <= value <= highest:
         return NOT_KNOWN if low <= 1 <= high else NOT_RELIABLE
-    return NOT_KNOWN if few or low < lowest**2 or high > highest**2 else RELIABLE
+    least, most = widest_interval(row["score"])
+    return NOT_KNOWN if few or low < least or high > most else RELIABLE
+
+
+def widest_interval(score: str) -> tuple[float, float]:
+    """Return the bounds within which the interval of a reliable ratio lies."""
+    lowest, highest = TOLERANCES[score]
+    return lowest**2, highest**2
 
 
 def _comparison(row: Row) -> dict[str, Any]:

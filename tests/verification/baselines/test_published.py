@@ -161,8 +161,8 @@ def test_the_report_says_what_was_compared_how(same, monkeypatch):
     leave_unpainted(monkeypatch)
     drawn = {figure.name: figure for figure in draw_figures(same)}
     page = render_report(same, [drawn["products"]])
-    assert "Beside what others publish" in page
-    assert "Beside what REFS publishes, 1 h" in page
+    assert "Beside published products" in page
+    assert "Beside the products of REFS, 1 h" in page
     assert "it is compared by its products, for 2 of 2 forecasts" in page
     assert "not independent" in page
 

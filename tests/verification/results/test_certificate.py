@@ -124,3 +124,5 @@ def test_certificate_of_a_verification_is_written_beside_its_report(verification
     assert "<b>" not in page
     assert "SIMULATED" in page
     assert "REFC ≥ 40 dBZ" in page
+    assert "the value is 0.95 to 1.05 and its interval within 0.90 to 1.10" in page
+    assert "the value is 0.80 to 1.25 and its interval within 0.64 to 1.56" in page
