@@ -202,7 +202,7 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
         (["train", "--set", "model.base=32"], 2, "model.base = 16, not 32"),
         (["plot", "--init", "2024-05-12T21", "--kind", "stamps"], 2, "has only products"),
         (["plot", "--init", "2024-05-12T15", "--leads", "7"], 2, "has no lead of 7 h"),
-        (["export", "--init", "2024-05-12T15", "--what", "products"], 3, "no products were kept"),
+        (["export", "--init", "2024-05-12T15", "--what", "products"], 3, "has no products"),
         (["plot", "--init", "2020-01-01T00"], 3, "there is no forecast from 2020-01-01T00"),
         (["verify", "--against", "href"], 2, "the simulated world has no href"),
         (["verify", "--init", "2020-01-01T00"], 3, "there is no forecast"),
