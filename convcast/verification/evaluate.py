@@ -263,7 +263,7 @@ class Evaluation:
             its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
             points = its[MODEL].sums["points"]
             if points == 0 or any(statistics.sums["points"] != points for statistics in its.values()):
-                self._left_out[f"{variable.name} alone, no point has the truth and a value of every system"] += 1
+                self._left_out[f"{variable.name} alone, no point has a truth and a forecast of every system"] += 1
                 continue
             self._coverage.add(variable.name, records)
             area = model.notes[f"{AREA}{variable.name}"]
