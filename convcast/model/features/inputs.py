@@ -164,9 +164,10 @@ class Inputs:
         static = stack([normalisation.standardise_static(w.static) for w in windows]) * ("ground" in names)
         wind = _displacement(past[:, -1], motion, leads, normalisation.variables)
         moving = torch.cat([history[:, -1], static], dim=1)
-        moved = upstream(moving, path(wind, motion * leads, periodic=periodic), periodic=periodic)
-        if along := wind_indices(normalisation.variables):
-            steering = smooth(wind, STEERING_WIDTH, periodic=periodic)
+        along = wind_indices(normalisation.variables)
+        steering = smooth(wind, STEERING_WIDTH, periodic=periodic) if along else motion * leads
+        moved = upstream(moving, path(wind, steering, periodic=periodic), periodic=periodic)
+        if along:
             steered = advect(torch.stack([moving[:, i] for i in along], dim=1), steering, periodic=periodic)
             for number, i in enumerate(along):
                 moved[:, i] = steered[:, number]
