@@ -2,9 +2,9 @@
 
 Storms grow where there is CAPE, little CIN and already an echo, which is a product that no linear forecast has, and the
 edges of an echo move as it grows. A network sees the regression's predictors of the convective fields within MARGIN
-cells (advected, averaged, and their changes) and is fitted to the regression's errors in about a minute. A network
-that forecasts the mean, below a diffusion model of what is left, is also how CorrDiff divides the task (Mardani et al.
-2025, arXiv 2309.15214).
+cells (advected, averaged, and their changes), and all fields as the wind moves them. It is fitted to the regression's
+errors in about two minutes. A network that forecasts the mean, below a diffusion model of what is left, is also how
+CorrDiff divides the task (Mardani et al. 2025, arXiv 2309.15214).
 
 A network errs less in the cases it was fitted to. So there are FOLDS networks, each fitted to the training cases
 outside its fold (cross-fitting). In training, the residuals of a case are those from the network that was not fitted
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch.nn import functional
 
 from convcast.model.devices import send
 from convcast.model.features.inputs import Kind, kind_name, parse_kind
-from convcast.model.features.regression import PLACE_AND_TIME
+from convcast.model.features.regression import BY_WIND, PLACE_AND_TIME
 from convcast.notation import HOUR, Hour
 from convcast.variables import Variable
 
@@ -52,20 +53,25 @@ PATCHES = 4
 PARTS = 3
 """Parts of the training period, each of which must gain from the correction."""
 
-PASSES = 24
-"""Number of times that a network sees each patch."""
-MAX_STEPS = 600
-"""Maximum number of steps of the fit of a network; with eight times as many it overfits."""
+MAX_STEPS = 2400
+"""Maximum number of steps of the fit of a network; half as many leave 2 to 3 % more error on REFC."""
+PASSES = 10
+"""Number of times that a network sees each patch in more than FEW_STEPS steps."""
+FEW_STEPS, MAX_PASSES = 600, 24
+"""Number of steps that are taken with few patches too, unless a network would see each more than MAX_PASSES times."""
 BATCH = 8
 LEARNING_RATE = 3e-3
 """Learning rate of the first and the last convolution and of the biases, by AdamW."""
-HIDDEN_RATE = 0.02
+HIDDEN_RATE = 0.01
 """Learning rate of the convolutions between them, by Muon."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rates rise; afterwards they fall to zero."""
 
 Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 """Weights (output, input, y, x) and bias (output,) of each convolution, of half precision."""
+
+Network = list[tuple[Tensor, Tensor]]
+"""The same as tensors."""
 
 
 def fold_of(init: Hour, first: Hour, last: Hour) -> int:
@@ -74,14 +80,19 @@ def fold_of(init: Hour, first: Hour, last: Hour) -> int:
     return int((init - first) / HOUR / max(block, 1.0)) % FOLDS
 
 
-def convective(predictors: int, variables: Sequence[Variable]) -> list[int]:
+def selected(predictors: int, variables: Sequence[Variable]) -> list[int]:
     """Return the indices of those of the regression's predictors that the correction sees.
 
-    They are those of the fields with a loss weight above 1. The other fields, the ground and the sun would let a
-    network recognise its training days: with them it was worse on other days.
+    They are those of the fields with a loss weight above 1, and all fields of the last frame as the wind moves them:
+    outflow spreads storms, and cold, dry air ends them. From the ground and the sun, a network would recognise its
+    training days.
     """
-    weather = range(PLACE_AND_TIME, predictors)
-    return [i for i in weather if variables[(i - PLACE_AND_TIME) % len(variables)].loss_weight > 1]
+    indices = []
+    for index in range(PLACE_AND_TIME, predictors):
+        group, field = divmod(index - PLACE_AND_TIME, len(variables))
+        if group == BY_WIND or variables[field].loss_weight > 1:
+            indices.append(index)
+    return indices
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class Correction:
         """Predict the corrections (row, field, y, x).
 
         Args:
-            rows: `convective` predictors, (row, predictor, y, x).
+            rows: `selected` predictors, (row, predictor, y, x).
             kinds: Kind of each row.
             periodic: Whether the domain is a torus.
             folds: Fold of each training case, for the network that was not fitted to it; None for the mean of all
@@ -147,12 +158,37 @@ class Correction:
                     raise ValueError(f"the correction at lead {kind_name(kind)} is not finite")
 
 
+@dataclass(frozen=True)
+class Patches:
+    """Patches of the training cases, with MARGIN more cells of the predictors on each side."""
+
+    rows: Tensor
+    """Predictors in half precision, (patch, predictor, y, x)."""
+    errors: Tensor
+    """Standardised errors of the regression, (patch, field, y, x); NaN where the target is missing."""
+    centre: Tensor
+    """Mean of each predictor."""
+    width: Tensor
+    """Standard deviation of each predictor."""
+
+    def batch(self, numbers: Tensor) -> Tensor:
+        """Return the standardised predictors of these patches."""
+        rows = (self.rows[numbers].float() - self.centre[:, None, None]) / self.width[:, None, None]
+        return rows.contiguous(memory_format=torch.channels_last)
+
+
 class CorrectionFit:
     """Patches of the training cases of one kind, and the fit to them."""
 
-    def __init__(self, weights: Sequence[float]) -> None:
-        """Begin a fit; `weights` are those of the fields' errors in the loss (`Variable.loss_weight`)."""
+    def __init__(self, weights: Sequence[float], *, half: bool = False) -> None:
+        """Begin a fit.
+
+        Args:
+            weights: Weights of the fields' errors in the loss (`Variable.loss_weight`).
+            half: Whether convolutions are computed in bfloat16.
+        """
         self._weights = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+        self._half = half
         self._generator = torch.Generator().manual_seed(0)
         self._rows: list[Tensor] = []
         self._errors: list[Tensor] = []
@@ -162,7 +198,7 @@ class CorrectionFit:
         """Add patches of a case.
 
         Args:
-            rows: `convective` predictors, (predictor, y, x).
+            rows: `selected` predictors, (predictor, y, x).
             errors: Errors of the regression, (field, y, x); NaN where the target is missing.
             fold: Fold of the case.
             periodic: Whether the domain is a torus.
@@ -187,48 +223,52 @@ class CorrectionFit:
         rows, errors, folds = torch.stack(self._rows), torch.stack(self._errors), torch.tensor(self._folds)
         centre, width = _centre_and_width(rows)
         _, size = _centre_and_width(errors)
-        scaled = errors / size[:, None, None]
-        networks, found = [], torch.zeros_like(errors)
-        for fold in range(FOLDS):
-            own, others = folds == fold, folds != fold
-            others = others if others.any() else own
-            networks.append(layers := self._fitted(rows[others], scaled[others], centre, width))
-            if own.any():
-                with torch.no_grad():
-                    found[own] = torch.cat([_network(layers, part) for part in _standardised(rows[own], centre, width)])
-        scale = size * _share(found, scaled)
-        return tuple(_folded(layers, centre, width, scale) for layers in networks)
+        patches = Patches(rows, errors / size[:, None, None], centre, width)
 
-    def _fitted(self, rows: Tensor, errors: Tensor, centre: Tensor, width: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Train a network on patches: predictors (patch, predictor, y, x) and errors (patch, field, y, x).
+        def fitted(fold: int) -> Network:
+            others = folds != fold
+            return self._fitted(patches, (others if others.any() else ~others).nonzero().flatten(), seed=fold)
+
+        # One thread fits a network faster than several threads within each operation, and gives the same bits.
+        threads = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+        with threads:
+            networks = list(threads.map(fitted, range(FOLDS)))
+        found = torch.zeros_like(errors)
+        for fold, network in enumerate(networks):
+            if len(own := (folds == fold).nonzero().flatten()):
+                with torch.no_grad():
+                    found[own] = torch.cat([_network(network, patches.batch(part)) for part in own.split(BATCH)])
+        scale = size * _share(found, patches.errors)
+        return tuple(_folded(network, centre, width, scale) for network in networks)
+
+    def _fitted(self, patches: Patches, chosen: Tensor, *, seed: int) -> Network:
+        """Train a network on the chosen patches.
 
         Muon (Jordan et al. 2024) makes each step of a matrix of weights orthogonal, so that it learns in all directions
         at once; it needs half as many steps as AdamW.
         """
-        shapes = _shapes(rows.shape[1], errors.shape[1])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            convolutions = [nn.Conv2d(before, after, side) for after, before, side, _ in shapes]
-        nn.init.zeros_(convolutions[-1].weight)
-        weights = [nn.Parameter(each.weight.detach().flatten(1)) for each in convolutions]
-        biases = [each.bias for each in convolutions if each.bias is not None]
+        generator = torch.Generator().manual_seed(seed)
+        shapes = _shapes(patches.rows.shape[1], patches.errors.shape[1])
+        weights = [nn.Parameter(_first_weights(shape, generator)) for shape in shapes]
+        biases = [nn.Parameter(torch.zeros(shape[0])) for shape in shapes]
+        nn.init.zeros_(weights[-1])
         first, *hidden, last = weights
         optimisers = (
             torch.optim.Muon(hidden, lr=HIDDEN_RATE, weight_decay=0.0),
             torch.optim.AdamW([first, last, *biases], lr=LEARNING_RATE),
         )
-        steps = min(MAX_STEPS, math.ceil(PASSES * len(rows) / BATCH))
+        steps = _steps(len(chosen))
         schedules = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step / steps)) for each in optimisers]
-        present = torch.isfinite(errors) * self._weights[:, None, None]
-        errors = errors.nan_to_num()
 
-        def layers() -> list[tuple[Tensor, Tensor]]:
+        def layers() -> Network:
             return [(weight.view(shape), bias) for weight, shape, bias in zip(weights, shapes, biases, strict=True)]
 
         for _ in range(steps):
-            chosen = torch.randint(len(rows), (BATCH,), generator=self._generator)
-            (batch,) = _standardised(rows[chosen], centre, width)
-            squares = (_network(layers(), batch) - errors[chosen]).square() * present[chosen]
+            numbers = chosen[torch.randint(len(chosen), (BATCH,), generator=generator)]
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
+                found = _network(layers(), patches.batch(numbers))
+            errors = patches.errors[numbers]
+            squares = (found - errors.nan_to_num()).square() * torch.isfinite(errors) * self._weights[:, None, None]
             squares.sum(dim=1).mean().backward()
             for optimiser, schedule in zip(optimisers, schedules, strict=True):
                 optimiser.step()
@@ -237,12 +277,23 @@ class CorrectionFit:
         return [(weight.detach(), bias.detach()) for weight, bias in layers()]
 
 
+def _first_weights(shape: tuple[int, int, int, int], generator: torch.Generator) -> Tensor:
+    """Draw the first weights of a convolution as a matrix, (output, input x y x x)."""
+    return nn.init.kaiming_uniform_(torch.empty(shape).flatten(1), a=math.sqrt(5), generator=generator)
+
+
+def _steps(patches: int) -> int:
+    """Return the number of steps of a fit to so many patches."""
+    a_pass = patches / BATCH
+    return min(MAX_STEPS, math.ceil(min(MAX_PASSES * a_pass, max(FEW_STEPS, PASSES * a_pass))))
+
+
 def _rate(progress: float) -> float:
     """Return the factor of the learning rates after a share of the steps: it rises from 0.01, then falls to zero."""
     return min(0.01 + progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
 
 
-def _folded(layers: Sequence[tuple[Tensor, Tensor]], centre: Tensor, width: Tensor, scale: Tensor) -> Layers:
+def _folded(layers: Network, centre: Tensor, width: Tensor, scale: Tensor) -> Layers:
     """Make the first convolution take predictors in their own units, and the last return corrections in theirs."""
     (first, bias), *blocks, (last, last_bias) = layers
     first = first / width[:, None, None]
@@ -251,7 +302,7 @@ def _folded(layers: Sequence[tuple[Tensor, Tensor]], centre: Tensor, width: Tens
     return tuple((_halved(weight.numpy()), _halved(offset.numpy())) for weight, offset in found)
 
 
-def _tensors(layers: Layers, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+def _tensors(layers: Layers, device: torch.device) -> Network:
     return [(send(torch.from_numpy(w), device), send(torch.from_numpy(b), device)) for w, b in layers]
 
 
@@ -261,7 +312,7 @@ def _shapes(predictors: int, fields: int) -> list[tuple[int, int, int, int]]:
     return [(HIDDEN, predictors, 1, 1), *blocks, (fields, HIDDEN, 1, 1)]
 
 
-def _network(layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> Tensor:
+def _network(layers: Network, rows: Tensor) -> Tensor:
     """Compute corrections (row, field, y, x) from predictors with MARGIN more cells on each side."""
     x = functional.conv2d(rows, *layers[0])
     for block in range(BLOCKS):
@@ -274,14 +325,6 @@ def _network(layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> Tensor:
 def _padded(rows: Tensor, *, periodic: bool) -> Tensor:
     """Continue predictors (row, predictor, y, x) by MARGIN cells on each side, as a torus or by their edge values."""
     return functional.pad(rows, (MARGIN,) * 4, mode="circular" if periodic else "replicate")
-
-
-def _standardised(rows: Tensor, centre: Tensor, width: Tensor) -> Iterator[Tensor]:
-    """Yield batches of patches (patch, predictor, y, x) in standardised units."""
-    for batch in rows.split(BATCH):
-        yield ((batch.float() - centre[:, None, None]) / width[:, None, None]).contiguous(
-            memory_format=torch.channels_last
-        )
 
 
 def _centre_and_width(patches: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,6 +68,9 @@ PLACE_AND_TIME = 3 * 5 + 2 + 6
 """Number of the first `predictors`: those of place, distance from the edges upstream and time of day, without
 weather."""
 
+BY_WIND = 2 + len(WIDTHS)
+"""Position of `Inputs.advected_by_wind` among the groups of one predictor for each field that follow."""
+
 
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
     """Number of `predictors`: those of place and time, and those of each field."""

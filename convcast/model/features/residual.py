@@ -19,7 +19,7 @@ from torch import Tensor
 from convcast.errors import TRAIN_ANOTHER, DamagedFileError, MissingInputError
 from convcast.model.devices import send
 from convcast.model.diffusion.spectrum import Spectrum, band_moments, noise_moments
-from convcast.model.features.correction import Correction, CorrectionFit, convective
+from convcast.model.features.correction import Correction, CorrectionFit, selected
 from convcast.model.features.inputs import Inputs, Kind, kind_name, kind_order, parse_kind
 from convcast.model.features.normalisation import Normalisation
 from convcast.model.features.regression import Regression, RegressionFit, predictor_count, predictors
@@ -59,10 +59,12 @@ class Residuals:
         names: Mapping[str, ReferenceName],
         *,
         corrected: Callable[[], FittingCases] | None = None,
+        half: bool = False,
     ) -> Residuals:
         """Fit to training cases (inputs and standardised targets), which are read three times.
 
-        The correction is fitted to the cases `corrected`, which are read once more, or to the same.
+        The correction is fitted to the cases `corrected`, which are read once more, or to the same; with `half` its
+        convolutions are computed in bfloat16.
 
         Missing points of the targets (NaN) are left out. For the spectrum their residual is 0, and the moments are
         scaled up for the variance that they lack.
@@ -72,7 +74,9 @@ class Residuals:
         if "regression" in references:
             regression = _fit_regression(cases())
             if fields := corrected_fields(normalisation, references):
-                correction = _fit_correction((corrected or cases)(), regression, fields, normalisation.variables)
+                correction = _fit_correction(
+                    (corrected or cases)(), regression, fields, normalisation.variables, half=half
+                )
         white = Spectrum.white(len(references))
         residuals = cls(normalisation, references, regression, correction, {}, white)
         fits: dict[Kind, SpreadFit] = {}
@@ -130,7 +134,7 @@ class Residuals:
             forecast = self.regression.predict(rows, inputs.kinds)
             corrected = corrected_fields(self.normalisation, self.references)
             if corrected:
-                seen = rows.index_select(1, _places(convective(rows.shape[1], self.normalisation.variables), rows))
+                seen = rows.index_select(1, _places(selected(rows.shape[1], self.normalisation.variables), rows))
                 found = self.correction.predict(seen, inputs.kinds, periodic=inputs.periodic, folds=inputs.folds)
                 forecast.index_add_(1, _places(corrected, rows), found)
             sources["regression"] = forecast
@@ -208,7 +212,7 @@ class Residuals:
             if rows.shape not in {(predictor_count(fields, h, forced=forced), fields) for h in (1, 2)}:
                 raise ValueError(f"the regression at lead {kind_name(kind)} has weights of shape {rows.shape}")
         variables, corrected = self.normalisation.variables, corrected_fields(self.normalisation, self.references)
-        seen = {kind: len(convective(len(rows), variables)) for kind, rows in self.regression.weights.items()}
+        seen = {kind: len(selected(len(rows), variables)) for kind, rows in self.regression.weights.items()}
         self.correction.check(seen if corrected else {}, len(corrected))
 
 
@@ -236,7 +240,12 @@ def _fit_regression(cases: FittingCases) -> Regression:
 
 
 def _fit_correction(
-    cases: FittingCases, regression: Regression, corrected: Sequence[int], variables: Sequence[Variable]
+    cases: FittingCases,
+    regression: Regression,
+    corrected: Sequence[int],
+    variables: Sequence[Variable],
+    *,
+    half: bool,
 ) -> Correction:
     """Fit the correction of the fields `corrected` to the errors of the regression."""
     fits = dict[Kind, CorrectionFit]()
@@ -244,8 +253,10 @@ def _fit_correction(
     for inputs, target in cases:
         rows = predictors(inputs)
         errors = (target - regression.predict(rows, inputs.kinds))[:, corrected]
-        seen = rows[:, convective(rows.shape[1], variables)]
+        seen = rows[:, selected(rows.shape[1], variables)]
         folds = inputs.folds or (0,) * len(rows)
         for kind, fold, row, error in zip(inputs.kinds, folds, seen, errors, strict=True):
-            fits.setdefault(kind, CorrectionFit(weights)).add(row, error, fold=fold, periodic=inputs.periodic)
+            fits.setdefault(kind, CorrectionFit(weights, half=half)).add(
+                row, error, fold=fold, periodic=inputs.periodic
+            )
     return Correction({kind: fit.solve() for kind, fit in fits.items()})

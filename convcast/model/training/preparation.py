@@ -17,6 +17,7 @@ from convcast.dataset import Dataset, FieldStatistics, Split, Windows, split_hou
 from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.grid import SPACING
 from convcast.model.checkpoint import ModelDescription
+from convcast.model.devices import resolve_precision
 from convcast.model.features.correction import fold_of
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
@@ -99,7 +100,11 @@ def describe(dataset: Dataset, settings: Settings) -> ModelDescription:
         model=settings.model,
         variables=dataset.variables,
         residuals=Residuals.fit(
-            lambda: cases(fitted), normalisation, settings.model.reference, corrected=lambda: cases(corrected)
+            lambda: cases(fitted),
+            normalisation,
+            settings.model.reference,
+            corrected=lambda: cases(corrected),
+            half=resolve_precision(settings.training.precision, torch.device("cpu")) == "bfloat16",
         ),
         grid=dataset.grid,
         spacing=SPACING,

@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from convcast.model.features.correction import FOLDS, HIDDEN, Correction, CorrectionFit, convective, fold_of
-from convcast.model.features.regression import PLACE_AND_TIME
+from convcast.model.features.correction import (
+    FOLDS,
+    HIDDEN,
+    Correction,
+    CorrectionFit,
+    _steps,
+    fold_of,
+    selected,
+)
+from convcast.model.features.regression import BY_WIND, PLACE_AND_TIME
 from convcast.variables import CAPE, REFC, T2M
 
 VARIABLES = (REFC, T2M, CAPE)
 PREDICTORS = PLACE_AND_TIME + 2 * len(VARIABLES)
-SEEN = convective(PREDICTORS, VARIABLES)
+SEEN = selected(PREDICTORS, VARIABLES)
 ONE, FORCED = (1, None), (3, 0)
 SIDE = 20
 
@@ -59,8 +67,12 @@ def errors(correction, law, seed=999):
     return float(error.square().mean()), float((error - found).square().mean())
 
 
-def test_it_sees_the_convective_fields_alone():
+def test_it_sees_the_convective_fields_and_all_fields_as_the_wind_moves_them():
     assert [(i - PLACE_AND_TIME) % 3 for i in SEEN] == [0, 2, 0, 2]
+    groups = BY_WIND + 2
+    many = selected(PLACE_AND_TIME + groups * len(VARIABLES), VARIABLES)
+    fields = [[(i - PLACE_AND_TIME) % 3 for i in many if (i - PLACE_AND_TIME) // 3 == group] for group in range(groups)]
+    assert fields == [[0, 1, 2] if group == BY_WIND else [0, 2] for group in range(groups)]
 
 
 def test_it_learns_a_product_that_no_linear_forecast_has(correction):
@@ -110,6 +122,34 @@ def test_the_same_cases_give_the_same_bits_and_leave_torch_s_generator_alone():
     once, again = (fitted(storm, cases=8) for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     assert all(np.array_equal(a, b) for a, b in zip(arrays(again), arrays(once), strict=True))
+
+
+def test_the_number_of_threads_does_not_change_the_bits():
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(arrays(fitted(storm, cases=8)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("patches", "steps"), [(8, 24), (200, 600), (400, 600), (1600, 2000), (100_000, 2400)], ids=str
+)
+def test_steps_grow_with_the_patches_within_their_limits(patches, steps):
+    assert _steps(patches) == steps
+
+
+def test_half_precision_learns_as_well():
+    fit = CorrectionFit([1.0], half=True)
+    for seed in range(60):
+        fit.add(*case(seed, storm), fold=seed % 2, periodic=True)
+    before, after = errors(Correction({ONE: fit.solve()}), storm)
+    assert after < 0.2 * before
 
 
 def test_rows_of_several_kinds_have_their_own_networks(correction):
