@@ -111,7 +111,7 @@ def make_settings():
 
 @pytest.fixture(scope="session", autouse=True)
 def _described_once():
-    """Fit statistics and reference once for the same data, predictors and patch, and in few steps.
+    """Fit statistics and reference once for the same data, predictors, patch and precision, and in few steps.
 
     They do not depend on the network.
     """
@@ -120,7 +120,7 @@ def _described_once():
         describe, known = preparation.describe, {}
 
         def remembered(dataset, settings):
-            patches = settings.training.model_dump(include={"patch", "seed", "augmentation"})
+            patches = settings.training.model_dump(include={"patch", "seed", "augmentation", "precision"})
             key = f"{dataset.path} {settings.model.model_dump(include=seen)} {settings.split!r} {patches}"
             if key not in known:
                 with pytest.MonkeyPatch.context() as soon:

@@ -230,9 +230,10 @@ class CorrectionFit:
             return self._fitted(patches, (others if others.any() else ~others).nonzero().flatten(), seed=fold)
 
         # One thread fits a network faster than several threads within each operation, and gives the same bits.
-        threads = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
-        with threads:
-            networks = list(threads.map(fitted, range(FOLDS)))
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            networks = list(pool.map(fitted, range(FOLDS)))
+        torch.set_num_threads(threads)  # threads that begin later take the number that was set last
         found = torch.zeros_like(errors)
         for fold, network in enumerate(networks):
             if len(own := (folds == fold).nonzero().flatten()):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -132,6 +133,8 @@ def test_the_number_of_threads_does_not_change_the_bits():
             torch.set_num_threads(threads)
             found.append(arrays(fitted(storm, cases=8)))
             assert torch.get_num_threads() == threads
+            with ThreadPoolExecutor(1) as later:
+                assert later.submit(torch.get_num_threads).result() == threads
     finally:
         torch.set_num_threads(before)
     assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
