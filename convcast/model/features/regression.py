@@ -69,7 +69,7 @@ PLACE_AND_TIME = 3 * 5 + 2 + 6
 weather."""
 
 BY_WIND = 2 + len(WIDTHS)
-"""Position of `Inputs.advected_by_wind` among the groups of one predictor for each field that follow."""
+"""Position of `Inputs.advected_by_wind` among the groups of predictors after these, each with one for every field."""
 
 
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:

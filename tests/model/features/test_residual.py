@@ -13,7 +13,14 @@ from convcast.model.diffusion.spectrum import band_moments
 from convcast.model.features import correction
 from convcast.model.features.inputs import Inputs
 from convcast.model.features.normalisation import Normalisation
-from convcast.model.features.regression import Regression, RegressionFit, predictor_count, predictors
+from convcast.model.features.regression import (
+    BY_WIND,
+    PLACE_AND_TIME,
+    Regression,
+    RegressionFit,
+    predictor_count,
+    predictors,
+)
 from convcast.model.features.residual import Residuals
 
 HISTORY = 4
@@ -72,6 +79,12 @@ def fit(case, normalisation):
 def test_references_are_what_they_are_called(fit, case, name, expected):
     inputs, _ = case(20)
     torch.testing.assert_close(fit(default=name).reference(inputs), expected(inputs))
+
+
+def test_the_predictors_by_the_wind_stand_where_the_correction_looks_for_them(case):
+    inputs, _ = case(10)
+    first = PLACE_AND_TIME + BY_WIND * inputs.fields
+    assert torch.equal(predictors(inputs)[:, first : first + inputs.fields], inputs.advected_by_wind)
 
 
 def test_each_field_may_have_a_reference_of_its_own(fit, case):
