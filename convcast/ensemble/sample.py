@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from convcast.errors import DamagedFileError, MissingInputError, SettingsError
 from convcast.forecasts.store import EnsembleStore, ForecastDescription
 from convcast.grid import SPACING
 from convcast.model import Forecaster
-from convcast.model.devices import send
+from convcast.model.devices import cpu_threads, send
 from convcast.notation import HOUR, Hour, Hours
 from convcast.settings import SamplingSettings
 
@@ -197,7 +197,7 @@ def _advance(
 
 def _step(step: DrawStep, members: Sequence[int], threads: int, start: Hour, lead: int, pasts: Floats | None) -> Floats:
     """Draw by `step` on `threads` CPU threads, without gradients."""
-    with torch.inference_mode(), _threads(threads):
+    with torch.inference_mode(), cpu_threads(threads):
         return step(members, start, lead, pasts)
 
 
@@ -428,14 +428,3 @@ def _write(
 def _history(forecaster: Forecaster, init: Hour) -> Hours:
     hours: Hours = init + np.arange(1 - forecaster.settings.history, 1) * HOUR
     return hours
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute on `count` CPU threads; float32 sums differ in the last bits with the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

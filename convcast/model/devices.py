@@ -51,6 +51,20 @@ def resolve_precision(name: Precision, device: torch.device) -> Literal["bfloat1
     return "bfloat16" if quick is not None and quick() else "float32"
 
 
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute on `count` CPU threads; float32 sums differ in the last bits with the number of threads.
+
+    Threads that begin later take the number that was set last, so it is restored at the end.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def send(values: Tensor, device: torch.device) -> Tensor:
     """Copy a CPU tensor to the device; a copy to a GPU is queued, and the caller does not wait for it."""
     if device.type != "cuda":
