@@ -200,7 +200,7 @@ def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quic
     row = {"field": "refc", "lead_hours": 1, "score": "frequency_bias", "system": "convcast", "threshold": 50.0}
     for identity, said in (
         ("another", []),
-        ("", ["REFC ≥ 50 dBZ is forecast 9.0 times too often (7 to 11 times as often as observed)."]),
+        ("", ["REFC ≥ 50 dBZ is forecast 9.0 times too often (7.0 to 11.0 times as often as observed)."]),
     ):
         document = {"facts": {"models": [identity]}, "scores": [row | {"value": 9.0, "low": 7.0, "high": 11.0}]}
         (folder / "scores.json").write_text(json.dumps(document))

@@ -234,26 +234,21 @@ def _table(verification: Verification, lead: int, *, named: bool) -> Table:
 
     The title names the truth if `named`.
     """
+    from convcast.verification.results.formats import interval, number
+
     facts = verification.facts
     systems = facts.systems
 
     def crps(field: str, system: str) -> Cell:
         row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
-        if row is None or row["value"] is None:
-            return "-"
-        text = f"{row['value']:.3g}"
-        return text if row["low"] is None else (text, f"{row['low']:.3g} – {row['high']:.3g}")
-
-    def spread(field: str) -> str:
-        row = verification.find(field, "spread_error_ratio", systems[0], lead_hours=lead)
-        return "-" if row is None or row["value"] is None else f"{row['value']:.2f}"
+        return (number(row), ends) if (ends := interval(row)) else number(row)
 
     advection = [("than", "advection")] if "advection" in systems else []
     rows = [
         [
             (variable.name, variable.sign),
             *(crps(variable.name, system) for system in systems),
-            spread(variable.name),
+            number(verification.find(variable.name, "spread_error_ratio", systems[0], lead_hours=lead), 2),
             *(verification.verdict(variable.name, lead).replace("no clear difference", "unclear") for _ in advection),
         ]
         for variable in verification.variables

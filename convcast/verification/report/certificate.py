@@ -8,12 +8,13 @@ from convcast.text import page_templates
 from convcast.variables import FIELDS
 from convcast.verification.report.html import title
 from convcast.verification.results.certificate import TOLERANCES, widest_interval
+from convcast.verification.results.formats import interval, number
 
 
 def render_certificate(certificate: dict[str, Any]) -> str:
     """Return the HTML page of a certificate that `convcast.verification.results.certificate.certify` made."""
     environment = page_templates("convcast.verification.report")
-    environment.globals |= {"event": _event, "number": _number, "interval": _interval, "title": title}
+    environment.globals |= {"event": _event, "number": number, "interval": interval, "title": title}
     environment.globals |= {"tolerance": _tolerance}
     return environment.get_template("certificate.html.jinja").render(**certificate)
 
@@ -26,13 +27,5 @@ def _event(row: dict[str, Any]) -> str:
 
 def _tolerance(score: str) -> str:
     """Describe when a ratio is reliable: by its value, and by its interval."""
-    value, interval = ("{:.2f} to {:.2f}".format(*bounds) for bounds in (TOLERANCES[score], widest_interval(score)))
-    return f"the value is {value} and its interval within {interval}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _interval(row: dict[str, Any]) -> str:
-    return "none" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+    value, bounds = ("{:.2f} to {:.2f}".format(*ends) for ends in (TOLERANCES[score], widest_interval(score)))
+    return f"the value is {value} and its interval within {bounds}"

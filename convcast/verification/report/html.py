@@ -16,6 +16,7 @@ from convcast.metrics.scores import FIELD_SCORES
 from convcast.metrics.scores.changes import ChangeCrps
 from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
+from convcast.verification.results.formats import interval, number
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import Row, verdict
 from convcast.verification.results.verification import Verification
@@ -270,7 +271,7 @@ def _field_row(verification: Verification, field: str, lead: int) -> FieldTableR
     cells = []
     for system in verification.facts.systems:
         row = verification.find(field, "crps", system, estimator="fair", lead_hours=lead)
-        cells.append((_number(row), _interval(row)))
+        cells.append((number(row), interval(row)))
     against_advection = verification.verdict(field, lead) if "advection" in verification.facts.systems else ""
     spread = verification.find(field, "spread_error_ratio", MODEL, lead_hours=lead)
     return FieldTableRow(
@@ -278,9 +279,9 @@ def _field_row(verification: Verification, field: str, lead: int) -> FieldTableR
         long_name=variable.long_name,
         units=variable.sign,
         cells=cells,
-        ratio=_number(_ratio(verification, field, lead), 2),
-        ratio_interval=_interval(_ratio(verification, field, lead), 2),
-        spread_error=_number(spread, 2),
+        ratio=number(_ratio(verification, field, lead), 2),
+        ratio_interval=interval(_ratio(verification, field, lead), 2),
+        spread_error=number(spread, 2),
         calibration=_diagnosis(verification, field, lead),
         verdict=against_advection,
     )
@@ -290,14 +291,13 @@ def product_table_rows(verification: Verification, system: str, lead: int) -> li
     """Return the rows of the table of a system's products at a lead, hours."""
     lines = []
     for ours, theirs, difference in find_product_rows(verification, system, lead):
-        digits = 3 if ours["score"] == "crps_gaussian" else 5
         silent = ours.get("note") == "no events"
         lines.append(
             ProductTableRow(
                 what=comparison_label(ours),
-                ours=("no events", "") if silent else (_number(ours, digits), _interval(ours, digits)),
-                theirs=("no events", "") if silent else (_number(theirs, digits), _interval(theirs, digits)),
-                difference=_interval(difference, digits),
+                ours=("no events", "") if silent else (number(ours), interval(ours)),
+                theirs=("no events", "") if silent else (number(theirs), interval(theirs)),
+                difference=interval(difference),
                 verdict="" if silent else verdict(difference),
             )
         )
@@ -310,7 +310,7 @@ def _storms(verification: Verification, lead: int) -> list[tuple[str, list[tuple
     for system in verification.facts.systems:
         rows = [verification.find("refc", score, system, lead_hours=lead) for score in STORM_COLUMNS]
         if any(row is not None for row in rows):
-            lines.append((system, [(_number(row, 2), _interval(row, 2)) for row in rows]))
+            lines.append((system, [(number(row, 2), interval(row, 2)) for row in rows]))
     return lines
 
 
@@ -325,7 +325,7 @@ def _changes(verification: Verification) -> list[tuple[str, str, list[tuple[str,
         ]
         variable = next(v for v in verification.variables if v.name == row["field"])
         field = f"{variable.name.upper()} ({variable.sign})"
-        lines.append((field, "{from_hours} to {to_hours} h".format(**leads), [(_number(r), _interval(r)) for r in its]))
+        lines.append((field, "{from_hours} to {to_hours} h".format(**leads), [(number(r), interval(r)) for r in its]))
     return lines
 
 
@@ -336,29 +336,13 @@ def _events(verification: Verification, lead: int) -> list[tuple[str, int, str, 
         for threshold in variable.thresholds:
             row = verification.find(variable.name, "brier", MODEL, threshold=threshold, lead_hours=lead)
             if row is not None:
-                score = "no events" if row.get("note") == "no events" else _number(row, 5)
-                lines.append((variable.event(threshold), row["events"], score, _interval(row, 5)))
+                score = "no events" if row.get("note") == "no events" else number(row)
+                lines.append((variable.event(threshold), row["events"], score, interval(row)))
     return lines
 
 
 def _ratio(verification: Verification, field: str, lead: int) -> Row | None:
     return verification.find(field, "crps_ratio_exact", MODEL, lead_hours=lead)
-
-
-def _number(row: Row | None, digits: int = 3) -> str:
-    if row is None or row["value"] is None:
-        return "–"
-    if digits == 3 and abs(row["value"]) >= 10:
-        digits = 1
-    return f"{row['value']:.{digits}f}"
-
-
-def _interval(row: Row | None, digits: int = 3) -> str:
-    if row is None or row["low"] is None:
-        return ""
-    if digits == 3 and abs(row["value"]) >= 10:
-        digits = 1
-    return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
 
 
 def _join(words: Sequence[str]) -> str:

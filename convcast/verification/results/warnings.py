@@ -14,6 +14,7 @@ from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.metrics import MODEL
 from convcast.variables import U10, V10, Variable
+from convcast.verification.results.formats import interval
 from convcast.verification.results.table import Row, find
 
 MATTERS = 1.1
@@ -72,7 +73,7 @@ def _frequency(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
     if off:
         worst = max(off, key=lambda row: abs(math.log(max(row["value"], 1e-9))))
         event = variable.event(worst["threshold"])
-        yield f"{event} is forecast {_how_often(worst['value'])} ({_interval(worst)} times as often as observed)."
+        yield f"{event} is forecast {_how_often(worst['value'])} ({interval(worst)} times as often as observed)."
 
 
 def _reliability(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _reliability(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
         worst = min(off, key=lambda row: float(row["value"]))
         yield (
             f"Probabilities of {variable.event(worst['threshold'])} are not reliable: its mean frequency is a better "
-            f"forecast (Brier skill {worst['value']:.2f}, {_interval(worst)})."
+            f"forecast (Brier skill {worst['value']:.2f}, {interval(worst)})."
         )
 
 
@@ -90,7 +91,7 @@ def _spread(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
     row = find(rows, score="spread_error_ratio_centred")
     if row is not None and _excludes(row, 1.0) and _matters(row["value"]):
         kind = "over-confident" if row["value"] < 1 else "under-confident"
-        yield f"{variable.name.upper()} is {kind}: its spread is {row['value']:.2f} times its error ({_interval(row)})."
+        yield f"{variable.name.upper()} is {kind}: its spread is {row['value']:.2f} times its error ({interval(row)})."
 
 
 def _excludes(row: Row, right: float) -> bool:
@@ -108,7 +109,3 @@ def _how_often(ratio: float) -> str:
     if ratio >= 2:
         return f"{ratio:.1f} times too often"
     return f"{100 * (ratio - 1):.0f} % too often" if ratio > 1 else f"{100 * (1 - ratio):.0f} % too rarely"
-
-
-def _interval(row: Row) -> str:
-    return f"{row['low']:.2g} to {row['high']:.2g}"

@@ -142,7 +142,7 @@ def test_the_page_warns_where_an_interval_excludes_what_is_right(verification, f
     said, page = with_bias(7.25, 11.0)
     few = "By intervals from only 2 days."
     assert said == [
-        f"At 1 h: REFC ≥ 50 dBZ is forecast 9.1 times too often (7.2 to 11 times as often as observed). {few}"
+        f"At 1 h: REFC ≥ 50 dBZ is forecast 9.1 times too often (7.2 to 11.0 times as often as observed). {few}"
     ]
     assert "forecast 9.1 times too often" in page
     said, page = with_bias(0.9, 20.0)
