@@ -85,7 +85,7 @@ class Collapse:
     """Criterion for faulty single points of a field, which lie far below the points around them."""
 
     below: float
-    """Only lower values can be faults; in units of the field."""
+    """Value, in units of the field, below which a point can be a fault."""
     drop: float
     """Minimum depth of a faulty value below the median of the 5 x 5 points around it."""
 

@@ -348,7 +348,7 @@ def larger(tmp_path_factory):
 
 @pytest.mark.parametrize(("solver", "steps"), [("unipc", 6), ("exponential", 50)])
 def test_tiles_of_a_local_model_give_what_the_whole_domain_gives(larger, tmp_path, solver, steps):
-    """With few steps, `exponential` integrates a mean of several standard deviations to some percent only."""
+    """`exponential` needs many steps here: few integrate a mean of several standard deviations to some percent only."""
 
     class Local(GaussianForecaster):
         """Knows how the coming fields are distributed; another reference in each tile must change nothing."""

@@ -109,7 +109,7 @@ def test_interrupted_run_cleans_up_after_itself(forks):
 
 @pytest.mark.slow
 def test_two_runs_at_once_do_no_harm(bucket, tmp_path):
-    """Without the command line's lock: both finish, and every file and sidecar agree."""
+    """Both finish without the command line's lock, and every file and sidecar agree."""
     with serve(bucket) as server:
         start, end = str(lab.HOURS[0]), str(lab.HOURS[-1] + 1)
         command = [sys.executable, "-c", FORKS, server.url, str(tmp_path / "archive"), start, end]

@@ -170,7 +170,7 @@ def test_netcdf_is_what_was_kept(kept, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["f.zarr", "p.zarr"])
 def test_netcdf_keeps_the_conventions_that_it_names(kept, tmp_path, name):
-    """In a process of its own: the checker's libraries and ecCodes bring libproj twice."""
+    """The checker runs in a process of its own, since its libraries and ecCodes each bring a libproj."""
     to_netcdf(kept / name, tmp_path / "f.nc", fields=None, leads=None)
     run = subprocess.run([sys.executable, "-c", CHECK, tmp_path / "f.nc"], capture_output=True, text=True, check=True)
     count, errors, failures = json.loads(run.stdout.splitlines()[-1])

@@ -54,7 +54,7 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, drawn):
-    """Not to be changed."""
+    """The tests copy this forecast and leave it unchanged."""
     path = tmp_path_factory.mktemp("written") / "f.zarr"
     store = EnsembleStore.prepare(path, DESCRIPTION, members=len(MEMBERS))
     for member in MEMBERS:

@@ -18,7 +18,7 @@ SCALES = Scales((3,), periodic=False)
 
 
 def field(*boxes, shape=SHAPE, echo=45.0):
-    """No echo but in boxes of (row, column, height, width), which may lie across the edges."""
+    """Return a field with echo in boxes of (row, column, height, width), which may lie across the edges."""
     values = np.full(shape, -10.0, np.float32)
     for row, column, height, width in boxes:
         values[np.ix_(np.arange(row, row + height) % shape[0], np.arange(column, column + width) % shape[1])] = echo

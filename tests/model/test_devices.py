@@ -53,7 +53,7 @@ def test_a_side_queue_on_a_cpu_works_at_once():
 
 
 def test_the_network_waits_on_a_gpu_for_the_work_that_it_reads_and_no_more(monkeypatch):
-    """Without a GPU, the streams are ones that note what is asked of them."""
+    """Fake streams note what is asked of them, so that the test needs no GPU."""
     notes = []
 
     class Stream:

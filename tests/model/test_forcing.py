@@ -171,7 +171,7 @@ def test_one_model_forecasts_with_forcing_of_any_age_and_without(directory, forc
 
 
 def test_cases_prepared_together_keep_their_own_forcing(forced_dataset, description, settings, monkeypatch):
-    """On a GPU the cases of a batch are prepared in one pass for each age of their forcing, in their order."""
+    """A GPU prepares the cases of a batch in one pass for each age of their forcing, in their order."""
     cases, _ = preparation.cases(forced_dataset, description, settings)
     monkeypatch.setattr(cases, "_kept", None)
     drawn = [cases.drawn(number) for number in range(8)]

@@ -146,7 +146,7 @@ def test_a_point_that_cannot_be_is_refused_when_settings_are_read(wrong, said):
 
 
 def test_a_command_has_the_user_s_variables_and_not_ours(tmp_path, monkeypatch):
-    """With PYTHONSAFEPATH of a run, a script would not find the modules beside it."""
+    """A script would not find the modules beside it if it had the PYTHONSAFEPATH of a run."""
     kept = tmp_path / "told"
     text = f"import os; open({str(kept)!r}, 'w').write(os.environ.get('PYTHONSAFEPATH', '') + os.environ['MINE'])"
     monkeypatch.setenv("MINE", "mine")

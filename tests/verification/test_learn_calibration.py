@@ -160,7 +160,7 @@ def test_points_are_drawn_by_regime_where_both_have_values():
 
 @pytest.fixture(scope="module")
 def sharpened(whole, tmp_path_factory):
-    """Not to be changed."""
+    """The tests copy this workspace and leave it unchanged."""
     made = copied(whole, tmp_path_factory.mktemp("sharp") / "workspace")
     for path in made.paths:
         with xr.open_zarr(path, consolidated=False, decode_timedelta=True) as stored:
@@ -270,7 +270,7 @@ def test_calibrated_members_are_written_once_and_scored_beside_the_raw_ones(shar
 
 
 def test_products_stay_with_the_calibration_of_their_members(sharp):
-    """If only products are stored, they alone record the calibration."""
+    """Products alone record the calibration where no members are stored."""
     folder, init = sharp.workspace.calibrations, INITS[3]
     settings = sharp.settings(calibration_points=300)
     earlier = learn(sharp.workspace, sharp.dataset, settings, until=INITS[2])

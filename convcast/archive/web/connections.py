@@ -151,7 +151,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Anonymous(AuthBase):
-    """No credentials. Without any `auth`, requests would read ~/.netrc."""
+    """Sends no credentials; without any `auth`, requests would read ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request

@@ -305,7 +305,7 @@ class Client:
 
 
 class _Unreachable(Transient):
-    """No request can be made from here."""
+    """The source cannot be reached from here."""
 
 
 class _Busy(Transient):

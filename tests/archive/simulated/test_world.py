@@ -136,7 +136,7 @@ def test_packed_fields_show_the_state_to_their_precision(world, evening):
 
 
 def test_rounding_the_fields_costs_nothing(world, evening):
-    """With the same noise, an hour from the recovered state ends where one from the state does."""
+    """The recovered state and the state itself reach the same weather in an hour of the same noise."""
     time, state = evening
     recovered = world.recover(packed(world.observe(state, time)), time)
     members = [0] * 8

@@ -242,7 +242,7 @@ def test_linear_motion_is_interpolated_exactly():
 
 
 def test_the_motion_of_a_part_is_that_part_of_the_whole(tmp_path):
-    """No forecast depends on the tile."""
+    """The motion must not depend on the tile."""
     grid = Grid(80, SIDE, 300, 800)
     history = storms(lambda hour: [(40, 60 - 3 * hour), (40, 100 + 3 * hour)], grid.shape)
     start = np.datetime64("2024-05-06T00", "h")

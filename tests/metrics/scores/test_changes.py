@@ -43,7 +43,7 @@ def test_it_is_the_crps_of_differences():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_members_that_keep_their_departure_from_lead_to_lead_are_worse_than_exact_ones(exact, name):
-    """At each lead the spread is as it was, but weather that passes a point changes more than these members do."""
+    """The spread at each lead is as it was, but weather that passes a point changes more than these members do."""
     members, truths = (drawn[name] for drawn in exact)
     mean = members.mean(axis=0)
     kept = mean[1] + (members[:, 0] - mean[0]) * (members[:, 1].std() / members[:, 0].std())

@@ -35,7 +35,7 @@ def of(fields):
 
 @pytest.fixture
 def diffusion(make_settings):
-    """That goes by the encoder's guess, of which the others are special cases."""
+    """This parameterisation uses the encoder's guess; the others are special cases of it."""
     return Diffusion(make_settings(model={"parameterisation": "preconditioned"}).model, Spectrum.white(3))
 
 

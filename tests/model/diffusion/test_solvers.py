@@ -83,7 +83,7 @@ def test_steps_are_network_evaluations(name):
 
 
 def test_an_error_at_pure_noise_is_not_amplified_when_clamped():
-    """At t = T-1 an error of the noise of 0.02 is one of the state of 80."""
+    """An error of 0.02 in the noise at t = T-1 is an error of 80 in the state."""
 
     def wrong(x, t):
         return exact_noise(x, t) + 0.02

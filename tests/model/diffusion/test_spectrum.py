@@ -144,7 +144,7 @@ def test_fields_that_vary_together_are_drawn_together(steps):
 
 
 def test_a_torus_without_the_largest_waves_has_gains_for_the_others():
-    """On 16 x 16 cells the points 16 cells away are the same points."""
+    """A torus of 16 x 16 cells repeats itself after 16 cells, so it has no larger waves."""
     x0 = red(400, seed=0)[0][..., :16, :16]
     spectrum = Spectrum(
         band_moments(x0, periodic=True).mean(dim=0).double().numpy(), noise_moments((16, 16), periodic=True)

@@ -41,7 +41,7 @@ def test_the_distance_outside_is_the_way_beyond_the_nearer_edge_upstream():
 
 
 def test_a_wind_that_falls_towards_the_edge_brings_less_air_from_outside():
-    """If the wind is 8 cells at the point and 4 half-way, the air has moved by less than 8."""
+    """Air moves by less than 8 cells where the wind is 8 cells at the point and 4 half-way."""
     x = torch.arange(32.0).expand(1, 1, 32, 32)
     displacement = torch.cat([torch.zeros_like(x), x.clamp(max=8)], dim=1)
     assert (travelled(displacement, periodic=False)[0, 1, 0, 1:9] < displacement[0, 1, 0, 1:9]).all()

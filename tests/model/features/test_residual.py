@@ -94,8 +94,7 @@ def test_each_field_may_have_a_reference_of_its_own(fit, case):
     torch.testing.assert_close(reference[:, 2], inputs.advected[:, 2])
 
 
-def test_sizes_are_as_large_as_the_residuals_they_were_fitted_on(fit, case):
-    """At every lead."""
+def test_sizes_are_as_large_at_every_lead_as_the_residuals_they_were_fitted_on(fit, case):
     residuals = fit(default="persistence", leads=(1, 3))
     for lead in (1, 3):
         squares = []

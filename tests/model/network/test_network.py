@@ -117,7 +117,7 @@ def test_members_do_not_meet(model):
 
 
 def test_rolling_a_torus_rolls_the_output(make_settings):
-    """Without attention, by multiples of the coarsest cell."""
+    """The shifts are multiples of the coarsest cell, and there is no attention."""
     model = make_settings(model={"attention": []}).model
     condition, x = inputs(model, 16, 24)
     net = randomised(network(model))

@@ -119,7 +119,7 @@ def test_the_dataset_s_integers_become_the_same_cases(make_dataset, make_setting
 
 
 def test_cases_prepared_together_are_each_as_alone(prepared, monkeypatch):
-    """On a GPU a batch is prepared in one pass, each case with the network of its own fold and with its own shift."""
+    """A GPU prepares a batch in one pass, each case with the network of its own fold and with its own shift."""
     cases, _ = prepared
     monkeypatch.setattr(cases, "_kept", None)
     numbers = [0, len(cases) - 1, 7, len(cases) // 2]

@@ -144,7 +144,7 @@ def test_a_trial_that_says_nothing_is_a_failure(tmp_path, monkeypatch):
 
 
 def test_definitions_of_another_version_are_not_used(tmp_path, monkeypatch):
-    """With these ecCodes knows no key of a message, with others it crashes. Nor is a matplotlibrc that lies about."""
+    """ecCodes would know no key of a message by these definitions; a matplotlibrc in the folder is not used either."""
     (tmp_path / "boot.def").write_text("constant zero=0:hidden;\n")
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     (tmp_path / "calendar.py").write_text("raise SystemExit(77)\n")

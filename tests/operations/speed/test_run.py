@@ -141,7 +141,7 @@ def test_what_takes_longer_than_is_left_is_not_begun(monkeypatch, subject, name,
 
 
 def test_a_step_is_repeated_only_while_there_is_time(monkeypatch):
-    """By a clock that a run of 4 s puts forward: a first run that says how long one takes, then as many as fit."""
+    """A first run of 4 s on a fake clock tells how long one takes; then as many run as fit."""
     now = [0.0]
     monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])

@@ -21,7 +21,7 @@ AGES = (1, 3)
 
 @pytest.fixture(scope="module")
 def without_forecasts(tmp_path_factory):
-    """Not to be changed."""
+    """The tests copy this workspace and leave it unchanged."""
     return make_workspace(tmp_path_factory.mktemp("hrrr"), INITS)
 
 

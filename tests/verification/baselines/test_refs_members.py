@@ -29,7 +29,7 @@ WMO = {"refc": GribKey(0, 16, 5, 10, 0)}
 
 @pytest.fixture(scope="module")
 def without_references(tmp_path_factory):
-    """Not to be changed."""
+    """The tests copy this workspace and leave it unchanged."""
     return make_workspace(tmp_path_factory.mktemp("refs"), INITS)
 
 

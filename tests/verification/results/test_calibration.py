@@ -47,7 +47,7 @@ def test_the_truth_s_own_distribution_reads_calibrated(seed):
 
 
 def test_members_like_the_truth_have_events_as_often_as_it():
-    """Of eight intervals of 99 % or more, one may miss."""
+    """One of the intervals of 99 % may miss."""
     rows = [row for seed in range(8) for row in verified(seed) if row["score"] == "frequency_bias"]
     held = [row["low"] <= 1 <= row["high"] for row in rows if row["low"] is not None]
     assert len(held) >= 8

@@ -73,7 +73,7 @@ def test_verdicts_are_by_interval_and_tolerance(verification, made, verdict):
     [(0.01, 0.005, "reliable"), (0.1, 0.09, "reliable"), (0.3, 0.2, "not reliable"), (0.2, 0.05, "not known")],
 )
 def test_reliability_of_probabilities_is_judged_beyond_what_few_members_lose(verification, share, low, verdict):
-    """Of eight members an eighth of the uncertainty is lost even if they are right."""
+    """Eight members lose an eighth of the uncertainty even if they are right."""
     of = {"field": "refc", "threshold": 40.0}
     parts = {"value": 0.2 * share, "low": 0.2 * low, "high": 0.2 * (share + 0.1)}
     rows = [row("brier_reliability", **parts, **of), row("brier_uncertainty", 0.2, 0.2, 0.2, **of)]

@@ -57,7 +57,7 @@ CONSTANTS = ["RADIUS", "FASTEST", "SMOOTHING", "NEAR_HOUR", "STEP", "ECHO", "SPA
 
 
 def test_constants_and_estimators_are_hashed(unchanged):
-    """Of a change of all of them at once, each shows."""
+    """All of them are changed at once, and each shows."""
     constants = [(rf"^{name} = ", rf"{name} = 1 + ") for name in CONSTANTS]
     formulas = [
         (r'self\.members - \(estimator == "fair"\)', 'self.members - (estimator == "ensemble")'),

@@ -125,7 +125,7 @@ def test_a_training_stopped_at_any_file_of_any_save_is_as_one_that_was_not(datas
 
 @pytest.fixture(scope="module")
 def trained_once(dataset, settings, tmp_path_factory):
-    """Not to be changed."""
+    """The tests copy this model and leave it unchanged."""
     directory = tmp_path_factory.mktemp("trained") / "tiny"
     list(train(dataset, directory, settings))
     return directory
@@ -138,7 +138,7 @@ def trained(trained_once, tmp_path):
 
 @pytest.mark.parametrize("lost", [WEIGHTS, DESCRIPTION, CARD, LOG])
 def test_a_finished_training_whose_file_is_lost_writes_it_again(dataset, make_settings, tmp_path, lost):
-    """With the checkpoint of the best step kept, nothing is lost but the log's earlier lines."""
+    """Only the earlier lines of the log are lost, since the checkpoint of the best step is kept."""
     settings = make_settings(training={"steps": 3, "checkpoint_every": 1, "log_every": 3, "keep": 3})
     directory, before = tmp_path / "models" / "tiny", tmp_path / "before" / "tiny"
     list(train(dataset, directory, settings))
