@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, PercentFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from convcast.metrics import MODEL
@@ -123,7 +123,8 @@ def draw_leads(verification: Verification) -> Drawing | None:
             axes.fill_between(facts.leads, low, high, color=colour, alpha=0.12, lw=0)
         axes.set_title(f"{variable.name.upper()} ({variable.sign})")
         axes.set_ylim(bottom=0)
-        axes.locator_params(nbins=5)
+        axes.locator_params(axis="y", nbins=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("lead (h)", fontsize=8)
     shared_legend(panels, len(fields))
     return Drawing(
@@ -202,13 +203,15 @@ def draw_ranks(verification: Verification) -> Drawing:
         relative = total / max(total.mean(), 1e-12)
         edges = np.linspace(0, 1, len(total) + 1)
         axes.stairs(relative, edges, fill=True, color=SYSTEMS[MODEL][0], alpha=0.75, label=MODEL)
+        highest = float(relative.max())
         if "exact" in facts.systems:
             exact = verification.ledger.total("exact", variable.name, lead).ranks
-            edges = np.linspace(0, 1, len(exact) + 1)
-            axes.stairs(exact / max(exact.mean(), 1e-12), edges, color=SYSTEMS["exact"][0], lw=1.1, label="exact")
+            exact = exact / max(exact.mean(), 1e-12)
+            highest = max(highest, float(exact.max()))
+            axes.stairs(exact, np.linspace(0, 1, len(exact) + 1), color=SYSTEMS["exact"][0], lw=1.1, label="exact")
         axes.axhline(1, color="#777777", lw=0.8, ls="--")
         axes.set_title(variable.name.upper())
-        axes.set_ylim(0, max(2.0, min(6.0, float(relative.max()) * 1.08)))
+        axes.set_ylim(0, max(2.0, min(6.0, highest * 1.08)))
         axes.set_xticks([0, 0.5, 1], ["below all", "middle", "above all"], fontsize=7.5)
         for index, align in ((0, "left"), (-1, "right")):
             if relative[index] > 6:

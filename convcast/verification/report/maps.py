@@ -166,7 +166,7 @@ def _label(case: CaseShown) -> str:
 
 
 def _chosen(case: CaseShown) -> str:
-    return (
-        f"started {case.init} UTC; chosen for the largest observed area of "
-        f"{case.variable.event(case.threshold)} among {case.among} forecasts"
-    )
+    event = case.variable.event(case.threshold)
+    if not case.area:
+        return f"started {case.init} UTC; {event} was not observed in any of {case.among} forecasts"
+    return f"started {case.init} UTC; chosen for the largest observed area of {event} among {case.among} forecasts"

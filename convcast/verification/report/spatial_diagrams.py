@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -125,21 +126,18 @@ def draw_regimes(verification: Verification) -> Drawing | None:
     systems = [name for name in COMPARED if name in facts.systems]
     shades = dict(zip(REGIMES, ("#7a8793", "#d98b00", "#a4123f"), strict=True))
     for axes, score in zip(panels, ("spread_error_ratio", "spread_error_correlation"), strict=True):
-        named: set[str] = set()
-        for line, variable in enumerate(fields):
-            for at, regime in enumerate(REGIMES):
-                for system in systems:
-                    row = verification.find(variable.name, score, system, regime=regime, lead_hours=lead)
-                    if row is None or row["value"] is None:
-                        continue
-                    y = line + (at - 1) * 0.22
-                    filled = system == MODEL
-                    if filled and row["low"] is not None:
-                        axes.plot([row["low"], row["high"]], [y, y], color=shades[regime], lw=2, alpha=0.6)
-                    name = None if f"{regime}, {system}" in named else f"{regime}, {system}"
-                    named.add(f"{regime}, {system}")
-                    (mark,) = axes.plot(row["value"], y, "o" if filled else "D", label=name, color=shades[regime], ms=6)
-                    mark.set_markerfacecolor(shades[regime] if filled else "none")
+        for (at, regime), system in product(enumerate(REGIMES), systems):
+            filled, name = system == MODEL, f"{regime}, {system}"
+            for line, variable in enumerate(fields):
+                row = verification.find(variable.name, score, system, regime=regime, lead_hours=lead)
+                if row is None or row["value"] is None:
+                    continue
+                y = line + (at - 1) * 0.22
+                if filled and row["low"] is not None:
+                    axes.plot([row["low"], row["high"]], [y, y], color=shades[regime], lw=2, alpha=0.6)
+                (mark,) = axes.plot(row["value"], y, "o" if filled else "D", label=name, color=shades[regime], ms=6)
+                mark.set_markerfacecolor(shades[regime] if filled else "none")
+                name = ""  # one entry in the legend
         axes.axvline(1 if score == "spread_error_ratio" else 0, color="#999999", lw=1, zorder=0)
         axes.tick_params(labelsize=8)
     for axes in panels:

@@ -14,7 +14,7 @@ from convcast.errors import DamagedFileError
 from convcast.files import read_json
 from convcast.metrics import MODEL
 from convcast.variables import U10, V10, Variable
-from convcast.verification.results.formats import interval
+from convcast.verification.results.formats import interval, number
 from convcast.verification.results.table import Row, find
 
 MATTERS = 1.1
@@ -83,7 +83,7 @@ def _reliability(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
         worst = min(off, key=lambda row: float(row["value"]))
         yield (
             f"Probabilities of {variable.event(worst['threshold'])} are not reliable: its mean frequency is a better "
-            f"forecast (Brier skill {worst['value']:.2f}, {interval(worst)})."
+            f"forecast (Brier skill {number(worst)}, {interval(worst)})."
         )
 
 
@@ -91,7 +91,7 @@ def _spread(rows: Sequence[Row], variable: Variable) -> Iterator[str]:
     row = find(rows, score="spread_error_ratio_centred")
     if row is not None and _excludes(row, 1.0) and _matters(row["value"]):
         kind = "over-confident" if row["value"] < 1 else "under-confident"
-        yield f"{variable.name.upper()} is {kind}: its spread is {row['value']:.2f} times its error ({interval(row)})."
+        yield f"{variable.name.upper()} is {kind}: its spread is {number(row)} times its error ({interval(row)})."
 
 
 def _excludes(row: Row, right: float) -> bool:
