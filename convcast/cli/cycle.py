@@ -66,12 +66,12 @@ def cycle(
             done.append(stage)
             terminal.say(f"{stage.stage} {stage.about}: {stage.outcome}, {duration(stage.seconds)}")
             if stage.code not in (0, 4, 5):
-                terminal.warn(f"{stage.stage}: {stage.said}")
+                terminal.warn(f"{stage.stage}: {stage.error}")
     for note in run.entry["notes"]:
         terminal.say(note) if run.code in (0, 4) else terminal.warn(note)
     value = run.entry
     if run.code:
-        bad = next((f"{stage.stage}: {stage.said}" for stage in done if stage.code == run.code and stage.said), "")
+        bad = next((f"{stage.stage}: {stage.error}" for stage in done if stage.code == run.code and stage.error), "")
         ended = ConvcastError(
             "; ".join(filter(None, [f"the cycle ended {run.entry['outcome']}", bad, *run.entry["notes"]])),
             advice="see `convcast status`",

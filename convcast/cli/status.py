@@ -177,7 +177,7 @@ def _operations(status_now: WorkspaceStatus) -> Rows:
             f"{last['started']}, {last['outcome']}, {duration(last['seconds'])}{f': {stages}' * bool(stages)}",
         )
     )
-    rows.extend(("", f"{one['stage']}: {one['said']}") for one in last["stages"] if one["code"] not in (0, 4))
+    rows.extend(("", f"{one['stage']}: {one['error']}") for one in last["stages"] if one["code"] not in (0, 4))
     rows.extend(("", note) for note in last["notes"])
     return rows
 

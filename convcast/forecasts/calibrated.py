@@ -133,5 +133,5 @@ def _recorded(target: Path) -> str | None:
     group = stores.open_group(
         target, writing=False, complaint=f"{target} cannot be read", advice=start_over_advice(target)
     )
-    said = dict(group.attrs).get("calibration")
-    return said if isinstance(said, str) and said else None
+    name = dict(group.attrs).get("calibration")
+    return name if isinstance(name, str) and name else None

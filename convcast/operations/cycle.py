@@ -161,7 +161,7 @@ class Cycle:
                 done, code=0, about=f"{done.about}, which wait for {' and '.join(waiting)}", outcome=in_words(0)
             )
         killed = f"killed by signal {-ended.code}. " if ended.code < 0 else ""
-        return done if done.code == 0 else replace(done, said=done.said or f"{killed}{ended.said}")
+        return done if done.code == 0 else replace(done, error=done.error or f"{killed}{ended.stderr}")
 
     def _fetch_references(self, cases: frozenset[tuple[Hour, int]]) -> list[str]:
         """Fetch what verification of these cases needs, and return the names of what is not published yet.
@@ -181,7 +181,7 @@ class Cycle:
             if any(one["status"] == "late" for one in missing) or ended.code == 4:
                 waiting.append(what)
             elif missing or ended.code != 0:
-                reason = "{valid} {status}: {reason}".format_map(missing[0]) if missing else ended.said
+                reason = "{valid} {status}: {reason}".format_map(missing[0]) if missing else ended.stderr
                 self._notes.append(f"{what} to verify with: {reason}")
         return waiting
 
@@ -199,7 +199,7 @@ class Cycle:
         trouble = by_status["transient"] + by_status["bad"]
         if done.code == 0 and trouble:
             reason = "{valid} {status}: {reason}".format_map(trouble[0])
-            return replace(done, code=3, outcome=in_words(3), said=reason)
+            return replace(done, code=3, outcome=in_words(3), error=reason)
         if done.code in (0, 4) and str(self.expected) in {o["valid"] for o in analyses if o["status"] == "late"}:
             return replace(done, code=4, outcome=in_words(4))
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))

@@ -62,7 +62,7 @@ def _run(setting: str, command: Sequence[str], text: str, seconds: float) -> Ite
     if ended.stopped:
         yield f"{setting} took longer than {seconds:g} s and was stopped"
     elif ended.code:
-        yield f"{setting} ended with {ended.code}: {ended.said}"
+        yield f"{setting} ended with {ended.code}: {ended.stderr}"
 
 
 def _post(url: str, text: str) -> Iterator[str]:

@@ -43,7 +43,7 @@ class ProcessResult:
     seconds: float
     result: dict[str, Any]
     """The JSON object it printed, or empty."""
-    said: str
+    stderr: str
     """The end of its stderr."""
     stopped: bool = False
     """Whether it was stopped at its time limit."""
@@ -157,7 +157,7 @@ class StageResult:
     outcome: str
     """Name of the exit code, or `deadline`."""
     seconds: float
-    said: str = ""
+    error: str = ""
     """The end of its stderr if it failed, otherwise empty."""
 
 

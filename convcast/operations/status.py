@@ -138,7 +138,7 @@ class _Stage(BaseModel):
     stage: str
     code: int
     seconds: FiniteFloat
-    said: str
+    error: str
 
 
 class _Cycle(BaseModel):

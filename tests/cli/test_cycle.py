@@ -83,7 +83,7 @@ def test_a_check_fails_without_any_forecast(convcast, workspace):
 
 
 def test_status_shows_how_the_last_cycle_went(convcast, workspace, forecast):
-    stages = [{"stage": "fetch", "code": 3, "seconds": 65.2, "outcome": "incomplete", "said": "aws: no answer"}]
+    stages = [{"stage": "fetch", "code": 3, "seconds": 65.2, "outcome": "incomplete", "error": "aws: no answer"}]
     entry = {"started": "2024-05-20T06:05:00Z", "outcome": "incomplete", "seconds": 70, "code": 3, "notes": ["a note"]}
     (workspace / "cycle.json").write_text(json.dumps(entry | {"stages": stages}))
 

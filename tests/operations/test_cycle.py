@@ -261,11 +261,11 @@ def test_an_hour_that_could_not_be_had_is_3_and_is_told(world, tmp_path):
     cycle, done = run(there)
 
     assert cycle.code == 3
-    assert "no answer" in done[0].said
+    assert "no answer" in done[0].error
     document = json.loads(told.read_text())
     assert document["code"] == 3
     assert document["workspace"] == str(there.workspace.root)
-    assert "no answer" in document["stages"][0]["said"]
+    assert "no answer" in document["stages"][0]["error"]
 
 
 def test_without_a_network_fetching_is_tried_once(world):
@@ -313,8 +313,8 @@ def test_a_stage_that_fails_is_contained_and_named(world, ended, code):
 
     failed = [one for one in done if one.stage == "sample"]
     assert cycle.code == code
-    assert ended.said in failed[0].said
-    assert "signal 9" in failed[0].said or ended.code != -9
+    assert ended.stderr in failed[0].error
+    assert "signal 9" in failed[0].error or ended.code != -9
     assert done[-1].stage == "prune", "the others go on"
     assert len(failed) == (3 if code == 3 else 1), "what would fail again is not tried again"
     assert journal(there)[0]["succeeded"] is None
@@ -443,7 +443,7 @@ def test_a_page_that_cannot_be_made_keeps_nobody_from_being_told(world, tmp_path
     cycle, done = run(there)
 
     assert cycle.code == 6
-    assert str(there.workspace.forecast(NOW)) in next(one.said for one in done if one.stage == "publish")
+    assert str(there.workspace.forecast(NOW)) in next(one.error for one in done if one.stage == "publish")
     assert json.loads(told.read_text())["init"] == str(NOW)
 
 
@@ -469,7 +469,7 @@ def test_a_bug_in_one_of_its_own_stages_reaches_the_journal(world, monkeypatch):
     cycle, done = run(there)
 
     assert cycle.code == 1
-    assert "ZeroDivisionError" in done[-1].said
+    assert "ZeroDivisionError" in done[-1].error
     assert journal(there)[0]["code"] == 1
 
 
@@ -518,7 +518,7 @@ def test_scores_of_other_forecasts_are_kept_where_one_is_damaged(world):
 
     assert cycle.code == 6
     assert (NOW - HOUR, 1) in one.there.scored
-    assert [stage["said"] for stage in cycle.entry["stages"] if stage["code"] == 6] == ["f.zarr has lost values"]
+    assert [stage["error"] for stage in cycle.entry["stages"] if stage["code"] == 6] == ["f.zarr has lost values"]
 
 
 def test_a_damaged_model_is_6_and_the_rest_is_done(world):

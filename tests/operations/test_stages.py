@@ -19,7 +19,7 @@ def python(text, *, seconds=20.0, grace=5.0, stdin=None):
 
 def test_the_answer_is_the_last_line_the_code_and_the_last_words():
     ended = python("import sys; print('noise'); print('{\"a\": 1}'); sys.stderr.write('it  is\\nso'); sys.exit(3)")
-    assert (ended.code, ended.result, ended.said, ended.stopped) == (3, {"a": 1}, "it is so", False)
+    assert (ended.code, ended.result, ended.stderr, ended.stopped) == (3, {"a": 1}, "it is so", False)
 
 
 @pytest.mark.parametrize("text", ["", "print('no json')", "print(1)"])

@@ -99,8 +99,8 @@ def preprocess(
             percent=lambda v: 100 * v.share,
         ):
             forecasts.append(forecast)
-            said = {"cycle": str(forecast.forecast.cycle), "lead": forecast.forecast.lead, "count": forecast.count}
-            workspace.record("preprocess", **said, status=forecast.status, reason=forecast.reason)
+            run = {"cycle": str(forecast.forecast.cycle), "lead": forecast.forecast.lead, "count": forecast.count}
+            workspace.record("preprocess", **run, status=forecast.status, reason=forecast.reason)
     forecast_counts: Counter[str] = Counter()
     for forecast in forecasts:
         forecast_counts[forecast.status] += forecast.count

@@ -97,7 +97,7 @@ def _libraries() -> Iterator[CheckResult]:
             how = f"crashed ({signal.Signals(-ended.code).name})"
         step = died or "libraries"
         yield CheckResult(
-            step, "fail", f"{how}: {ended.said}".removesuffix(": "), FIXES.get(step, FIXES["GRIB and maps"])
+            step, "fail", f"{how}: {ended.stderr}".removesuffix(": "), FIXES.get(step, FIXES["GRIB and maps"])
         )
 
 

@@ -120,7 +120,7 @@ def test_a_hostile_workspace_in_status(convcast, tmp_path):
     place = tmp_path / "w"
     place.mkdir()
     (place / "convcast.toml").write_text('preset = "demo"\n')
-    stage = {"stage": "fetch", "about": HOSTILE, "code": 3, "outcome": "incomplete", "seconds": 1.0, "said": HOSTILE}
+    stage = {"stage": "fetch", "about": HOSTILE, "code": 3, "outcome": "incomplete", "seconds": 1.0, "error": HOSTILE}
     cycle = {"started": HOSTILE, "outcome": HOSTILE, "seconds": 1.0, "stages": [stage], "notes": [HOSTILE], "code": 3}
     (place / "cycle.json").write_text(json.dumps(cycle))
     (place / "forecasts" / "[b]x\x1b[2J.zarr").mkdir(parents=True)
