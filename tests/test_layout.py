@@ -1,12 +1,30 @@
-"""Every module has a test file of its name, or stands here beside the file that tests it."""
+"""Modules and folders are small, modules have tests, and libraries that they import are declared."""
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
+import tomllib
+from collections import Counter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 500
+MAX_FILES = 12
+"""Maximum number of modules in a folder, besides `__init__`."""
 TESTED_BY = {
+    "archive/fetch": "archive/test_sources",
+    "archive/simulated/hrrrcast": "archive/test_hrrrcast",
+    "archive/simulated/scans": "archive/test_scans",
+    "cli/steps/export": "end_to_end/test_simulated",
+    "cli/steps/preprocess": "end_to_end/test_simulated",
+    "grib/scans": "archive/test_scans",
+    "metrics/scores/storms": "metrics/test_storms",
+    "verification/data/gridded_files/files": "verification/test_files",
+    "verification/data/mrms": "verification/test_mrms",
+    "verification/data/times": "verification/test_times",
     "archive/web/connections": "archive/web/test_http",
     "archive/failures": "faults/test_faults",
     "archive/messages/spec": "archive/messages/test_index",
@@ -17,7 +35,6 @@ TESTED_BY = {
     "archive/simulated/spectra": "archive/simulated/test_world",
     "archive/simulated/transport": "archive/simulated/test_world_exact",
     "cli/check": "operations/readiness/test_checks",
-    "cli/common/console": "cli/common/test_console",
     "cli/common/session": "cli/common/test_process",
     "cli/demo": "end_to_end/test_simulated",
     "cli/main": "cli/test_errors",
@@ -46,7 +63,6 @@ TESTED_BY = {
     "model/checkpoint": "model/training/records/test_saving",
     "model/half_precision": "model/test_pretrained",
     "model/features/condition": "model/network/test_network",
-    "model/features/inputs": "model/training/test_batches",
     "model/features/regression": "model/features/test_residual",
     "model/network/layers": "model/network/test_network",
     "model/skill": "model/training/test_validation",
@@ -64,7 +80,6 @@ TESTED_BY = {
     "operations/speed/report": "operations/speed/test_run",
     "operations/status": "operations/test_inventory",
     "pictures/geography/base_map": "pictures/test_forecast",
-    "stores": "dataset/test_store",
     "text": "cli/common/test_console",
     "variables": "test_conventions",
     "verification/baselines/analogues": "verification/baselines/test_base",
@@ -130,18 +145,50 @@ def modules() -> dict[str, Path]:
     return {path.relative_to(package).with_suffix("").as_posix(): path for path in paths}
 
 
+def own_test(module: str) -> Path:
+    """Return the path of a module's test file."""
+    folder, _, name = module.rpartition("/")
+    return ROOT / "tests" / folder / f"test_{name}.py"
+
+
 def test_every_module_is_tested():
-    names = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    untested = [name for name in modules() if name not in TESTED_BY and f"test_{name.split('/')[-1]}" not in names]
-    assert not untested, "write test_<module>.py, or name in TESTED_BY the file that tests it"
+    untested = [name for name in modules() if name not in TESTED_BY and not own_test(name).is_file()]
+    assert not untested, "write the test file of the module, or name in TESTED_BY the one that tests it"
 
 
 def test_the_list_of_tests_is_current():
     assert not TESTED_BY.keys() - modules().keys()
+    assert not {name for name in TESTED_BY if own_test(name).is_file()}
     missing = {test for test in TESTED_BY.values() if not (ROOT / "tests" / f"{test}.py").is_file()}
     assert not missing
+
+
+def test_no_folder_is_too_full():
+    counts = Counter(path.parent for path in (ROOT / "convcast").rglob("*.py") if not path.stem.startswith("__"))
+    assert {str(folder): count for folder, count in counts.items() if count > MAX_FILES} == {}
 
 
 def test_no_module_is_too_long():
     long = {name for name, path in modules().items() if len(path.read_text().splitlines()) > MAX_LINES}
     assert not long
+
+
+def imported(path: Path) -> set[str]:
+    """Return the packages that a module imports, at the top or later."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+def test_every_imported_library_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["dask"]]
+    declared = {re.match(r"[\w-]+", one)[0].lower() for one in requirements}
+    names = {name for path in modules().values() for name in imported(path)}
+    sources = packages_distributions()
+    assert [
+        name
+        for name in sorted(names - sys.stdlib_module_names - {"convcast"})
+        if not {source.lower().replace("_", "-") for source in sources[name]} & declared
+    ] == []
