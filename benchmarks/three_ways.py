@@ -236,7 +236,7 @@ class Bench:
         ]
         daily = {
             f"{system} {variable.name} {lead}": [
-                float(one.sums["crps_fair"].sum()) for one in result.ledger.daily(system, variable.name, lead)
+                float(one.sums["crps_fair"].sum()) for one in result.accumulator.daily(system, variable.name, lead)
             ]
             for system in (MODEL, EXACT)
             for variable in result.variables

@@ -43,7 +43,7 @@ from convcast.verification.data.mrms import Mrms
 from convcast.verification.data.times import LeftOut, reasons
 from convcast.verification.data.truth import Analyses, Truth, open_truth
 from convcast.verification.digest import digest
-from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.accumulator import Accumulator
 from convcast.verification.results.case_cache import AREA, Record, Records
 from convcast.verification.results.coverage import Coverage
 from convcast.verification.results.published_scores import product_rows
@@ -97,7 +97,7 @@ class Evaluation:
         """Errors of the forecast files that were left out."""
         self.files = tuple(files)
         """Variables used for each field of other programs' files, and the reasons why others are not scored."""
-        self._ledger = Ledger()
+        self._accumulator = Accumulator()
         points = max(1, crosscheck.POINTS // max(1, len(truth.variables) * len(self._cases)))
         self._scorer = Scorer(truth, baselines, self._products, members=members, check_points=points, settings=settings)
         self._agreement = crosscheck.Agreement(0, 0.0, crosscheck.package())
@@ -193,7 +193,7 @@ class Evaluation:
             files=self.files,
         )
         rows = [row for lead in leads for row in self._rows(lead, systems)]
-        return Verification(rows, facts, self._truth.variables, self._ledger, self._agreement, self._picture(done))
+        return Verification(rows, facts, self._truth.variables, self._accumulator, self._agreement, self._picture(done))
 
     def _over_time(self, done: Sequence[ForecastCase]) -> tuple[str, ...]:
         """Return a note on what is scored if it is the extremes over several leads."""
@@ -258,7 +258,7 @@ class Evaluation:
         crps = {}
         for one in self._products:
             for field, compared in records.pop(one.folder, Record()).statistics.items():
-                self._ledger.compared.setdefault((one.system, field, case.lead), {})[case.init] = compared
+                self._accumulator.compared.setdefault((one.system, field, case.lead), {})[case.init] = compared
         for variable in self._truth.variables:
             its = {s: r.statistics[variable.name] for s, r in records.items() if variable.name in r.statistics}
             points = its[MODEL].sums["points"]
@@ -270,7 +270,7 @@ class Evaluation:
             if variable.name not in self._most_convective or area > self._most_convective[variable.name][0]:
                 self._most_convective[variable.name] = area, case
             for system, statistics in its.items():
-                self._ledger.add(system, variable.name, case.lead, case.init, statistics)
+                self._accumulator.add(system, variable.name, case.lead, case.init, statistics)
             crps[variable.name] = float(its[MODEL].sums["crps_fair"] / points)
             self._agreement += crosscheck.Agreement(
                 int(model.notes[f"check_points/{variable.name}"]),
@@ -283,18 +283,18 @@ class Evaluation:
     def _rows(self, lead: int, systems: Sequence[str]) -> list[Row]:
         rows: list[Row] = []
         for variable in self._truth.variables:
-            having = [system for system in systems if (system, variable.name, lead) in self._ledger.days]
+            having = [system for system in systems if (system, variable.name, lead) in self._accumulator.days]
             if MODEL not in having:
                 continue
             bootstrap = Bootstrap(
-                len(self._ledger.days[MODEL, variable.name, lead]),
+                len(self._accumulator.days[MODEL, variable.name, lead]),
                 resamples=self._settings.resamples,
                 seed=self._settings.seed,
                 confidence=self._settings.confidence,
             )
-            rows += score_rows(self._ledger, bootstrap, self._scorer.scales, variable, lead, having)
+            rows += score_rows(self._accumulator, bootstrap, self._scorer.scales, variable, lead, having)
             for one in self._products:
-                rows += product_rows(self._ledger, one.system, variable, lead, self._settings)
+                rows += product_rows(self._accumulator, one.system, variable, lead, self._settings)
         return rows
 
     def _too_wide(self) -> list[str]:
@@ -322,7 +322,7 @@ class Evaluation:
     def _picture(self, done: Sequence[ForecastCase]) -> CaseShown:
         scored = [v for v in self._truth.variables if v.name in self._most_convective]
         first = min(case.lead for case in done)
-        variable = shown_variable([v for v in scored if (MODEL, v.name, first) in self._ledger.days])
+        variable = shown_variable([v for v in scored if (MODEL, v.name, first) in self._accumulator.days])
         area, case = self._most_convective[variable.name]
         return CaseShown(
             variable=variable,

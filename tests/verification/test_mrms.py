@@ -156,7 +156,7 @@ def test_forecasts_are_scored_by_scans_beside_baselines_of_the_analyses(scanned)
     assert 0 < row["points"] < len(scanned.paths) * 32 * 32
     assert "maximum of the pixels" in verification.facts.truth
     # Persistence is the analysis, judged by the scan.
-    init = verification.ledger.cases["persistence", "refc", 1]
+    init = verification.accumulator.cases["persistence", "refc", 1]
     first = next(iter(init))
     index = scanned.dataset.variables.index(REFC)
     before, seen = scanned.dataset.read([first])[0, index], truth.read(REFC, first + HOUR)

@@ -18,7 +18,7 @@ from convcast.variables import STATIC
 
 
 @dataclass(frozen=True)
-class Row:
+class IndexRow:
     """One row of an index."""
 
     line: int
@@ -55,7 +55,7 @@ _ROW = re.compile(r"[^:]*:([^:]*):d=([^:]*):([^:]*):([^:]*):([^:]*):?(.*)", re.D
 _OFFSET = re.compile(r"[0-9]{1,12}")
 
 
-def parse(text: str) -> tuple[Row | None, ...]:
+def parse(text: str) -> tuple[IndexRow | None, ...]:
     """Parse an index into rows, with None for an invalid line; blank lines are skipped.
 
     An invalid row matters only to the messages that it concerns, which `select` refuses.
@@ -64,7 +64,7 @@ def parse(text: str) -> tuple[Row | None, ...]:
         Bad: The text is not an index.
         Incomplete: The index is empty, or its last row is cut short.
     """
-    rows: list[Row | None] = []
+    rows: list[IndexRow | None] = []
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     for number, line in lines:
         match = _ROW.fullmatch(line.rstrip("\r"))
@@ -72,7 +72,7 @@ def parse(text: str) -> tuple[Row | None, ...]:
             rows.append(None)
             continue
         offset, *columns = match.groups()
-        rows.append(Row(number, int(offset) if _OFFSET.fullmatch(offset) else None, *columns))
+        rows.append(IndexRow(number, int(offset) if _OFFSET.fullmatch(offset) else None, *columns))
     if not rows:
         raise Incomplete("the index is empty")
     if not any(rows) or rows[-1] is None:
@@ -83,7 +83,7 @@ def parse(text: str) -> tuple[Row | None, ...]:
 
 
 def select(
-    rows: Sequence[Row | None], specs: Sequence[MessageSpec], *, init: Hour, lead: int
+    rows: Sequence[IndexRow | None], specs: Sequence[MessageSpec], *, init: Hour, lead: int
 ) -> tuple[tuple[Span, ...], tuple[MessageSpec, ...]]:
     """Find the byte ranges of messages in an index.
 
@@ -113,7 +113,9 @@ def select(
     return tuple(sorted(spans, key=lambda span: span.start)), tuple(lacking)
 
 
-def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequence[Row | None]) -> Span:
+def _span(
+    spec: MessageSpec, row: IndexRow, before: Sequence[IndexRow | None], after: Sequence[IndexRow | None]
+) -> Span:
     """Return the span of a row's message, which ends where the next one begins."""
     if row.offset is None:
         raise Bad(f"line {row.line} of the index does not say where {spec.name} lies")
@@ -126,7 +128,7 @@ def _span(spec: MessageSpec, row: Row, before: Sequence[Row | None], after: Sequ
     return Span(spec, row.offset, UNKNOWN_END if following is None else following)
 
 
-def last_offset(rows: Sequence[Row | None]) -> int | None:
+def last_offset(rows: Sequence[IndexRow | None]) -> int | None:
     """Offset of the file's last message, or None if its row does not give it."""
     return rows[-1].offset if rows[-1] else None
 

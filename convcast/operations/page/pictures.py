@@ -56,7 +56,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PagePicture:
     """A picture of the page; width and height are in pixels."""
 
     name: str
@@ -128,7 +128,7 @@ def kinds_of(about: About, source: StoredForecast, leads: Sequence[int]) -> dict
 
 def draw_pictures(
     workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int]
-) -> Iterator[Picture]:
+) -> Iterator[PagePicture]:
     """Draw the pictures that are missing, and yield all, by field and lead.
 
     Each picture carries the warnings of the newest verification of the model. Pictures are drawn again when a warning
@@ -153,7 +153,7 @@ def draw_pictures(
                     with open(path, "rb") as file:
                         width, height = struct.unpack(">II", file.read(24)[16:])
                     alt = f"{kinds[kind]}: {variable.long_name}, {lead} h ahead"
-                    yield Picture(path.name, variable.name, lead, kind, alt, width, height)
+                    yield PagePicture(path.name, variable.name, lead, kind, alt, width, height)
 
 
 def _select(

@@ -26,7 +26,7 @@ from convcast.notation import HOUR, Hour
 from convcast.operations.history import LeadScores, ScoreHistory
 from convcast.operations.inventory import VERIFICATION
 from convcast.operations.page.highlights import describe_highest
-from convcast.operations.page.pictures import About, Picture, describe, draw_pictures, kinds_of, tidy
+from convcast.operations.page.pictures import About, PagePicture, describe, draw_pictures, kinds_of, tidy
 from convcast.settings import ProductSettings
 from convcast.text import page_templates, printable
 from convcast.variables import FIELDS
@@ -93,7 +93,7 @@ def _render(
     source: StoredForecast,
     about: About | None,
     leads: Sequence[int],
-    pictures: Sequence[Picture],
+    pictures: Sequence[PagePicture],
     history: ScoreHistory,
     max_age: float,
 ) -> str:
@@ -128,7 +128,7 @@ def _render(
 
 
 def _viewer(
-    workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int], pictures: Sequence[Picture]
+    workspace: Workspace, source: StoredForecast, about: About, leads: Sequence[int], pictures: Sequence[PagePicture]
 ) -> dict[str, Any]:
     """Return the data of the page's script: fields, kinds and leads, the pictures of each, sentences and warnings."""
     shown = [variable for variable in about.variables if any(p.field == variable.name for p in pictures)]

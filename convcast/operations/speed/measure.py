@@ -76,7 +76,7 @@ SMALL = Sizes(Grid(48, 80, 400, 900), 32, 8, 32, 32, 64, 2, (1, 2), 1, 1)
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One measurement."""
 
     name: str
@@ -89,7 +89,7 @@ class Row:
     note: str = ""
     """Reason why there are no values."""
 
-    def filled(self, values: dict[str, float]) -> Row:
+    def filled(self, values: dict[str, float]) -> Measurement:
         """Return the row with values."""
         return replace(self, values=values)
 
@@ -179,7 +179,7 @@ class Clock:
 
 def measure(
     presets: dict[str, Settings], device: torch.device, *, seconds: float, sizes: Sizes | None = None
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Measure in order of importance, and yield each row as it is ready; one without time left has a note.
 
     Args:
@@ -196,10 +196,10 @@ def measure(
     rate = row.values["TFLOP/s"]
     first = next(iter(presets))
     descriptions = {preset: made_up.description(settings) for preset, settings in presets.items()}
-    work: list[tuple[Row, Callable[[], Row]]] = []
+    work: list[tuple[Measurement, Callable[[], Measurement]]] = []
 
-    def later(name: str, preset: str, how: str, run: Callable[..., Row], **options: Any) -> None:
-        empty = Row(name, preset, how)
+    def later(name: str, preset: str, how: str, run: Callable[..., Measurement], **options: Any) -> None:
+        empty = Measurement(name, preset, how)
         subject = Subject(presets[preset], descriptions[preset])
         work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options)))
 
@@ -225,7 +225,7 @@ def measure(
         yield _attempt(empty, run, clock)
 
 
-def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
+def _attempt(empty: Measurement, run: Callable[[], Measurement], clock: Clock) -> Measurement:
     """Run one measurement; return a row with the reason if it is not possible."""
     try:
         clock.require(BUILDING)
@@ -240,17 +240,19 @@ def _attempt(empty: Row, run: Callable[[], Row], clock: Clock) -> Row:
         gc.collect()
         if clock.device.type == "cuda":
             torch.cuda.empty_cache()
-    return Row(empty.name, empty.preset, empty.how, note=note)
+    return Measurement(empty.name, empty.preset, empty.how, note=note)
 
 
-def peak(clock: Clock, sizes: Sizes) -> Row:
+def peak(clock: Clock, sizes: Sizes) -> Measurement:
     """Measure the rate of a bfloat16 matrix product, the highest that the device reaches."""
     a, b = (torch.randn(sizes.matrix, sizes.matrix, device=clock.device, dtype=torch.bfloat16) for _ in range(2))
     seconds = clock.seconds(lambda: a @ b, warm_up=sizes.warm_up, repeats=4 * sizes.repeats)
-    return Row("peak", how="bfloat16 matrix product", values={"TFLOP/s": 2e-12 * sizes.matrix**3 / seconds})
+    return Measurement("peak", how="bfloat16 matrix product", values={"TFLOP/s": 2e-12 * sizes.matrix**3 / seconds})
 
 
-def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: str) -> Row:
+def agreement(
+    row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: str
+) -> Measurement:
     """Compare output and gradient with those of the CPU in float32, for the same weights and inputs.
 
     With `TF32` a GPU rounds the factors of convolutions alone, as in training and sampling where the precision is
@@ -287,8 +289,14 @@ def agreement(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: f
 
 
 def preparation(
-    row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, precision: Literal["float32", "TF32"]
-) -> Row:
+    row: Measurement,
+    clock: Clock,
+    sizes: Sizes,
+    subject: Subject,
+    *,
+    rate: float,
+    precision: Literal["float32", "TF32"],
+) -> Measurement:
     """Compare the features of a case on the device with those on the CPU, and time a batch."""
     del rate
     settings, residuals = subject.settings, subject.description.residuals
@@ -310,7 +318,7 @@ def preparation(
 
 
 def training(
-    row: Row,
+    row: Measurement,
     clock: Clock,
     sizes: Sizes,
     subject: Subject,
@@ -318,7 +326,7 @@ def training(
     rate: float,
     compiled: bool = False,
     channels_last: bool = True,
-) -> Row:
+) -> Measurement:
     """Measure an optimiser step without accumulation, with the preset's batch and draws."""
     if compiled and clock.device.type == "cpu":
         return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
@@ -339,11 +347,11 @@ def training(
     return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
 
 
-def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Row:
+def largest_batch(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Measurement:
     """Find the largest batch: estimate it from the memory of one and two cases, then try it."""
     del rate
     if clock.device.type != "cuda":
-        return Row(row.name, row.preset, row.how, note="memory is not counted on a CPU")
+        return Measurement(row.name, row.preset, row.how, note="memory is not counted on a CPU")
     trainer, settings = _trainer(subject, clock.device, compiled=False), subject.settings
 
     def gigabytes(cases: int) -> float:
@@ -365,7 +373,7 @@ def largest_batch(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rat
     return row.filled({"cases": 1, "draws": settings.training.draws, "GB": one})
 
 
-def member(row: Row, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, whole: bool) -> Row:
+def member(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float, whole: bool) -> Measurement:
     """Measure a member over the domain with the default solver, as `convcast sample` draws it.
 
     The measured time is from noise, which is drawn before, to fields in the machine's memory. All tiles have the

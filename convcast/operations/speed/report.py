@@ -10,7 +10,7 @@ import torch
 
 from convcast import __version__
 from convcast.files import write_bytes, write_json
-from convcast.operations.speed.measure import Row
+from convcast.operations.speed.measure import Measurement
 
 
 def facts(device: torch.device) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def facts(device: torch.device) -> dict[str, Any]:
     return known | {"convcast": __version__}
 
 
-def to_json(known: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def to_json(known: dict[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
     return {**known, "rows": [row.to_dict() for row in rows]}
 
 
-def to_markdown(known: dict[str, Any], rows: Sequence[Row]) -> str:
+def to_markdown(known: dict[str, Any], rows: Sequence[Measurement]) -> str:
     """Return the measurements as a table."""
     memory = f", {known['GB']} GB" if known["GB"] else ""
     lines = [
@@ -40,7 +40,7 @@ def to_markdown(known: dict[str, Any], rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, known: dict[str, Any], rows: Sequence[Row]) -> tuple[Path, Path]:
+def write(folder: Path, known: dict[str, Any], rows: Sequence[Measurement]) -> tuple[Path, Path]:
     """Write gpu.json and gpu.md into the folder, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "gpu.json", to_json(known, rows))

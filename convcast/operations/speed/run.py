@@ -9,7 +9,7 @@ from typing import Any
 from convcast.errors import SettingsError
 from convcast.model import devices
 from convcast.operations.speed import report
-from convcast.operations.speed.measure import SMALL, Row, measure
+from convcast.operations.speed.measure import SMALL, Measurement, measure
 from convcast.settings import Settings
 from convcast.settings.load import load_settings
 
@@ -18,7 +18,7 @@ SMALL_MODEL = {"base": 16, "multipliers": [1, 2], "blocks": 1, "attention": [2],
 """A network for SMALL."""
 
 
-def run(folder: Path, device: str = "auto", *, seconds: float, small: bool = False) -> Iterator[Row]:
+def run(folder: Path, device: str = "auto", *, seconds: float, small: bool = False) -> Iterator[Measurement]:
     """Measure, write gpu.json and gpu.md into the folder, and yield each row as it is ready.
 
     Args:
@@ -36,7 +36,7 @@ def run(folder: Path, device: str = "auto", *, seconds: float, small: bool = Fal
             "there is no GPU here to measure",
             advice="install torch's CUDA build (pytorch.org), or try the measurements on the CPU with --small",
         )
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     known = report.facts(chosen)
     sizes = SMALL if small else None
     for row in measure(settings(small=small), chosen, seconds=seconds, sizes=sizes):

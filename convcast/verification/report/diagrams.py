@@ -151,9 +151,11 @@ def draw_reliability(verification: Verification) -> Drawing | None:
         curve, counts = panels[:, column]
         curve.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
         for system in (name for name in COMPARED if name in facts.systems):
-            daily = np.array([s.tables[column] for s in verification.ledger.daily(system, variable.name, lead)], float)
+            daily = np.array(
+                [s.tables[column] for s in verification.accumulator.daily(system, variable.name, lead)], float
+            )
             _reliability(curve, counts, daily, system, bars=system == MODEL)
-        total = verification.ledger.total(MODEL, variable.name, lead).tables[column]
+        total = verification.accumulator.total(MODEL, variable.name, lead).tables[column]
         events, points = int(total[:, 1].sum()), int(total.sum())
         curve.set_title(variable.event(threshold), fontsize=9.5)
         if points:
@@ -198,14 +200,14 @@ def draw_ranks(verification: Verification) -> Drawing:
     fields = verification.scored(lead)
     figure, panels = panels_of(fields)
     for axes, variable in zip(panels, fields, strict=False):
-        daily = np.array([s.ranks for s in verification.ledger.daily(MODEL, variable.name, lead)])
+        daily = np.array([s.ranks for s in verification.accumulator.daily(MODEL, variable.name, lead)])
         total = daily.sum(0)
         relative = total / max(total.mean(), 1e-12)
         edges = np.linspace(0, 1, len(total) + 1)
         axes.stairs(relative, edges, fill=True, color=SYSTEMS[MODEL][0], alpha=0.75, label=MODEL)
         highest = float(relative.max())
         if "exact" in facts.systems:
-            exact = verification.ledger.total("exact", variable.name, lead).ranks
+            exact = verification.accumulator.total("exact", variable.name, lead).ranks
             exact = exact / max(exact.mean(), 1e-12)
             highest = max(highest, float(exact.max()))
             axes.stairs(exact, np.linspace(0, 1, len(exact) + 1), color=SYSTEMS["exact"][0], lw=1.1, label="exact")
@@ -240,7 +242,7 @@ def draw_spread_error(verification: Verification) -> Drawing | None:
     for axes, variable in zip(panels, fields, strict=False):
         reach = 0.0
         for system in (name for name in COMPARED if name in facts.systems):
-            statistics = verification.ledger.total(system, variable.name, lead)
+            statistics = verification.accumulator.total(system, variable.name, lead)
             n, variance, squared = statistics.spread_bins.T
             kept = n >= MIN_CLASS_FRACTION * n.sum()
             inflation = (statistics.members + 1) / statistics.members

@@ -24,7 +24,7 @@ SHADES = (1.0, 0.72, 0.5, 0.3)
 def draw_discrimination(verification: Verification) -> Drawing | None:
     """Draw ROC and performance diagram of the field shown in maps, with one curve for each threshold."""
     variable, lead = verification.case.variable, verification.facts.leads[0]
-    model = verification.ledger.total(MODEL, variable.name, lead)
+    model = verification.accumulator.total(MODEL, variable.name, lead)
     kept = [n for n in range(len(variable.thresholds)) if model.tables[n, :, 1].sum() >= MIN_EVENTS]
     if not kept or model.members < 2:
         return None
@@ -33,7 +33,7 @@ def draw_discrimination(verification: Verification) -> Drawing | None:
     _performance_lines(performance)
     roc.plot([0, 1], [0, 1], color="#999999", lw=1, zorder=0)
     for system in (name for name in COMPARED if name in verification.facts.systems):
-        total = verification.ledger.total(system, variable.name, lead)
+        total = verification.accumulator.total(system, variable.name, lead)
         for shade, number in zip(SHADES, kept, strict=False):
             table = total.tables[number].astype(float)
             hits, misses, false_alarms = np.array(

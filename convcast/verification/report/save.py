@@ -44,7 +44,7 @@ def save(verification: Verification, directory: Path, commands: Sequence[str] = 
 
 
 def _save_zarr(verification: Verification, path: Path) -> None:
-    data = verification.ledger.dataset({variable.name: variable.units for variable in verification.variables})
+    data = verification.accumulator.dataset({variable.name: variable.units for variable in verification.variables})
     data.attrs = {
         "title": "convcast verification by case",
         "convcast_version": __version__,

@@ -71,10 +71,10 @@ def draw_spectra(verification: Verification) -> Drawing | None:
     """Draw the variance of members relative to that of the observation, by wavelength."""
     facts, lead = verification.facts, verification.facts.leads[0]
     totals = {
-        (system, variable.name): verification.ledger.total(system, variable.name, lead).whole_fields["power"]
+        (system, variable.name): verification.accumulator.total(system, variable.name, lead).whole_fields["power"]
         for system in (name for name in COMPARED if name in facts.systems)
         for variable in verification.scored(lead)
-        if (system, variable.name, lead) in verification.ledger.days
+        if (system, variable.name, lead) in verification.accumulator.days
     }
     fields = [v for v in verification.scored(lead) if totals[MODEL, v.name].any()]
     if not fields:

@@ -16,7 +16,7 @@ Key = tuple[str, str, int]
 Day = np.datetime64
 
 
-class Ledger:
+class Accumulator:
     """Statistics of any number of cases. Memory grows with days (tables) and cases (a few sums)."""
 
     def __init__(self) -> None:

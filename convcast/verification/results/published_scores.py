@@ -12,14 +12,14 @@ from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.scores.base import ScoreValue
 from convcast.variables import FIELDS, Variable
 from convcast.verification.baselines.published import SUMS, Comparison, possible_comparisons
-from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.accumulator import Accumulator
 from convcast.verification.results.table import Row, rows_of
 from convcast.verification.results.verification import Verification
 
 
-def product_rows(ledger: Ledger, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
+def product_rows(accumulator: Accumulator, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
     """Return rows of scores of a system's published products, of the same products of ours, and of the difference."""
-    cases = ledger.compared.get((system, variable.name, lead), {})
+    cases = accumulator.compared.get((system, variable.name, lead), {})
     known = {one.name: one for one in possible_comparisons(system)}
     for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):
         having = {init: c for init, c in cases.items() if name in c.names}

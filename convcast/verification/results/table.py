@@ -19,7 +19,7 @@ from convcast.metrics.scores.changes import changes_of
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import POINT_SUMS, Statistics
 from convcast.variables import Variable
-from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.accumulator import Accumulator
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -48,11 +48,18 @@ class Daily:
 
 
 def score_rows(
-    ledger: Ledger, bootstrap: Bootstrap, scales: Scales, variable: Variable, lead: int, systems: Sequence[str]
+    accumulator: Accumulator,
+    bootstrap: Bootstrap,
+    scales: Scales,
+    variable: Variable,
+    lead: int,
+    systems: Sequence[str],
 ) -> Iterator[Row]:
     """Compute every score of a field at a lead, for all systems: one row a value."""
     days = {
-        system: Daily(ledger.daily(system, variable.name, lead), len(ledger.cases[system, variable.name, lead]))
+        system: Daily(
+            accumulator.daily(system, variable.name, lead), len(accumulator.cases[system, variable.name, lead])
+        )
         for system in systems
     }
     values = [(system, value) for system in systems for value in _values(days[system], variable, scales)]

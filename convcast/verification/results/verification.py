@@ -15,7 +15,7 @@ from convcast.notation import Hour
 from convcast.variables import Variable
 from convcast.verification.crosscheck import Agreement
 from convcast.verification.data.gridded_files.points import Points
-from convcast.verification.results.accumulator import Ledger, valid
+from convcast.verification.results.accumulator import Accumulator, valid
 from convcast.verification.results.table import Row, find, verdict
 
 SCHEMA = 2
@@ -94,7 +94,7 @@ class Verification:
     scores: list[Row]
     facts: Facts
     variables: tuple[Variable, ...]
-    ledger: Ledger
+    accumulator: Accumulator
     agreement: Agreement
     case: CaseShown
     beside: tuple[tuple[str, Verification], ...] = ()
@@ -106,7 +106,7 @@ class Verification:
 
     def scored(self, lead: int) -> tuple[Variable, ...]:
         """Return the fields that have scores at a lead: those with a point that the truth and all systems have."""
-        return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.ledger.days)
+        return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.accumulator.days)
 
     def verdict(self, field: str, lead: int, against: str = "advection") -> str:
         """Compare fair CRPS by the paired interval: `better`, `worse`, `no clear difference` or `no interval`."""

@@ -21,8 +21,8 @@ from convcast.operations.speed.measure import (
     COMPILING,
     SMALL,
     Clock,
+    Measurement,
     OutOfTimeError,
-    Row,
     Subject,
     agreement,
     flops_of_evaluation,
@@ -135,8 +135,8 @@ def test_what_takes_longer_than_is_left_is_not_begun(monkeypatch, subject, name,
     sizes = replace(SMALL, grid=Grid(48, 48, 400, 900), overlap=16, members=1)  # four tiles
     for left, said in ((enough - 5, "no time was left"), (enough + 5, "begun")):
         clock = Clock(GPU, left)
-        run = partial(getattr(measure, name), Row(name), clock, sizes, subject, rate=10.0, **options)
-        assert measure._attempt(Row(name), run, clock).note == said
+        run = partial(getattr(measure, name), Measurement(name), clock, sizes, subject, rate=10.0, **options)
+        assert measure._attempt(Measurement(name), run, clock).note == said
     assert len(begun) == 1
 
 
@@ -159,7 +159,7 @@ def test_a_step_is_repeated_only_while_there_is_time(monkeypatch):
 @pytest.mark.parametrize(("rate", "members"), [(1e3, 8), (1e-4, 1)])
 def test_fewer_members_are_drawn_together_on_a_slow_device(subject, rate, members):
     sizes = replace(SMALL, members=8, evaluations=(1, 2))
-    row = member(Row("member"), Clock(CPU, 1e9), sizes, subject, rate=rate, whole=False)
+    row = member(Measurement("member"), Clock(CPU, 1e9), sizes, subject, rate=rate, whole=False)
     assert row.values["members at once"] == members
 
 
@@ -180,7 +180,7 @@ def test_a_member_s_time_includes_its_bounds_and_fields(monkeypatch, subject):
             return fields
 
     monkeypatch.setattr(measure, "TiledDenoiser", Noted)
-    member(Row("member"), Clock(CPU, 1e9), SMALL, subject, rate=1, whole=True)
+    member(Measurement("member"), Clock(CPU, 1e9), SMALL, subject, rate=1, whole=True)
     draws = "".join(mark[0] for mark in seen).split("f")
     assert len(draws) == 5  # one evaluation three times, then two
     assert all("c" in draw for draw in draws[:-1])
@@ -208,13 +208,16 @@ def test_convolutions_are_rounded_to_tf32_only_where_the_row_says_so(monkeypatch
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not rounded)
     with Rules():
-        compare(Row("agreement"), Clock(CPU, 600), SMALL, subject, rate=1, precision=precision)
+        compare(Measurement("agreement"), Clock(CPU, 600), SMALL, subject, rate=1, precision=precision)
     assert seen == {rounded}
     assert torch.backends.cudnn.allow_tf32 is not rounded
 
 
 def test_a_table_says_what_was_not_measured():
-    rows = [Row("peak", how="x", values={"TFLOP/s": 123.4}), Row("batch", "phase1", "largest", note="no time was left")]
+    rows = [
+        Measurement("peak", how="x", values={"TFLOP/s": 123.4}),
+        Measurement("batch", "phase1", "largest", note="no time was left"),
+    ]
     known = {"device": "Card", "GB": 24.0, "torch": "2", "cuda": "12", "convcast": "0"}
     table = to_markdown(known, rows)
     assert table.startswith("Card, 24.0 GB, torch 2, CUDA 12, convcast 0.\n")

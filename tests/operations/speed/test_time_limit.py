@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from convcast.operations.speed import measure
-from convcast.operations.speed.measure import Row
+from convcast.operations.speed.measure import Measurement
 from convcast.operations.speed.run import settings
 
 TILE, WHOLE, STEP = (
@@ -69,7 +69,7 @@ class Card:
 def run(monkeypatch):
     """Measure on a card, and return the rows and the seconds that all of it took."""
 
-    def measured(card: Card) -> tuple[list[Row], float]:
+    def measured(card: Card) -> tuple[list[Measurement], float]:
         for name, stand_in in {
             "_trainer": card.trainer,
             "_batch": lambda *_, **options: None,
@@ -83,7 +83,7 @@ def run(monkeypatch):
             "flops_of_evaluation": lambda settings, shape: (
                 1e12 * (TILE if shape == (256, 256) else WHOLE)[settings.preset]
             ),
-            "peak": lambda clock, sizes: Row("peak", values={"TFLOP/s": card.peak}),
+            "peak": lambda clock, sizes: Measurement("peak", values={"TFLOP/s": card.peak}),
         }.items():
             monkeypatch.setattr(measure, name, stand_in)
         monkeypatch.setattr(

@@ -9,7 +9,7 @@ from convcast.metrics.bootstrap import Bootstrap
 from convcast.metrics.spatial import Scales
 from convcast.metrics.sums import score_field
 from convcast.variables import T2M
-from convcast.verification.results.accumulator import Ledger
+from convcast.verification.results.accumulator import Accumulator
 from convcast.verification.results.calibration import diagnose
 from convcast.verification.results.table import find, score_rows
 
@@ -19,7 +19,7 @@ DAYS, MEMBERS, SHAPE = 40, 12, (16, 16)
 def verified(seed, *, scale=1.0, shift=0.0, confidence=0.99, days=DAYS):
     """Rows of an ensemble that is drawn like the truth, but for its spread and its mean."""
     generator = np.random.default_rng(seed)
-    ledger = Ledger()
+    accumulator = Accumulator()
     for day in range(days):
         centre, width = generator.normal(290, 5, SHAPE), generator.uniform(0.3, 3, SHAPE)
         weather = generator.normal(0, 0.3, (MEMBERS + 1, 1, 1))  # the same all day: points are not independent
@@ -28,9 +28,9 @@ def verified(seed, *, scale=1.0, shift=0.0, confidence=0.99, days=DAYS):
         members = centre + shift + scale * (members - centre)
         init = np.datetime64("2024-05-01T12", "h") + 24 * day
         statistics = score_field(members.astype("f4"), truth.astype("f4"), T2M, scales=Scales((), periodic=False))
-        ledger.add("convcast", "t2m", 1, init, statistics)
+        accumulator.add("convcast", "t2m", 1, init, statistics)
     bootstrap = Bootstrap(days, resamples=1000, seed=0, confidence=confidence)
-    return list(score_rows(ledger, bootstrap, Scales((), periodic=False), T2M, 1, ["convcast"]))
+    return list(score_rows(accumulator, bootstrap, Scales((), periodic=False), T2M, 1, ["convcast"]))
 
 
 def said(rows):

@@ -4,7 +4,7 @@ import pytest
 
 from convcast.model.training import preparation
 from convcast.model.training.records.model_card import card, speed
-from convcast.operations.speed.measure import Row
+from convcast.operations.speed.measure import Measurement
 from convcast.operations.speed.report import write
 from convcast.settings import DEFAULT_EVALUATIONS
 
@@ -28,14 +28,14 @@ def test_the_card_quotes_a_measured_gpu(dataset, make_settings, tmp_path):
 
     def member(preset, how, seconds):
         values = {f"s a member, {DEFAULT_EVALUATIONS} evaluations": seconds, "s a member, 10 evaluations": 0.1}
-        return Row("member", preset, how, values)
+        return Measurement("member", preset, how, values)
 
     rows = [
-        Row("training", preset, "channels last", {"s a step": 0.2}),
+        Measurement("training", preset, "channels last", {"s a step": 0.2}),
         member(preset, "tiles", 3.14),
         member(preset, "one piece", 1.57),
         member("another", "one piece", 0.5),
-        Row("member", preset, "x", note="no time was left"),
+        Measurement("member", preset, "x", note="no time was left"),
     ]
     write(tmp_path, {"device": "Card|9", "torch": "2", "cuda": "12", "convcast": "0", "GB": 24.0}, rows)
     row = f"| speed on a GPU | Card\\|9: 1.6 s a member over CONUS in one piece with preset {preset} |\n"
