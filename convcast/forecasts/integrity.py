@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from convcast import stores
 from convcast.conventions import ABSENT, SECONDS
 from convcast.errors import DamagedFileError
-from convcast.notation import HOUR, Hour, from_compact, join_numbers, parse_numbers
+from convcast.notation import HOUR, from_compact, join_numbers, parse_numbers
 from convcast.variables import FIELDS
 
 COORDINATES = ("init_time", "lead_time", "valid_time", "y", "x", "latitude", "longitude")
@@ -233,7 +233,7 @@ def attribute_leads(attributes: Mapping[str, Any]) -> list[int]:
 def _command(path: Path, attributes: dict[str, Any], members: Sequence[int], leads: Sequence[int], *more: str) -> str:
     """Advise the command that draws these members again; `3-3` is member 3, whereas `3` is the first three."""
     numbers = join_numbers(members)
-    words = ["convcast sample --init", str(_init(path, attributes))]
+    words = ["convcast sample --init", str(from_compact(str(attributes.get("init", path.stem))))]
     words += ["--members", numbers if len(members) > 1 else f"{numbers}-{numbers}", "--leads", join_numbers(leads)]
     for name in ("seed", "solver", "steps", "guidance"):
         words += [f"--{name}", f"{attributes[name]}"] if name in attributes else []
@@ -263,10 +263,6 @@ def find_fault(path: Path) -> str | None:
 def start_over_advice(path: Path) -> str:
     """Advise the commands that move an unusable forecast file aside and draw the forecast again."""
     return f"run `mv {path} {path}.aside`, then `convcast sample --init {from_compact(path.stem)}{_workspace(path)}`"
-
-
-def _init(path: Path, attributes: dict[str, Any]) -> Hour | None:
-    return from_compact(str(attributes.get("init", path.stem)))
 
 
 def _workspace(path: Path) -> str:

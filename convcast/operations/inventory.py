@@ -209,7 +209,7 @@ class InventoryReader:
             forecasts={init: self._read_forecast(init) for init in sorted(inits)},
             scored=self.history.scored(since),
             calibrated=self._calibrated(expected, newest_model),
-            raw=self._raw(expected),
+            raw=frozenset(init for init, _ in self._recent(self.workspace.raw, expected)),
             other_models=frozenset(init for init, model in models.items() if model != newest_model),
             model=model,
             ignored_files=ignored_files,
@@ -235,9 +235,6 @@ class InventoryReader:
                     self._models[path] = model_identity(stores.stored_attributes(path))
                 models[init] = self._models[path]
         return models
-
-    def _raw(self, expected: Hour) -> frozenset[Hour]:
-        return frozenset(init for init, _ in self._recent(self.workspace.raw, expected))
 
     def _recent(self, folder: Path, expected: Hour) -> Iterator[tuple[Hour, Path]]:
         """Yield the stores of a folder from whose initial times a calibration may be learnt."""

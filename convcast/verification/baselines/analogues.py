@@ -216,7 +216,9 @@ class Advection(TruthBaseline):
 
     def read(self, variable: Variable, init: Hour, lead: int) -> Field:
         index = self._index(variable)
-        advected = self._cache.get(("advected", init, lead), lambda: self._advected(init, lead))
+        advected = self._cache.get(
+            ("advected", init, lead), lambda: window(self._dataset, init, lead, history=HISTORY).advected
+        )
         residuals = self._analogues.members(init, lead, lambda analogue: self._residual(analogue, lead)[index])
         bounded: Field = np.clip(advected[index] + residuals, *variable.bounds).astype(np.float32)
         return bounded
@@ -227,9 +229,6 @@ class Advection(TruthBaseline):
         history = np.arange(HISTORY) * HOUR
         hours = np.concatenate([init - history, (past[:, None] - history).ravel(), past + lead * HOUR])
         return f"{len(drawn)} {self._fingerprint(np.concatenate([past, hours]))}"
-
-    def _advected(self, init: Hour, lead: int) -> Field:
-        return window(self._dataset, init, lead, history=HISTORY).advected
 
     def _residual(self, init: Hour, lead: int) -> Field:
         def make() -> Field:

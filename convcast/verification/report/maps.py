@@ -87,9 +87,8 @@ def draw_members(verification: Verification) -> Drawing:
             panel.set_axis_off()
     bar = figure.add_axes((0.15, 0.88 / figure.get_figheight(), 0.7, 0.13 / figure.get_figheight()))
     ticks = bar_labels(case.variable)
-    figure.colorbar(
-        image, cax=bar, orientation="horizontal", extend="both", label=_label(case), ticks=ticks
-    ).minorticks_off()
+    label = f"{case.variable.long_name} ({case.variable.sign})"
+    figure.colorbar(image, cax=bar, orientation="horizontal", extend="both", label=label, ticks=ticks).minorticks_off()
     return Drawing(
         "members",
         "The same case, member by member",
@@ -159,10 +158,6 @@ def _month(case: CaseShown) -> int:
 def _shape(case: CaseShown) -> float:
     """Return the height of the domain over its width, limited to fit a page."""
     return float(np.clip(case.points.shape[0] / case.points.shape[1], 0.45, 1.4))
-
-
-def _label(case: CaseShown) -> str:
-    return f"{case.variable.long_name} ({case.variable.sign})"
 
 
 def _chosen(case: CaseShown) -> str:
