@@ -130,7 +130,7 @@ def test_bounds_fit_the_packing_to_half_a_lattice_step(variable):
     np.testing.assert_allclose(values, actual, atol=0.5 / variable.scale + 1e-4)
 
 
-def test_what_cannot_be_packed_is_missing_not_another_value():
+def test_values_that_cannot_be_packed_become_missing():
     values = np.array([np.nan, np.inf, -np.inf, 1e9, -1e9, 3.0], np.float32)
 
     actual = conventions.unpack(FIELDS["t2m"], conventions.pack(FIELDS["t2m"], values))

@@ -37,7 +37,7 @@ from convcast.errors import from_os_error
         ("EFBIG", 2),
     ],
 )
-def test_what_disks_and_paths_refuse_is_expected(number, code):
+def test_errors_of_disks_and_paths_are_expected(number, code):
     known = getattr(errno, number)
     found = from_os_error(OSError(known, os.strerror(known), "/w/file"))
     assert found.exit_code == code

@@ -186,7 +186,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, code):
         assert "another file system" in caught.value.advice
 
 
-def test_what_the_work_under_a_lock_raises_is_not_taken_for_the_lock(tmp_path):
+def test_an_error_of_the_work_under_a_lock_is_not_one_of_the_lock(tmp_path):
     with pytest.raises(OSError, match="Too many levels"), lock(tmp_path / "a.lock", "fetching"):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     with lock(tmp_path / "a.lock", "fetching"):

@@ -82,7 +82,7 @@ def test_a_date_alone_is_its_first_hour():
         ),
     ],
 )
-def test_what_is_not_a_whole_hour_is_refused(text):
+def test_times_between_hours_are_refused(text):
     with pytest.raises(SettingsError, match="not a whole hour"):
         parse_hour(text)
 
@@ -231,7 +231,7 @@ def test_lengths_of_time(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1h", "1w", "h"])
-def test_what_is_no_length_of_time(text):
+def test_a_text_that_is_no_duration_is_refused(text):
     with pytest.raises(SettingsError, match="not a length of time"):
         parse_duration(text, "m")
 

@@ -58,7 +58,7 @@ def test_too_little_disk_is_3_with_the_figure(convcast, workspace):
         (["--set", "retention.forecast_days=5"], "did you mean retention.forecasts_days?"),
     ],
 )
-def test_what_cannot_be_is_2(convcast, workspace, words, sentence):
+def test_impossible_options_exit_with_2(convcast, workspace, words, sentence):
     result = convcast("cycle", *words)
 
     assert result.exit_code == 2

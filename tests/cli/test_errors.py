@@ -226,7 +226,7 @@ def test_a_grid_that_changes_is_rejected_and_the_other_hours_stay(convcast, tmp_
     assert "(3 hours), 1 rejected" in status.output
 
 
-def test_no_members(convcast, tmp_path):
+def test_an_ensemble_without_members_is_refused(convcast, tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "convcast.toml").write_text('preset = "demo"\n')
 

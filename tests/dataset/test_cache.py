@@ -111,7 +111,7 @@ def test_killed_while_unpacking_nothing_half_made_is_read(cached, tmp_path):
         np.testing.assert_array_equal(dataset.read(dataset.hours), expected)
 
 
-def test_what_killed_runs_left_is_swept_once_it_is_old(cached, tmp_path):
+def test_old_files_of_killed_runs_are_swept(cached, tmp_path):
     (tmp_path / "cache").mkdir()
     old, new = (tmp_path / "cache" / f"{name}.npy.1.partial" for name in ("old", "new"))
     for file in (old, new):

@@ -12,7 +12,7 @@ START = np.datetime64("2024-05-06T00", "h")
 HOURS = START + np.arange(30) * HOUR
 
 
-def test_what_it_is(long_dataset):
+def test_a_dataset_describes_itself(long_dataset):
     assert long_dataset.grid == Grid(24, 32, 300, 800)
     assert long_dataset.variables == tuple(FIELDS.values())
     assert (long_dataset.simulated, long_dataset.analysis_lead) == (False, 0)

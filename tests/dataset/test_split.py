@@ -64,7 +64,7 @@ def test_order_of_the_hours_does_not_matter():
 
 
 @pytest.mark.parametrize("settings", [THREE, SPREAD])
-def test_what_is_written_down_is_the_same_split_when_hours_were_added(settings):
+def test_a_saved_split_is_the_same_when_hours_were_added(settings):
     split = split_hours(HOURS, settings)
     again = Split.from_dict(json.loads(json.dumps(split.to_dict())), START + np.arange(-24, 400) * HOUR)
     np.testing.assert_array_equal(again.validation, split.validation)

@@ -94,7 +94,7 @@ def test_a_field_that_never_varies_may_be_divided_by_its_spread(archive, run):
     assert statistics.mean[0] == pytest.approx(lowest)
 
 
-def test_they_travel_as_json(long_dataset):
+def test_statistics_survive_json(long_dataset):
     statistics = FieldStatistics.from_hours(long_dataset, long_dataset.hours)
     again = FieldStatistics.from_dict(json.loads(json.dumps(statistics.to_dict())))
     assert again.to_dict() == statistics.to_dict()
@@ -106,12 +106,12 @@ def test_damaged_json_is_refused():
         FieldStatistics.from_dict({"fields": ["t2m"]})
 
 
-def test_of_no_hours(long_dataset):
+def test_statistics_of_no_hours_are_refused(long_dataset):
     with pytest.raises(MissingInputError):
         FieldStatistics.from_hours(long_dataset, long_dataset.hours[:0])
 
 
-def test_of_hours_that_are_not_there(long_dataset):
+def test_statistics_of_absent_hours_are_refused(long_dataset):
     with pytest.raises(MissingInputError, match="2024-05-06T13"):
         FieldStatistics.from_hours(long_dataset, long_dataset.times)
 

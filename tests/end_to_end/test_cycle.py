@@ -85,7 +85,7 @@ def test_everything_that_is_due_is_done_newest_first(workspace, first):
     assert "convcast_cycle_exit_code 0" in (workspace / "metrics.prom").read_text()
 
 
-def test_what_came_due_is_scored_and_kept(workspace, first):
+def test_due_cases_are_scored_and_kept(workspace, first):
     (path,) = (workspace / "verification" / "operational" / "history").iterdir()
     cases = [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -93,7 +93,7 @@ def test_what_came_due_is_scored_and_kept(workspace, first):
     assert all(case["scores"]["t2m"]["convcast"]["crps"] > 0 for case in cases)
 
 
-def test_what_is_old_is_gone(workspace, first):
+def test_old_files_are_deleted(workspace, first):
     names = sorted(path.name for path in (workspace / "forecasts").iterdir())
     hours = len(list((workspace / "archive" / "hrrr").glob("hrrr.*/conus/*.grib2")))
 
@@ -120,7 +120,7 @@ def test_once_more_changes_nothing(workspace, first):
     assert state() == before
 
 
-def test_of_two_at_once_the_second_exits_with_5(workspace, first):
+def test_a_second_cycle_at_once_exits_with_5(workspace, first):
     with lock(workspace / "locks" / "cycle.lock", "cycling"):
         assert cycle(workspace, "2024-05-13T03:05").returncode == 5
 

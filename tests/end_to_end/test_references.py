@@ -74,7 +74,7 @@ def test_hrrrcast_is_fetched_and_compared(workspace, convcast, only, compared):
     assert "HRRRCast" in (workspace / "verification" / "cast" / "report.html").read_text()
 
 
-def test_what_was_not_fetched_is_named_with_the_command_that_brings_it(workspace, command_line):
+def test_a_reference_that_was_not_fetched_is_named_with_the_command_that_fetches_it(workspace, command_line):
     finished = command_line(
         workspace, "verify", "--init", "2024-05-12T12", "--against", "hrrrcast", "--truth", "analyses"
     )

@@ -209,7 +209,7 @@ def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcas
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be_done_is_one_sentence(workspace, command_line, words, code, sentence):
+def test_an_impossible_command_is_one_sentence(workspace, command_line, words, code, sentence):
     root, _ = workspace
 
     finished = command_line(root, *words)

@@ -46,14 +46,14 @@ def of(forecaster, gigabytes, *, tiling=TILING, batch=None, rollout=False):
     return memory.plan(forecaster, tiling, gigabytes=gigabytes, batch=batch, rollout=rollout)
 
 
-def test_on_a_gpu_more_memory_draws_more_members_together(gpu):
+def test_a_gpu_with_more_memory_draws_more_members_together(gpu):
     drawn = [of(gpu, gigabytes).members for gigabytes in (4, 8, 16, 24)]
 
     assert drawn == sorted(drawn)
     assert drawn[0] < drawn[-1] <= memory.GPU_GROUP
 
 
-def test_what_is_planned_fits(gpu):
+def test_a_plan_fits_into_memory(gpu):
     for gigabytes in (3, 4, 8, 16, 24):
         found = of(gpu, gigabytes)
         states = found.members * memory.STATE_COPIES * 7 * 1059 * 1799 * 4
@@ -81,7 +81,7 @@ def test_members_with_pasts_of_their_own_take_more(gpu):
     assert of(gpu, 8, tiling=one_tile, rollout=True).members < of(gpu, 8, tiling=one_tile).members
 
 
-def test_on_a_cpu_memory_changes_what_is_kept_and_never_how_many_are_drawn_together(monkeypatch):
+def test_memory_of_a_cpu_changes_the_conditions_kept_and_never_the_members_drawn_together(monkeypatch):
     monkeypatch.setattr(memory, "_memory", lambda device: (0.5e9, 20e9))
 
     little, much = of(Large(), 2.5), of(Large(), 8)
@@ -103,7 +103,7 @@ def test_a_gpu_with_room_for_it_draws_the_domain_in_one_piece(gpu):
     assert str(choose_tiling(gpu, Grid(200, 250, 400, 900), AUTO)) == WHOLE
 
 
-def test_what_is_drawn_in_one_piece_fits(gpu):
+def test_a_domain_in_one_piece_fits_into_memory(gpu):
     whole = choose_tiling(gpu, CONUS, AUTO)
     assert of(gpu, None, tiling=whole).members == 1
 
@@ -147,7 +147,7 @@ def test_members_are_the_same_bits_however_little_memory_there_is(tmp_path, monk
     assert calls[0] > 4 * calls[1]
 
 
-def test_what_is_used_and_free_is_asked_of_the_machine():
+def test_used_and_free_memory_are_those_of_the_machine():
     used, free = memory._memory(torch.device("cpu"))
 
     assert used == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)

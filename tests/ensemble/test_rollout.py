@@ -91,7 +91,7 @@ class TestRollout:
             theirs = rolled[name].sel(number=11, lead_time=alone.lead_time[-2:])
             np.testing.assert_array_equal(alone[name].isel(number=11)[:, -2:], theirs)
 
-    def test_what_is_missing_is_finished_to_the_same_bits(self, dataset, rolled, tmp_path):
+    def test_an_interrupted_rollout_is_finished_to_the_same_bits(self, dataset, rolled, tmp_path):
         path = tmp_path / "f.zarr"
         run = sample(
             GaussianForecaster(), dataset, path, init=INIT, members=MEMBERS, leads=(1, 2, 3, 4, 5), settings=FAST
@@ -184,7 +184,7 @@ class TestProcesses:
         assert shares[0] | shares[1] == set(members)
         xr.testing.assert_identical(together, one)
 
-    def test_what_a_process_that_died_left_undone_the_next_run_does(self, dataset, tmp_path):
+    def test_the_next_run_draws_the_members_of_a_process_that_died(self, dataset, tmp_path):
         path, members = tmp_path / "f.zarr", range(12)
         _, first = draw(dataset, path, leads=(1,), members=members, rank=0, world_size=2)
 

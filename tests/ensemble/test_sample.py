@@ -142,7 +142,7 @@ def test_members_cycles_leads_and_seeds_differ(dataset, whole, tmp_path):
     assert not any(np.array_equal(first, other) for other in others)
 
 
-def test_what_is_complete_is_not_drawn_again(dataset, tmp_path):
+def test_complete_members_are_not_drawn_again(dataset, tmp_path):
     path, again = tmp_path / "f.zarr", GaussianForecaster()
     draw(dataset, path, members=range(5))
 
@@ -261,7 +261,7 @@ def test_a_tile_setting_that_changes_nothing_is_not_refused(dataset, tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_sampled_is_one_sentence_and_leaves_nothing_behind(dataset, tmp_path, changed, error, message):
+def test_impossible_sampling_is_one_sentence_and_leaves_no_files(dataset, tmp_path, changed, error, message):
     with pytest.raises(error, match=message) as caught:
         draw(dataset, tmp_path / "f.zarr", **{"members": (0,), **changed})
 

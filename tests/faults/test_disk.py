@@ -62,7 +62,7 @@ def test_full_disk_keeps_what_was_complete(run, tmp_path, monkeypatch):
     ],
     ids=["short file", "no file", "no sidecar", "half a sidecar", "another sidecar", "sidecar without parts"],
 )
-def test_what_is_not_whole_is_fetched_again(run, damage):
+def test_an_incomplete_file_is_fetched_again(run, damage):
     path = run().archive.path(lab.HOUR, 0)
     damage(path)
     again = run()

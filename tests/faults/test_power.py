@@ -93,7 +93,7 @@ def test_lines_of_a_journal_stay_in_order(disk):
         assert [json.loads(line)["number"] for line in left] == list(range(len(left)))
 
 
-def test_what_is_discarded_does_not_come_back_in_part(disk):
+def test_a_discarded_folder_does_not_come_back_in_part(disk):
     path = disk.root / "folder"
     with disk:
         with whole_folder(path) as unfinished:

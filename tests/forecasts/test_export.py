@@ -197,7 +197,7 @@ def test_values_survive_grib_on_their_lattice(kept, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"), [({"leads": (5,)}, "no lead of 5 h"), ({"fields": ("snow",)}, "none of the fields snow")]
 )
-def test_what_is_not_there_is_refused_and_leaves_nothing(kept, tmp_path, words, message):
+def test_absent_fields_and_leads_are_refused_and_leave_no_files(kept, tmp_path, words, message):
     asked = {"fields": None, "leads": None} | words
     with pytest.raises(SettingsError, match=message):
         list(to_grib(kept / "f.zarr", tmp_path / "m.grib2", **asked))

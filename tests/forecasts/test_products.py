@@ -248,7 +248,7 @@ class TestProducts:
         assert after.sizes["lead_time"] == 1
         assert before.attrs != after.attrs
 
-    def test_of_members_still_being_drawn_nothing_is_made(self, ensemble):
+    def test_products_wait_for_members_that_are_being_drawn(self, ensemble):
         store = EnsembleStore.prepare(ensemble, DESCRIPTION, members=9)
         path, done = make(ensemble, members=range(9))
 

@@ -282,7 +282,7 @@ def test_a_template_appears_whole_or_not_at_all(path, monkeypatch):
     assert list(path.parent.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_swept_once_it_is_old(written):
+def test_old_files_of_a_killed_run_are_swept(written):
     old = written / "t2m" / "c" / "0" / "1.abc.partial"
     template = written.with_name(f".{written.name}.99.partial")
     new = written / "t2m" / "c" / "0" / "2.abc.partial"
@@ -351,7 +351,7 @@ def damage_empty(path):
 
 
 @pytest.mark.parametrize("damage", [damage_json, damage_format, damage_field, damage_whole, damage_empty])
-def test_what_is_not_an_ensemble_is_refused(written, damage):
+def test_a_store_that_is_no_ensemble_is_refused(written, damage):
     damage(written)
 
     with pytest.raises(DamagedFileError, match="20240506T21"):

@@ -94,7 +94,7 @@ def test_masked_points_are_missing(score, dtype, lazy):
 
 @pytest.mark.parametrize("dtype", ["c8", "O", "M8[h]", "m8[h]", "U3"])
 @pytest.mark.parametrize("which", ["observations", "forecasts"])
-def test_what_is_no_number_is_refused(score, dtype, which):
+def test_types_other_than_numbers_are_refused(score, dtype, which):
     pair = dict(zip(("observations", "forecasts"), arrays(*drawn("i4")), strict=True))
     pair[which] = pair[which].copy(data=np.zeros(pair[which].shape).astype("i8").astype(dtype))
     with pytest.raises(SettingsError, match="cannot be scored"):

@@ -52,7 +52,7 @@ def test_statistics_have_the_same_bits_on_any_number_of_threads(field, monkeypat
             np.testing.assert_array_equal(one, same)
 
 
-def test_what_one_system_leaves_of_the_observation_changes_no_bit_of_the_next():
+def test_missing_points_of_one_system_change_no_bit_of_the_next():
     generator = np.random.default_rng(3)
     truth, *members = 30 + 250 * (gaussian_filter(generator.random((13, 90, 110), np.float32), (0, 3, 3)) - 0.5)
     first, second = np.stack(members[:6]), np.stack(members[6:])

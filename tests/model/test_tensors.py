@@ -78,7 +78,7 @@ def test_facts_that_are_none_are_refused(tmp_path, facts):
         read_header(path)
 
 
-def test_what_convcast_does_not_write_is_refused(tmp_path):
+def test_types_that_convcast_does_not_write_are_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.zeros(1, dtype=torch.float64)}, path, {"format": FORMAT, "facts": "{}"})
     with pytest.raises(DamagedFileError, match="does not write"):

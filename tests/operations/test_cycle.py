@@ -148,7 +148,7 @@ def test_metrics_are_prometheus_s_own_format(world):
     assert begun - 1 <= said["cycle_success_timestamp_seconds",] <= time.time() + 1
 
 
-def test_what_verbs_are_told(world):
+def test_verbs_get_the_options_of_the_cycle(world):
     there = world(leads=[1, 3])
     run(there, words=["--set", "a.b=1"], fetch_words=["--source", "aws"], sample_words=["--model", "m"])
     fetch, preprocess, sample, verify = there.ran
@@ -167,7 +167,7 @@ def comparing(world, *against):
     return there
 
 
-def test_what_verification_compares_with_is_fetched_before_it(world):
+def test_references_are_fetched_before_verification(world):
     there = comparing(world, "persistence", "hrrr", "time-lagged", "hrrrcast", "refs")
     run(there, words=["--set", "a.b=1"], fetch_words=["--source", "aws"])
     *_, refs, lagged, cast, verify = (words for words in there.ran if words[0] in ("fetch", "verify"))
@@ -394,7 +394,7 @@ def test_pruning_may_make_the_room(world, monkeypatch):
     assert cycle.code == 0
 
 
-def test_what_ends_it_before_its_end_is_in_the_journal(world, monkeypatch):
+def test_an_error_that_ends_a_cycle_early_is_in_the_journal(world, monkeypatch):
     there = world()
     damaged = DamagedFileError("dataset.zarr is not a convcast dataset")
     monkeypatch.setattr(there, "read", lambda *_, **__: (_ for _ in ()).throw(damaged))

@@ -119,7 +119,7 @@ def named(url):
 
 
 @pytest.mark.parametrize("address", ["ftp://host/secret", "file:///secret", "secret"])
-def test_what_cannot_be_posted_to_is_refused_and_addresses_are_shown_nowhere(address):
+def test_an_unusable_webhook_is_refused_and_addresses_are_shown_nowhere(address):
     with pytest.raises(SettingsError, match=r"operations\.webhook cannot be used: it is not an http") as caught:
         load_settings(flags={"operations": {"webhook": address}})
     assert "secret" not in str(caught.value)

@@ -106,7 +106,7 @@ def test_a_forecast_is_complete_when_all_members_are_at_all_leads(place, ensembl
     assert not read_forecast(path, members=5).complete
 
 
-def test_what_is_no_ensemble_is_none(place):
+def test_a_folder_that_is_no_ensemble_counts_as_no_forecast(place):
     assert read_forecast(place.forecast(NOW), members=4) == ForecastSummary(False, ())
     place.forecast(NOW).mkdir(parents=True)
     assert read_forecast(place.forecast(NOW), members=4) == ForecastSummary(False, ())
@@ -245,7 +245,7 @@ STRANGE = [link_to_nothing, link_to_a_file, a_file, rubbish, of_another_program,
 
 @pytest.mark.parametrize("folder", ["forecast", "product"])
 @pytest.mark.parametrize("spoil", STRANGE)
-def test_what_is_no_forecast_is_named_and_left_alone(place, ensemble_of, spoil, folder):
+def test_a_file_that_is_no_forecast_is_named_and_left_alone(place, ensemble_of, spoil, folder):
     ensemble_of(place.forecast(NOW - HOUR), NOW - HOUR)
     path = getattr(place, folder)(NOW)
     path.parent.mkdir(exist_ok=True)

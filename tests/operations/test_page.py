@@ -215,7 +215,7 @@ def test_it_warns_of_what_verification_found_and_links_to_the_report(place, quic
     assert "../verification/operational/certificate.html" in Page(place).addresses
 
 
-def test_what_was_verified_stands_beside_persistence_with_n_and_dates(place, quick):
+def test_scores_stand_beside_persistence_with_n_and_dates(place, quick):
     forecast(place)
     scored(place, age=23)
     scored(place, age=24)  # came true before the last day

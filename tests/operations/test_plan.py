@@ -97,7 +97,7 @@ def test_after_an_outage_the_newest_forecast_comes_first_then_older_ones_newest_
     assert names(done)[-3:] == ["verify", "publish", "prune"]
 
 
-def test_what_is_due_is_scored_before_the_catching_up_and_again_after_it():
+def test_due_cases_are_scored_before_catching_up_and_again_after_it():
     missed = {NOW - 2 * HOUR, NOW - 3 * HOUR}
     before = everything(NOW - HOUR)
     forecasts = {init: forecast for init, forecast in before.forecasts.items() if init not in missed}
@@ -172,7 +172,7 @@ def test_a_barred_stage_is_left_out(stage):
     assert names(done)[-1] == "prune"
 
 
-def test_what_was_scored_or_has_no_analysis_or_cannot_be_an_ensemble_is_not_due():
+def test_scored_cases_and_those_without_analysis_or_ensemble_are_not_due():
     there = holding(back(3), forecasts=[NOW - HOUR, NOW], scored=[(NOW - HOUR, 1)])
     assert due_cases(there, LIMITS) == frozenset()
 

@@ -80,7 +80,7 @@ def test_by_default_the_archive_and_the_members_go_and_the_rest_stays(tmp_path):
     assert (plan.dataset, plan.products, plan.statistics) == ((), (), ())
 
 
-def test_what_a_cycle_may_still_fetch_or_start_from_stays(tmp_path):
+def test_hours_that_a_cycle_may_fetch_or_start_from_stay(tmp_path):
     files = named(tmp_path, [0, 1, 24, 28, 29, 50])
     stock = StoredFiles(archive={path: (valid, True) for path, valid in files.items()}, dataset=tuple(files.values()))
     keep = RetentionSettings(archive_hours=1, dataset_hours=1, forecasts_days=0.1)
@@ -139,7 +139,7 @@ def test_members_to_be_scored_stay_and_so_do_the_hours_they_start_from(tmp_path)
     assert list(plan.dataset) == [hour(26), hour(27), hour(60)], "25 to 22 is its history"
 
 
-def test_what_the_model_learned_from_stays_in_the_dataset():
+def test_training_hours_of_the_model_stay_in_the_dataset():
     stock = StoredFiles(dataset=tuple(hour(age) for age in (299, 300, 350, 400, 401)))
     plan = plan_prune(stock, Inventory(NOW, model=MODEL), LIMITS, RetentionSettings(dataset_hours=48))
 
@@ -275,7 +275,7 @@ def test_killed_while_deleting_nothing_half_there_is_left_and_the_next_sweeps_it
     assert list(place.forecasts.iterdir()) == []
 
 
-def test_what_a_running_process_writes_is_not_swept_and_old_nameless_pieces_are(place):
+def test_files_of_a_running_process_are_not_swept_and_old_nameless_pieces_are(place):
     folder = place.forecast(hour(0)) / "t2m"
     folder.mkdir(parents=True)
     mine = place.root / f".latest.json.{files.HOST}-{os.getpid()}-0.partial"
@@ -311,7 +311,7 @@ def test_the_dataset_is_left_alone_while_a_model_trains(place, dataset_of):
     assert Dataset.open(place.dataset).hours.size == 1
 
 
-def test_what_was_pruned_is_no_gap_and_is_not_decoded_again(place):
+def test_pruned_hours_are_no_gaps_and_are_not_decoded_again(place):
     there = Inventory(
         NOW, archived=frozenset({hour(2)}), hour_status={hour(2): HourStatus.PRUNED, hour(3): HourStatus.PRUNED}
     )

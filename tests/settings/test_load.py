@@ -93,7 +93,7 @@ def test_the_digest_names_the_settings():
     assert load_settings().digest() != load_settings(flags=nested(["training.seed=1"])).digest()
 
 
-def test_what_is_kept_for_ever_is_saved_in_json_and_read_again():
+def test_infinite_retention_survives_json():
     settings = load_settings(flags={"retention": {"forecasts_days": float("inf")}})
 
     saved = json.loads(json.dumps(settings.model_dump(mode="json"), allow_nan=False))

@@ -94,7 +94,7 @@ def test_the_order_of_files_does_not_matter(small):
 
 
 @pytest.mark.usefixtures("unpainted")
-def test_what_is_written_can_be_read_by_others(verification, tmp_path):
+def test_other_programs_can_read_the_results(verification, tmp_path):
     paths = save(verification, tmp_path)
     assert all(path.exists() for path in paths)
     said = json.loads((tmp_path / "scores.json").read_text(), parse_constant=lambda word: pytest.fail(word))

@@ -252,7 +252,7 @@ def celsius_that_says_kelvin(data):
     ],
     ids=["mm/h", "no units", "celsius", "rain", "parcel", "no members", "no fields", "between", "nowhere"],
 )
-def test_what_cannot_be_compared_is_named(ours, observed, tmp_path, change, said):
+def test_files_that_cannot_be_compared_are_named(ours, observed, tmp_path, change, said):
     ensemble = write(change(ours.copy()), tmp_path / "e.zarr")
     with pytest.raises(DamagedFileError, match=said) as caught:
         score([ensemble], write(observed.copy(), tmp_path / "t.zarr"))

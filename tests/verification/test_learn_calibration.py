@@ -82,7 +82,7 @@ def test_frequencies_of_strong_echoes_are_corrected():
 
 
 @pytest.mark.parametrize("variable", [T2M, REFC], ids=["t2m", "refc"])
-def test_what_differs_as_much_from_day_to_day_is_not_corrected(variable):
+def test_biases_that_differ_from_day_to_day_are_not_corrected(variable):
     """Each day has a bias of its own, with a mean that is not certain; a bias that all days share is corrected."""
     members, observed = exchangeable()
     # Echoes from 20 dBZ on are left to the line of test_strong_echoes.py.

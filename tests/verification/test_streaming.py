@@ -155,7 +155,7 @@ def test_only_what_is_new_is_computed(small, counted, tmp_path):
     assert len(counted) == 4 * len(FEW)  # climatology of all four
 
 
-def test_what_is_appended_to_a_store_alone_is_new(small, counted, tmp_path):
+def test_only_cases_appended_to_a_store_are_new(small, counted, tmp_path):
     keep, store = tmp_path / "cases", tmp_path / "all.zarr"
     parts = [xr.open_zarr(path, consolidated=False).load() for path in small.paths]
     for part in parts:

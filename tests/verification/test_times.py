@@ -112,7 +112,7 @@ def test_the_order_of_times_and_leads_does_not_matter(ours, truth, tmp_path):  #
     ],
     ids=["init", "lead", "member"],
 )
-def test_what_a_file_holds_twice_is_refused_by_name(ours, truth, tmp_path, twice, said):  # noqa: F811
+def test_repeated_coordinates_of_a_file_are_refused_by_name(ours, truth, tmp_path, twice, said):  # noqa: F811
     path = write(twice(ours), tmp_path / "e.zarr")
     with pytest.raises(DamagedFileError, match=said) as caught:
         score([path], truth)

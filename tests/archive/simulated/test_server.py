@@ -53,7 +53,7 @@ def test_head_has_the_length_and_no_body(get):
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/", "/../secret", "/%2e%2e/secret"])
-def test_what_is_not_in_the_folder_is_not_served(get, path):
+def test_paths_outside_the_folder_are_not_served(get, path):
     assert get(path).status_code == 404
 
 

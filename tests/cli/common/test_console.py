@@ -51,7 +51,7 @@ def test_json_stays_one_line_of_ascii(capsys):
 
 
 @pytest.mark.parametrize("words", [["--days", HOSTILE], [f"--{HOSTILE}"], ["-w", HOSTILE, "--days", "1", "--end", "x"]])
-def test_what_was_typed_wrongly_is_one_sentence(convcast, words):
+def test_an_error_of_typing_is_one_sentence(convcast, words):
     result = convcast("fetch", *words)
     assert result.exit_code == 2
     said, advice = result.stderr.splitlines()

@@ -113,7 +113,7 @@ def test_widths_that_no_terminal_has(place):
         assert "✓" in shown.encode("latin-1").decode()
 
 
-def test_what_libraries_print_steers_no_terminal(place):
+def test_messages_of_libraries_steer_no_terminal(place):
     code, _, said = shell(place, "Q --warning")
     assert code == 0
     assert "steered \\x1b[2J" in said

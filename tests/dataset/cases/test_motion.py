@@ -109,7 +109,7 @@ def test_whole_cells_are_moved_exactly():
     np.testing.assert_array_equal(advect(frames, (2, -3), periodic=True), np.roll(frames, (2, -3), (1, 2)))
 
 
-def test_what_comes_over_an_edge_is_the_edge():
+def test_air_from_over_an_edge_has_the_values_of_the_edge():
     frame = np.arange(12.0).reshape(3, 4)
     np.testing.assert_array_equal(advect(frame, (0, 2), periodic=False)[0], [0, 0, 0, 1])
     np.testing.assert_array_equal(advect(frame, (-2, 0), periodic=False)[:, 0], [8, 8, 8])

@@ -183,7 +183,7 @@ def test_storms_are_followed_across_the_edges_of_a_torus():
 
 
 @pytest.mark.parametrize("shift", [(40, 64), (0, 80)])
-def test_on_a_torus_no_place_is_special(shift):
+def test_motion_on_a_torus_rolls_with_the_fields(shift):
     history = storms(lambda hour: [(40, 50 - 3 * hour), (40, 80 + 3 * hour)], (80, 128), period=True)
     rolled = np.roll(history, shift, (-2, -1))
     expected = np.roll(everywhere(history, periodic=True), shift, (-2, -1))

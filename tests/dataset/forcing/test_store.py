@@ -56,7 +56,7 @@ def test_forecasts_come_back_on_the_lattice_by_cycle_and_lead(store, path):
     np.testing.assert_array_equal(dataset.read_forecast(SECOND, *part), fields(path, 1.0)[(..., *part)])
 
 
-def test_what_is_written_and_not_committed_does_not_exist(store, path):
+def test_a_forecast_that_is_not_committed_does_not_exist(store, path):
     store.write(HrrrForecast(START, 5), fields(path))
     assert HrrrForecast(START, 5) not in ForcingStore.prepare(path).statuses()
 

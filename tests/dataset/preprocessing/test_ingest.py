@@ -88,7 +88,7 @@ def test_workers_make_the_same_dataset_though_they_are_killed(spoilt, expected, 
 
 
 @pytest.mark.slow
-def test_what_workers_placed_does_not_exist_before_it_is_committed(spoilt, expected, tmp_path):
+def test_hours_of_workers_do_not_exist_before_they_are_committed(spoilt, expected, tmp_path):
     """Left after the fourth hour, with others in the workers' hands: the same call goes on from there."""
     path = tmp_path / "dataset.zarr"
     under_way = preprocess(spoilt, path, settings=DatasetSettings(), workers=Workers(2))

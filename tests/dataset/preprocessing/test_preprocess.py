@@ -305,7 +305,7 @@ def test_two_runs_at_once_do_not_meet(archive, run, tmp_path):
         run(archive)
 
 
-def test_what_a_killed_run_left_is_swept(archive, run, tmp_path):
+def test_files_of_a_killed_run_are_swept(archive, run, tmp_path):
     run(archive)
     litter = tmp_path / "dataset.zarr" / "data" / "c" / "1.abc.partial"
     litter.write_bytes(b"half")

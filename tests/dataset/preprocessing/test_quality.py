@@ -158,7 +158,7 @@ def test_air_that_is_dry_over_a_region_is_real(field):
     assert len(find_collapsed(field, D2M.collapse)) == 0
 
 
-def test_of_a_real_field_only_the_points_far_below_their_surroundings_are_masked(shared_data):
+def test_only_points_far_below_their_surroundings_are_masked_in_a_real_field(shared_data):
     from convcast import grib
 
     path = shared_data / "hrrr" / "dpt2m_20260703t00z_f28_conus.grib2"

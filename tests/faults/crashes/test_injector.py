@@ -50,7 +50,7 @@ def test_every_way_of_changing_a_file_is_seen_and_nothing_else(tmp_path):
     assert finished.stdout.splitlines() == [*expected, "remove a/part-# #0", "remove a/part-# #1", "rmdir a #0"]
 
 
-def test_what_is_kept_of_a_moment_is_what_a_kill_leaves(forks, watched, states, tmp_path):
+def test_the_recorded_state_of_a_moment_is_the_one_that_a_kill_leaves(forks, watched, states, tmp_path):
     fetched = watched("fetch")
     point = next(one for one in fetched.trace if one["kind"].startswith("open archive") and one["number"] == 1)
     states.lay_out(fetched.start, forks.root)

@@ -161,7 +161,7 @@ def test_spectra_twice_as_strong_are_three_decibels_apart():
     assert found == pytest.approx(10 * np.log10(2), abs=0.05)
 
 
-def test_what_is_weaker_than_the_lattice_is_alike():
+def test_variance_weaker_than_the_lattice_counts_as_alike():
     """Fields that differ by rounding alone, of which one has no short waves at all, and the other its noise."""
     generator = np.random.default_rng(0)
     truth = np.full((64, 64), 280, np.float32)

@@ -154,7 +154,7 @@ def test_a_torus_without_the_largest_waves_has_gains_for_the_others():
     assert np.abs(gains[..., :-4]).max() > 0.1
 
 
-def test_of_fields_told_independent_each_is_judged_by_itself():
+def test_independent_fields_are_judged_each_by_itself():
     alone = [of(red(20, seed=seed)[0]).moments[0, :, 0] for seed in (1, 2)]
     both = Spectrum.independent(np.stack(alone))
     signal, noise = np.array([0.9, 0.3]), np.array([0.19**0.5, 0.91**0.5])
@@ -165,7 +165,7 @@ def test_of_fields_told_independent_each_is_judged_by_itself():
         np.testing.assert_allclose(gains[:, number, 1 - number], 0, atol=1e-9)
 
 
-def test_of_white_fields_nothing_is_expected():
+def test_nothing_is_expected_of_white_fields():
     schedule = cosine(50)
     np.testing.assert_allclose(Spectrum.white(3).gains(schedule.signal, schedule.noise), 0, atol=1e-9)
 

@@ -25,7 +25,7 @@ def test_a_torus_may_be_crossed_more_than_once():
     torch.testing.assert_close(advected, fields.roll((5, -1), (2, 3)), atol=1e-3, rtol=0)
 
 
-def test_what_comes_in_over_an_edge_is_the_edge():
+def test_air_from_over_an_edge_has_the_values_of_the_edge():
     fields = torch.arange(16.0).expand(1, 1, 16, 16)
     advected = advect(fields, uniform(0, 4), periodic=False)
     expected = (torch.arange(16.0) - 4).clamp(min=0).expand(1, 1, 16, 16)

@@ -81,7 +81,7 @@ def test_a_convolution_that_wraps_is_torchs_own_with_circular_padding():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_what_a_pixel_is_normalised_by_is_its_own(layout):
+def test_a_pixel_is_normalised_by_its_own_mean_square(layout):
     """Its mean square over channels (Zhang & Sennrich 2019), whichever way it lies in memory; nothing stays nothing."""
     x = torch.randn(2, 16, 5, 7)
     x[:, :, 0, 0] = 0
@@ -142,7 +142,7 @@ def test_the_interior_does_not_depend_on_how_far_away_the_domain_ends(make_setti
     assert (part[..., -4:] - whole[..., cut - 4 : cut]).abs().max() > 1e-4  # where it ends does matter near the end
 
 
-def test_what_lies_within_reach_is_seen(make_settings):
+def test_the_network_sees_most_of_its_reach(make_settings):
     """The bound is not idle: most of it is used, where there is no attention."""
     net = randomised(network(make_settings(model={"attention": []}).model), scale=0.1).double()
     condition, x = (value.double() for value in inputs(make_settings().model, 16, 192, members=1))

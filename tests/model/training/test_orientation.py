@@ -90,7 +90,7 @@ def by_wind(window):
 
 @pytest.mark.parametrize("orientation", EIGHT)
 @pytest.mark.parametrize("periodic", [True, False])
-def test_what_moves_in_the_turned_world_is_what_moved_turned(window, orientation, periodic):
+def test_advection_commutes_with_turning(window, orientation, periodic):
     """Test with motion and with wind that differ from point to point."""
     window = replace(window, periodic=periodic)
     for name in ("motion", "wind"):

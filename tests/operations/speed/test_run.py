@@ -121,7 +121,7 @@ def test_without_a_gpu_nothing_is_measured_by_mistake(tmp_path):
         ("member", {"whole": True}, 20),
     ],
 )
-def test_what_takes_longer_than_is_left_is_not_begun(monkeypatch, subject, name, options, enough):
+def test_a_measurement_longer_than_the_time_left_is_not_begun(monkeypatch, subject, name, options, enough):
     begun = []
 
     def begin(*arguments, **options):

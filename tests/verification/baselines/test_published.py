@@ -109,7 +109,7 @@ def test_the_same_statement_scores_the_same(same, score, field):
     assert difference["low"] <= difference["value"] <= difference["high"]
 
 
-def test_what_never_happens_is_no_perfect_score(same):
+def test_an_event_that_never_happens_has_no_score(same):
     ours, theirs, _ = rows(same, "brier_point", "t2m")
     assert (ours["note"], ours["value"], theirs["value"]) == ("no events", None, None)
 
@@ -137,7 +137,7 @@ def test_gaussian_crps_is_properscoring_s(real, same):
     assert rows(same, "crps_gaussian", "t2m")[0]["value"] == pytest.approx(np.mean(expected), rel=1e-6)
 
 
-def test_what_would_be_unfair_is_refused_with_the_reason(same):
+def test_unfair_comparisons_are_refused_with_the_reason(same):
     said = "\n".join(same.facts.not_compared)
     assert "products of refs on cape, since" in said
     assert "90-0 mb above ground parcel, convcast's of the surface parcel" in said
@@ -292,7 +292,7 @@ class TestHref:
         assert found["brier_nmep", "href"] == pytest.approx(found["brier_nmep", "convcast"], abs=0.004)
         assert found["crps_gaussian", "href"] == pytest.approx(found["crps_gaussian", "convcast"], rel=1e-3)
 
-    def test_what_href_is_compared_by_is_said(self, verified):
+    def test_the_report_says_how_href_is_compared(self, verified):
         assert verified.facts.products == ("href",)
         assert verified.facts.systems == ("convcast", "persistence")
         assert "HREF publishes no members" in verified.facts.notes[0]

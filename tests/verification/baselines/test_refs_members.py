@@ -153,7 +153,7 @@ def test_members_of_a_smaller_area_than_the_truth_are_not_taken(real):
         run(real)
 
 
-def test_what_fetch_brings_is_what_is_compared(real, tmp_path):
+def test_fetched_members_are_compared(real, tmp_path):
     """The same forecasts, fetched from a folder laid out as the bucket, score the same."""
     publish(real, INITS[0], 1)
     first = replace(real, inits=INITS[:1])

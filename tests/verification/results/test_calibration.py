@@ -65,7 +65,7 @@ def test_members_like_the_truth_have_events_as_often_as_it():
     ],
 )
 @pytest.mark.parametrize("seed", range(2))
-def test_what_is_wrong_is_named(how, words, seed):
+def test_faults_of_calibration_are_named(how, words, seed):
     assert said(verified(seed, **how)) == words
 
 

@@ -76,7 +76,7 @@ def test_constants_and_estimators_are_hashed(unchanged):
         assert any(mark in text for text in differing), name
 
 
-def test_what_is_said_is_not_hashed(unchanged):
+def test_comments_and_texts_are_not_hashed(unchanged):
     change, found = substituted(
         (r"\Z", "\n# a comment\n"),
         (r'\A"""', '"""Another sentence. '),
@@ -92,7 +92,7 @@ def test_what_is_said_is_not_hashed(unchanged):
     assert all(found)
 
 
-def test_what_scores_depend_on_is_covered(names):
+def test_definitions_that_scores_depend_on_are_hashed(names):
     kernels = {"_pass", "_sort_and_sum", "sorting_network", "_count", "rank_counts", "BLOCK"}
     fields = {
         "fraction_sums",
@@ -118,7 +118,7 @@ def test_what_scores_depend_on_is_covered(names):
     assert kernels | fields | baselines | motion | files <= names
 
 
-def test_what_they_do_not_depend_on_is_not(definitions, names):
+def test_definitions_that_scores_do_not_depend_on_are_not_hashed(definitions, names):
     modules = {name for name, _ in definitions}
     assert not names & {"Bootstrap", "score_rows", "render_report", "draw_figures", "VerificationSettings", "SYSTEMS"}
     assert not [
