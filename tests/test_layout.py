@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 MAX_LINES = 500
 MAX_FILES = 12
 """Maximum number of modules in a folder, besides `__init__`."""
+CATALOGUES = {"metrics/scores", "verification/baselines"}
+"""Folders in which each module is one entry, so that any number of them is found at sight."""
 TESTED_BY = {
     "archive/fetch": "archive/test_sources",
     "archive/simulated/hrrrcast": "archive/test_hrrrcast",
@@ -164,8 +166,9 @@ def test_the_list_of_tests_is_current():
 
 
 def test_no_folder_is_too_full():
-    counts = Counter(path.parent for path in (ROOT / "convcast").rglob("*.py") if not path.stem.startswith("__"))
-    assert {str(folder): count for folder, count in counts.items() if count > MAX_FILES} == {}
+    counts = Counter(name.rpartition("/")[0] for name in modules())
+    full = {folder for folder, count in counts.items() if count > MAX_FILES}
+    assert full <= CATALOGUES
 
 
 def test_no_module_is_too_long():
