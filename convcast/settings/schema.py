@@ -261,6 +261,9 @@ class TrainingSettings(Group):
     """Maximum norm of the gradient, to which it is clipped."""
     weights: dict[FieldName, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Loss weights by field name, where they differ from those of the table of fields."""
+    scale_weight: float = Field(0.2, ge=0, le=1)
+    """Share of the loss in which all scales count alike; in the rest, scales count as they do in white noise, and
+    scales above eight cells hardly at all (docs/method.md)."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which sampling uses."""
     precision: Precision = "auto"

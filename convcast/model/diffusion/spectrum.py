@@ -120,6 +120,25 @@ def _independent(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     return joined
 
 
+@cache
+def _amplitudes() -> tuple[float, ...]:
+    """Return the factor of each band in `coarse_emphasised`."""
+    noise = _noise_on_a_large_torus()
+    factors = 1 / np.sqrt(np.diag(noise))
+    return tuple(map(float, factors / np.sqrt(factors @ noise @ factors)))
+
+
+def coarse_emphasised(fields: Tensor, *, periodic: bool) -> Tensor:
+    """Amplify the coarse bands of `fields` (row, channel, y, x); white noise keeps its variance on a torus.
+
+    Each band is divided by the standard deviation of white noise in it, so that all scales of white noise count alike.
+    """
+    out = torch.zeros_like(fields)
+    for factor, part in zip(_amplitudes(), bands(fields, periodic=periodic), strict=True):
+        out = torch.add(out, part, alpha=factor)
+    return out
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """Second moments by scale of residuals of variance 1."""

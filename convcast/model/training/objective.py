@@ -38,7 +38,9 @@ class Objective(nn.Module):
         # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.
         self.lay_out(torch.channels_last if device.type == "cuda" else torch.contiguous_format)
         self.network.recompute(settings.recompute)
-        self.diffusion = Diffusion(description.model, description.residuals.spectrum, device)
+        self.diffusion = Diffusion(
+            description.model, description.residuals.spectrum, device, scale_weight=settings.scale_weight
+        )
         self.periodic = description.grid.periodic
         self._half = settings.precision == "bfloat16"
         self._device = device.type

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,6 +90,27 @@ def test_the_loss_is_that_of_the_noise(make_settings, parameterisation):
     predicted = diffusion.predict_noise(Answer(out), a * x0 + b * noise, t, known, periodic=True)
     weight = 1 if parameterisation == "raw" else a**2
     torch.testing.assert_close(loss, ((noise - predicted) ** 2 / weight).mean(dim=(2, 3)), rtol=1e-3, atol=1e-5)
+
+
+def test_a_coarse_error_costs_more_than_a_fine_one_by_the_scale_weight(make_settings):
+    """An error of a wave of 16 cells and one of two cells cost the same in the plain loss."""
+    x = torch.arange(32)
+    coarse, fine = (torch.cos(2 * np.pi * x / length).expand(1, 1, 32, 32) for length in (16, 2))
+    costs = {}
+    for weight in (0.0, 0.5, 1.0):
+        diffusion = Diffusion(
+            make_settings(model={"parameterisation": "raw"}).model, Spectrum.white(1), scale_weight=weight
+        )
+        known = encoded(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32))
+        blank, nothing, t = torch.zeros(1, 1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, 32, 32), torch.tensor([20])
+        costs[weight] = [
+            float(diffusion.losses(Answer(e / e.std()), nothing, nothing, t, known, blank, periodic=True).noise)
+            for e in (coarse, fine)
+        ]
+    assert costs[0.0] == pytest.approx([1, 1], rel=1e-3)
+    assert costs[1.0][0] > 3
+    assert costs[1.0][1] < 1
+    assert costs[0.5] == pytest.approx(np.mean([costs[0.0], costs[1.0]], axis=0), rel=1e-3)
 
 
 def test_velocity_is_v_prediction_from_the_noise_side(make_settings):

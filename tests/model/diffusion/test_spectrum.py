@@ -8,7 +8,15 @@ import torch
 
 from convcast.model.diffusion.schedule import cosine
 from convcast.model.diffusion.solvers import SOLVERS
-from convcast.model.diffusion.spectrum import BANDS, SPACINGS, Spectrum, band_moments, bands, noise_moments
+from convcast.model.diffusion.spectrum import (
+    BANDS,
+    SPACINGS,
+    Spectrum,
+    band_moments,
+    bands,
+    coarse_emphasised,
+    noise_moments,
+)
 
 SIDE = 64
 
@@ -32,6 +40,23 @@ def test_bands_add_up_to_the_field(periodic):
     parts = list(bands(field, periodic=periodic))
     assert len(parts) == BANDS
     torch.testing.assert_close(sum(parts), field)
+
+
+def test_emphasis_keeps_the_variance_of_white_noise():
+    """The mirror image at the edges of a domain adds some to the coarse bands of noise."""
+    noise = torch.randn(300, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    assert float(coarse_emphasised(noise, periodic=True).var()) == pytest.approx(1, rel=0.05)
+    assert 1 < float(coarse_emphasised(noise, periodic=False).var()) < 1.5
+
+
+def test_emphasis_amplifies_waves_the_more_the_longer_they_are():
+    lengths = (2, 4, 8, 16, 32)
+    waves = torch.stack([torch.cos(2 * np.pi * torch.arange(SIDE) / length) for length in lengths])
+    fields = waves[:, None, None, :].expand(-1, 1, SIDE, -1)
+    found = coarse_emphasised(fields, periodic=True).std(dim=(1, 2, 3)) / fields.std(dim=(1, 2, 3))
+    assert found.tolist() == sorted(found)
+    assert found[0] < 1 < found[2]
+    assert found[-1] > 2
 
 
 def test_the_moments_of_white_noise_are_those_of_the_bands_weights():
