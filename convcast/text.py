@@ -1,8 +1,9 @@
-"""Escape untrusted text for terminals, HTML pages and Markdown."""
+"""Escape untrusted text for terminals, HTML pages and Markdown, and shorten lists."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,3 +39,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def list_some(names: Sequence[object], most: int) -> str:
+    """List names for people: the first `most` of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

@@ -82,7 +82,6 @@ TESTED_BY = {
     "operations/speed/report": "operations/speed/test_run",
     "operations/status": "operations/test_inventory",
     "pictures/geography/base_map": "pictures/test_forecast",
-    "text": "cli/common/test_console",
     "variables": "test_conventions",
     "verification/baselines/analogues": "verification/baselines/test_base",
     "verification/baselines/archived": "verification/baselines/test_refs_members",

@@ -10,6 +10,7 @@ import typer
 from convcast.cli.common.console import duration, size, table
 from convcast.cli.common.session import Command, ModelOption, verb
 from convcast.errors import ConvcastError, NotPublishedError
+from convcast.text import list_some
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -155,7 +156,6 @@ def _forcing(dataset: Dataset) -> tuple[Rows, dict[str, Any] | None]:
 def _operations(status_now: WorkspaceStatus) -> Rows:
     """Describe the newest forecast, late hours, gaps, the disk and the last cycle."""
     from convcast.operations.stages import stage_seconds
-    from convcast.operations.status import describe_hours
 
     rows: Rows = [("", f"{size(status_now.free)} free")]
     last = status_now.last
@@ -165,9 +165,9 @@ def _operations(status_now: WorkspaceStatus) -> Rows:
     if not last:
         return rows
     if status_now.late:
-        rows.append(("late", f"{describe_hours(status_now.late)} should be published and is not here"))
+        rows.append(("late", f"{list_some(status_now.late, 4)} should be published and is not here"))
     if status_now.gaps:
-        rows.append(("gaps", describe_hours(status_now.gaps)))
+        rows.append(("gaps", list_some(status_now.gaps, 4)))
     if status_now.due:
         rows.append(("due", f"{status_now.due} forecasts could be scored: `convcast cycle` will"))
     stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stage_seconds(last).items() if seconds >= 1)

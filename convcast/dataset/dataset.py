@@ -19,6 +19,7 @@ from convcast.dataset.store import Store
 from convcast.errors import DamagedFileError, MissingInputError
 from convcast.grid import Grid
 from convcast.notation import Hour, Hours, consecutive
+from convcast.text import list_some
 from convcast.variables import Variable
 
 
@@ -183,9 +184,8 @@ class Dataset:
             return
         known = dict(zip(self.times, self.status, strict=True))
         names = {status: f" ({status.name.lower()})" for status in HourStatus} | {HourStatus.ABSENT: ""}
-        listed = [f"{hour}{names[HourStatus(known.get(hour, HourStatus.ABSENT))]}" for hour in missing[:6]]
-        more = f" and {missing.size - 6} more" if missing.size > 6 else ""
+        named = [f"{hour}{names[HourStatus(known.get(hour, HourStatus.ABSENT))]}" for hour in missing]
         raise MissingInputError(
-            f"{self.path} does not hold {', '.join(listed)}{more}",
+            f"{self.path} does not hold {list_some(named, 6)}",
             advice=f"run `convcast fetch --start {missing[0]} --end {missing[-1]}`, then `convcast preprocess`",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -166,9 +165,3 @@ def _last(workspace: Workspace) -> dict[str, Any]:
 
 def _text(hour: Hour | None) -> str | None:
     return None if hour is None else str(hour)
-
-
-def describe_hours(hours: Sequence[Hour]) -> str:
-    """Describe hours for people: the first four, and how many more there are."""
-    shown = ", ".join(str(hour) for hour in hours[:4])
-    return shown + (f" and {len(hours) - 4} more" if len(hours) > 4 else "")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError
 from convcast.notation import Hour, Hours
+from convcast.text import list_some
 
 SLACK = np.timedelta64(1, "s")
 """Maximum rounding error of a whole hour in a file whose times are fractions of days."""
@@ -119,9 +120,7 @@ def reasons(left_out: Iterable[LeftOut]) -> Counter[str]:
         counts[one.reason] += one.forecasts
     by_reason: Counter[str] = Counter()
     for reason, names in times.items():
-        named = list(dict.fromkeys(names))
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        by_reason[f"{reason} ({', '.join(named[:NAMED])}{more})"] = counts[reason]
+        by_reason[f"{reason} ({list_some(list(dict.fromkeys(names)), NAMED)})"] = counts[reason]
     return by_reason
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from convcast.errors import DamagedFileError
 from convcast.grid import LATIN, ORIENTATION
+from convcast.text import list_some
 from convcast.variables import FIELDS, U10, V10, Variable
 from convcast.verification.data.gridded_files.points import Points
 from convcast.verification.data.gridded_files.units import SAME, Conversion, conversion
@@ -101,7 +102,7 @@ def describe(report: Mapping[str, Any]) -> str:
         f"{name} ({why})" for name, why in left.items() if why not in (NO_FIELD, *report["fields_not_scored"].values())
     ]
     others = [name for name, reason in left.items() if reason == NO_FIELD]
-    named = ", ".join(others[:MAX_NAMED]) + (f" and {len(others) - MAX_NAMED} more" * (len(others) > MAX_NAMED))
+    named = list_some(others, MAX_NAMED)
     more = report["files"] - 1
     return "; ".join(
         [
