@@ -290,8 +290,13 @@ def student(numbers: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(numbers)), float(half)
 
 
-def over_days(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]] | None, lead: int) -> tuple[float, ...]:
-    """Return value and interval of CRPS over that of the exact ensemble or of other runs, as the mean over fields."""
+def over_days(
+    runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]] | None, lead: int
+) -> tuple[float | None, ...]:
+    """Return value and interval of CRPS over that of the exact ensemble or of other runs, as the mean over fields.
+
+    They are None where too many draws of days have no CRPS of the exact ensemble to divide by.
+    """
     keys = [key for key in runs[0]["daily"] if key.startswith(f"{MODEL} ") and key.endswith(f" {lead}")]
     its = np.array([[run["daily"][key] for run in runs] for key in keys]).sum(axis=1)  # (field, day)
     if others is None:
@@ -300,7 +305,7 @@ def over_days(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]] |
         base = np.array([[run["daily"][key] for run in others] for key in keys]).sum(axis=1)
     bootstrap = Bootstrap(its.shape[1], resamples=2000, seed=0, confidence=0.95)
     one = bootstrap.estimate(lambda a, b: ratio(a, b).mean(axis=-1), its.T, base.T)
-    return one.value, one.low, one.high
+    return tuple(number if np.isfinite(number) else None for number in (one.value, one.low, one.high))
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]], lead: int) -> list[dict[str, Any]]:
@@ -376,7 +381,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             value, low, high = row["crps_exact"]
             against = row["against_diffusion"]
             crps = "{:+.3f} ± {:.3f}".format(*against["crps_ratio_exact"])
-            cells = [row["way"], f"{value:.3f} [{low:.3f}, {high:.3f}]", crps]
+            cells = [
+                row["way"],
+                "–" if value is None else f"{value:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]"),
+                crps,
+            ]
             cells += [f"{of['crps_ratio_exact'][field]:.2f}" for field in fields]
             distance = "{:+.2f} ± {:.2f}".format(*against["log_spectral_distance"])
             times = [f"{row[name]:.3f}" if row[name] else "" for name in ("seconds", "solver_seconds")]
