@@ -91,6 +91,7 @@ def verify(
     from convcast.verification.data.truth import Analyses, open_truth
     from convcast.verification.report.html import caveats, headline, product_table_rows, warnings
     from convcast.verification.report.save import save
+    from convcast.verification.results.formats import system_name
     from convcast.workers import Workers
     from convcast.workspace import SETTINGS_FILE, open_workspace
 
@@ -171,7 +172,7 @@ def verify(
                 system,
                 "difference",
                 "convcast is",
-                title=f"lead {lead} h, beside what {system.upper()} publishes",
+                title=f"lead {lead} h, beside what {system_name(system)} publishes",
                 rows=[[line.what, line.ours[0], line.theirs[0], line.difference, line.verdict] for line in lines],
             )
             for system in verification.facts.products

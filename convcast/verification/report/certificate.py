@@ -6,15 +6,14 @@ from typing import Any
 
 from convcast.text import page_templates
 from convcast.variables import FIELDS
-from convcast.verification.report.html import title
 from convcast.verification.results.certificate import TOLERANCES, widest_interval
-from convcast.verification.results.formats import interval, number
+from convcast.verification.results.formats import interval, number, system_name
 
 
 def render_certificate(certificate: dict[str, Any]) -> str:
     """Return the HTML page of a certificate that `convcast.verification.results.certificate.certify` made."""
     environment = page_templates("convcast.verification.report")
-    environment.globals |= {"event": _event, "number": number, "interval": interval, "title": title}
+    environment.globals |= {"event": _event, "number": number, "interval": interval, "system_name": system_name}
     environment.globals |= {"tolerance": _tolerance}
     return environment.get_template("certificate.html.jinja").render(**certificate)
 

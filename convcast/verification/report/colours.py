@@ -12,7 +12,7 @@ SYSTEMS: dict[str, tuple[str, str]] = {
     "time-lagged": ("#882255", "X"),
     "refs": ("#b8860b", "p"),
     "href": ("#6f4e9c", "h"),
-    "hrrrcast": ("#2f7f3a", "*"),
+    "hrrrcast": ("#2f7f3a", "<"),
     "raw": ("#7fb2d6", "d"),
 }
 """Colour and marker by system."""

@@ -16,7 +16,7 @@ from convcast.metrics.scores import FIELD_SCORES
 from convcast.metrics.scores.changes import ChangeCrps
 from convcast.text import page_templates
 from convcast.verification.results.calibration import CALIBRATED, UNKNOWN, diagnose
-from convcast.verification.results.formats import interval, number
+from convcast.verification.results.formats import interval, number, system_name
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.table import Row, verdict
 from convcast.verification.results.verification import Verification
@@ -75,7 +75,7 @@ class FieldTableRow:
 def render_report(verification: Verification, figures: Sequence[ReportFigure]) -> str:
     """Return the report as HTML, with the figures embedded."""
     environment = page_templates("convcast.verification.report")
-    environment.filters["named"] = title
+    environment.filters["named"] = system_name
     facts = verification.facts
     inits = np.array(facts.inits, "datetime64[h]")
     return environment.get_template("report.html.jinja").render(
@@ -145,7 +145,7 @@ def headline(verification: Verification) -> list[str]:
         words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
         counts = ", ".join(f"{words.get(outcome, outcome)} in {count}" for outcome, count in verdicts.items())
         sentences.append(
-            f"Beside the products of {system.upper()} at {lead} h, {MODEL} is {counts} of {verdicts.total()} "
+            f"Beside the products of {system_name(system)} at {lead} h, {MODEL} is {counts} of {verdicts.total()} "
             f"comparisons{few}."
         )
     ratios = {n: r["value"] for n in names if (r := _ratio(verification, n, lead)) and r["value"] is not None}
@@ -189,23 +189,10 @@ def _calibration(verification: Verification, lead: int) -> str:
     return f"Calibration at {lead} h: {'; '.join(parts)}."
 
 
-def title(system: str) -> str:
-    """Return the name of a system in sentences: `HRRR`, `time-lagged HRRR`, `persistence`."""
-    names = {
-        "hrrr": "HRRR",
-        "time-lagged": "time-lagged HRRR",
-        "refs": "REFS",
-        "href": "HREF",
-        "hrrrcast": "HRRRCast",
-        "raw": "its members before calibration",
-    }
-    return names.get(system, system)
-
-
 def _verdicts(verification: Verification, lead: int, other: str) -> str:
     """Return a phrase like `better than advection on T2M; not clearly different from advection on REFC`."""
     names = [variable.name for variable in verification.scored(lead)]
-    name = title(other)
+    name = system_name(other)
     verdicts = {n: verification.verdict(n, lead, other) for n in names}
     return "; ".join(
         f"{phrase} on {_join([n.upper() for n in names if verdicts[n] == word])}"

@@ -8,6 +8,7 @@ from matplotlib.ticker import PercentFormatter
 from convcast.metrics import MODEL
 from convcast.verification.report.colours import SYSTEMS
 from convcast.verification.report.diagrams import Drawing
+from convcast.verification.results.formats import system_name
 from convcast.verification.results.published_scores import comparison_label, find_product_rows
 from convcast.verification.results.verification import Verification
 
@@ -32,8 +33,10 @@ def draw_products(verification: Verification) -> Drawing | None:
             axes.plot([difference["low"] * scale, difference["high"] * scale], [row, row], color=colour, lw=2.2)
         axes.plot(difference["value"] * scale, row, marker, color=colour, ms=7, mec="white", mew=0.7)
     axes.axvline(0, color="#666666", lw=1.2, zorder=0)
-    axes.set_yticks(range(len(lines)), [f"{comparison_label(ours)}, {system.upper()}" for system, ours, _, _ in lines])
-    axes.invert_yaxis()
+    axes.set_yticks(
+        range(len(lines)), [f"{comparison_label(ours)}, {system_name(system)}" for system, ours, _, _ in lines]
+    )
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     widest = max(abs(limit) for limit in axes.get_xlim())
     axes.set_xlim(-max(widest, 0.05), max(widest, 0.05))
     axes.xaxis.set_major_formatter(PercentFormatter(1))

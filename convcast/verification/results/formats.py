@@ -1,4 +1,4 @@
-"""Format values and intervals of scores for people: in reports, certificates, warnings and on the terminal."""
+"""Format scores and names of systems for people: in reports, certificates, warnings and on the terminal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,24 @@ import math
 
 from convcast.verification.results.table import Row
 
+SYSTEM_NAMES = {
+    "hrrr": "HRRR",
+    "time-lagged": "time-lagged HRRR",
+    "refs": "REFS",
+    "href": "HREF",
+    "hrrrcast": "HRRRCast",
+    "raw": "its members before calibration",
+}
+"""Names of systems in sentences, where they differ from those in options."""
+
 DIGITS = 3
 """Significant digits of the largest of a value and the ends of its interval, which all have as many decimals."""
 MAX_DECIMALS = 6
+
+
+def system_name(system: str) -> str:
+    """Return the name of a system in sentences: `HRRR`, `time-lagged HRRR`, `persistence`."""
+    return SYSTEM_NAMES.get(system, system)
 
 
 def number(row: Row | None, decimals: int | None = None) -> str:
