@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from itertools import pairwise
 
 import pytest
@@ -41,15 +40,18 @@ def test_server_cannot_ask_for_a_day_of_patience(tmp_path, monkeypatch):
     assert waits == [0.05]
 
 
-def test_requests_keep_their_distance(tmp_path):
+def test_requests_keep_their_distance(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("text")
-    client = http.Client(ArchiveSettings(), direct=True, pause=0.05)
-    begun = time.monotonic()
+    client = http.Client(ArchiveSettings(), direct=True, pause=1e6)
+    waits = []
+    monkeypatch.setattr(client._stopping, "wait", waits.append)
     with serve(tmp_path) as server:
         for _ in range(4):
             client.text(f"{server.url}/file")
     client.close()
-    assert time.monotonic() - begun >= 3 * 0.05
+    assert waits[0] == 0
+    assert len(waits) == 4
+    assert all(1e5 < wait <= 1e6 for wait in waits[1:])
 
 
 def test_closed_client_waits_no_more(tmp_path):
