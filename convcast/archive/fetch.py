@@ -69,11 +69,19 @@ def fetch(
 ) -> Iterator[FetchOutcome]:
     """Fetch these valid hours of HRRR, and the static fields once, and yield one outcome per file as it ends.
 
-    An hour is one file, or two if `dewpoint` is "previous_f01" (convcast.variables.by_lead). With `forcing`, the
-    forecasts that force a model started from these hours are fetched too. The static fields are left out unless
-    `static`.
-
     Complete files stay in the archive if an error is raised.
+
+    Args:
+        archive: Archive of HRRR's files.
+        sources: Sources, which are tried in this order for each file.
+        hours: Valid hours.
+        variables: Fields to fetch.
+        lead: Lead time of the files that serve as analyses, hours.
+        settings: Timeouts, retries, and when a file counts as late.
+        now: Current time, by which a file is late or absent.
+        dewpoint: `analysis`, or `previous_f01`, for which an hour is two files (convcast.variables.by_lead).
+        forcing: Forecasts that force a model started from these hours, to be fetched too.
+        static: Whether to fetch the static fields.
 
     Raises:
         MissingInputError: No source can be reached, or none has the static fields.
@@ -113,7 +121,10 @@ def analyses(
     dewpoint: str = "analysis",
     forcing: Forcing | None = None,
 ) -> tuple[Request, ...]:
-    """Return requests for the HRRR files of these valid hours and of their forcing, in order and without repeats."""
+    """Return requests for the HRRR files of these valid hours and of their forcing, in order and without repeats.
+
+    The arguments are those of `fetch`.
+    """
     specs = {at: fields(group) for at, group in by_lead(variables, lead, dewpoint).items()}
     valid_hours = np.unique(np.asarray(hours, "datetime64[h]"))
     requests = [

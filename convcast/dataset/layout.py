@@ -193,6 +193,12 @@ def open_described(path: Path, *, writing: bool) -> tuple[zarr.Group, DatasetDes
 def open_part(group: zarr.Group, name: str, description: DatasetDescription, path: Path) -> zarr.Array:
     """Open an array of a dataset and check it against `layout`, except for the length of its first dimension.
 
+    Args:
+        group: Group of the dataset.
+        name: Name of the array.
+        description: Description of the dataset.
+        path: Path of the dataset, for messages.
+
     Raises:
         DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.
     """

@@ -232,9 +232,18 @@ def describe(
 ) -> ForecastDescription:
     """Return the description that is stored with the ensemble.
 
-    The identity consists of what a member depends on, and so excludes batch size and number of members. The ensemble
-    has room for all leads (hours) that the model was trained for and for the requested `leads`. Forcing and tiles are
-    those of the files `stored`, if any of these exists.
+    The identity consists of what a member depends on, and so excludes batch size and number of members.
+
+    Args:
+        forecaster: The model.
+        dataset: Dataset with the history.
+        init: Initial time.
+        leads: Requested leads, hours, for which there is room besides those that the model was trained for.
+        settings: Settings of sampling.
+        name: Name of the model; by default the beginning of its hash.
+        stored: Files of the same forecast, whose forcing and tiles are kept if any of them exists.
+        perturbation: Model that perturbs states, for walks.
+        tiling: Tiles of the domain; by default chosen by `settings` and memory.
     """
     settings = settings.of_method()
     forcing = described(choose(forecaster, dataset, init, settings, stored=stored))

@@ -92,7 +92,16 @@ def draw_bar(
     named: Sequence[float] | None = None,
     extend: str = "both",
 ) -> None:
-    """Draw a colour bar below the maps, with labels at the values `named`, or at those that matplotlib chooses."""
+    """Draw a colour bar below the maps.
+
+    Args:
+        figure: Figure of the maps.
+        image: Image whose colours are explained.
+        axes: Maps below which the bar lies.
+        label: Label of the bar, with units.
+        named: Values with a label; by default those that matplotlib chooses.
+        extend: Ends of the bar that are pointed, since values lie beyond them: `both`, `min`, `max` or `neither`.
+    """
     bar = figure.colorbar(
         image,
         ax=axes,
@@ -110,7 +119,16 @@ def draw_bar(
 
 
 def draw_outline(axes: Axes, shown: ForecastField, event: Any, *, colour: str, width: float, halo: bool = False) -> int:
-    """Draw the edges of an event (y, x); return their number."""
+    """Draw the edges of an event; return their number.
+
+    Args:
+        axes: Map.
+        shown: Field of the map.
+        event: Where the event happens, (y, x) bool.
+        colour: Colour of the line.
+        width: Width of the line on a map of usual size, points.
+        halo: Whether the line has a white rim.
+    """
     edges = outline(np.asarray(event, bool), shown.base_map)
     width = line_width(shown, width)
     for colour_of_line, weight in ((("white", 2.4 * width),) if halo else ()) + ((colour, width),):

@@ -87,6 +87,12 @@ def select(
 ) -> tuple[tuple[Span, ...], tuple[MessageSpec, ...]]:
     """Find the byte ranges of messages in an index.
 
+    Args:
+        rows: Rows of the index, from `parse`.
+        specs: Specifications of the messages.
+        init: Initial time that the messages must have.
+        lead: Lead time of the file, hours.
+
     Returns:
         The spans of the messages in file order, and the specifications of absent messages.
 

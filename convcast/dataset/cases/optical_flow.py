@@ -57,7 +57,13 @@ def estimate_local_motion(history: Floats, variables: Sequence[Variable], *, per
 
 
 def at_points(lattice: Lattice, rows: NDArray[np.integer], columns: NDArray[np.integer]) -> Floats:
-    """Interpolate the result of `estimate_local_motion` bilinearly to a part of the grid, (2, row, column) float32."""
+    """Interpolate the result of `estimate_local_motion` bilinearly to a part of the grid, (2, row, column) float32.
+
+    Args:
+        lattice: Motion at every SPACING-th point of the domain, (2, y, x).
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+    """
     motion = lattice.astype(np.float32)
     for axis, at in ((1, rows), (2, columns)):
         lower = np.minimum(at // SPACING, motion.shape[axis] - 1)

@@ -149,7 +149,14 @@ def sun_of(grid: Grid, init: Hour, lead: int) -> Floats:
 
 
 def domain_motion(dataset: Dataset, init: Hour, *, history: int = 4, past: Floats | None = None) -> Lattice:
-    """Estimate the motion over the whole domain (estimate_local_motion), from the same hours as `window`."""
+    """Estimate the motion over the whole domain by `estimate_local_motion`.
+
+    Args:
+        dataset: Dataset with the hours.
+        init: Initial time.
+        history: Number of hours that are used, `init` included.
+        past: Fields of these hours, (history, variable, y, x), if they are in memory.
+    """
     values = dataset.read(_hours_of(init, 0, history, with_target=False)) if past is None else past
     return estimate_local_motion(values, dataset.variables, periodic=dataset.grid.periodic)
 

@@ -30,7 +30,7 @@ def draw_scales(verification: Verification) -> Drawing | None:
         for row in verification.scores
         if (row["score"], row["field"], row["lead_hours"]) == ("fss", variable.name, lead) and row["value"] is not None
     ]
-    thresholds = sorted({row["threshold"] for row in rows})
+    thresholds = sorted({row["threshold"] for row in rows if _observed(verification, row)})
     if not thresholds or len({row["scale_km"] for row in rows}) < 2:
         return None
     figure = Figure(figsize=(8.4, 4.1))
@@ -157,6 +157,13 @@ def draw_regimes(verification: Verification) -> Drawing | None:
         figure,
         margins=Margins(0.5, 0.16, 0.1, 0.05, columns=0.55, rows=0.5),
     )
+
+
+def _observed(verification: Verification, row: Row) -> bool:
+    """Whether the event of a row was observed. If not, the fractions skill score of every forecast is 0."""
+    event = {name: row[name] for name in ("threshold", "lead_hours")}
+    found = verification.find(row["field"], "brier", MODEL, **event)
+    return found is not None and found["events"] > 0
 
 
 def _legend(axes: Axes, source: Axes, *, columns: int) -> None:

@@ -43,7 +43,10 @@ class Record:
 
 
 class Records:
-    """Records in a folder; without a folder nothing is stored."""
+    """Records in a folder, by system, initial time and lead (hours); without a folder nothing is stored.
+
+    A record is valid for one key, a hash of everything that its scores depend on.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -80,6 +83,7 @@ class Records:
             return {}
 
     def save(self, system: str, init: Hour, lead: int, key: str, record: Record) -> None:
+        """Store a record, which replaces the one with another key."""
         path = self._path(system, init, lead)
         if path is None:
             return

@@ -18,7 +18,15 @@ from convcast.verification.results.verification import Verification
 
 
 def product_rows(accumulator: Accumulator, system: str, variable: Variable, lead: int, settings: Any) -> Iterator[Row]:
-    """Return rows of scores of a system's published products, of the same products of ours, and of the difference."""
+    """Return rows of scores of a system's published products, of the same products of ours, and of the difference.
+
+    Args:
+        accumulator: Sums of the cases.
+        system: Publisher of the products.
+        variable: Field.
+        lead: Lead time, hours.
+        settings: Settings of verification, for the intervals.
+    """
     cases = accumulator.compared.get((system, variable.name, lead), {})
     known = {one.name: one for one in possible_comparisons(system)}
     for name in dict.fromkeys(name for compared in cases.values() for name in compared.names):

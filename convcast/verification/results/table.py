@@ -55,7 +55,16 @@ def score_rows(
     lead: int,
     systems: Sequence[str],
 ) -> Iterator[Row]:
-    """Compute every score of a field at a lead, for all systems: one row a value."""
+    """Compute every score of a field at a lead, for all systems: one row a value.
+
+    Args:
+        accumulator: Sums of the cases.
+        bootstrap: Resamples of the days.
+        scales: Widths of neighbourhoods.
+        variable: Field.
+        lead: Lead time, hours.
+        systems: Names of the systems; those that are compared with others have the same cases.
+    """
     days = {
         system: Daily(
             accumulator.daily(system, variable.name, lead), len(accumulator.cases[system, variable.name, lead])
@@ -79,7 +88,17 @@ def rows_of(
     cases: int,
     **counts: int,
 ) -> Iterator[Row]:
-    """Compute values; successive values of the same sums share their resamples."""
+    """Compute values; successive values of the same sums share their resamples.
+
+    Args:
+        values: Formulas and daily sums.
+        bootstrap: Resamples of the days.
+        variable: Field.
+        lead: Lead time, hours.
+        system: Name of the system.
+        cases: Number of forecasts, the row's `n`.
+        **counts: Further counts of the row, such as points and members.
+    """
     for _, neighbours in groupby(values, key=lambda value: tuple(map(id, value.sums))):
         group = list(neighbours)
         estimates = bootstrap.estimates([value.formula for value in group], *group[0].sums)
