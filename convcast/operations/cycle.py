@@ -227,7 +227,8 @@ class Cycle:
         import xarray as xr
 
         path = self.workspace.verification(VERIFICATION) / "scores.zarr"
-        with xr.open_zarr(path, zarr_format=3, consolidated=False) as scores:
+        # Without chunks, since dask would import its scheduler.
+        with xr.open_zarr(path, chunks=None, zarr_format=3, consolidated=False) as scores:
             return f"{self._reader.history.add(scores)} cases"
 
     def _publish(self, inventory: Inventory) -> StageResult:
