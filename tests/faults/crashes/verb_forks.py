@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,12 @@ def answer(request: Request) -> dict[str, Any]:
 
 def prepare() -> None:
     """Import modules that verbs import late, and remove differences between two runs of the same work."""
+    import typer.main
     import zarr
 
     import convcast
     from convcast.archive import locations
+    from convcast.cli.main import app
     from convcast.model.features import correction
     from convcast.operations import stages
 
@@ -167,9 +170,11 @@ def prepare() -> None:
     correction.MAX_STEPS = 2  # a fit of many steps would only take time
     stages.run = forked_stage
     ours = (module.name for module in pkgutil.walk_packages(convcast.__path__, "convcast."))
-    others = ["cv2", "dask.array", "filelock", "jinja2", "netCDF4", "plotille", "tensorboardX"]
+    others = ["cv2", "dask.array", "distributed", "filelock", "jinja2", "netCDF4", "plotille", "tensorboardX"]
     for name in [*(name for name in ours if not name.endswith("__main__")), *others]:
         importlib.import_module(name)
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)
     warm_up()
     gc.freeze()  # else the garbage collector of each fork would copy the pages of imported modules
 
