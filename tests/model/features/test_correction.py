@@ -24,7 +24,7 @@ VARIABLES = (REFC, T2M, CAPE)
 PREDICTORS = PLACE_AND_TIME + 2 * len(VARIABLES)
 SEEN = selected(PREDICTORS, VARIABLES)
 ONE, FORCED = (1, None), (3, 0)
-SIDE = 20
+SIDE = 12
 
 
 def case(seed, law):
