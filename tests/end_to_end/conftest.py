@@ -34,12 +34,12 @@ ONE_THREAD = {"CONVCAST_TRAINING__THREADS": "1", "CONVCAST_SAMPLING__THREADS": "
 
 @pytest.fixture(scope="session")
 def command_line() -> Callable[..., Result]:
-    """Run `convcast WORDS` in a workspace; the world spins up in two days, and a correction is fitted in few steps."""
+    """Run `convcast WORDS` in a workspace; the world spins up in two days, and a correction is fitted in two steps."""
 
     def run(workspace: Path, *words: str) -> Result:
         try:
             with short_spin_up(), pytest.MonkeyPatch.context() as patch:
-                patch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
+                patch.setattr("convcast.model.features.correction.MAX_STEPS", 2)
                 return CliRunner().invoke(app, [*words, "-w", str(workspace)], env=ONE_THREAD)
         finally:
             torch.set_flush_denormal(False)  # as training sets it for its process

@@ -31,7 +31,7 @@ TYPICAL = {
     "cin": (-80, 15),
 }
 """Mean and spread of each field."""
-CORRECTION_STEPS = 8
+CORRECTION_STEPS = 2
 """Number of steps of the fit of the correction, except in tests of the correction."""
 
 TINY = {

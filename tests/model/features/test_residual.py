@@ -30,7 +30,7 @@ HISTORY = 4
 def _short_fit():
     """Fit the correction in few steps: its own tests are those of test_correction.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(correction, "MAX_STEPS", 8)
+        patch.setattr(correction, "MAX_STEPS", 2)
         yield
 
 
