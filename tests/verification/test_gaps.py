@@ -277,7 +277,7 @@ def test_members_with_gaps_narrow_the_points_of_baselines_too(ours, full, tmp_pa
     assert "convcast lacks" in " ".join(found.facts.notes)
 
 
-# What is stored is that of the points that were common when it was scored.
+# The stored scores are those of the points that all systems had when they were computed.
 
 
 def run(paths, keep, against):

@@ -49,7 +49,7 @@ def end_on_sigterm() -> None:
     """Make SIGTERM, which `kill` and schedulers send, end a run as Ctrl-C does, within two seconds in any case.
 
     Signal handlers wait for the main thread, which may be in compiled code or wait for a server; a second thread
-    does not. What was complete is kept, as after any kill.
+    does not. Complete files are kept, as after any kill.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
