@@ -78,7 +78,7 @@ def unpack(variable: Variable, stored: NDArray[np.int16]) -> NDArray[np.float32]
 
 
 def grid_coordinates(grid: Grid) -> dict[str, xr.Variable]:
-    """The coordinates `y x latitude longitude spatial_ref` of a rectangle of the HRRR grid."""
+    """Return the coordinates `y x latitude longitude spatial_ref` of a rectangle of the HRRR grid."""
     import xarray as xr
 
     latitude, longitude = (angle.astype(np.float32) for angle in grid.latitude_longitude())

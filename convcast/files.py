@@ -118,7 +118,7 @@ def _is_left_over(path: Path) -> bool:
 
 
 def _was_running(process: int, when: float) -> bool:
-    """Whether the process that had this number at that time still runs; the number may have been reused."""
+    """Return whether the process that had this number at that time still runs; the number may have been reused."""
     import psutil
 
     margin = 60  # a file server's clock may be off by some seconds
@@ -255,7 +255,7 @@ def sha256(path: Path) -> str:
 
 
 def signature(path: Path) -> list[int]:
-    """Size (bytes) and modification time (ns) of a file, to detect changes without reading it."""
+    """Return the size (bytes) and modification time (ns) of a file, to detect changes without reading it."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 

@@ -102,7 +102,7 @@ class Grid:
         return grid
 
     def covers(self, other: Grid) -> bool:
-        """Whether `other` lies within this rectangle."""
+        """Return whether `other` lies within this rectangle."""
         return (
             self.y0 <= other.y0
             and self.x0 <= other.x0
@@ -146,7 +146,7 @@ CONUS = Grid(NY, NX)
 
 @lru_cache(maxsize=1)
 def projection() -> Proj:
-    """The projection of the HRRR grid: (longitude, latitude) in degrees to (x, y) in metres."""
+    """Return the projection of the HRRR grid: (longitude, latitude) in degrees to (x, y) in metres."""
     from pyproj import Proj
 
     return Proj(PROJECTION)

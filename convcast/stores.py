@@ -174,7 +174,7 @@ def chunk_fault(array: zarr.Array, store: Path, place: Sequence[int]) -> tuple[P
 
 
 def _looks_whole(file: Path, array: zarr.Array) -> bool:
-    """Whether a chunk's file has the length recorded in it, as shards and Blosc chunks do."""
+    """Return whether a chunk's file has the length recorded in it, as shards and Blosc chunks do."""
     codecs = getattr(array.metadata, "codecs", ())
     encoding = [codec for codec in codecs if not isinstance(codec, Crc32cCodec)]
     last = encoding[-1] if encoding else None

@@ -146,7 +146,7 @@ class Variable:
         return self.thresholds[len(self.thresholds) // 2]
 
     def happens(self, values: Array, threshold: float) -> NDArray[np.bool_]:
-        """Whether the event of this threshold happens: values at or above it, or at or below it if `events_below`."""
+        """Return whether values have the event of this threshold: at or above it (at or below if `events_below`)."""
         return values <= threshold if self.events_below else values >= threshold
 
     def event(self, threshold: float, sign: str | None = None) -> str:

@@ -57,7 +57,7 @@ class Sidecar:
     """Names of requested messages that the publisher's file does not have."""
 
     def holds(self, names: Sequence[str]) -> bool:
-        """Whether the file holds these messages, except those that the publisher's file lacks."""
+        """Return whether the file holds these messages, except those that the publisher's file lacks."""
         return set(names) <= {message.variable for message in self.messages} | set(self.lacking)
 
     @classmethod
@@ -88,7 +88,7 @@ class Archive:
         return self.root / "static.grib2"
 
     def path(self, valid: Hour, lead: int) -> Path:
-        """Path of the subset file for this valid time and lead time (hours)."""
+        """Return the path of the subset file for this valid time and lead time (hours)."""
         return self.root / locations.archive_path(locations.hrrr(valid - lead * HOUR, lead))
 
     def hours(self, *leads: int) -> Hours:
@@ -189,5 +189,5 @@ def open_archives(root: Path) -> dict[str, Archive]:
 
 
 def sidecar_path(path: Path) -> Path:
-    """Path of a file's sidecar."""
+    """Return the path of a file's sidecar."""
     return path.with_name(path.name + SIDECAR_SUFFIX)

@@ -134,7 +134,7 @@ def prepare() -> None:
 
 
 def bucket_path(file: GribFile) -> PurePosixPath:
-    """Path of a file in the bucket, from the folder of the day; of a scan of MRMS, the folder of all days."""
+    """Return the path of a file in the bucket, from the folder of the day, or of all days for a scan of MRMS."""
     if file.model in _BUCKETS:
         return _path(_BUCKET_LAYOUTS[file.model, file.member is not None], file)
     addresses = urls(file)
@@ -144,7 +144,7 @@ def bucket_path(file: GribFile) -> PurePosixPath:
 
 
 def archive_path(file: GribFile) -> PurePosixPath:
-    """Path of a file in convcast's archive, whose layout does not change if the bucket's does."""
+    """Return the path of a file in convcast's archive, whose layout does not change if the bucket's does."""
     return _path(_LAYOUTS[file.model, file.member is not None], file)
 
 

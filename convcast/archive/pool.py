@@ -60,7 +60,7 @@ class ThreadPool(Generic[T, R]):
             yield result  # type: ignore[misc]  # an item that has ended without an error has a result
 
     def unfinished(self) -> list[T]:
-        """The items whose results were not yielded."""
+        """Return the items whose results were not yielded."""
         return list(self._unfinished.values())
 
     def join(self, seconds: float | None = None) -> None:

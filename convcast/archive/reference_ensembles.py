@@ -128,7 +128,7 @@ def _probabilities(
 
 
 def products(system: str) -> tuple[Product, ...]:
-    """Products of convcast's fields that REFS, HREF or HRRRCast publishes, on grids of 3, 5 and 3 km.
+    """Return the products of convcast's fields that REFS, HREF or HRRRCast publishes, on grids of 3, 5 and 3 km.
 
     REFC has no mean, since storms differ in position between members, but a probability-matched one. HREF has no wind
     components. HRRRCast's probabilities are not published.

@@ -124,5 +124,5 @@ def unpack(octets: bytes) -> bytes:
 
 
 def is_near(time: np.datetime64, hour: Hour) -> bool:
-    """Whether a scan of this time may stand for an hour."""
+    """Return whether a scan of this time may stand for an hour."""
     return bool(abs(time.astype("datetime64[s]") - hour) <= TOLERANCE)

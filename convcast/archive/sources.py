@@ -80,10 +80,10 @@ class Source(Protocol):
         """Why the source cannot be reached in this run, or None."""
 
     def carries(self, file: GribFile) -> bool:
-        """Whether the source publishes files of this model and product."""
+        """Return whether the source publishes files of this model and product."""
 
     def latest(self, lead: int) -> Hour | None:
-        """Last valid hour of HRRR at this lead time (hours), or None if the source does not know it."""
+        """Return the last valid hour of HRRR at this lead time (hours), or None if the source does not know it."""
 
     def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
         """Find the messages in a file.

@@ -144,7 +144,7 @@ class Dataset:
         return {} if self.forecasts is None else self.forecasts.statuses()
 
     def has_forecast(self, forecast: HrrrForecast | None) -> bool:
-        """Whether the dataset holds this HRRR forecast."""
+        """Return whether the dataset holds this HRRR forecast."""
         return forecast is not None and self.forecast_status.get(forecast) == HourStatus.OK
 
     def ages(self, forcing: Forcing, init: Hour, lead: int) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ def write_calibrated(
 
 
 def is_calibrated(path: Path) -> bool:
-    """Whether a stored forecast says that its members are calibrated; raises DamagedFileError if it cannot be read."""
+    """Return whether a stored forecast has calibrated members; raises DamagedFileError if it cannot be read."""
     return _recorded(path) not in (None, NONE)
 
 

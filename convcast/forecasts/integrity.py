@@ -206,7 +206,7 @@ def require_coordinates(group: zarr.Group, path: Path) -> None:
 
 
 def _counts_from_itself(array: zarr.Array) -> bool:
-    """Whether a time coordinate has another reference date than convcast's.
+    """Return whether a time coordinate has another reference date than convcast's.
 
     xarray writes a copy with times relative to the first one, so that a single time is 0 and has no chunk file.
     """

@@ -191,7 +191,7 @@ def _opened(message: bytes, offset: int) -> Iterator[Message]:
 
 
 def _may_have_gaps(handle: Any) -> bool:
-    """Whether points may be missing, by a bitmap (section 6) or in complex packing (code table 5.5)."""
+    """Return whether points may be missing, by a bitmap (section 6) or in complex packing (code table 5.5)."""
     number = eccodes.codes_get_long
     if number(handle, "bitmapPresent"):
         return True

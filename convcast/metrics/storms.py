@@ -38,7 +38,7 @@ class Storms:
         return len(self.sizes)
 
     def near(self, others: Storms) -> NDArray[np.bool_]:
-        """Whether each storm has one of the others within REACH, (storm,)."""
+        """Return whether each storm has one of the others within REACH, (storm,)."""
         if not len(self) or not len(others):
             return np.zeros(len(self), bool)
         nearest, _ = others._tree.query(self.centres)

@@ -138,7 +138,7 @@ class ModelDescription:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelDescription:
-        """Inverse of `to_dict`; raises ValueError or ConvcastError for damaged values."""
+        """Restore from the result of `to_dict`; raises ValueError or ConvcastError for damaged values."""
         try:
             variables = select(values["fields"])
             normalisation = Normalisation.from_dict(variables, values["normalisation"])

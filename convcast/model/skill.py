@@ -126,7 +126,7 @@ class Validation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Validation:
-        """Inverse of `to_dict`; raises DamagedFileError for damaged values."""
+        """Restore from the result of `to_dict`; raises DamagedFileError for damaged values."""
         try:
             return _VALIDATION.validate_python(dict(values))
         except (TypeError, ValueError) as error:

@@ -205,7 +205,7 @@ class Cycle:
         return done if done.code != 4 else replace(done, code=0, outcome=in_words(0))
 
     def _is_analysis(self, outcome: dict[str, Any]) -> bool:
-        """Whether a fetched file holds an analysis, and not a forecast that forces the model."""
+        """Return whether a fetched file holds an analysis, and not a forecast that forces the model."""
         file = parse_path(str(outcome.get("file", "")))
         return file is None or file.lead in self.settings.dataset.leads
 

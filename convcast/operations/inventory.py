@@ -64,7 +64,7 @@ class ModelSummary:
     """First and last hour of its training period."""
 
     def trained_on(self, init: Hour) -> bool:
-        """Whether an initial time lies in the training period."""
+        """Return whether an initial time lies in the training period."""
         return bool(self.trained[0] <= init <= self.trained[1])
 
 
@@ -126,16 +126,16 @@ class Inventory:
         return self.hour_status.get(hour) == HourStatus.OK
 
     def complete(self, init: Hour) -> bool:
-        """Whether a complete forecast of this initial time is stored."""
+        """Return whether a complete forecast of this initial time is stored."""
         return init in self.forecasts and self.forecasts[init].complete
 
     def needs_fetch(self, hour: Hour) -> bool:
-        """Whether an hour is missing and could be fetched."""
+        """Return whether an hour is missing and could be fetched."""
         known = self.hour_status.get(hour, HourStatus.ABSENT)
         return hour not in self.archived and known in (HourStatus.ABSENT, HourStatus.GAP)
 
     def wants_fetch(self, hour: Hour) -> bool:
-        """Whether an hour, or the forcing of a forecast from it, is missing and could be fetched."""
+        """Return whether an hour, or the forcing of a forecast from it, is missing and could be fetched."""
         return self.needs_fetch(hour) or hour in self.unforced
 
     @property
@@ -274,7 +274,7 @@ class InventoryReader:
             yield from _named_stores(folder)
 
     def _is_written(self, path: Path) -> bool:
-        """Whether sampling writes to a forecast file, as the settings keep members, products or both."""
+        """Return whether sampling writes to a forecast file, as the settings keep members, products or both."""
         keep = self.settings.sampling.keep
         return keep != "products" if path.parent == self.workspace.forecasts else keep != "members"
 

@@ -95,7 +95,7 @@ def current_time(now: str | None, settings: Settings, workspace: Workspace) -> n
 
 
 def simulated(settings: Settings, workspace: Workspace) -> bool:
-    """Whether the workspace takes its analyses from the simulated archive, which has its own time."""
+    """Return whether the workspace takes its analyses from the simulated archive, which has its own time."""
     return "simulated" in settings.archive.sources or workspace.simulated.is_dir()
 
 

@@ -30,7 +30,7 @@ OF_MEMBERS = frozenset({"stamps", "maximum", "paintball", "spaghetti"})
 
 
 def drawable(shown: ForecastField, kind: str) -> bool:
-    """Whether a field has what this kind of map shows."""
+    """Return whether a field has what this kind of map shows."""
     if kind in OF_MEMBERS:
         return shown.members is not None
     needed = {

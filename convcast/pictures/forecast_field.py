@@ -135,7 +135,7 @@ class ForecastField:
         return int(str(self.init + self.lead * HOUR)[5:7])
 
     def happens(self, values: Floats) -> NDArray[np.bool_]:
-        """Whether the event happens, for values in the field's own units."""
+        """Return whether the event happens, for values in the field's own units."""
         return self.variable.happens(values, self.threshold)
 
 

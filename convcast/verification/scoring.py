@@ -153,7 +153,7 @@ class Scorer:
             self._ahead = None
 
     def _reads_model(self, task: ScoringTask) -> bool:
-        """Whether a task needs the verified system's members."""
+        """Return whether a task needs the verified system's members."""
         return MODEL in {*task.systems, *task.narrowing} or any(one.folder in task.systems for one in self._products)
 
     def _score(self, task: ScoringTask) -> ScoringOutcome:

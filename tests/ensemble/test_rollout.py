@@ -102,7 +102,7 @@ class TestRollout:
 
         finished, done = draw(dataset, path, leads=(1, 2, 3, 4, 5))
 
-        # Members that were yielded are on the disk; those of a block of ten that were already written behind it may be too.
+        # Yielded members are on the disk; those of a block of ten that were written behind them may be too.
         assert 60 - 30 - 10 <= len(done) <= 60 - 30
         xr.testing.assert_identical(finished, rolled)
 

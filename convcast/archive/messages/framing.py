@@ -31,7 +31,7 @@ class Frame(Identity):
     length: int
 
     def matches(self, spec: MessageSpec, lead: int) -> bool:
-        """Whether this message has only the field of `spec`, at this lead time (hours)."""
+        """Return whether this message has only the field of `spec`, at this lead time (hours)."""
         return (
             self.key in spec.keys
             and self.lead_hours == lead

@@ -140,7 +140,7 @@ def last_offset(rows: Sequence[IndexRow | None]) -> int | None:
 
 
 def forecast(lead: int) -> str:
-    """The index's forecast column for an instantaneous field at this lead time (hours)."""
+    """Return the index's forecast column for an instantaneous field at this lead time (hours)."""
     return "anl" if lead == 0 else f"{lead} hour fcst"
 
 

@@ -36,10 +36,10 @@ class MessageSpec:
     """Event, if the message is a probability."""
 
     def in_index(self, name: str, level: str, rest: str) -> bool:
-        """Whether an index row with these columns is this message."""
+        """Return whether an index row with these columns is this message."""
         return (self.index_name, self.index_level) == (name, level) and re.fullmatch(self.rest, rest) is not None
 
 
 def fields(variables: Sequence[Variable]) -> tuple[MessageSpec, ...]:
-    """Specifications of these fields of a deterministic analysis or forecast."""
+    """Return the specifications of these fields of a deterministic analysis or forecast."""
     return tuple(MessageSpec(v.name, v.index_name, v.index_level, (v.grib,)) for v in variables)

@@ -59,7 +59,7 @@ class State:
         return len(self.mean_wind)
 
     def member(self, which: list[int]) -> State:
-        """The members that an index selects; it may repeat them."""
+        """Return the members that an index selects; it may repeat them."""
         return State(*(getattr(self, field.name)[which] for field in dataclasses.fields(self)))
 
 
@@ -95,12 +95,12 @@ class Ground:
         return temperature + (self.temperature(hour) - self.dewpoint(hour) - MIN_DEPRESSION)
 
     def cape(self, temperature: Array, moisture: Array, hour: float) -> Array:
-        """CAPE, J/kg, (member, ny, nx): high in warm, moist air, by day, over low ground."""
+        """Return CAPE, J/kg, (member, ny, nx): high in warm, moist air, by day, over low ground."""
         instability = 0.7 + 0.8 * daily_cycle(hour) - 0.001 * self._height
         return CAPE_SCALE * _softplus(instability + 0.85 * moisture + 0.35 * temperature)
 
     def cin(self, temperature: Array, moisture: Array, hour: float) -> Array:
-        """CIN, J/kg, at most 0, (member, ny, nx): strong in cool, dry air, by night, over low ground."""
+        """Return CIN, J/kg, at most 0, (member, ny, nx): strong in cool, dry air, by night, over low ground."""
         stability = -0.6 - 0.9 * daily_cycle(hour) - 0.003 * self._height
         return -CIN_SCALE * _softplus(stability - 0.7 * temperature - 0.35 * moisture)
 
@@ -110,7 +110,7 @@ class Ground:
         return u + mean_wind[:, 0, None, None], v + mean_wind[:, 1, None, None]
 
     def observe(self, state: State, hour: float) -> dict[str, Array]:
-        """The published fields of a state at an hour UTC, by name, (member, ny, nx)."""
+        """Return the published fields of a state at an hour UTC, by name, (member, ny, nx)."""
         u10, v10 = self.wind(state.stream_function, state.storm, state.mean_wind)
         return {
             "refc": reflectivity(state.storm),
@@ -123,7 +123,7 @@ class Ground:
         }
 
     def recover(self, fields: Mapping[str, Array], hour: float) -> State:
-        """The state from published fields, (ny, nx) or (member, ny, nx); the inverse of `observe`."""
+        """Return the state from published fields, (ny, nx) or (member, ny, nx); the inverse of `observe`."""
         shape = (-1, *self.terrain.shape)
         refc, t2m, d2m, u10, v10 = (np.asarray(fields[name], dtype=np.float64).reshape(shape) for name in FIELDS[:5])
         return State(

@@ -69,11 +69,11 @@ class Spectra:
         return self.unit_variance(np.exp(-0.5 * (2 * np.pi * self.wavenumber * radius) ** 2))
 
     def unit_variance(self, amplitude: Array) -> Array:
-        """The amplitude, scaled so that white noise of variance 1 has variance 1 after filtering."""
+        """Return the amplitude, scaled so that white noise of variance 1 has variance 1 after filtering."""
         return amplitude / math.sqrt(self._total(amplitude**2))
 
     def differentiable(self, amplitude: Array) -> Array:
-        """The amplitude without the components that have no wind: the mean and the Nyquist waves."""
+        """Return the amplitude without the components that have no wind: the mean and the Nyquist waves."""
         return np.where(self._differentiable, amplitude, 0.0)
 
     def wind_amplitude(self, amplitude: Array) -> float:

@@ -37,7 +37,7 @@ def advect(fields: Sequence[Array], x: Array, y: Array) -> list[Array]:
 
 
 def _stencil(position: Array, n: int) -> tuple[list[NDArray[np.intp]], list[Array]]:
-    """The four neighbours of each position on a periodic axis of `n` cells, and their Lagrange weights."""
+    """Return the four neighbours of each position on a periodic axis of `n` cells, and their Lagrange weights."""
     below = np.floor(position)
     f = position - below
     first = below.astype(np.intp) - 1
@@ -48,7 +48,7 @@ def _stencil(position: Array, n: int) -> tuple[list[NDArray[np.intp]], list[Arra
 
 
 def _weighted(field: Array, indices: Sequence[NDArray[np.intp]], weights: Sequence[Array]) -> Array:
-    """The weighted sum of the field's values at flat indices."""
+    """Return the weighted sum of the field's values at flat indices."""
     flat = np.ascontiguousarray(field).ravel()
     total: Array = flat.take(indices[0]) * weights[0]
     for index, weight in zip(indices[1:], weights[1:], strict=True):

@@ -265,5 +265,5 @@ def random_generator(*key: int) -> np.random.Generator:
 
 
 def _wind_noise(generators: Sequence[np.random.Generator]) -> Array:
-    """The mean wind's noise in an hour, (step, member, 2)."""
+    """Return the mean wind's noise in an hour, (step, member, 2)."""
     return np.stack([generator.standard_normal((STEPS_PER_HOUR, 2)) for generator in generators], axis=1)

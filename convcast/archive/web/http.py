@@ -53,7 +53,7 @@ class Version:
         return (self.etag or self.modified)[:MAX_LABEL_LENGTH] or None
 
     def may_be(self, other: Version) -> bool:
-        """Whether both can be the same version of a file.
+        """Return whether both can be the same version of a file.
 
         Servers that share an address may give a file different ETags; its size and time of change then decide.
         """
@@ -128,7 +128,7 @@ class Client:
             raise Bad("the index is not text") from None
 
     def exists(self, url: str) -> bool:
-        """Whether the server has this file; raises Transient or Bad."""
+        """Return whether the server has this file; raises Transient or Bad."""
 
         def attempt() -> bool:
             with self._request("HEAD", url) as (response, _):
@@ -290,7 +290,7 @@ class Client:
         raise failure
 
     def _is_out_of_reach(self, number: int) -> bool:
-        """Whether a connection that failed at this attempt means that the server cannot be reached at all.
+        """Return whether a connection that failed at this attempt means that the server cannot be reached at all.
 
         A server that was never reached gets two attempts. One that was reached before gets as many failed attempts in a
         row as all threads together have.

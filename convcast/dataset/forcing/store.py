@@ -111,12 +111,12 @@ class ForcingStore:
         return np.stack([unpack(variable, field) for variable, field in zip(variables, stored, strict=True)])
 
     def has_file(self, forecast: HrrrForecast) -> bool:
-        """Whether there is a file with the values of a forecast, whatever its status."""
+        """Return whether there is a file with the values of a forecast, whatever its status."""
         file = self._folder(forecast.cycle) / str(forecast.lead) / "0" / "0" / "0"
         return file.is_file() and file.stat().st_size > 0
 
     def is_whole(self, forecast: HrrrForecast) -> bool:
-        """Whether the values of a forecast can be read."""
+        """Return whether the values of a forecast can be read."""
         try:
             self.read(forecast, slice(None), slice(None))
         except DamagedFileError:

@@ -218,7 +218,7 @@ class Network(nn.Module):
         self.write = Convolution(base, fields * area, zero=True)
 
     def receptive_radius(self) -> int:
-        """Distance, in cells, of the farthest input, condition included, that a predicted pixel can depend on.
+        """Return the distance, cells, of the farthest input, condition included, on which a pixel can depend.
 
         Attention is counted with its windows in the worst position.
         """

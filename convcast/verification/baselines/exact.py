@@ -160,7 +160,7 @@ class Exact(Baseline):
         return decode_hour(path, valid=init, lead=0, variables=self._dataset.variables).values
 
     def _is_there(self, path: Path, init: Hour) -> bool:
-        """Whether the same ensemble is stored already."""
+        """Return whether the same ensemble is stored already."""
         if not path.is_dir():
             return False
         try:

@@ -111,7 +111,7 @@ class PublishedProducts:
             )
 
     def has(self, init: Hour, lead: int) -> bool:
-        """Whether the archive holds a comparable product for this case."""
+        """Return whether the archive holds a comparable product for this case."""
         return any(self._comparisons(variable, init, lead) for variable in self._truth.variables)
 
     def remedy(self, cases: Sequence[tuple[Hour, int]]) -> str:

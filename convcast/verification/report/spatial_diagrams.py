@@ -160,7 +160,7 @@ def draw_regimes(verification: Verification) -> Drawing | None:
 
 
 def _observed(verification: Verification, row: Row) -> bool:
-    """Whether the event of a row was observed. If not, the fractions skill score of every forecast is 0."""
+    """Return whether the event of a row was observed. If not, the fractions skill score of every forecast is 0."""
     event = {name: row[name] for name in ("threshold", "lead_hours")}
     found = verification.find(row["field"], "brier", MODEL, **event)
     return found is not None and found["events"] > 0

@@ -213,7 +213,7 @@ def _angle(points: Points) -> NDArray[np.float32]:
 
 
 def _known_by(array: xr.DataArray, name: str, variable: Variable) -> list[bool]:
-    """Whether each of KEYS identifies a variable as the field."""
+    """Return whether each of KEYS identifies a variable as the field."""
     standard = _text(array, "standard_name")
     return [
         standard is not None and _means(variable, standard),
@@ -286,17 +286,17 @@ def _in_units(array: xr.DataArray, name: str, by: str, variable: Variable, path:
 
 
 def is_named(variable: Variable, text: str) -> bool:
-    """Whether a short name, a long name or the name of a variable is one of the field's."""
+    """Return whether a short name, a long name or the name of a variable is one of the field's."""
     return _plain(text) in _names(variable)
 
 
 def is_level(variable: Variable, type_of_level: str) -> bool:
-    """Whether the field is defined at this type of level, in ecCodes' naming."""
+    """Return whether the field is defined at this type of level, in ecCodes' naming."""
     return _SURFACES.get(type_of_level) == variable.grib.surface
 
 
 def _means(variable: Variable, standard: str) -> bool:
-    """Whether a standard name may be the field's."""
+    """Return whether a standard name may be the field's."""
     return standard == variable.standard_name or standard in variable.other_standard_names
 
 

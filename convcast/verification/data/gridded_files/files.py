@@ -82,7 +82,7 @@ def expand(paths: Sequence[Path], option: str) -> list[Path]:
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path is a folder, which may be a Zarr store."""
+    """Return whether a path is a folder, which may be a Zarr store."""
     return path.is_dir()
 
 

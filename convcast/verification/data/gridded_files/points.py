@@ -167,7 +167,7 @@ def shared(one: Points, other: Points) -> tuple[Box, Box] | None:
 
 
 def _close(one: Floats, other: Floats) -> bool:
-    """Whether angles, degrees, are equal up to ANGLE, the rounding of files."""
+    """Return whether angles, degrees, are equal up to ANGLE, the rounding of files."""
     return np.allclose(one, other, rtol=0, atol=ANGLE)
 
 
@@ -186,7 +186,7 @@ def _apart(one: Floats, other: Floats) -> bool:
 
 
 def _agree(one: Points, other: Points, boxes: tuple[Box, Box]) -> bool:
-    """Whether latitude and longitude of the corners agree, where both are known."""
+    """Return whether latitude and longitude of the corners agree, where both are known."""
     if one.angles is None or (other.angles is None and other.grid is None):
         return True
     mine, theirs = one.crop(boxes[0]), other.crop(boxes[1])
@@ -221,7 +221,7 @@ def _angles(data: xr.Dataset) -> tuple[Floats, Floats] | None:
 
 
 def _is_hrrr(data: xr.Dataset) -> bool:
-    """Whether a grid mapping of the dataset has the parameters of HRRR's projection."""
+    """Return whether a grid mapping of the dataset has the parameters of HRRR's projection."""
     expected = spatial_reference()
     for variable in data.variables.values():
         if "grid_mapping_name" in variable.attrs:
