@@ -190,7 +190,7 @@ class _Run:
             else:
                 missing.append(request)
         models = {request.file.model: request.file for request in missing}.values()
-        concerned = [source for source in self.sources if any(source.carries(file) for file in models)]
+        concerned = [source for source in self.sources if any(source.publishes(file) for file in models)]
         pool = ThreadPool(lambda request: self._guarded(request, work), missing, self.settings.workers, self._stopped)
         try:
             held = []

@@ -79,7 +79,7 @@ class Source(Protocol):
     def unreachable(self) -> str | None:
         """Why the source cannot be reached in this run, or None."""
 
-    def carries(self, file: GribFile) -> bool:
+    def publishes(self, file: GribFile) -> bool:
         """Return whether the source publishes files of this model and product."""
 
     def latest(self, lead: int) -> Hour | None:
@@ -130,7 +130,7 @@ class WebSource:
     def unreachable(self) -> str | None:
         return self._client.unreachable or (self._access.unreachable if self._access else None)
 
-    def carries(self, file: GribFile) -> bool:
+    def publishes(self, file: GribFile) -> bool:
         return bool(self._urls(file))
 
     def latest(self, lead: int) -> Hour | None:
@@ -165,7 +165,7 @@ class WebSource:
             ]
             scan = scans.nearest(listed, file.init)
             return Located(base + scan.key, (Span(specs[0], 0, scan.size),), packed=True)
-        raise Absent("it does not carry MRMS")
+        raise Absent("it does not publish MRMS")
 
     def copy(self, located: Located, file: BinaryIO) -> str | None:
         version = None
@@ -189,7 +189,7 @@ class WebSource:
 
     def _index(self, file: GribFile) -> tuple[str, str]:
         """Return the address at which the file is found, and the text of its index."""
-        absent = Absent(f"it does not carry {file.model.upper()}")
+        absent = Absent(f"it does not publish {file.model.upper()}")
         for url in self._urls(file):
             try:
                 return url, self._client.text(self._sign(url + locations.INDEX_SUFFIX))
@@ -242,7 +242,7 @@ class DirectorySource:
                 advice="it should hold hrrr.YYYYMMDD/conus/hrrr.tHHz.wrfsfcfLL.grib2",
             )
 
-    def carries(self, file: GribFile) -> bool:  # noqa: ARG002
+    def publishes(self, file: GribFile) -> bool:  # noqa: ARG002
         return True
 
     def latest(self, lead: int) -> Hour | None:
