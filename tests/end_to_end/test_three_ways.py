@@ -15,7 +15,8 @@ TOY = (
     "--inits=2024-05-29T18/2024-05-30T18/24h --set=split.test_days=2 --set=split.validation_days=0 "
     "--set=simulation.start=2024-05-28T00 --set=simulation.days=3 "
     "--set=verification.baseline_members=4 --set=verification.resamples=100 --set=model.base=8 "
-    "--set=model.encoder_multipliers=[1] --set=sampling.precision=float32 --set=sampling.steps=2"
+    "--set=model.encoder_multipliers=[1] --set=training.batch=2 --set=training.draws=1 "
+    "--set=sampling.precision=float32 --set=sampling.steps=2"
 )
 WAYS = ["diffusion", "diffusion, one evaluation", "walks"]
 
@@ -27,7 +28,7 @@ def compare(tmp_path, monkeypatch, capsys, command_line):
     monkeypatch.setattr("sys.argv", words)
     # The command is `python -m convcast WORDS -w WORKSPACE`.
     monkeypatch.setattr("subprocess.run", lambda command, **_: command_line(Path(command[-1]), *command[3:-2]))
-    monkeypatch.setattr("convcast.model.features.correction.MAX_STEPS", 8)
+    monkeypatch.setattr("convcast.model.features.correction.MAX_STEPS", 2)
 
     def run():
         capsys.readouterr()
