@@ -61,6 +61,9 @@ class Inputs:
     advected_by_wind: Tensor
     """The last frame advected by the local wind, as near-surface air is and storms may be; the winds are advected by
     the wind averaged over STEERING_WIDTH cells."""
+    steering: Tensor
+    """Displacement over the lead by the wind averaged over STEERING_WIDTH cells, or by the motion of the history where
+    the fields include no wind, cells, (row, 2, y, x)."""
     static: Tensor
     """Terrain and land mask."""
     static_advected: Tensor
@@ -114,6 +117,7 @@ class Inputs:
             "history",
             "history_advected",
             "advected_by_wind",
+            "steering",
             "static",
             "static_advected",
             "inflow",
@@ -184,6 +188,7 @@ class Inputs:
                 dim=1,
             ),
             advected_by_wind=moved[:, :fields],
+            steering=steering,
             static=static,
             static_advected=moved[:, fields:],
             inflow=_inflow(motion * leads, periodic=periodic),

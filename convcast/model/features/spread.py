@@ -20,6 +20,8 @@ ACTIVE_WIDTHS = (7, 15)
 """Cells over which the excess of a field with a floor over its weakest value is averaged."""
 EXPECTED_WIDTHS = (1, 7)
 """Cells over which the same excess of the reference forecast is averaged, beginning far below the weakest value."""
+FAR = 10.0
+"""Unit, in cells, of the displacement by the wind."""
 CONSTANT_SHARE = 0.15
 """Share of the mean variance that every point has, since a storm may form anywhere."""
 
@@ -57,6 +59,8 @@ def spread_features(
                 (expected if width == 1 else smoothed(expected, width)).expand_as(last) for width in EXPECTED_WIDTHS
             ]
     features += [share.expand_as(last) for share in inputs.inflow.split(1, dim=1)]
+    # The wind changes its direction more than its speed, so a component errs by the more the stronger the other one is.
+    features += [component.expand_as(last) for component in (inputs.steering / FAR).square().split(1, dim=1)]
     if inputs.forcing is not None:  # HRRR's forecast, and its difference from the advected field
         forcing, difference = inputs.forcing, (inputs.forcing - last) ** 2
         features += [torch.relu(smoothed(forcing**2, width) - smoothed(forcing, width) ** 2) for width in WIDTHS]
@@ -70,7 +74,7 @@ def spread_features(
 
 def feature_count(history: int, floors: int, *, forced: bool = False) -> int:
     """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
-    unforced = 3 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
+    unforced = 5 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
     return unforced + forced * (2 * len(WIDTHS) + len(ACTIVE_WIDTHS) * floors)
 
 

@@ -26,7 +26,10 @@ def inputs_of(frames, *, seed=0):
     frames_advected = torch.cat([patchy(FIELDS, generator) for _ in range(frames)], dim=1)
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
     inflow = torch.rand(1, 2, SIDE, SIDE, generator=generator)
-    return Inputs((1,), False, frames_advected, frames_advected, none, none, none, inflow, none, torch.zeros(1, 2))
+    steering = 20 * torch.randn(1, 2, SIDE, SIDE, generator=generator)
+    return Inputs(
+        (1,), False, frames_advected, frames_advected, none, steering, none, none, inflow, none, torch.zeros(1, 2)
+    )
 
 
 def found(inputs, weakest=WEAKEST, reference=None):
@@ -62,7 +65,7 @@ def test_rounding_makes_no_variance_negative():
     ]
     assert min(square.min() for square in squares) < 0
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
-    inputs = Inputs((1,), True, constant, constant, none, none, none, none, none, torch.zeros(1, 2))
+    inputs = Inputs((1,), True, constant, constant, none, none, none, none, none, none, torch.zeros(1, 2))
     assert (found(inputs) >= 0).all()
 
 
@@ -72,7 +75,7 @@ def test_features_are_large_where_fields_vary_change_or_have_echoes():
     still[:, 0, 8:10, 8:10] = 5  # the last frame of the field with a floor
     still[:, 3, 30, 30] = 5  # the frame before of the other field
     none = torch.zeros(1, FIELDS, SIDE, SIDE)
-    inputs = Inputs((1,), True, still, still, none, none, none, none, none, torch.zeros(1, 2))
+    inputs = Inputs((1,), True, still, still, none, none, none, none, none, none, torch.zeros(1, 2))
     features = found(inputs)[0]
     varies, changes, echoes, expected = slice(1, 4), slice(4, 7), slice(7, 9), slice(9, 11)
     assert (features[0, varies, 9, 9] > 0).all()
@@ -88,6 +91,19 @@ def test_features_are_large_where_fields_vary_change_or_have_echoes():
     for field in range(FIELDS):
         assert features[field, expected, 40, 40] == pytest.approx([4, 4 * 0.0204], rel=0.6)
         assert not features[field, expected, 9, 9].any()
+
+
+def test_a_wind_that_turns_makes_the_component_across_it_uncertain():
+    """The size of a component follows the squared wind along the other axis, whatever is fitted beside it."""
+    truth = np.zeros((FIELDS, feature_count(1, 1)))
+    truth[0, -1] = truth[1, -2] = 1.0
+    fit = SpreadFit()
+    for seed in range(40):
+        features = features_of(1, seed=seed)
+        fit.add(features, drawn(features, truth, seed)[0])
+    weights = fit.solve()
+    assert weights[0, -1] > 5 * weights[0, -2]
+    assert weights[1, -2] > 5 * weights[1, -1]
 
 
 def test_the_fit_recovers_a_known_variance():

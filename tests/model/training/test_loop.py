@@ -138,10 +138,18 @@ def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_setti
 
 
 def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
-    # The regression forecasts this weather up to the rounding of its values, which leaves nothing to learn.
+    # The regression forecasts this weather up to the rounding of its values, which leaves nothing to learn. Errors of
+    # coarse scales vary too much from batch to batch to show what 60 steps learn.
     settings = make_settings(
         model={"reference": {"default": "persistence"}, "base": 16},
-        training={"batch": 6, "learning_rate": 0.005, "steps": 60, "log_every": 10, "checkpoint_every": 1000},
+        training={
+            "batch": 6,
+            "learning_rate": 0.005,
+            "steps": 60,
+            "log_every": 10,
+            "checkpoint_every": 1000,
+            "scale_weight": 0.0,
+        },
     )
     reports = list(train(dataset, tmp_path / "model", settings))
     assert reports[-1].loss < 0.9 * reports[0].loss
