@@ -21,7 +21,7 @@ The loss is ‖ε - ε̂‖² / ᾱ. With F* the output that would give ε̂ = �
 is divided by ᾱ, which is 6e-8 at the noisy end.
 
 Nearly all variance of white noise is at scales of a few cells, and so is nearly all of this loss: an error that halves
-the signal at scales of 8 to 16 cells costs 0.1 % of it. A share of the loss (`scale_weight`) is therefore that of
+the signal at wavelengths of 8 cells costs 0.1 % of it. A share of the loss (`scale_weight`) is therefore that of
 errors whose coarse scales are amplified (spectrum.coarse_emphasised).
 """
 
