@@ -29,10 +29,10 @@ def ddpm(denoise: Denoise, x: Tensor, *, schedule: Schedule, steps: int, clamp: 
     timesteps = schedule.timesteps(steps)
     for k, (t, s) in enumerate(pairwise(timesteps)):
         x0 = _state(denoise, x, t, schedule, clamp)
-        kept = schedule.alpha_bar[t] / schedule.alpha_bar[s]  # α of the step from s to t
+        alpha = schedule.alpha_bar[t] / schedule.alpha_bar[s]  # α of the step from s to t
         noise_t, noise_s = 1 - schedule.alpha_bar[t], 1 - schedule.alpha_bar[s]
-        mean = float(schedule.signal[s] * (1 - kept) / noise_t) * x0 + float(np.sqrt(kept) * noise_s / noise_t) * x
-        x = mean + float(np.sqrt(noise_s / noise_t * (1 - kept))) * noise(k)
+        mean = float(schedule.signal[s] * (1 - alpha) / noise_t) * x0 + float(np.sqrt(alpha) * noise_s / noise_t) * x
+        x = mean + float(np.sqrt(noise_s / noise_t * (1 - alpha))) * noise(k)
     return _state(denoise, x, timesteps[-1], schedule, clamp)
 
 
@@ -50,8 +50,8 @@ def ddim(
     timesteps = schedule.timesteps(steps)
     for k, (t, s) in enumerate(pairwise(timesteps)):
         x0 = _state(denoise, x, t, schedule, clamp)
-        kept = schedule.alpha_bar[t] / schedule.alpha_bar[s]
-        fresh = eta * schedule.noise[s] / schedule.noise[t] * np.sqrt(1 - kept)  # σ of the paper
+        alpha = schedule.alpha_bar[t] / schedule.alpha_bar[s]
+        fresh = eta * schedule.noise[s] / schedule.noise[t] * np.sqrt(1 - alpha)  # σ of the paper
         x = _advance(x, x0, t, s, schedule, fresh=fresh)
         if eta:
             x = x + float(fresh) * noise(k)

@@ -133,7 +133,7 @@ class Correction:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Correction:
-        """Inverse of `to_dict`; raises KeyError, TypeError or ValueError for damaged values."""
+        """Restore from the result of `to_dict`; raises KeyError, TypeError or ValueError for damaged values."""
         return cls(
             {
                 parse_kind(name): tuple(
@@ -159,7 +159,7 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Patches:
+class TrainingPatches:
     """Patches of the training cases, with MARGIN more cells of the predictors on each side."""
 
     rows: Tensor
@@ -223,7 +223,7 @@ class CorrectionFit:
         rows, errors, folds = torch.stack(self._rows), torch.stack(self._errors), torch.tensor(self._folds)
         centre, width = _centre_and_width(rows)
         _, size = _centre_and_width(errors)
-        patches = Patches(rows, errors / size[:, None, None], centre, width)
+        patches = TrainingPatches(rows, errors / size[:, None, None], centre, width)
 
         def fitted(fold: int) -> Network:
             others = folds != fold
@@ -241,7 +241,7 @@ class CorrectionFit:
         scale = size * _share(found, patches.errors)
         return tuple(_folded(network, centre, width, scale) for network in networks)
 
-    def _fitted(self, patches: Patches, chosen: Tensor, *, seed: int) -> Network:
+    def _fitted(self, patches: TrainingPatches, chosen: Tensor, *, seed: int) -> Network:
         """Train a network on the chosen patches.
 
         Muon (Jordan et al. 2024) makes each step of a matrix of weights orthogonal, so that it learns in all directions
@@ -358,6 +358,6 @@ def _encoded(values: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _decoded(entry: dict[str, Any]) -> NDArray[np.float32]:
-    """Inverse of `_encoded`; raises KeyError, TypeError or ValueError for damaged values."""
+    """Decode the result of `_encoded`; raises KeyError, TypeError or ValueError for damaged values."""
     values = np.frombuffer(base64.b64decode(entry["float16"], validate=True), "<f2")
     return values.reshape(entry["shape"]).astype(np.float32)

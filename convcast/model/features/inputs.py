@@ -42,7 +42,7 @@ def kind_name(kind: Kind) -> str:
 
 
 def parse_kind(name: str) -> Kind:
-    """Inverse of `kind_name`; raises ValueError for another text."""
+    """Parse the result of `kind_name`; raises ValueError for another text."""
     lead, _, age = name.partition(" forced ")
     return int(lead), int(age) if age else None
 

@@ -142,7 +142,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, variables: tuple[Variable, ...], values: dict[str, Any]) -> Normalisation:
-        """Inverse of `to_dict`; raises DamagedFileError for damaged values or those of other fields."""
+        """Restore from the result of `to_dict`; raises DamagedFileError for damaged values or those of other fields."""
         try:
             arrays = [np.array(values[n], np.float64) for n in ARRAYS]
         except (KeyError, TypeError, ValueError) as error:

@@ -174,7 +174,7 @@ class Residuals:
 
     @classmethod
     def from_dict(cls, normalisation: Normalisation, values: dict[str, Any]) -> Residuals:
-        """Inverse of `to_dict`; raises DamagedFileError for damaged values."""
+        """Restore from the result of `to_dict`; raises DamagedFileError for damaged values."""
         try:
             spread = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["spread"].items()}
             weights = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["regression"].items()}

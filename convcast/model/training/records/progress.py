@@ -51,7 +51,7 @@ class TrainingProgress:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingProgress:
-        """Inverse of `dataclasses.asdict`; raises ValueError for damaged values."""
+        """Restore from the result of `dataclasses.asdict`; raises ValueError for damaged values."""
         return _PROGRESS.validate_python(dict(values))
 
 
@@ -101,7 +101,7 @@ class Tally:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Tally:
-        """Inverse of `to_dict`; raises ValueError for damaged values."""
+        """Restore from the result of `to_dict`; raises ValueError for damaged values."""
         sums = {name: torch.tensor(values[name], dtype=torch.float32) for name in SUMS}
         if any(sums[name].shape != (LEVELS,) for name in ("by_level", "in_level")):
             raise ValueError("there is not one sum for each part of the noise levels")

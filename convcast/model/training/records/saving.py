@@ -65,7 +65,7 @@ class Checkpoint:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Checkpoint:
-        """Inverse of `to_dict`; raises ValueError or ConvcastError for damaged values."""
+        """Restore from the result of `to_dict`; raises ValueError or ConvcastError for damaged values."""
         try:
             validation, report, tally = facts["validation"], facts["report"], Tally.from_dict(facts["tally"])
             checkpoint = cls(
