@@ -65,7 +65,6 @@ TESTED_BY = {
     "model/checkpoint": "model/training/records/test_saving",
     "model/half_precision": "model/test_pretrained",
     "model/features/condition": "model/network/test_network",
-    "model/features/regression": "model/features/test_residual",
     "model/network/layers": "model/network/test_network",
     "model/skill": "model/training/test_validation",
     "model/training/ema": "model/training/test_loop",

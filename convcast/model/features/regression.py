@@ -21,6 +21,8 @@ from convcast.model.features.inputs import Inputs, Kind
 
 WIDTHS = (3, 7, 15)
 """Cells over which advected fields and their changes are averaged, since large scales persist longer."""
+COAST_WIDTHS = WIDTHS[:2]
+"""Cells over which terrain and land mask are averaged, since air smooths what a coast or a slope does to it."""
 INFLOW_WIDTHS = WIDTHS[1:]
 """Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
 RIDGE = 1e-5
@@ -29,12 +31,14 @@ RIDGE = 1e-5
 
 def predictors(inputs: Inputs) -> Tensor:
     """Return the predictors, (row, predictor, y, x)."""
-    daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
-    ground = torch.cat([torch.ones_like(inputs.static[:, :1]), inputs.static, inputs.static_advected], dim=1)
 
     def smoothed(fields: Tensor, widths: Sequence[int]) -> list[Tensor]:
         return [smooth(fields, width, periodic=inputs.periodic) for width in widths]
 
+    daily = [inputs.hour[:, i, None, None, None] for i in range(2)]
+    everywhere = torch.ones_like(inputs.static[:, :1])
+    around = smoothed(inputs.static, COAST_WIDTHS)
+    ground = torch.cat([everywhere, inputs.static, inputs.static_advected, *around], dim=1)
     # Where air comes from outside, advected frames are worth less, and HRRR's forecast more.
     arrived = inputs.inflow[:, :1]
     averages = smoothed(inputs.advected, WIDTHS)
@@ -64,7 +68,7 @@ def predictors(inputs: Inputs) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-PLACE_AND_TIME = 3 * 5 + 2 + 6
+PLACE_AND_TIME = 3 * (5 + 2 * len(COAST_WIDTHS)) + 2 + 6
 """Number of the first `predictors`: those of place, distance from the edges upstream and time of day, without
 weather."""
 
