@@ -112,7 +112,10 @@ def test_every_feature_of_a_training_step_on_a_gpu_is_bfloat16(make_settings, pe
     assert outputs[""].dtype == torch.float32
     assert len(found) > 60
     assert {out.device for out in outputs.values()} == {CUDA}
-    assert [(loss.dtype, loss.device, len(loss)) for loss in (losses.noise, losses.mean, losses.scale)] == [
+    assert [
+        (loss.dtype, loss.device, len(loss)) for loss in (losses.noise, losses.coarse, losses.mean, losses.scale)
+    ] == [
+        (torch.float32, CUDA, 6),
         (torch.float32, CUDA, 6),
         (torch.float32, CUDA, 2),
         (torch.float32, CUDA, 2),

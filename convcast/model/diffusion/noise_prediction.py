@@ -21,8 +21,8 @@ The loss is ‖ε - ε̂‖² / ᾱ. With F* the output that would give ε̂ = �
 is divided by ᾱ, which is 6e-8 at the noisy end.
 
 Nearly all variance of white noise is at scales of a few cells, and so is nearly all of this loss: an error that halves
-the signal at wavelengths of 8 cells costs 0.1 % of it. A share of the loss (`scale_weight`) is therefore that of
-errors whose coarse scales are amplified (spectrum.coarse_emphasised).
+the signal at wavelengths of 8 cells costs 0.1 % of it. Training therefore also lowers the square of errors whose coarse
+scales are amplified (spectrum.coarse_emphasised), by the share `training.scale_weight`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Losses:
     """Loss terms, averaged over the pixels and not yet weighted."""
 
     noise: Tensor
-    """Squared error of the noise prediction, coarse scales emphasised by `scale_weight`, (row, variable)."""
+    """Squared error of the noise prediction, (row, variable)."""
+    coarse: Tensor
+    """Squared error of the noise prediction with coarse scales emphasised, so that all count alike, (row, variable)."""
     mean: Tensor
     """Squared error of the encoder's guess of the mean, (case, variable)."""
     scale: Tensor
@@ -53,16 +55,7 @@ class Losses:
 class Diffusion:
     """The diffusion process of one model: noise schedule and parameterisation."""
 
-    def __init__(
-        self,
-        settings: ModelSettings,
-        spectrum: Spectrum,
-        device: torch.device | str = "cpu",
-        *,
-        scale_weight: float = 0.0,
-    ) -> None:
-        self.scale_weight = scale_weight
-        """Share of the loss in which coarse scales are emphasised."""
+    def __init__(self, settings: ModelSettings, spectrum: Spectrum, device: torch.device | str = "cpu") -> None:
         self.schedule: Schedule = cosine(settings.diffusion_steps)
         self.raw = settings.parameterisation == "raw"
         self.guessing = settings.parameterisation == "preconditioned"
@@ -129,17 +122,11 @@ class Diffusion:
             d = torch.sqrt((a * s) ** 2 + b**2)
             target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(x, t, periodic=periodic)
             error = s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)
-        noise_loss = self._squared(error * present.repeat_interleave(repeats, dim=0), periodic=periodic)
-        losses = (noise_loss, off**2 * present, scale_loss * present)
-        return Losses(*(loss.mean(dim=(2, 3)) for loss in losses))
-
-    def _squared(self, error: Tensor, *, periodic: bool) -> Tensor:
-        """Return the squares of errors (row, variable, y, x), mixed with those of the `coarse_emphasised` errors."""
-        if self.scale_weight == 0:
-            return error**2
+        error = error * present.repeat_interleave(repeats, dim=0)
         with torch.autocast(error.device.type, enabled=False):  # as in `_expected`
             coarse = coarse_emphasised(error, periodic=periodic)
-        return torch.lerp(error**2, coarse**2, self.scale_weight)
+        losses = (error**2, coarse**2, off**2 * present, scale_loss * present)
+        return Losses(*(loss.mean(dim=(2, 3)) for loss in losses))
 
     def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
         """Return E[v | x] given the spectra alone; 0 without `spectral`."""

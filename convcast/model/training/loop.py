@@ -30,7 +30,7 @@ from convcast.model.training.trainer import Trainer
 from convcast.settings import Settings, TrainingSettings
 
 DIVERGED = 10.0
-"""Mean loss since the last report above which training has diverged; an untrained network has 1 to 2."""
+"""Mean loss since the last report above which training has diverged; an untrained network has 1."""
 
 
 def train(dataset: Dataset, directory: Path, settings: Settings) -> Iterator[TrainingProgress]:

@@ -38,9 +38,8 @@ class Objective(nn.Module):
         # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.
         self.lay_out(torch.channels_last if device.type == "cuda" else torch.contiguous_format)
         self.network.recompute(settings.recompute)
-        self.diffusion = Diffusion(
-            description.model, description.residuals.spectrum, device, scale_weight=settings.scale_weight
-        )
+        self.diffusion = Diffusion(description.model, description.residuals.spectrum, device)
+        self._scale_weight = settings.scale_weight
         self.periodic = description.grid.periodic
         self._half = settings.precision == "bfloat16"
         self._device = device.type
@@ -56,7 +55,8 @@ class Objective(nn.Module):
     def forward(self, noised: NoisedBatch) -> tuple[Tensor, Losses]:
         """Compute the weighted loss and its terms."""
         losses = self.losses(noised)
-        by_field = losses.noise.mean(dim=0) + losses.mean.mean(dim=0) + losses.scale.mean(dim=0)
+        noise = torch.lerp(losses.noise, losses.coarse, self._scale_weight)
+        by_field = noise.mean(dim=0) + losses.mean.mean(dim=0) + losses.scale.mean(dim=0)
         return (by_field * self.weights).mean(), losses
 
     def losses(self, noised: NoisedBatch) -> Losses:

@@ -139,7 +139,7 @@ def test_more_steps_go_on_from_where_training_ended(trained, dataset, make_setti
 
 def test_training_lowers_the_loss(dataset, make_settings, tmp_path):
     # The regression forecasts this weather up to the rounding of its values, which leaves nothing to learn. Errors of
-    # coarse scales vary too much from batch to batch to show what 60 steps learn.
+    # coarse scales vary so much from batch to batch that with their share 60 steps learn little.
     settings = make_settings(
         model={"reference": {"default": "persistence"}, "base": 16},
         training={
