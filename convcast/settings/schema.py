@@ -263,7 +263,7 @@ class TrainingSettings(Group):
     """Loss weights by field name, where they differ from those of the table of fields."""
     scale_weight: float = Field(0.2, ge=0, le=1)
     """Share of the loss in which all scales count alike; in the rest, scales count as they do in white noise, and
-    scales above eight cells hardly at all (docs/method.md)."""
+    scales above eight cells hardly at all (docs/method.md). Logs show the loss without this share."""
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, which sampling uses."""
     precision: Precision = "auto"
