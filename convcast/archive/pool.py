@@ -26,7 +26,7 @@ class ThreadPool(Generic[T, R]):
     """Threads that apply one function to each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:
-        """Start the threads; once `stopped` is set, `results` ends without the unfinished items."""
+        """Prepare the threads, which `results` starts; once `stopped` is set, it ends without the unfinished items."""
         self._work = work
         self._waiting = deque(enumerate(items))
         self._unfinished = dict(enumerate(items))
@@ -36,14 +36,14 @@ class ThreadPool(Generic[T, R]):
             threading.Thread(target=self._run, name=f"fetch-{number}", daemon=True)
             for number in range(min(workers, len(items)))
         ]
-        for thread in self._threads:
-            thread.start()
 
     def results(self) -> Iterator[R]:
-        """Yield the result of each item as it ends; raises what the function raises.
+        """Start the threads, and yield the result of each item as it ends; raises what the function raises.
 
         Items that are not done within GRACE seconds after the run was stopped are left out.
         """
+        for thread in self._threads:
+            thread.start()
         until: float | None = None
         while self._unfinished:
             try:
@@ -67,7 +67,7 @@ class ThreadPool(Generic[T, R]):
         """Begin no further items, and wait for the running ones, at most for this number of seconds."""
         self._waiting.clear()
         until = None if seconds is None else time.monotonic() + seconds
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:

@@ -20,7 +20,7 @@ KILLS = 15
 # Imports are done once; each line on stdin forks a run that fetches everything and is killed so many seconds
 # later, or at its first bytes.
 FORKS = """
-import os, signal, sys, time
+import importlib, os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from convcast.archive import Archive, fetch, locations, open_sources
@@ -31,6 +31,8 @@ url, root, start, end = sys.argv[1:]
 settings = load_settings(flags={"archive": {"workers": 3}})
 hours = np.arange(start, end, dtype="datetime64[h]")
 locations.prepare()
+# How soon the threads of an interrupted run end depends on the machine.
+importlib.import_module("convcast.archive.fetch").GRACE = 60
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()

@@ -116,3 +116,28 @@ def test_a_stopped_pool_leaves_behind_what_does_not_end():
     assert pool.unfinished() == [2]
     never.set()
     pool.join()
+
+
+def test_a_pool_that_is_interrupted_as_it_starts_ends_what_it_began(monkeypatch):
+    """The interrupt comes when one of three threads is at work and the second is being started."""
+    stopped, at_work, ended = threading.Event(), threading.Event(), []
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if thread.name == "fetch-1":
+            at_work.wait()
+            raise KeyboardInterrupt
+        start(thread)
+
+    def work(item):
+        at_work.set()
+        stopped.wait()
+        ended.append(item)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    pool = ThreadPool(work, range(3), 3, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.results())
+    stopped.set()
+    pool.join()
+    assert ended == [0]
