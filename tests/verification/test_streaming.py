@@ -251,7 +251,7 @@ def test_records_keep_statistics_bit_for_bit(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_cases(small, tmp_path, monkeypatch):
-    """Forecasts of four inits against those of two: the most that is held is about as much."""
+    """Six cases need little more memory than two, of which one may be read while another is scored."""
     members = 60
     monkeypatch.setattr(crosscheck, "POINTS", 1)  # the fewer cases, the more points of each are compared
 
@@ -270,4 +270,5 @@ def test_memory_does_not_grow_with_the_number_of_cases(small, tmp_path, monkeypa
 
     a_case = 4 * members * len(FEW) * small.dataset.grid.ny * small.dataset.grid.nx
     most(1)  # what is imported and compiled once
-    assert most(4) < most(2) + a_case  # two more cases, of which a tenth is kept
+    # A tenth of each of four more cases is kept. The peak varies by one case, since cases are read ahead.
+    assert most(6) < most(2) + 2 * a_case
