@@ -86,7 +86,7 @@ def untrained(precision: str) -> Forecaster:
     floors = sum(variable.floor is not None for variable in variables)
     spread = np.zeros((count, feature_count(settings.history, floors)))
     spread[:, 0] = 1
-    fitted = Regression({}), Correction({}), {(1, None): spread}, Spectrum.white(count)
+    fitted = Regression({}), Correction({}), {(1, None): spread}, {(1, None): Spectrum.white(count)}
     residuals = Residuals(normalisation, ("persistence",) * count, *fitted)
     description = ModelDescription(
         model=settings,

@@ -158,6 +158,7 @@ class TiledDenoiser:
             settings=settings,
             clamp=self.clamp,
             noise=lambda k: noise(1 + k),
+            kind=self._domain.kind,
             periodic=self._periodic,
         )
         return self.fields(state)

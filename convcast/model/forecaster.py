@@ -20,7 +20,7 @@ from convcast.model.diffusion.linear_flow import LinearFlow
 from convcast.model.diffusion.noise_prediction import Diffusion
 from convcast.model.diffusion.solvers import SOLVERS, Clamp, Denoise, Noise
 from convcast.model.features.condition import Condition, Features
-from convcast.model.features.inputs import Inputs
+from convcast.model.features.inputs import Inputs, Kind
 from convcast.model.network.network import Network
 from convcast.settings import Precision, SamplingSettings
 
@@ -54,9 +54,9 @@ class Forecaster:
         self.forcing = description.forcing
         """The HRRR forecasts that force the model; None for a model without forcing."""
         devices.use_tensor_cores()
-        self._diffusion = Diffusion(description.model, description.residuals.spectrum, self.device)
+        self._diffusion = Diffusion(description.model, list(description.residuals.spectra.values()), self.device)
         self.schedule = self._diffusion.schedule
-        self._flows: dict[int, LinearFlow] = {}
+        self._flows: dict[tuple[int, Kind], LinearFlow] = {}
         # This layout makes inference 4 to 20 % faster, and training slower.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(self.device).requires_grad_(False)
@@ -110,7 +110,9 @@ class Forecaster:
         with self._autocast():
             encoded = self._network.encode(features.channels, features.numbers, periodic=periodic)
         low, high = residuals.bounds(features.reference, features.scale)
-        return Condition(lead, periodic, encoded, features.reference, features.scale, low, high)
+        return Condition(
+            inputs.kinds[0], features.spectra, periodic, encoded, features.reference, features.scale, low, high
+        )
 
     def call_bytes(self, cells: int) -> int:
         """Return the peak memory, in bytes, of a network call on `cells` cells of all members together."""
@@ -139,7 +141,7 @@ class Forecaster:
             encoded = condition.encoded if known else condition.encoded.blanked(True)
             with self._autocast():
                 return self._diffusion.predict_noise(
-                    self._network, x, steps, encoded, periodic=condition.periodic
+                    self._network, x, steps, encoded, spectra=condition.spectra, periodic=condition.periodic
                 ).float()
 
         if guidance == 1:
@@ -156,6 +158,7 @@ class Forecaster:
         settings: SamplingSettings,
         clamp: Clamp,
         noise: Noise,
+        kind: Kind,
         periodic: bool,
     ) -> Tensor:
         """Integrate from pure noise `x` (member, variable, y, x) to residuals, by the solver of the settings.
@@ -166,6 +169,7 @@ class Forecaster:
             settings: Solver and number of evaluations.
             clamp: Brings a predicted state into its bounds.
             noise: Fresh noise for each step of a stochastic solver.
+            kind: Kind of the case, whose residuals have a spectrum of their own.
             periodic: Whether the domain of `x` is a torus.
         """
         steps = settings.evaluations(self.schedule.steps)
@@ -173,16 +177,17 @@ class Forecaster:
         if settings.solver == "ddim":
             options = {"eta": settings.eta}
         elif settings.solver == "exponential":
-            options = {"flow": self._flow(steps), "periodic": periodic}
+            options = {"flow": self._flow(steps, kind), "periodic": periodic}
         solver = SOLVERS[settings.solver]
         return solver(denoise, x, schedule=self.schedule, steps=steps, clamp=clamp, noise=noise, **options)
 
-    def _flow(self, steps: int) -> LinearFlow:
-        """Return the flow for this number of evaluations, which is solved once."""
-        if steps not in self._flows:
+    def _flow(self, steps: int, kind: Kind) -> LinearFlow:
+        """Return the flow for this number of evaluations and kind of case, which is solved once."""
+        if (steps, kind) not in self._flows:
+            spectrum = self._diffusion.spectra[int(self.description.residuals.places([kind]))]
             timesteps = self.schedule.timesteps(steps).tolist()
-            self._flows[steps] = LinearFlow(self._diffusion.spectrum, self.schedule, timesteps, device=self.device)
-        return self._flows[steps]
+            self._flows[steps, kind] = LinearFlow(spectrum, self.schedule, timesteps, device=self.device)
+        return self._flows[steps, kind]
 
     @torch.inference_mode()
     def clamp(self, x0: Tensor, condition: Condition) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from convcast.errors import TRAIN_ANOTHER, DamagedFileError
 from convcast.files import parse_json, write_bytes
 
-FORMAT = "convcast model 11"
+FORMAT = "convcast model 12"
 Shape = tuple[int, ...]
 
 

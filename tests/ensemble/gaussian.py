@@ -95,7 +95,7 @@ class GaussianForecaster:
     def condition(self, windows, *, periodic):
         self.conditions += 1
         reference = torch.from_numpy(np.stack([window.advected for window in windows]))
-        return GaussianCondition(reference=reference, scale=SPREAD, periodic=periodic)
+        return GaussianCondition(kind=(windows[0].lead, None), reference=reference, scale=SPREAD, periodic=periodic)
 
     def call_bytes(self, cells):
         return 1000 * cells
@@ -112,7 +112,7 @@ class GaussianForecaster:
 
     solve = Forecaster.solve
 
-    def _flow(self, steps):
+    def _flow(self, steps, kind):
         return white_flow(len(self.variables), steps)
 
     def clamp(self, x0, condition):

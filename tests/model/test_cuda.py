@@ -59,7 +59,7 @@ def observed(net: Network) -> dict[str, torch.Tensor]:
 
 def tables(settings: ModelSettings) -> Diffusion:
     """The diffusion process, whose tables are computed on the CPU."""
-    return Diffusion(settings, Spectrum.white(FIELDS))
+    return Diffusion(settings, [Spectrum.white(FIELDS)])
 
 
 def placed(process: Diffusion) -> Diffusion:
@@ -90,6 +90,7 @@ def training_step(settings: Settings, *, side: int, cases: int, draws: int, peri
             torch.empty(cases, channels, side, side, dtype=torch.bfloat16, device=CUDA),
             torch.empty(cases, number_count(forced=forced), device=CUDA),
             torch.empty(cases, FIELDS, side, side, device=CUDA),
+            torch.empty(cases, dtype=torch.int64, device=CUDA),
         )
         noised = NoisedBatch(
             batch,
@@ -147,7 +148,7 @@ def test_a_gpu_and_a_cpu_compute_in_the_same_types(make_settings):
 def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solver):
     settings = make_settings().model
     real = tables(settings)
-    flow = LinearFlow(real.spectrum, real.schedule, real.schedule.timesteps(3).tolist())
+    flow = LinearFlow(real.spectra[0], real.schedule, real.schedule.timesteps(3).tolist())
     with fake_cuda(), torch.no_grad():
         net, process = network(settings), placed(real)
         for name in ("_of_state", "_of_network"):
@@ -160,7 +161,8 @@ def test_a_sampling_step_stays_on_the_gpu_in_the_right_types(make_settings, solv
         def denoise(x, t):
             with torch.autocast("cuda", torch.bfloat16):
                 step = torch.full((1,), t, device=CUDA)
-                return process.predict_noise(net, x, step, encoded, periodic=False)
+                spectra = torch.empty(1, dtype=torch.int64, device=CUDA)
+                return process.predict_noise(net, x, step, encoded, spectra=spectra, periodic=False)
 
         x0 = SOLVERS[solver](
             denoise,
@@ -193,8 +195,8 @@ def test_cases_are_prepared_on_the_gpu_without_a_wait(dataset, with_edges, make_
     with fake_cuda(), pinned(), NoWaiting():
         batch = cases.together(drawn, CUDA)
     assert {values.device for values in batch} == {CUDA}
-    assert [values.dtype for values in batch] == [torch.bfloat16, torch.float32, torch.float32]
-    assert [len(values) for values in batch] == [2, 2, 2]
+    assert [values.dtype for values in batch] == [torch.bfloat16, torch.float32, torch.float32, torch.int64]
+    assert [len(values) for values in batch] == [2, 2, 2, 2]
 
 
 def test_a_list_of_indices_would_be_seen_to_wait():
@@ -229,12 +231,13 @@ def test_the_gains_of_the_bands_are_applied_in_float32(make_settings):
     """A state's finest bands are differences; bfloat16 has three digits."""
     settings = make_settings().model
     real = tables(settings)
-    assert real._gains.shape == (settings.diffusion_steps, FIELDS, FIELDS * BANDS)
+    assert real._gains.shape == (1, settings.diffusion_steps, FIELDS, FIELDS * BANDS)
     with fake_cuda():
         process = placed(real)
         with torch.autocast("cuda", torch.bfloat16):
             x, t = torch.empty(2, FIELDS, 16, 16, device=CUDA), torch.empty(2, dtype=torch.int64, device=CUDA)
-            assert process._expected(x, t, periodic=False).dtype == torch.float32
+            spectra = torch.empty(2, dtype=torch.int64, device=CUDA)
+            assert process._expected(x, t, spectra, periodic=False).dtype == torch.float32
 
 
 @pytest.mark.parametrize("preset", ["phase1", "phase2"])

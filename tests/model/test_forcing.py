@@ -102,6 +102,7 @@ def test_the_description_survives_its_file(description):
     del broken["residuals"]["spread"][f"{LEAD} forced 2"]
     broken["residuals"]["regression"].pop(f"{LEAD} forced 2")
     broken["residuals"]["correction"].pop(f"{LEAD} forced 2")
+    broken["residuals"]["spectra"].pop(f"{LEAD} forced 2")
     with pytest.raises((ValueError, DamagedFileError), match="no statistics"):
         ModelDescription.from_dict(broken)
 

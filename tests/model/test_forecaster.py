@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from convcast.dataset import window
 from convcast.errors import DamagedFileError, SettingsError
 from convcast.model import SOLVERS, Forecaster, checkpoint, train
-from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, ModelDescription
+from convcast.model.checkpoint import DESCRIPTION, WEIGHTS, ModelDescription, load_network
+from convcast.model.diffusion.spectrum import Spectrum
 from convcast.model.tensors import digest, read_tensors, write_tensors
 from convcast.settings import SamplingSettings
 
@@ -55,6 +57,7 @@ def test_every_solver_draws_fields_within_bounds(forecaster, condition, solver):
         lambda x, t: forecaster.predict_noise(x, t, condition),
         torch.randn(3, *condition.shape),
         settings=SamplingSettings(solver=solver, steps=6),
+        kind=condition.kind,
         periodic=True,
         clamp=lambda x0: forecaster.clamp(x0, condition),
         noise=lambda k: torch.randn(3, *condition.shape),
@@ -270,3 +273,33 @@ def test_another_weight_is_another_model(directory, forecaster, tmp_path):
     next(iter(tensors.values())).view(-1)[0] += 1e-3
     write_tensors(other / WEIGHTS, tensors, facts)
     assert Forecaster.load(other).sha256 != forecaster.sha256
+
+
+def test_members_have_the_spectrum_of_their_lead(directory, condition):
+    """A silent network leaves the residuals of one hour smooth, and those of three hours white."""
+    description = ModelDescription.read(directory)
+    rough = Spectrum.white(len(description.variables))
+    moments = np.zeros_like(rough.moments)
+    for i in range(len(moments)):
+        moments[i, -1, i, -1] = 1  # all variance in the coarsest band
+    spectra = {(1, None): Spectrum(moments), (3, None): rough}
+    description = replace(description, residuals=replace(description.residuals, spectra=spectra))
+    network, name = load_network(directory, description)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    forecaster = Forecaster(description, network, name, precision="float32")
+    roughness = {}
+    for number, kind in enumerate(spectra):
+        known = replace(condition, kind=kind, spectra=torch.tensor([number]))
+        x0 = forecaster.solve(
+            lambda x, t, known=known: forecaster.predict_noise(x, t, known),
+            torch.randn(2, *condition.shape),
+            settings=SamplingSettings(),
+            kind=kind,
+            periodic=True,
+            clamp=lambda x0: x0,
+            noise=lambda k: torch.zeros(()),
+        )
+        roughness[kind] = float((x0 - x0.roll(1, 3)).square().mean() / (2 * x0.square().mean()))
+    assert roughness[1, None] < 0.1
+    assert roughness[3, None] == pytest.approx(1, abs=0.1)

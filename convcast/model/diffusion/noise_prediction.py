@@ -4,7 +4,7 @@ With a = √ᾱ, b = √(1-ᾱ) and x = a x_0 + b ε, the noise is predicted as
 
     ε̂ = b x + a (F(x, t, c) + E[v | x]),
 
-where v = a ε - b x_0 and the expectation follows from the spectra of x_0 alone (`spectral`; see Spectrum): the
+where v = a ε - b x_0 and the expectation follows from the spectrum of x_0 alone (`spectral`; see Spectrum): the
 network F corrects a denoiser that is already good. Without it (`velocity`) this is v-prediction (Salimans & Ho 2022,
 arXiv 2202.00512) seen from the noise side.
 
@@ -27,8 +27,10 @@ scales are amplified (spectrum.coarse_emphasised), by the share `training.scale_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,24 +57,38 @@ class Losses:
 class Diffusion:
     """The diffusion process of one model: noise schedule and parameterisation."""
 
-    def __init__(self, settings: ModelSettings, spectrum: Spectrum, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, settings: ModelSettings, spectra: Sequence[Spectrum], device: torch.device | str = "cpu"
+    ) -> None:
+        """Compute the tables of the process; residuals have one of the `spectra`, one for each kind of case."""
         self.schedule: Schedule = cosine(settings.diffusion_steps)
         self.raw = settings.parameterisation == "raw"
         self.guessing = settings.parameterisation == "preconditioned"
         self._gains: Tensor | None = None
         spectral = settings.parameterisation == "spectral"
-        self.spectrum = spectrum if spectral else Spectrum.white(len(spectrum.moments))
-        """Spectrum from which the linear part of the prediction follows; white noise's if there is no linear part."""
+        self.spectra = [s if spectral else Spectrum.white(len(s.moments)) for s in spectra]
+        """Spectra from which the linear part of the prediction follows; white noise's if there is no linear part."""
         if spectral:
-            gains = spectrum.gains(self.schedule.signal, self.schedule.noise)
-            self._gains = torch.from_numpy(gains).float().flatten(2).to(device)
+            gains = np.stack([s.gains(self.schedule.signal, self.schedule.noise) for s in spectra])
+            self._gains = torch.from_numpy(gains).float().flatten(3).to(device)
         self.signal, self.noise, self.level = (
             torch.from_numpy(table).float().to(device)
             for table in (self.schedule.signal, self.schedule.noise, self.schedule.level)
         )
 
-    def predict_noise(self, network: Network, x: Tensor, t: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
-        """Predict the noise (row, variable, y, x), float32, in states `x` at steps `t` (row,)."""
+    def predict_noise(
+        self, network: Network, x: Tensor, t: Tensor, encoded: Encoded, *, spectra: Tensor, periodic: bool
+    ) -> Tensor:
+        """Predict the noise (row, variable, y, x), float32, in states `x`.
+
+        Args:
+            network: The network.
+            x: Noisy residuals, (row, variable, y, x).
+            t: Diffusion steps, (row,) or (1,).
+            encoded: Conditions, one row for each state or one for all.
+            spectra: Index of the residuals' spectrum, (row,) or (1,).
+            periodic: Whether the domain is a torus.
+        """
         if self.raw:
             raw: Tensor = network(x, self.level[t], encoded, periodic=periodic)
             return raw
@@ -80,7 +96,9 @@ class Diffusion:
         a, b = self._coefficients(t)
         rest = x - a * encoded.mean
         d = torch.sqrt((a * encoded.scale) ** 2 + b**2)
-        out = network(rest / d, self.level[t], encoded, periodic=periodic) + self._expected(x, t, periodic=periodic)
+        out = network(rest / d, self.level[t], encoded, periodic=periodic) + self._expected(
+            x, t, spectra, periodic=periodic
+        )
         predicted: Tensor = b / d**2 * rest + a * encoded.scale / d * out
         return predicted
 
@@ -93,6 +111,7 @@ class Diffusion:
         encoded: Encoded,
         blank: Tensor,
         *,
+        spectra: Tensor,
         periodic: bool,
     ) -> Losses:
         """Compute the loss terms; each case is noised in the same number of rows, in the order of the cases.
@@ -104,6 +123,7 @@ class Diffusion:
             t: Diffusion steps, (row,).
             encoded: Conditions, one row for each case.
             blank: True where the condition is withheld, (row, 1, 1, 1).
+            spectra: Index of the residuals' spectrum, (case,).
             periodic: Whether the domain is a torus.
         """
         present, x0 = torch.isfinite(x0).float(), torch.nan_to_num(x0)
@@ -120,7 +140,9 @@ class Diffusion:
         else:
             s, rest = known.scale, x - a * known.mean
             d = torch.sqrt((a * s) ** 2 + b**2)
-            target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(x, t, periodic=periodic)
+            target = (a * s * noise - b * (x0 - known.mean) / s) / d - self._expected(
+                x, t, spectra.repeat_interleave(repeats), periodic=periodic
+            )
             error = s / d * (network(rest / d, self.level[t], known, periodic=periodic) - target)
         error = error * present.repeat_interleave(repeats, dim=0)
         with torch.autocast(error.device.type, enabled=False):  # as in `_expected`
@@ -128,13 +150,13 @@ class Diffusion:
         losses = (error**2, coarse**2, off**2 * present, scale_loss * present)
         return Losses(*(loss.mean(dim=(2, 3)) for loss in losses))
 
-    def _expected(self, x: Tensor, t: Tensor, *, periodic: bool) -> Tensor | float:
-        """Return E[v | x] given the spectra alone; 0 without `spectral`."""
+    def _expected(self, x: Tensor, t: Tensor, spectra: Tensor, *, periodic: bool) -> Tensor | float:
+        """Return E[v | x] given the spectrum alone; 0 without `spectral`."""
         if self._gains is None:
             return 0.0
         parts = flat_bands(x, periodic=periodic)
         with torch.autocast(x.device.type, enabled=False):  # the finest bands are small differences, in need of float32
-            expected: Tensor = (self._gains[t] @ parts).view_as(x)
+            expected: Tensor = (self._gains[spectra, t] @ parts).view_as(x)
         return expected
 
     def _guessed(self, encoded: Encoded) -> Encoded:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convcast.model.devices import send
-from convcast.model.features.inputs import Inputs
+from convcast.model.features.inputs import Inputs, Kind
 from convcast.model.features.residual import Residuals
 from convcast.model.network.network import Encoded
 
@@ -85,6 +85,8 @@ class Features(NamedTuple):
     """Reference forecast, standardised, (row, variable, y, x)."""
     scale: Tensor
     """Expected size of its residuals, standardised, (row, variable, y, x)."""
+    spectra: Tensor
+    """Index of the residuals' spectrum, (row,)."""
 
     @classmethod
     def of(cls, inputs: Inputs, residuals: Residuals, *, forced: bool = False) -> Features:
@@ -92,14 +94,18 @@ class Features(NamedTuple):
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
         joined = channels(inputs, reference, scale, forced=forced)
-        return cls(joined, numbers(inputs, forced=forced), reference, scale)
+        spectra = send(residuals.places(inputs.kinds), reference.device)
+        return cls(joined, numbers(inputs, forced=forced), reference, scale, spectra)
 
 
 @dataclass(frozen=True)
 class Condition:
     """The encoded condition, with reference, scale and bounds of residuals: one row for all members or for each."""
 
-    lead: int
+    kind: Kind
+    """Lead and age of the forcing, of all rows."""
+    spectra: Tensor
+    """Index of the residuals' spectrum, (row,)."""
     periodic: bool
     encoded: Encoded
     reference: Tensor

@@ -2,7 +2,8 @@
 
 A denoising error that is small compared to a whole field is large compared to an hour's change. The network therefore
 learns the residuals, in units of their expected size for each field, lead and point. Reference and sizes are fitted for
-each kind of case: a lead without forcing, and a lead with HRRR's forecast of one age.
+each kind of case: a lead without forcing, and a lead with HRRR's forecast of one age. So are the covariances of the
+residuals: an hour ahead most of their variance is at small scales, six hours ahead at large ones.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Residuals:
     spread: dict[Kind, NDArray[np.float64]]
     """Weights of the squared size of the residuals by lead and age of the forcing, (variable, feature), in
     standardised units (convcast.model.features.spread)."""
-    spectrum: Spectrum
-    """Spectrum of the scaled residuals over all leads and ages."""
+    spectra: dict[Kind, Spectrum]
+    """Spectrum of the scaled residuals by lead and age of the forcing."""
 
     @classmethod
     def fit(
@@ -77,8 +78,7 @@ class Residuals:
                 correction = _fit_correction(
                     (corrected or cases)(), regression, fields, normalisation.variables, half=half
                 )
-        white = Spectrum.white(len(references))
-        residuals = cls(normalisation, references, regression, correction, {}, white)
+        residuals = cls(normalisation, references, regression, correction, {}, {})
         fits: dict[Kind, SpreadFit] = {}
         for inputs, target in cases():
             reference = residuals.reference(inputs)
@@ -110,7 +110,8 @@ class Residuals:
                 f"no training case of a lead of {min(missing, key=kind_order)[0]} h has half of its target's points",
                 advice="run `convcast fetch --days 14`, then `convcast preprocess`, for more hours",
             )
-        spread, of_kinds = dict[Kind, NDArray[np.float64]](), []
+        noise = noise_moments((target.shape[-2], target.shape[-1]), periodic=inputs.periodic)
+        spread, spectra = dict[Kind, NDArray[np.float64]](), dict[Kind, Spectrum]()
         for kind in kinds:
             residual_square, size_square, scaled_square = np.mean(squares[kind], axis=0)
             # The mean squares of residuals and sizes are equal, so that sizes are right where residuals are large. The
@@ -118,9 +119,9 @@ class Residuals:
             ratio = np.where(residual_square > 1e-12, residual_square / np.maximum(size_square, 1e-12), 1.0)
             spread[kind] = residuals.spread[kind] * ratio[:, None]
             unit = np.where(scaled_square > 1e-12, scaled_square, 1.0)
-            of_kinds.append(np.mean(moments[kind], axis=0) / np.sqrt(np.outer(unit, unit))[:, None, :, None])
-        noise = noise_moments((target.shape[-2], target.shape[-1]), periodic=inputs.periodic)
-        return replace(residuals, spread=spread, spectrum=Spectrum(np.mean(of_kinds, axis=0), noise))
+            units = np.sqrt(np.outer(unit, unit))[:, None, :, None]
+            spectra[kind] = Spectrum(np.mean(moments[kind], axis=0) / units, noise)
+        return replace(residuals, spread=spread, spectra=spectra)
 
     def reference(self, inputs: Inputs) -> Tensor:
         """Compute the reference forecast: standardised fields (row, variable, y, x) within their bounds."""
@@ -153,6 +154,11 @@ class Residuals:
         features = self.spread_features(inputs, reference)
         return torch.einsum("rvfyx,rvf->rvyx", features, send(weights, features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
+    def places(self, kinds: Sequence[Kind]) -> Tensor:
+        """Return the index among `spectra` of each kind, (row,)."""
+        order = list(self.spectra)
+        return torch.tensor([order.index(kind) for kind in kinds])
+
     def bounds(self, reference: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lowest and the highest residual that keeps each field within its bounds, shaped as `reference`."""
         low, high = (self._column(end, reference) for end in self.normalisation.bounds())
@@ -166,8 +172,10 @@ class Residuals:
         return {
             "references": list(self.references),
             "spread": {kind_name(kind): values.tolist() for kind, values in self.spread.items()},
-            "spectrum": self.spectrum.moments.tolist(),
-            "noise": self.spectrum.noise.tolist(),
+            "spectra": {
+                kind_name(kind): {"moments": spectrum.moments.tolist(), "noise": spectrum.noise.tolist()}
+                for kind, spectrum in self.spectra.items()
+            },
             "regression": {kind_name(kind): values.tolist() for kind, values in self.regression.weights.items()},
             "correction": self.correction.to_dict(),
         }
@@ -179,9 +187,12 @@ class Residuals:
             spread = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["spread"].items()}
             weights = {parse_kind(name): np.array(rows, np.float64) for name, rows in values["regression"].items()}
             references = tuple(values["references"])
-            spectrum = Spectrum(np.array(values["spectrum"], np.float64), np.array(values["noise"], np.float64))
+            spectra = {
+                parse_kind(name): Spectrum(*(np.array(parts[key], np.float64) for key in ("moments", "noise")))
+                for name, parts in values["spectra"].items()
+            }
             correction = Correction.from_dict(values["correction"])
-            residuals = cls(normalisation, references, Regression(weights), correction, spread, spectrum)
+            residuals = cls(normalisation, references, Regression(weights), correction, spread, spectra)
             residuals._check()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DamagedFileError(f"the reference of a model is damaged ({error!r})", advice=TRAIN_ANOTHER) from error
@@ -193,8 +204,10 @@ class Residuals:
         names = get_args(ReferenceName)
         if len(self.references) != fields or not all(name in names for name in self.references):
             raise ValueError(f"there are references {self.references!r} for {fields} fields")
-        if len(self.spectrum.moments) != fields:
-            raise ValueError(f"the spectrum has {len(self.spectrum.moments)} fields, not {fields}")
+        if self.spectra.keys() != self.spread.keys():
+            raise ValueError("the spectra have other leads than the spread")
+        if other := {len(spectrum.moments) for spectrum in self.spectra.values()} - {fields}:
+            raise ValueError(f"a spectrum has {min(other)} fields, not {fields}")
         with_floor = int(np.isfinite(self.normalisation.weakest()).sum())
         for kind, rows in self.spread.items():
             forced = kind[1] is not None

@@ -40,6 +40,8 @@ class Batch(NamedTuple):
     """Lead, hour and with forcing its age, (case, number)."""
     residuals: Tensor
     """Scaled residuals, the target of the training, (case, variable, y, x); NaN where the target is missing."""
+    spectra: Tensor
+    """Index of the residuals' spectrum, (case,)."""
 
     @classmethod
     def joined(cls, parts: Sequence[Batch]) -> Batch:
@@ -54,7 +56,7 @@ class Batch(NamedTuple):
     def rolled(self, rows: int, columns: int) -> Batch:
         """Move the origin of the torus by `rows` and `columns`."""
         channels, residuals = (torch.roll(part, (rows, columns), (2, 3)) for part in (self.channels, self.residuals))
-        return Batch(channels, self.numbers, residuals)
+        return self._replace(channels=channels, residuals=residuals)
 
 
 class DrawnCase(NamedTuple):
@@ -189,7 +191,8 @@ class Cases:
         observed = on_device(targets, normalisation, torch.device(device))
         target = normalisation.standardised(observed, periodic=periodic)
         # bfloat16 is the precision of the network, and takes half the memory.
-        return Batch(made.channels.bfloat16(), made.numbers, (target - made.reference) / made.scale)
+        residuals = (target - made.reference) / made.scale
+        return Batch(made.channels.bfloat16(), made.numbers, residuals, made.spectra)
 
 
 def batches(

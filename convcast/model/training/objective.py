@@ -38,7 +38,7 @@ class Objective(nn.Module):
         # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.
         self.lay_out(torch.channels_last if device.type == "cuda" else torch.contiguous_format)
         self.network.recompute(settings.recompute)
-        self.diffusion = Diffusion(description.model, description.residuals.spectrum, device)
+        self.diffusion = Diffusion(description.model, list(description.residuals.spectra.values()), device)
         self._scale_weight = settings.scale_weight
         self.periodic = description.grid.periodic
         self._half = settings.precision == "bfloat16"
@@ -66,5 +66,12 @@ class Objective(nn.Module):
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
             encoded = network.encode(channels, batch.numbers, periodic=periodic)
             return self.diffusion.losses(
-                network, batch.residuals, noised.noise, noised.t, encoded, noised.blank, periodic=periodic
+                network,
+                batch.residuals,
+                noised.noise,
+                noised.t,
+                encoded,
+                noised.blank,
+                spectra=batch.spectra,
+                periodic=periodic,
             )

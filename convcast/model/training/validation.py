@@ -92,6 +92,7 @@ def draw(
             settings=settings,
             clamp=lambda x: forecaster.clamp(x, condition),
             noise=lambda k: torch.zeros(()),  # noqa: ARG005  the solver is deterministic
+            kind=condition.kind,
             periodic=periodic,
         )
         reference = forecaster.fields(torch.zeros_like(x0[:1]), condition)[0]

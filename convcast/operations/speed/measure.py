@@ -463,4 +463,5 @@ def _batch(settings: Settings, sizes: Sizes, device: torch.device, *, cases: int
     fields, shape = len(settings.dataset.fields), (sizes.side, sizes.side)
     channels = torch.randn(cases, channel_count(fields, settings.model.history), *shape, device=device)
     residuals = torch.randn(cases, fields, *shape, device=device)
-    return Batch(channels.bfloat16(), torch.zeros(cases, 3, device=device), residuals)
+    spectra = torch.zeros(cases, dtype=torch.int64, device=device)
+    return Batch(channels.bfloat16(), torch.zeros(cases, 3, device=device), residuals, spectra)

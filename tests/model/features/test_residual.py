@@ -130,7 +130,7 @@ def test_a_field_without_residuals_has_finite_scales(case, normalisation):
     scales = sizes(residuals, cases[0][0])
     assert torch.isfinite(scales).all()
     assert (scales > 0).all()
-    assert np.isfinite(residuals.spectrum.moments).all()
+    assert np.isfinite(residuals.spectra[1, None].moments).all()
 
 
 def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
@@ -144,16 +144,18 @@ def test_the_spectrum_is_that_of_residuals_in_their_own_units(fit, case):
     mean = torch.stack(found).mean(dim=0).double().numpy()
     unit = np.sqrt(torch.stack(squares).mean(dim=0).double().numpy())
     expected = mean / np.multiply.outer(unit, unit)[:, None, :, None]
-    np.testing.assert_allclose(residuals.spectrum.moments, expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(residuals.spectra[1, None].moments, expected, rtol=1e-3, atol=1e-6)
     again = Residuals.from_dict(residuals.normalisation, residuals.to_dict())
-    np.testing.assert_array_equal(again.spectrum.moments, residuals.spectrum.moments)
+    np.testing.assert_array_equal(again.spectra[1, None].moments, residuals.spectra[1, None].moments)
 
 
 def test_a_spectrum_of_each_field_by_itself_is_refused(fit):
     residuals = fit(default="persistence")
-    own = np.einsum("ibic->ibc", residuals.spectrum.moments)
+    own = np.einsum("ibic->ibc", residuals.spectra[1, None].moments)
+    damaged = residuals.to_dict()
+    damaged["spectra"]["1"]["moments"] = own.tolist()
     with pytest.raises(DamagedFileError, match="moments have the shape"):
-        Residuals.from_dict(residuals.normalisation, residuals.to_dict() | {"spectrum": own.tolist()})
+        Residuals.from_dict(residuals.normalisation, damaged)
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (6, 9)])
@@ -193,6 +195,14 @@ def test_every_lead_has_its_own_scale(fit, case):
     assert list(residuals.spread) == [(1, None), (3, None)]
     scale = {lead: sizes(residuals, case(20, lead)[0]).mean(dim=(0, 2, 3)) for lead in (1, 3)}
     assert (scale[3] > scale[1]).all()
+
+
+def test_every_lead_has_its_own_spectrum(fit):
+    alone, both = fit(default="persistence", leads=(3,)), fit(default="persistence", leads=(1, 3))
+    one, three = (both.spectra[lead, None].moments for lead in (1, 3))
+    np.testing.assert_allclose(three, alone.spectra[3, None].moments, rtol=1e-6)
+    assert np.abs(three - one).max() > 0.05
+    assert both.places([(3, None), (1, None), (3, None)]).tolist() == [1, 0, 1]
 
 
 def test_the_reference_is_within_the_fields_bounds(fit, case, normalisation):
@@ -248,7 +258,7 @@ def test_missing_points_of_a_target_are_not_fitted(case, normalisation):
     assert np.isfinite(partial.spread[1, None]).all()
     ratio = sizes(partial, inputs[0]).mean() / sizes(whole, inputs[0]).mean()
     assert ratio == pytest.approx(1, abs=0.1)
-    moments = np.einsum("ibic->i", partial.spectrum.moments)
+    moments = np.einsum("ibic->i", partial.spectra[1, None].moments)
     assert moments == pytest.approx(np.ones(len(moments)), abs=0.05)
 
 
