@@ -15,7 +15,8 @@ events of `--train` are cross-validated: each third of them is forecast by a mod
 
 Scores are over the inner 60 x 60 cells of domains of 80 x 80: fair CRPS (dBZ), the same where STEPS knows what comes in
 over the edges (`crps_inside`; elsewhere it has no echo), spread over error, fractions skill score
-of 30 dBZ at 27 km, frequency biases, area with echo (forecast over observed).
+of 30 dBZ at 27 km, frequency biases, area with echo (forecast over observed), log-spectral distance of four members
+(dB), and their power over that observed at wavelengths below 8 cells.
 Rows of the event `all` are means over the events; their intervals resample events.
 """
 
@@ -41,8 +42,9 @@ from convcast.archive import locations
 from convcast.dataset import Dataset, usable_inits, window
 from convcast.grid import Grid
 from convcast.metrics.bootstrap import Bootstrap
-from convcast.metrics.formulas import spread_error_ratio
+from convcast.metrics.formulas import log_spectral_distance, spread_error_ratio
 from convcast.metrics.kernels import score_points
+from convcast.metrics.scores.spectra import BANDS, MEMBERS as SPECTRA, spectrum
 from convcast.notation import HOUR, Hour
 from convcast.variables import NO_ECHO, REFC
 
@@ -55,6 +57,8 @@ MEMBERS = 20
 RIM = 10
 """Cells at each edge that are not scored."""
 THRESHOLDS = (20.0, 30.0, 40.0)
+FINE = 8.0
+"""Wavelengths below this many cells are fine scales."""
 START = np.datetime64("2023-01-01T00", "h")
 APART = HISTORY + max(LEADS)
 """Hours without frames between two sequences, so that no case has frames of both."""
@@ -254,18 +258,37 @@ def case_sums(members: Floats, observed: Floats, inside: NDArray[np.bool_]) -> d
         sums[f"observed_{threshold:g}"] = float((truth >= threshold).mean())
     forecast, event = (drawn >= 30).mean(axis=0), (truth >= 30).astype(float)
     fractions = [uniform_filter(field.astype(float), 9, mode="constant") for field in (forecast, event)]
+    powers = np.mean([spectrum(member, periodic=False)[0] for member in drawn[:SPECTRA]], axis=0)
+    for name, power in (("forecast", powers), ("observed", spectrum(truth, periodic=False)[0])):
+        sums |= {f"{name}_power_{band}": float(value) for band, value in enumerate(power)}
     sums["fss_error"] = float(((fractions[0] - fractions[1]) ** 2).mean())
     sums["fss_reference"] = float((fractions[0] ** 2).mean() + (fractions[1] ** 2).mean())
     return sums
 
 
 Sums = Mapping[str, NDArray[np.float64]]
+
+
+def power(sums: Sums, bands: range = range(len(BANDS) - 1)) -> NDArray[np.float64]:
+    """Return the spectra of members and observation, (..., 2, band)."""
+    names = ("forecast", "observed")
+    return np.stack([np.stack([sums[f"{name}_power_{band}"] for band in bands], -1) for name in names], -2)
+
+
+def fine_power_ratio(sums: Sums) -> NDArray[np.float64]:
+    """Return the power of members over that observed at fine scales."""
+    forecast, observed = np.moveaxis(power(sums, range(int(np.searchsorted(BANDS, FINE)))).sum(-1), -1, 0)
+    return np.asarray(forecast / observed)
+
+
 SCORES: dict[str, Callable[[Sums], NDArray[np.float64]]] = {
     "crps": lambda s: s["crps"],
     "crps_inside": lambda s: s["crps_inside"],
     "spread_error_ratio": lambda s: spread_error_ratio(s["variance"], s["squared_error"], MEMBERS),
     "fss_30dBZ_27km": lambda s: 1 - s["fss_error"] / s["fss_reference"],
     "echo_area_ratio": lambda s: s["echo"] / s["observed_echo"],
+    "log_spectral_distance": lambda s: log_spectral_distance(power(s)),
+    "fine_power_ratio": fine_power_ratio,
     "frequency_bias_20dBZ": lambda s: s["forecast_20"] / s["observed_20"],
     "frequency_bias_30dBZ": lambda s: s["forecast_30"] / s["observed_30"],
     "frequency_bias_40dBZ": lambda s: s["forecast_40"] / s["observed_40"],
