@@ -39,6 +39,14 @@ class Bootstrap:
     """Resamples of a number of days with replacement, from a seed."""
 
     def __init__(self, days: int, *, resamples: int, seed: int, confidence: float) -> None:
+        """Draw the resamples.
+
+        Args:
+            days: Number of days, at least 1.
+            resamples: Number of resamples.
+            seed: Seed of the draws.
+            confidence: Level of the intervals, between 0 and 1.
+        """
         self.days = days
         self.confidence = confidence
         generator = np.random.Generator(np.random.Philox(seed))
@@ -59,7 +67,15 @@ class Bootstrap:
         return self.estimates([finish], *sums)[0]
 
     def estimates(self, finishes: Sequence[Callable[..., Floats]], *sums: Floats | Sequence[float]) -> list[Estimate]:
-        """Compute several scores of the same sums, which are resampled only once."""
+        """Compute several scores of the same sums, which are resampled only once.
+
+        Args:
+            finishes: Formulas of scores, each as `finish` of `estimate`.
+            *sums: Daily sums, (day, ...) each, which all formulas get.
+
+        Returns:
+            One estimate for each formula.
+        """
         daily = [np.asarray(s, float) for s in sums]
         totals = [d.sum(0) for d in daily]
         drawn = [np.tensordot(self._draws, d, axes=1) for d in daily] if self.days > 1 else None

@@ -24,12 +24,26 @@ def spread_error_ratio(variance: Floats, squared_error: Floats, members: int | F
 
     `variance` is the unbiased variance of the members. The factor (M + 1) / M accounts for the error of the mean of a
     finite ensemble (Fortin et al. 2014, eq. 15).
+
+    Args:
+        variance: Sum or mean of the variance of the members, in the square of the field's units.
+        squared_error: Sum or mean over the same cases of the squared error of the ensemble mean, in the same units.
+        members: Number of members.
     """
     return np.sqrt(ratio((members + 1) * np.asarray(variance, float), members * np.asarray(squared_error, float)))
 
 
 def correlation(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    """Pearson correlation of two quantities from their count, sums, sums of squares and sum of products."""
+    """Pearson correlation of two quantities from their count, sums, sums of squares and sum of products.
+
+    Args:
+        n: Number of pairs of values, or 1 where the others are means.
+        x: Sum of the first quantity.
+        y: Sum of the second quantity.
+        xx: Sum of the squares of the first.
+        yy: Sum of the squares of the second.
+        xy: Sum of the products.
+    """
     spread = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
     # Rounding of sums gives a constant quantity a small variance.
     trace = 1e-24 * np.abs(n * xx) * np.abs(n * yy)
@@ -79,7 +93,12 @@ def roc_area(table: Floats) -> Floats:
 
 
 def contingency(table: Floats, fewest: int) -> tuple[Floats, Floats, Floats]:
-    """Return hits, misses and false alarms if the event counts as forecast when `fewest` members or more have it."""
+    """Return hits, misses and false alarms if the event counts as forecast when `fewest` members or more have it.
+
+    Args:
+        table: Numbers of points by members with the event and by outcome, (..., members + 1, 2).
+        fewest: Smallest number of members that counts as a forecast of the event.
+    """
     forecast, otherwise = table[..., fewest:, :].sum(-2), table[..., :fewest, :].sum(-2)
     return forecast[..., 1], otherwise[..., 1], forecast[..., 0]
 

@@ -88,6 +88,14 @@ class PointScores:
 def crps_points(forecasts: NDArray[Any], observations: NDArray[Any], estimator: Estimator) -> Floats:
     """Compute the CRPS, (point,), of (member, point) forecasts against (point,) observations, on `threads()` threads.
 
+    Args:
+        forecasts: Members, (member, point).
+        observations: Observations, (point,), in the same units.
+        estimator: `fair` or `ensemble`; one member always has its absolute error.
+
+    Returns:
+        The CRPS in the units of the field, float64; NaN at missing points.
+
     Raises:
         SettingsError: The ensemble has no member.
     """
@@ -208,6 +216,11 @@ def exceedances(forecasts: NDArray[Any], threshold: float, *, events_below: bool
 
     The threshold is rounded as in `happens`. A NaN is never an event; leave missing points out by
     `PointScores.present`.
+
+    Args:
+        forecasts: Members, (member, ...).
+        threshold: The threshold, in the units of the members.
+        events_below: Whether the event is at or below the threshold.
     """
     counts: Counts = count_members(pack_exceedances(forecasts, (threshold,), events_below=events_below))[0]
     return counts
@@ -270,6 +283,11 @@ def rank_counts(below: Counts, equal: Counts, members: int) -> Floats:
 
     A tie with k members is shared in equal parts by the k + 1 possible ranks. Hamill (2001) breaks ties at random; this
     is the expectation of that, and reproducible.
+
+    Args:
+        below: Number of members below the observation, (point,), -1 at missing points.
+        equal: Number of members equal to the observation, (point,).
+        members: Number of members.
     """
     present = below >= 0
     below, equal = below[present], equal[present]

@@ -132,6 +132,11 @@ def far_from_missing(present: NDArray[np.bool_], reach: float, *, step: int = 1)
     """Return the points (y, x) that are farther than `reach` cells from any missing point and from the edge.
 
     The result holds every point, or each `step`-th row and column.
+
+    Args:
+        present: Whether each point has a value, (y, x).
+        reach: Distance, cells.
+        step: Interval between the rows and columns of the result.
     """
     missing = np.pad(~present, step, constant_values=True)
     return ~happens_near(missing, reach, step=step)[1:-1, 1:-1]

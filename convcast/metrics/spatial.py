@@ -34,7 +34,13 @@ class Scales:
 
     @classmethod
     def of(cls, kilometres: tuple[float, ...], shape: tuple[int, int], *, periodic: bool) -> Scales:
-        """Convert widths in kilometres to odd numbers of cells, at most half as wide as the domain."""
+        """Convert widths in kilometres to odd numbers of cells, at most half as wide as the domain.
+
+        Args:
+            kilometres: Widths of the squares, km.
+            shape: Rows and columns of the domain, cells.
+            periodic: Whether the domain is a torus.
+        """
         widths = map(odd_width, kilometres)
         return cls(tuple(dict.fromkeys(w for w in widths if 1 <= w <= min(shape) // 2)), periodic)
 
