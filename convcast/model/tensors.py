@@ -43,7 +43,13 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a safetensors file with `facts` as JSON in its header, atomically."""
+    """Write a safetensors file with `facts` as JSON in its header, atomically.
+
+    Args:
+        path: The file, which is replaced if it exists.
+        tensors: Tensors by name, on any device.
+        facts: Values that JSON can hold.
+    """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, {"format": FORMAT, "facts": json.dumps(facts)}))
 

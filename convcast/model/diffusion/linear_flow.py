@@ -62,7 +62,16 @@ class LinearFlow:
             self._of_network.append(torch.from_numpy(_fitted(constant, waves)).float().to(device))
 
     def split(self, x: Tensor, k: int, *, periodic: bool) -> tuple[Tensor, Tensor]:
-        """Return E[v | x] for states x (row, variable, y, x) of evaluation k, and the states of k + 1 if F were 0."""
+        """Return E[v | x] for states x (row, variable, y, x) of evaluation k, and the states of k + 1 if F were 0.
+
+        Args:
+            x: States of evaluation k, (row, variable, y, x), of unit variance.
+            k: Number of the evaluation, from 0.
+            periodic: Whether the domain is a torus.
+
+        Returns:
+            Two tensors of the shape of `x`.
+        """
         expected, carried = _combine(self._of_state[k], x, periodic=periodic).chunk(2, dim=1)
         return expected, carried
 

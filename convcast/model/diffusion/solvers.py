@@ -1,8 +1,9 @@
 """Solvers that integrate the diffusion process from pure noise to a state, given a noise prediction.
 
-In each solver, `x` is a float32 tensor of unit normal noise, `denoise(x_t, t)` predicts the noise in x_t, `clamp`
-brings a predicted state into its bounds, and `noise(k)` is fresh unit noise for step k of a stochastic solver. All
-solvers return the state x_0. Coefficients are computed in float64.
+In each solver, `x` is a float32 tensor of unit normal noise, (row, variable, y, x), `schedule` is the noise schedule,
+and `steps` is the number of evaluations, at most T. `denoise(x_t, t)` predicts the noise in x_t, `clamp` brings a
+predicted state into its bounds, and `noise(k)` is fresh unit noise for step k of a stochastic solver. All solvers
+return the state x_0, shaped as `x`. Coefficients are computed in float64.
 """
 
 from __future__ import annotations

@@ -77,7 +77,13 @@ def path(wind: Tensor, motion: Tensor, *, periodic: bool) -> Tensor:
 
 
 def upstream(fields: Tensor, displacement: Tensor, *, periodic: bool) -> Tensor:
-    """Interpolate `fields` (row, channel, y, x) bilinearly at the points that lie `displacement` cells upstream."""
+    """Interpolate `fields` (row, channel, y, x) bilinearly at the points that lie `displacement` cells upstream.
+
+    Args:
+        fields: Fields, (row, channel, y, x).
+        displacement: Displacement along y and x, cells, (row, 2, y, x).
+        periodic: Whether the domain is a torus; otherwise edge values are repeated.
+    """
     ny, nx = fields.shape[-2:]
     y = torch.arange(ny, device=fields.device)[:, None].expand(ny, nx)
     x = torch.arange(nx, device=fields.device)[None, :].expand(ny, nx)

@@ -25,7 +25,13 @@ LONGEST_LEAD = 24.0
 
 
 def channel_count(fields: int, history: int, *, forced: bool = False) -> int:
-    """Return the number of channels of the condition for `fields` fields and `history` hours."""
+    """Return the number of channels of the condition for `fields` fields and `history` hours.
+
+    Args:
+        fields: Number of fields.
+        history: Number of hourly frames up to the initial time.
+        forced: Whether the model was trained with forcing.
+    """
     return fields * (2 * history + 3) + 8 + forced * (fields + 1)
 
 
@@ -90,7 +96,13 @@ class Features(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Inputs, residuals: Residuals, *, forced: bool = False) -> Features:
-        """Compute the features of cases; `forced` says whether the model was trained with forcing."""
+        """Compute the features of cases.
+
+        Args:
+            inputs: The inputs of the cases, one in each row.
+            residuals: Reference forecast and scale of the residuals.
+            forced: Whether the model was trained with forcing.
+        """
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
         joined = channels(inputs, reference, scale, forced=forced)

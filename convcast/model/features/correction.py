@@ -75,7 +75,16 @@ Network = list[tuple[Tensor, Tensor]]
 
 
 def fold_of(init: Hour, first: Hour, last: Hour) -> int:
-    """Return the fold of a training case by its initial time, in a training period from `first` to `last`."""
+    """Return the fold of a training case by its initial time, in a training period from `first` to `last`.
+
+    Args:
+        init: Initial time of the case.
+        first: First hour of the training period.
+        last: Last hour of the training period.
+
+    Returns:
+        A number from 0 to FOLDS - 1.
+    """
     block = min(MAX_BLOCK, (last - first) / HOUR / (FOLDS * BLOCKS_A_FOLD))
     return int((init - first) / HOUR / max(block, 1.0)) % FOLDS
 

@@ -73,7 +73,17 @@ def to_scores(fields: Tensor, floor: Floor, scores: NormalScores, table: ScoreTa
 
 
 def from_scores(fields: Tensor, floor: Floor, scores: NormalScores, table: ScoreTable) -> Tensor:
-    """Invert `to_scores`: scores below that of the weakest value are none."""
+    """Invert `to_scores`: scores below that of the weakest value are none.
+
+    Args:
+        fields: Normal scores, (..., y, x).
+        floor: The floor of the field.
+        scores: The map of its values to scores.
+        table: The same map on the device of the scores.
+
+    Returns:
+        Fields in the units of the map's values, (..., y, x), float32.
+    """
     return torch.where(fields < scores.weakest - ROUNDING, floor.none, table.inverse(fields).float())
 
 
@@ -82,6 +92,14 @@ def squared_distance(points: Tensor, reach: int, *, periodic: bool) -> Tensor:
 
     It is exact up to `reach` cells; cells farther away have a larger number than reach². Rows and columns are
     independent (Felzenszwalb & Huttenlocher 2012), so that a few shifts of the field along each axis suffice.
+
+    Args:
+        points: Whether each cell is one of the points, (..., y, x).
+        reach: Largest exact distance, cells.
+        periodic: Whether the domain is a torus.
+
+    Returns:
+        float32, (..., y, x), cells squared.
     """
     far = float(2 * (reach + 1) ** 2)
     distance = torch.where(points, 0.0, far)

@@ -155,6 +155,14 @@ class Inputs:
 
         Missing values become their field's mean, which is 0. Inputs besides the fields that are not in `names`
         (`model.inputs`) are 0. The fields of a window may be the dataset's integers.
+
+        Args:
+            windows: The cases, one for each row, all with forcing of one age, or all without forcing.
+            normalisation: Normalisation of the fields.
+            periodic: Whether the windows are a whole torus.
+            names: Names of the inputs besides the fields.
+            folds: Fold of each training case; None for cases that no correction was fitted to.
+            device: Where the tensors are made.
         """
         device = torch.device(device)
 
@@ -202,7 +210,13 @@ class Inputs:
 def on_device(
     fields: Sequence[Floats | NDArray[np.int16]], normalisation: Normalisation, device: torch.device
 ) -> Tensor:
-    """Return fields of GRIB units or the dataset's integers as a tensor in GRIB units, (row, ..., variable, y, x)."""
+    """Return fields of GRIB units or the dataset's integers as a tensor in GRIB units, (row, ..., variable, y, x).
+
+    Args:
+        fields: Fields of each row, (..., variable, y, x), float32 in GRIB units or int16 as the dataset stores them.
+        normalisation: Normalisation of the fields, which converts integers.
+        device: Where the tensor is made.
+    """
     values = send(torch.from_numpy(np.stack(fields)), device)
     return normalisation.unpacked(values) if values.dtype == torch.int16 else values
 

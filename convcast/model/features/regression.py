@@ -77,7 +77,13 @@ BY_WIND = 2 + len(WIDTHS)
 
 
 def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
-    """Number of `predictors`: those of place and time, and those of each field."""
+    """Number of `predictors`: those of place and time, and those of each field.
+
+    Args:
+        fields: Number of fields.
+        history: Number of hourly frames up to the initial time.
+        forced: Whether the inputs include HRRR's forecast.
+    """
     moved = 2 + len(WIDTHS) + 1 + 2 + (1 + len(WIDTHS) + 1 if history > 1 else 0) + 4
     forcing = 1 + len(WIDTHS) + 1 + len(INFLOW_WIDTHS)
     return PLACE_AND_TIME + (moved + forced * forcing) * fields
@@ -92,7 +98,13 @@ class RegressionFit:
         self._points: dict[Kind, int] = {}
 
     def add(self, kind: Kind, rows: Tensor, targets: Tensor) -> None:
-        """Add points without missing values: predictors (predictor, point) and targets (variable, point)."""
+        """Add points without missing values.
+
+        Args:
+            kind: Lead time and age of the forcing, hours; the age is None without forcing.
+            rows: Values of the `predictors`, (predictor, point).
+            targets: Standardised fields at the valid time, (variable, point).
+        """
         self._squares[kind] = self._squares.get(kind, 0) + (rows @ rows.T).double()
         self._products[kind] = self._products.get(kind, 0) + (rows @ targets.T).double()
         self._points[kind] = self._points.get(kind, 0) + rows.shape[1]

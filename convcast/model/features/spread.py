@@ -73,7 +73,13 @@ def spread_features(
 
 
 def feature_count(history: int, floors: int, *, forced: bool = False) -> int:
-    """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor."""
+    """Number of `spread_features` of a field, with `history` frames and `floors` fields with a floor.
+
+    Args:
+        history: Number of hourly frames up to the initial time.
+        floors: Number of fields with a floor.
+        forced: Whether the inputs include HRRR's forecast.
+    """
     unforced = 5 + len(WIDTHS) * (2 if history > 1 else 1) + (len(ACTIVE_WIDTHS) + len(EXPECTED_WIDTHS)) * floors
     return unforced + forced * (2 * len(WIDTHS) + len(ACTIVE_WIDTHS) * floors)
 

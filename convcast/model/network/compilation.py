@@ -26,6 +26,12 @@ def compile_network(
     `auto` compiles on a GPU where nothing prevents it (`missed` says what does). On a CPU the first step would take
     minutes longer. The names of the weights stay the same.
 
+    Args:
+        network: The network, which is changed in place.
+        choice: `auto`, `on` or `off` (`training.compile`).
+        device: Where the network is.
+        backend: Backend of torch.compile. Whether the machine can compile is checked for `inductor` alone.
+
     Raises:
         SettingsError: `choice` is `on`, and the network cannot be compiled on this machine.
     """

@@ -2,7 +2,8 @@
 
 With a normalisation over the domain a pixel's output would depend on the size of the domain. Normalisation here runs
 over the channels of one pixel, and attention over windows of a fixed size, so tiles behave as training patches do.
-`periodic` says whether the domain is a torus; otherwise it is padded with zeros.
+`periodic` says whether the domain is a torus; otherwise it is padded with zeros. Features are (row, channel, y, x), and
+embeddings (row, channel).
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ class Convolution(nn.Conv2d):
     """A 3 x 3 convolution that keeps the size (or halves it, with `stride` 2) and may wrap."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, zero: bool = False) -> None:
+        """Make the layer.
+
+        Args:
+            inputs: Number of input channels.
+            outputs: Number of output channels.
+            stride: 1, or 2 to halve the size.
+            zero: Whether weights and bias start at zero.
+        """
         super().__init__(inputs, outputs, 3, stride=stride)
         if zero:
             nn.init.zeros_(self.weight)
@@ -86,6 +95,14 @@ class ResidualBlock(nn.Module):
     """Normalise, convolve, FiLM by the embedding (Perez et al. 2018), convolve, add; starts as the identity."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float) -> None:
+        """Make the layers.
+
+        Args:
+            inputs: Number of input channels.
+            outputs: Number of output channels.
+            embedding: Number of channels of the embedding.
+            dropout: Rate of dropout, 0 to 1.
+        """
         super().__init__()
         self.outputs = outputs
         self.norm = ChannelNorm()
@@ -151,6 +168,13 @@ class Embedding(nn.Module):
     """Embedding of a few numbers between -1 and 1: two linear layers of their sines and cosines."""
 
     def __init__(self, numbers: int, width: int, *, frequencies: int = 8) -> None:
+        """Make the layers.
+
+        Args:
+            numbers: How many numbers each row has.
+            width: Number of channels of the embedding.
+            frequencies: How many sines and cosines each number has, an octave apart.
+        """
         super().__init__()
         # Arithmetic on the meta device, on which checkpoint.py builds networks, would import torch._dynamo (3 s).
         values = [math.pi * 2.0**octave for octave in range(-1, frequencies - 1)]

@@ -108,6 +108,19 @@ class UNet(nn.Module):
         embedding: int,
         dropout: float,
     ) -> None:
+        """Make the layers.
+
+        Args:
+            inputs: Number of input channels.
+            base: Number of channels to which `multipliers` refer.
+            multipliers: Channels of each level, as multiples of `base`; each level halves the resolution.
+            blocks: Number of residual blocks per level on the way down; there is one more on the way up.
+            attention: Sides of the pixels, cells, of the levels that have attention.
+            window: Side of the attention windows, pixels.
+            downsampling: Side of a pixel of the first level, cells.
+            embedding: Number of channels of the embedding.
+            dropout: Rate of dropout, 0 to 1.
+        """
         super().__init__()
 
         def stage(inputs: int, outputs: int, level: int) -> Stage:
@@ -137,7 +150,13 @@ class UNet(nn.Module):
         self.recompute = False
 
     def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
-        """Compute `base` features from `inputs` channels; sides must halve evenly at each level."""
+        """Compute `base` features from `inputs` channels; sides must halve evenly at each level.
+
+        Args:
+            h: Features of the first level, (row, channel, y, x).
+            embedding: Embedding of the numbers of each row, (row, channel).
+            periodic: Whether the domain is a torus; otherwise it is padded with zeros.
+        """
         skips = [h]
         for part in self.down:
             h = self._run(part, h, embedding, periodic)
@@ -181,6 +200,14 @@ class Network(nn.Module):
     """The network: `encode` runs once for each forecast, `forward` at every noise level."""
 
     def __init__(self, fields: int, conditions: int, settings: ModelSettings, *, numbers: int = 3) -> None:
+        """Make the layers; those that write the output start at zero.
+
+        Args:
+            fields: Number of fields.
+            conditions: Number of channels of the condition (convcast.model.features.condition.channel_count).
+            settings: Settings of the model.
+            numbers: How many numbers each row has: lead, sine and cosine of the hour, and with forcing its age.
+        """
         super().__init__()
         self.fields = fields
         self.unshuffle = settings.unshuffle
@@ -232,7 +259,13 @@ class Network(nn.Module):
         self.encoder.recompute = self.denoiser.recompute = wanted
 
     def encode(self, condition: Tensor, numbers: Tensor, *, periodic: bool) -> Encoded:
-        """Encode `condition` (row, channel, y, x) and `numbers` (row, number), between -1 and 1."""
+        """Encode the condition, which does not change from one noise level to the next.
+
+        Args:
+            condition: The condition, (row, channel, y, x).
+            numbers: Numbers between -1 and 1, (row, number).
+            periodic: Whether the domain is a torus; otherwise it is padded with zeros.
+        """
         ny, nx = condition.shape[-2:]
         embedding = self.numbers(numbers)
         h = self.encoder(self.read_condition(self._fold(condition, periodic), periodic), embedding, periodic)
@@ -242,7 +275,14 @@ class Network(nn.Module):
         return Encoded(h, embedding, mean, scale)
 
     def forward(self, x: Tensor, level: Tensor, encoded: Encoded, *, periodic: bool) -> Tensor:
-        """Compute the raw output F (row, field, y, x) for states of unit variance at noise levels (row,), 0 to 1."""
+        """Compute the raw output F of the network, (row, field, y, x), float32.
+
+        Args:
+            x: States of unit variance, (row, field, y, x).
+            level: Noise levels, 0 to 1, (row,).
+            encoded: The encoded condition, with one row for all states or one for each of them.
+            periodic: Whether the domain is a torus; otherwise it is padded with zeros.
+        """
         ny, nx = x.shape[-2:]
         embedding = self.noise_level(level[:, None]) + encoded.embedding
         h = self.read_state(self._fold(x, periodic), periodic)

@@ -202,6 +202,13 @@ def batches(
 
     Background threads prepare them. For a GPU they only read: copies, standardising, advection and the reference
     forecast are queued on the device one batch ahead, beside the work of the network.
+
+    Args:
+        cases: The cases.
+        order: Numbers of the cases; numbers from `len(cases)` on repeat them with new random draws.
+        size: Number of cases in a batch; the last one may have fewer.
+        workers: Number of background threads.
+        device: Where the batches are; None leaves them on the CPU.
     """
     if device is not None and device.type == "cuda" and not cases.kept:
         read = _ahead(lambda chosen: [cases.drawn(number) for number in chosen], order, size, workers)
@@ -213,7 +220,13 @@ def batches(
 
 
 def on_side_queue(groups: Iterable[Group], prepare: Callable[[Group], Batch], queue: SideQueue) -> Iterator[Batch]:
-    """Yield the batch of each group; that of the next one is queued before."""
+    """Yield the batch of each group; that of the next one is queued before.
+
+    Args:
+        groups: What each batch is made from.
+        prepare: Queues the operations that make a batch from a group.
+        queue: The queue beside the work of the network.
+    """
     coming: tuple[Batch, torch.cuda.Event | None] | None = None
     for group in chain(groups, [None]):
         following = None if group is None else queue.put(partial(prepare, group))

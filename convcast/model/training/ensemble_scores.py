@@ -60,7 +60,13 @@ def events_of(variable: Variable) -> tuple[float | None, ...]:
 
 
 def happens(variable: Variable, values: Floats, threshold: float | None) -> NDArray[np.bool_]:
-    """Whether an event of `events_of` happens at each point."""
+    """Whether an event of `events_of` happens at each point.
+
+    Args:
+        variable: The field.
+        values: Values of the field in its units, of any shape.
+        threshold: One of the thresholds of `events_of`.
+    """
     if threshold is None:
         assert variable.floor is not None
         return np.asarray(values > variable.floor.none)

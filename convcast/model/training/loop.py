@@ -154,6 +154,12 @@ def _train(
 
 
 def learning_rate(settings: TrainingSettings, step: int, fraction: float) -> float:
-    """Return the rate: linear warm-up, then half a cosine to zero over the training (Loshchilov & Hutter 2017)."""
+    """Return the rate: linear warm-up, then half a cosine to zero over the training (Loshchilov & Hutter 2017).
+
+    Args:
+        settings: Settings of the training.
+        step: Number of steps before this one.
+        fraction: Share of the training that is done, 0 to 1.
+    """
     warm_up = min(1.0, (step + 1) / settings.warm_up)
     return settings.learning_rate * warm_up * (0.5 + 0.5 * math.cos(math.pi * fraction))

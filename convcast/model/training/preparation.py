@@ -156,7 +156,19 @@ def require_same(
 
 
 def cases(dataset: Dataset, description: ModelDescription, settings: Settings) -> tuple[Cases, Validator]:
-    """Return the training cases and the validation cases, the latter empty if no hours are left for them."""
+    """Return the training cases and the validation cases, the latter empty if no hours are left for them.
+
+    Args:
+        dataset: The dataset.
+        description: The model, whose split is applied to the dataset's hours.
+        settings: Settings of the run.
+
+    Raises:
+        SettingsError: Patches that are not square cannot be turned, patches over echoes are drawn without REFC, or
+            there are no initial times.
+        DamagedFileError: A file of the dataset is damaged or lost.
+        DiskFullError: The dataset's cache does not fit on the disk.
+    """
     split = Split.from_dict(description.split, dataset.hours)
     residuals, seed = description.residuals, settings.training.seed
     whole = _whole(dataset, settings)

@@ -18,7 +18,13 @@ from convcast.model.training.objective import Objective
 
 
 def parallel(objective: Objective, distributed: Distributed, *, shard: bool) -> nn.Module:
-    """Wrap the objective so that gradients are averaged over all processes."""
+    """Wrap the objective so that gradients are averaged over all processes.
+
+    Args:
+        objective: The objective, on the device of this process.
+        distributed: The processes that train together.
+        shard: Whether each process has a shard of every layer, instead of the whole network.
+    """
     if distributed.world_size == 1:
         return objective
     if not shard:

@@ -47,6 +47,16 @@ class Trainer:
     """
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, distributed: Distributed) -> None:
+        """Create the network, its moving average and the optimiser, before the first step.
+
+        Args:
+            description: The model to train.
+            settings: Settings of the training.
+            distributed: The processes that train together.
+
+        Raises:
+            SettingsError: The network does not fit into memory, or cannot be compiled as the settings require.
+        """
         precision = resolve_precision(settings.precision, distributed.device)
         self.description, self.distributed, self.device = description, distributed, distributed.device
         self.settings = settings.model_copy(update={"precision": precision})
@@ -87,7 +97,13 @@ class Trainer:
         return self._start + int(self._sound_steps)
 
     def learn(self, batches: Sequence[Batch], rate: float, tally: Tally) -> None:
-        """Take one optimiser step, without waiting for the device; `sound_step` says whether gradients are finite."""
+        """Take one optimiser step, without waiting for the device; `sound_step` says whether gradients are finite.
+
+        Args:
+            batches: The batches of this process, whose gradients are averaged.
+            rate: Learning rate.
+            tally: Sums since the last report, to which the step's losses are added.
+        """
         self.objective.train()
         for number, batch in enumerate(batches):
             noised = self._draw(batch, self.description.model.condition_dropout, self.step, number)

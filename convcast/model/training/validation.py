@@ -81,6 +81,13 @@ def draw(
     """Draw `members` members (member, variable, y, x) of one case, and return the reference (variable, y, x) too.
 
     Both are in GRIB units.
+
+    Args:
+        forecaster: The model.
+        window: The case.
+        members: Number of members.
+        seed: Seed of the members' noise.
+        periodic: Whether the window is a whole torus.
     """
     condition = forecaster.condition([window], periodic=periodic)
     noise = torch.randn(members, *condition.shape, generator=torch.Generator().manual_seed(seed))

@@ -33,7 +33,13 @@ def speed(directory: Path, description: ModelDescription) -> str:
 
 
 def card(name: str, description: ModelDescription, speed: str = NOT_MEASURED) -> str:
-    """Return the card as Markdown."""
+    """Return the card as Markdown.
+
+    Args:
+        name: Name of the model.
+        description: The model.
+        speed: What `speed` returns.
+    """
     d, model = description, description.model
     parameters = d.parameters
     world = "SIMULATED weather: it has seen no real atmosphere" if d.simulated else "HRRR analyses"

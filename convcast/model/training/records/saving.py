@@ -137,7 +137,15 @@ def advice_for(directory: Path) -> str:
 def save(
     directory: Path, tensors: Mapping[str, Tensor], averages: Mapping[str, Tensor], checkpoint: Checkpoint, *, keep: int
 ) -> None:
-    """Write a checkpoint of `tensors` and the files made from it, and keep only the `keep` latest checkpoints."""
+    """Write a checkpoint of `tensors` and the files made from it, and keep only the `keep` latest checkpoints.
+
+    Args:
+        directory: The folder of the model.
+        tensors: Weights, averaged weights and state of the optimiser, by name.
+        averages: The averaged weights, by name.
+        checkpoint: Description and scores of the same step.
+        keep: Number of checkpoints to keep.
+    """
     write_tensors(checkpoint_path(directory, checkpoint.step), tensors, checkpoint.to_dict())
     complete(directory, averages, checkpoint, keep=keep)
 
@@ -147,6 +155,12 @@ def complete(directory: Path, averages: Mapping[str, Tensor], checkpoint: Checkp
 
     Returns the checkpoint with the weights now in the model: its own averages replace better weights of an earlier step
     that have been deleted or damaged since.
+
+    Args:
+        directory: The folder of the model.
+        averages: The averaged weights of the newest checkpoint, by name.
+        checkpoint: The newest checkpoint.
+        keep: Number of checkpoints to keep.
     """
     if _digest_of(directory / WEIGHTS) != checkpoint.weights:
         best = _best(directory, averages, checkpoint)

@@ -24,6 +24,11 @@ class TrainingLog:
         """Continue after `step`, whose report `last` is written if it is missing.
 
         Later lines of an earlier run are removed from the log and hidden in TensorBoard.
+
+        Args:
+            directory: The folder of the model.
+            step: Number of steps of the training so far.
+            last: Report of that step, if one was due.
         """
         self._directory = directory
         logged = _cut(directory / LOG, step)
