@@ -68,6 +68,11 @@ def find_alert(workspace: Workspace, init: Hour, point: AlertPoint) -> dict[str,
 
     The probability is that of the products if they have the event, and otherwise the fraction of members.
 
+    Args:
+        workspace: The workspace, which has the forecast.
+        init: Initial time of the forecast.
+        point: The point, its event and its limit.
+
     Raises:
         MissingInputError: Neither members nor a probability of this event are stored.
         SettingsError: The point is outside the domain, or the forecast does not have its field.

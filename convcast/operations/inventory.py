@@ -174,6 +174,13 @@ class InventoryReader:
     """Read the inventory of a workspace as often as needed; complete forecasts are read once."""
 
     def __init__(self, workspace: Workspace, settings: Settings, *, model: str | None = None) -> None:
+        """Prepare to read; nothing is read yet.
+
+        Args:
+            workspace: The workspace.
+            settings: Settings of the run.
+            model: Name of the model; by default that of the preset.
+        """
         self.workspace, self.settings = workspace, settings
         self.name = model or settings.preset
         self.history = ScoreHistory(workspace.verification(VERIFICATION) / "history")

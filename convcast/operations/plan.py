@@ -173,7 +173,13 @@ def late_hours(inventory: Inventory, *, within: int) -> tuple[Hour, ...]:
 
 
 def gaps(inventory: Inventory, limits: CycleLimits, *, within: int) -> tuple[Hour, ...]:
-    """Return the hours, as far back as a cycle catches up, that were rejected or are missing and not just late."""
+    """Return the hours, as far back as a cycle catches up, that were rejected or are missing and not just late.
+
+    Args:
+        inventory: The inventory.
+        limits: Limits of the cycle.
+        within: How many of the newest published hours count as late rather than missing.
+    """
     recent = _back(inventory.expected, limits.catch_up + limits.history)
     late = set(late_hours(inventory, within=within))
     return tuple(

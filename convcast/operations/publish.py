@@ -16,6 +16,11 @@ def publish(workspace: Workspace, init: Hour, forecast: ForecastSummary) -> tupl
     """Point latest.json at a complete forecast; return its content and whether that is new.
 
     Paths are relative to the workspace, so that they are valid in a copy of it.
+
+    Args:
+        workspace: The workspace.
+        init: Initial time of the forecast.
+        forecast: Summary of the forecast, which has its leads and the number of its members.
     """
     ensemble, products = workspace.forecast(init), workspace.product(init)
     report = workspace.verification(VERIFICATION) / "report.html"

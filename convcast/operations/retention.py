@@ -84,6 +84,12 @@ def plan_prune(stock: StoredFiles, inventory: Inventory, limits: CycleLimits, ke
     Needed are: hours that a cycle may fetch, decode or start from; archived hours that were not preprocessed;
     members that are incomplete or to be scored, as far back as a cycle catches up; the analyses to score them by; and
     the dataset's hours of the model's training period. Ages count from the newest stored hour.
+
+    Args:
+        stock: The stored files.
+        inventory: The inventory.
+        limits: Limits of the cycle.
+        keep: How long files of each kind are kept.
     """
     # After an outage, or with a wrong clock, nothing counts as old before newer hours are stored.
     newest = min(
@@ -143,7 +149,13 @@ def _before(newest: Hour, hours: float) -> Hour:
 
 
 def list_stored_files(workspace: Workspace, *, analysis_lead: int, dataset: bool) -> StoredFiles:
-    """List the stored files and, with `dataset`, the hours of the dataset."""
+    """List the stored files.
+
+    Args:
+        workspace: The workspace.
+        analysis_lead: Lead time, hours, of the HRRR forecasts that are taken for analyses; 0 for analyses.
+        dataset: Whether to list the hours and the cycles of the dataset, too.
+    """
     archive = {}
     for publisher in open_archives(workspace.archive).values():
         for path in publisher.files():

@@ -68,7 +68,15 @@ def run_command(
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> ProcessResult:
-    """Run any command as `run` does, without a shell; `env` replaces the environment variables."""
+    """Run any command as `run` does, without a shell.
+
+    Args:
+        command: The program and its arguments.
+        seconds: Time after which the process is told to end.
+        grace: Further seconds after which it is killed.
+        stdin: Text for the standard input, which is empty by default.
+        env: Environment variables in place of those of this process.
+    """
     begun = time.monotonic()
     stopped = False
     with (

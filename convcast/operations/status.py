@@ -85,7 +85,16 @@ def late_window(settings: Settings) -> int:
 
 
 def current_time(now: str | None, settings: Settings, workspace: Workspace) -> np.datetime64:
-    """Return the time to take for now, UTC: `now` if given, the end of a simulated archive, or the clock's time."""
+    """Return the time to take for now, UTC: `now` if given, the end of a simulated archive, or the clock's time.
+
+    Args:
+        now: Text of a time, UTC.
+        settings: Settings of the run.
+        workspace: The workspace.
+
+    Raises:
+        SettingsError: `now` is not a time, or HRRR does not exist for it.
+    """
     if now is not None:
         return parse_time(now)
     if simulated(settings, workspace):

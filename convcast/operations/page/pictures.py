@@ -112,7 +112,13 @@ def _count(products: xr.Dataset) -> int:
 
 
 def kinds_of(about: About, source: StoredForecast, leads: Sequence[int]) -> dict[str, str]:
-    """Return the kinds of maps of a forecast, in the order of the page, and their names."""
+    """Return the kinds of maps of a forecast, in the order of the page, and their names.
+
+    Args:
+        about: Properties of the forecast.
+        source: Files of the forecast.
+        leads: Lead times that are shown, hours.
+    """
     kinds = {
         "neighbourhood": f"Probability within {about.near:g} km",
         "probability": "Probability at the point",
@@ -133,6 +139,12 @@ def draw_pictures(
 
     Each picture carries the warnings of the newest verification of the model. Pictures are drawn again when a warning
     appears or disappears, but not when only its numbers change.
+
+    Args:
+        workspace: The workspace, in whose page folder the pictures are.
+        source: Files of the forecast.
+        about: Properties of the forecast.
+        leads: Lead times that are shown, hours.
     """
     from convcast.pictures.forecast import draw
 
@@ -183,7 +195,13 @@ def _hash(parts: Sequence[Any]) -> str:
 
 
 def tidy(folder: Path, init: Any, names: set[str]) -> None:
-    """Delete the pictures of forecasts before the previous one."""
+    """Delete the pictures of forecasts before the previous one.
+
+    Args:
+        folder: The folder of the page.
+        init: Initial time of the newest forecast.
+        names: Names of pictures that are kept.
+    """
     of = {path: match[1] for path in folder.glob("*.png") if (match := PICTURE.fullmatch(path.name))}
     now = compact(init)
     before = max((start for start in of.values() if start < now), default=now)

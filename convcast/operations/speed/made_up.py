@@ -25,7 +25,14 @@ FITTED_SIDE = 48
 
 
 def case(shape: tuple[int, int], settings: Settings, *, lead: int, seed: int = 0) -> Window:
-    """Make up one case: smooth patterns that move two cells an hour."""
+    """Make up one case: smooth patterns that move two cells an hour.
+
+    Args:
+        shape: Rows and columns, cells.
+        settings: Settings with the fields and the history of the case.
+        lead: Lead time, hours.
+        seed: Seed of the patterns.
+    """
     variables = select(settings.dataset.fields)
     generator = np.random.default_rng(seed)
     hours = settings.model.history

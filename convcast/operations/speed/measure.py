@@ -145,7 +145,9 @@ class Clock:
         return time.perf_counter() - started
 
     def seconds(self, run: Callable[[], object], *, each: float = 0.0, warm_up: int = 0, repeats: int = 1) -> float:
-        """Return the mean time of `run`, which takes at most some `each` seconds; repeat it less if time is short.
+        """Return the mean time, s, of `run`, which takes at most some `each` seconds; repeat it less if time is short.
+
+        The mean is that of at most `repeats` runs, after `warm_up` others; `each` is 0 where it is not known.
 
         Raises:
             OutOfTimeError: There is no time for one.
@@ -257,6 +259,14 @@ def agreement(
 
     With `TF32` a GPU rounds the factors of convolutions alone, as in training and sampling where the precision is
     float32.
+
+    Args:
+        row: The row without values.
+        clock: Measures times on the device.
+        sizes: Sizes of the computations.
+        subject: The model.
+        rate: Measured peak of the device, TFLOP/s.
+        precision: `float32`, `TF32` or `bfloat16`.
     """
     del rate
     torch.manual_seed(0)
@@ -297,7 +307,10 @@ def preparation(
     rate: float,
     precision: Literal["float32", "TF32"],
 ) -> Measurement:
-    """Compare the features of a case on the device with those on the CPU, and time a batch."""
+    """Compare the features of a case on the device with those on the CPU, and time a batch.
+
+    The arguments are those of `agreement`; it does not measure bfloat16.
+    """
     del rate
     settings, residuals = subject.settings, subject.description.residuals
 
@@ -327,7 +340,11 @@ def training(
     compiled: bool = False,
     channels_last: bool = True,
 ) -> Measurement:
-    """Measure an optimiser step without accumulation, with the preset's batch and draws."""
+    """Measure an optimiser step without accumulation, with the preset's batch and draws.
+
+    The arguments are those of `agreement`; `compiled` compiles the network, and `channels_last` is its layout in
+    memory.
+    """
     if compiled and clock.device.type == "cpu":
         return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
     settings = subject.settings
@@ -348,7 +365,10 @@ def training(
 
 
 def largest_batch(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, rate: float) -> Measurement:
-    """Find the largest batch: estimate it from the memory of one and two cases, then try it."""
+    """Find the largest batch: estimate it from the memory of one and two cases, then try it.
+
+    The arguments are those of `agreement`.
+    """
     del rate
     if clock.device.type != "cuda":
         return Measurement(row.name, row.preset, row.how, note="memory is not counted on a CPU")
@@ -378,6 +398,8 @@ def member(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, ra
 
     The measured time is from noise, which is drawn before, to fields in the machine's memory. All tiles have the
     condition of one case.
+
+    The arguments are those of `agreement`; `whole` draws the domain in one piece instead of tiles.
     """
     settings, described = subject.settings, subject.description
     tiling = cover(sizes.grid, tile=max(sizes.grid.shape) if whole else sizes.tile, overlap=sizes.overlap)
@@ -418,7 +440,14 @@ def member(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, ra
 
 
 def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, rows: int) -> float:
-    """Count the operations of a training step, forward and backward, without computing it."""
+    """Count the operations of a training step, forward and backward, without computing it.
+
+    Args:
+        settings: Settings of the model and its training.
+        shape: Rows and columns of a patch, cells.
+        cases: Number of patches, each of which is encoded once.
+        rows: Number of noised states, a multiple of `cases`.
+    """
     with FakeTensorMode():
         network, condition, numbers, x, level = _inputs(settings, shape, cases=cases, rows=rows)
         with FlopCounterMode(display=False) as counter:

@@ -41,7 +41,13 @@ def to_markdown(known: dict[str, Any], rows: Sequence[Measurement]) -> str:
 
 
 def write(folder: Path, known: dict[str, Any], rows: Sequence[Measurement]) -> tuple[Path, Path]:
-    """Write gpu.json and gpu.md into the folder, and return their paths."""
+    """Write gpu.json and gpu.md into the folder, and return their paths.
+
+    Args:
+        folder: The folder, which is made if it does not exist.
+        known: What `facts` returns.
+        rows: The measurements.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "gpu.json", to_json(known, rows))
     write_bytes(folder / "gpu.md", to_markdown(known, rows).encode())
