@@ -128,6 +128,12 @@ def stored_attributes(path: Path) -> dict[str, Any]:
 def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> zarr.Array:
     """Open an array of a group.
 
+    Args:
+        group: The group.
+        name: Name of the array.
+        complaint: Sentence of the error if there is no such array.
+        advice: Advice of the error.
+
     Raises:
         DamagedFileError: There is no such array, or its chunks are too large.
     """
@@ -140,7 +146,14 @@ def open_array(group: zarr.Group, name: str, *, complaint: str, advice: str) -> 
 
 
 def refuse_chunks(chunks: Sequence[int], *, complaint: str, advice: str, most: int = MAX_CHUNK_VALUES) -> None:
-    """Raise DamagedFileError if chunks of this shape hold more than `most` values."""
+    """Raise DamagedFileError if chunks of this shape hold more than `most` values.
+
+    Args:
+        chunks: Values along each side of a chunk.
+        complaint: Beginning of the error's sentence.
+        advice: Advice of the error.
+        most: Maximum number of values.
+    """
     if math.prod(chunks) > most:
         raise DamagedFileError(f"{complaint} (chunks of {tuple(chunks)} are too large)", advice=advice)
 

@@ -75,7 +75,18 @@ def close_page(
 
 
 def draw_image(axes: Axes, shown: ForecastField, values: Floats, colours: Colours, *, small: bool = False) -> Any:
-    """Draw a field (y, x), and the base map."""
+    """Draw a field (y, x), and the base map.
+
+    Args:
+        axes: Where to draw.
+        shown: The forecast, which has the base map.
+        values: Values of the field, (y, x), in the units of the colours.
+        colours: Colour map and normalisation.
+        small: Whether the base map has thin lines only.
+
+    Returns:
+        The image, for a colour bar.
+    """
     image = axes.imshow(
         values, origin="lower", extent=shown.base_map.extent, cmap=colours[0], norm=colours[1], interpolation="none"
     )

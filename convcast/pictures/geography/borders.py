@@ -54,7 +54,17 @@ def _read(lines: str, meta: str, area: float | None = None) -> tuple[Line, ...]:
 
 @lru_cache(maxsize=4)
 def county_lines(west: float, south: float, east: float, north: float) -> tuple[Line, ...]:
-    """Return the outlines of the counties (US Census) that touch a box in degrees, as (longitude, latitude)."""
+    """Return the outlines of the counties (US Census) that touch a box in degrees, as (longitude, latitude).
+
+    Args:
+        west: Longitude, degrees east.
+        south: Latitude, degrees north.
+        east: Longitude, degrees east.
+        north: Latitude, degrees north.
+
+    Returns:
+        One array (point, 2) for each outline.
+    """
     with (
         (DATA / "UScounties.shp").open("rb") as shapes,
         (DATA / "UScounties.shx").open("rb") as index,
