@@ -98,7 +98,19 @@ def fetch(
 def fetch_files(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
-    """Fetch these files and yield one outcome per file as it ends; raises the same errors as `fetch`."""
+    """Fetch these files and yield one outcome per file as it ends.
+
+    Args:
+        requests: The files, each with its messages and its archive.
+        sources: Sources, which are tried in this order for each file.
+        settings: Timeouts, retries, and when a file counts as late.
+        now: Current time, UTC, by which a file is late or absent.
+
+    Raises:
+        MissingInputError: No source can be reached.
+        DamagedFileError: Simulated and real files would be mixed.
+        OSError: The disk is full, for example.
+    """
     for archive in _archives(requests):
         sweep(archive.root)
     with _started(sources, settings, now) as run:
@@ -108,7 +120,10 @@ def fetch_files(
 def estimate(
     requests: Sequence[Request], sources: Sequence[Source], *, settings: ArchiveSettings, now: np.datetime64
 ) -> Iterator[FetchOutcome]:
-    """Yield the outcomes that `fetch_files` would have, from the indexes, without writing anything."""
+    """Yield the outcomes that `fetch_files` would have, from the indexes, without writing anything.
+
+    The arguments are those of `fetch_files`.
+    """
     with _started(sources, settings, now) as run:
         yield from run.each(requests, run.estimate)
 

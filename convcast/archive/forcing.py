@@ -84,7 +84,13 @@ class Forcing:
     def requests(
         self, archive: Archive, inits: Hours | Sequence[Hour], variables: Sequence[Variable]
     ) -> tuple[Request, ...]:
-        """Return requests for the files of the forecasts that these init times need."""
+        """Return requests for the files of the forecasts that these init times need.
+
+        Args:
+            archive: Archive of HRRR's files.
+            inits: Initial times.
+            variables: Fields of the forecasts.
+        """
         specs = fields(variables)
         needed = self.needed(inits)
         return tuple(Request(locations.hrrr(each.cycle, each.lead), specs, archive) for each in needed)

@@ -26,7 +26,14 @@ class ThreadPool(Generic[T, R]):
     """Threads that apply one function to each of a number of items."""
 
     def __init__(self, work: Callable[[T], R], items: Sequence[T], workers: int, stopped: threading.Event) -> None:
-        """Prepare the threads, which `results` starts; once `stopped` is set, it ends without the unfinished items."""
+        """Prepare the threads, which `results` starts; once `stopped` is set, it ends without the unfinished items.
+
+        Args:
+            work: The function, called on several threads at once.
+            items: The items.
+            workers: Maximum number of threads.
+            stopped: Set by the caller to end the run.
+        """
         self._work = work
         self._waiting = deque(enumerate(items))
         self._unfinished = dict(enumerate(items))

@@ -176,7 +176,13 @@ def refs_members(cycle: Hour, lead: int) -> tuple[Member, ...]:
 
 
 def time_lagged_members(init: Hour, lead: int, ages: Sequence[int]) -> tuple[Member, ...]:
-    """Return the HRRR forecasts for the same valid time from `ages` hours before `init`; all have equal weights."""
+    """Return the HRRR forecasts for the same valid time from `ages` hours before `init`; all have equal weights.
+
+    Args:
+        init: Time from which the ages count.
+        lead: Hours from `init` to the valid time.
+        ages: Ages of the HRRR cycles, hours.
+    """
     return tuple(Member(f"hrrr-{age}h", hrrr(init - age * HOUR, lead + age), age) for age in ages)
 
 
@@ -257,7 +263,14 @@ def _members(system: str, cycle: Hour, lead: int) -> tuple[Member, ...]:
 
 
 def product_file(system: str, kind: Kind, cycle: Hour, lead: int) -> GribFile:
-    """Return the file of a system's products of a kind."""
+    """Return the file of a system's products of a kind.
+
+    Args:
+        system: `refs`, `href` or `hrrrcast`.
+        kind: Kind of the products; HRRRCast has no probabilities.
+        cycle: Initial time of the system's cycle.
+        lead: Lead time from that cycle, hours.
+    """
     return GribFile(system, (_HRRRCAST_FILES if system == "hrrrcast" else _FILES)[kind], cycle, lead)
 
 

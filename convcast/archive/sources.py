@@ -88,6 +88,11 @@ class Source(Protocol):
     def locate(self, file: GribFile, specs: Sequence[MessageSpec], *, partial: bool = False) -> Located:
         """Find the messages in a file.
 
+        Args:
+            file: The file.
+            specs: The messages.
+            partial: Whether the file may lack some of the messages.
+
         Raises:
             Failure: The file cannot be read, or lacks a message (with `partial`, all of them).
         """

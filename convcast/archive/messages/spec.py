@@ -36,7 +36,13 @@ class MessageSpec:
     """Event, if the message is a probability."""
 
     def in_index(self, name: str, level: str, rest: str) -> bool:
-        """Return whether an index row with these columns is this message."""
+        """Return whether an index row with these columns is this message.
+
+        Args:
+            name: Name column.
+            level: Level column.
+            rest: All columns after the forecast column.
+        """
         return (self.index_name, self.index_level) == (name, level) and re.fullmatch(self.rest, rest) is not None
 
 

@@ -32,6 +32,7 @@ class ForecastModel(World):
     """A model of the simulated world with the world's ground and other constants."""
 
     def __init__(self, ny: int, nx: int, seed: int) -> None:
+        """Make the model; the arguments are those of `World`."""
         super().__init__(ny, nx, seed, replace(Climate(), decay=DECAY))
 
     def run(self, fields: Mapping[str, Array], init: np.datetime64) -> Iterator[dict[str, Array]]:
@@ -50,6 +51,11 @@ class ForecastModel(World):
         self, fields: Mapping[str, Array], init: np.datetime64, members: int
     ) -> Iterator[dict[str, Array]]:
         """Yield forecasts of several members as `run` does, each with a displacement and noise of its own.
+
+        Args:
+            fields: Published analysis by name, (ny, nx).
+            init: Time of the analysis, UTC.
+            members: Number of members.
 
         Yields:
             The fields by name, (member, ny, nx). A member does not depend on the number of members.

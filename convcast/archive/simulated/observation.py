@@ -67,6 +67,13 @@ class Ground:
     """Terrain and land of the simulated world, its climate by hour of the day, and the fields of a state."""
 
     def __init__(self, ny: int, nx: int, seed: int) -> None:
+        """Draw the ground.
+
+        Args:
+            ny: Number of rows of cells.
+            nx: Number of columns of cells.
+            seed: Seed of terrain and land.
+        """
         self.spectra = Spectra(ny, nx, SPACING)
         white = np.random.default_rng([seed, 0x7E88A1]).standard_normal((ny, nx))
         red = self.spectra.red(slope=4.0, outer=40.0, inner=3.0)
@@ -95,17 +102,35 @@ class Ground:
         return temperature + (self.temperature(hour) - self.dewpoint(hour) - MIN_DEPRESSION)
 
     def cape(self, temperature: Array, moisture: Array, hour: float) -> Array:
-        """Return CAPE, J/kg, (member, ny, nx): high in warm, moist air, by day, over low ground."""
+        """Return CAPE, J/kg, (member, ny, nx): high in warm, moist air, by day, over low ground.
+
+        Args:
+            temperature: Anomaly of 2 m temperature, K, (member, ny, nx).
+            moisture: Anomaly of 2 m dewpoint, K, (member, ny, nx).
+            hour: Hour of the day, UTC.
+        """
         instability = 0.7 + 0.8 * daily_cycle(hour) - 0.001 * self._height
         return CAPE_SCALE * _softplus(instability + 0.85 * moisture + 0.35 * temperature)
 
     def cin(self, temperature: Array, moisture: Array, hour: float) -> Array:
-        """Return CIN, J/kg, at most 0, (member, ny, nx): strong in cool, dry air, by night, over low ground."""
+        """Return CIN, J/kg, at most 0, (member, ny, nx): strong in cool, dry air, by night, over low ground.
+
+        The arguments are those of `cape`.
+        """
         stability = -0.6 - 0.9 * daily_cycle(hour) - 0.003 * self._height
         return -CIN_SCALE * _softplus(stability - 0.7 * temperature - 0.35 * moisture)
 
     def wind(self, stream_function: Array, storm: Array, mean_wind: Array) -> tuple[Array, Array]:
-        """Wind (u, v), m/s: the sum of the mean, the rotational anomaly and the outflow of storms."""
+        """Wind (u, v), m/s: the sum of the mean, the rotational anomaly and the outflow of storms.
+
+        Args:
+            stream_function: Stream function of the anomaly, m2/s, (member, ny, nx).
+            storm: Rain rate, mm/h, (member, ny, nx).
+            mean_wind: Wind along x and y, averaged over the domain, m/s, (member, 2).
+
+        Returns:
+            Wind along x and along y, (member, ny, nx) each.
+        """
         u, v = self.spectra.winds(self.spectra.forward(stream_function), self.spectra.forward(outflow(storm)))
         return u + mean_wind[:, 0, None, None], v + mean_wind[:, 1, None, None]
 

@@ -26,6 +26,13 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128  # the default of 5 drops connections when a pool of workers opens them at once
 
     def __init__(self, root: Path, handler: type[Handler], publish: Publish | None = None) -> None:
+        """Open the server on a free port.
+
+        Args:
+            root: The folder.
+            handler: Class that answers requests.
+            publish: Makes files on demand.
+        """
         super().__init__(("127.0.0.1", 0), handler)
         self.root = root.resolve()
         self.publish = publish
@@ -121,7 +128,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(root: Path, *, handler: type[Handler] = Handler, publish: Publish | None = None) -> Iterator[Server]:
-    """Run a server until the end of the block."""
+    """Run a server until the end of the block.
+
+    The arguments are those of `Server`.
+    """
     server = Server(root, handler, publish)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -76,6 +76,14 @@ class World:
     """The simulated world: a torus of `ny` by `nx` cells of 3 km. The seed determines its ground and its truth."""
 
     def __init__(self, ny: int = 64, nx: int = 64, seed: int = 0, climate: Climate | None = None) -> None:
+        """Make the world.
+
+        Args:
+            ny: Number of rows of cells.
+            nx: Number of columns of cells.
+            seed: Seed of the ground and of the truth.
+            climate: Constants of the world; by default those of `Climate`.
+        """
         self.seed = seed
         self.climate = climate = climate or Climate()
         self.ground = Ground(ny, nx, seed)

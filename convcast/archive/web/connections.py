@@ -161,7 +161,13 @@ class HttpSession(requests.Session):
     """A session with the environment's proxies and CA bundles, and only the given credentials."""
 
     def __init__(self, auth: AuthBase | None = None, *, direct: bool = False, connections: int = 1) -> None:
-        """Open a session, with no proxy if `direct`, which keeps up to `connections` open to a server."""
+        """Open a session.
+
+        Args:
+            auth: Credentials for the server; none by default.
+            direct: Whether to use no proxy and no CA bundle of the environment.
+            connections: Maximum number of connections to one server that are kept open.
+        """
         super().__init__()
         self.trust_env = not direct
         self.auth = auth or _Anonymous()

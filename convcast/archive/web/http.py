@@ -142,7 +142,18 @@ class Client:
         return self._retry(attempt)
 
     def size_and_bytes(self, url: str, start: int, count: int) -> tuple[int, bytes]:
-        """Return the size of a file and `count` bytes of it; raises Absent, Transient or Bad."""
+        """Return the size of a file and some of its bytes.
+
+        Args:
+            url: Address of the file.
+            start: Offset of the first byte.
+            count: Number of bytes.
+
+        Raises:
+            Absent: The server does not have the file.
+            Transient: The file cannot be read now.
+            Bad: The answer is not the requested bytes.
+        """
 
         def attempt() -> tuple[int, bytes]:
             with self._request("GET", url, start, start + count - 1) as (response, exchange):
@@ -155,6 +166,13 @@ class Client:
 
     def copy(self, url: str, start: int, end: int, file: BinaryIO, *, version: Version | None = None) -> Version:
         """Append the bytes from `start` to before `end` of a file to `file`.
+
+        Args:
+            url: Address of the file.
+            start: Offset of the first byte.
+            end: Offset after the last byte.
+            file: Where the bytes are written, from its current position; what follows there is cut off.
+            version: The version that the file must have at the server; any by default.
 
         Returns:
             The version of the file at the server.
