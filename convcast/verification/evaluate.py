@@ -87,6 +87,24 @@ class Evaluation:
         damaged: Sequence[DamagedFileError] = (),
         files: Sequence[dict[str, Any]] = (),
     ) -> None:
+        """Prepare to score the cases.
+
+        Args:
+            truth: The truth.
+            cases: The cases.
+            baselines: Baselines, which are scored on every case.
+            references: Published products to compare with, and notes on them.
+            members: Number of members that are scored.
+            left_out: Numbers of forecasts that are not scored, by reason.
+            settings: Settings of the verification.
+            records: Stored scores, which are reused and added to.
+            workers: The workers; None for this process.
+            damaged: Errors of the forecast files that were left out.
+            files: Variables used for each field of other programs' files, and the reasons why others are not scored.
+
+        Raises:
+            SettingsError: The rim is too wide for the domain.
+        """
         self._truth, self._cases, self._baselines = truth, list(cases), list(baselines)
         self._products, self._notes = references.products, references.notes
         self._members, self._left_out, self._settings = members, left_out, settings

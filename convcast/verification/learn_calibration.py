@@ -259,7 +259,12 @@ def crps_of_members(members: Floats, observed: Floats) -> float:
 
 
 def fit_shift_and_factor(members: Floats, observed: Floats) -> MemberMap:
-    """Fit the shift of the mean and the factor of the departures that have the least CRPS."""
+    """Fit the shift of the mean and the factor of the departures that have the least CRPS.
+
+    Args:
+        members: Members, (member, point), in the field's units.
+        observed: The truth, (point,).
+    """
     few, truth = _thinned(members, observed)
     mean = few.mean(0)
     departure = few - mean
@@ -279,7 +284,13 @@ def fit_shift_and_factor(members: Floats, observed: Floats) -> MemberMap:
 
 
 def fit_factor(members: Floats, observed: Floats, floor: float) -> float:
-    """Fit the factor of the departures that has the least CRPS once frequencies are corrected by quantiles."""
+    """Fit the factor of the departures that has the least CRPS once frequencies are corrected by quantiles.
+
+    Args:
+        members: Members, (member, point), in the field's units.
+        observed: The truth, (point,).
+        floor: The field's value for none, below which no member falls.
+    """
     few, truth = _thinned(members, observed)
     mean = few.mean(0)
 

@@ -105,6 +105,19 @@ class Scorer:
         check_points: int,
         settings: VerificationSettings,
     ) -> None:
+        """Prepare to score.
+
+        Args:
+            truth: The truth.
+            baselines: Baselines, which are scored on every case.
+            products: Published products to compare with.
+            members: Number of members that are scored.
+            check_points: Number of points of each field of a case at which properscoring computes the CRPS, too.
+            settings: Settings of the verification.
+
+        Raises:
+            SettingsError: The rim is too wide for the domain.
+        """
         self._truth, self._products = truth, list(products)
         self._baselines = {baseline.name: baseline for baseline in baselines}
         self._members, self._check_points, self._seed = members, check_points, settings.seed

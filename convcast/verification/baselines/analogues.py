@@ -127,6 +127,11 @@ class AnalogueHours:
         """Return the fields of the hours drawn, (member, y, x).
 
         Missing values are filled from spare hours, because the gaps of many hours together would leave no point.
+
+        Args:
+            init: Initial time of the case.
+            lead: Lead time of the case, hours.
+            field: Function of a training hour that returns a field, (y, x), NaN where missing.
         """
         members = np.stack([field(hour) for hour in self.draw(init, lead)])
         for hour in self.spares(init, lead):
@@ -156,6 +161,16 @@ class Climatology(TruthBaseline):
         members: int,
         seed: int,
     ) -> None:
+        """Prepare to draw training hours.
+
+        Args:
+            truth: The truth, whose fields are the members.
+            cache: Cache of the truth's fields.
+            training: Hours that may be drawn.
+            cases: Initial time and lead, hours, of the cases.
+            members: Maximum number of members.
+            seed: Seed of the draws.
+        """
         super().__init__(truth, cache)
         self._analogues = AnalogueHours(
             lambda init, lead: near_hour_of_day(training, init + lead * HOUR),
@@ -199,6 +214,17 @@ class Advection(TruthBaseline):
         members: int,
         seed: int,
     ) -> None:
+        """Prepare to draw training cases.
+
+        Args:
+            truth: The truth, which is the dataset's analyses.
+            dataset: The dataset, whose analyses are advected.
+            cache: Cache of advected fields and residuals.
+            training: Hours from which residuals may be drawn.
+            cases: Initial time and lead, hours, of the cases.
+            members: Maximum number of members.
+            seed: Seed of the draws.
+        """
         super().__init__(truth, cache)
         self._dataset = dataset
         usable = {lead: usable_inits(training, history=HISTORY, leads=(lead,)) for lead in {lead for _, lead in cases}}

@@ -38,6 +38,11 @@ def available_messages(archives: Mapping[str, Archive], file: GribFile) -> froze
 def window_of_truth(source: Grid, truth: Grid, name: object) -> tuple[slice, slice]:
     """Return the rows and columns of a file's grid that are the truth's.
 
+    Args:
+        source: Grid of the file.
+        truth: Grid of the truth.
+        name: What the message calls the file.
+
     Raises:
         DamagedFileError: The file's grid does not cover the truth's; the message begins with `name`.
     """

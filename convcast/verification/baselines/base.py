@@ -36,4 +36,10 @@ class Baseline(ABC):
 
     @abstractmethod
     def read(self, variable: Variable, init: Hour, lead: int) -> NDArray[np.float32]:
-        """Return the forecast of a field in its units, (member, y, x)."""
+        """Return the forecast of a field in its units, (member, y, x).
+
+        Args:
+            variable: The field.
+            init: Initial time.
+            lead: Lead time, hours.
+        """

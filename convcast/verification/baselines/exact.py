@@ -51,7 +51,18 @@ class Exact(Baseline):
         members: int,
         seed: int,
     ) -> None:
-        """Raise SettingsError where the dataset is not of the simulated world, or lacks fields."""
+        """Prepare to run the simulated world.
+
+        Args:
+            dataset: The dataset, whose analyses the members start from and are compared with.
+            workspace: Where the ensembles are stored, beside the archive of the world.
+            cases: Initial time and lead, hours, of the cases.
+            members: Number of members.
+            seed: Seed of the members' noise.
+
+        Raises:
+            SettingsError: The dataset is not of the simulated world, or lacks fields.
+        """
         _require_world(dataset)
         self._dataset, self._truth = dataset, Analyses(dataset)
         self._folder = workspace.root / "baselines" / "exact"

@@ -48,7 +48,17 @@ class HrrrForecasts(Baseline):
     """
 
     def __init__(self, name: str, members: MemberFiles, truth: Truth, archive: Path) -> None:
-        """Raise SettingsError where the truth is not on the HRRR grid."""
+        """Open the archive.
+
+        Args:
+            name: Name of the system.
+            members: Function of initial time and lead that returns the members' files.
+            truth: The truth, on whose points the members are.
+            archive: Folder of the archives.
+
+        Raises:
+            SettingsError: The truth is not on the HRRR grid.
+        """
         grid = truth.points.grid
         if grid is None:
             raise SettingsError(

@@ -91,6 +91,13 @@ class PublishedProducts:
     """Products of REFS, HREF or HRRRCast for the cases that have them."""
 
     def __init__(self, system: str, truth: Truth, workspace: Workspace) -> None:
+        """Open the archive.
+
+        Args:
+            system: `refs`, `href` or `hrrrcast`.
+            truth: The truth, which must be on the HRRR grid.
+            workspace: The workspace, which has the archive.
+        """
         assert truth.points.grid is not None
         self.system, self.size = system, SIZES[system]
         self._truth, self._grid = truth, truth.points.grid

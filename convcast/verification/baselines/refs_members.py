@@ -34,7 +34,16 @@ class ReferenceMembers(Baseline):
     cycles = "of the last of its cycles at each start"
 
     def __init__(self, truth: Truth, workspace: Workspace, cases: Sequence[tuple[Hour, int]]) -> None:
-        """Raise MissingInputError where no field has two members."""
+        """Choose the members that most cases have.
+
+        Args:
+            truth: The truth, which must be on the HRRR grid.
+            workspace: The workspace, which has the archive.
+            cases: Initial time and lead, hours, of the cases.
+
+        Raises:
+            MissingInputError: No field has two members.
+        """
         assert truth.points.grid is not None
         self._truth, self._grid = truth, truth.points.grid
         self._archives = open_archives(workspace.archive)
@@ -125,6 +134,12 @@ def cycle_and_lead(system: str, truth: Truth, init: Hour, lead: int) -> tuple[Ho
     """Return a system's last cycle up to a case's analysis, and the hours from it to the valid time.
 
     HRRRCast has a cycle each hour, REFS and HREF have one every six hours.
+
+    Args:
+        system: `refs`, `href` or `hrrrcast`.
+        truth: The truth, which has the lead of the files that serve as analyses.
+        init: Initial time of the case.
+        lead: Lead time of the case, hours.
     """
     analysed = init - truth.analysis_lead * HOUR
     cycle = analysed if system == "hrrrcast" else cycle_of(analysed)
@@ -132,7 +147,13 @@ def cycle_and_lead(system: str, truth: Truth, init: Hour, lead: int) -> tuple[Ho
 
 
 def fetch_command(system: str, truth: Truth, cases: Sequence[tuple[Hour, int]]) -> str:
-    """Return the command that fetches a reference ensemble for these cases."""
+    """Return the command that fetches a reference ensemble for these cases.
+
+    Args:
+        system: `refs`, `href` or `hrrrcast`.
+        truth: The truth, which has the lead of the files that serve as analyses.
+        cases: Initial time and lead, hours, of the cases; at least one.
+    """
     leads = sorted({cycle_and_lead(system, truth, *case)[1] for case in cases})
     valid = [init + lead * HOUR for init, lead in cases]
     ahead = ",".join(map(str, leads))

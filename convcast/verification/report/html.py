@@ -275,7 +275,13 @@ def _field_row(verification: Verification, field: str, lead: int) -> FieldTableR
 
 
 def product_table_rows(verification: Verification, system: str, lead: int) -> list[ProductTableRow]:
-    """Return the rows of the table of a system's products at a lead, hours."""
+    """Return the rows of the table of a system's products at a lead, hours.
+
+    Args:
+        verification: The verification.
+        system: Name of the reference ensemble.
+        lead: Lead time, hours.
+    """
     lines = []
     for ours, theirs, difference in find_product_rows(verification, system, lead):
         silent = ours.get("note") == "no events"

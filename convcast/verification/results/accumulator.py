@@ -26,19 +26,33 @@ class Accumulator:
         """Comparisons with published products, by the name of their system."""
 
     def add(self, system: str, field: str, lead: int, init: Hour, statistics: Statistics) -> None:
-        """Add one case, under the UTC day of its initial time."""
+        """Add one case, under the UTC day of its initial time.
+
+        Args:
+            system: Name of the system.
+            field: Name of the field.
+            lead: Lead time, hours.
+            init: Initial time.
+            statistics: Statistics of the case.
+        """
         key = (system, field, lead)
         days, day = self.days.setdefault(key, {}), init.astype("datetime64[D]")
         days[day] = days[day] + statistics if day in days else statistics
         self.cases.setdefault(key, {})[init] = statistics.sums
 
     def daily(self, system: str, field: str, lead: int) -> list[Statistics]:
-        """Return the statistics by day, in order."""
+        """Return the statistics by day, in order.
+
+        The arguments are those of `add`.
+        """
         days = self.days[system, field, lead]
         return [days[day] for day in sorted(days)]
 
     def total(self, system: str, field: str, lead: int | None = None) -> Statistics:
-        """Return the statistics of all days, and of all leads if none is given."""
+        """Return the statistics of all days, and of all leads if none is given.
+
+        The arguments are those of `add`.
+        """
         parts = [
             statistics
             for (s, f, at), days in self.days.items()

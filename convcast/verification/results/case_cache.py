@@ -52,7 +52,15 @@ class Records:
         self.folder = folder
 
     def load(self, system: str, init: Hour, lead: int, key: str, kind: type) -> Record | None:
-        """Load the record with this key and its statistics, of type `kind`; None if there is none."""
+        """Load the record with this key and its statistics, of type `kind`; None if there is none.
+
+        Args:
+            system: Name of the system.
+            init: Initial time of the case.
+            lead: Lead time, hours.
+            key: Key that the record must have.
+            kind: Class of the statistics.
+        """
         arrays = self._read(system, init, lead, "")
         if str(arrays.pop("key", "")) != key:
             return None
@@ -64,7 +72,10 @@ class Records:
             return None
 
     def head(self, system: str, init: Hour, lead: int, key: str) -> Record | None:
-        """Load the record with this key without its statistics; None if there is none."""
+        """Load the record with this key without its statistics; None if there is none.
+
+        The arguments are those of `load`.
+        """
         arrays = self._read(system, init, lead, "note/")
         if str(arrays.pop("key", "")) != key:
             return None
@@ -83,7 +94,15 @@ class Records:
             return {}
 
     def save(self, system: str, init: Hour, lead: int, key: str, record: Record) -> None:
-        """Store a record, which replaces the one with another key."""
+        """Store a record, which replaces the one with another key.
+
+        Args:
+            system: Name of the system.
+            init: Initial time of the case.
+            lead: Lead time, hours.
+            key: Key of the record.
+            record: The record.
+        """
         path = self._path(system, init, lead)
         if path is None:
             return

@@ -65,7 +65,13 @@ def _rows(
 
 
 def find_product_rows(verification: Verification, system: str, lead: int) -> list[tuple[Row, Row, Row]]:
-    """Find the rows of all comparisons with a system's products at a lead: (ours, theirs, difference) each."""
+    """Find the rows of all comparisons with a system's products at a lead: (ours, theirs, difference) each.
+
+    Args:
+        verification: The verification.
+        system: Name of the reference ensemble.
+        lead: Lead time, hours.
+    """
     wanted = {"lead_hours": lead, "reference": system, "estimator": "as published"}
     rows = [row for row in verification.scores if all(row.get(name) == value for name, value in wanted.items())]
     return list(zip(rows[::3], rows[1::3], rows[2::3], strict=True))

@@ -101,7 +101,14 @@ class Verification:
     """Verifications of the same forecasts by other truths, with the names of the truths."""
 
     def find(self, field: str, score: str, system: str, **more: Any) -> Row | None:
-        """Find the first row with these entries, of the shortest lead by default; None if there is none."""
+        """Find the first row with these entries, of the shortest lead by default; None if there is none.
+
+        Args:
+            field: Name of the field.
+            score: Name of the score.
+            system: Name of the system.
+            **more: Further entries that the row must have, `lead_hours` for example.
+        """
         return find(self.scores, field=field, score=score, system=system, **more)
 
     def scored(self, lead: int) -> tuple[Variable, ...]:
@@ -109,7 +116,13 @@ class Verification:
         return tuple(v for v in self.variables if (MODEL, v.name, lead) in self.accumulator.days)
 
     def verdict(self, field: str, lead: int, against: str = "advection") -> str:
-        """Compare fair CRPS by the paired interval: `better`, `worse`, `no clear difference` or `no interval`."""
+        """Compare fair CRPS by the paired interval: `better`, `worse`, `no clear difference` or `no interval`.
+
+        Args:
+            field: Name of the field.
+            lead: Lead time, hours.
+            against: Name of the baseline with which convcast is compared.
+        """
         wanted = {"lead_hours": lead, "reference": against}
         return verdict(find(self.scores, field=field, score="crps_difference", **wanted))
 

@@ -22,7 +22,13 @@ MATTERS = 1.1
 
 
 def warnings_of(scores: Sequence[Row], variable: Variable, lead: int) -> list[str]:
-    """Return the warnings about a field at a lead, hours, from the rows of a verification."""
+    """Return the warnings about a field at a lead, hours, from the rows of a verification.
+
+    Args:
+        scores: Rows of the verification.
+        variable: The field.
+        lead: Lead time, hours.
+    """
     rows = [
         row
         for row in scores

@@ -210,6 +210,11 @@ def read_values(chosen: xr.DataArray, path: Path) -> NDArray[np.float32]:
 def check_values(variable: Variable, values: NDArray[np.floating], path: Path) -> None:
     """Check that values of a field, of any shape, are plausible in its units.
 
+    Args:
+        variable: The field.
+        values: Values in the field's units, NaN where missing.
+        path: Path of the file, for messages.
+
     Raises:
         DamagedFileError: More than MAX_OUT_OF_BOUNDS of the values are outside the field's bounds.
     """

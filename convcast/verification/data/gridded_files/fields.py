@@ -165,6 +165,11 @@ def settle_winds(data: xr.Dataset, matches: FieldMatches, points: Points) -> Non
     """Mark eastward and northward winds for rotation to the grid's axes, or leave them out where that is impossible.
 
     On a latitude-longitude grid no rotation is needed.
+
+    Args:
+        data: The fields of the file.
+        matches: Fields and the variables matched to them, which are changed in place.
+        points: Points of the file's maps.
     """
     if points.unit == "degrees" and points.y is not None:
         return

@@ -19,6 +19,13 @@ class Stack(BackendArray):
     def __init__(
         self, outer: tuple[int, ...], maps: Mapping[tuple[int, ...], xr.DataArray], inner: tuple[int, int]
     ) -> None:
+        """Make the array.
+
+        Args:
+            outer: Lengths of the outer dimensions.
+            maps: Maps (y, x) by their index along the outer dimensions.
+            inner: Rows and columns of a map.
+        """
         self.shape = outer + inner
         self.dtype = np.dtype(np.float32)
         self._maps = dict(maps)
