@@ -203,7 +203,10 @@ class Forecast:
         return self._derive(variable, average, labels.mean(variable), what="mean", lead_time=lead_time)
 
     def spread(self, field: str, *, lead_time: Leads = None) -> xr.DataArray:
-        """Return the standard deviation of the members (n - 1), in the field's units; 0 for a single member."""
+        """Return the standard deviation of the members (n - 1), in the field's units; 0 for a single member.
+
+        The arguments are those of `probability`.
+        """
         variable = self._variable(field)
 
         def deviation(members: Values) -> Values:
@@ -215,6 +218,8 @@ class Forecast:
         """Return the highest value of any member at each point (of CIN, the lowest), in the field's units.
 
         Raises SettingsError for products, which do not hold it.
+
+        The arguments are those of `probability`.
         """
         variable = self._variable(field)
         extreme = partial(np.min if variable.events_below else np.max, axis=0)
@@ -224,6 +229,8 @@ class Forecast:
         """Return the probability-matched mean (Ebert 2001) of `refc`, `cape` or `cin`, in its units.
 
         It has the pattern of the mean, and the values of the members. Raises SettingsError for other fields.
+
+        The arguments are those of `probability`.
         """
         variable = self._variable(field)
         if not variable.may_be_constant:

@@ -65,14 +65,24 @@ def on_lattice(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.f
 
 
 def pack(variable: Variable, values: NDArray[np.floating]) -> NDArray[np.int16]:
-    """Convert values of any shape to integers on the lattice, and to FILL if they are not finite or beyond int16."""
+    """Convert values of any shape to integers on the lattice, and to FILL if they are not finite or beyond int16.
+
+    Args:
+        variable: The field.
+        values: Values in the field's GRIB units.
+    """
     scaled = np.rint(values * np.float32(variable.scale))
     fits = np.abs(scaled) < -FILL
     return np.where(fits, scaled, np.float32(FILL)).astype(np.int16)
 
 
 def unpack(variable: Variable, stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Convert integers on the lattice to values, float32, NaN if missing."""
+    """Convert integers on the lattice to values, float32, NaN if missing.
+
+    Args:
+        variable: The field.
+        stored: Integers of any shape, FILL where a value is missing.
+    """
     values = stored.astype(np.float32) / np.float32(variable.scale)
     return np.where(stored == FILL, np.float32(np.nan), values)
 

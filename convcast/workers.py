@@ -64,7 +64,13 @@ class Pool:
     def in_order(
         self, function: Callable[[Shared, Item], Result], shared: Shared, items: Iterable[Item]
     ) -> Generator[Result, None, None]:
-        """Yield `function(shared, item)` of each item in order, with a few tasks running at a time."""
+        """Yield `function(shared, item)` of each item in order, with a few tasks running at a time.
+
+        Args:
+            function: The function, called with `shared` and an item.
+            shared: What all calls share; see `submit`.
+            items: The items.
+        """
         under_way = deque[Future[Result]]()
         for item in items:
             under_way.append(self.submit(function, shared, item))
@@ -115,8 +121,14 @@ def map_in_order(
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` for each item, in order, in this process or on workers.
 
+    Args:
+        function: The function, called with an item.
+        items: The items.
+        workers: The workers; None for this process.
+
     Raises:
         SettingsError: dask.distributed is not installed, or the scheduler does not answer.
+        MissingInputError: Several workers died over the same task.
     """
     if not items:
         return

@@ -148,13 +148,24 @@ class Dataset:
         return forecast is not None and self.forecast_status.get(forecast) == HourStatus.OK
 
     def ages(self, forcing: Forcing, init: Hour, lead: int) -> tuple[int, ...]:
-        """Return the ages, newest first, at which the dataset holds forcing for this initial time and lead (hours)."""
+        """Return the ages, newest first, at which the dataset holds forcing for this initial time and lead (hours).
+
+        Args:
+            forcing: The HRRR forecasts that force the model.
+            init: Initial time.
+            lead: Lead time, hours.
+        """
         return tuple(age for age in forcing.ages if self.has_forecast(forcing.forecast(init, lead, age)))
 
     def read_forecast(
         self, forecast: HrrrForecast, rows: slice = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.float32]:
         """Read an HRRR forecast on a sub-grid, float32 (variable, y, x), GRIB units, NaN where it has no value.
+
+        Args:
+            forecast: The forecast's cycle and lead.
+            rows: Rows of the dataset's grid.
+            columns: Columns of the dataset's grid.
 
         Raises:
             MissingInputError: The dataset does not hold it.

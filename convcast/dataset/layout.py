@@ -206,7 +206,13 @@ def open_part(group: zarr.Group, name: str, description: DatasetDescription, pat
 
 
 def open_laid_out(group: zarr.Group, name: str, expected: Mapping[str, Any], path: Path) -> zarr.Array:
-    """Open an array and check it against these arguments of `create_array`, except for its length.
+    """Open an array and check it.
+
+    Args:
+        group: The group of the dataset.
+        name: Name of the array.
+        expected: Arguments of `create_array` that the array must have, except for its length.
+        path: Path of the dataset, for messages.
 
     Raises:
         DamagedFileError: The array is lost or damaged, has another layout, or is longer than STATUS_CHUNK.

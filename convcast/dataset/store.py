@@ -54,6 +54,16 @@ class Store:
     """The arrays of one dataset, opened for reading, or for reading and writing."""
 
     def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
+        """Open the arrays.
+
+        Args:
+            path: Path of the dataset.
+            group: The group of the dataset.
+            description: Fields and grid of the dataset.
+
+        Raises:
+            DamagedFileError: An array is lost or damaged, or has another layout.
+        """
         self.path = path
         self.description = description
         self._group = group

@@ -32,7 +32,14 @@ class NoiseAhead:
             self._coming[key] = [self._pool.submit(draw, member, step) for member in members]
 
     def take(self, draw: Draw, members: Sequence[int], lead: int, step: int) -> Tensor:
-        """Return the noise of the members, (member, variable, y, x), on the CPU."""
+        """Return the noise of the members, (member, variable, y, x), on the CPU.
+
+        Args:
+            draw: Draws the noise of one member, (variable, y, x).
+            members: Numbers of the members.
+            lead: Lead time, hours, for which the noise is.
+            step: Step of the solver.
+        """
         self.expect(draw, members, lead, step)
         return torch.from_numpy(np.stack([one.result() for one in self._coming.pop((tuple(members), lead, step))]))
 

@@ -58,7 +58,13 @@ def described(choice: Choice) -> dict[str, str]:
 
 
 def notes(forecaster: Forecaster, init: Hour, choice: Choice) -> list[str]:
-    """Return sentences about forcing that is withheld or comes from an older cycle than the newest."""
+    """Return sentences about forcing that is withheld or comes from an older cycle than the newest.
+
+    Args:
+        forecaster: The model.
+        init: Initial time.
+        choice: The forcing of each lead.
+    """
     forcing = forecaster.forcing
     if forcing is None:
         return []

@@ -87,6 +87,11 @@ class Walks:
 def check_walks(forecaster: Forecaster, perturbation: Forecaster | None, settings: SamplingSettings) -> None:
     """Check that there is a model that perturbs states, and one that steps them by an hour.
 
+    Args:
+        forecaster: The model that forecasts.
+        perturbation: The model that perturbs states, if there is one.
+        settings: Settings with the method and the name of that model.
+
     Raises:
         SettingsError: One of them is missing.
     """

@@ -25,6 +25,13 @@ class ReferenceFields:
     """Fields of a workspace on the grid of a forecast; None for those that are absent or cannot be read."""
 
     def __init__(self, workspace: Workspace, grid: Grid, *, simulated: bool) -> None:
+        """Prepare to read.
+
+        Args:
+            workspace: The workspace.
+            grid: Grid of the forecast.
+            simulated: Whether the forecast is of the simulated archive.
+        """
         self._workspace, self._grid, self._simulated = workspace, grid, simulated
 
     @cached_property
@@ -47,7 +54,16 @@ class ReferenceFields:
         return None
 
     def analysis(self, variable: Variable, init: Hour, lead: int) -> Floats | None:
-        """Return the analysis of a forecast's valid time, (y, x)."""
+        """Return the analysis of a forecast's valid time, (y, x).
+
+        Args:
+            variable: The field.
+            init: Initial time of the forecast.
+            lead: Lead time, hours.
+
+        Returns:
+            The analysis, float32, GRIB units.
+        """
         dataset, valid = self._dataset, init + lead * HOUR
         if dataset is None or variable not in dataset.variables or valid not in dataset.hours:
             return None
@@ -58,7 +74,10 @@ class ReferenceFields:
         return None
 
     def hrrr(self, variable: Variable, init: Hour, lead: int) -> Floats | None:
-        """Return HRRR's forecast from `init` for `lead` hours ahead, (y, x), from the cycle of the initial analysis."""
+        """Return HRRR's forecast from `init` for `lead` hours ahead, (y, x), from the cycle of the initial analysis.
+
+        The arguments are those of `analysis`.
+        """
         file = self._hrrr_file(init, lead)
         with suppress(ConvcastError, OSError):
             archive = open_archives(self._workspace.archive)["hrrr"]

@@ -45,6 +45,12 @@ def readable_leads(
 ) -> set[int]:
     """Return the leads, hours, whose products at `path` can be read and are of this ensemble, members and settings.
 
+    Args:
+        path: The store of the products.
+        description: The ensemble.
+        members: Numbers of the members.
+        settings: Settings of the products.
+
     Raises:
         DamagedFileError: `path` is a link, or is not a store of convcast products.
     """

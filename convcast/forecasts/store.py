@@ -81,6 +81,16 @@ class EnsembleStore:
     """An ensemble opened for adding members; a member's number is its index along `number`."""
 
     def __init__(self, path: Path, description: ForecastDescription, group: zarr.Group) -> None:
+        """Open the arrays.
+
+        Args:
+            path: Path of the store.
+            description: The ensemble.
+            group: The Zarr group at `path`.
+
+        Raises:
+            DamagedFileError: An array is lost or damaged.
+        """
         self.path = path
         self.description = description
         self._fields = [_array(group, variable.name, path) for variable in description.variables]

@@ -82,7 +82,17 @@ def summarise(variable: Variable, members: Iterable[Floats], *, radius: int) -> 
 def neighbourhood_probability(
     variable: Variable, members: Sequence[Floats] | Floats, threshold: float, *, radius: int
 ) -> Floats:
-    """Compute the fraction of the members, (member, y, x), with an event within `radius` cells of each point."""
+    """Compute the fraction of the members with an event within a radius of each point.
+
+    Args:
+        variable: The field, which says whether its events are above or below a threshold.
+        members: Fields of the members, (y, x) each, in the field's units.
+        threshold: Threshold of the event, in the field's units.
+        radius: Radius of the neighbourhood, cells.
+
+    Returns:
+        Probabilities from 0 to 1, (y, x), float32.
+    """
     events = _Events(variable, (threshold,), radius)
     for field in members:
         events.add(field)

@@ -143,7 +143,13 @@ def window(
 
 
 def sun_of(grid: Grid, init: Hour, lead: int) -> Floats:
-    """Return the cosine of the solar zenith angle at `init` and `lead` hours later, (2, y, x)."""
+    """Return the cosine of the solar zenith angle at `init` and `lead` hours later, (2, y, x).
+
+    Args:
+        grid: The grid, (y, x).
+        init: Initial time.
+        lead: Lead time, hours.
+    """
     sun = Sun(*grid.latitude_longitude())
     return np.stack([sun.cosine(init), sun.cosine(init + lead * HOUR)])
 

@@ -52,6 +52,16 @@ class ForcingStore:
     """The forecasts of one dataset, opened for reading, or for reading and writing."""
 
     def __init__(self, path: Path, group: zarr.Group, description: DatasetDescription) -> None:
+        """Open the arrays.
+
+        Args:
+            path: Path of the dataset.
+            group: The group of the dataset, which has the forecasts in FOLDER.
+            description: Fields and grid of the dataset.
+
+        Raises:
+            DamagedFileError: An array is lost or damaged, or has another layout.
+        """
         self.path = path
         self.description = description
         self._data = _open_part(group, DATA, description, path)
@@ -96,6 +106,11 @@ class ForcingStore:
 
     def read(self, forecast: HrrrForecast, rows: slice, columns: slice) -> NDArray[np.float32]:
         """Read a forecast on a sub-grid, float32 (variable, y, x), GRIB units, NaN where the source had no value.
+
+        Args:
+            forecast: The forecast's cycle and lead.
+            rows: Rows of the dataset's grid.
+            columns: Columns of the dataset's grid.
 
         Raises:
             DamagedFileError: Its file is damaged or lost.
@@ -210,7 +225,14 @@ class ForcingStore:
 
 
 def verdict(forecast: HrrrForecast, status: HourStatus, reason: str, **more: Any) -> dict[str, Any]:
-    """Return the line that records a status."""
+    """Return the line that records a status.
+
+    Args:
+        forecast: The forecast's cycle and lead.
+        status: The status.
+        reason: Why the forecast has this status.
+        **more: Further entries of the line.
+    """
     parts = {"cycle": str(forecast.cycle), "lead": forecast.lead, "status": status.name.lower(), "reason": reason}
     return parts | more
 

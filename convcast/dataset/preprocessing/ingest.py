@@ -125,6 +125,16 @@ def load_fields(
 ) -> NDArray[np.float32]:
     """Decode fields of an archived file, (variable, y, x), on the dataset's grid.
 
+    Args:
+        file: The file, with its checksum.
+        valid: Valid time that the file must have.
+        variables: Fields to decode, in the order of the result.
+        description: Kind and grid that the fields must have.
+        crop: Rows and columns of the archive's grid that the dataset covers.
+
+    Returns:
+        float32, GRIB units, NaN where the file has no value.
+
     Raises:
         DamagedFileError: The file is not what was fetched, is of another time, grid or world than the dataset, or a
             message is missing or damaged.

@@ -144,7 +144,13 @@ def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> d
 def compare_means(
     means: Mapping[str, float], before: Mapping[str, float], variables: Sequence[Variable]
 ) -> list[QualityFinding]:
-    """Compare the fields' means with those of the hour before; return a finding for each change that is too large."""
+    """Compare the fields' means with those of the hour before; return a finding for each change that is too large.
+
+    Args:
+        means: Means of the hour by the fields' names, in GRIB units (`field_means`).
+        before: Means of the hour before; a field that is absent or NaN is not compared.
+        variables: The fields.
+    """
     findings = []
     for variable in variables:
         jump = abs(means[variable.name] - before.get(variable.name, np.nan))
