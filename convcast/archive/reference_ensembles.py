@@ -4,6 +4,8 @@ This module defines their cycles, members, ages, products, thresholds and layers
 Change Notices 26-47 and 26-48 (HREF ends as REFS v1 becomes operational, planned for 2026-10-14 12Z); HREF v3.1's and
 REFS v1's product lists (https://www.nco.ncep.noaa.gov/pmb/products/href/ and .../refs/); index lines of real files,
 which stand in the tests; and the program that writes HRRRCast's files (https://github.com/NOAA-GSL/HRRRCast-live, src).
+
+Leads and ages are in hours.
 """
 
 from __future__ import annotations

@@ -266,7 +266,12 @@ class Store:
         time[:] = np.arange(length)
 
     def write_hour(self, valid: Hour, values: NDArray[np.float32]) -> None:
-        """Write the fields (variable, y, x) of an hour and their histogram; `write_status` then commits the hour."""
+        """Write the fields (variable, y, x) of an hour and their histogram; `write_status` then commits the hour.
+
+        Args:
+            valid: Valid time.
+            values: Fields in GRIB units, NaN where missing.
+        """
         self.reserve(valid)
         stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
         self._data[index(valid)] = stored

@@ -98,7 +98,12 @@ class Ground:
         return mean + DEWPOINT_CYCLE * daily_cycle(hour) - DEWPOINT_LAPSE * self._height
 
     def saturation(self, temperature: Array, hour: float) -> Array:
-        """Maximum moisture anomaly, K, of air with this temperature anomaly."""
+        """Maximum moisture anomaly, K, of air with this temperature anomaly.
+
+        Args:
+            temperature: Anomaly of 2 m temperature, K, (..., ny, nx).
+            hour: Hour of the day, UTC.
+        """
         return temperature + (self.temperature(hour) - self.dewpoint(hour) - MIN_DEPRESSION)
 
     def cape(self, temperature: Array, moisture: Array, hour: float) -> Array:
@@ -148,7 +153,12 @@ class Ground:
         }
 
     def recover(self, fields: Mapping[str, Array], hour: float) -> State:
-        """Return the state from published fields, (ny, nx) or (member, ny, nx); the inverse of `observe`."""
+        """Return the state from published fields, (ny, nx) or (member, ny, nx); the inverse of `observe`.
+
+        Args:
+            fields: Published fields by name, in K, m/s and dBZ; CAPE and CIN are not needed.
+            hour: Hour of the day, UTC.
+        """
         shape = (-1, *self.terrain.shape)
         refc, t2m, d2m, u10, v10 = (np.asarray(fields[name], dtype=np.float64).reshape(shape) for name in FIELDS[:5])
         return State(

@@ -139,7 +139,12 @@ class ForcingStore:
         return True
 
     def write(self, forecast: HrrrForecast, values: NDArray[np.float32]) -> None:
-        """Write the fields (variable, y, x) of a forecast, which `commit` then makes valid."""
+        """Write the fields (variable, y, x) of a forecast, which `commit` then makes valid.
+
+        Args:
+            forecast: The forecast's cycle and lead.
+            values: Fields in GRIB units, NaN where missing.
+        """
         self.reserve(forecast.cycle)
         stored = np.stack([pack(v, field) for v, field in zip(self.description.variables, values, strict=True)])
         self._data[index(forecast.cycle), forecast.lead] = stored

@@ -130,7 +130,12 @@ def examine(
 
 
 def field_means(values: NDArray[np.float32], variables: Sequence[Variable]) -> dict[str, float]:
-    """Compute the mean of each field over its present points, by name; NaN if there are none."""
+    """Compute the mean of each field over its present points, by name; NaN if there are none.
+
+    Args:
+        values: Fields, (variable, y, x), NaN where missing.
+        variables: The fields, in this order.
+    """
     means = {}
     for variable, field in zip(variables, values, strict=True):
         mean = float(field.mean())  # pairwise float32 sums are accurate to a millionth

@@ -6,6 +6,8 @@ part that they do not share. The network need not learn this.
 
 Bands distinguish variation along x, along y and along both, since winds that rotate rather than converge vary most
 across their direction. With bands alike in all directions, training narrowed the members of winds by a tenth.
+
+`periodic` says whether the domain is a torus; otherwise fields are continued by their mirror image.
 """
 
 from __future__ import annotations

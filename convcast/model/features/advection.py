@@ -101,6 +101,11 @@ def smooth(fields: Tensor, width: int, *, periodic: bool) -> Tensor:
     """Average twice over `width`² cells, nearly a Gaussian filter of standard deviation √((width² - 1) / 6).
 
     `width` is odd. On a torus it is at most the largest odd number of cells on a side.
+
+    Args:
+        fields: Fields, (row, channel, y, x).
+        width: Side of the squares, cells.
+        periodic: Whether the domain is a torus; otherwise edge values are repeated.
     """
     for axis in (-1, -2, -1, -2):
         fields = _box(fields, width, axis, periodic=periodic)

@@ -32,7 +32,13 @@ class Objective(nn.Module):
     """The loss of a noised batch: each condition is encoded once, and the noise predicted in each of its draws."""
 
     def __init__(self, description: ModelDescription, settings: TrainingSettings, device: torch.device) -> None:
-        """Create the network and the diffusion process; `settings.precision` is bfloat16 or float32."""
+        """Create the network and the diffusion process.
+
+        Args:
+            description: The model.
+            settings: Settings of the training; the precision is bfloat16 or float32.
+            device: Where both are.
+        """
         super().__init__()
         self.network: Network = description.network().to(device)
         # Convolutions on a GPU are faster with channels last; on a CPU a training step takes a quarter longer.

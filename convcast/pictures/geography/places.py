@@ -21,7 +21,12 @@ FAR = 250.0
 
 
 def describe_place(latitude: float, longitude: float) -> str:
-    """Describe a point by the nearest town, as `25 km NE of Dodge City, KS`, or far from all by its coordinates."""
+    """Describe a point by the nearest town, as `25 km NE of Dodge City, KS`, or far from all by its coordinates.
+
+    Args:
+        latitude: Latitude, degrees north.
+        longitude: Longitude, degrees east.
+    """
     names, latitudes, longitudes = _table()
     here = np.full_like(longitudes, longitude), np.full_like(latitudes, latitude)
     azimuths, _, metres = Geod(a=EARTH_RADIUS, f=0).inv(longitudes, latitudes, *here)

@@ -109,7 +109,12 @@ class Tally:
         return cls(steps, samples, gradient, sums["noise"], sums["guess"], sums["by_level"], sums["in_level"])
 
     def means(self, names: list[str], world_size: int) -> dict[str, Any]:
-        """Return those fields of TrainingProgress that follow from the sums; `names` are the variables' names."""
+        """Return those fields of TrainingProgress that follow from the sums.
+
+        Args:
+            names: Names of the variables.
+            world_size: Number of processes that train together.
+        """
         fields = torch.as_tensor(self.noise) / max(self.samples, 1)
         seconds = max(time.monotonic() - self.since, 1e-9)
         return {

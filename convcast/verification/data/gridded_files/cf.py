@@ -1,7 +1,7 @@
 """Dimensions of gridded files of any program, identified by the CF conventions and renamed to convcast's names.
 
 A dimension is identified by the standard name of its coordinate, else by a name in common use (convcast, ECMWF's
-cfgrib, WeatherBench, WRF).
+cfgrib, WeatherBench, WRF). `path` names the file in messages.
 """
 
 from __future__ import annotations
