@@ -71,7 +71,7 @@ class Bootstrap:
 
         Args:
             finishes: Formulas of scores, each as `finish` of `estimate`.
-            *sums: Daily sums, (day, ...) each, which all formulas get.
+            sums: Daily sums, (day, ...) each, which all formulas get.
 
         Returns:
             One estimate for each formula.

@@ -236,7 +236,7 @@ def verdict(forecast: HrrrForecast, status: HourStatus, reason: str, **more: Any
         forecast: The forecast's cycle and lead.
         status: The status.
         reason: Why the forecast has this status.
-        **more: Further entries of the line.
+        more: Further entries of the line.
     """
     parts = {"cycle": str(forecast.cycle), "lead": forecast.lead, "status": status.name.lower(), "reason": reason}
     return parts | more

@@ -107,7 +107,7 @@ class Verification:
             field: Name of the field.
             score: Name of the score.
             system: Name of the system.
-            **more: Further entries that the row must have, `lead_hours` for example.
+            more: Further entries that the row must have, `lead_hours` for example.
         """
         return find(self.scores, field=field, score=score, system=system, **more)
 
