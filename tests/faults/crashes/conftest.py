@@ -119,7 +119,8 @@ def watched(forks, states, bucket):
             (forks.root / "convcast.toml").write_text(scenario.settings.replace("{bucket}", str(bucket)))
         start = states.keep(forks.root)
         words = [word.replace("{bucket}", str(bucket)) for word in scenario.words]
-        said = forks.run(words, states=str(states.folder) if scenario.tested else None)
+        every = "CRASH_POINTS" in os.environ
+        said = forks.run(words, states=str(states.folder) if scenario.tested else None, every=every)
         assert said["code"] == 0, said["err"]
         end = states.keep(forks.root)
         return {"words": words, "start": start, "end": end, "trace": said["trace"], "cpu": said["cpu"]}

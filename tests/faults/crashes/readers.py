@@ -15,7 +15,7 @@ from convcast.dataset import Dataset, HourStatus
 from convcast.workspace import Workspace
 
 
-def look(root: Path, expected: Path) -> int:
+def compare(root: Path, expected: Path) -> int:
     """Return an exit code: 0 if all files that count as complete are."""
     if not root.exists():
         return 0

@@ -52,7 +52,7 @@ def test_every_way_of_changing_a_file_is_seen_and_nothing_else(tmp_path):
 
 def test_the_recorded_state_of_a_moment_is_the_one_that_a_kill_leaves(forks, watched, states, tmp_path):
     fetched = watched("fetch")
-    point = next(one for one in fetched.trace if one["kind"].startswith("open archive") and one["number"] == 1)
+    point = [one for one in fetched.trace if one["state"] and one["kind"].startswith("open archive")][-1]
     states.lay_out(fetched.start, forks.root)
 
     said = forks.run(fetched.words, point=(point["kind"], point["number"]), signal=int(signal.SIGKILL))

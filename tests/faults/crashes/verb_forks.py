@@ -36,11 +36,13 @@ LONGEST = 600
 @dataclass
 class Request:
     words: list[str]
-    """Words of the command without the program's name, or `look`, which checks the workspace (readers.py)."""
+    """Words of the command without the program's name, or `look` and two folders: see `look`."""
     root: str
     counts: str
     states: str | None = None
-    """Folder for the state before each point, and for the trace: the points with the names of their states."""
+    """Folder for states; a trace names each point, with the state before it."""
+    every: bool = False
+    """Store the state before every point, rather than before the first of each kind, as a state takes milliseconds."""
     point: tuple[str, int] | None = None
     errno: int | None = None
     signal: int | None = None
@@ -61,7 +63,8 @@ def tracer(request: Request) -> Any:
     states, root = States(Path(request.states or "")), Path(request.root)
 
     def visit(point: Point, path: str) -> None:
-        line = json.dumps({"kind": point.kind, "number": point.number, "path": path, "state": states.keep(root)})
+        state = states.keep(root) if request.every or point.number == 0 else None
+        line = json.dumps({"kind": point.kind, "number": point.number, "path": path, "state": state})
         with open(f"{request.counts}.trace", "a") as file:
             file.write(line + "\n")
 
@@ -81,6 +84,18 @@ def run_here(words: list[str]) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def look(root: Path, expected: Path) -> int:
+    """Run `status`, compare complete files with those of an undisturbed run, and return an exit code."""
+    from readers import compare
+
+    if (root / "convcast.toml").exists():
+        code = run_here(["status", "--json", "-w", str(root)])
+        if code != 0:
+            sys.stdout.write(f"status ends with {code}\n")
+            return code
+    return compare(root, expected)
 
 
 def forked(work: Any, *, stdout: int, stderr: int) -> int:
@@ -132,9 +147,7 @@ def answer(request: Request) -> dict[str, Any]:
         if visit is not None:
             Injector(Path(request.root), Path(request.counts), visit).arm()
         if request.words[0] == "look":
-            from readers import look
-
-            return look(Path(request.words[1]), Path(request.words[2]))
+            return look(*map(Path, request.words[1:]))
         return run_here(request.words)
 
     alive, held = os.pipe()
