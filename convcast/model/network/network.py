@@ -1,4 +1,8 @@
-"""The network: an encoder of the condition, run once for each forecast, and a denoiser, run at each step and member."""
+"""The network: an encoder of the condition, run once for each forecast, and a denoiser, run at each step and member.
+
+Features `h` are (row, channel, y, x), and embeddings (row, channel). `periodic` says whether the domain is a torus;
+otherwise it is padded with zeros.
+"""
 
 from __future__ import annotations
 

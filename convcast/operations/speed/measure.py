@@ -458,7 +458,10 @@ def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, row
 
 
 def flops_of_evaluation(settings: Settings, shape: tuple[int, int]) -> float:
-    """Count the operations of one evaluation of one member, whose condition is encoded already."""
+    """Count the operations of one evaluation of one member, whose condition is encoded already.
+
+    The arguments are those of `flops_of_step`.
+    """
     with FakeTensorMode(), torch.no_grad():
         network, condition, numbers, x, level = _inputs(settings, shape, cases=1, rows=1)
         encoded = network.encode(condition, numbers, periodic=False)

@@ -54,7 +54,7 @@ class Exact(Baseline):
         """Prepare to run the simulated world.
 
         Args:
-            dataset: The dataset, whose analyses the members start from and are compared with.
+            dataset: The dataset, of the simulated world or of a part of it.
             workspace: Where the ensembles are stored, beside the archive of the world.
             cases: Initial time and lead, hours, of the cases.
             members: Number of members.
