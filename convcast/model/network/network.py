@@ -132,6 +132,8 @@ class UNet(nn.Module):
             return Stage(ResidualBlock(inputs, outputs, embedding, dropout), window if attends else None)
 
         widths = [base * multiplier for multiplier in multipliers]
+        self.width = widths[0]
+        """Number of output channels."""
         skips, channels, last = [inputs], inputs, len(widths) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
@@ -154,7 +156,7 @@ class UNet(nn.Module):
         self.recompute = False
 
     def forward(self, h: Tensor, embedding: Tensor, periodic: bool) -> Tensor:
-        """Compute `base` features from `inputs` channels; sides must halve evenly at each level.
+        """Compute `width` features from `inputs` channels; sides must halve evenly at each level.
 
         Args:
             h: Features of the first level, (row, channel, y, x).
@@ -231,12 +233,12 @@ class Network(nn.Module):
             embedding=width,
             dropout=settings.dropout,
         )
-        self.guess = Convolution(base, 2 * fields * area, zero=True)
+        self.guess = Convolution(self.encoder.width, 2 * fields * area, zero=True)
 
         self.noise_level = Embedding(1, width)
         self.read_state = Convolution(fields * area, base)
         self.denoiser = UNet(
-            2 * base,
+            base + self.encoder.width,
             base,
             settings.multipliers,
             blocks=settings.blocks,
@@ -246,7 +248,7 @@ class Network(nn.Module):
             embedding=width,
             dropout=settings.dropout,
         )
-        self.write = Convolution(base, fields * area, zero=True)
+        self.write = Convolution(self.denoiser.width, fields * area, zero=True)
 
     def receptive_radius(self) -> int:
         """Return the distance, cells, of the farthest input, condition included, on which a pixel can depend.

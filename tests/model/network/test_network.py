@@ -52,6 +52,14 @@ def test_presets_have_the_size_they_claim(preset, low, high):
     assert low < sum(p.numel() for p in net.parameters()) < high
 
 
+def test_the_first_levels_may_be_wider_than_the_base(make_settings):
+    model = make_settings(model={"multipliers": [3, 4], "encoder_multipliers": [2]}).model
+    condition, x = inputs(model, 16, 16)
+    found, encoded = run(network(model), condition, x, periodic=True)
+    assert found.shape == x.shape
+    assert encoded.mean.shape == (1, *x.shape[1:])
+
+
 def test_building_a_network_without_memory_imports_no_compiler():
     code = """
 import sys, torch
