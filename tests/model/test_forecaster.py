@@ -23,7 +23,7 @@ from convcast.settings import SamplingSettings
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory, dataset, make_settings):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    list(train(dataset, path, make_settings(training={"steps": 8})))
+    list(train(dataset, path, make_settings()))
     return path
 
 
