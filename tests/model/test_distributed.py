@@ -38,7 +38,7 @@ list(train(Dataset.open(Path(dataset)), Path(directory), load_settings(flags=jso
 
 FORKS = """
 import json, os, sys
-import torch.distributed.fsdp
+import torch._dynamo, torch.distributed.fsdp
 from torch.distributed.run import main as torchrun, run_script_path
 from convcast.model.features import correction
 from convcast.model.training import preparation
