@@ -134,16 +134,26 @@ def as_floats(values: NDArray[Any]) -> NDArray[np.floating]:
     return np.asarray(values, kind)
 
 
+def _read_only(values: NDArray[Any]) -> NDArray[np.floating]:
+    """Return a view of `as_floats` that cannot be written to.
+
+    numba compiles a function once more for arguments that can, which takes most of a second.
+    """
+    view = as_floats(values).view()
+    view.flags.writeable = False
+    return view
+
+
 def _alike(forecasts: NDArray[Any], observations: NDArray[Any]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return forecasts (member, point) and contiguous observations (point,) in the wider of their floating-point types.
 
-    Raises SettingsError where there is no member.
+    Both are read-only. Raises SettingsError where there is no member.
     """
     if len(forecasts) == 0:
         raise SettingsError("an ensemble without members cannot be scored")
     members, truth = as_floats(forecasts), as_floats(observations)
     kind = np.result_type(members, truth)
-    return np.asarray(members, kind), np.ascontiguousarray(truth, kind)
+    return _read_only(np.asarray(members, kind)), _read_only(np.ascontiguousarray(truth, kind))
 
 
 def threads() -> int:
@@ -201,7 +211,7 @@ def score_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> PointSc
 def present_points(forecasts: NDArray[Any], observations: NDArray[Any]) -> NDArray[np.bool_]:
     """Return the points (...) where neither the observation (...) nor a member (member, ...) is missing."""
     present = np.ascontiguousarray(np.isfinite(as_floats(observations)))
-    members, points = as_floats(forecasts).reshape(len(forecasts), present.size), present.reshape(-1)
+    members, points = _read_only(forecasts).reshape(len(forecasts), present.size), present.reshape(-1)
     # A sum is finite only if all its values are, and takes a fifth of the time of testing each value.
     with np.errstate(over="ignore", invalid="ignore"):
         sums = members @ np.ones(points.size, members.dtype)
@@ -239,7 +249,7 @@ def pack_exceedances(
     Returns:
         Words of WORD members each, (word, threshold, ...). A NaN is never an event.
     """
-    members = as_floats(forecasts)
+    members = _read_only(forecasts)
     shape, points = members.shape[1:], math.prod(members.shape[1:])
     packed = np.zeros((-(-len(members) // WORD), len(thresholds), points), np.uint32)
     limits = np.array(thresholds, members.dtype)
