@@ -76,15 +76,15 @@ def made(request, tmp_path_factory):
     return dataset, lambda precision: Forecaster(description, network, "0123", precision=precision)
 
 
-def draw(dataset, forecaster, path, members, **settings):
+def draw(dataset, forecaster, path, members, *, leads=(1, 2), **settings):
     for _ in sample(
         forecaster,
         dataset,
         path,
         init=latest_init(dataset, forecaster),
         members=members,
-        leads=(1, 2),
-        settings=FAST.model_copy(update={"tile": 32, "overlap": 12, "steps": 3, **settings}),
+        leads=leads,
+        settings=FAST.model_copy(update={"tile": 32, "overlap": 12, "steps": 2, **settings}),
     ):
         pass
     with xr.open_zarr(path) as opened:
@@ -115,7 +115,7 @@ def test_members_spread_and_stay_within_their_bounds(made, tmp_path):
 
 def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_path):
     """Two steps of the solver, on a domain of two tiles and as one."""
-    grid = Grid(24, 608, 400, 900)
+    grid = Grid(16, 608, 400, 900)
     store = Store.create(
         tmp_path / "d", DatasetDescription(tuple(FIELDS.values()), grid, True, 0), np.ones((2, *grid.shape), np.float32)
     )
@@ -134,8 +134,8 @@ def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_pat
         torch.nn.init.normal_(weight, std=0.1)
     forecaster = Forecaster(description, network, "0123", precision="float32")
 
-    tiled = draw(dataset, forecaster, tmp_path / "t.zarr", (0,), tile=320, overlap=32, steps=2)
-    whole = draw(dataset, forecaster, tmp_path / "w.zarr", (0,), tile=608, steps=2)
+    tiled = draw(dataset, forecaster, tmp_path / "t.zarr", (0,), leads=(2,), tile=320, overlap=32)
+    whole = draw(dataset, forecaster, tmp_path / "w.zarr", (0,), leads=(2,), tile=608)
 
     # A step reaches as far as the network does; the wind of two hours, by which the last frame is carried, 40 cells.
     first_border = 288 - 2 * (network.receptive_radius() + 40)
@@ -143,7 +143,7 @@ def test_tiles_and_the_whole_domain_are_the_same_where_no_border_reaches(tmp_pat
     for name, variable in FIELDS.items():
         close = np.s_[..., :first_border]
         step = 1 / variable.scale  # of the lattice that members are stored on; a last bit may tip the rounding
-        difference = np.abs(tiled[name].values - whole[name].values)
+        difference = np.abs(tiled[name].values - whole[name].values)[:, :, -1]  # the lead of 2 h
         assert difference[close].max() <= step
         assert (difference[close] > 0).mean() < 1e-2
         assert difference.max() > step  # near the border they do differ, or this would show nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,15 +20,21 @@ from .conftest import INITS
 
 WITHOUT_TORCH = """
 import sys
+from pathlib import Path
 class Absent:
     def find_spec(name, path=None, target=None):
         if name.split(".")[0] == "torch":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
 sys.meta_path.insert(0, Absent)
 sys.argv = ["convcast", *{words!r}]
+sys.path.append({helpers!r})
+from unpainted import nothing_painted
 from convcast.cli.main import run
-run()
+with nothing_painted():
+    run()
 """
+"""Runs a command where torch is not installed; figures are laid out and not painted, which would take seconds."""
+HELPERS = Path(__file__).parents[1] / "pictures"
 OBSERVED = ("refc", "t2m", "cape", "cin")
 HOURS = np.arange("2024-05-03T00", "2024-05-05T00", dtype="datetime64[h]")
 
@@ -313,7 +320,7 @@ def test_the_command_needs_neither_torch_nor_a_workspace(ours, observed, tmp_pat
     write(observed[["t2m"]].copy(), tmp_path / "B.zarr")
     words = ["verify", "--ensemble", "A.zarr", "--truth", "B.zarr", "--json", "--output", "out"]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH.format(words=words)],
+        [sys.executable, "-c", WITHOUT_TORCH.format(words=words, helpers=str(HELPERS))],
         cwd=tmp_path,
         capture_output=True,
         text=True,
