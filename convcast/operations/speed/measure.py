@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -105,7 +105,7 @@ class Measurement:
         return asdict(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A model that is measured."""
 
@@ -197,13 +197,12 @@ def measure(
     yield row
     rate = row.values["TFLOP/s"]
     first = next(iter(presets))
-    descriptions = {preset: made_up.description(settings) for preset, settings in presets.items()}
+    subjects = {preset: Subject(settings, made_up.description(settings)) for preset, settings in presets.items()}
     work: list[tuple[Measurement, Callable[[], Measurement]]] = []
 
     def later(name: str, preset: str, how: str, run: Callable[..., Measurement], **options: Any) -> None:
         empty = Measurement(name, preset, how)
-        subject = Subject(presets[preset], descriptions[preset])
-        work.append((empty, lambda: run(empty, clock, sizes, subject, rate=rate, **options)))
+        work.append((empty, lambda: run(empty, clock, sizes, subjects[preset], rate=rate, **options)))
 
     for exact in ("float32", "TF32"):
         later("agreement", first, f"preparation of a case, {exact}", preparation, precision=exact)
@@ -349,7 +348,7 @@ def training(
         return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
     settings = subject.settings
     cases, rows = settings.training.batch, settings.training.batch * settings.training.draws
-    flops = flops_of_step(settings, (sizes.side, sizes.side), cases=cases, rows=rows)
+    flops = _step_flops(subject, sizes.side)
     slowest = flops / (SLOWEST * rate * 1e12)
     clock.require(BUILDING + slowest + (clock.compiling if compiled else 0))
     trainer = _trainer(subject, clock.device, compiled=compiled)
@@ -437,6 +436,13 @@ def member(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, ra
             f"share of the peak, {evaluations} evaluations": evaluations * flops / seconds / rate / 1e12,
         }
     return row.filled(values | ({"GB": gigabytes} if gigabytes else {}))
+
+
+@cache
+def _step_flops(subject: Subject, side: int) -> float:
+    """Count the operations of a training step with the preset's batch and draws, once for all rows of a preset."""
+    batch = subject.settings.training
+    return flops_of_step(subject.settings, (side, side), cases=batch.batch, rows=batch.batch * batch.draws)
 
 
 def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, rows: int) -> float:

@@ -61,6 +61,8 @@ class Without(PathFinder):
 
 assert {"typer", "rich", "cv2", "herbie", "matplotlib", "distributed"} <= refused
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+from convcast.model.features import correction
+correction.MAX_STEPS = 2
 sys.argv = [script, *arguments]
 runpy.run_path(script, run_name="__main__")
 """
@@ -70,7 +72,9 @@ runpy.run_path(script, run_name="__main__")
 def subject() -> Subject:
     """A small model, untrained."""
     small = settings(small=True)["phase1"]
-    return Subject(small, made_up.description(small))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convcast.model.features.correction.MAX_STEPS", 2)
+        return Subject(small, made_up.description(small))
 
 
 @pytest.mark.slow
