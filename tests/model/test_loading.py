@@ -30,6 +30,7 @@ def same(a, b):
     )
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than a small machine has cores
 @pytest.mark.parametrize(("context", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
 def test_workers_make_what_one_process_makes(cases, context, workers):
     numbers = list(islice(shuffled_indices(len(cases), seed=1), 12))

@@ -55,7 +55,7 @@ def by_hand(forecasts, truth, threshold, width, periodic):
 
 
 def holes(present):
-    present[5, 7] = present[30, 30] = False
+    present[5, 7] = present[18, 20] = False
 
 
 def rim(present):
@@ -66,7 +66,7 @@ def rim(present):
 @pytest.mark.parametrize("missing", [holes, rim, lambda present: None, lambda present: present.fill(False)])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_fractions_are_those_counted_by_hand(periodic, missing):
-    forecasts, truth = storms(0)
+    forecasts, truth = storms(0, shape=(24, 28))
     present = np.ones(truth.shape, bool)
     missing(present)
     truth[~present] = np.nan
