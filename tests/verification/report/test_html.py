@@ -41,11 +41,20 @@ def verification(whole):
 
 
 @pytest.fixture(scope="module")
-def figures(verification):
-    """Each is one pixel."""
+def laid_out(verification):
+    """Figures of one pixel each, matplotlib's figures that they were made of, and the texts beside the axes of each."""
+    finished, drawn = report_figures.finish, []
     with pytest.MonkeyPatch.context() as monkeypatch:
-        leave_unpainted(monkeypatch)
-        return draw_figures(verification)
+        texts = leave_unpainted(monkeypatch)
+        monkeypatch.setattr(
+            report_figures, "finish", lambda figure, **words: drawn.append(figure) or finished(figure, **words)
+        )
+        return draw_figures(verification), drawn, texts
+
+
+@pytest.fixture(scope="module")
+def figures(laid_out):
+    return laid_out[0]
 
 
 @pytest.fixture(scope="module")
@@ -150,20 +159,16 @@ def test_the_page_warns_where_an_interval_excludes_what_is_right(verification, f
     assert "Take care" not in page
 
 
-def test_a_figure_says_that_it_is_simulated(verification, unpainted):
-    for simulated in (True, False):
-        drawn = draw_figures(replace(verification, facts=replace(verification.facts, simulated=simulated)))
-        assert ["SIMULATED" in texts for texts in unpainted] == [simulated] * len(drawn)
-        unpainted.clear()
+def test_a_figure_says_that_it_is_simulated(verification, laid_out, unpainted):
+    figures, _, texts = laid_out
+    assert ["SIMULATED" in beside for beside in texts] == [True] * len(figures)
+    real = draw_figures(replace(verification, facts=replace(verification.facts, simulated=False)))
+    assert ["SIMULATED" in beside for beside in unpainted] == [False] * len(real)
 
 
-def test_no_label_leaves_a_figure_or_lies_on_another_panel(verification, unpainted, monkeypatch):
-    finished, drawn = report_figures.finish, []
-    monkeypatch.setattr(
-        report_figures, "finish", lambda figure, **words: drawn.append(figure) or finished(figure, **words)
-    )
-    names = [figure.name for figure in draw_figures(verification)]
-    for figure, name in zip(drawn, names, strict=True):
+def test_no_label_leaves_a_figure_or_lies_on_another_panel(laid_out):
+    figures, drawn, _ = laid_out
+    for figure, name in zip(drawn, [figure.name for figure in figures], strict=True):
         renderer = figure.canvas.get_renderer()
         boxes = [artist.get_tightbbox(renderer) for artist in (*figure.axes, *figure.texts)]
         for i, box in enumerate(boxes):
@@ -174,6 +179,7 @@ def test_no_label_leaves_a_figure_or_lies_on_another_panel(verification, unpaint
             assert not any(box.overlaps(other) for other in boxes[:i]), name
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_real_weather_without_reflectivity_of_one_day_makes_a_report_too(tmp_path):
     """Verification like that of the real hours: six fields, f01 as analysis, a dry day, persistence alone."""
     workspace = create_workspace(tmp_path / "workspace")
