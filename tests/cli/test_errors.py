@@ -164,6 +164,7 @@ def test_a_time_that_cannot_be_is_refused_wherever_one_is_typed(convcast, tmp_pa
 @pytest.mark.parametrize("address", ["http://me:secret@127.0.0.1:9/x", "https://me:secret@127.0.0.1:9"])
 def test_a_password_in_a_source_s_address_is_nowhere(convcast, tmp_path, monkeypatch, words, code, address):
     monkeypatch.setattr("convcast.operations.readiness.checks._libraries", lambda: iter(()))  # which see no address
+    monkeypatch.setattr("convcast.archive.web.http._wait", lambda number: 0.0)  # before each retry
     done = convcast(*(word.format(address) for word in words))
     assert code in (None, done.exit_code), done.output
     written = [path.read_bytes() for path in (tmp_path / "w").rglob("*") if path.is_file()]

@@ -139,8 +139,9 @@ def test_sigterm_ends_a_run_whose_main_thread_does_not_listen():
     """Compiled code and servers that say nothing keep Python's own handlers waiting."""
     text = """
 import subprocess, time
-from convcast.cli.common.process import end_on_sigterm
-end_on_sigterm()
+from convcast.cli.common import process
+process.PATIENCE = 0.3
+process.end_on_sigterm()
 child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
 begun = False
 while True:

@@ -310,6 +310,7 @@ def test_a_dataset_of_fewer_fields_trains(make_dataset, make_settings, tmp_path)
     dataset = make_dataset(names=("t2m", "d2m", "u10", "cape"), simulated=False, periodic=False, side=24)
     reports = list(train(dataset, tmp_path / "model", make_settings(training={"steps": 2, "validation_cases": 1})))
     assert list(reports[-1].fields) == ["t2m", "d2m", "u10", "cape"]
+    assert ModelDescription.read(tmp_path / "model").simulated is False
 
 
 def test_the_learning_rate_rises_and_falls(make_settings):

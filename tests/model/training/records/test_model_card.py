@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from convcast.model.training import preparation
@@ -55,6 +57,6 @@ def test_a_name_is_no_markup(dataset, make_settings):
     assert text.startswith("# Model card: \\<img src=x\\>\\[a\\](b)\\|\\*c\\*\n")
 
 
-def test_a_model_of_real_weather_is_not_called_simulated(make_dataset, make_settings):
-    dataset = make_dataset(simulated=False, periodic=False)
-    assert "SIMULATED" not in card("real", preparation.describe(dataset, make_settings()))
+def test_a_model_of_real_weather_is_not_called_simulated(dataset, make_settings):
+    description = replace(preparation.describe(dataset, make_settings()), simulated=False)
+    assert "SIMULATED" not in card("real", description)
