@@ -1,16 +1,16 @@
 """Run the verbs one after the other, each by its command line, in this process: imports are done once.
 
-The stages of a cycle are processes of their own in test_cycle.py, the verbs of a hindcast in test_simulated.py, and so
-is each run of tests/cli/common/test_process.py. Reports are drawn in test_cycle.py and tests/verification.
+Some stages of a cycle are processes of their own in test_cycle.py, a verb of a hindcast in test_simulated.py, and each
+run of tests/cli/common/test_process.py. Reports are drawn in test_cycle.py and tests/verification.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,21 +63,12 @@ def convcast(command_line) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def as_process() -> Callable[..., None]:
-    """Run `convcast WORDS` in a workspace as a process of its own, for verbs that start others."""
+def in_one_process(command_line) -> Callable[..., Result]:
+    """Run `convcast WORDS` in a workspace, and in this process also a cycle's stages and a hindcast's verbs.
 
-    def run(workspace: Path, *words: str) -> None:
-        done = subprocess.run(
-            [*PROGRAM, *words, "-w", str(workspace)], env=os.environ | ONE_THREAD, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    return run
-
-
-@pytest.fixture
-def in_one_process(command_line, monkeypatch) -> Callable[..., None]:
-    """Run `convcast WORDS` in a workspace, and in this process also a cycle's stages and a hindcast's verbs."""
+    The verbs in `processes` are processes of their own, as all are outside these tests.
+    """
+    started = stages.run
 
     def invoked(words: Sequence[str]) -> Result:
         finished = CliRunner().invoke(app, list(words))
@@ -85,19 +76,26 @@ def in_one_process(command_line, monkeypatch) -> Callable[..., None]:
             raise finished.exception
         return finished
 
-    def stage(words: list[str], **_: Any) -> ProcessResult:
+    def stage(words: list[str], processes: Collection[str], **limits: float) -> ProcessResult:
+        if words[0] in processes:
+            return started(words, **limits)
         finished = invoked(words)
         printed = finished.stdout.splitlines()
         return ProcessResult(finished.exit_code, 0.1, json.loads(printed[-1]) if printed else {}, finished.stderr)
 
-    def chained(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, invoked(command[len(PROGRAM) :]).exit_code)
+    def chained(command: Sequence[str], processes: Collection[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        words = command[len(PROGRAM) :]
+        if words[0] in processes:
+            return subprocess.run(command, capture_output=True, check=False)
+        return subprocess.CompletedProcess(command, invoked(words).exit_code)
 
-    def run(workspace: Path, *words: str) -> None:
-        monkeypatch.setattr(stages, "run", stage)
-        monkeypatch.setattr(chain, "subprocess", SimpleNamespace(run=chained))
-        finished = command_line(workspace, *words)
+    def run(workspace: Path, *words: str, processes: Collection[str] = ()) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages, "run", partial(stage, processes=processes))
+            patch.setattr(chain, "subprocess", SimpleNamespace(run=partial(chained, processes=processes)))
+            finished = command_line(workspace, *words)
         assert finished.exit_code == 0, (finished.exception, finished.stderr[-3000:])
+        return finished
 
     return run
 

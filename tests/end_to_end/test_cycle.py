@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import psutil
 import pytest
 
 from convcast.files import lock
+from convcast.operations.stages import PROGRAM
 
 pytestmark = pytest.mark.slow
 
@@ -49,19 +49,13 @@ def workspace(five_verbs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def first(workspace):
-    finished = cycle(workspace, "2024-05-13T02:05")
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout)
+def first(workspace, in_one_process):
+    """The first two stages are processes of their own; the others would take seconds each to import torch."""
+    return json.loads(in_one_process(workspace, *words("2024-05-13T02:05"), processes=["fetch", "preprocess"]).stdout)
 
 
-def words(root, now):
-    return [sys.executable, "-m", "convcast", "cycle", "--json", "--now", now, "-q", "-w", str(root)]
-
-
-def cycle(root, now):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(words(root, now), capture_output=True, text=True, env=environment, check=False)
+def words(now):
+    return ["cycle", "--json", "--now", now, "-q"]
 
 
 def test_everything_that_is_due_is_done_newest_first(workspace, first):
@@ -103,7 +97,7 @@ def test_old_files_are_deleted(workspace, first):
     assert (workspace / "archive" / "hrrr" / "static.grib2").exists()
 
 
-def test_once_more_changes_nothing(workspace, first):
+def test_once_more_changes_nothing(workspace, first, command_line):
     def state():
         return {
             path: path.stat().st_mtime_ns
@@ -112,22 +106,25 @@ def test_once_more_changes_nothing(workspace, first):
         }
 
     before = state()
-    finished = cycle(workspace, "2024-05-13T02:25")
+    finished = command_line(workspace, *words("2024-05-13T02:25"))
 
-    assert finished.returncode == 0
+    assert finished.exit_code == 0
     assert finished.stderr == ""
     assert [stage["stage"] for stage in json.loads(finished.stdout)["stages"]] == ["publish", "prune"]
     assert state() == before
 
 
-def test_a_second_cycle_at_once_exits_with_5(workspace, first):
+def test_a_second_cycle_at_once_exits_with_5(workspace, first, command_line):
     with lock(workspace / "locks" / "cycle.lock", "cycling"):
-        assert cycle(workspace, "2024-05-13T03:05").returncode == 5
+        assert command_line(workspace, *words("2024-05-13T03:05")).exit_code == 5
 
 
 def test_told_to_end_it_ends_with_what_it_started(workspace, first):
     process = subprocess.Popen(
-        words(workspace, "2024-05-13T03:05"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, *words("2024-05-13T03:05"), "-w", str(workspace)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     stage = []
     for _ in range(600):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from unpainted import nothing_drawn
 
 pytestmark = pytest.mark.slow
 
@@ -220,10 +221,12 @@ def test_an_impossible_command_is_one_sentence(workspace, command_line, words, c
     assert finished.stdout == ""
 
 
-def test_a_hindcast_uses_the_model_that_is_there_and_the_days_it_held_back(five_verbs, as_process, tmp_path):
+def test_a_hindcast_uses_the_model_that_is_there_and_the_days_it_held_back(five_verbs, in_one_process, tmp_path):
+    """Its sampling is a process of its own here, and all of it in this process in test_real.py."""
     root = tmp_path / "w"
     shutil.copytree(five_verbs[0], root, ignore=shutil.ignore_patterns("archive", "simulated", "forecasts"))
     few = ["--every", "12h", "--members", "2", "--set", "sampling.steps=2", "--set", "verification.resamples=100"]
-    as_process(root, "hindcast", *few, "--against", "persistence")
+    with nothing_drawn():
+        in_one_process(root, "hindcast", *few, "--against", "persistence", processes=["sample"])
     facts = json.loads((root / "verification" / "hindcast" / "scores.json").read_text())["facts"]
     assert facts["inits"] == ["2024-05-12T03", "2024-05-12T15"]
