@@ -124,9 +124,9 @@ def five_verbs(made_once, convcast) -> tuple[Path, Said]:
     """A simulated workspace in which the five verbs have run, with what each of them said."""
 
     def build(root: Path) -> Said:
-        small = ["--set", "simulation.start=2024-05-09T00", "--set", "simulation.days=4", "--set", "simulation.size=32"]
+        small = ["--set", "simulation.start=2024-05-10T00", "--set", "simulation.days=3", "--set", "simulation.size=32"]
         said = {}
-        said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "4", "--preset", "demo", *small)
+        said["fetch"] = convcast(root, "fetch", "--source", "simulated", "--days", "3", "--preset", "demo", *small)
         said["preprocess"] = convcast(root, "preprocess")
         split = ["--set", "split.validation_days=0.5", "--set", "split.test_days=1"]
         tiny = ["--set", "model.base=16", "--set", "training.batch=4", "--set", "training.validation_cases=2"]

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = """
 [simulation]
-start = "2024-05-09T00"
-days = 5
+start = "2024-05-10T00"
+days = 4
 size = 32
 [sampling]
 members = 4

@@ -221,7 +221,7 @@ def test_a_redirect_s_body_is_not_read(run):
 
 @pytest.mark.parametrize("habit", [lab.drip_headers, lab.drip_status, lab.drip])
 def test_the_deadline_ends_what_is_under_way(run, habit):
-    patient = {"connect_timeout": 900, "read_timeout": 900, "retries": 0, "deadline": 0.02}
+    patient = {"connect_timeout": 900, "read_timeout": 900, "retries": 0, "deadline": 0.01}
     done = run([Rule(DATA, habit)], hours=lab.HOURS, **patient)
     assert {(o.status, "deadline passed" in o.reason) for o in done.outcomes} == {("transient", True)}
 

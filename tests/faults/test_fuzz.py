@@ -339,7 +339,9 @@ def model(dataset, tmp_path_factory):
     """A model's description, and the document that says it."""
     directory = tmp_path_factory.mktemp("model")
     flags = {"split": {"validation_days": 0, "test_days": 0, "gap_hours": 0}, "training": {"patch": 16}}
-    return directory, describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).to_dict()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convcast.model.features.correction.MAX_STEPS", 2)
+        return directory, describe(Dataset.open(dataset), load_settings(flags=flags, preset="demo")).to_dict()
 
 
 @given(st.data())
