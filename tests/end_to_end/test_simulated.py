@@ -11,10 +11,19 @@ import pytest
 import xarray as xr
 from unpainted import nothing_drawn
 
+from convcast import __main__ as convcast_main
+
 pytestmark = pytest.mark.slow
 
 INITS = "2024-05-12T12/2024-05-12T18/3h"
 """Initial times that `five_verbs` has sampled."""
+TORCHRUN = """
+import sys
+import convcast.cli.steps.sample, convcast.ensemble
+from torch.distributed.run import main
+main(["--standalone", "--nproc-per-node=2", "--run-path", "--start-method=fork", *sys.argv[1:]])
+"""
+"""torchrun, whose processes are forks that need no imports."""
 PRODUCTS = [
     *("sample", "--init", "2024-05-12T21", "--members", "3", "--leads", "1-2"),
     *("--steps", "2", "--keep", "products"),
@@ -175,7 +184,7 @@ def test_forecasts_are_exported_for_other_programs(workspace, convcast):
 def test_processes_that_share_an_ensemble_draw_what_one_draws(workspace, convcast):
     root, _ = workspace
     words = ["sample", "--init", "2024-05-12T09", "--members", "4", "--steps", "2", "--set", "sampling.threads=1"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "convcast"]
+    launcher = [sys.executable, "-c", TORCHRUN, convcast_main.__file__]
     finished = subprocess.run(
         [*launcher, *words, "-w", str(root), "--json"], capture_output=True, text=True, check=False
     )
