@@ -348,7 +348,7 @@ def training(
         return replace(row, note="compiled on GPUs only: on a CPU it takes minutes")
     settings = subject.settings
     cases, rows = settings.training.batch, settings.training.batch * settings.training.draws
-    flops = _step_flops(subject, sizes.side)
+    flops = flops_of_step(subject, sizes.side)
     slowest = flops / (SLOWEST * rate * 1e12)
     clock.require(BUILDING + slowest + (clock.compiling if compiled else 0))
     trainer = _trainer(subject, clock.device, compiled=compiled)
@@ -439,35 +439,23 @@ def member(row: Measurement, clock: Clock, sizes: Sizes, subject: Subject, *, ra
 
 
 @cache
-def _step_flops(subject: Subject, side: int) -> float:
-    """Count the operations of a training step with the preset's batch and draws, once for all rows of a preset."""
-    batch = subject.settings.training
-    return flops_of_step(subject.settings, (side, side), cases=batch.batch, rows=batch.batch * batch.draws)
-
-
-def flops_of_step(settings: Settings, shape: tuple[int, int], *, cases: int, rows: int) -> float:
+def flops_of_step(subject: Subject, side: int) -> float:
     """Count the operations of a training step, forward and backward, without computing it.
 
-    Args:
-        settings: Settings of the model and its training.
-        shape: Rows and columns of a patch, cells.
-        cases: Number of patches, each of which is encoded once.
-        rows: Number of noised states, a multiple of `cases`.
+    It has the preset's batch, whose patches have `side` rows and columns and are encoded once for all their draws.
     """
+    cases, draws = subject.settings.training.batch, subject.settings.training.draws
     with FakeTensorMode():
-        network, condition, numbers, x, level = _inputs(settings, shape, cases=cases, rows=rows)
+        network, condition, numbers, x, level = _inputs(subject.settings, (side, side), cases=cases, rows=cases * draws)
         with FlopCounterMode(display=False) as counter:
             encoded = network.encode(condition, numbers, periodic=False)
-            out = network(x, level, encoded.repeated(rows // cases), periodic=False)
+            out = network(x, level, encoded.repeated(draws), periodic=False)
             (out.sum() + encoded.mean.sum() + encoded.scale.sum()).backward()
     return float(counter.get_total_flops())
 
 
 def flops_of_evaluation(settings: Settings, shape: tuple[int, int]) -> float:
-    """Count the operations of one evaluation of one member, whose condition is encoded already.
-
-    The arguments are those of `flops_of_step`.
-    """
+    """Count the operations of one evaluation of one member on an area of this shape, whose condition is encoded."""
     with FakeTensorMode(), torch.no_grad():
         network, condition, numbers, x, level = _inputs(settings, shape, cases=1, rows=1)
         encoded = network.encode(condition, numbers, periodic=False)

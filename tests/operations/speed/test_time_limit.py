@@ -79,7 +79,7 @@ def run(monkeypatch):
             "agreement": card.takes(10),
             "preparation": card.takes(5),
             "largest_batch": card.takes(15),
-            "flops_of_step": lambda settings, shape, *, cases, rows: 1e12 * STEP[settings.preset],
+            "flops_of_step": lambda subject, side: 1e12 * STEP[subject.settings.preset],
             "flops_of_evaluation": lambda settings, shape: (
                 1e12 * (TILE if shape == (256, 256) else WHOLE)[settings.preset]
             ),
