@@ -12,6 +12,7 @@ import time
 import laboratory as lab
 import pytest
 
+from convcast.archive import pool as pool_module
 from convcast.archive.pool import ThreadPool
 from convcast.archive.simulated.server import serve
 
@@ -102,7 +103,8 @@ def test_a_pool_raises_what_its_work_raises():
         list(ThreadPool(work, range(10), 1, threading.Event()).results())
 
 
-def test_a_stopped_pool_leaves_behind_what_does_not_end():
+def test_a_stopped_pool_leaves_behind_what_does_not_end(monkeypatch):
+    monkeypatch.setattr(pool_module, "GRACE", 0.2)
     stopped, never = threading.Event(), threading.Event()
 
     def work(item):
