@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -25,8 +27,9 @@ COAST_WIDTHS = WIDTHS[:2]
 """Cells over which terrain and land mask are averaged, since air smooths what a coast or a slope does to it."""
 INFLOW_WIDTHS = WIDTHS[1:]
 """Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
-RIDGE = 1e-5
-"""Ridge penalty as a share of the number of cells, which keeps predictors that never vary from being singular."""
+RIDGES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""Ridge penalties that are tried, as shares of the number of cells. The first only keeps predictors that never vary
+from being singular; larger ones pay where little can be forecast, hours ahead or after few days of training."""
 
 
 def predictors(inputs: Inputs) -> Tensor:
@@ -89,36 +92,64 @@ def predictor_count(fields: int, history: int, *, forced: bool = False) -> int:
     return PLACE_AND_TIME + (moved + forced * forcing) * fields
 
 
+@dataclass(frozen=True)
+class _Equations:
+    """Normal equations of some cells."""
+
+    squares: Tensor
+    """Products of the predictors, (predictor, predictor)."""
+    products: Tensor
+    """Products of predictors and targets, (predictor, variable)."""
+    cells: int
+
+    def __add__(self, other: _Equations) -> _Equations:
+        return _Equations(self.squares + other.squares, self.products + other.products, self.cells + other.cells)
+
+    def __sub__(self, other: _Equations) -> _Equations:
+        return _Equations(self.squares - other.squares, self.products - other.products, self.cells - other.cells)
+
+    def solve(self, ridge: float) -> Tensor:
+        """Return the weights of least squared error with this ridge penalty, (predictor, variable)."""
+        penalty = ridge * self.cells * torch.eye(len(self.squares))
+        weights: Tensor = torch.linalg.solve(self.squares + penalty, self.products)
+        return weights
+
+    def error(self, weights: Tensor) -> float:
+        """Return the squared error of a regression with these weights, less the squares of the targets."""
+        return float((weights * (self.squares @ weights - 2 * self.products)).sum())
+
+
 class RegressionFit:
-    """Normal equations of the regression, by kind of case."""
+    """Normal equations of the regression, by kind of case and fold."""
 
     def __init__(self) -> None:
-        self._squares: dict[Kind, Tensor] = {}
-        self._products: dict[Kind, Tensor] = {}
-        self._points: dict[Kind, int] = {}
+        self._equations: dict[Kind, dict[int, _Equations]] = {}
 
-    def add(self, kind: Kind, rows: Tensor, targets: Tensor) -> None:
+    def add(self, kind: Kind, rows: Tensor, targets: Tensor, *, fold: int = 0) -> None:
         """Add points without missing values.
 
         Args:
             kind: Lead time and age of the forcing, hours; the age is None without forcing.
             rows: Values of the `predictors`, (predictor, point).
             targets: Standardised fields at the valid time, (variable, point).
+            fold: Fold of the case: one is left out at a time to choose the ridge penalty.
         """
-        self._squares[kind] = self._squares.get(kind, 0) + (rows @ rows.T).double()
-        self._products[kind] = self._products.get(kind, 0) + (rows @ targets.T).double()
-        self._points[kind] = self._points.get(kind, 0) + rows.shape[1]
+        added = _Equations((rows @ rows.T).double(), (rows @ targets.T).double(), rows.shape[1])
+        folds = self._equations.setdefault(kind, {})
+        folds[fold] = folds[fold] + added if fold in folds else added
 
     def solve(self) -> Regression:
-        """Return the regression of least squared error."""
-        return Regression(
-            {
-                kind: torch.linalg.solve(
-                    squares + RIDGE * self._points[kind] * torch.eye(len(squares)), self._products[kind]
-                ).numpy()
-                for kind, squares in self._squares.items()
-            }
-        )
+        """Return the regression of least squared error, with the ridge penalty that is best for cases left out."""
+        return Regression({kind: _solve(list(folds.values())).numpy() for kind, folds in self._equations.items()})
+
+
+def _solve(folds: Sequence[_Equations]) -> Tensor:
+    """Return the weights of one kind, (predictor, variable); with one fold there is nothing to choose the ridge by."""
+    whole = reduce(add, folds)
+    if len(folds) == 1:
+        return whole.solve(RIDGES[0])
+    errors = [sum(fold.error((whole - fold).solve(ridge)) for fold in folds) for ridge in RIDGES]
+    return whole.solve(RIDGES[int(np.argmin(errors))])
 
 
 @dataclass(frozen=True)

@@ -245,10 +245,12 @@ def _fit_regression(cases: FittingCases) -> Regression:
     """Fit the regression to points without missing targets."""
     fit = RegressionFit()
     for inputs, target in cases:
-        for kind, rows, values in zip(inputs.kinds, predictors(inputs).flatten(2), target.flatten(2), strict=True):
+        folds = inputs.folds or (0,) * len(target)
+        parts = inputs.kinds, folds, predictors(inputs).flatten(2), target.flatten(2)
+        for kind, fold, rows, values in zip(*parts, strict=True):
             present = torch.isfinite(values).all(dim=0)
-            complete = bool(present.all())
-            fit.add(kind, *((rows, values) if complete else (rows[:, present], values[:, present])))
+            known = (rows, values) if bool(present.all()) else (rows[:, present], values[:, present])
+            fit.add(kind, *known, fold=fold)
     return fit.solve()
 
 

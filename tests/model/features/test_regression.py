@@ -40,3 +40,26 @@ def test_a_daily_cycle_that_fades_across_a_coast_is_forecast():
     inputs = inputs_at(5.5, static, seed=100)
     found = fit.solve().predict(predictors(inputs), inputs.kinds)[0, 0]
     np.testing.assert_allclose(found, inland * inputs.hour[0, 0], atol=0.02)
+
+
+def few_cases(share, *, folds):
+    """A regression of one field on 40 predictors, of which one explains this share of its variance, from 90 cells."""
+    generator = torch.Generator().manual_seed(5)
+    fit, weight = RegressionFit(), share**0.5
+    for case in range(6):
+        rows = torch.randn(40, 15, generator=generator)
+        noise = torch.randn(1, 15, generator=generator)
+        fit.add((6, None), rows, weight * rows[:1] + (1 - share) ** 0.5 * noise, fold=case % folds)
+    return fit.solve().weights[6, None][:, 0]
+
+
+def test_the_ridge_is_the_larger_the_less_can_be_forecast():
+    """The error for new cells is the squared distance from the right weights, as predictors are independent."""
+
+    def error(share, *, folds):
+        found = few_cases(share, folds=folds)
+        return float(((found - np.eye(40)[0] * share**0.5) ** 2).sum())
+
+    assert error(0.1, folds=3) < 0.97 * error(0.1, folds=1)
+    certain = few_cases(0.9999, folds=3)
+    np.testing.assert_allclose(certain, few_cases(0.9999, folds=1), atol=2e-3)
