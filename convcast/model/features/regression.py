@@ -29,7 +29,7 @@ INFLOW_WIDTHS = WIDTHS[1:]
 """Cells over which HRRR's forecast is averaged where the air comes from outside the domain."""
 RIDGES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Ridge penalties that are tried, as shares of the number of cells. The first only keeps predictors that never vary
-from being singular; larger ones pay where little can be forecast, hours ahead or after few days of training."""
+from being singular; larger ones pay after few days of training, the more the longer the lead."""
 
 
 def predictors(inputs: Inputs) -> Tensor:
