@@ -184,7 +184,7 @@ class Forecaster:
     def _flow(self, steps: int, kind: Kind) -> LinearFlow:
         """Return the flow for this number of evaluations and kind of case, which is solved once."""
         if (steps, kind) not in self._flows:
-            spectrum = self._diffusion.spectra[int(self.description.residuals.places([kind]))]
+            spectrum = self._diffusion.spectra[int(self.description.residuals.spectrum_indices([kind]))]
             timesteps = self.schedule.timesteps(steps).tolist()
             self._flows[steps, kind] = LinearFlow(spectrum, self.schedule, timesteps, device=self.device)
         return self._flows[steps, kind]

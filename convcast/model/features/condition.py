@@ -106,7 +106,7 @@ class Features(NamedTuple):
         reference = residuals.reference(inputs)
         scale = residuals.scales(inputs, reference)
         joined = channels(inputs, reference, scale, forced=forced)
-        spectra = send(residuals.places(inputs.kinds), reference.device)
+        spectra = send(residuals.spectrum_indices(inputs.kinds), reference.device)
         return cls(joined, numbers(inputs, forced=forced), reference, scale, spectra)
 
 

@@ -154,7 +154,7 @@ class Residuals:
         features = self.spread_features(inputs, reference)
         return torch.einsum("rvfyx,rvf->rvyx", features, send(weights, features.device)).clamp(min=MIN_VARIANCE).sqrt()
 
-    def places(self, kinds: Sequence[Kind]) -> Tensor:
+    def spectrum_indices(self, kinds: Sequence[Kind]) -> Tensor:
         """Return the index among `spectra` of each kind, (row,)."""
         order = list(self.spectra)
         return torch.tensor([order.index(kind) for kind in kinds])

@@ -202,7 +202,7 @@ def test_every_lead_has_its_own_spectrum(fit):
     one, three = (both.spectra[lead, None].moments for lead in (1, 3))
     np.testing.assert_allclose(three, alone.spectra[3, None].moments, rtol=1e-6)
     assert np.abs(three - one).max() > 0.05
-    assert both.places([(3, None), (1, None), (3, None)]).tolist() == [1, 0, 1]
+    assert both.spectrum_indices([(3, None), (1, None), (3, None)]).tolist() == [1, 0, 1]
 
 
 def test_the_reference_is_within_the_fields_bounds(fit, case, normalisation):
