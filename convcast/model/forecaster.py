@@ -110,9 +110,7 @@ class Forecaster:
         with self._autocast():
             encoded = self._network.encode(features.channels, features.numbers, periodic=periodic)
         low, high = residuals.bounds(features.reference, features.scale)
-        return Condition(
-            inputs.kinds[0], features.spectra, periodic, encoded, features.reference, features.scale, low, high
-        )
+        return Condition(inputs.kinds[0], periodic, encoded, features.reference, features.scale, low, high)
 
     def call_bytes(self, cells: int) -> int:
         """Return the peak memory, in bytes, of a network call on `cells` cells of all members together."""
@@ -136,12 +134,13 @@ class Forecaster:
         """
         x = x.to(self.device, torch.float32)
         steps = torch.full((1,), t, device=self.device)
+        spectra = torch.full((1,), self._spectrum_index(condition.kind), device=self.device)
 
         def predict(known: bool) -> Tensor:
             encoded = condition.encoded if known else condition.encoded.blanked(True)
             with self._autocast():
                 return self._diffusion.predict_noise(
-                    self._network, x, steps, encoded, spectra=condition.spectra, periodic=condition.periodic
+                    self._network, x, steps, encoded, spectra=spectra, periodic=condition.periodic
                 ).float()
 
         if guidance == 1:
@@ -184,10 +183,13 @@ class Forecaster:
     def _flow(self, steps: int, kind: Kind) -> LinearFlow:
         """Return the flow for this number of evaluations and kind of case, which is solved once."""
         if (steps, kind) not in self._flows:
-            spectrum = self._diffusion.spectra[int(self.description.residuals.spectrum_indices([kind]))]
+            spectrum = self._diffusion.spectra[self._spectrum_index(kind)]
             timesteps = self.schedule.timesteps(steps).tolist()
             self._flows[steps, kind] = LinearFlow(spectrum, self.schedule, timesteps, device=self.device)
         return self._flows[steps, kind]
+
+    def _spectrum_index(self, kind: Kind) -> int:
+        return int(self.description.residuals.spectrum_indices([kind]))
 
     @torch.inference_mode()
     def clamp(self, x0: Tensor, condition: Condition) -> Tensor:

@@ -116,8 +116,6 @@ class Condition:
 
     kind: Kind
     """Lead and age of the forcing, of all rows."""
-    spectra: Tensor
-    """Index of the residuals' spectrum, (row,)."""
     periodic: bool
     encoded: Encoded
     reference: Tensor
