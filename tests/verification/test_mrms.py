@@ -73,9 +73,11 @@ def test_real_scan_on_the_hrrr_grid(shared_data):
     header, scan = grib.decode(path.read_bytes())
     assert (header.key, header.simulated, scan.shape) == (scans.SCAN_KEY, False, (3500, 7000))
     cells = RadarCells(header.regular_grid(), CONUS)
-    most = cells.to_cells(scan, "maximum")
+    most, mean = (cells.to_cells(scan, choice) for choice in ("maximum", "mean"))
     covered = np.isfinite(most)
+    assert np.array_equal(covered, np.isfinite(mean))
     assert 0.75 < covered.mean() < 0.85
+    assert (most[covered] >= mean[covered] - 1e-4).all()
     assert most[covered].min() == -10
     # The strongest echo lies where the scan has it.
     i, j = np.unravel_index(scan.argmax(), scan.shape)
